@@ -1,0 +1,26 @@
+/* A child process: posix_spawn, own process group, nothing inherited but what is named. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct child;
+struct loop;
+
+struct child_spec {
+    const char *const *argv;            /* argv[0] is looked up in PATH */
+    const char *const *environment;     /* "NAME=value" …, NULL-terminated; NULL: PATH, HOME, USER, LANG, TMPDIR of ours alone */
+    const char *directory;              /* NULL: / */
+    int in, out, err;                   /* borrowed descriptors for 0, 1, 2; -1: /dev/null */
+};
+
+/* wait_status as of waitpid(). Runs once, from the loop. */
+typedef void (*child_exit_fn)(void *ctx, int wait_status);
+
+/* 0 or -errno (-ENOENT: no such program). */
+int child_spawn(struct loop *l, const struct child_spec *spec, child_exit_fn on_exit, void *ctx, struct child **ret);
+pid_t child_pid(const struct child *c);
+/* To the whole process group. */
+void child_kill(struct child *c, int signal);
+/* on_exit will not run. A child that lives is sent SIGTERM, SIGKILL after 2 s, and is reaped whoever asks. */
+struct child *child_free(struct child *c);

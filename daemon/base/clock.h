@@ -1,0 +1,16 @@
+/* The two clocks. Deadlines are on CLOCK_BOOTTIME, which goes on while the machine sleeps and never jumps; wall clock is for
+ * display and records. */
+#pragma once
+
+#include <stdint.h>
+
+struct loop;
+
+uint64_t clock_now_ms(void);        /* boottime; read anew at each call */
+int64_t clock_wall_ms(void);        /* since 1970 */
+
+/* Tells when the machine has slept: boottime went on by at least 5 s more than CLOCK_MONOTONIC. Runs on each resume, from the
+ * loop, before timers that came due meanwhile. Returns NULL-safe handle; the loop owns nothing. */
+struct clock_watch;
+struct clock_watch *clock_watch_new(struct loop *l, void (*resumed)(void *ctx, uint64_t slept_ms), void *ctx);
+struct clock_watch *clock_watch_free(struct clock_watch *w);

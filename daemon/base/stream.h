@@ -1,0 +1,94 @@
+/* A two-way stream of bytes that behaves like a non-blocking socket. Behind it is a file descriptor here, or a channel of an SSH
+ * connection (ssh/channel.h): who moves bytes need not know which.
+ *
+ * Nothing is buffered in between, so not reading is back-pressure all the way. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+struct loop;
+struct stream;
+
+enum stream_events { STREAM_IN = 1, STREAM_OUT = 2 };
+
+/* what: those of the wanted events that are ready now. Comes again each turn of the loop as long as it is so. */
+typedef void (*stream_ready_fn)(void *ctx, unsigned what);
+
+struct stream_ops {
+    void (*want)(struct stream *s, unsigned events);
+    ssize_t (*read)(struct stream *s, void *to, size_t n);
+    ssize_t (*write)(struct stream *s, const void *from, size_t n);
+    int (*shutdown)(struct stream *s);
+    void (*free)(struct stream *s, bool reset);
+};
+
+/* Embedded by each kind. */
+struct stream {
+    const struct stream_ops *ops;
+    stream_ready_fn ready;
+    void *ctx;
+};
+
+/* Who is told, and of what. May be called from ready(). */
+static inline void stream_watch(struct stream *s, stream_ready_fn ready, void *ctx)
+{
+    s->ready = ready;
+    s->ctx = ctx;
+}
+static inline void stream_want(struct stream *s, unsigned events)
+{
+    s->ops->want(s, events);
+}
+
+/* Bytes read, 0 at the peer's end, -EAGAIN, or another negative errno when the stream is broken. */
+static inline ssize_t stream_read(struct stream *s, void *to, size_t n)
+{
+    return s->ops->read(s, to, n);
+}
+/* Bytes taken (1 to n), -EAGAIN, or another negative errno. */
+static inline ssize_t stream_write(struct stream *s, const void *from, size_t n)
+{
+    return s->ops->write(s, from, n);
+}
+/* No more from us; the peer sees an end after everything taken before. 0, -EAGAIN (try again when STREAM_OUT) or negative errno. */
+static inline int stream_shutdown(struct stream *s)
+{
+    return s->ops->shutdown(s);
+}
+/* After this returns ready() will not run. reset: the peer should see a failure, not a short answer (where that can be said). */
+static inline struct stream *stream_free(struct stream *s, bool reset)
+{
+    if (s)
+        s->ops->free(s, reset);
+    return NULL;
+}
+
+/* Takes a connected, non-blocking descriptor. TCP_NODELAY is set where it is TCP. */
+struct stream *stream_new_fd(struct loop *l, int fd);
+/* The descriptor behind a stream_new_fd(), -1 for another kind: for SO_PEERCRED and addresses. */
+int stream_fd(const struct stream *s);
+
+/* A connection to a local TCP port or Unix socket, or to an address as resolved; an op. */
+struct op;
+struct fault;
+struct sockaddr;
+typedef void (*stream_connect_fn)(void *ctx, struct stream *s, const struct fault *f);      /* takes s; NULL with a fault */
+void stream_connect(struct loop *l, const struct sockaddr *address, socklen_t n, uint64_t timeout_ms, struct op **slot,
+                    stream_connect_fn done, void *ctx);
+
+/* A listener. */
+struct listener;
+/* on_stream takes each new stream. ip: numeric; port 0 lets the kernel choose. -EADDRINUSE, -EACCES, … */
+int listener_new_tcp(struct loop *l, const char *ip, uint16_t port, void (*on_stream)(void *ctx, struct stream *s), void *ctx,
+                     struct listener **ret);
+/* mode: permissions of the socket file. A stale socket file that nobody listens on is replaced; a living one is -EADDRINUSE. */
+int listener_new_unix(struct loop *l, const char *path, unsigned mode, void (*on_stream)(void *ctx, struct stream *s), void *ctx,
+                      struct listener **ret);
+uint16_t listener_port(const struct listener *l);
+/* While paused connections wait in the backlog. Accepting pauses by itself for a moment when descriptors run out. */
+void listener_pause(struct listener *l, bool paused);
+/* Closes, and removes the file of a Unix socket. */
+struct listener *listener_free(struct listener *l);
