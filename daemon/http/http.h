@@ -1,0 +1,41 @@
+/* One HTTP request, one answer, on the loop. libcurl stays in http.c; it never resolves a name and never blocks. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/op.h"
+#include "proto/buf.h"
+
+struct fault;
+struct http;
+struct loop;
+
+struct http *http_new(struct loop *l);
+struct http *http_free(struct http *h);         /* requests in flight are cancelled */
+
+#define HTTP_ANSWER_BYTES_MAX (1u << 20)
+
+/* Borrowed for the call. */
+struct http_request {
+    const char *method;             /* "GET", "POST", … */
+    const char *unix_socket;        /* connect here (see forward_new_unix) */
+    const char *path;               /* "/api/version" */
+    const char *content_type;       /* NULL: application/json when there is a body */
+    const void *body;
+    size_t n_body;
+    uint64_t timeout_ms;            /* whole; 0: 30 s; UINT64_MAX: none */
+    uint64_t quiet_ms;              /* longest silence between two bytes; 0: none */
+    /* A streamed answer: called with each piece of a 2xx body instead of collecting it. */
+    void (*on_data)(void *ctx, const char *data, size_t n);
+};
+
+struct http_answer {
+    int status;
+    struct buf body;                /* up to HTTP_ANSWER_BYTES_MAX; more is FAULT_INVALID */
+};
+
+/* answer lasts for the call, NULL with a fault; an HTTP error status is an answer. Faults: FAULT_TRANSIENT with error
+ * -ECONNREFUSED (nobody there), -ETIMEDOUT, -ECONNRESET; FAULT_UNCERTAIN when a POST was sent and the answer is not whole. */
+typedef void (*http_done_fn)(void *ctx, struct http_answer *answer, const struct fault *f);
+void http_start(struct http *h, const struct http_request *rq, struct op **slot, http_done_fn done, void *ctx);

@@ -1,0 +1,83 @@
+/* One SSH connection: name to login, then channels. libssh2 stays in this folder.
+ *
+ * libssh2 never touches the socket: it reads and writes our buffers, so a packet is never half sent. The reasons for
+ * each rule here are measured (OpenSSH 9.2 and 10.2, libssh2 1.10 and 1.11, 2026-11):
+ *  - one channel open and one request with a reply in flight, the rest queues here;
+ *  - TCP_NODELAY before the handshake; TCP_QUICKACK again after every read until the control channel answered;
+ *  - the control channel runs "exec cat": it makes sshd before 10.1 switch Nagle off and carries our ping, one byte with a
+ *    deadline. Any byte from the peer is life. libssh2's own keepalive is not used;
+ *  - at most 64 KiB are taken from the socket per turn, so that a busy connection does not delay another. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/run.h"
+#include "base/stream.h"
+#include "ssh/key.h"
+
+struct fault;
+struct loop;
+struct op;
+struct resolver;
+struct ssh_conn;
+
+/* Borrowed for the call of ssh_conn_new(). */
+struct ssh_target {
+    const char *name;               /* for messages */
+    const char *host;
+    uint16_t port;
+    const char *user;
+    const struct host_key *pinned;  /* NULL or n = 0: first contact */
+};
+
+/* What a login may use, in this order: own_key, key, password (as password, then keyboard-interactive). All may be NULL. */
+struct ssh_secrets {
+    char *own_key;
+    char *key, *passphrase;
+    char *password;
+};
+
+struct ssh_conn_events {
+    /* Before any secret leaves: 0 goes on, otherwise *f says why not and the connection ends with it. */
+    int (*host_key)(void *ctx, const struct host_key *shown, struct fault *f);
+    /* Fill *ret with copies (malloc); they are wiped and freed after the login. */
+    void (*secrets)(void *ctx, struct ssh_secrets *ret);
+    /* Logged in: dials and commands may be asked for. method: "own key", "key", "password", "keyboard-interactive", "none". */
+    void (*up)(void *ctx, const char *method);
+    /* Over, once: every open request has been answered with this fault or will be; free the connection. Codes: "host_key",
+     * "login_refused", "passphrase_needed", "unreachable", "ping" (no answer), "lost", "protocol". */
+    void (*down)(void *ctx, const struct fault *f);
+};
+
+/* Begins at once. Deadlines: 15 s to the login, then pings. */
+struct ssh_conn *ssh_conn_new(struct loop *l, struct resolver *r, const struct ssh_target *target,
+                              const struct ssh_conn_events *events, void *ctx);
+/* Orderly where the connection lives, never blocking. Streams of the connection break (-ECONNRESET) but stay their owners' to free;
+ * ops in flight report FAULT_TRANSIENT. May be called from down(). */
+struct ssh_conn *ssh_conn_free(struct ssh_conn *c);
+
+bool ssh_conn_is_up(const struct ssh_conn *c);
+uint64_t ssh_conn_last_contact_due(const struct ssh_conn *c);       /* clock_now_ms() of the last byte from the peer */
+double ssh_conn_rtt_ms(const struct ssh_conn *c);                   /* smallest of the last pings; < 0: not known yet */
+const char *ssh_conn_peer(const struct ssh_conn *c);                /* "10.0.0.1:22"; "" before it is connected */
+const char *ssh_conn_banner(const struct ssh_conn *c);              /* the server's, "" before the handshake */
+
+/* How many requests wait for bytes of this peer just now. While it is not 0: nothing for 0.5 s → ping with a 2.5 s deadline.
+ * While it is 0: nothing for 5 s → ping with a 4 s deadline. */
+void ssh_conn_waiters(struct ssh_conn *c, unsigned n);
+/* Ask now whether the peer lives (resume from sleep, a changed address). */
+void ssh_conn_ping(struct ssh_conn *c);
+
+#define SSH_WINDOW_STREAM (256u << 10)
+#define SSH_WINDOW_BULK   (2u << 20)
+
+/* A channel to host:port as the far end sees it (direct-tcpip). done() takes the stream. Codes of faults: "refused" (nothing
+ * listens there), "forbidden" (the server forbids forwarding), "timeout" (15 s). */
+typedef void (*ssh_dial_fn)(void *ctx, struct stream *s, const struct fault *f);
+void ssh_dial(struct ssh_conn *c, const char *host, uint16_t port, uint32_t window_bytes, struct op **slot, ssh_dial_fn done,
+              void *ctx);
+
+/* A command. Without input the script travels on stdin to "exec sh -s"; with input it is one quoted word of "exec sh -c".
+ * op_cancel() closes the channel; what the command does then is its own affair. */
+void ssh_run(struct ssh_conn *c, const struct run_spec *spec, struct op **slot, run_done_fn done, void *ctx);
