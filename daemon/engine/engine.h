@@ -1,0 +1,92 @@
+/* The model server program on a machine: find it, start it, fetch a model, load it, and the way back. A driver is one file
+ * (ollama.c, llamacpp.c) and a line in the list in engine.c.
+ *
+ * A driver translates: it asks one thing of the machine and reports. It arms no timer, repeats nothing and decides nothing;
+ * "not yet" is an answer, and the deployment asks again. What runs on the machine is written down there (place.h), so a new
+ * daemon finds it again and two daemons' worth of requests start one server. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fault.h"
+#include "session/host.h"
+
+struct engine;
+struct http;
+struct json;
+struct op;
+struct settings;
+
+/* How applications may speak to it. */
+enum engine_dialects { ENGINE_OPENAI = 1, ENGINE_OLLAMA = 2 };
+
+struct engine_progress {
+    const char *text;                   /* "pulling manifest", "5.6 GB, 100% GPU": what is being done, or how it ended */
+    int64_t bytes, bytes_total;         /* of a download; -1: unknown or none */
+};
+
+/* Where an answer goes: one op, and progress as often as there is some (about 10 a second at most) before it. */
+struct engine_reply {
+    struct op **slot;
+    /* again: not yet, ask once more after a moment. f: it failed; codes: engine_missing, model_unknown, registry_unreachable,
+     * disk_full, digest_mismatch, out_of_memory, port_taken, engine_exited, model_unreadable, stalled. */
+    void (*done)(void *ctx, bool again, const struct fault *f);
+    void (*progress)(void *ctx, const struct engine_progress *p);
+    void *ctx;
+};
+
+/* What is known of the server and the model; texts may be NULL, numbers -1. */
+struct engine_facts {
+    const char *version, *path;         /* of the program */
+    const char *log;                    /* its log file on the machine */
+    int64_t pid;                        /* as the machine counts */
+    uint16_t port;                      /* on the machine's 127.0.0.1; 0: no server */
+    int64_t size_bytes, size_vram_bytes, context;
+    /* The engine's own description of the model as of its last load: {"show": /api/show, "tag": its entry of /api/tags,
+     * "version": "0.32.15"}; for llama.cpp {"model": its entry of /v1/models, "version"}. Owned by the engine. */
+    const struct json *shown;
+};
+
+struct engine_ops {
+    const char *name;                   /* as before the first colon of a model */
+    unsigned dialects;
+    bool shared;                        /* one server serves all models of a machine */
+    /* Judges the part behind the first colon, no I/O. -EINVAL: *ret_why is static text. */
+    int (*check)(const char *model, const char **ret_why);
+    struct engine *(*new)(void);
+    void (*free)(struct engine *e);
+    /* In this order on the way up. Each is harmless when done already. */
+    void (*find)(struct engine *e, struct engine_reply to);         /* the program, the disk, a server of ours that runs */
+    void (*start)(struct engine *e, struct engine_reply to);        /* the server, detached; again until it answers */
+    void (*fetch)(struct engine *e, struct engine_reply to);        /* the model onto the machine's disk */
+    void (*load)(struct engine *e, struct engine_reply to);         /* into memory: done means requests are answered */
+    /* Once it runs: is it alive, is the model loaded? f: no (code says which); refreshes the facts. */
+    void (*probe)(struct engine *e, struct engine_reply to);
+    void (*unload)(struct engine *e, struct engine_reply to);
+    void (*stop)(struct engine *e, struct engine_reply to);         /* the server and all it started; done: it is gone */
+};
+
+/* Embedded by each driver's own struct. */
+struct engine {
+    const struct engine_ops *ops;
+    struct host *host;                  /* borrowed */
+    struct http *http;                  /* borrowed */
+    struct loop *loop;
+    char *model;                        /* behind the first colon */
+    char *path;                         /* [engine.NAME] path=, NULL: look in the usual places */
+    char *socket_directory;             /* where Unix sockets for our own calls may be made */
+    char *instance;                     /* for names and messages */
+    struct engine_facts facts;
+};
+
+/* By the engine part of a model's name; NULL: none such. */
+const struct engine_ops *engine_find_ops(const char *name);
+/* Names of all drivers, NULL beyond the last. */
+const char *engine_name_at(unsigned i);
+
+/* Borrows loop, host and http; copies the rest. */
+struct engine *engine_new(const struct engine_ops *ops, struct loop *l, struct host *h, struct http *http, const char *instance,
+                          const char *model, const struct settings *settings, const char *socket_directory);
+/* The server goes on running: that is what stop is for. */
+struct engine *engine_free(struct engine *e);

@@ -1,0 +1,28 @@
+/* The HTTP port applications use: OpenAI (/v1) and Ollama (/api) on one address, routed by model name. It is bound from start to
+ * end of the daemon; when somebody else has it, it is tried again every 10 s. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fault;
+struct gateway;
+struct loop;
+struct manager;
+struct settings;
+
+/* Borrows all. [gateway] listen, hold, allow_host, allow_origin. 0 or -EINVAL: *f names the setting. A taken port is no error. */
+int gateway_new(struct loop *l, struct manager *m, const struct settings *settings, struct gateway **ret, struct fault *f);
+/* Cuts what is open: an error event where an answer has begun, 503 where not. */
+struct gateway *gateway_free(struct gateway *g);
+
+bool gateway_is_listening(const struct gateway *g);
+const char *gateway_endpoint(const struct gateway *g);      /* "http://127.0.0.1:11434" */
+/* While the port is taken: who has it, as far as /proc tells: "ollama (pid 1880)"; NULL: not known. */
+const char *gateway_owner(const struct gateway *g);
+
+struct gateway_figures {
+    uint64_t connections, requests, refused;    /* since the daemon started */
+    unsigned open;                              /* connections now */
+};
+void gateway_figures(const struct gateway *g, struct gateway_figures *ret);
