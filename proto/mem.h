@@ -49,6 +49,8 @@ static inline void cleanup_close(int *fd)
 
 #define ELEMENTS(a)               (sizeof(a) / sizeof(*(a)))
 #define CONTAINER_OF(p, type, m)  ((type *)(void *)((char *)(p)-offsetof(type, m)))
+#undef MIN      /* sys/param.h, which uv.h brings along, has its own */
+#undef MAX
 #define MIN(a, b)                 ((a) < (b) ? (a) : (b))
 #define MAX(a, b)                 ((a) > (b) ? (a) : (b))
 
