@@ -33,3 +33,5 @@ int key_public(const char *private_key, char **ret_public);
 /* What a private key in memory is: 0, or -EBADMSG (no key we can read; *ret_why is static text: "a public key", "a PuTTY key", …),
  * -ENOKEY (encrypted: needs a passphrase). */
 int key_check(const char *text, const char **ret_why);
+/* Whether it is an RSA key, encrypted or not: libssh2 before 1.11 signs those with SHA-1, which servers refuse. */
+bool key_is_rsa(const char *text);
