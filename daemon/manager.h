@@ -35,3 +35,70 @@ struct manager_listener {
 };
 void manager_listen(struct manager *m, struct manager_listener *l);
 void manager_unlisten(struct manager *m, struct manager_listener *l);
+
+/* ---- beginning and end ---- */
+
+/* Borrowed for the life of the manager. */
+struct manager_context {
+    struct loop *loop;
+    struct store *store;
+    struct secrets *secrets;
+    struct http *http;
+    struct resolver *resolver;
+    const struct settings *settings;
+    const char *socket_directory;       /* for Unix sockets to engines; ours alone */
+};
+
+/* Restores everything from the store. 0 or -errno with *f. */
+int manager_new(const struct manager_context *context, struct manager **ret, struct fault *f);
+/* Engines go on running: the next daemon finds them. */
+struct manager *manager_free(struct manager *m);
+/* The machine slept, or the network changed. */
+void manager_hurry(struct manager *m);
+
+/* ---- instances ---- */
+
+struct lease *manager_find_lease(struct manager *m, const char *name);      /* NULL: none */
+struct lease *manager_lease_at(struct manager *m, unsigned i);              /* in order of their names */
+
+/* Borrowed for the call; texts may be NULL. */
+struct manager_new_instance {
+    const char *name;
+    const char *provider;               /* NULL: "ssh" */
+    const char *command, *host, *user;
+    uint16_t port;
+    const char *password, *key, *passphrase;
+    bool install_key;
+};
+/* done(): l is kept and durable, notes (lines, "" when none) say what was left out; or a fault, and nothing was kept.
+ * Codes: bad_name, bad_command, exists, unknown_provider, bad_key, and those of ssh/conn.h. An op. */
+typedef void (*manager_added_fn)(void *ctx, struct lease *l, const char *notes, const struct fault *f);
+void manager_add_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot, manager_added_fn done,
+                          void *ctx);
+/* With its forwards, models that are off, and secrets; our key line on the machine goes too when it can be reached now. Done when it is
+ * durable. Code "in_use": a model on it is wanted. */
+void manager_remove_instance(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx);
+
+/* ---- models ---- */
+
+/* The deployment of that name, made when it is new. on NULL: where it is, else the only instance. 0 or -EINVAL: *f, codes: bad_model,
+ * unknown_engine, no_instance, which_instance, no_such_instance, placed_elsewhere. */
+int manager_place(struct manager *m, const char *model, const char *on, struct deployment **ret, struct fault *f);
+struct deployment *manager_find_deployment(struct manager *m, const char *name);   /* the whole name; NULL: none */
+
+/* ---- forwards ---- */
+
+struct forward_view {
+    const char *instance;
+    char listen[64], target[300];
+    bool listening;
+    unsigned connections;
+    const char *reason;                 /* why it does not listen; NULL */
+};
+struct ssh_forward;
+/* 0 or -EADDRINUSE, …: *f, code "port_taken", "forward_exists". The ticket says when it is durable. */
+int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_forward *w, uint64_t *ret_ticket, struct fault *f);
+/* listen: "6006" or "127.0.0.1:6006". -ENOENT. */
+int manager_remove_forward(struct manager *m, struct lease *l, const char *listen, uint64_t *ret_ticket);
+/* l NULL: of all instances. Returns false beyond the last. */
+bool manager_forward_at(struct manager *m, const struct lease *l, unsigned i, struct forward_view *ret);

@@ -65,3 +65,65 @@ bool deployment_is_cut(const struct deployment *d);
 /* The engine's own description (engine.h, struct engine_facts.shown), also while it is off; NULL before the first load. */
 const struct json *deployment_shown(const struct deployment *d);
 const struct engine_facts *deployment_facts(const struct deployment *d);
+
+/* ---- what the manager and the verbs need ---- */
+
+struct deployment_record;
+struct http;
+struct lease;
+struct loop;
+struct settings;
+struct store;
+
+/* Borrowed for the life of the deployment. */
+struct deployment_context {
+    struct loop *loop;
+    struct http *http;
+    struct store *store;
+    const struct settings *settings;
+    const char *socket_directory;
+    /* From the run queue, after anything that people may see has changed. */
+    void (*changed)(void *ctx, struct deployment *d);
+    /* Does another deployment on the same machine need the same server? */
+    bool (*shares_server)(void *ctx, const struct deployment *d);
+    void *ctx;
+};
+
+/* name is valid (model_name_parse) and its engine known. restored: the record of an earlier life of the daemon, or NULL. The
+ * goal is GOAL_OFF until deployment_want(), or the record's. */
+struct deployment *deployment_new(const struct deployment_context *context, struct lease *l, const char *name,
+                                  const struct deployment_record *restored);
+/* What runs on the machine goes on running. Requests that still hold are answered. */
+struct deployment *deployment_free(struct deployment *d);
+
+/* Sets the goal and writes it; what has to happen happens from the run queue. cut: with GOAL_OFF, do not wait for open requests. */
+uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool cut);       /* a store_ticket */
+/* The way to the machine changed. */
+void deployment_look(struct deployment *d);
+struct lease *deployment_lease(const struct deployment *d);
+/* Nothing of it runs and nothing is wanted: may be forgotten. */
+bool deployment_is_idle(const struct deployment *d);
+
+struct deployment_figures {
+    unsigned in_flight, held;
+    int64_t requests, last_used_at_ms, since_at_ms, held_since_at_ms, in_flight_since_at_ms;
+    int64_t drain_ends_at_ms;       /* 0: not draining */
+    uint64_t took_ms, usual_ms;     /* of the way from `up` to ready, the last time and usually; 0: never */
+};
+void deployment_figures(const struct deployment *d, struct deployment_figures *ret);
+/* Why it failed, or what is wrong although it goes on; kind FAULT_NONE while all is well. */
+const struct fault *deployment_fault(const struct deployment *d);
+
+/* The way up, as people see it. */
+enum stage { STAGE_SSH, STAGE_ENGINE, STAGE_FETCH, STAGE_LOAD, STAGE_COUNT };
+enum stage_state { STAGE_AHEAD, STAGE_RUNNING, STAGE_DONE, STAGE_FAILED, STAGE_SKIPPED };
+struct stage_view {
+    enum stage_state state;
+    char text[160];
+    uint64_t took_ms, usual_ms;             /* so far, or in the end; usual_ms 0: never seen */
+    int64_t bytes, bytes_total, rate_bytes; /* -1: unknown or none */
+    unsigned changes;                       /* counts changes: compare to know whether to show it again */
+};
+void deployment_stage(const struct deployment *d, enum stage s, struct stage_view *ret);
+const char *stage_name(enum stage s);               /* Progress.stage of the contract */
+const char *stage_state_name(enum stage_state s);

@@ -1,0 +1,479 @@
+/* The object: its record, its requests, who waits for it, what people see of it. Its life is in deployment_fsm.c. */
+#include "deployment/deployment_private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/timer.h"
+#include "lease/lease.h"
+#include "proto/json.h"
+#include "proto/text.h"
+#include "store/store.h"
+
+/* ---- requests that wait until it is ready ---- */
+
+struct hold {
+    struct op op;
+    struct list node;
+    op_done_fn done;
+    void *ctx;
+};
+
+static void hold_cancel(struct op *op)
+{
+    struct hold *h = CONTAINER_OF(op, struct hold, op);
+
+    list_remove(&h->node);
+    free(h);
+}
+
+/* Whether requests can be sent now, or will never be: true with *ret_fault NULL or the reason. */
+static bool hold_is_over(const struct deployment *d, const struct fault **ret_fault, struct fault *room)
+{
+    const struct fault *refusal = lease_refusal(d->lease);
+
+    *ret_fault = NULL;
+    switch (d->state) {
+    case DEPLOYMENT_READY:
+        *ret_fault = refusal;
+        return true;
+    case DEPLOYMENT_OFF:
+    case DEPLOYMENT_DRAINING:
+    case DEPLOYMENT_STOPPING:
+        if (d->goal == GOAL_ON_DEMAND)
+            return false;
+        fault_code(room, FAULT_GONE, "stopped_by_user", "%s is off (llmhostctl down). bring it back: llmhostctl up %s", d->name,
+                   d->name);
+        *ret_fault = room;
+        return true;
+    case DEPLOYMENT_FAILED:
+        *ret_fault = &d->fault;
+        return true;
+    case DEPLOYMENT_CONNECTING:
+    case DEPLOYMENT_INSTALLING:
+    case DEPLOYMENT_STARTING:
+    case DEPLOYMENT_FETCHING:
+    case DEPLOYMENT_LOADING: break;
+    }
+    return false;
+}
+
+/* In order of arrival. A hold that is answered may start another request on us: so one at a time, from the front. */
+void deployment_answer_holds(struct deployment *d)
+{
+    const struct fault *f;
+    struct fault room = {};
+
+    while (!list_is_empty(&d->holds) && hold_is_over(d, &f, &room)) {
+        struct hold *h = LIST_FIRST(&d->holds, struct hold, node);
+
+        list_remove(&h->node);
+        op_end(&h->op);
+        h->done(h->ctx, f);
+        free(h);
+    }
+}
+
+void deployment_hold(struct deployment *d, struct op **slot, op_done_fn done, void *ctx)
+{
+    struct hold *h = xnew(struct hold);
+
+    h->done = done;
+    h->ctx = ctx;
+    list_append(&d->holds, &h->node);
+    op_begin(&h->op, slot, hold_cancel);
+    runq_add(d->context.loop, &d->changed);
+}
+
+void deployment_dial(struct deployment *d, struct op **slot, host_dial_fn done, void *ctx)
+{
+    host_dial(lease_host(d->lease), "127.0.0.1", d->engine->facts.port, HOST_STREAM, slot, done, ctx);
+}
+
+/* ---- what the driver says ---- */
+
+static void deployment_on_done(void *ctx, bool again, const struct fault *f)
+{
+    deployment_event(ctx, f ? DEPLOYMENT_EV_FAULT : again ? DEPLOYMENT_EV_AGAIN : DEPLOYMENT_EV_ANSWER, f);
+}
+
+static struct stage_record *running_stage(struct deployment *d)
+{
+    for (enum stage s = 0; s < STAGE_COUNT; s++)
+        if (d->stages[s].view.state == STAGE_RUNNING)
+            return &d->stages[s];
+    return NULL;
+}
+
+/* Bytes per second over the last five seconds or so. */
+static void stage_count_bytes(struct stage_record *r, const struct engine_progress *p)
+{
+    uint64_t now = clock_now_ms();
+
+    if (r->view.bytes < 0 || p->bytes < r->rate_from_bytes) {
+        r->rate_from_due = now;
+        r->rate_from_bytes = p->bytes;
+    } else if (now - r->rate_from_due >= 500) {
+        r->view.rate_bytes = (p->bytes - r->rate_from_bytes) * 1000 / (int64_t)(now - r->rate_from_due);
+    }
+    if (now - r->rate_from_due > 5000) {
+        r->rate_from_due = now;
+        r->rate_from_bytes = p->bytes;
+    }
+    r->view.bytes = p->bytes;
+    r->view.bytes_total = p->bytes_total;
+}
+
+static void deployment_on_progress(void *ctx, const struct engine_progress *p)
+{
+    struct deployment *d = ctx;
+    struct stage_record *r = running_stage(d);
+
+    if (!r)
+        return;
+    if (p->bytes > r->view.bytes && r->view.bytes >= 0)
+        d->attempts = 0;        /* it goes forward: a loss now is a first one */
+    if (p->bytes >= 0)
+        stage_count_bytes(r, p);
+    if (p->text)
+        snprintf(r->view.text, sizeof r->view.text, "%s", p->text);
+    r->view.changes++;
+    runq_add(d->context.loop, &d->changed);
+}
+
+struct engine_reply deployment_reply(struct deployment *d)
+{
+    return (struct engine_reply){
+        .slot = &d->op, .done = deployment_on_done, .progress = deployment_on_progress, .ctx = d};
+}
+
+/* ---- stages ---- */
+
+const char *stage_name(enum stage s)
+{
+    static const char *const names[STAGE_COUNT] = {"ssh", "engine", "fetch", "load"};
+
+    return names[s];
+}
+
+const char *stage_state_name(enum stage_state s)
+{
+    static const char *const names[] = {"ahead", "running", "done", "failed", "skipped"};
+
+    return names[s];
+}
+
+static void stage_what(const struct deployment *d, enum stage s, char out[static 300])
+{
+    snprintf(out, 300, "%s %s %s", stage_name(s), d->name, lease_name(d->lease));
+}
+
+void deployment_stages_reset(struct deployment *d)
+{
+    for (enum stage s = 0; s < STAGE_COUNT; s++) {
+        unsigned changes = d->stages[s].view.changes + 1;
+
+        d->stages[s] = (struct stage_record){.view = {.bytes = -1, .bytes_total = -1, .rate_bytes = -1, .changes = changes}};
+    }
+}
+
+void deployment_stage_begin(struct deployment *d, enum stage s)
+{
+    d->stages[s].view.state = STAGE_RUNNING;
+    d->stages[s].view.changes++;
+    d->stages[s].begun_due = clock_now_ms();
+}
+
+/* text NULL: what was said last. */
+void deployment_stage_end(struct deployment *d, enum stage s, enum stage_state how, const char *text)
+{
+    struct stage_view *v = &d->stages[s].view;
+    char what[300];
+
+    if (v->state == STAGE_RUNNING)
+        v->took_ms = clock_now_ms() - d->stages[s].begun_due;
+    v->state = how;
+    v->changes++;
+    if (text)
+        snprintf(v->text, sizeof v->text, "%s", text);
+    if (how != STAGE_DONE)
+        return;
+    stage_what(d, s, what);
+    store_put_duration(d->context.store, what, v->took_ms);
+}
+
+void deployment_stage(const struct deployment *d, enum stage s, struct stage_view *ret)
+{
+    char what[300];
+
+    *ret = d->stages[s].view;
+    if (ret->state == STAGE_RUNNING)
+        ret->took_ms = clock_now_ms() - d->stages[s].begun_due;
+    stage_what(d, s, what);
+    ret->usual_ms = store_usual_ms(d->context.store, what);
+}
+
+/* ---- requests ---- */
+
+void deployment_request_begin(struct deployment *d)
+{
+    d->last_used_at_ms = clock_wall_ms();
+    if (d->in_flight++ == 0)
+        d->in_flight_since_at_ms = d->last_used_at_ms;
+    d->requests++;
+    runq_add(d->context.loop, &d->changed);
+}
+
+void deployment_request_end(struct deployment *d)
+{
+    d->last_used_at_ms = clock_wall_ms();
+    if (--d->in_flight == 0)
+        runq_add(d->context.loop, &d->look);
+    runq_add(d->context.loop, &d->changed);
+}
+
+void deployment_request_held(struct deployment *d, int change)
+{
+    if (d->held == 0 && change > 0)
+        d->held_since_at_ms = clock_wall_ms();
+    d->held = (unsigned)((int)d->held + change);
+    runq_add(d->context.loop, &d->changed);
+}
+
+void deployment_waiting(struct deployment *d, int change)
+{
+    host_waiting(lease_host(d->lease), change);
+}
+
+void deployment_doubt(struct deployment *d)
+{
+    if (d->state == DEPLOYMENT_READY && !d->op)
+        timer_arm(d->timer, 0);
+}
+
+bool deployment_is_cut(const struct deployment *d)
+{
+    return d->cut;
+}
+
+/* ---- the object ---- */
+
+/* Everything that may have changed for somebody: those who hold, those who look on. */
+static void deployment_on_changed(void *ctx)
+{
+    struct deployment *d = ctx;
+
+    if (d->state == DEPLOYMENT_OFF && d->goal == GOAL_ON_DEMAND)
+        deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);      /* it was asked for again while it stopped */
+    deployment_answer_holds(d);
+    d->context.changed(d->context.ctx, d);
+}
+
+static void deployment_on_look(void *ctx)
+{
+    struct deployment *d = ctx;
+
+    if (d->state == DEPLOYMENT_DRAINING && d->in_flight == 0)
+        deployment_event(d, DEPLOYMENT_EV_EMPTY, NULL);
+    else if (d->state == DEPLOYMENT_CONNECTING || d->state == DEPLOYMENT_FAILED)
+        deployment_event(d, DEPLOYMENT_EV_WAY, NULL);
+}
+
+static void deployment_on_timer(void *ctx)
+{
+    deployment_event(ctx, DEPLOYMENT_EV_TIMER, NULL);
+}
+
+void deployment_look(struct deployment *d)
+{
+    deployment_event(d, DEPLOYMENT_EV_WAY, NULL);
+    runq_add(d->context.loop, &d->changed);
+}
+
+uint64_t deployment_record(struct deployment *d)
+{
+    struct buf text;
+    struct deployment_record r = {
+        .name = d->name,
+        .instance = (char *)lease_name(d->lease),
+        .goal = d->goal == GOAL_OFF ? "off" : "on_demand",
+        .goal_at_ms = d->entered_at_ms,
+        .engine_state = d->touched ? "touched" : NULL,
+        .requests = d->requests,
+        .last_used_at_ms = d->last_used_at_ms,
+    };
+
+    buf_init(&text, 256 * 1024);
+    if (d->shown && json_write(d->shown, &text) == 0)
+        r.shown = (char *)buf_text(&text);
+
+    uint64_t ticket = store_put_deployment(d->context.store, &r);
+
+    buf_done(&text);
+    return ticket;
+}
+
+static void deployment_restore(struct deployment *d, const struct deployment_record *r)
+{
+    d->goal = streq(r->goal, "on_demand") ? GOAL_ON_DEMAND : GOAL_OFF;
+    d->touched = r->engine_state != NULL;
+    d->requests = r->requests;
+    d->last_used_at_ms = r->last_used_at_ms;
+    if (r->shown && json_parse(r->shown, strlen(r->shown), &d->shown) < 0)
+        d->shown = NULL;
+    /* A restored state is a memory to check: the way up finds what runs, the way down stops what may run. */
+    if (d->goal == GOAL_ON_DEMAND)
+        runq_add(d->context.loop, &d->changed);
+    else if (d->touched)
+        deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
+}
+
+struct deployment *deployment_new(const struct deployment_context *context, struct lease *l, const char *name,
+                                  const struct deployment_record *restored)
+{
+    struct deployment *d = xnew(struct deployment);
+    struct model_name parts;
+    const char *why;
+
+    if (model_name_parse(name, &parts, &why) < 0)
+        abort();        /* the caller has looked */
+    d->context = *context;
+    d->lease = l;
+    d->name = xstrdup(name);
+    d->id = strchr(d->name, ':') + 1;
+    d->engine = engine_new(engine_find_ops(parts.engine), context->loop, lease_host(l), context->http, lease_name(l), parts.rest,
+                           context->settings, context->socket_directory);
+    d->timer = timer_new(context->loop, deployment_on_timer, d);
+    work_init(&d->changed, deployment_on_changed, d);
+    work_init(&d->look, deployment_on_look, d);
+    list_init(&d->holds);
+    deployment_stages_reset(d);
+    d->entered_at_ms = clock_wall_ms();
+    d->entered_due = clock_now_ms();
+    if (restored)
+        deployment_restore(d, restored);
+    return d;
+}
+
+struct deployment *deployment_free(struct deployment *d)
+{
+    struct fault gone;
+
+    if (!d)
+        return NULL;
+    op_cancel(&d->op);
+    fault_code(&gone, FAULT_GONE, "shutting_down", "%s is not served any more", d->name);
+    while (!list_is_empty(&d->holds)) {
+        struct hold *h = LIST_FIRST(&d->holds, struct hold, node);
+
+        list_remove(&h->node);
+        op_end(&h->op);
+        h->done(h->ctx, &gone);
+        free(h);
+    }
+    runq_drop(&d->changed);
+    runq_drop(&d->look);
+    timer_free(d->timer);
+    engine_free(d->engine);
+    json_free(d->shown);
+    free(d->name);
+    free(d);
+    return NULL;
+}
+
+uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool cut)
+{
+    if (goal == GOAL_ON_DEMAND && d->state != DEPLOYMENT_READY && !d->wanted_due)
+        d->wanted_due = clock_now_ms();
+    d->goal = goal;
+    d->cut = goal == GOAL_OFF && (cut || d->cut);
+    if (goal == GOAL_ON_DEMAND) {
+        d->attempts = d->misses = d->crashes = 0;
+        if (lease_session(d->lease))
+            session_hurry(lease_session(d->lease));     /* somebody waits: no back-off now */
+    }
+
+    uint64_t ticket = deployment_record(d);
+
+    deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
+    runq_add(d->context.loop, &d->changed);
+    return ticket;
+}
+
+const char *deployment_name(const struct deployment *d)
+{
+    return d->name;
+}
+
+const char *deployment_id(const struct deployment *d)
+{
+    return d->id;
+}
+
+const struct engine_ops *deployment_engine(const struct deployment *d)
+{
+    return d->engine->ops;
+}
+
+enum deployment_state deployment_state(const struct deployment *d)
+{
+    return d->state;
+}
+
+enum deployment_goal deployment_goal(const struct deployment *d)
+{
+    return d->goal;
+}
+
+unsigned deployment_server_number(const struct deployment *d)
+{
+    return d->server_number;
+}
+
+struct lease *deployment_lease(const struct deployment *d)
+{
+    return d->lease;
+}
+
+bool deployment_is_idle(const struct deployment *d)
+{
+    return d->goal == GOAL_OFF && (d->state == DEPLOYMENT_OFF || d->state == DEPLOYMENT_FAILED);
+}
+
+const struct fault *deployment_fault(const struct deployment *d)
+{
+    return &d->fault;
+}
+
+const struct json *deployment_shown(const struct deployment *d)
+{
+    return d->shown;
+}
+
+const struct engine_facts *deployment_facts(const struct deployment *d)
+{
+    return &d->engine->facts;
+}
+
+void deployment_figures(const struct deployment *d, struct deployment_figures *ret)
+{
+    char what[300];
+
+    snprintf(what, sizeof what, "up %s %s", d->name, lease_name(d->lease));
+    *ret = (struct deployment_figures){
+        .in_flight = d->in_flight - d->held,
+        .held = d->held,
+        .requests = d->requests,
+        .last_used_at_ms = d->last_used_at_ms,
+        .since_at_ms = d->entered_at_ms,
+        .held_since_at_ms = d->held ? d->held_since_at_ms : 0,
+        .in_flight_since_at_ms = d->in_flight ? d->in_flight_since_at_ms : 0,
+        .drain_ends_at_ms = 0,
+        .took_ms = d->took_ms,
+        .usual_ms = store_usual_ms(d->context.store, what),
+    };
+    if (d->state == DEPLOYMENT_DRAINING)
+        ret->drain_ends_at_ms = clock_wall_ms() + (int64_t)(timer_due(d->timer) - clock_now_ms());
+}

@@ -1,0 +1,388 @@
+/* The life of a deployment: what follows what, and what each state is for.
+ *
+ *     off → connecting → installing → starting → fetching → loading → ready → draining → stopping → off
+ *
+ * A fault that time may mend leads back to connecting, where everything is looked at again: every step is harmless when it was done
+ * before. One that only people can mend leads to failed. */
+#include "deployment/deployment_private.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/event.h"
+#include "base/timer.h"
+#include "lease/lease.h"
+#include "store/store.h"
+
+#define STAY     ((struct deployment_move){.how = KEEP})
+#define ACT      ((struct deployment_move){.how = DO})
+#define REST     ((struct deployment_move){.how = WAIT})
+#define MOVE(to) ((struct deployment_move){.state = (to), .how = ENTER})
+
+static bool may_pass(const struct fault *f)
+{
+    return f->kind == FAULT_TRANSIENT || f->kind == FAULT_UNCERTAIN;
+}
+
+/* Where to go when it is not wanted any more and no request is open. */
+static struct deployment_move next_unwanted(const struct deployment *d)
+{
+    return MOVE(d->touched ? DEPLOYMENT_STOPPING : DEPLOYMENT_OFF);
+}
+
+/* A step on the way up: its driver was asked something. */
+static struct deployment_move next_in_step(const struct deployment *d, enum deployment_event ev, const struct fault *f,
+                                           enum deployment_state after)
+{
+    switch (ev) {
+    case DEPLOYMENT_EV_GOAL: return d->goal == GOAL_OFF ? next_unwanted(d) : STAY;
+    case DEPLOYMENT_EV_WAY: return d->refused ? MOVE(DEPLOYMENT_FAILED) : STAY; /* what was asked reports its own loss */
+    case DEPLOYMENT_EV_ANSWER: return MOVE(after);
+    case DEPLOYMENT_EV_AGAIN: return d->late ? MOVE(DEPLOYMENT_FAILED) : REST;
+    case DEPLOYMENT_EV_TIMER: return ACT;
+    case DEPLOYMENT_EV_FAULT:
+        if (!may_pass(f) || (d->reachable && d->attempts >= DEPLOYMENT_ATTEMPTS_MAX))
+            return MOVE(DEPLOYMENT_FAILED);
+        return MOVE(DEPLOYMENT_CONNECTING);
+    case DEPLOYMENT_EV_EMPTY:
+    case DEPLOYMENT_EV_COUNT: break;
+    }
+    return STAY;
+}
+
+static struct deployment_move next_in_ready(const struct deployment *d, enum deployment_event ev, const struct fault *f)
+{
+    switch (ev) {
+    case DEPLOYMENT_EV_GOAL:
+        if (d->goal == GOAL_ON_DEMAND)
+            return STAY;
+        return MOVE(d->in_flight == 0 || d->cut ? DEPLOYMENT_STOPPING : DEPLOYMENT_DRAINING);
+    case DEPLOYMENT_EV_WAY: return d->reachable ? ACT : STAY;   /* back after a loss: is the server still the same? */
+    case DEPLOYMENT_EV_TIMER: return d->reachable ? ACT : REST;
+    case DEPLOYMENT_EV_ANSWER:
+    case DEPLOYMENT_EV_AGAIN: return REST;
+    case DEPLOYMENT_EV_FAULT:
+        if (!d->reachable)
+            return REST;                /* no answer says nothing about the server */
+        if (may_pass(f) && d->misses < DEPLOYMENT_MISSES_MAX)
+            return REST;
+        return MOVE(d->crashes >= DEPLOYMENT_CRASHES_MAX ? DEPLOYMENT_FAILED : DEPLOYMENT_CONNECTING);
+    case DEPLOYMENT_EV_EMPTY:
+    case DEPLOYMENT_EV_COUNT: break;
+    }
+    return STAY;
+}
+
+static struct deployment_move next_in_stopping(const struct deployment *d, enum deployment_event ev, const struct fault *f)
+{
+    switch (ev) {
+    case DEPLOYMENT_EV_ANSWER: return MOVE(d->goal == GOAL_OFF ? DEPLOYMENT_OFF : DEPLOYMENT_CONNECTING);
+    case DEPLOYMENT_EV_AGAIN: return REST;
+    case DEPLOYMENT_EV_TIMER: return ACT;
+    case DEPLOYMENT_EV_FAULT:
+        if (may_pass(f) && (!d->reachable || d->attempts < DEPLOYMENT_ATTEMPTS_MAX))
+            return REST;                /* the machine is away: for as long as it takes */
+        return MOVE(DEPLOYMENT_OFF);    /* with the fault on the screen */
+    case DEPLOYMENT_EV_GOAL:            /* first off, then it is asked again */
+    case DEPLOYMENT_EV_WAY:             /* what was asked waits for the way by itself */
+    case DEPLOYMENT_EV_EMPTY:
+    case DEPLOYMENT_EV_COUNT: break;
+    }
+    return STAY;
+}
+
+struct deployment_move deployment_next(const struct deployment *d, enum deployment_event ev, const struct fault *f)
+{
+    switch (d->state) {
+    case DEPLOYMENT_OFF:
+        if (ev != DEPLOYMENT_EV_GOAL)
+            return STAY;
+        if (d->goal == GOAL_ON_DEMAND)
+            return MOVE(DEPLOYMENT_CONNECTING);
+        return d->touched ? MOVE(DEPLOYMENT_STOPPING) : STAY;   /* an earlier life, or a stop that failed, may have left it running */
+    case DEPLOYMENT_CONNECTING:
+        if (ev == DEPLOYMENT_EV_GOAL && d->goal == GOAL_OFF)
+            return next_unwanted(d);
+        if (ev != DEPLOYMENT_EV_WAY && ev != DEPLOYMENT_EV_TIMER)
+            return STAY;
+        if (d->refused)
+            return MOVE(DEPLOYMENT_FAILED);
+        return d->reachable ? MOVE(DEPLOYMENT_INSTALLING) : STAY;
+    case DEPLOYMENT_INSTALLING: return next_in_step(d, ev, f, DEPLOYMENT_STARTING);
+    case DEPLOYMENT_STARTING: return next_in_step(d, ev, f, DEPLOYMENT_FETCHING);
+    case DEPLOYMENT_FETCHING: return next_in_step(d, ev, f, DEPLOYMENT_LOADING);
+    case DEPLOYMENT_LOADING: return next_in_step(d, ev, f, DEPLOYMENT_READY);
+    case DEPLOYMENT_READY: return next_in_ready(d, ev, f);
+    case DEPLOYMENT_DRAINING:
+        if (ev == DEPLOYMENT_EV_GOAL && d->goal == GOAL_ON_DEMAND)
+            return MOVE(DEPLOYMENT_READY);
+        if (ev == DEPLOYMENT_EV_TIMER || ev == DEPLOYMENT_EV_EMPTY || (ev == DEPLOYMENT_EV_GOAL && d->cut))
+            return MOVE(DEPLOYMENT_STOPPING);
+        return STAY;
+    case DEPLOYMENT_STOPPING: return next_in_stopping(d, ev, f);
+    case DEPLOYMENT_FAILED:
+        if (ev == DEPLOYMENT_EV_GOAL)
+            return d->goal == GOAL_OFF ? next_unwanted(d) : MOVE(DEPLOYMENT_CONNECTING);
+        return ev == DEPLOYMENT_EV_WAY && d->way_failed && d->reachable ? MOVE(DEPLOYMENT_CONNECTING) : STAY;
+    }
+    return STAY;
+}
+
+const char *deployment_event_name(enum deployment_event ev)
+{
+    static const char *const names[DEPLOYMENT_EV_COUNT] = {"goal", "way", "answer", "again", "fault", "timer", "drained"};
+
+    return names[ev];
+}
+
+const char *deployment_state_name(enum deployment_state s)
+{
+    switch (s) {
+    case DEPLOYMENT_OFF: return "off";
+    case DEPLOYMENT_CONNECTING: return "connecting";
+    case DEPLOYMENT_INSTALLING: return "installing";
+    case DEPLOYMENT_STARTING: return "starting";
+    case DEPLOYMENT_FETCHING: return "fetching";
+    case DEPLOYMENT_LOADING: return "loading";
+    case DEPLOYMENT_READY: return "ready";
+    case DEPLOYMENT_DRAINING:
+    case DEPLOYMENT_STOPPING: return "draining";
+    case DEPLOYMENT_FAILED: return "failed";
+    }
+    return "";
+}
+
+/* How long a state may go on hearing "not yet"; 0: for ever. Loading is bounded by the engine's own limit (15 min without progress,
+ * engine/ollama.c), fetching by its silence. */
+static uint64_t state_limit_ms(enum deployment_state s)
+{
+    switch (s) {
+    case DEPLOYMENT_STARTING: return 60 * 1000;
+    case DEPLOYMENT_LOADING: return 30 * 60 * 1000;
+    case DEPLOYMENT_OFF:
+    case DEPLOYMENT_CONNECTING:
+    case DEPLOYMENT_INSTALLING:
+    case DEPLOYMENT_FETCHING:
+    case DEPLOYMENT_READY:
+    case DEPLOYMENT_DRAINING:
+    case DEPLOYMENT_STOPPING:
+    case DEPLOYMENT_FAILED: break;
+    }
+    return 0;
+}
+
+/* How long to rest before asking again. */
+static uint64_t state_rest_ms(const struct deployment *d)
+{
+    uint64_t age_ms = clock_now_ms() - d->entered_due;
+
+    switch (d->state) {
+    case DEPLOYMENT_READY: return d->misses ? 2000 : 15000;
+    case DEPLOYMENT_STOPPING: return d->attempts ? 2000 : 100;
+    case DEPLOYMENT_OFF:
+    case DEPLOYMENT_CONNECTING:
+    case DEPLOYMENT_INSTALLING:
+    case DEPLOYMENT_STARTING:
+    case DEPLOYMENT_FETCHING:
+    case DEPLOYMENT_LOADING:
+    case DEPLOYMENT_DRAINING:
+    case DEPLOYMENT_FAILED: break;
+    }
+    return age_ms < 2000 ? 50 : 500;    /* most things are there at once, or take long */
+}
+
+#define DRAIN_MS (5 * 60 * 1000)
+
+static void act_connecting(struct deployment *d)
+{
+    /* After a fault on a machine that can be reached: not at once again. */
+    if (d->attempts && lease_is_reachable(d->lease))
+        timer_arm(d->timer, (uint64_t)500 << (d->attempts - 1));
+    else
+        runq_add(d->context.loop, &d->look);
+}
+
+static void act_stopping(struct deployment *d)
+{
+    const struct engine_ops *ops = d->engine->ops;
+
+    if (ops->shared && d->context.shares_server(d->context.ctx, d))
+        ops->unload(d->engine, deployment_reply(d));
+    else
+        ops->stop(d->engine, deployment_reply(d));
+}
+
+/* What the state is for. */
+static void deployment_act(struct deployment *d)
+{
+    const struct engine_ops *ops = d->engine->ops;
+
+    if (d->op)
+        return;
+    switch (d->state) {
+    case DEPLOYMENT_CONNECTING: act_connecting(d); break;
+    case DEPLOYMENT_INSTALLING: ops->find(d->engine, deployment_reply(d)); break;
+    case DEPLOYMENT_STARTING: ops->start(d->engine, deployment_reply(d)); break;
+    case DEPLOYMENT_FETCHING: ops->fetch(d->engine, deployment_reply(d)); break;
+    case DEPLOYMENT_LOADING: ops->load(d->engine, deployment_reply(d)); break;
+    case DEPLOYMENT_READY: ops->probe(d->engine, deployment_reply(d)); break;
+    case DEPLOYMENT_DRAINING: timer_arm(d->timer, DRAIN_MS); break;
+    case DEPLOYMENT_STOPPING: act_stopping(d); break;
+    case DEPLOYMENT_OFF:
+    case DEPLOYMENT_FAILED: break;
+    }
+}
+
+/* What people see of the way up. */
+static void enter_stage(struct deployment *d, enum deployment_state was)
+{
+    bool local = !lease_session(d->lease);
+
+    switch (d->state) {
+    case DEPLOYMENT_CONNECTING:
+        deployment_stages_reset(d);
+        if (local)
+            deployment_stage_end(d, STAGE_SSH, STAGE_SKIPPED, "this host");
+        else
+            deployment_stage_begin(d, STAGE_SSH);
+        break;
+    case DEPLOYMENT_INSTALLING:
+        if (!local)
+            deployment_stage_end(d, STAGE_SSH, STAGE_DONE, lease_record(d->lease)->host);
+        deployment_stage_begin(d, STAGE_ENGINE);
+        break;
+    case DEPLOYMENT_FETCHING:
+        deployment_stage_end(d, STAGE_ENGINE, STAGE_DONE, NULL);
+        deployment_stage_begin(d, STAGE_FETCH);
+        break;
+    case DEPLOYMENT_LOADING:
+        deployment_stage_end(d, STAGE_FETCH, STAGE_DONE, NULL);
+        deployment_stage_begin(d, STAGE_LOAD);
+        break;
+    case DEPLOYMENT_READY:
+        if (was == DEPLOYMENT_LOADING)
+            deployment_stage_end(d, STAGE_LOAD, STAGE_DONE, NULL);
+        break;
+    case DEPLOYMENT_FAILED:
+        for (enum stage s = 0; s < STAGE_COUNT; s++)
+            if (d->stages[s].view.state == STAGE_RUNNING)
+                deployment_stage_end(d, s, STAGE_FAILED, NULL);
+        break;
+    case DEPLOYMENT_STARTING:
+    case DEPLOYMENT_OFF:
+    case DEPLOYMENT_DRAINING:
+    case DEPLOYMENT_STOPPING: break;
+    }
+}
+
+static void enter_ready(struct deployment *d, enum deployment_state was)
+{
+    if (was != DEPLOYMENT_LOADING)
+        return;
+    if (d->wanted_due) {
+        char what[300];
+
+        d->took_ms = clock_now_ms() - d->wanted_due;
+        snprintf(what, sizeof what, "up %s %s", d->name, lease_name(d->lease));
+        store_put_duration(d->context.store, what, d->took_ms);
+        d->wanted_due = 0;
+    }
+    json_free(d->shown);
+    d->shown = json_copy(d->engine->facts.shown);
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "ready", "answers on %s", lease_name(d->lease));
+}
+
+/* Numbers and notes that begin anew with a state. */
+static void enter_figures(struct deployment *d, enum deployment_state was, const struct fault *f)
+{
+    uint64_t now = clock_now_ms();
+
+    if (d->state == DEPLOYMENT_CONNECTING && was == DEPLOYMENT_READY && f) {
+        if (!d->crashes || now - d->crash_from_due > DEPLOYMENT_CRASH_WINDOW_MS) {
+            d->crashes = 0;
+            d->crash_from_due = now;
+        }
+        d->crashes++;
+        event_publish(LOG_LEVEL_WARNING, LOG_DAEMON, d->name, "engine_lost", "%s", f->text);
+    }
+    if (d->state == DEPLOYMENT_STARTING)
+        d->touched = true;
+    if (d->state == DEPLOYMENT_STARTING || d->state == DEPLOYMENT_STOPPING)
+        d->server_number++;
+    if (d->state == DEPLOYMENT_OFF)
+        d->touched = f != NULL;
+    if (d->state == DEPLOYMENT_STOPPING && d->in_flight)
+        d->cut = true;
+    if (d->state == DEPLOYMENT_READY || d->state == DEPLOYMENT_STOPPING)
+        d->attempts = d->misses = 0;
+    d->way_failed = d->state == DEPLOYMENT_FAILED && d->refused;
+}
+
+/* The only place that writes d->state. */
+static void deployment_enter(struct deployment *d, enum deployment_state next, const char *why, const struct fault *f)
+{
+    enum deployment_state was = d->state;
+
+    op_cancel(&d->op);          /* a state takes nothing along */
+    timer_disarm(d->timer);
+    log_notice(d->name, "%s -> %s (%s)", deployment_state_name(was), deployment_state_name(next), why);
+    d->state = next;
+    d->entered_due = clock_now_ms();
+    d->entered_at_ms = clock_wall_ms();
+    if (f && next != DEPLOYMENT_CONNECTING)
+        d->fault = *f;
+    else if (next == DEPLOYMENT_READY || next == DEPLOYMENT_OFF || !d->attempts)
+        d->fault = (struct fault){};
+    enter_figures(d, was, f);
+    enter_stage(d, was);
+    if (next == DEPLOYMENT_READY)
+        enter_ready(d, was);
+    if (next == DEPLOYMENT_FAILED)
+        event_publish(LOG_LEVEL_ERR, LOG_DAEMON, d->name, "failed", "%s", d->fault.text);
+    if (next == DEPLOYMENT_OFF)
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "off", "stopped on %s", lease_name(d->lease));
+    deployment_record(d);
+    runq_add(d->context.loop, &d->changed);
+    if (next == DEPLOYMENT_READY)
+        timer_arm(d->timer, state_rest_ms(d));  /* the load was just proved; probe later */
+    else
+        deployment_act(d);
+}
+
+/* The fault of a way that only people can open. */
+static const struct fault *way_fault(const struct deployment *d, const struct fault *f)
+{
+    static const struct fault late = {FAULT_TRANSIENT, -ETIMEDOUT, "timed_out", "the engine did not get there in time"};
+
+    if (f)
+        return f;
+    return d->refused ? lease_refusal(d->lease) : &late;
+}
+
+void deployment_event(struct deployment *d, enum deployment_event ev, const struct fault *f)
+{
+    uint64_t limit_ms = state_limit_ms(d->state);
+
+    d->reachable = lease_is_reachable(d->lease);
+    d->refused = lease_refusal(d->lease) != NULL;
+    d->late = limit_ms && clock_now_ms() - d->entered_due > limit_ms;
+    if (ev == DEPLOYMENT_EV_FAULT && d->reachable) {
+        d->attempts += d->state != DEPLOYMENT_READY;
+        d->misses += d->state == DEPLOYMENT_READY;
+    } else if (ev == DEPLOYMENT_EV_ANSWER) {
+        d->misses = 0;
+    }
+
+    struct deployment_move m = deployment_next(d, ev, f);
+
+    switch (m.how) {
+    case ENTER:
+        if (m.state == DEPLOYMENT_FAILED)
+            f = way_fault(d, f);
+        deployment_enter(d, m.state, f ? f->text : deployment_event_name(ev), f);
+        break;
+    case DO: deployment_act(d); break;
+    case WAIT: timer_arm(d->timer, state_rest_ms(d)); break;
+    case KEEP: break;
+    }
+}

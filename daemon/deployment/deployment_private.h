@@ -1,0 +1,88 @@
+/* What deployment.c and deployment_fsm.c share. */
+#pragma once
+
+#include "base/list.h"
+#include "base/runq.h"
+#include "deployment/deployment.h"
+#include "engine/engine.h"
+
+struct timer;
+
+enum deployment_event {
+    DEPLOYMENT_EV_GOAL,         /* somebody wants something else, or the same once more */
+    DEPLOYMENT_EV_WAY,          /* look at the way to the machine: open, closed or refused */
+    DEPLOYMENT_EV_ANSWER,       /* the driver is done with what this state is for */
+    DEPLOYMENT_EV_AGAIN,        /* the driver says: not yet */
+    DEPLOYMENT_EV_FAULT,
+    DEPLOYMENT_EV_TIMER,
+    DEPLOYMENT_EV_EMPTY,        /* the last open request ended */
+    DEPLOYMENT_EV_COUNT,
+};
+
+/* What to do next: KEEP; ENTER a state (also the same one, anew); DO what the state is for; WAIT a moment, then TIMER. */
+struct deployment_move {
+    enum deployment_state state;
+    enum { KEEP, ENTER, DO, WAIT } how;
+};
+
+/* Faults in a row, without a step forward, before we give up on a machine that can be reached. */
+#define DEPLOYMENT_ATTEMPTS_MAX 5
+/* Crashes of the server within DEPLOYMENT_CRASH_WINDOW_MS before we stop starting it. */
+#define DEPLOYMENT_CRASHES_MAX     3
+#define DEPLOYMENT_CRASH_WINDOW_MS (10 * 60 * 1000)
+/* Unanswered probes before the server counts as dead. */
+#define DEPLOYMENT_MISSES_MAX 3
+
+struct stage_record {
+    struct stage_view view;
+    uint64_t begun_due;             /* clock_now_ms() when it began */
+    uint64_t rate_from_due;         /* the rate is taken over the last seconds */
+    int64_t rate_from_bytes;
+};
+
+struct deployment {
+    struct deployment_context context;
+    struct lease *lease;
+    char *name;
+    const char *id;                 /* within name */
+    struct engine *engine;
+    struct json *shown;             /* the engine's description, of an earlier life or a copy of the last load's */
+
+    /* What deployment_next() reads. */
+    enum deployment_state state;
+    enum deployment_goal goal;
+    bool reachable, refused;        /* the way to the machine, as of the event */
+    bool late;                      /* the state has lasted longer than it may, as of the event */
+    bool cut;                       /* open requests are not waited for */
+    bool touched;                   /* a server of ours may run there; in the database */
+    bool way_failed;                /* the failure was the way's: an open way mends it */
+    unsigned in_flight;
+    unsigned attempts, misses, crashes;
+
+    uint64_t entered_due, crash_from_due;
+    int64_t entered_at_ms;
+    struct op *op;                  /* what the driver was asked, while it is */
+    struct timer *timer;
+    struct work changed, look;
+    struct list holds;
+    struct fault fault;
+
+    unsigned server_number, held;
+    int64_t requests, last_used_at_ms, held_since_at_ms, in_flight_since_at_ms;
+    uint64_t wanted_due, took_ms;
+    struct stage_record stages[STAGE_COUNT];
+};
+
+/* Pure: no I/O, no clock, no log. */
+struct deployment_move deployment_next(const struct deployment *d, enum deployment_event ev, const struct fault *f);
+const char *deployment_event_name(enum deployment_event ev);
+/* The only door. */
+void deployment_event(struct deployment *d, enum deployment_event ev, const struct fault *f);
+
+/* deployment.c, for the life: */
+uint64_t deployment_record(struct deployment *d);
+void deployment_answer_holds(struct deployment *d);
+void deployment_stage_begin(struct deployment *d, enum stage s);
+void deployment_stage_end(struct deployment *d, enum stage s, enum stage_state how, const char *text);
+void deployment_stages_reset(struct deployment *d);
+struct engine_reply deployment_reply(struct deployment *d);

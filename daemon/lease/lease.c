@@ -1,0 +1,175 @@
+/* The record and the session of one machine. The pinned host key is part of the record: written before the login goes on. */
+#include "lease/lease.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "provider/provider.h"
+#include "session/host.h"
+
+struct lease {
+    struct lease_context context;
+    struct instance_record record;
+    const struct provider_ops *provider;
+    struct session *session;
+    struct host *host;
+    struct host_key pinned;
+    bool stored;
+};
+
+static void lease_copy_record(struct lease *l, const struct instance_record *r)
+{
+    l->record = *r;
+    l->record.name = xstrdup(r->name);
+    l->record.provider = xstrdup(r->provider);
+    l->record.host = xstrdup(r->host);
+    l->record.user = xstrdup(r->user);
+    l->record.host_key = NULL;
+    l->record.n_host_key = 0;
+    if (r->n_host_key && host_key_read(&l->pinned, r->host_key, r->n_host_key) < 0)
+        log_err(r->name, "the pinned host key in the database cannot be read; the next one shown is refused");
+}
+
+/* The record as the database wants it, with the pin. */
+static store_ticket lease_write(struct lease *l)
+{
+    struct instance_record r = l->record;
+
+    r.host_key = l->pinned.n ? l->pinned.blob : NULL;
+    r.n_host_key = l->pinned.n;
+    return store_put_instance(l->context.store, &r);
+}
+
+static void lease_on_changed(void *ctx, struct session *s)
+{
+    struct lease *l = ctx;
+
+    (void)s;
+    l->context.changed(l->context.ctx, l);
+}
+
+static void lease_on_pin(void *ctx, const struct host_key *shown)
+{
+    struct lease *l = ctx;
+
+    l->pinned = *shown;
+    l->record.host_key_at_ms = clock_wall_ms();
+    if (l->stored)
+        lease_write(l);
+}
+
+static void lease_target(const struct lease *l, struct session_target *ret)
+{
+    *ret = (struct session_target){
+        .host = l->record.host,
+        .port = l->record.port,
+        .user = l->record.user,
+        .pinned = &l->pinned,
+        .install_key = l->record.install_key,
+    };
+}
+
+struct lease *lease_new(const struct lease_context *context, const struct instance_record *record, bool stored)
+{
+    static const struct session_events events = {.changed = lease_on_changed, .pin = lease_on_pin};
+    struct lease *l = xnew(struct lease);
+
+    l->context = *context;
+    l->stored = stored;
+    l->provider = provider_find(record->provider);
+    lease_copy_record(l, record);
+    if (l->provider->over_ssh) {
+        struct session_target target;
+
+        lease_target(l, &target);
+        l->session = session_new(context->loop, context->resolver, context->secrets, l->record.name, &target, &events, l);
+        l->host = host_ssh_new(l->session);
+        session_want(l->session, true);
+    } else {
+        l->host = host_local_new(context->loop);
+    }
+    return l;
+}
+
+struct lease *lease_free(struct lease *l)
+{
+    if (!l)
+        return NULL;
+    l->host = host_free(l->host);
+    l->session = session_free(l->session);
+    free(l->record.name);
+    free(l->record.provider);
+    free(l->record.host);
+    free(l->record.user);
+    free(l);
+    return NULL;
+}
+
+const char *lease_name(const struct lease *l)
+{
+    return l->record.name;
+}
+
+const struct provider_ops *lease_provider(const struct lease *l)
+{
+    return l->provider;
+}
+
+const struct instance_record *lease_record(const struct lease *l)
+{
+    return &l->record;
+}
+
+struct host *lease_host(struct lease *l)
+{
+    return l->host;
+}
+
+struct session *lease_session(struct lease *l)
+{
+    return l->session;
+}
+
+const struct host_key *lease_host_key(const struct lease *l)
+{
+    return l->pinned.n ? &l->pinned : NULL;
+}
+
+bool lease_is_reachable(const struct lease *l)
+{
+    return host_is_reachable(l->host);
+}
+
+const struct fault *lease_refusal(const struct lease *l)
+{
+    if (!l->session || session_state(l->session) != SESSION_REFUSED)
+        return NULL;
+    return session_fault(l->session);
+}
+
+store_ticket lease_keep(struct lease *l)
+{
+    l->stored = true;
+    return lease_write(l);
+}
+
+int lease_accept_host_key(struct lease *l, const char *fingerprint, store_ticket *ret_ticket)
+{
+    const struct host_key *shown = l->session ? session_shown_key(l->session) : NULL;
+    char text[FINGERPRINT_BYTES];
+
+    if (!shown || !shown->n || host_key_equal(shown, &l->pinned))
+        return -ENOENT;
+    if (!streq(host_key_fingerprint(shown, text), fingerprint))
+        return -EKEYREJECTED;
+    log_notice(l->record.name, "host key %s accepted by command", text);
+    lease_on_pin(l, shown);
+
+    struct session_target target;
+
+    lease_target(l, &target);
+    *ret_ticket = lease_write(l);
+    session_renew(l->session, &target);
+    return 0;
+}

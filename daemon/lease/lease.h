@@ -1,0 +1,49 @@
+/* A machine held: its record, the way to it, and what can be done on it. The machines so far are simply there, so a lease has no
+ * life of its own yet: nobody switches it on or off. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/runq.h"
+#include "session/session.h"
+#include "store/store.h"
+
+struct host;
+struct lease;
+struct loop;
+struct provider_ops;
+struct resolver;
+struct secrets;
+
+/* What every lease works with; borrowed for the life of the lease. */
+struct lease_context {
+    struct loop *loop;
+    struct resolver *resolver;
+    struct secrets *secrets;
+    struct store *store;
+    /* From the run queue, after the way to the machine changed. */
+    void (*changed)(void *ctx, struct lease *l);
+    void *ctx;
+};
+
+/* Copies the record. The session starts as wanted. stored: the record is in the database (it is a trial until then). */
+struct lease *lease_new(const struct lease_context *context, const struct instance_record *record, bool stored);
+struct lease *lease_free(struct lease *l);
+
+const char *lease_name(const struct lease *l);
+const struct provider_ops *lease_provider(const struct lease *l);
+const struct instance_record *lease_record(const struct lease *l);
+struct host *lease_host(struct lease *l);
+struct session *lease_session(struct lease *l);         /* NULL: this very host */
+const struct host_key *lease_host_key(const struct lease *l);   /* the pinned one; NULL: none yet */
+bool lease_is_reachable(const struct lease *l);
+/* Why it will not be reached without somebody's help: credentials, host key. NULL: nothing of the kind. */
+const struct fault *lease_refusal(const struct lease *l);
+
+/* A trial that went well: from now on it is kept. */
+store_ticket lease_keep(struct lease *l);
+/* Accepts exactly the key the machine showed last: -ENOENT when it shows no other key than the pinned one, -EKEYREJECTED when
+ * fingerprint ("SHA256:…") is not that of the key shown. */
+int lease_accept_host_key(struct lease *l, const char *fingerprint, store_ticket *ret_ticket);

@@ -1,0 +1,386 @@
+/* The objects and who hears of their changes. Verbs on instances are in manager_instance.c, on forwards in manager_forward.c. */
+#include "manager_private.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/engine.h"
+#include "lease/lease.h"
+#include "proto/text.h"
+#include "provider/provider.h"
+
+/* ---- listeners ---- */
+
+void manager_listen(struct manager *m, struct manager_listener *l)
+{
+    l->next = m->listeners;
+    m->listeners = l;
+}
+
+void manager_unlisten(struct manager *m, struct manager_listener *l)
+{
+    for (struct manager_listener **p = &m->listeners; *p; p = &(*p)->next)
+        if (*p == l) {
+            *p = l->next;
+            return;
+        }
+}
+
+/* A listener may take itself off the list when it is told; no other one. */
+static void manager_tell_deployment(struct manager *m, struct deployment *d, bool gone)
+{
+    for (struct manager_listener *l = m->listeners, *next; l; l = next) {
+        next = l->next;
+        if (l->deployment)
+            l->deployment(l->ctx, d, gone);
+    }
+}
+
+void manager_tell_lease(struct manager *m, struct lease *lease, bool gone)
+{
+    for (struct manager_listener *l = m->listeners, *next; l; l = next) {
+        next = l->next;
+        if (l->lease)
+            l->lease(l->ctx, lease, gone);
+    }
+}
+
+static void manager_deployment_changed(void *ctx, struct deployment *d)
+{
+    manager_tell_deployment(ctx, d, false);
+}
+
+void manager_lease_changed(void *ctx, struct lease *l)
+{
+    struct manager *m = ctx;
+
+    trials_lease_changed(m, l);
+    if (manager_find_lease(m, lease_name(l)) != l)
+        return;         /* on trial: nobody else knows of it */
+    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+        if (deployment_lease(d->deployment) == l)
+            deployment_look(d->deployment);
+    manager_tell_lease(m, l, false);
+}
+
+/* ---- the objects ---- */
+
+struct lease *manager_find_lease(struct manager *m, const char *name)
+{
+    LIST_FOREACH(l, &m->leases, struct managed_lease, node)
+        if (streq(lease_name(l->lease), name))
+            return l->lease;
+    return NULL;
+}
+
+struct lease *manager_lease_at(struct manager *m, unsigned i)
+{
+    LIST_FOREACH(l, &m->leases, struct managed_lease, node)
+        if (i-- == 0)
+            return l->lease;
+    return NULL;
+}
+
+void manager_insert_lease(struct manager *m, struct lease *lease)
+{
+    struct managed_lease *n = xnew(struct managed_lease);
+    struct list *before = &m->leases;
+
+    n->lease = lease;
+    list_init(&n->node);
+    LIST_FOREACH(l, &m->leases, struct managed_lease, node)
+        if (strcmp(lease_name(l->lease), lease_name(lease)) > 0) {
+            before = &l->node;
+            break;
+        }
+    list_append(before, &n->node);
+}
+
+void manager_drop_lease(struct manager *m, struct lease *lease)
+{
+    LIST_FOREACH_SAFE(l, &m->leases, struct managed_lease, node)
+        if (l->lease == lease) {
+            manager_tell_lease(m, lease, true);
+            list_remove(&l->node);
+            lease_free(l->lease);
+            free(l);
+        }
+}
+
+struct deployment *manager_deployment_at(struct manager *m, unsigned i)
+{
+    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+        if (i-- == 0)
+            return d->deployment;
+    return NULL;
+}
+
+struct deployment *manager_find_deployment(struct manager *m, const char *name)
+{
+    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+        if (streq(deployment_name(d->deployment), name))
+            return d->deployment;
+    return NULL;
+}
+
+/* "qwen3" is "qwen3:latest", as ollama has it. */
+static bool id_matches(const char *id, const char *asked)
+{
+    size_t n = strlen(asked);
+
+    if (strncmp(id, asked, n) != 0)
+        return false;
+    return id[n] == '\0' || (streq(id + n, ":latest") && !strchr(asked, ':'));
+}
+
+static int find_rank(const struct deployment *d)
+{
+    if (deployment_goal(d) == GOAL_OFF)
+        return 1;
+    return deployment_state(d) == DEPLOYMENT_READY ? 3 : 2;
+}
+
+struct deployment *manager_find_id(struct manager *m, const char *id)
+{
+    struct deployment *best = manager_find_deployment(m, id);
+
+    if (best)
+        return best;
+    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+        if ((id_matches(deployment_id(d->deployment), id) || id_matches(deployment_name(d->deployment), id)) &&
+            (!best || find_rank(d->deployment) > find_rank(best)))
+            best = d->deployment;
+    return best;
+}
+
+static bool manager_shares_server(void *ctx, const struct deployment *asking)
+{
+    struct manager *m = ctx;
+
+    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+        if (d->deployment != asking && deployment_lease(d->deployment) == deployment_lease(asking) &&
+            deployment_engine(d->deployment) == deployment_engine(asking) && !deployment_is_idle(d->deployment))
+            return true;
+    return false;
+}
+
+static struct deployment *manager_insert_deployment(struct manager *m, struct lease *l, const char *name,
+                                                    const struct deployment_record *restored)
+{
+    const struct deployment_context context = {
+        .loop = m->context.loop,
+        .http = m->context.http,
+        .store = m->context.store,
+        .settings = m->context.settings,
+        .socket_directory = m->context.socket_directory,
+        .changed = manager_deployment_changed,
+        .shares_server = manager_shares_server,
+        .ctx = m,
+    };
+    struct managed_deployment *n = xnew(struct managed_deployment);
+    struct list *before = &m->deployments;
+
+    n->deployment = deployment_new(&context, l, name, restored);
+    list_init(&n->node);
+    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+        if (strcmp(deployment_name(d->deployment), name) > 0) {
+            before = &d->node;
+            break;
+        }
+    list_append(before, &n->node);
+    return n->deployment;
+}
+
+/* l NULL: all of them. */
+void manager_drop_deployments(struct manager *m, struct lease *l)
+{
+    LIST_FOREACH_SAFE(d, &m->deployments, struct managed_deployment, node)
+        if (!l || deployment_lease(d->deployment) == l) {
+            manager_tell_deployment(m, d->deployment, true);
+            list_remove(&d->node);
+            if (!m->ending)
+                store_remove_deployment(m->context.store, deployment_name(d->deployment));
+            deployment_free(d->deployment);
+            free(d);
+        }
+}
+
+/* ---- placing ---- */
+
+static const char *engine_list(struct buf *out)
+{
+    for (unsigned i = 0; engine_name_at(i); i++)
+        buf_addf(out, "%s%s", i ? ", " : "", engine_name_at(i));
+    return buf_text(out);
+}
+
+static int check_model(const char *model, struct fault *f)
+{
+    struct model_name parts;
+    const char *why;
+
+    if (model_name_parse(model, &parts, &why) < 0)
+        return fault_code(f, FAULT_INVALID, "bad_model", "\"%.100s\" names no model: %s", model, why);
+
+    const struct engine_ops *ops = engine_find_ops(parts.engine);
+
+    if (!ops) {
+        struct buf names;
+
+        buf_init(&names, 1024);
+        fault_code(f, FAULT_INVALID, "unknown_engine", "no engine \"%s\"; there are: %s", parts.engine, engine_list(&names));
+        buf_done(&names);
+        return -EINVAL;
+    }
+    if (ops->check(parts.rest, &why) < 0)
+        return fault_code(f, FAULT_INVALID, "bad_model", "\"%.100s\" names no model of %s: %s", model, ops->name, why);
+    return 0;
+}
+
+static int choose_lease(struct manager *m, const char *model, const char *on, struct lease **ret, struct fault *f)
+{
+    if (on) {
+        *ret = manager_find_lease(m, on);
+        return *ret ? 0 : fault_code(f, FAULT_INVALID, "no_such_instance", "no instance \"%.60s\"", on);
+    }
+    if (list_is_empty(&m->leases))
+        return fault_code(f, FAULT_INVALID, "no_instance", "%s was not started: there is no instance to run it on", model);
+    if (manager_lease_at(m, 1))
+        return fault_code(f, FAULT_INVALID, "which_instance", "%s was not started: there are several instances to run it on",
+                          model);
+    *ret = manager_lease_at(m, 0);
+    return 0;
+}
+
+int manager_place(struct manager *m, const char *model, const char *on, struct deployment **ret, struct fault *f)
+{
+    struct lease *l = NULL;
+    int r = check_model(model, f);
+
+    if (r < 0)
+        return r;
+    *ret = manager_find_deployment(m, model);
+    if (*ret && (!on || streq(on, lease_name(deployment_lease(*ret)))))
+        return 0;
+    r = choose_lease(m, model, on, &l, f);
+    if (r < 0)
+        return r;
+    if (*ret && !deployment_is_idle(*ret))
+        return fault_code(f, FAULT_INVALID, "placed_elsewhere", "%s is on %s; it moves when it is off", model,
+                          lease_name(deployment_lease(*ret)));
+    if (*ret) {         /* off: it may begin anew on another machine */
+        LIST_FOREACH_SAFE(d, &m->deployments, struct managed_deployment, node)
+            if (d->deployment == *ret) {
+                manager_tell_deployment(m, *ret, true);
+                list_remove(&d->node);
+                deployment_free(d->deployment);
+                free(d);
+            }
+    }
+    *ret = manager_insert_deployment(m, l, model, NULL);
+    return 0;
+}
+
+/* ---- beginning and end ---- */
+
+static const struct lease_context *manager_lease_context(struct manager *m, struct lease_context *room)
+{
+    *room = (struct lease_context){
+        .loop = m->context.loop,
+        .resolver = m->context.resolver,
+        .secrets = m->context.secrets,
+        .store = m->context.store,
+        .changed = manager_lease_changed,
+        .ctx = m,
+    };
+    return room;
+}
+
+struct lease *manager_make_lease(struct manager *m, const struct instance_record *r, bool stored)
+{
+    struct lease_context room;
+
+    return lease_new(manager_lease_context(m, &room), r, stored);
+}
+
+static void restore_instance(void *ctx, const struct instance_record *r)
+{
+    struct manager *m = ctx;
+
+    if (!provider_find(r->provider)) {
+        log_err(r->name, "not restored: no provider \"%s\" in this version", r->provider);
+        return;
+    }
+    manager_insert_lease(m, manager_make_lease(m, r, true));
+}
+
+static void restore_deployment(void *ctx, const struct deployment_record *r)
+{
+    struct manager *m = ctx;
+    struct lease *l = manager_find_lease(m, r->instance);
+    struct fault f = {};
+
+    if (!l || check_model(r->name, &f) < 0) {
+        log_err(r->name, "not restored: %s", l ? f.text : "its instance is gone");
+        return;
+    }
+    manager_insert_deployment(m, l, r->name, r);
+}
+
+static void restore_forward(void *ctx, const struct forward_record *r)
+{
+    forwards_restore(ctx, r);
+}
+
+static void manager_on_resumed(void *ctx, uint64_t slept_ms)
+{
+    log_notice(NULL, "the machine slept for %llu s", (unsigned long long)(slept_ms / 1000));
+    manager_hurry(ctx);
+}
+
+int manager_new(const struct manager_context *context, struct manager **ret, struct fault *f)
+{
+    static const struct store_readers readers = {restore_instance, restore_deployment, restore_forward};
+    struct manager *m = xnew(struct manager);
+
+    m->context = *context;
+    list_init(&m->leases);
+    list_init(&m->deployments);
+    list_init(&m->forwards);
+    list_init(&m->trials);
+
+    int r = store_load(context->store, &readers, m, f);
+
+    if (r < 0) {
+        manager_free(m);
+        return r;
+    }
+    m->clock_watch = clock_watch_new(context->loop, manager_on_resumed, m);
+    *ret = m;
+    return 0;
+}
+
+struct manager *manager_free(struct manager *m)
+{
+    if (!m)
+        return NULL;
+    m->ending = true;
+    clock_watch_free(m->clock_watch);
+    trials_drop(m);
+    forwards_drop(m, NULL);
+    manager_drop_deployments(m, NULL);
+    while (!list_is_empty(&m->leases))
+        manager_drop_lease(m, LIST_FIRST(&m->leases, struct managed_lease, node)->lease);
+    free(m);
+    return NULL;
+}
+
+void manager_hurry(struct manager *m)
+{
+    LIST_FOREACH(l, &m->leases, struct managed_lease, node)
+        if (lease_session(l->lease))
+            session_hurry(lease_session(l->lease));
+    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+        deployment_doubt(d->deployment);
+}

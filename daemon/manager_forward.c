@@ -1,0 +1,175 @@
+/* Forwards people asked for: bound from start to end; a port that somebody else has is tried again every 10 s. */
+#include "manager_private.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+
+#include "base/log.h"
+#include "base/timer.h"
+#include "lease/lease.h"
+#include "proto/ssh_command.h"
+#include "session/forward.h"
+
+#define RETRY_MS 10000
+
+struct managed_forward {
+    struct list node;
+    struct manager *manager;
+    struct lease *lease;
+    struct forward_record record;       /* instance is the lease's */
+    struct forward *forward;            /* NULL: not listening */
+    char reason[120];
+    struct timer *timer;
+};
+
+static bool is_v6(const char *ip)
+{
+    return strchr(ip, ':') != NULL;
+}
+
+static void format_listen(const struct managed_forward *f, char *out, size_t n)
+{
+    snprintf(out, n, is_v6(f->record.listen_ip) ? "[%s]:%u" : "%s:%u", f->record.listen_ip, f->record.listen_port);
+}
+
+static int forward_listen(struct managed_forward *f)
+{
+    struct manager *m = f->manager;
+    int r = forward_new_tcp(m->context.loop, lease_host(f->lease), f->record.listen_ip, f->record.listen_port, f->record.address,
+                            f->record.port, &f->forward);
+
+    if (r < 0) {
+        snprintf(f->reason, sizeof f->reason, "%s", r == -EADDRINUSE ? "the port is taken" : strerror(-r));
+        timer_arm(f->timer, RETRY_MS);
+    }
+    return r;
+}
+
+static void forward_on_timer(void *ctx)
+{
+    struct managed_forward *f = ctx;
+    char listen[64];
+
+    format_listen(f, listen, sizeof listen);
+    if (forward_listen(f) == 0)
+        log_notice(lease_name(f->lease), "forward %s listens now", listen);
+}
+
+static struct managed_forward *managed_forward_new(struct manager *m, struct lease *l, const char *listen_ip, uint16_t listen_port,
+                                                   const char *address, uint16_t port)
+{
+    struct managed_forward *f = xnew(struct managed_forward);
+
+    f->manager = m;
+    f->lease = l;
+    f->record = (struct forward_record){
+        .instance = (char *)lease_name(l),
+        .listen_ip = xstrdup(listen_ip),
+        .address = xstrdup(address),
+        .listen_port = listen_port,
+        .port = port,
+    };
+    f->timer = timer_new(m->context.loop, forward_on_timer, f);
+    list_init(&f->node);
+    list_append(&m->forwards, &f->node);
+    return f;
+}
+
+static void managed_forward_free(struct managed_forward *f)
+{
+    list_remove(&f->node);
+    forward_free(f->forward);
+    timer_free(f->timer);
+    free(f->record.listen_ip);
+    free(f->record.address);
+    free(f);
+}
+
+void forwards_restore(struct manager *m, const struct forward_record *r)
+{
+    struct lease *l = manager_find_lease(m, r->instance);
+
+    if (!l)
+        return;
+    struct managed_forward *f = managed_forward_new(m, l, r->listen_ip, r->listen_port, r->address, r->port);
+
+    if (forward_listen(f) < 0)
+        log_warning(r->instance, "forward %s:%u does not listen yet: %s", r->listen_ip, r->listen_port, f->reason);
+}
+
+/* l NULL: all of them. */
+void forwards_drop(struct manager *m, struct lease *l)
+{
+    LIST_FOREACH_SAFE(f, &m->forwards, struct managed_forward, node)
+        if (!l || f->lease == l)
+            managed_forward_free(f);
+}
+
+static struct managed_forward *forward_find(struct manager *m, const char *ip, uint16_t port)
+{
+    LIST_FOREACH(f, &m->forwards, struct managed_forward, node)
+        if (f->record.listen_port == port && (!ip || streq(f->record.listen_ip, ip)))
+            return f;
+    return NULL;
+}
+
+int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_forward *w, uint64_t *ret_ticket, struct fault *fault)
+{
+    struct in6_addr room;
+
+    if (inet_pton(is_v6(w->listen_ip) ? AF_INET6 : AF_INET, w->listen_ip, &room) != 1)
+        return fault_code(fault, FAULT_INVALID, "bad_command", "\"%.60s\" is no numeric address to listen on", w->listen_ip);
+    if (forward_find(m, w->listen_ip, w->listen_port))
+        return fault_code(fault, FAULT_INVALID, "forward_exists", "%s:%u leads somewhere already", w->listen_ip, w->listen_port);
+
+    struct managed_forward *f = managed_forward_new(m, l, w->listen_ip, w->listen_port, w->host, w->port);
+    int r = forward_listen(f);
+
+    if (r < 0) {
+        fault_code(fault, FAULT_INVALID, "port_taken", "cannot listen on %s:%u: %s", w->listen_ip, w->listen_port, f->reason);
+        managed_forward_free(f);
+        return r;
+    }
+    log_notice(lease_name(l), "forward %s:%u to %s:%u", w->listen_ip, w->listen_port, w->host, w->port);
+    *ret_ticket = store_put_forward(m->context.store, &f->record);
+    return 0;
+}
+
+int manager_remove_forward(struct manager *m, struct lease *l, const char *listen, uint64_t *ret_ticket)
+{
+    char text[64];
+
+    LIST_FOREACH(f, &m->forwards, struct managed_forward, node) {
+        if (f->lease != l)
+            continue;
+        format_listen(f, text, sizeof text);
+        if (!streq(text, listen)) {
+            snprintf(text, sizeof text, "%u", f->record.listen_port);
+            if (!streq(text, listen))
+                continue;
+        }
+        *ret_ticket = store_remove_forward(m->context.store, f->record.listen_ip, f->record.listen_port);
+        managed_forward_free(f);
+        return 0;
+    }
+    return -ENOENT;
+}
+
+bool manager_forward_at(struct manager *m, const struct lease *l, unsigned i, struct forward_view *ret)
+{
+    LIST_FOREACH(f, &m->forwards, struct managed_forward, node) {
+        if ((l && f->lease != l) || i-- > 0)
+            continue;
+        *ret = (struct forward_view){
+            .instance = lease_name(f->lease),
+            .listening = f->forward != NULL,
+            .connections = f->forward ? forward_connections(f->forward) : 0,
+            .reason = f->forward ? NULL : f->reason,
+        };
+        format_listen(f, ret->listen, sizeof ret->listen);
+        snprintf(ret->target, sizeof ret->target, is_v6(f->record.address) ? "[%s]:%u" : "%s:%u", f->record.address,
+                 f->record.port);
+        return true;
+    }
+    return false;
+}

@@ -1,0 +1,331 @@
+/* Instances come on trial: the session must have been up once before anything is kept. */
+#include "manager_private.h"
+
+#include <errno.h>
+#include <stdarg.h>
+
+#include "base/clock.h"
+#include "base/event.h"
+#include "base/timer.h"
+#include "lease/lease.h"
+#include "proto/text.h"
+#include "provider/provider.h"
+#include "session/session.h"
+#include "ssh/key.h"
+#include "store/secrets.h"
+
+/* One try to connect: its own deadline is 15 s, a name may take 5 more. */
+#define TRIAL_MS (25 * 1000)
+
+static const char *const secret_kinds[] = {"password", "key", "passphrase"};
+
+struct trial {
+    struct op op;
+    struct list node;
+    struct manager *manager;
+    struct lease *lease;            /* NULL once it was handed over */
+    char *name, *notes;
+    struct timer *timer;
+    struct work judge;
+    struct op *kept;
+    struct lease *result;
+    struct fault refusal;           /* of what was asked for: told from the loop */
+    manager_added_fn done;
+    void *ctx;
+};
+
+static void forget_secrets(struct manager *m, const char *name)
+{
+    for (size_t i = 0; i < ELEMENTS(secret_kinds); i++)
+        secrets_remove(m->context.secrets, name, secret_kinds[i]);
+}
+
+static void trial_free(struct trial *t)
+{
+    op_cancel(&t->kept);
+    runq_drop(&t->judge);
+    timer_free(t->timer);
+    list_remove(&t->node);
+    if (t->lease) {
+        lease_free(t->lease);
+        forget_secrets(t->manager, t->name);
+    }
+    free(t->name);
+    free(t->notes);
+    free(t);
+}
+
+static void trial_cancel(struct op *op)
+{
+    trial_free(CONTAINER_OF(op, struct trial, op));
+}
+
+static void trial_end(struct trial *t, const struct fault *f)
+{
+    manager_added_fn done = t->done;
+    void *ctx = t->ctx;
+    struct lease *l = t->result;
+    _cleanup_free_ char *notes = TAKE_PTR(t->notes);
+
+    op_end(&t->op);
+    trial_free(t);
+    done(ctx, f ? NULL : l, notes, f);
+}
+
+static void trial_on_durable(void *ctx, const struct fault *f)
+{
+    struct trial *t = ctx;
+
+    if (f) {
+        /* Known to us, not to the disk: the database tries on, and says so. */
+        log_err(t->name, "the instance is not on disk yet: %s", f->text);
+    } else {
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, t->name, "instance_added", "added (%s)", lease_provider(t->result)->name);
+    }
+    trial_end(t, NULL);
+}
+
+static void trial_keep(struct trial *t)
+{
+    struct manager *m = t->manager;
+
+    t->result = TAKE_PTR(t->lease);
+    timer_disarm(t->timer);
+    manager_insert_lease(m, t->result);
+    store_after(m->context.store, lease_keep(t->result), &t->kept, trial_on_durable, t);
+    manager_tell_lease(m, t->result, false);
+}
+
+static void trial_judge(void *ctx)
+{
+    struct trial *t = ctx;
+    struct session *s = t->lease ? lease_session(t->lease) : NULL;
+
+    if (t->refusal.kind) {
+        struct fault f = t->refusal;
+
+        trial_end(t, &f);
+        return;
+    }
+    if (!t->lease)
+        return;
+    if (!s || session_state(s) == SESSION_UP) {
+        trial_keep(t);
+    } else if (session_state(s) == SESSION_WAITING || session_state(s) == SESSION_REFUSED) {
+        struct fault f = *session_fault(s);
+
+        trial_end(t, &f);
+    }
+}
+
+static void trial_on_timer(void *ctx)
+{
+    struct fault f;
+
+    fault_code(&f, FAULT_TRANSIENT, "unreachable", "no answer in %u s", TRIAL_MS / 1000);
+    trial_end(ctx, &f);
+}
+
+void trials_lease_changed(struct manager *m, struct lease *l)
+{
+    LIST_FOREACH(t, &m->trials, struct trial, node)
+        if (t->lease == l)
+            runq_add(m->context.loop, &t->judge);
+}
+
+bool trials_have(struct manager *m, const char *name)
+{
+    LIST_FOREACH(t, &m->trials, struct trial, node)
+        if (streq(t->name, name))
+            return true;
+    return false;
+}
+
+void trials_drop(struct manager *m)
+{
+    while (!list_is_empty(&m->trials)) {
+        struct trial *t = LIST_FIRST(&m->trials, struct trial, node);
+        struct fault f;
+
+        fault_code(&f, FAULT_GONE, "shutting_down", "the daemon is ending");
+        trial_end(t, &f);
+    }
+}
+
+/* ---- judging what was asked for ---- */
+
+static int check_key(const struct manager_new_instance *w, struct fault *f)
+{
+    const char *why = NULL;
+    int r = w->key ? key_check(w->key, &why) : 0;
+
+    if (r == -ENOKEY && !w->passphrase)
+        return fault_code(f, FAULT_DENIED, "passphrase_needed", "the key file is encrypted and needs its passphrase");
+    if (r < 0 && r != -ENOKEY)
+        return fault_code(f, FAULT_INVALID, "bad_key", "the key file cannot be used: it is %s", why);
+    return 0;
+}
+
+static int read_wish(struct manager *m, const struct manager_new_instance *w, struct instance_record *ret, struct buf *notes,
+                     struct fault *f)
+{
+    const struct provider_ops *provider = provider_find(w->provider ? w->provider : "ssh");
+    const struct provider_wish wish = {.command = w->command, .host = w->host, .user = w->user, .port = w->port};
+    _cleanup_free_ char *why = NULL;
+
+    if (!name_is_instance(w->name))
+        return fault_code(f, FAULT_INVALID, "bad_name", "\"%.60s\" cannot name an instance: use 1 to 40 of a-z 0-9 -", w->name);
+    if (manager_find_lease(m, w->name) || trials_have(m, w->name))
+        return fault_code(f, FAULT_INVALID, "exists", "there is an instance %s already", w->name);
+    if (!provider)
+        return fault_code(f, FAULT_INVALID, "unknown_provider", "no provider \"%.60s\"; there are: ssh, local", w->provider);
+    ret->name = (char *)w->name;
+    ret->provider = (char *)provider->name;
+    ret->install_key = w->install_key;
+    ret->added_at_ms = clock_wall_ms();
+    if (provider->read_wish(&wish, ret, notes, &why) < 0)
+        return fault_code(f, FAULT_INVALID, "bad_command", "%s", why);
+    return check_key(w, f);
+}
+
+static int put_secrets(struct manager *m, const struct manager_new_instance *w, struct fault *f)
+{
+    const char *const texts[] = {w->password, w->key, w->passphrase};
+
+    for (size_t i = 0; i < ELEMENTS(secret_kinds); i++) {
+        int r = texts[i] ? secrets_put(m->context.secrets, w->name, secret_kinds[i], texts[i]) : 0;
+
+        if (r < 0) {
+            forget_secrets(m, w->name);
+            return fault_set(f, FAULT_EXHAUSTED, r, "the %s cannot be stored: %s", secret_kinds[i], strerror(-r));
+        }
+    }
+    return 0;
+}
+
+void manager_add_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot, manager_added_fn done,
+                          void *ctx)
+{
+    struct instance_record record = {};
+    struct trial *t = xnew(struct trial);
+    struct buf notes;
+
+    buf_init(&notes, 16 * 1024);
+    t->manager = m;
+    t->name = xstrdup(w->name);
+    t->done = done;
+    t->ctx = ctx;
+    t->timer = timer_new(m->context.loop, trial_on_timer, t);
+    work_init(&t->judge, trial_judge, t);
+    op_begin(&t->op, slot, trial_cancel);
+
+    bool good = read_wish(m, w, &record, &notes, &t->refusal) == 0 && put_secrets(m, w, &t->refusal) == 0;
+
+    list_init(&t->node);
+    list_append(&m->trials, &t->node);
+    t->notes = xstrdup(buf_text(&notes));
+    buf_done(&notes);
+    if (good) {
+        t->lease = manager_make_lease(m, &record, false);
+        timer_arm(t->timer, TRIAL_MS);
+    }
+    runq_add(m->context.loop, &t->judge);       /* a refusal, or this very host, is there already */
+    free(record.host);
+    free(record.user);
+}
+
+/* ---- removing ---- */
+
+struct removal {
+    struct op op;
+    struct manager *manager;
+    char *name;
+    struct op *step;
+    struct timer *timer;
+    op_done_fn done;
+    void *ctx;
+};
+
+/* How long our key line may take to be removed from a machine that is up. */
+#define FORGET_KEY_MS 5000
+
+static void removal_free(struct removal *x)
+{
+    op_cancel(&x->step);
+    timer_free(x->timer);
+    free(x->name);
+    free(x);
+}
+
+static void removal_cancel(struct op *op)
+{
+    removal_free(CONTAINER_OF(op, struct removal, op));
+}
+
+static void removal_on_durable(void *ctx, const struct fault *f)
+{
+    struct removal *x = ctx;
+    op_done_fn done = x->done;
+    void *done_ctx = x->ctx;
+
+    op_end(&x->op);
+    removal_free(x);
+    done(done_ctx, f);
+}
+
+static void removal_on_key_gone(void *ctx, const struct fault *f)
+{
+    struct removal *x = ctx;
+    struct manager *m = x->manager;
+    struct lease *l = manager_find_lease(m, x->name);
+
+    timer_disarm(x->timer);
+    if (f)
+        log_warning(x->name, "our key stays in its authorized_keys: %s", f->text);
+    if (l) {
+        forwards_drop(m, l);
+        manager_drop_deployments(m, l);
+        manager_drop_lease(m, l);
+        forget_secrets(m, x->name);
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, x->name, "instance_removed", "removed");
+    }
+    store_after(m->context.store, store_remove_instance(m->context.store, x->name), &x->step, removal_on_durable, x);
+}
+
+static void removal_on_timer(void *ctx)
+{
+    struct removal *x = ctx;
+    struct fault f;
+
+    op_cancel(&x->step);
+    fault_code(&f, FAULT_TRANSIENT, "timed_out", "no answer in time");
+    removal_on_key_gone(x, &f);
+}
+
+void manager_remove_instance(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx)
+{
+    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+        if (deployment_lease(d->deployment) == l && !deployment_is_idle(d->deployment)) {
+            struct fault f;
+
+            fault_code(&f, FAULT_INVALID, "in_use", "%s was not removed: %s runs on it", lease_name(l),
+                       deployment_name(d->deployment));
+            op_finish_later(m->context.loop, slot, &f, done, ctx);
+            return;
+        }
+
+    struct removal *x = xnew(struct removal);
+
+    x->manager = m;
+    x->name = xstrdup(lease_name(l));
+    x->done = done;
+    x->ctx = ctx;
+    x->timer = timer_new(m->context.loop, removal_on_timer, x);
+    op_begin(&x->op, slot, removal_cancel);
+    if (lease_session(l) && lease_is_reachable(l)) {
+        timer_arm(x->timer, FORGET_KEY_MS);
+        session_forget_key(lease_session(l), &x->step, removal_on_key_gone, x);
+    } else {
+        op_finish_later(m->context.loop, &x->step, NULL, removal_on_key_gone, x);
+    }
+}

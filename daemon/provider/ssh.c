@@ -1,0 +1,50 @@
+/* A host that is simply there: whoever gives us an ssh command line has it. */
+#include <errno.h>
+
+#include "proto/buf.h"
+#include "proto/mem.h"
+#include "proto/ssh_command.h"
+#include "provider/provider.h"
+#include "store/store.h"
+
+extern const struct provider_ops provider_ssh;
+
+/* What the pasted line would have done besides logging in. */
+static void note_left_out(const struct ssh_command *c, struct buf *notes)
+{
+    for (unsigned i = 0; i < c->n_forwards; i++) {
+        const struct ssh_forward *f = &c->forwards[i];
+
+        buf_addf(notes, "the forward of the pasted line was not made; to have it: llmhostctl forward add INSTANCE %s:%u:%s:%u\n",
+                 f->listen_ip, f->listen_port, f->host, f->port);
+    }
+    if (c->left_out)
+        buf_addf(notes, "not needed here and left out: %s\n", c->left_out);
+}
+
+static int ssh_read_wish(const struct provider_wish *w, struct instance_record *ret, struct buf *notes, char **ret_why)
+{
+    struct ssh_command c = {};
+    int r = w->command ? ssh_command_parse(w->command, &c, ret_why) : 0;
+
+    if (r < 0)
+        return r;
+    const char *host = w->host ? w->host : c.host, *user = w->user ? w->user : c.user;
+
+    if (!host || !*host) {
+        *ret_why = xasprintf("no host is named; paste the ssh command, or give --host");
+        r = -EINVAL;
+    } else if (!user || !*user) {
+        *ret_why = xasprintf("no user is named; write root@%s, or give --user", host);
+        r = -EINVAL;
+    } else {
+        ret->host = xstrdup(host);
+        ret->user = xstrdup(user);
+        ret->port = w->port ? w->port : c.port ? c.port : 22;
+        note_left_out(&c, notes);
+    }
+    ssh_command_done(&c);
+    return r;
+}
+
+const struct provider_ops provider_ssh = {.name = "ssh", .over_ssh = true, .read_wish = ssh_read_wish};
