@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -87,7 +88,9 @@ int listener_new_tcp(struct loop *l, const char *ip, uint16_t port, void (*on_st
 /* mode: permissions of the socket file. A stale socket file that nobody listens on is replaced; a living one is -EADDRINUSE. */
 int listener_new_unix(struct loop *l, const char *path, unsigned mode, void (*on_stream)(void *ctx, struct stream *s), void *ctx,
                       struct listener **ret);
-uint16_t listener_port(const struct listener *l);
+/* Takes a descriptor that listens already (socket activation), when 0 is returned. -EINVAL: it does not listen. */
+int listener_new_fd(struct loop *l, int fd, void (*on_stream)(void *ctx, struct stream *s), void *ctx, struct listener **ret);
+uint16_t listener_port(const struct listener *l);      /* 0: not TCP */
 /* While paused connections wait in the backlog. Accepting pauses by itself for a moment when descriptors run out. */
 void listener_pause(struct listener *l, bool paused);
 /* Closes, and removes the file of a Unix socket. */
