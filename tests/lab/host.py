@@ -19,10 +19,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import lab
@@ -37,6 +37,7 @@ PROGRAMS = {                # what an engine is called in Host(engines=...), and
     "ollama-0.32.15": ("ollama", "ollama-0.32.15/bin/ollama"),
     "ollama-0.11.4": ("ollama", "ollama-0.11.4/bin/ollama"),
     "llama-server": ("llama-server", "llama/usr/bin/llama-server"),
+    "scripted": ("ollama", None),               # http_engine.py, copied to the host
 }
 HIDDEN = ("root", "tmp", "home", "mnt", "srv")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -93,6 +94,8 @@ def next_number():
 
 def engine_path(name):
     """The program of an engine on this machine; the lab fails loudly without it, never skips."""
+    if PROGRAMS[name][1] is None:
+        return HERE + "/http_engine.py"
     path = os.path.join(ENGINES, PROGRAMS[name][1])
     if not os.access(path, os.X_OK):
         raise HostError(f"{path} is missing: run tests/engines")
@@ -221,7 +224,10 @@ class Host:
                 place = self.upper("/usr/local/bin/" + program)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(place)
-                os.symlink(wanted[program], place)
+                if wanted[program].startswith(HERE):    # the checkout need not be visible over there
+                    shutil.copy(wanted[program], place)
+                else:
+                    os.symlink(wanted[program], place)
 
     def write_upper(self, path, text, mode=0o644):
         fd = os.open(self.upper(path), os.O_CREAT | os.O_TRUNC | os.O_WRONLY, mode)
@@ -232,7 +238,7 @@ class Host:
     def hide(self, path):
         """What this machine has installed for itself is not there on the host."""
         place = self.upper(path)
-        if os.path.islink(place):
+        if os.path.islink(place) or os.path.isfile(place):
             os.unlink(place)
         if os.path.lexists(path) and not os.path.lexists(place):
             os.makedirs(os.path.dirname(place), exist_ok=True)

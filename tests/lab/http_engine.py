@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""An HTTP model server that does what it is told, for what real engines cannot be brought to do.
+
+It answers the lists of ollama and of OpenAI's API, so that it passes for an engine: installed on a host under the name
+ollama it is started like one (`ollama serve`, OLLAMA_HOST). What it does with a chat or completion is in the request
+itself, which a gateway must hand on byte for byte:
+
+    {"model": "m", "script": {"status": 200, "delay_ms": 0, "chunks": 5, "bytes": 20, "gap_ms": 10,
+                              "end": "clean", "headers": {"X-A": "b"}}}
+
+    end      clean, or after the chunks: fin (closed without the end), rst, silence (for ever)
+    stream   true: text/event-stream in HTTP chunks; false: one body with Content-Length
+    close    the connection ends after a clean answer, without having said so
+    nothing  no byte of an answer at all, and then end
+
+GET /_asked tells what came in, as a JSON list: method, path, headers in order, the body's length and SHA-256, how the
+answer ended. Python's standard library only: it runs on any host that has python3.
+
+usage: http_engine.py serve          OLLAMA_HOST=IP:PORT
+"""
+import hashlib
+import http.server
+import json
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+
+ASKED, LOCK = [], threading.Lock()
+MODEL = {"name": "scripted:latest", "model": "scripted:latest", "modified_at": "2026-01-01T00:00:00Z", "size": 1000,
+         "digest": "5c" * 32, "details": {"format": "gguf", "family": "llama", "families": ["llama"],
+                                          "parameter_size": "1M", "quantization_level": "F16"}}
+LISTS = {
+    "/": b"Ollama is running",
+    "/api/version": {"version": "0.99.0"},
+    "/api/tags": {"models": [MODEL]},
+    "/api/ps": {"models": [dict(MODEL, expires_at="2036-01-01T00:00:00Z", size_vram=0, context_length=4096)]},
+    "/v1/models": {"object": "list", "data": [{"id": MODEL["name"], "object": "model", "owned_by": "library"}]},
+    "/health": {"status": "ok"},
+}
+
+
+class Engine(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        if self.path == "/_asked":
+            with LOCK:
+                return self.whole(200, ASKED)
+        self.note(b"")
+        self.whole(200 if self.path in LISTS else 404, LISTS.get(self.path, {"error": "no such page"}))
+
+    def do_POST(self):
+        body = self.read_body()
+        entry = self.note(body)
+        try:
+            asked = json.loads(body)
+        except ValueError:
+            return self.whole(400, {"error": "not JSON"})
+        if self.path == "/api/show":
+            return self.whole(200, {"details": MODEL["details"], "model_info": {}, "capabilities": ["completion"]})
+        if self.path == "/api/generate" and not asked.get("prompt"):        # loading and unloading
+            done = "unload" if asked.get("keep_alive") == 0 else "load"
+            return self.whole(200, {"model": asked.get("model"), "created_at": "2026-01-01T00:00:00Z", "response": "",
+                                    "done": True, "done_reason": done})
+        script = asked.get("script") or {}
+        try:
+            self.play(script, asked.get("stream", False))
+            entry["ended"] = script.get("end", "clean")
+        except OSError as e:
+            entry["ended"] = f"client went away: {e}"
+            self.close_connection = True
+
+    def read_body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while True:
+            size = int(self.rfile.readline().split(b";")[0], 16)
+            body += self.rfile.read(size)
+            self.rfile.readline()
+            if size == 0:
+                return body
+
+    def note(self, body):
+        entry = {"method": self.command, "path": self.path, "headers": list(self.headers.items()), "length": len(body),
+                 "sha256": hashlib.sha256(body).hexdigest(), "peer_port": self.client_address[1], "ended": None}
+        with LOCK:
+            ASKED.append(entry)
+        return entry
+
+    def whole(self, status, value):
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain" if isinstance(value, bytes) else "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def play(self, script, stream):
+        time.sleep(script.get("delay_ms", 0) / 1000)
+        if not script.get("nothing"):
+            self.send_scripted(script, script.get("stream", stream))
+        self.end_as_told(script.get("end", "clean"))
+        if script.get("close"):
+            self.close_connection = True
+
+    def send_scripted(self, script, stream):
+        chunks, size = script.get("chunks", 1), script.get("bytes", 20)
+        whole = script.get("end", "clean") == "clean"
+        self.send_response(script.get("status", 200))
+        for name, value in script.get("headers", {}).items():
+            self.send_header(name, value)
+        if stream:
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(chunks * size if whole else chunks * size + 1))
+        self.end_headers()
+        for n in range(chunks):
+            if n:
+                time.sleep(script.get("gap_ms", 0) / 1000)
+            piece = piece_of(n, size, stream)
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if stream else piece)
+        if stream and whole:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def end_as_told(self, end):
+        if end == "clean":
+            return
+        self.close_connection = True
+        if end == "rst":                        # past Python's own way of closing, which ends in order first
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            os.close(self.connection.detach())
+        while end == "silence" and self.connection.recv(65536):
+            pass
+
+    def log_message(self, form, *words):
+        pass
+
+
+def piece_of(number, size, stream):
+    """The numbered piece of an answer, exactly SIZE bytes: a test can tell which one is missing."""
+    if stream:
+        return b"data: " + (b"%d " % number).ljust(max(1, size - 8), b".") + b"\n\n"
+    return (b"%d " % number).ljust(size, b".")[:size]
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1024
+
+    def handle_error(self, request, address):
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, address)
+
+
+def main():
+    if sys.argv[1:] in (["--version"], ["-v"]):
+        print("ollama version is 0.99.0")
+        return
+    if sys.argv[1:] != ["serve"]:
+        sys.exit("usage: http_engine.py serve, with OLLAMA_HOST=IP:PORT")
+    ip, _, port = os.environ.get("OLLAMA_HOST", "127.0.0.1:11434").rpartition(":")
+    Server((ip or "127.0.0.1", int(port)), Engine).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
