@@ -1,5 +1,6 @@
 /* Lines for people: to the journal (or stderr) and into a ring of 4 MiB that `llmhostctl logs` reads. One line per event, with
- * the object's name in front. Tokens, keys and request bodies never come here, at any level. */
+ * the object's name in front. Tokens, keys and request bodies never come here, at any level. Of the loop's thread alone; before
+ * log_open() lines go to stderr only. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,7 +12,7 @@ enum log_level { LOG_LEVEL_ERR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_NOTICE = 5,
 /* Who speaks; shown in its own column. */
 enum log_source { LOG_DAEMON, LOG_SESSION, LOG_ENGINE, LOG_REQUEST, LOG_PROVIDER };
 
-void log_open(enum log_level most);         /* what is above goes nowhere; journal when stderr is one, else "<N>text" or plain text */
+void log_open(enum log_level most);         /* what is above goes nowhere; journal when stderr is one, else plain text */
 void log_close(void);                       /* frees the ring */
 
 /* target: the model or instance the line is about, NULL: none. */

@@ -1,0 +1,145 @@
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/event.h"
+#include "proto/mem.h"
+
+struct ear {
+    struct event_listener listener;
+    unsigned heard;
+    char kind[32], text[64], target[32];
+    struct ear *unlisten; /* whom it removes when it hears something */
+    bool publishes;
+};
+
+static char order[32];
+
+static void on_event(void *ctx, const struct event *e)
+{
+    struct ear *ear = ctx;
+
+    ear->heard++;
+    snprintf(ear->kind, sizeof(ear->kind), "%s", e->kind);
+    snprintf(ear->text, sizeof(ear->text), "%s", e->text);
+    snprintf(ear->target, sizeof(ear->target), "%s", e->target ? e->target : "");
+    cr_assert_leq(llabs(e->at_ms - clock_wall_ms()), 5000);
+    strncat(order, ear->publishes ? "p" : "e", sizeof(order) - strlen(order) - 1);
+    if (ear->unlisten)
+        event_unlisten(&ear->unlisten->listener);
+    if (ear->publishes && ear->heard == 1)
+        event_publish(LOG_LEVEL_INFO, LOG_DAEMON, NULL, "inner", "inside");
+}
+
+static void listen_with(struct ear *e)
+{
+    e->listener = (struct event_listener){.heard = on_event, .ctx = e};
+    event_listen(&e->listener);
+}
+
+static void quiet(void)
+{
+    dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
+    log_open(LOG_LEVEL_INFO);
+}
+
+static bool see(void *ctx, const struct log_entry *e)
+{
+    snprintf(ctx, 128, "%s|%s|%s|%s", log_level_name(e->level), log_source_name(e->source), e->target,
+             e->text);
+    return true;
+}
+
+Test(event, is_a_line_of_the_log_and_heard_by_all)
+{
+    struct ear a = {0}, b = {0};
+    char line[128] = "";
+
+    quiet();
+    listen_with(&a);
+    listen_with(&b);
+    event_publish(LOG_LEVEL_NOTICE, LOG_SESSION, "gz-4090", "tunnel_restored", "%.1fs after resume", 0.6);
+    cr_assert_eq(a.heard, 1);
+    cr_assert_str_eq(b.kind, "tunnel_restored");
+    cr_assert_str_eq(b.text, "0.6s after resume");
+    cr_assert_str_eq(b.target, "gz-4090");
+    log_read(0, see, line);
+    cr_assert_str_eq(line, "notice|session|gz-4090|0.6s after resume");
+    event_unlisten(&a.listener);
+    event_publish(LOG_LEVEL_INFO, LOG_DAEMON, NULL, "started", "hello");
+    cr_assert_eq(a.heard, 1);
+    cr_assert_eq(b.heard, 2);
+    cr_assert_str_eq(b.target, "");
+    event_unlisten(&a.listener);
+    event_unlisten(&b.listener);
+    log_close();
+}
+
+Test(event, is_heard_even_when_its_level_is_not_logged)
+{
+    struct ear a = {0};
+
+    quiet();
+    log_open(LOG_LEVEL_ERR);
+    listen_with(&a);
+    event_publish(LOG_LEVEL_INFO, LOG_DAEMON, NULL, "ready", "ready");
+    cr_assert_eq(a.heard, 1);
+    cr_assert_eq(log_next_number(), 0);
+    event_unlisten(&a.listener);
+    log_close();
+}
+
+Test(event, a_listener_may_leave_while_told)
+{
+    struct ear a = {0}, b = {0};
+
+    quiet();
+    a.unlisten = &a;
+    listen_with(&a);
+    listen_with(&b);
+    for (int i = 0; i < 2; i++)
+        event_publish(LOG_LEVEL_INFO, LOG_DAEMON, NULL, "x", "x");
+    cr_assert_eq(a.heard, 1);
+    cr_assert_eq(b.heard, 2);
+    event_unlisten(&b.listener);
+    log_close();
+}
+
+Test(event, a_listener_may_take_the_next_one_out)
+{
+    struct ear a = {0}, b = {0}, c = {0};
+
+    quiet();
+    a.unlisten = &b;
+    listen_with(&a);
+    listen_with(&b);
+    listen_with(&c);
+    event_publish(LOG_LEVEL_INFO, LOG_DAEMON, NULL, "x", "x");
+    cr_assert_eq(a.heard, 1);
+    cr_assert_eq(b.heard, 0);
+    cr_assert_eq(c.heard, 1);
+    event_unlisten(&a.listener);
+    event_unlisten(&c.listener);
+    log_close();
+}
+
+Test(event, one_published_by_a_listener_is_told_whole_also_when_somebody_leaves_in_it)
+{
+    struct ear a = {.publishes = true}, b = {0}, c = {0};
+
+    quiet();
+    b.unlisten = &b;
+    listen_with(&a);
+    listen_with(&b);
+    listen_with(&c);
+    event_publish(LOG_LEVEL_INFO, LOG_DAEMON, NULL, "outer", "outside");
+    cr_assert_eq(a.heard, 2);
+    cr_assert_eq(b.heard, 1, "of the inner one, and gone before the outer one came to it");
+    cr_assert_eq(c.heard, 2);
+    cr_assert_str_eq(c.kind, "outer");
+    cr_assert_str_eq(order, "ppeee");
+    event_unlisten(&a.listener);
+    event_unlisten(&c.listener);
+    log_close();
+}
