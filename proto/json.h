@@ -1,8 +1,9 @@
-/* JSON as a bounded tree, over yajl's event parser; yajl stays in json.c.
+/* JSON as a bounded tree, over yajl's event parser; yajl stays in json.c, json_scan.c and json_yajl.c.
  *
  * Reading is strict: depth 32, integers exact in 64 bits, duplicate keys refused, invalid UTF-8 refused, nothing after
  * the value. Writing makes invalid UTF-8 valid (U+FFFD).
  * Building never crashes: a failed allocation spreads as NULL, and json_write() then says -ENOMEM.
+ * Numbers are read and written by the C library: both programs leave LC_NUMERIC alone.
  * Every value is owned by the array or object that holds it, a root by whoever made it. */
 #pragma once
 
@@ -19,7 +20,8 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_INT, JSON_REAL, JSON_STRING, JSON_AR
 
 #define JSON_DEPTH_MAX 32
 
-/* 0, or -EBADMSG (not JSON), -E2BIG (deeper than 32), -EEXIST (a key twice), -ERANGE (an integer beyond 64 bits), -ENOMEM. */
+/* 0, or -EBADMSG (not JSON), -E2BIG (deeper than 32), -EEXIST (a key twice), -ERANGE (a number
+ * beyond 64 bits or longer than 1000 bytes), -ENOMEM. Keys with a NUL inside and lone surrogates are not JSON either. */
 int json_parse(const char *text, size_t n, struct json **ret);
 struct json *json_free(struct json *v);     /* takes NULL, returns NULL */
 DEFINE_CLEANUP(struct json *, json_free)
@@ -44,6 +46,8 @@ void json_put_string(struct json *object, const char *key, const char *text);
 void json_put_int(struct json *object, const char *key, int64_t n);
 void json_put_bool(struct json *object, const char *key, bool b);
 void json_append_string(struct json *array, const char *text);
+/* Takes a member out of object; the caller owns it then. NULL: not there. */
+struct json *json_take(struct json *object, const char *key);
 
 /* Looking. All take NULL for v: then there is nothing. */
 enum json_type json_type(const struct json *v);
@@ -78,9 +82,9 @@ int json_scan_end(struct json_scan *s);
 struct json_member {
     bool found;
     enum json_type type;
-    const char *text;               /* JSON_STRING; owned by the scan */
+    const char *text;               /* JSON_STRING; owned by the scan; NULL when longer than 4 KiB */
     int64_t number;                 /* JSON_INT; JSON_REAL rounded towards zero; JSON_BOOL 0 or 1 */
-    size_t count;                   /* JSON_ARRAY, JSON_OBJECT; JSON_STRING: its length */
+    size_t count;                   /* JSON_ARRAY, JSON_OBJECT; JSON_STRING: its length, as decoded */
     uint64_t from_bytes, to_bytes;  /* JSON_STRING: where the value stands in the document, quotes included */
 };
 void json_scan_member(const struct json_scan *s, const char *key, struct json_member *ret);
