@@ -1,4 +1,5 @@
-/* The ration is a ring of the last six instants at which a login began: the seventh must wait until the oldest is an hour old. */
+/* The ration is a ring of the last six instants at which a login began: the seventh must wait until the
+ * oldest is an hour old. */
 #include "policy/retry.h"
 
 #include "proto/mem.h"

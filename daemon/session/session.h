@@ -74,5 +74,8 @@ void session_figures(const struct session *s, struct session_figures *ret);
 void session_dial(struct session *s, const char *host, uint16_t port, uint32_t window_bytes, struct op **slot, ssh_dial_fn done,
                   void *ctx);
 void session_run(struct session *s, const struct run_spec *spec, struct op **slot, run_done_fn done, void *ctx);
+/* Takes our own key off the machine again, before the instance is forgotten: the line we once added to authorized_keys, and no
+ * other. It is not put back afterwards. Waits for the session like any command. */
+void session_forget_key(struct session *s, struct op **slot, void (*done)(void *ctx, const struct fault *f), void *ctx);
 /* How many requests wait for bytes, beyond the dials and commands the session knows of itself. */
 void session_waiting(struct session *s, int change);

@@ -15,7 +15,8 @@ Test(retry, doubles_from_a_fifth_of_a_second_to_fifteen)
     static const unsigned expected[] = {0, 200, 400, 800, 1600, 3200, 6400, 12800, 15000, 15000};
 
     for (unsigned i = 0; i < sizeof(expected) / sizeof(*expected); i++)
-        cr_assert_eq(retry_delay_ms(i, 0), expected[i], "after %u tries: %lu", i, (unsigned long)retry_delay_ms(i, 0));
+        cr_assert_eq(retry_delay_ms(i, 0), expected[i], "after %u tries: %lu", i,
+                     (unsigned long)retry_delay_ms(i, 0));
     cr_assert_eq(retry_delay_ms(UINT32_MAX, 0), 15000);
 }
 

@@ -1,0 +1,246 @@
+/* The object: what it was told, its connection, and what others may ask of it. What happens when is in
+ * session_fsm.c. */
+#include "session/session_private.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/op.h"
+#include "base/timer.h"
+
+uint32_t session_dice(struct session *s)
+{
+    s->dice = s->dice * 1664525u + 1013904223u;
+    return s->dice >> 4;
+}
+
+static void session_on_timer(void *ctx)
+{
+    session_event(ctx, SESSION_EV_TIMER, NULL);
+}
+
+static void session_on_changed(void *ctx)
+{
+    struct session *s = ctx;
+
+    if (s->events.changed)
+        s->events.changed(s->ctx, s);
+}
+
+static void session_on_pin(void *ctx)
+{
+    struct session *s = ctx;
+
+    if (s->events.pin)
+        s->events.pin(s->ctx, &s->pinned);
+}
+
+/* A changed target leads elsewhere unless all it says is what we have: also the pin that our own first
+ * contact gave. */
+static bool session_set_target(struct session *s, const struct session_target *t)
+{
+    const struct host_key *pinned = t->pinned && t->pinned->n > 0 ? t->pinned : NULL;
+    bool moved = !s->host || !streq(s->host, t->host) || !streq(s->user, t->user) || s->port != t->port;
+
+    if (moved) {
+        free(s->host);
+        free(s->user);
+        s->host = xstrdup(t->host);
+        s->user = xstrdup(t->user);
+        s->port = t->port;
+        s->logins = (struct retry_logins){0}; /* the ration is the other host's */
+    }
+    if (pinned ? !host_key_equal(pinned, &s->pinned) : s->pinned.n > 0) {
+        s->pinned = pinned ? *pinned : (struct host_key){0};
+        moved = moved || pinned;
+    }
+    s->install_key = t->install_key;
+    return moved;
+}
+
+struct session *session_new(struct loop *l, struct resolver *r, struct secrets *secrets, const char *name,
+                            const struct session_target *target, const struct session_events *events,
+                            void *ctx)
+{
+    struct session *s = xnew(struct session);
+
+    s->loop = l;
+    s->resolver = r;
+    s->secrets = secrets;
+    s->name = xstrdup(name);
+    s->events = *events;
+    s->ctx = ctx;
+    s->since_at_ms = clock_wall_ms();
+    s->timer = timer_new(l, session_on_timer, s);
+    work_init(&s->changed, session_on_changed, s);
+    work_init(&s->pin, session_on_pin, s);
+    list_init(&s->queued);
+    list_init(&s->started);
+    if (getrandom(&s->dice, sizeof(s->dice), GRND_NONBLOCK) < 0)
+        s->dice = (uint32_t)clock_now_ms();
+    session_set_target(s, target);
+    return s;
+}
+
+struct session *session_free(struct session *s)
+{
+    if (!s)
+        return NULL;
+    op_cancel(&s->key_op);
+    session_requests_abandon(s);
+    session_link_drop(s);
+    timer_free(s->timer);
+    runq_drop(&s->changed);
+    runq_drop(&s->pin);
+    free(s->shown);
+    free(s->name);
+    free(s->host);
+    free(s->user);
+    free(s);
+    return NULL;
+}
+
+/* Before any secret leaves. */
+static int session_on_host_key(void *ctx, const struct host_key *shown, struct fault *f)
+{
+    struct session_link *link = ctx;
+    struct session *s = link->session;
+    char expected[FINGERPRINT_BYTES], got[FINGERPRINT_BYTES];
+
+    if (!s)
+        return fault_set(f, FAULT_TRANSIENT, -ECANCELED, "no longer wanted");
+    if (s->pinned.n == 0) {
+        s->pinned = *shown;
+        runq_add(s->loop, &s->pin);
+        return 0;
+    }
+    if (host_key_equal(&s->pinned, shown))
+        return 0;
+    if (!s->shown)
+        s->shown = xnew(struct host_key);
+    *s->shown = *shown;
+    return fault_code(f, FAULT_DENIED, "host_key",
+                      "%s shows another host key than before: expected %s, got %s at %s:%u; not connected, "
+                      "no password was sent",
+                      s->name, host_key_fingerprint(&s->pinned, expected), host_key_fingerprint(shown, got),
+                      s->host, s->port);
+}
+
+static void session_on_secrets(void *ctx, struct ssh_secrets *ret)
+{
+    struct session_link *link = ctx;
+
+    *ret = (struct ssh_secrets){0};
+    if (!link->session)
+        return;
+    retry_login_begins(&link->session->logins, clock_now_ms());
+    session_credentials(link->session, ret);
+}
+
+static void session_on_up(void *ctx, const char *method)
+{
+    struct session_link *link = ctx;
+    struct session *s = link->session;
+
+    if (!s)
+        return;
+    snprintf(s->method, sizeof(s->method), "%s", method);
+    session_event(s, SESSION_EV_UP, NULL);
+}
+
+static void session_on_down(void *ctx, const struct fault *f)
+{
+    struct session_link *link = ctx;
+
+    if (link->session)
+        session_event(link->session, SESSION_EV_DOWN, f);
+}
+
+static void session_link_on_bury(void *ctx)
+{
+    struct session_link *link = ctx;
+
+    ssh_conn_free(link->conn);
+    free(link);
+}
+
+void session_link_open(struct session *s)
+{
+    static const struct ssh_conn_events events = {
+        .host_key = session_on_host_key,
+        .secrets = session_on_secrets,
+        .up = session_on_up,
+        .down = session_on_down,
+    };
+    struct ssh_target target = {s->name, s->host, s->port, s->user, &s->pinned};
+    struct session_link *link = xnew(struct session_link);
+
+    link->session = s;
+    link->number = ++s->links;
+    work_init(&link->bury, session_link_on_bury, link);
+    s->link = link;
+    link->conn = ssh_conn_new(s->loop, s->resolver, &target, &events, link);
+}
+
+void session_link_drop(struct session *s)
+{
+    struct session_link *link = TAKE_PTR(s->link);
+
+    if (!link)
+        return;
+    link->session = NULL;
+    runq_add(s->loop, &link->bury);
+}
+
+void session_want(struct session *s, bool wanted)
+{
+    if (s->wanted != wanted)
+        session_event(s, wanted ? SESSION_EV_WANT : SESSION_EV_UNWANT, NULL);
+}
+
+void session_renew(struct session *s, const struct session_target *target)
+{
+    s->moved = target && session_set_target(s, target);
+    session_event(s, SESSION_EV_RENEW, NULL);
+}
+
+void session_hurry(struct session *s)
+{
+    session_event(s, SESSION_EV_HURRY, NULL);
+}
+
+enum session_state session_state(const struct session *s)
+{
+    return s->state;
+}
+
+const char *session_name(const struct session *s)
+{
+    return s->name;
+}
+
+const struct fault *session_fault(const struct session *s)
+{
+    return &s->fault;
+}
+
+const struct host_key *session_shown_key(const struct session *s)
+{
+    static const struct host_key none;
+
+    return s->shown ? s->shown : &none;
+}
+
+void session_figures(const struct session *s, struct session_figures *ret)
+{
+    *ret = (struct session_figures){
+        .since_at_ms = s->since_at_ms,
+        .tries = s->state == SESSION_UP ? 0 : s->tries,
+        .next_try_at_ms = s->next_try_at_ms,
+        .reconnects = s->reconnects,
+        .rtt_ms = s->state == SESSION_UP ? ssh_conn_rtt_ms(s->link->conn) : -1,
+        .method = s->state == SESSION_UP ? s->method : NULL,
+    };
+    memcpy(ret->last_break, s->last_break, sizeof(ret->last_break));
+}

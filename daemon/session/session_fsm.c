@@ -1,0 +1,283 @@
+/* The life of a session. session_next() decides and is pure; session_enter() alone writes the state;
+ * session_act() does what the state is for; session_event() is the only door. */
+#include "session/session_private.h"
+
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/event.h"
+#include "base/log.h"
+#include "base/op.h"
+#include "base/timer.h"
+#include "proto/text.h"
+
+#define STAY    ((struct session_move){s->state, SESSION_KEEP})
+#define MOVE(x) ((struct session_move){(x), SESSION_ENTER})
+#define PING    ((struct session_move){s->state, SESSION_PING})
+#define SETTLE  ((struct session_move){s->state, SESSION_SETTLE})
+
+const char *session_state_name(enum session_state st)
+{
+    switch (st) {
+    case SESSION_IDLE: return "none";
+    case SESSION_CONNECTING: return "connecting";
+    case SESSION_UP: return "up";
+    case SESSION_WAITING: return "down";
+    case SESSION_REFUSED: return "refused";
+    }
+    return "?";
+}
+
+const char *session_event_name(enum session_event ev)
+{
+    switch (ev) {
+    case SESSION_EV_WANT: return "wanted";
+    case SESSION_EV_UNWANT: return "not wanted";
+    case SESSION_EV_UP: return "logged in";
+    case SESSION_EV_DOWN: return "connection lost";
+    case SESSION_EV_TIMER: return "timer";
+    case SESSION_EV_RENEW: return "renewed";
+    case SESSION_EV_HURRY: return "hurry";
+    }
+    return "?";
+}
+
+/* After a refusal logins are rationed, whoever asks for them. */
+static struct session_move session_try(const struct session *s)
+{
+    return MOVE(s->login_wait_ms > 0 ? SESSION_WAITING : SESSION_CONNECTING);
+}
+
+static struct session_move session_after_fault(const struct session *s, const struct fault *f)
+{
+    if (f->kind != FAULT_DENIED)
+        return MOVE(SESSION_WAITING);
+    if (!streq(f->code, "login_refused") || s->reread)
+        return MOVE(
+            SESSION_REFUSED); /* another host key, a passphrase we lack: asking again changes nothing */
+    return session_try(s);    /* the file may be newer than what was read: once */
+}
+
+struct session_move session_next(const struct session *s, enum session_event ev, const struct fault *f)
+{
+    switch (s->state) {
+    case SESSION_IDLE:
+        switch (ev) {
+        case SESSION_EV_WANT: return s->refused ? MOVE(SESSION_REFUSED) : session_try(s);
+        case SESSION_EV_UNWANT:
+        case SESSION_EV_UP:
+        case SESSION_EV_DOWN:
+        case SESSION_EV_TIMER:
+        case SESSION_EV_RENEW:
+        case SESSION_EV_HURRY: return STAY;
+        }
+        break;
+    case SESSION_CONNECTING:
+        switch (ev) {
+        case SESSION_EV_UNWANT: return MOVE(SESSION_IDLE);
+        case SESSION_EV_UP: return MOVE(SESSION_UP);
+        case SESSION_EV_DOWN: return session_after_fault(s, f);
+        case SESSION_EV_TIMER: return MOVE(SESSION_WAITING);
+        case SESSION_EV_RENEW: /* what it began with may be wrong by now, but it may be the last login of the
+                                  hour */
+        case SESSION_EV_HURRY: return s->login_wait_ms > 0 ? STAY : MOVE(SESSION_CONNECTING);
+        case SESSION_EV_WANT: return STAY;
+        }
+        break;
+    case SESSION_UP:
+        switch (ev) {
+        case SESSION_EV_UNWANT: return MOVE(SESSION_IDLE);
+        /* A peer that lets us in and drops us at once would otherwise be asked thirty times a second. */
+        case SESSION_EV_DOWN: return MOVE(s->tries <= 1 ? SESSION_CONNECTING : SESSION_WAITING);
+        case SESSION_EV_TIMER: return SETTLE;
+        case SESSION_EV_RENEW: return s->moved ? MOVE(SESSION_CONNECTING) : PING;
+        case SESSION_EV_HURRY: return PING;
+        case SESSION_EV_WANT:
+        case SESSION_EV_UP: return STAY;
+        }
+        break;
+    case SESSION_WAITING:
+        switch (ev) {
+        case SESSION_EV_UNWANT: return MOVE(SESSION_IDLE);
+        case SESSION_EV_TIMER:
+        case SESSION_EV_RENEW:
+        case SESSION_EV_HURRY: return session_try(s);
+        case SESSION_EV_WANT:
+        case SESSION_EV_UP:
+        case SESSION_EV_DOWN: return STAY;
+        }
+        break;
+    case SESSION_REFUSED:
+        switch (ev) {
+        case SESSION_EV_UNWANT: return MOVE(SESSION_IDLE);
+        case SESSION_EV_RENEW: return session_try(s);
+        case SESSION_EV_WANT: /* wanting harder changes no credential */
+        case SESSION_EV_UP:
+        case SESSION_EV_DOWN:
+        case SESSION_EV_TIMER:
+        case SESSION_EV_HURRY: return STAY;
+        }
+        break;
+    }
+    return STAY;
+}
+
+static void session_remember_loss(struct session *s, const struct fault *f)
+{
+    s->lost_due = clock_now_ms();
+    s->lost_at_ms = clock_wall_ms();
+    snprintf(s->lost_why, sizeof(s->lost_why), "%.*s",
+             (int)utf8_valid(f->text, MIN(strlen(f->text), sizeof(s->lost_why) - 1)), f->text);
+    event_publish(LOG_LEVEL_WARNING, LOG_SESSION, s->name, "tunnel_lost", "tunnel lost: %s", f->text);
+}
+
+static void session_remember_return(struct session *s)
+{
+    char away[TEXT_SHORT_MAX], at_time[16] = "";
+    time_t at = s->lost_at_ms / 1000;
+    struct tm tm;
+
+    duration_format(away, clock_now_ms() - s->lost_due, true);
+    if (localtime_r(&at, &tm))
+        strftime(at_time, sizeof(at_time), "%H:%M:%S", &tm);
+    snprintf(s->last_break, sizeof(s->last_break), "%s, %s %s", away, at_time, s->lost_why);
+    s->reconnects++;
+    s->lost_due = 0;
+    event_publish(LOG_LEVEL_NOTICE, LOG_SESSION, s->name, "tunnel_restored",
+                  "tunnel back after %s (%s; logged in with %s)", away, s->lost_why, s->method);
+}
+
+/* One line per change. The same failure every 15 s for a night is worth one line, not two thousand. */
+static void session_tell(struct session *s, enum session_state next, enum session_event ev,
+                         const struct fault *f)
+{
+    bool again = f && s->tries > 1 && streq(f->text, s->fault.text);
+
+    if (s->state == SESSION_UP && ev == SESSION_EV_DOWN)
+        session_remember_loss(s, f);
+    else if (next == SESSION_UP && s->lost_due)
+        session_remember_return(s);
+    else if (next == SESSION_UP)
+        event_publish(LOG_LEVEL_NOTICE, LOG_SESSION, s->name, "tunnel_up",
+                      "tunnel up: logged in at %s with %s", ssh_conn_peer(s->link->conn), s->method);
+    else if (next == SESSION_REFUSED)
+        event_publish(LOG_LEVEL_ERR, LOG_SESSION, s->name, "tunnel_refused", "%s",
+                      f ? f->text : s->fault.text);
+    else
+        log_line(again || (next == SESSION_CONNECTING && s->tries > 0) ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
+                 LOG_SESSION, s->name, "%s -> %s (%s)", session_state_name(s->state),
+                 session_state_name(next), f ? f->text : session_event_name(ev));
+}
+
+/* The facts that go with being in a state. */
+static void session_take_facts(struct session *s, enum session_state next, const struct fault *f)
+{
+    if (f)
+        s->fault = *f;
+    if (f && streq(f->code, "login_refused")) {
+        s->reread = true;
+        retry_login_refused(&s->logins);
+    }
+    switch (next) {
+    case SESSION_IDLE:
+        s->lost_due = 0;
+        s->tries = 0;
+        if (!s->refused)
+            s->fault = (struct fault){0};
+        break;
+    case SESSION_CONNECTING: s->tries++; break;
+    case SESSION_UP:
+        s->reread = s->refused = false;
+        retry_login_accepted(&s->logins);
+        s->fault = (struct fault){0};
+        break;
+    case SESSION_WAITING: break;
+    case SESSION_REFUSED: s->refused = true; break;
+    }
+}
+
+/* What the state is for. */
+static void session_act(struct session *s)
+{
+    uint64_t delay_ms;
+
+    switch (s->state) {
+    case SESSION_CONNECTING:
+        timer_arm(s->timer, SESSION_LOGIN_MS);
+        session_link_open(s);
+        break;
+    case SESSION_UP:
+        timer_arm(s->timer, SESSION_SETTLE_MS);
+        session_requests_start(s);
+        session_key_install(s);
+        break;
+    case SESSION_WAITING:
+        delay_ms = MAX(retry_delay_ms(s->tries, session_dice(s)), s->login_wait_ms);
+        s->next_try_at_ms = clock_wall_ms() + (int64_t)delay_ms;
+        timer_arm(s->timer, delay_ms);
+        break;
+    case SESSION_IDLE:
+    case SESSION_REFUSED: break;
+    }
+}
+
+/* The only place that writes s->state. */
+static void session_enter(struct session *s, enum session_state next, enum session_event ev,
+                          const struct fault *f)
+{
+    op_cancel(&s->key_op);
+    timer_disarm(s->timer);
+    session_tell(s, next, ev, f);
+    session_take_facts(s, next, f);
+    if (next != SESSION_UP)
+        session_link_drop(s);
+    s->state = next;
+    s->since_at_ms = clock_wall_ms();
+    s->next_try_at_ms = 0;
+    session_act(s);
+    runq_add(s->loop, &s->changed);
+}
+
+/* What an event tells beside itself, before anything is decided by it. */
+static void session_note(struct session *s, enum session_event ev)
+{
+    switch (ev) {
+    case SESSION_EV_WANT: s->wanted = true; break;
+    case SESSION_EV_UNWANT: s->wanted = false; break;
+    case SESSION_EV_RENEW:
+        s->refused = s->reread = false;
+        if (s->state != SESSION_UP)
+            s->tries = 0;
+        if (s->state == SESSION_IDLE)
+            s->fault = (struct fault){0};
+        break;
+    case SESSION_EV_HURRY:
+        if (s->state == SESSION_WAITING)
+            s->tries = 0;
+        break;
+    case SESSION_EV_UP:
+    case SESSION_EV_DOWN:
+    case SESSION_EV_TIMER: break;
+    }
+    s->login_wait_ms = retry_login_wait_ms(&s->logins, clock_now_ms());
+}
+
+void session_event(struct session *s, enum session_event ev, const struct fault *f)
+{
+    struct fault late;
+
+    if (ev == SESSION_EV_TIMER && s->state == SESSION_CONNECTING) {
+        fault_code(&late, FAULT_TRANSIENT, "unreachable", "no login at %s:%u within %u s", s->host, s->port,
+                   SESSION_LOGIN_MS / 1000);
+        f = &late;
+    }
+    session_note(s, ev);
+    struct session_move m = session_next(s, ev, f);
+
+    if (m.how == SESSION_ENTER)
+        session_enter(s, m.state, ev, f);
+    else if (m.how == SESSION_PING)
+        ssh_conn_ping(s->link->conn);
+    else if (m.how == SESSION_SETTLE)
+        s->tries = 0;
+}

@@ -1,0 +1,101 @@
+/* What the files of the session share. session_fsm.c: the life. session.c: the object and its connection.
+ * session_request.c: dials and commands that wait or run. session_key.c: credentials and our own key on the
+ * machine. */
+#pragma once
+
+#include "base/list.h"
+#include "base/runq.h"
+#include "policy/retry.h"
+#include "session/session.h"
+
+struct op;
+struct timer;
+
+/* One connection. It outlives the state that made it by the rest of the turn: a request's answer, given from
+ * inside the connection, may end the session, so the connection is freed from the run queue. */
+struct session_link {
+    struct session *session; /* NULL: nobody listens any more */
+    struct ssh_conn *conn;
+    uint64_t number; /* never used twice in a session, as an address is */
+    struct work bury;
+};
+
+struct session {
+    /* What session_next() decides by, with the state. */
+    enum session_state state;
+    bool wanted;
+    bool refused;           /* we were sent away, and nothing has changed since */
+    bool reread;            /* the refused credentials were read a second time */
+    bool moved;             /* RENEW: the connection we have leads to another place than the one now named */
+    unsigned tries;         /* begun since a connection last held for SESSION_SETTLE_MS */
+    uint64_t login_wait_ms; /* the ration of logins: how long until one may begin; made anew for each event */
+
+    struct loop *loop; /* borrowed, as the next two */
+    struct resolver *resolver;
+    struct secrets *secrets;
+    char *name, *host, *user;
+    uint16_t port;
+    bool install_key;
+    struct host_key pinned;
+    struct host_key *shown; /* of the last mismatch */
+    struct session_events events;
+    void *ctx;
+
+    struct session_link *link; /* CONNECTING and UP */
+    struct timer *timer;       /* CONNECTING: deadline; UP: has it settled; WAITING: the next try */
+    struct op *key_op;         /* our key on its way to the machine */
+    struct retry_logins logins;
+    uint32_t dice;
+    struct work changed, pin;
+
+    struct fault fault;
+    int64_t since_at_ms, next_try_at_ms, lost_at_ms;
+    uint64_t lost_due; /* 0: not away */
+    char lost_why[100];
+    unsigned reconnects;
+    char last_break[160];
+    char method[24];
+
+    struct list queued, started; /* struct session_request, in the order they were asked for */
+    uint64_t requests, links;    /* count all there ever were */
+    int waiting;                 /* of others: session_waiting() */
+};
+
+enum session_event {
+    SESSION_EV_WANT,
+    SESSION_EV_UNWANT,
+    SESSION_EV_UP,
+    SESSION_EV_DOWN,
+    SESSION_EV_TIMER,
+    SESSION_EV_RENEW,
+    SESSION_EV_HURRY,
+};
+
+/* What to do next: KEEP; ENTER a state (also the same one, anew); PING the peer; SETTLE: this connection
+ * holds, a loss of it is a first loss again. */
+struct session_move {
+    enum session_state state;
+    enum { SESSION_KEEP, SESSION_ENTER, SESSION_PING, SESSION_SETTLE } how;
+};
+
+#define SESSION_SETTLE_MS 1000u
+#define SESSION_LOGIN_MS  30000u /* twice the connection's own deadline: for an answer that never comes */
+
+/* session_fsm.c */
+struct session_move session_next(const struct session *s, enum session_event ev, const struct fault *f);
+void session_event(struct session *s, enum session_event ev, const struct fault *f);
+const char *session_event_name(enum session_event ev);
+
+/* session.c */
+void session_link_open(struct session *s);
+void session_link_drop(struct session *s);
+uint32_t session_dice(struct session *s);
+
+/* session_request.c */
+void session_requests_start(struct session *s);   /* all that are queued, when the connection is there */
+void session_requests_abandon(struct session *s); /* answers FAULT_GONE, later in this turn */
+void session_requests_count(struct session *s);   /* tells the connection how many wait for bytes */
+
+/* session_key.c */
+void session_credentials(struct session *s, struct ssh_secrets *ret);
+void session_key_install(struct session *s); /* when it is wanted and was not what let us in */
