@@ -1,0 +1,124 @@
+/* Replies and errors, each held against the contract before it leaves. */
+#include "control/call.h"
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "control/explain.h"
+#include "control/socket.h"
+#include "proto/buf.h"
+#include "proto/json.h"
+#include "proto/mem.h"
+#include "proto/varlink.h"
+
+static void call_over(struct call *c)
+{
+    c->over = true;
+    connection_call_over(c->connection);
+}
+
+/* A reply that breaks our own contract is a bug of ours: it is said, and does not leave. */
+static bool call_check(struct call *c, const struct json *parameters)
+{
+    _cleanup_free_ char *where = NULL;
+
+    if (varlink_check_reply(connection_contract(c->connection), c->method, parameters, &where) == 0)
+        return true;
+    log_err(NULL, "bug: the reply to %s breaks the contract at %s", c->method, where ? where : "?");
+    return false;
+}
+
+bool call_reply_more(struct call *c, struct json *parameters)
+{
+    _cleanup_json_ struct json *p = parameters;
+
+    if (c->over || !call_check(c, p))
+        return !c->over;
+    if (connection_send(c->connection, p, true) == 0)
+        return true;
+    call_fail(c, EXIT_FAILED, "slow_reader", NULL, NULL, "", "the reader of %s is too slow: 1 MiB of replies waits", c->method);
+    return false;
+}
+
+void call_reply(struct call *c, struct json *parameters)
+{
+    _cleanup_json_ struct json *p = parameters;
+
+    if (!call_check(c, p)) {
+        call_fail(c, EXIT_FAILED, "bug", NULL, NULL, "", "the answer to %s cannot be told", c->method);
+        return;
+    }
+    if (!c->oneway && connection_send(c->connection, p, false) < 0) {
+        call_fail(c, EXIT_FAILED, "too_large", NULL, NULL, "", "the answer to %s is larger than 1 MiB", c->method);
+        return;
+    }
+    call_over(c);
+}
+
+void call_fail(struct call *c, enum exit_status status, const char *code, const char *target, const char *why, const char *next,
+               const char *format, ...)
+{
+    _cleanup_json_ struct json *p = json_object();
+    _cleanup_free_ char *message = NULL;
+    va_list args;
+
+    va_start(args, format);
+    if (vasprintf(&message, format, args) < 0)
+        message = NULL;
+    va_end(args);
+    json_put_string(p, "code", code);
+    json_put_string(p, "message", message ? message : "");
+    if (why && *why)
+        json_put_string(p, "why", why);
+    json_put(p, "next", explain_lines(next));
+    json_put_string(p, "target", target);
+    log_debug(target, "%s of pid %d: %s (%s)", c->method, (int)c->caller.pid, message ? message : "", code);
+    if (!c->oneway)
+        connection_send_error(c->connection, error_name(status), p);
+    call_over(c);
+}
+
+void call_fault(struct call *c, const struct fault *f, const char *target, const char *what)
+{
+    struct buf next;
+
+    buf_init(&next, 4096);
+    explain_next(f, target, &next);
+    if (what)
+        call_fail(c, explain_status(f), explain_code(f), target, f->text, buf_text(&next), "%s", what);
+    else
+        call_fail(c, explain_status(f), explain_code(f), target, NULL, buf_text(&next), "%s", f->text);
+    buf_done(&next);
+}
+
+static void call_service_error(struct call *c, const char *error, const char *key, const char *value)
+{
+    _cleanup_json_ struct json *p = json_object();
+
+    if (key)
+        json_put_string(p, key, value);
+    if (!c->oneway)
+        connection_send_error(c->connection, error, p);
+    call_over(c);
+}
+
+void call_invalid_parameter(struct call *c, const char *parameter)
+{
+    call_service_error(c, "org.varlink.service.InvalidParameter", "parameter", parameter);
+}
+
+void call_expected_more(struct call *c)
+{
+    call_service_error(c, "org.varlink.service.ExpectedMore", NULL, NULL);
+}
+
+void call_log_change(const struct call *c, const char *target, const char *format, ...)
+{
+    _cleanup_free_ char *text = NULL;
+    va_list args;
+
+    va_start(args, format);
+    if (vasprintf(&text, format, args) < 0)
+        text = NULL;
+    va_end(args);
+    log_notice(target, "%s, by uid %u (pid %d)", text ? text : c->method, (unsigned)c->caller.uid, (int)c->caller.pid);
+}

@@ -1,0 +1,48 @@
+/* One call: what was asked, by whom, and its replies. A call lives until its last reply is written or its caller has left. */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "control/control.h"
+#include "proto/error.h"
+
+struct call;
+struct fault;
+struct json;
+struct op;
+
+struct caller {
+    pid_t pid;
+    uid_t uid;
+};
+
+struct call {
+    const struct control_context *context;
+    struct control *control;
+    const char *method;                 /* without the interface: "Up" */
+    const struct json *parameters;      /* held against the contract already */
+    bool more, oneway;
+    struct caller caller;
+    struct op *op;                      /* what the method waits for; cancelled with the call */
+    void *state;                        /* the method's own */
+    void (*drop)(struct call *c);       /* frees state; runs once, when the call is over for any reason. May be NULL */
+    struct connection *connection;
+    bool over;                          /* the last reply was given */
+};
+
+/* The last reply; takes parameters. Nothing but returning may be done with the call afterwards. */
+void call_reply(struct call *c, struct json *parameters);
+/* One of several: only when c->more. False when the reader was too slow and the call is over. */
+bool call_reply_more(struct call *c, struct json *parameters);
+
+/* The last reply is an error of the contract. next: commands, one per line, "" for none. */
+void call_fail(struct call *c, enum exit_status status, const char *code, const char *target, const char *why, const char *next,
+               const char *format, ...) __attribute__((format(printf, 7, 8)));
+/* The same for a fault: explain.h knows status and commands. what: the sentence in front ("gpu1 was not added"), or NULL. */
+void call_fault(struct call *c, const struct fault *f, const char *target, const char *what);
+void call_invalid_parameter(struct call *c, const char *parameter);
+void call_expected_more(struct call *c);
+
+/* Logs a change that somebody asked for. */
+void call_log_change(const struct call *c, const char *target, const char *format, ...) __attribute__((format(printf, 3, 4)));

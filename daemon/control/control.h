@@ -1,0 +1,31 @@
+/* Door 1: people and scripts. The control socket speaks Varlink (proto/io.llmhost.varlink); the daemon end of every verb is here. */
+#pragma once
+
+#include <stdint.h>
+
+struct control;
+struct fault;
+struct gateway;
+struct loop;
+struct manager;
+struct secrets;
+struct settings;
+struct store;
+
+/* Borrowed for the life of the door. */
+struct control_context {
+    struct loop *loop;
+    struct manager *manager;
+    struct gateway *gateway;
+    struct store *store;
+    struct secrets *secrets;
+    const struct settings *settings;
+    const char *state_directory;
+    const char *socket_path;
+    unsigned socket_mode;           /* 0600 for people, 0660 for the system service */
+};
+
+/* Listens. 0 or -errno: *f names the socket and who has it. */
+int control_new(const struct control_context *context, struct control **ret, struct fault *f);
+/* Calls in flight are cut. */
+struct control *control_free(struct control *c);

@@ -1,0 +1,113 @@
+/* One table. What is not in it is explained by the kind of its fault. */
+#include "control/explain.h"
+
+#include "base/fault.h"
+#include "proto/buf.h"
+#include "proto/json.h"
+#include "proto/mem.h"
+
+struct explanation {
+    const char *code;
+    enum exit_status status;
+    const char *next;               /* lines; every %s is the target */
+};
+
+#define LOOK "llmhostctl logs %s"
+
+static const struct explanation table[] = {
+    {"host_key", EXIT_TUNNEL, "llmhostctl doctor %s"},
+    {"login_refused", EXIT_CREDENTIALS, "llmhostctl instance remove %s\nllmhostctl instance add %s 'ssh …'"},
+    {"passphrase_needed", EXIT_CREDENTIALS, "llmhostctl instance add %s 'ssh …' --passphrase-file FILE"},
+    {"bad_key", EXIT_CREDENTIALS, ""},
+    {"unreachable", EXIT_TUNNEL, "llmhostctl doctor %s"},
+    {"ping", EXIT_TUNNEL, LOOK},
+    {"lost", EXIT_TUNNEL, LOOK},
+    {"protocol", EXIT_TUNNEL, "llmhostctl doctor %s"},
+    {"forbidden", EXIT_TUNNEL, "llmhostctl doctor %s"},
+    {"timeout", EXIT_TUNNEL, "llmhostctl doctor %s"},
+    {"bad_model", EXIT_USAGE, "llmhostctl up ollama:deepseek-r1:7b"},
+    {"unknown_engine", EXIT_USAGE, "llmhostctl up ollama:deepseek-r1:7b"},
+    {"bad_name", EXIT_USAGE, "llmhostctl instance add gpu1 'ssh …'"},
+    {"bad_command", EXIT_USAGE, "llmhostctl instance add gpu1 'ssh -p 46464 root@HOST'"},
+    {"unknown_provider", EXIT_USAGE, "llmhostctl instance add %s 'ssh …'"},
+    {"no_instance", EXIT_USAGE, "llmhostctl instance add gpu1 'ssh -p 46464 root@HOST'"},
+    {"which_instance", EXIT_USAGE, "llmhostctl instance list\nllmhostctl up %s --on INSTANCE"},
+    {"no_such_instance", EXIT_NOT_FOUND, "llmhostctl instance list"},
+    {"exists", EXIT_CONFLICT, "llmhostctl instance show %s"},
+    {"placed_elsewhere", EXIT_CONFLICT, "llmhostctl down %s"},
+    {"in_use", EXIT_CONFLICT, "llmhostctl down %s"},
+    {"port_taken", EXIT_CONFLICT, ""},
+    {"forward_exists", EXIT_CONFLICT, "llmhostctl forward list"},
+    {"stopped_by_user", EXIT_NOT_RUNNING, "llmhostctl up %s"},
+    {"engine_missing", EXIT_ENGINE, ""},
+    {"model_unknown", EXIT_ENGINE, ""},
+    {"registry_unreachable", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
+    {"disk_full", EXIT_ENGINE, "llmhostctl up %s"},
+    {"digest_mismatch", EXIT_ENGINE, "llmhostctl up %s"},
+    {"out_of_memory", EXIT_ENGINE, LOOK},
+    {"engine_exited", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
+    {"model_unreadable", EXIT_ENGINE, LOOK},
+    {"stalled", EXIT_ENGINE, "llmhostctl up %s"},
+    {"timed_out", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
+    {"shutting_down", EXIT_FAILED, "llmhostctl status"},
+};
+
+static const struct explanation *explain_find(const char *code)
+{
+    for (size_t i = 0; i < ELEMENTS(table); i++)
+        if (streq(table[i].code, code))
+            return &table[i];
+    return NULL;
+}
+
+const char *explain_code(const struct fault *f)
+{
+    return *f->code ? f->code : fault_kind_name(f->kind);
+}
+
+enum exit_status explain_status(const struct fault *f)
+{
+    const struct explanation *e = explain_find(f->code);
+
+    if (e)
+        return e->status;
+    switch (f->kind) {
+    case FAULT_DENIED: return EXIT_CREDENTIALS;
+    case FAULT_GONE: return EXIT_NOT_FOUND;
+    case FAULT_NONE: return EXIT_DONE;
+    case FAULT_TRANSIENT:
+    case FAULT_UNCERTAIN:
+    case FAULT_EXHAUSTED:
+    case FAULT_INVALID: break;
+    }
+    return EXIT_FAILED;
+}
+
+void explain_next(const struct fault *f, const char *target, struct buf *out)
+{
+    const struct explanation *e = explain_find(f->code);
+
+    if (!e)
+        return;
+    for (const char *p = e->next; *p; p++)
+        if (p[0] == '%' && p[1] == 's') {
+            buf_add_text(out, target ? target : "NAME");
+            p++;
+        } else {
+            buf_add(out, p, 1);
+        }
+}
+
+struct json *explain_lines(const char *lines)
+{
+    struct json *list = json_array();
+
+    for (const char *p = lines; p && *p;) {
+        size_t n = strcspn(p, "\n");
+
+        if (n)
+            json_append(list, json_string_n(p, n));
+        p += n + (p[n] == '\n');
+    }
+    return list;
+}

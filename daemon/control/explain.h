@@ -1,0 +1,16 @@
+/* What a fault means to a person: the exit status, and what to type. Errors of calls and the trouble of `status` both come from here. */
+#pragma once
+
+#include "proto/error.h"
+
+struct buf;
+struct fault;
+struct json;
+
+/* The stable word for scripts: the fault's own code, or one made from its kind. */
+const char *explain_code(const struct fault *f);
+enum exit_status explain_status(const struct fault *f);
+/* Commands that help, one per line, with the target filled in. */
+void explain_next(const struct fault *f, const char *target, struct buf *out);
+/* Lines to an array of strings. */
+struct json *explain_lines(const char *lines);

@@ -1,0 +1,29 @@
+/* The verbs: name to function. Every function answers its call, now or later, exactly once. */
+#pragma once
+
+#include "control/call.h"
+
+typedef void (*method_fn)(struct call *c);
+
+/* NULL: not in the interface. */
+method_fn method_find(const char *name);
+
+/* methods_model.c */
+void method_up(struct call *c);
+void method_down(struct call *c);
+void method_wait(struct call *c);
+/* methods_thing.c */
+void method_instance_add(struct call *c);
+void method_instance_list(struct call *c);
+void method_instance_show(struct call *c);
+void method_instance_secret(struct call *c);
+void method_instance_remove(struct call *c);
+void method_forward_add(struct call *c);
+void method_forward_list(struct call *c);
+void method_forward_remove(struct call *c);
+/* methods_look.c */
+void method_status(struct call *c);
+void method_watch(struct call *c);
+void method_doctor(struct call *c);
+/* methods_logs.c */
+void method_logs(struct call *c);

@@ -1,0 +1,444 @@
+/* Up, Down, Wait: they set a goal, wait until it is on disk, then follow the deployments until they are there. What they follow goes on
+ * without them: a caller who leaves changes nothing. */
+#include "control/methods.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/runq.h"
+#include "base/timer.h"
+#include "control/explain.h"
+#include "control/show.h"
+#include "control/target.h"
+#include "gateway/gateway.h"
+#include "lease/lease.h"
+#include "manager.h"
+#include "proto/buf.h"
+#include "proto/json.h"
+#include "proto/text.h"
+#include "session/session.h"
+#include "store/store.h"
+
+#define FOLLOW_MAX 256
+
+/* What a call follows. */
+struct follow {
+    struct call *call;
+    struct manager_listener listener;
+    struct work look;
+    struct timer *timer;
+    struct deployment *models[FOLLOW_MAX];      /* NULL: gone meanwhile */
+    unsigned n_models;
+    uint64_t begun_due;
+    /* Up: what was told of each stage. Down: how many streams were told. */
+    unsigned told[STAGE_COUNT];
+    unsigned told_streams, told_off;
+    /* Looks at what it follows; answers the call when there is something to say for the last time. */
+    void (*fn)(struct follow *w);
+};
+
+static void follow_drop(struct call *c)
+{
+    struct follow *w = c->state;
+
+    manager_unlisten(c->context->manager, &w->listener);
+    runq_drop(&w->look);
+    timer_free(w->timer);
+    free(w);
+}
+
+static void follow_on_deployment(void *ctx, struct deployment *d, bool gone)
+{
+    struct follow *w = ctx;
+
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i] == d) {
+            if (gone)
+                w->models[i] = NULL;
+            runq_add(w->call->context->loop, &w->look);
+        }
+}
+
+static void follow_on_lease(void *ctx, struct lease *l, bool gone)
+{
+    struct follow *w = ctx;
+
+    (void)l, (void)gone;
+    runq_add(w->call->context->loop, &w->look);
+}
+
+static void follow_look(void *ctx)
+{
+    struct follow *w = ctx;
+
+    w->fn(w);
+}
+
+static void follow_on_timer(void *ctx)
+{
+    struct follow *w = ctx;
+    const char *target = w->n_models == 1 && w->models[0] ? deployment_name(w->models[0]) : NULL;
+    char took[TEXT_SHORT_MAX];
+
+    duration_format(took, clock_now_ms() - w->begun_due, false);
+    _cleanup_free_ char *next = target ? xasprintf("llmhostctl wait %s", target) : xstrdup("llmhostctl status");
+
+    call_fail(w->call, EXIT_TIMED_OUT, "timed_out", target, "the work goes on", next, "%s is not there after %s",
+              target ? target : "it", took);
+}
+
+/* From now on fn() looks after each change, until the call is over. */
+static struct follow *follow_new(struct call *c, void (*fn)(struct follow *w))
+{
+    struct follow *w = xnew(struct follow);
+    int64_t timeout_ms = json_get_int(c->parameters, "timeout_ms", 0);
+
+    w->call = c;
+    w->fn = fn;
+    w->begun_due = clock_now_ms();
+    w->listener = (struct manager_listener){.deployment = follow_on_deployment, .lease = follow_on_lease, .ctx = w};
+    manager_listen(c->context->manager, &w->listener);
+    work_init(&w->look, follow_look, w);
+    w->timer = timer_new(c->context->loop, follow_on_timer, w);
+    if (timeout_ms > 0)
+        timer_arm(w->timer, (uint64_t)timeout_ms);
+    c->state = w;
+    c->drop = follow_drop;
+    return w;
+}
+
+static void follow_gone(struct follow *w)
+{
+    call_fail(w->call, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status", "the model was removed meanwhile");
+}
+
+/* A goal is on disk, or cannot be written: work goes on in both cases, but only the first was promised. */
+static void follow_on_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct follow *w = c->state;
+
+    if (f) {
+        call_fault(c, f, NULL, "it is under way, but not on disk yet");
+        return;
+    }
+    w->fn(w);
+}
+
+/* ---- Up ---- */
+
+static void up_answer(struct follow *w, uint64_t took_ms)
+{
+    struct json *v = json_object();
+
+    json_put(v, "model", show_model(w->models[0]));
+    json_put_int(v, "took_ms", (int64_t)took_ms);
+    json_put_string(v, "endpoint", gateway_endpoint(w->call->context->gateway));
+    call_reply(w->call, v);
+}
+
+/* Every stage that changed since it was told. False when the call is over. */
+static bool up_tell(struct follow *w)
+{
+    struct stage_view p;
+
+    for (enum stage s = 0; s < STAGE_COUNT; s++) {
+        deployment_stage(w->models[0], s, &p);
+        if (p.state == STAGE_AHEAD || p.changes == w->told[s])
+            continue;
+        w->told[s] = p.changes;
+        struct json *v = json_object();
+
+        json_put(v, "progress", show_progress(w->models[0], s));
+        if (!call_reply_more(w->call, v))
+            return false;
+    }
+    return true;
+}
+
+static void up_look(struct follow *w)
+{
+    struct deployment *d = w->models[0];
+    struct deployment_figures n;
+
+    if (!d) {
+        follow_gone(w);
+        return;
+    }
+    if (w->call->more && !up_tell(w))
+        return;
+    deployment_figures(d, &n);
+    if (deployment_state(d) == DEPLOYMENT_READY) {
+        up_answer(w, n.took_ms);
+    } else if (deployment_state(d) == DEPLOYMENT_FAILED) {
+        call_fault(w->call, deployment_fault(d), deployment_name(d), NULL);
+    } else if (deployment_goal(d) == GOAL_OFF) {
+        call_fail(w->call, EXIT_NOT_RUNNING, "stopped_by_user", deployment_name(d), NULL, "", "%s was switched off meanwhile",
+                  deployment_name(d));
+    }
+}
+
+/* The first of several replies: where it goes, and how long it usually takes. */
+static bool up_begin(struct follow *w)
+{
+    struct json *v = json_object();
+    struct deployment_figures n;
+
+    deployment_figures(w->models[0], &n);
+    json_put(v, "model", show_model(w->models[0]));
+    json_put_string(v, "endpoint", gateway_endpoint(w->call->context->gateway));
+    if (n.usual_ms)
+        json_put_int(v, "usual_ms", (int64_t)n.usual_ms);
+    return call_reply_more(w->call, v);
+}
+
+static void up_accepted(struct follow *w)
+{
+    if (w->models[0])
+        up_answer(w, 0);
+    else
+        follow_gone(w);
+}
+
+static void up_refuse_port(struct call *c, const char *model)
+{
+    const struct gateway *g = c->context->gateway;
+    const char *owner = gateway_owner(g);
+
+    call_fail(c, EXIT_CONFLICT, "port_taken", model, NULL, "llmhostctl status", "cannot listen on %s: taken by %s; stop it, or "
+              "set [gateway] listen= to another address in llmhostd.conf", gateway_endpoint(g), owner ? owner : "another program");
+}
+
+void method_up(struct call *c)
+{
+    const char *model = json_get_text(c->parameters, "model");
+    const char *on = json_get_text(c->parameters, "on");
+    bool wait = json_get_bool(c->parameters, "wait", true);
+    struct deployment *d = NULL;
+    struct fault f = {};
+
+    if (!gateway_is_listening(c->context->gateway)) {
+        up_refuse_port(c, model);
+        return;
+    }
+    if (manager_place(c->context->manager, model, on, &d, &f) < 0) {
+        call_fault(c, &f, streq(f.code, "no_such_instance") ? on : model, NULL);
+        return;
+    }
+    bool ready = deployment_state(d) == DEPLOYMENT_READY && deployment_goal(d) == GOAL_ON_DEMAND;
+    struct follow *w = follow_new(c, wait ? up_look : up_accepted);
+
+    w->models[w->n_models++] = d;
+    for (enum stage s = 0; s < STAGE_COUNT; s++) {
+        struct stage_view p;
+
+        deployment_stage(d, s, &p);
+        w->told[s] = p.changes;         /* what is over does not concern this call; what runs is told below */
+        if (p.state == STAGE_RUNNING || (!ready && p.state == STAGE_DONE && deployment_state(d) != DEPLOYMENT_FAILED &&
+                                         deployment_state(d) != DEPLOYMENT_OFF))
+            w->told[s] = p.changes - 1;
+    }
+    if (ready) {
+        up_answer(w, 0);
+        return;
+    }
+    call_log_change(c, model, "up on %s", lease_name(deployment_lease(d)));
+    uint64_t ticket = deployment_want(d, GOAL_ON_DEMAND, false);
+
+    if (wait && c->more && !up_begin(w))
+        return;
+    store_after(c->context->store, ticket, &c->op, follow_on_durable, c);
+}
+
+/* ---- Down ---- */
+
+static struct json *down_progress(const char *stage, const char *state, const char *text, uint64_t took_ms)
+{
+    struct json *v = json_object(), *p = json_object();
+
+    json_put_string(p, "stage", stage);
+    json_put_string(p, "state", state);
+    json_put_string(p, "text", text);
+    json_put_int(p, "took_ms", (int64_t)took_ms);
+    json_put(v, "progress", p);
+    json_put_bool(v, "done", false);
+    return v;
+}
+
+/* How many requests are open, when it changed. False when the call is over. */
+static bool down_tell(struct follow *w, unsigned streams, unsigned off)
+{
+    uint64_t took_ms = clock_now_ms() - w->begun_due;
+    char text[64];
+
+    if (streams != w->told_streams) {
+        w->told_streams = streams;
+        snprintf(text, sizeof text, "%u open", streams);
+        if (!call_reply_more(w->call, down_progress("streams", streams ? "running" : "done", text, took_ms)))
+            return false;
+    }
+    if (off != w->told_off) {
+        w->told_off = off;
+        snprintf(text, sizeof text, w->n_models == 1 ? "stopped" : "%u of %u stopped", off, w->n_models);
+        if (!call_reply_more(w->call, down_progress("engine", off == w->n_models ? "done" : "running", text, took_ms)))
+            return false;
+    }
+    return true;
+}
+
+static void down_look(struct follow *w)
+{
+    const struct fault *failed = NULL;
+    const char *name = NULL;
+    unsigned streams = 0, off = 0;
+
+    for (unsigned i = 0; i < w->n_models; i++) {
+        struct deployment *d = w->models[i];
+        struct deployment_figures n;
+
+        if (!d || deployment_state(d) == DEPLOYMENT_OFF) {
+            off++;
+            if (d && deployment_fault(d)->kind) {
+                failed = deployment_fault(d);
+                name = deployment_name(d);
+            }
+            continue;
+        }
+        if (deployment_goal(d) != GOAL_OFF) {
+            call_fail(w->call, EXIT_CONFLICT, "wanted_again", deployment_name(d), NULL, "llmhostctl status",
+                      "%s was not stopped: it was asked for again meanwhile", deployment_name(d));
+            return;
+        }
+        deployment_figures(d, &n);
+        streams += n.in_flight;
+    }
+    if (w->call->more && !down_tell(w, streams, off))
+        return;
+    if (off < w->n_models)
+        return;
+    if (failed) {
+        call_fault(w->call, failed, name, "its engine may still run");
+        return;
+    }
+    struct json *v = json_object();
+
+    if (w->n_models == 1 && w->models[0])
+        json_put(v, "model", show_model(w->models[0]));
+    json_put_bool(v, "done", true);
+    json_put_int(v, "took_ms", (int64_t)(clock_now_ms() - w->begun_due));
+    call_reply(w->call, v);
+}
+
+void method_down(struct call *c)
+{
+    const char *target = json_get_text(c->parameters, "target");
+    bool cut = json_get_bool(c->parameters, "now", false);
+    uint64_t ticket = 0;
+    struct deployment *d;
+
+    if (!target_check_one(c, target))
+        return;
+    struct follow *w = follow_new(c, down_look);
+
+    for (unsigned i = 0; (d = manager_deployment_at(c->context->manager, i)) && w->n_models < FOLLOW_MAX; i++)
+        if (target_is_model(target, d))
+            w->models[w->n_models++] = d;
+    if (w->n_models)
+        call_log_change(c, target, cut ? "down, now" : "down");
+    for (unsigned i = 0; i < w->n_models; i++)
+        ticket = deployment_want(w->models[i], GOAL_OFF, cut);
+    if (ticket)
+        store_after(c->context->store, ticket, &c->op, follow_on_durable, c);
+    else
+        down_look(w);           /* an instance without a model */
+}
+
+/* ---- Wait ---- */
+
+static void wait_answer(struct follow *w, struct lease *l)
+{
+    struct json *v = json_object();
+
+    if (w->n_models == 1 && w->models[0])
+        json_put(v, "model", show_model(w->models[0]));
+    if (l)
+        json_put(v, "instance", show_instance(l));
+    call_reply(w->call, v);
+}
+
+/* Ready, failed, or off: each ends the waiting for "ready". */
+static void wait_look_ready(struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_models; i++) {
+        struct deployment *d = w->models[i];
+
+        if (!d) {
+            follow_gone(w);
+            return;
+        }
+        if (deployment_state(d) == DEPLOYMENT_FAILED) {
+            call_fault(w->call, deployment_fault(d), deployment_name(d), NULL);
+            return;
+        }
+        if (deployment_goal(d) == GOAL_OFF) {
+            _cleanup_free_ char *next = xasprintf("llmhostctl up %s", deployment_name(d));
+
+            call_fail(w->call, EXIT_NOT_RUNNING, "stopped_by_user", deployment_name(d), NULL, next,
+                      "%s is off: nobody brings it up", deployment_name(d));
+            return;
+        }
+        if (deployment_state(d) != DEPLOYMENT_READY)
+            return;
+    }
+    wait_answer(w, NULL);
+}
+
+static void wait_look_stopped(struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i] && !deployment_is_idle(w->models[i]))
+            return;
+    wait_answer(w, NULL);
+}
+
+static void wait_look_tunnel(struct follow *w)
+{
+    const char *target = json_get_text(w->call->parameters, "target");
+    struct lease *l = manager_find_lease(w->call->context->manager, target);
+
+    if (!l && w->n_models && w->models[0])
+        l = deployment_lease(w->models[0]);
+    if (!l)
+        follow_gone(w);
+    else if (lease_refusal(l))
+        call_fault(w->call, lease_refusal(l), lease_name(l), NULL);
+    else if (lease_is_reachable(l))
+        wait_answer(w, l);
+}
+
+void method_wait(struct call *c)
+{
+    const char *target = json_get_text(c->parameters, "target");
+    const char *until = json_get_text(c->parameters, "until");
+    void (*fn)(struct follow *w) = !until || streq(until, "ready") ? wait_look_ready
+                                   : streq(until, "stopped")       ? wait_look_stopped
+                                   : streq(until, "tunnel")        ? wait_look_tunnel
+                                                                   : NULL;
+    struct deployment *d;
+
+    if (!fn) {
+        call_invalid_parameter(c, "until");
+        return;
+    }
+    if (!target_check_one(c, target))
+        return;
+    struct follow *w = follow_new(c, fn);
+
+    for (unsigned i = 0; (d = manager_deployment_at(c->context->manager, i)) && w->n_models < FOLLOW_MAX; i++)
+        if (target_is_model(target, d))
+            w->models[w->n_models++] = d;
+    if (!w->n_models && fn == wait_look_ready) {
+        call_fail(c, EXIT_NOT_FOUND, "not_found", target, NULL, "llmhostctl status", "no model is wanted on %s", target);
+        return;
+    }
+    w->fn(w);
+}

@@ -1,0 +1,292 @@
+/* Instances and forwards: things that come and go by verbs. */
+#include "control/methods.h"
+
+#include "base/fault.h"
+#include "base/settings.h"
+#include "control/explain.h"
+#include "control/show.h"
+#include "lease/lease.h"
+#include "manager.h"
+#include "proto/buf.h"
+#include "proto/json.h"
+#include "proto/ssh_command.h"
+#include "proto/text.h"
+#include "provider/provider.h"
+#include "store/secrets.h"
+#include "store/store.h"
+
+/* NULL after the call was answered. */
+static struct lease *find_lease(struct call *c, const char *name)
+{
+    struct lease *l = manager_find_lease(c->context->manager, name);
+
+    if (!l)
+        call_fail(c, EXIT_NOT_FOUND, "not_found", name, NULL, "llmhostctl instance list", "no instance \"%.60s\"", name);
+    return l;
+}
+
+/* A call that waited for the disk and has nothing to say. */
+static void on_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+
+    if (f)
+        call_fault(c, f, NULL, "it is done, but not on disk yet");
+    else
+        call_reply(c, json_object());
+}
+
+/* ---- instances ---- */
+
+static const char *secret_text(const struct json *parameters, const char *key)
+{
+    return json_get_text(json_get(parameters, key), "text");
+}
+
+static void on_instance_added(void *ctx, struct lease *l, const char *notes, const struct fault *f)
+{
+    struct call *c = ctx;
+    const char *name = json_get_text(c->parameters, "name");
+
+    if (f) {
+        _cleanup_free_ char *what = xasprintf("%s was not added: %s", name, f->text);
+
+        call_fault(c, f, name, what);
+        return;
+    }
+    struct json *v = json_object();
+
+    json_put(v, "instance", show_instance(l));
+    json_put(v, "notes", explain_lines(notes));
+    call_reply(c, v);
+}
+
+/* 0, or the call was answered. */
+static int read_options(struct call *c, struct manager_new_instance *w)
+{
+    const struct json *options = json_get(c->parameters, "options");
+
+    for (size_t i = 0; i < json_count(options); i++) {
+        const char *key = json_key_at(options, i), *value = json_text(json_at(options, i));
+        char *end;
+        long port;
+
+        if (streq(key, "host")) {
+            w->host = value;
+        } else if (streq(key, "user")) {
+            w->user = value;
+        } else if (streq(key, "port") && (port = strtol(value, &end, 10)) > 0 && port < 65536 && !*end) {
+            w->port = (uint16_t)port;
+        } else {
+            _cleanup_free_ char *where = xasprintf("options.%s", key);
+
+            call_invalid_parameter(c, where);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void method_instance_add(struct call *c)
+{
+    const struct json *p = c->parameters;
+    struct manager_new_instance w = {
+        .name = json_get_text(p, "name"),
+        .provider = json_get_text(p, "provider"),
+        .command = json_get_text(p, "command"),
+        .password = secret_text(p, "password"),
+        .key = secret_text(p, "key"),
+        .passphrase = secret_text(p, "passphrase"),
+        .install_key = json_get_bool(p, "install_key", settings_bool(c->context->settings, "ssh", "install_key")),
+    };
+
+    if (read_options(c, &w) < 0)
+        return;
+    call_log_change(c, w.name, "instance add");
+    manager_add_instance(c->context->manager, &w, &c->op, on_instance_added, c);
+}
+
+void method_instance_list(struct call *c)
+{
+    struct json *v = json_object(), *list = json_array();
+    struct lease *l;
+
+    for (unsigned i = 0; (l = manager_lease_at(c->context->manager, i)); i++)
+        json_append(list, show_instance(l));
+    json_put(v, "instances", list);
+    call_reply(c, v);
+}
+
+void method_instance_show(struct call *c)
+{
+    struct lease *l = find_lease(c, json_get_text(c->parameters, "name"));
+    struct deployment *d;
+
+    if (!l)
+        return;
+    const struct instance_record *r = lease_record(l);
+    struct json *v = json_object(), *settings = json_object(), *models = json_array();
+    char at[TEXT_SHORT_MAX], port[16];
+
+    json_put_string(settings, "provider", r->provider);
+    json_put_string(settings, "added", rfc3339_format(at, r->added_at_ms));
+    if (r->host) {
+        snprintf(port, sizeof port, "%u", r->port);
+        json_put_string(settings, "host", r->host);
+        json_put_string(settings, "port", port);
+        json_put_string(settings, "user", r->user);
+        json_put_string(settings, "install_key", r->install_key ? "yes" : "no");
+    }
+    for (unsigned i = 0; (d = manager_deployment_at(c->context->manager, i)); i++)
+        if (deployment_lease(d) == l)
+            json_append_string(models, deployment_name(d));
+    json_put(v, "instance", show_instance(l));
+    json_put(v, "settings", settings);
+    json_put(v, "models", models);
+    call_reply(c, v);
+}
+
+void method_instance_secret(struct call *c)
+{
+    const char *kind = json_get_text(c->parameters, "kind");
+    struct lease *l = find_lease(c, json_get_text(c->parameters, "name"));
+    _cleanup_secret_ char *text = NULL;
+
+    if (!l)
+        return;
+    if (!streq(kind, "password") && !streq(kind, "key") && !streq(kind, "passphrase")) {
+        call_invalid_parameter(c, "kind");
+        return;
+    }
+    if (secrets_get(c->context->secrets, lease_name(l), kind, &text) < 0) {
+        call_fail(c, EXIT_NOT_FOUND, "no_secret", lease_name(l), NULL, "", "no %s is stored for %s", kind, lease_name(l));
+        return;
+    }
+    call_log_change(c, lease_name(l), "%s shown", kind);
+    struct json *v = json_object(), *secret = json_object();
+
+    json_put_string(secret, "text", text);
+    json_put(v, "secret", secret);
+    call_reply(c, v);
+}
+
+static void on_instance_removed(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+
+    if (f)
+        call_fault(c, f, json_get_text(c->parameters, "name"), NULL);
+    else
+        call_reply(c, json_object());
+}
+
+void method_instance_remove(struct call *c)
+{
+    struct lease *l = find_lease(c, json_get_text(c->parameters, "name"));
+
+    if (!l)
+        return;
+    call_log_change(c, lease_name(l), "instance remove");
+    manager_remove_instance(c->context->manager, l, &c->op, on_instance_removed, c);
+}
+
+/* ---- forwards ---- */
+
+static struct json *show_forward(const struct forward_view *f)
+{
+    struct json *v = json_object();
+
+    json_put_string(v, "instance", f->instance);
+    json_put_string(v, "listen", f->listen);
+    json_put_string(v, "target", f->target);
+    json_put_string(v, "state", f->listening ? "listening" : "taken");
+    json_put_int(v, "connections", f->connections);
+    json_put_string(v, "reason", f->reason);
+    return v;
+}
+
+static void on_forward_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct lease *l = manager_find_lease(c->context->manager, json_get_text(c->parameters, "instance"));
+    struct forward_view view, last = {};
+    bool found = false;
+
+    if (f) {
+        call_fault(c, f, NULL, "the forward works, but is not on disk yet");
+        return;
+    }
+    for (unsigned i = 0; l && manager_forward_at(c->context->manager, l, i, &view); i++) {
+        last = view;
+        found = true;
+    }
+    if (!found) {
+        call_fail(c, EXIT_NOT_FOUND, "gone", NULL, NULL, "", "the forward was removed meanwhile");
+        return;
+    }
+    struct json *v = json_object();
+
+    json_put(v, "forward", show_forward(&last));
+    call_reply(c, v);
+}
+
+void method_forward_add(struct call *c)
+{
+    const char *spec = json_get_text(c->parameters, "spec");
+    struct lease *l = find_lease(c, json_get_text(c->parameters, "instance"));
+    _cleanup_free_ char *why = NULL;
+    struct ssh_forward w = {};
+    struct fault f = {};
+    uint64_t ticket;
+
+    if (!l)
+        return;
+    if (ssh_forward_parse(spec, &w, &why) < 0) {
+        call_fail(c, EXIT_USAGE, "bad_forward", lease_name(l), why, "llmhostctl forward add gpu1 6006:127.0.0.1:6006",
+                  "\"%.100s\" is no forward", spec);
+        return;
+    }
+    int r = manager_add_forward(c->context->manager, l, &w, &ticket, &f);
+
+    ssh_forward_done(&w);
+    if (r < 0) {
+        call_fault(c, &f, lease_name(l), NULL);
+        return;
+    }
+    call_log_change(c, lease_name(l), "forward add %s", spec);
+    store_after(c->context->store, ticket, &c->op, on_forward_durable, c);
+}
+
+void method_forward_list(struct call *c)
+{
+    const char *name = json_get_text(c->parameters, "instance");
+    struct lease *l = name ? find_lease(c, name) : NULL;
+    struct json *v, *list;
+    struct forward_view f;
+
+    if (name && !l)
+        return;
+    v = json_object();
+    list = json_array();
+    for (unsigned i = 0; manager_forward_at(c->context->manager, l, i, &f); i++)
+        json_append(list, show_forward(&f));
+    json_put(v, "forwards", list);
+    call_reply(c, v);
+}
+
+void method_forward_remove(struct call *c)
+{
+    const char *listen = json_get_text(c->parameters, "listen");
+    struct lease *l = find_lease(c, json_get_text(c->parameters, "instance"));
+    uint64_t ticket;
+
+    if (!l)
+        return;
+    if (manager_remove_forward(c->context->manager, l, listen, &ticket) < 0) {
+        call_fail(c, EXIT_NOT_FOUND, "not_found", lease_name(l), NULL, "llmhostctl forward list", "%s has no forward on %.60s",
+                  lease_name(l), listen);
+        return;
+    }
+    call_log_change(c, lease_name(l), "forward remove %s", listen);
+    store_after(c->context->store, ticket, &c->op, on_durable, c);
+}

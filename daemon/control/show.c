@@ -1,0 +1,294 @@
+/* One function per type of the contract. */
+#include "control/show.h"
+
+#include <time.h>
+
+#include "base/clock.h"
+#include "control/call.h"
+#include "control/explain.h"
+#include "engine/engine.h"
+#include "gateway/gateway.h"
+#include "lease/lease.h"
+#include "manager.h"
+#include "proto/buf.h"
+#include "proto/json.h"
+#include "provider/provider.h"
+#include "session/session.h"
+#include "store/store.h"
+
+/* A tunnel that is away for so long is worth a line. */
+#define TUNNEL_TROUBLE_MS  3000
+/* A change that is not on disk after so long is worth one, too. */
+#define STORE_TROUBLE_MS   10000
+
+struct json *show_daemon(const struct control_context *k)
+{
+    static uint64_t started_due;
+    struct json *v = json_object();
+
+    if (!started_due)
+        started_due = clock_now_ms();
+    json_put_string(v, "version", LLMHOST_VERSION);
+    json_put_int(v, "pid", getpid());
+    json_put_int(v, "uptime_ms", (int64_t)(clock_now_ms() - started_due));
+    json_put_string(v, "endpoint", gateway_endpoint(k->gateway));
+    json_put_string(v, "gateway_state", gateway_is_listening(k->gateway) ? "listening" : "taken");
+    json_put_string(v, "owner", gateway_is_listening(k->gateway) ? NULL : gateway_owner(k->gateway));
+    json_put_string(v, "state_directory", k->state_directory);
+    return v;
+}
+
+struct json *show_fault(const struct fault *f, const char *target, int64_t since_at_ms)
+{
+    struct json *v = json_object();
+    struct buf next;
+
+    buf_init(&next, 4096);
+    explain_next(f, target, &next);
+    json_put_string(v, "code", explain_code(f));
+    json_put_string(v, "target", target);
+    json_put_int(v, "exit", explain_status(f));
+    json_put_string(v, "message", f->text);
+    json_put(v, "next", explain_lines(buf_text(&next)));
+    if (since_at_ms)
+        json_put_int(v, "since_at_ms", since_at_ms);
+    buf_done(&next);
+    return v;
+}
+
+static void add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms)
+{
+    struct json *v = json_object();
+
+    json_put_string(v, "cause", cause);
+    json_put_int(v, "count", count);
+    if (since_at_ms)
+        json_put_int(v, "since_at_ms", since_at_ms);
+    json_append(list, v);
+}
+
+static struct json *model_causes(const struct deployment *d, const struct deployment_figures *n)
+{
+    struct json *list = json_array();
+    enum deployment_state s = deployment_state(d);
+
+    if (n->in_flight)
+        add_cause(list, "request", n->in_flight, n->in_flight_since_at_ms);
+    if (n->held)
+        add_cause(list, "held_request", n->held, n->held_since_at_ms);
+    if (s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING)
+        add_cause(list, "loading", 1, n->since_at_ms);
+    if (s == DEPLOYMENT_READY)
+        add_cause(list, "stays_up", 1, n->since_at_ms);     /* until `down`: nothing puts it to sleep yet */
+    return list;
+}
+
+static struct json *model_next(const struct deployment *d, const struct deployment_figures *n)
+{
+    struct json *v = json_object();
+    enum deployment_state s = deployment_state(d);
+    struct session_figures way = {};
+
+    json_put_string(v, "action",
+                    s == DEPLOYMENT_DRAINING ? "drain_ends"
+                    : s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING ? (s == DEPLOYMENT_CONNECTING ? "retry" : "load")
+                                                                            : "none");
+    if (s == DEPLOYMENT_DRAINING)
+        json_put_int(v, "at_ms", n->drain_ends_at_ms);
+    if (s == DEPLOYMENT_CONNECTING && lease_session(deployment_lease(d))) {
+        session_figures(lease_session(deployment_lease(d)), &way);
+        if (way.next_try_at_ms)
+            json_put_int(v, "at_ms", way.next_try_at_ms);
+    }
+    return v;
+}
+
+static const char *running_stage(const struct deployment *d)
+{
+    struct stage_view v;
+
+    for (enum stage s = 0; s < STAGE_COUNT; s++) {
+        deployment_stage(d, s, &v);
+        if (v.state == STAGE_RUNNING)
+            return stage_name(s);
+    }
+    return NULL;
+}
+
+static void put_known(struct json *v, const char *key, int64_t n)
+{
+    if (n >= 0)
+        json_put_int(v, key, n);
+}
+
+static void put_facts(struct json *v, const struct deployment *d)
+{
+    const struct engine_facts *f = deployment_facts(d);
+    bool runs = deployment_state(d) == DEPLOYMENT_READY || deployment_state(d) == DEPLOYMENT_DRAINING;
+
+    json_put_string(v, "engine_version", f->version);
+    if (!runs)
+        return;
+    put_known(v, "pid", f->pid > 0 ? f->pid : -1);
+    put_known(v, "size_bytes", f->size_bytes);
+    put_known(v, "size_vram_bytes", f->size_vram_bytes);
+    put_known(v, "context", f->context);
+}
+
+struct json *show_model(const struct deployment *d)
+{
+    struct json *v = json_object();
+    struct deployment_figures n;
+
+    deployment_figures(d, &n);
+    json_put_string(v, "name", deployment_name(d));
+    json_put_string(v, "id", deployment_id(d));
+    json_put_string(v, "engine", deployment_engine(d)->name);
+    json_put_string(v, "state", deployment_state_name(deployment_state(d)));
+    json_put_string(v, "goal", deployment_goal(d) == GOAL_OFF ? "off" : "on_demand");
+    json_put_string(v, "instance", lease_name(deployment_lease(d)));
+    json_put_string(v, "stage", running_stage(d));
+    json_put_int(v, "in_flight", n.in_flight);
+    json_put_int(v, "held", n.held);
+    json_put_int(v, "requests", n.requests);
+    json_put(v, "awake", model_causes(d, &n));
+    json_put(v, "next", model_next(d, &n));
+    put_facts(v, d);
+    json_put_int(v, "since_at_ms", n.since_at_ms);
+    if (n.last_used_at_ms)
+        json_put_int(v, "last_used_at_ms", n.last_used_at_ms);
+    if (deployment_fault(d)->kind)
+        json_put(v, "trouble", show_fault(deployment_fault(d), deployment_name(d), n.since_at_ms));
+    return v;
+}
+
+static struct json *show_tunnel(const struct session *s)
+{
+    struct json *v = json_object();
+    struct session_figures n = {.rtt_ms = -1};
+
+    if (s)
+        session_figures(s, &n);
+    json_put_string(v, "state", s ? session_state_name(session_state(s)) : "none");
+    if (n.since_at_ms)
+        json_put_int(v, "since_at_ms", n.since_at_ms);
+    if (n.rtt_ms >= 0)
+        json_put(v, "rtt_ms", json_real(n.rtt_ms));
+    json_put_int(v, "tries", n.tries);
+    if (n.next_try_at_ms)
+        json_put_int(v, "next_try_at_ms", n.next_try_at_ms);
+    json_put_int(v, "reconnects", n.reconnects);
+    if (s && session_fault(s)->kind)
+        json_put_string(v, "reason", session_fault(s)->text);
+    if (*n.last_break)
+        json_put_string(v, "last_break", n.last_break);
+    return v;
+}
+
+/* NULL: none. */
+static struct json *instance_trouble(struct lease *l)
+{
+    struct session *s = lease_session(l);
+    struct session_figures n;
+
+    if (!s || session_state(s) == SESSION_UP || session_state(s) == SESSION_IDLE || !session_fault(s)->kind)
+        return NULL;
+    session_figures(s, &n);
+    if (session_state(s) != SESSION_REFUSED && n.tries < 2 && clock_wall_ms() - n.since_at_ms < TUNNEL_TROUBLE_MS)
+        return NULL;
+    return show_fault(session_fault(s), lease_name(l), n.since_at_ms);
+}
+
+struct json *show_instance(struct lease *l)
+{
+    const struct instance_record *r = lease_record(l);
+    struct json *v = json_object();
+    struct json *trouble = instance_trouble(l);
+
+    json_put_string(v, "name", r->name);
+    json_put_string(v, "provider", r->provider);
+    json_put_string(v, "state", "running");
+    json_put_bool(v, "rented", lease_provider(l)->rented);
+    if (r->host) {
+        _cleanup_free_ char *address = xasprintf("%s:%u", r->host, r->port);
+
+        json_put_string(v, "address", address);
+        json_put_string(v, "user", r->user);
+    }
+    if (lease_host_key(l)) {
+        char text[FINGERPRINT_BYTES];
+
+        json_put_string(v, "host_key", host_key_fingerprint(lease_host_key(l), text));
+    }
+    json_put(v, "tunnel", show_tunnel(lease_session(l)));
+    if (trouble)
+        json_put(v, "trouble", trouble);
+    return v;
+}
+
+struct json *show_progress(const struct deployment *d, enum stage s)
+{
+    struct stage_view p;
+    struct json *v = json_object();
+
+    deployment_stage(d, s, &p);
+    json_put_string(v, "stage", stage_name(s));
+    json_put_string(v, "state", stage_state_name(p.state));
+    json_put_string(v, "text", p.text);
+    json_put_int(v, "took_ms", (int64_t)p.took_ms);
+    if (p.usual_ms)
+        json_put_int(v, "usual_ms", (int64_t)p.usual_ms);
+    put_known(v, "bytes", p.bytes);
+    put_known(v, "bytes_total", p.bytes_total);
+    put_known(v, "rate_bytes", p.rate_bytes);
+    return v;
+}
+
+static void add_daemon_trouble(const struct control_context *k, struct json *list)
+{
+    const struct fault *stuck = NULL;
+    uint64_t stuck_ms = store_stuck_ms(k->store, &stuck);
+    struct fault f;
+
+    if (!gateway_is_listening(k->gateway)) {
+        const char *owner = gateway_owner(k->gateway);
+
+        fault_code(&f, FAULT_INVALID, "port_taken", "cannot listen on %s: taken by %s", gateway_endpoint(k->gateway),
+                   owner ? owner : "another program");
+        json_append(list, show_fault(&f, NULL, 0));
+    }
+    if (stuck_ms > STORE_TROUBLE_MS && stuck) {
+        fault_code(&f, stuck->kind, "store", "changes are not on disk for %llu s: %s", (unsigned long long)(stuck_ms / 1000),
+                   stuck->text);
+        json_append(list, show_fault(&f, NULL, 0));
+    }
+}
+
+struct json *show_trouble(const struct control_context *k)
+{
+    struct json *list = json_array();
+    struct deployment *d;
+    struct lease *l;
+
+    add_daemon_trouble(k, list);
+    for (unsigned i = 0; (l = manager_lease_at(k->manager, i)); i++) {
+        struct json *v = instance_trouble(l);
+
+        if (v)
+            json_append(list, v);
+    }
+    for (unsigned i = 0; (d = manager_deployment_at(k->manager, i)); i++) {
+        const struct fault *f = deployment_fault(d);
+        struct deployment_figures n;
+
+        deployment_figures(d, &n);
+        if (f->kind)
+            json_append(list, show_fault(f, deployment_name(d), n.since_at_ms));
+    }
+    return list;
+}
+
+bool show_is_running(const struct deployment *d)
+{
+    return deployment_state(d) != DEPLOYMENT_OFF && deployment_state(d) != DEPLOYMENT_FAILED;
+}

@@ -1,0 +1,372 @@
+/* Connections are small state machines: bytes gather in a bounded buffer, the next call begins when the one before is over, replies
+ * wait in a bounded buffer for a reader who is slow. A caller who leaves takes his call along. */
+#include "control/socket.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "base/fault.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/runq.h"
+#include "base/stream.h"
+#include "base/timer.h"
+#include "control/call.h"
+#include "control/methods.h"
+#include "proto/buf.h"
+#include "proto/json.h"
+#include "proto/varlink.h"
+
+#define CONNECTIONS_MAX      2048
+#define BACKLOG_BYTES_MAX    (1u << 20)
+#define ERROR_BYTES_MAX      (64u << 10)    /* room kept for the error that ends a call */
+/* A connection that ends itself gives its reader this long to take what waits. */
+#define LINGER_MS            10000
+
+struct control {
+    struct control_context context;
+    struct listener *listener;
+    struct varlink_contract *contract, *service;
+    struct list connections;
+    unsigned n_connections;
+};
+
+struct connection {
+    struct list node;
+    struct control *control;
+    struct stream *stream;
+    struct caller caller;
+    struct buf in, out;
+    struct call call;               /* valid while busy */
+    struct varlink_call message;
+    bool busy, ended;               /* ended: nothing more is read; goes when out is empty */
+    struct work advance;
+    struct timer *linger;
+};
+
+/* ---- end ---- */
+
+static void connection_drop_call(struct connection *c)
+{
+    if (!c->busy)
+        return;
+    c->busy = false;
+    op_cancel(&c->call.op);
+    if (c->call.drop)
+        c->call.drop(&c->call);
+    varlink_call_done(&c->message);
+}
+
+static void connection_free(struct connection *c)
+{
+    connection_drop_call(c);
+    runq_drop(&c->advance);
+    timer_free(c->linger);
+    stream_free(c->stream, false);
+    buf_wipe(&c->in);               /* calls may carry secrets */
+    buf_wipe(&c->out);
+    list_remove(&c->node);
+    c->control->n_connections--;
+    free(c);
+}
+
+static void connection_on_linger(void *ctx)
+{
+    connection_free(ctx);
+}
+
+static void connection_end(struct connection *c)
+{
+    if (c->ended)
+        return;
+    c->ended = true;
+    timer_arm(c->linger, LINGER_MS);
+}
+
+/* ---- out ---- */
+
+/* Returns false when the connection is gone. */
+static bool connection_flush(struct connection *c)
+{
+    while (c->out.len) {
+        ssize_t n = stream_write(c->stream, c->out.data, c->out.len);
+
+        if (n == -EAGAIN)
+            break;
+        if (n < 0) {
+            connection_free(c);
+            return false;
+        }
+        buf_drop(&c->out, (size_t)n);
+    }
+    if (!c->out.len && c->ended) {
+        connection_free(c);
+        return false;
+    }
+    stream_want(c->stream, (c->ended ? 0 : STREAM_IN) | (c->out.len ? STREAM_OUT : 0));
+    return true;
+}
+
+int connection_send(struct connection *c, const struct json *parameters, bool continues)
+{
+    size_t before = c->out.len;
+    int r = varlink_reply_write(&c->out, parameters, continues);
+
+    if (r == 0 && c->out.len > BACKLOG_BYTES_MAX && before) {
+        c->out.len = before;
+        r = -ENOBUFS;
+    }
+    runq_add(c->control->context.loop, &c->advance);
+    return r;
+}
+
+void connection_send_error(struct connection *c, const char *error, const struct json *parameters)
+{
+    if (varlink_error_write(&c->out, error, parameters) < 0)
+        connection_end(c);
+    runq_add(c->control->context.loop, &c->advance);
+}
+
+void connection_call_over(struct connection *c)
+{
+    runq_add(c->control->context.loop, &c->advance);
+}
+
+const struct varlink_contract *connection_contract(const struct connection *c)
+{
+    return c->control->contract;
+}
+
+/* ---- the service interface ---- */
+
+static void service_info(struct connection *c)
+{
+    _cleanup_json_ struct json *p = json_object();
+    struct json *interfaces = json_array();
+
+    json_put_string(p, "vendor", "llmhost");
+    json_put_string(p, "product", "llmhostd");
+    json_put_string(p, "version", LLMHOST_VERSION);
+    json_put_string(p, "url", "");
+    json_append_string(interfaces, "org.varlink.service");
+    json_append_string(interfaces, "io.llmhost");
+    json_put(p, "interfaces", interfaces);
+    connection_send(c, p, false);
+}
+
+static void service_error(struct connection *c, const char *error, const char *key, const char *value)
+{
+    _cleanup_json_ struct json *p = json_object();
+
+    json_put_string(p, key, value);
+    connection_send_error(c, error, p);
+}
+
+static void service_description(struct connection *c, const struct json *parameters)
+{
+    const char *interface = json_get_text(parameters, "interface");
+    const struct varlink_contract *const ours[] = {c->control->contract, c->control->service};
+
+    for (size_t i = 0; i < ELEMENTS(ours); i++)
+        if (interface && streq(interface, varlink_contract_name(ours[i]))) {
+            _cleanup_json_ struct json *p = json_object();
+
+            json_put_string(p, "description", varlink_contract_text(ours[i]));
+            connection_send(c, p, false);
+            return;
+        }
+    service_error(c, "org.varlink.service.InterfaceNotFound", "interface", interface ? interface : "");
+}
+
+static void service_call(struct connection *c, const struct varlink_call *m)
+{
+    _cleanup_free_ char *where = NULL;
+    const char *name = strrchr(m->method, '.') + 1;
+    int r = varlink_check_call(c->control->service, m->method, m->parameters, &where);
+
+    if (r == -ENOENT)
+        service_error(c, "org.varlink.service.MethodNotFound", "method", m->method);
+    else if (r < 0)
+        service_error(c, "org.varlink.service.InvalidParameter", "parameter", where ? where : "");
+    else if (streq(name, "GetInfo"))
+        service_info(c);
+    else
+        service_description(c, m->parameters);
+}
+
+/* ---- in ---- */
+
+static bool in_interface(const char *method, const char *interface)
+{
+    size_t n = strlen(interface);
+
+    return strncmp(method, interface, n) == 0 && method[n] == '.' && !strchr(method + n + 1, '.');
+}
+
+static void connection_begin_call(struct connection *c)
+{
+    struct control *k = c->control;
+    const char *name = strrchr(c->message.method, '.');
+    method_fn fn = name ? method_find(name + 1) : NULL;
+    _cleanup_free_ char *where = NULL;
+
+    c->busy = true;
+    c->call = (struct call){
+        .context = &k->context,
+        .control = k,
+        .method = name ? name + 1 : c->message.method,
+        .parameters = c->message.parameters,
+        .more = c->message.more,
+        .oneway = c->message.oneway,
+        .caller = c->caller,
+        .connection = c,
+    };
+    int r = fn ? varlink_check_call(k->contract, c->message.method, c->message.parameters, &where) : -ENOENT;
+
+    if (r == -ENOENT)
+        service_error(c, "org.varlink.service.MethodNotFound", "method", c->message.method), c->call.over = true;
+    else if (r < 0)
+        call_invalid_parameter(&c->call, where ? where : "");
+    else
+        fn(&c->call);
+}
+
+/* One whole message, if there is one. Returns false when there is none, or the connection ends. */
+static bool connection_next(struct connection *c)
+{
+    const char *text;
+    size_t n;
+    int r = varlink_frame(&c->in, &text, &n);
+
+    if (r == 0)
+        return false;
+    if (r > 0)
+        r = varlink_call_parse(text, n, &c->message);
+    if (r < 0) {
+        /* There is no way to know where the next message begins, or what was meant. */
+        log_info(NULL, "control connection of pid %d closed: it does not speak Varlink (%s)", (int)c->caller.pid, strerror(-r));
+        connection_end(c);
+        return false;
+    }
+    wipe((char *)text, n);          /* a call may carry a secret */
+    buf_drop(&c->in, n + 1);
+    if (in_interface(c->message.method, "org.varlink.service")) {
+        service_call(c, &c->message);
+        varlink_call_done(&c->message);
+    } else if (in_interface(c->message.method, "io.llmhost")) {
+        connection_begin_call(c);
+    } else {
+        size_t dot = (size_t)(strrchr(c->message.method, '.') ? strrchr(c->message.method, '.') - c->message.method : 0);
+        _cleanup_free_ char *interface = strndup(c->message.method, dot);
+
+        service_error(c, "org.varlink.service.InterfaceNotFound", "interface", interface ? interface : "");
+        varlink_call_done(&c->message);
+    }
+    return true;
+}
+
+/* From the run queue: a call that is over goes, the next begins, replies leave. */
+static void connection_advance(void *ctx)
+{
+    struct connection *c = ctx;
+
+    for (;;) {
+        if (c->busy && c->call.over)
+            connection_drop_call(c);
+        if (c->busy || c->ended || c->out.len > BACKLOG_BYTES_MAX || !connection_next(c))
+            break;
+    }
+    connection_flush(c);
+}
+
+static void connection_on_ready(void *ctx, unsigned what)
+{
+    struct connection *c = ctx;
+
+    if (what & STREAM_OUT && !connection_flush(c))
+        return;
+    if (!(what & STREAM_IN))
+        return;
+    char *room;
+
+    /* A caller who sends on while his call runs is buffered up to one message, then left unread. */
+    if (buf_reserve(&c->in, 16384, &room) < 0) {
+        stream_want(c->stream, c->out.len ? STREAM_OUT : 0);
+        return;
+    }
+    ssize_t n = stream_read(c->stream, room, 16384);
+
+    if (n == -EAGAIN)
+        return;
+    if (n <= 0) {
+        connection_free(c);
+        return;
+    }
+    buf_grew(&c->in, (size_t)n);
+    runq_add(c->control->context.loop, &c->advance);
+}
+
+static void control_on_stream(void *ctx, struct stream *s)
+{
+    struct control *k = ctx;
+    struct ucred peer = {};
+    socklen_t n = sizeof peer;
+
+    if (k->n_connections >= CONNECTIONS_MAX || getsockopt(stream_fd(s), SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0) {
+        log_warning(NULL, "control connection refused: %s", k->n_connections >= CONNECTIONS_MAX ? "too many" : strerror(errno));
+        stream_free(s, true);
+        return;
+    }
+    struct connection *c = xnew(struct connection);
+
+    c->control = k;
+    c->stream = s;
+    c->caller = (struct caller){.pid = peer.pid, .uid = peer.uid};
+    buf_init(&c->in, VARLINK_MESSAGE_BYTES_MAX + 32768);
+    buf_init(&c->out, 2 * BACKLOG_BYTES_MAX + ERROR_BYTES_MAX);
+    work_init(&c->advance, connection_advance, c);
+    c->linger = timer_new(k->context.loop, connection_on_linger, c);
+    list_init(&c->node);
+    list_append(&k->connections, &c->node);
+    k->n_connections++;
+    stream_watch(s, connection_on_ready, c);
+    stream_want(s, STREAM_IN);
+}
+
+/* ---- the door ---- */
+
+int control_new(const struct control_context *context, struct control **ret, struct fault *f)
+{
+    struct control *k = xnew(struct control);
+    _cleanup_free_ char *why = NULL;
+
+    k->context = *context;
+    list_init(&k->connections);
+    if (varlink_contract_parse(varlink_io_llmhost, &k->contract, &why) < 0 ||
+        varlink_contract_parse(varlink_org_varlink_service, &k->service, &why) < 0) {
+        control_free(k);
+        return fault_set(f, FAULT_INVALID, -EBADMSG, "bug: the contract cannot be read: %s", why ? why : "");
+    }
+    int r = listener_new_unix(context->loop, context->socket_path, context->socket_mode, control_on_stream, k, &k->listener);
+
+    if (r < 0) {
+        control_free(k);
+        return fault_set(f, FAULT_INVALID, r, "cannot listen on %s: %s", context->socket_path,
+                         r == -EADDRINUSE ? "another llmhostd does" : strerror(-r));
+    }
+    *ret = k;
+    return 0;
+}
+
+struct control *control_free(struct control *k)
+{
+    if (!k)
+        return NULL;
+    listener_free(k->listener);
+    while (!list_is_empty(&k->connections))
+        connection_free(LIST_FIRST(&k->connections, struct connection, node));
+    varlink_contract_free(k->contract);
+    varlink_contract_free(k->service);
+    free(k);
+    return NULL;
+}

@@ -1,0 +1,86 @@
+/* Names and globs against what there is. */
+#include "control/target.h"
+
+#include "control/call.h"
+#include "deployment/deployment.h"
+#include "lease/lease.h"
+#include "manager.h"
+#include "proto/buf.h"
+#include "proto/json.h"
+#include "proto/text.h"
+
+bool target_is_model(const char *text, const struct deployment *d)
+{
+    return glob_match(text, deployment_name(d)) || streq(text, deployment_id(d)) ||
+           glob_match(text, lease_name(deployment_lease(d)));
+}
+
+bool target_has_model(const struct json *targets, const struct deployment *d)
+{
+    for (size_t i = 0; i < json_count(targets); i++)
+        if (target_is_model(json_text(json_at(targets, i)), d))
+            return true;
+    return json_count(targets) == 0;
+}
+
+bool target_has_instance(const struct json *targets, struct lease *l)
+{
+    for (size_t i = 0; i < json_count(targets); i++)
+        if (glob_match(json_text(json_at(targets, i)), lease_name(l)))
+            return true;
+    return json_count(targets) == 0;
+}
+
+static bool target_means_something(struct manager *m, const char *text)
+{
+    struct deployment *d;
+    struct lease *l;
+
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++)
+        if (target_is_model(text, d))
+            return true;
+    for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
+        if (glob_match(text, lease_name(l)))
+            return true;
+    return false;
+}
+
+static void near_name(const char *text, const char *name, unsigned *best, const char **ret)
+{
+    unsigned n = text_distance(text, name, 4);
+
+    if (n < *best) {
+        *best = n;
+        *ret = name;
+    }
+}
+
+bool target_check_one(struct call *c, const char *text)
+{
+    struct manager *m = c->context->manager;
+    struct deployment *d;
+    struct lease *l;
+    const char *close = NULL;
+    unsigned best = 5;
+
+    if (target_means_something(m, text))
+        return true;
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++)
+        near_name(text, deployment_name(d), &best, &close);
+    for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
+        near_name(text, lease_name(l), &best, &close);
+
+    const char *kind = glob_is_pattern(text) ? "nothing matches" : strchr(text, ':') ? "no model" : "no instance or model";
+    _cleanup_free_ char *why = close ? xasprintf("close: %s", close) : NULL;
+
+    call_fail(c, EXIT_NOT_FOUND, "not_found", text, why, "llmhostctl status", "%s \"%.200s\"", kind, text);
+    return false;
+}
+
+bool target_check(struct call *c, const struct json *targets)
+{
+    for (size_t i = 0; i < json_count(targets); i++)
+        if (!target_check_one(c, json_text(json_at(targets, i))))
+            return false;
+    return true;
+}

@@ -1,0 +1,20 @@
+/* The T of the command line: a model, an instance or a glob. */
+#pragma once
+
+#include <stdbool.h>
+
+struct call;
+struct deployment;
+struct json;
+struct lease;
+struct manager;
+
+/* targets: an array of texts, NULL or empty: everything. */
+bool target_has_model(const struct json *targets, const struct deployment *d);
+bool target_has_instance(const struct json *targets, struct lease *l);
+/* Does text (a name or a glob) mean this model: by its name, its id, or the instance it is on? */
+bool target_is_model(const char *text, const struct deployment *d);
+
+/* Every text means something: true. Otherwise the call is answered NotFound with near names. */
+bool target_check(struct call *c, const struct json *targets);
+bool target_check_one(struct call *c, const char *text);

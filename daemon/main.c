@@ -1,0 +1,390 @@
+/* llmhostd: options, settings, sockets, the loop, an orderly end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/clock.h"
+#include "base/event.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/resolve.h"
+#include "base/settings.h"
+#include "control/control.h"
+#include "gateway/gateway.h"
+#include "http/http.h"
+#include "manager.h"
+#include "proto/error.h"
+#include "proto/mem.h"
+#include "store/secrets.h"
+#include "store/store.h"
+
+static const char usage[] =
+    "usage: llmhostd [-c FILE] [--check-config] [--version] [--help]\n"
+    "\n"
+    "Holds the way to your GPU machines and serves their models on 127.0.0.1:11434.\n"
+    "\n"
+    "  -c, --config FILE   settings; default: $CONFIGURATION_DIRECTORY, else\n"
+    "                      $XDG_CONFIG_HOME/llmhost, else /etc/llmhost, there llmhostd.conf\n"
+    "      --check-config  read the settings, print what is in force, end\n"
+    "      --version       print the version, end\n"
+    "\n"
+    "It stays in the foreground. llmhostd(8) has the rest; llmhostctl(1) is how to talk to it.\n";
+
+struct options {
+    const char *config;
+    bool check;
+};
+
+struct daemon {
+    struct loop *loop;
+    char *state, *runtime, *engines;        /* directories */
+    char *socket;
+    struct settings *settings;
+    struct resolver *resolver;
+    struct secrets *secrets;
+    struct store *store;
+    struct http *http;
+    struct manager *manager;
+    struct gateway *gateway;
+    struct control *control;
+    struct event_listener events;
+    uv_signal_t signals[3];
+};
+
+/* ---- directories ---- */
+
+/* The first of colon-separated directories in an environment variable of systemd; NULL: not set. */
+static char *directory_variable(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value && *value ? strndup(value, strcspn(value, ":")) : NULL;
+}
+
+static char *home_path(const char *variable, const char *below_home)
+{
+    const char *base = getenv(variable), *home = getenv("HOME");
+    struct passwd *user;
+
+    if (base && base[0] == '/')
+        return xasprintf("%s/llmhost", base);
+    if (!home || home[0] != '/') {
+        user = getpwuid(getuid());
+        home = user ? user->pw_dir : "/";
+    }
+    return xasprintf("%s/%s/llmhost", home, below_home);
+}
+
+static char *state_path(void)
+{
+    char *path = directory_variable("STATE_DIRECTORY");
+
+    return path ? path : home_path("XDG_STATE_HOME", ".local/state");
+}
+
+static char *runtime_path(void)
+{
+    char *path = directory_variable("RUNTIME_DIRECTORY");
+    const char *xdg = getenv("XDG_RUNTIME_DIR");
+
+    if (path)
+        return path;
+    if (xdg && xdg[0] == '/')
+        return xasprintf("%s/llmhost", xdg);
+    if (getuid() == 0)
+        return xstrdup("/run/llmhost");
+    return xasprintf("/tmp/llmhost-%u", (unsigned)getuid());
+}
+
+/* Where the settings are looked for when -c does not say. */
+static char *config_path(void)
+{
+    _cleanup_free_ char *directory = directory_variable("CONFIGURATION_DIRECTORY");
+    _cleanup_free_ char *home = home_path("XDG_CONFIG_HOME", ".config");
+    char *path;
+
+    if (directory)
+        return xasprintf("%s/llmhostd.conf", directory);
+    path = xasprintf("%s/llmhostd.conf", home);
+    if (access(path, F_OK) == 0)
+        return path;
+    free(path);
+    return xstrdup("/etc/llmhost/llmhostd.conf");
+}
+
+/* Makes the directory and what is above it, for us alone. A directory of somebody else, or open to others in /tmp, is refused. */
+static int make_directory(const char *path)
+{
+    _cleanup_free_ char *copy = xstrdup(path);
+    struct stat st;
+
+    for (char *p = copy + 1; *p; p++)
+        if (*p == '/') {
+            *p = '\0';
+            if (mkdir(copy, 0755) < 0 && errno != EEXIST)
+                return -errno;
+            *p = '/';
+        }
+    if (mkdir(copy, 0700) < 0 && errno != EEXIST)
+        return -errno;
+    if (lstat(copy, &st) < 0)
+        return -errno;
+    if (!S_ISDIR(st.st_mode))
+        return -ENOTDIR;
+    return st.st_uid == getuid() && !(st.st_mode & S_IWOTH) ? 0 : -EPERM;
+}
+
+static int prepare_directories(struct daemon *d, struct fault *f)
+{
+    d->state = state_path();
+    d->runtime = runtime_path();
+    d->engines = xasprintf("%s/engines", d->runtime);
+    d->socket = xasprintf("%s/control", d->runtime);
+
+    const char *const directories[] = {d->state, d->runtime, d->engines};
+
+    for (size_t i = 0; i < ELEMENTS(directories); i++) {
+        int r = make_directory(directories[i]);
+
+        if (r < 0)
+            return fault_set(f, FAULT_INVALID, r, "%s: %s", directories[i],
+                             r == -EPERM ? "belongs to somebody else, or others may write to it" : strerror(-r));
+    }
+    return 0;
+}
+
+/* ---- settings ---- */
+
+static int read_settings(const struct options *o, struct settings **ret)
+{
+    _cleanup_free_ char *path = o->config ? xstrdup(o->config) : config_path();
+    _cleanup_free_ char *why = NULL;
+    int r = settings_load(path, o->config != NULL, ret, &why);
+
+    if (r < 0)
+        fprintf(stderr, "llmhostd: %s\n", why ? why : strerror(-r));
+    return r;
+}
+
+static int print_settings(const struct settings *s)
+{
+    const char *section, *key, *value, *last = "";
+    bool is_default;
+
+    for (unsigned i = 0; settings_at(s, i, &section, &key, &value, &is_default); i++) {
+        if (!streq(section, last))
+            printf("[%s]\n", section);
+        last = section;
+        printf("%s = %s%s\n", key, value ? value : "", is_default ? "    # default" : "");
+    }
+    return EXIT_DONE;
+}
+
+static enum log_level log_level_setting(const struct settings *s)
+{
+    const char *level = settings_text(s, "log", "level");
+
+    for (enum log_level l = LOG_LEVEL_ERR; l <= LOG_LEVEL_DEBUG; l++)
+        if (level && streq(level, log_level_name(l)))
+            return l;
+    return LOG_LEVEL_INFO;
+}
+
+/* ---- life ---- */
+
+static void daemon_on_event(void *ctx, const struct event *e)
+{
+    struct daemon *d = ctx;
+
+    store_put_event(d->store, e);
+}
+
+static void daemon_on_signal(uv_signal_t *signal, int number)
+{
+    struct daemon *d = signal->data;
+
+    log_notice(NULL, "ending (%s)", strsignal(number));
+    loop_stop(d->loop);
+}
+
+static void daemon_watch_signals(struct daemon *d)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+
+    for (size_t i = 0; i < ELEMENTS(numbers); i++) {
+        uv_signal_init(loop_uv(d->loop), &d->signals[i]);
+        d->signals[i].data = d;
+        uv_signal_start(&d->signals[i], daemon_on_signal, numbers[i]);
+    }
+}
+
+static int daemon_open(struct daemon *d, struct fault *f)
+{
+    int r = prepare_directories(d, f);
+
+    if (r < 0)
+        return r;
+    r = secrets_open(d->state, &d->secrets);
+    if (r < 0)
+        return fault_set(f, FAULT_INVALID, r, "%s/secrets: %s", d->state, strerror(-r));
+    r = store_open(d->loop, d->state, &d->store, f);
+    if (r < 0)
+        return r;
+    d->events = (struct event_listener){.heard = daemon_on_event, .ctx = d};
+    event_listen(&d->events);
+    d->resolver = resolver_new(d->loop);
+    d->http = http_new(d->loop);
+
+    const struct manager_context manager = {
+        .loop = d->loop,
+        .store = d->store,
+        .secrets = d->secrets,
+        .http = d->http,
+        .resolver = d->resolver,
+        .settings = d->settings,
+        .socket_directory = d->engines,
+    };
+
+    r = manager_new(&manager, &d->manager, f);
+    if (r < 0)
+        return r;
+    r = gateway_new(d->loop, d->manager, d->settings, &d->gateway, f);
+    if (r < 0)
+        return r;
+
+    const struct control_context control = {
+        .loop = d->loop,
+        .manager = d->manager,
+        .gateway = d->gateway,
+        .store = d->store,
+        .secrets = d->secrets,
+        .settings = d->settings,
+        .state_directory = d->state,
+        .socket_path = d->socket,
+        .socket_mode = 0660,
+    };
+
+    return control_new(&control, &d->control, f);
+}
+
+/* Doors first, then what is behind them; the database last, so that the last events reach it. */
+static void daemon_close(struct daemon *d)
+{
+    for (size_t i = 0; i < ELEMENTS(d->signals); i++)
+        if (d->signals[i].data)
+            uv_close((uv_handle_t *)&d->signals[i], NULL);
+    control_free(d->control);
+    gateway_free(d->gateway);
+    manager_free(d->manager);
+    http_free(d->http);
+    resolver_free(d->resolver);
+    if (d->store) {
+        event_unlisten(&d->events);
+        store_close(d->store);
+    }
+    secrets_free(d->secrets);
+    loop_free(d->loop);
+    settings_free(d->settings);
+    free(d->state);
+    free(d->runtime);
+    free(d->engines);
+    free(d->socket);
+    log_close();
+}
+
+/* Secrets are in our memory: no core, no ptrace by others of the same user. Look-ups and key unlocking share libuv's pool. */
+static void harden(void)
+{
+    const struct rlimit none = {0, 0};
+
+    prctl(PR_SET_DUMPABLE, 0);
+    setrlimit(RLIMIT_CORE, &none);
+    setenv("UV_THREADPOOL_SIZE", "8", 1);
+    umask(0077);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* As many descriptors as we may have: every stream is one. */
+static void raise_descriptors(void)
+{
+    struct rlimit most;
+
+    if (getrlimit(RLIMIT_NOFILE, &most) == 0) {
+        most.rlim_cur = most.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &most);
+    }
+}
+
+static int daemon_run(struct daemon *d)
+{
+    struct fault f = {};
+
+    log_open(log_level_setting(d->settings));
+    d->loop = loop_new();
+    if (daemon_open(d, &f) < 0) {
+        fprintf(stderr, "llmhostd: %s\n", f.text);
+        daemon_close(d);
+        return EXIT_FAILED;
+    }
+    daemon_watch_signals(d);
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, NULL, "started", "llmhostd %s, control socket %s, applications at %s", LLMHOST_VERSION,
+                  d->socket, gateway_endpoint(d->gateway));
+    sd_notify(0, "READY=1");
+    loop_run(d->loop);
+    sd_notify(0, "STOPPING=1");
+    daemon_close(d);
+    return EXIT_DONE;
+}
+
+/* 0 goes on; -1: wrong words; 1: all was said. */
+static int read_options(int argc, char **argv, struct options *ret)
+{
+    static const struct option names[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"check-config", no_argument, NULL, 'k'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {},
+    };
+
+    for (int o; (o = getopt_long(argc, argv, "c:h", names, NULL)) != -1;)
+        switch (o) {
+        case 'c': ret->config = optarg; break;
+        case 'k': ret->check = true; break;
+        case 'v': printf("llmhostd %s\n", LLMHOST_VERSION); return 1;
+        case 'h': fputs(usage, stdout); return 1;
+        default: return -1;
+        }
+    if (optind < argc) {
+        fprintf(stderr, "llmhostd: what is \"%s\"? it takes options alone: llmhostd --help\n", argv[optind]);
+        return -1;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {};
+    struct daemon d = {};
+    int r = read_options(argc, argv, &options);
+
+    if (r != 0)
+        return r < 0 ? EXIT_USAGE : EXIT_DONE;
+    if (read_settings(&options, &d.settings) < 0)
+        return EXIT_USAGE;
+    if (options.check) {
+        print_settings(d.settings);
+        settings_free(d.settings);
+        return EXIT_DONE;
+    }
+    harden();
+    raise_descriptors();
+    return daemon_run(&d);
+}
