@@ -1,5 +1,6 @@
 /* llmhostd.conf: INI text, a file and the *.conf beside it in llmhostd.conf.d/, in order of their names. Later values win.
- * A complaint names file, line and key. Which keys exist is known here: an unknown one is an error that names a near one. */
+ * A complaint names file, line and key. Which keys exist is known here: an unknown one is an error that names a near one.
+ * An empty value of a key without a default unsets it. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,0 +1,518 @@
+/* One table says which keys exist; a value is judged when it is read, so that what the getters find is always
+ * good.
+ *
+ * inih reads the lines, from a reader of ours: it counts them (the library's own numbers are a build option),
+ * takes comments of any length out, and takes leading blanks away, which the library would read as the
+ * continuation of the line before. */
+#include "base/settings.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ini.h>
+#include <stdarg.h>
+#include <strings.h>
+
+#include "proto/buf.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+
+#define FILE_BYTES_MAX ((size_t)1 << 20)
+#define HOUR_MS        (3600 * 1000ull)
+
+struct known {
+    const char *section, *key;
+    const char *otherwise; /* the default, NULL: none */
+    bool (*is_good)(const char *value, const struct known *k);
+    const char *form; /* what is_good() takes, for complaints */
+    uint64_t most_ms; /* of durations */
+};
+
+static bool is_duration(const char *value, const struct known *k);
+static bool is_bool(const char *value, const struct known *k);
+static bool is_listen(const char *value, const struct known *k);
+static bool is_hosts(const char *value, const struct known *k);
+static bool is_origins(const char *value, const struct known *k);
+static bool is_level(const char *value, const struct known *k);
+static bool is_path(const char *value, const struct known *k);
+
+#define LISTEN_FORM  "an IP address with a port, as 127.0.0.1:11434 or [::1]:11434"
+#define HOLD_FORM    "a duration from 0 to 24h, as 90s, 5m or 12h"
+#define BOOL_FORM    "on or off"
+#define HOSTS_FORM   "host names with blanks between them, without ports"
+#define ORIGINS_FORM "origins with blanks between them, as https://chat.example.org"
+#define LEVEL_FORM   "err, warning, notice, info or debug"
+#define PATH_FORM    "an absolute path"
+
+// clang-format off
+static const struct known table[] = {
+    {"gateway",          "listen",       "127.0.0.1:11434", is_listen,   LISTEN_FORM,  0},
+    {"gateway",          "hold",         "10m",             is_duration, HOLD_FORM,    24 * HOUR_MS},
+    {"gateway",          "heartbeat",    "on",              is_bool,     BOOL_FORM,    0},
+    {"gateway",          "allow_host",   NULL,              is_hosts,    HOSTS_FORM,   0},
+    {"gateway",          "allow_origin", NULL,              is_origins,  ORIGINS_FORM, 0},
+    {"ssh",              "install_key",  "yes",             is_bool,     BOOL_FORM,    0},
+    {"log",              "level",        "info",            is_level,    LEVEL_FORM,   0},
+    {"engine.ollama",    "path",         NULL,              is_path,     PATH_FORM,    0},
+    {"engine.llama.cpp", "path",         NULL,              is_path,     PATH_FORM,    0},
+};
+// clang-format on
+
+struct settings {
+    char *values[ELEMENTS(table)]; /* as written; NULL: the default */
+};
+
+static bool is_duration(const char *value, const struct known *k)
+{
+    uint64_t ms;
+
+    return duration_parse(value, &ms) == 0 && ms <= k->most_ms;
+}
+
+/* -1: neither. */
+static int bool_parse(const char *value)
+{
+    static const char *const words[] = {"off", "on", "no", "yes", "false", "true"};
+
+    for (unsigned i = 0; i < ELEMENTS(words); i++)
+        if (strcasecmp(value, words[i]) == 0)
+            return (int)(i % 2);
+    return -1;
+}
+
+static bool is_bool(const char *value, const struct known *k)
+{
+    (void)k;
+    return bool_parse(value) >= 0;
+}
+
+static bool is_port(const char *text)
+{
+    size_t digits = strspn(text, "0123456789");
+
+    return digits >= 1 && digits <= 5 && text[digits] == '\0' && atoi(text) <= 65535;
+}
+
+static bool is_listen(const char *value, const struct known *k)
+{
+    const char *colon = strrchr(value, ':');
+    _cleanup_free_ char *ip = NULL;
+    struct in6_addr address;
+    size_t n;
+
+    (void)k;
+    if (!colon || !is_port(colon + 1))
+        return false;
+    ip = strndup(value, (size_t)(colon - value));
+    if (!ip)
+        abort();
+    n = strlen(ip);
+    if (ip[0] != '[' || ip[n - 1] != ']')
+        return inet_pton(AF_INET, ip, &address) == 1;
+    ip[n - 1] = '\0';
+    return inet_pton(AF_INET6, ip + 1, &address) == 1;
+}
+
+/* Every word, between blanks, starts with one of its letters and holds only these. */
+static bool all_words(const char *value, bool (*is_word)(const char *word, size_t n))
+{
+    size_t n;
+
+    for (value += strspn(value, " \t"); *value; value += strspn(value, " \t")) {
+        n = strcspn(value, " \t");
+        if (!is_word(value, n))
+            return false;
+        value += n;
+    }
+    return true;
+}
+
+static bool is_host_name(const char *word, size_t n)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+
+    return n > 0 && n < 254 && strspn(word, letters) >= n && word[0] != '.' && word[0] != '-';
+}
+
+static bool is_origin(const char *word, size_t n)
+{
+    size_t scheme = strncmp(word, "https://", 8) == 0 ? 8 : strncmp(word, "http://", 7) == 0 ? 7 : 0;
+
+    return scheme && n > scheme && strcspn(word + scheme, "/?#@,\"") >= n - scheme;
+}
+
+static bool is_hosts(const char *value, const struct known *k)
+{
+    (void)k;
+    return all_words(value, is_host_name);
+}
+
+static bool is_origins(const char *value, const struct known *k)
+{
+    (void)k;
+    return all_words(value, is_origin);
+}
+
+static bool is_level(const char *value, const struct known *k)
+{
+    static const char *const levels[] = {"err", "warning", "notice", "info", "debug"};
+
+    (void)k;
+    for (unsigned i = 0; i < ELEMENTS(levels); i++)
+        if (streq(value, levels[i]))
+            return true;
+    return false;
+}
+
+static bool is_path(const char *value, const struct known *k)
+{
+    (void)k;
+    return value[0] == '/';
+}
+
+/* One file being read. */
+struct reading {
+    struct settings *settings;
+    const char *name, *at;
+    int line;
+    char *why; /* the first complaint */
+    int why_line;
+};
+
+__attribute__((format(printf, 2, 3))) static void complain(struct reading *r, const char *format, ...)
+{
+    _cleanup_free_ char *text = NULL;
+    va_list args;
+
+    if (r->why)
+        return;
+    va_start(args, format);
+    if (vasprintf(&text, format, args) < 0)
+        abort();
+    va_end(args);
+    r->why = xasprintf("%s:%d: %s", r->name, r->line, text);
+    r->why_line = r->line;
+}
+
+static const struct known *find(const char *section, const char *key)
+{
+    for (const struct known *k = table; k < table + ELEMENTS(table); k++)
+        if (streq(k->section, section) && streq(k->key, key))
+            return k;
+    return NULL;
+}
+
+static bool is_section(const char *section)
+{
+    for (unsigned i = 0; i < ELEMENTS(table); i++)
+        if (streq(table[i].section, section))
+            return true;
+    return false;
+}
+
+/* Of the known names, the one that looks most like it and not too different. With a section its keys, with
+ * NULL the sections. */
+static const char *nearest(const char *name, const char *section)
+{
+    unsigned limit = 1 + (unsigned)strlen(name) / 3, best = limit + 1;
+    const char *found = NULL;
+
+    for (unsigned i = 0; i < ELEMENTS(table); i++) {
+        const char *candidate = section ? table[i].key : table[i].section;
+        unsigned distance;
+
+        if (section && !streq(table[i].section, section))
+            continue;
+        distance = text_distance(name, candidate, limit);
+        if (distance < best) {
+            best = distance;
+            found = candidate;
+        }
+    }
+    return found;
+}
+
+static const char *section_with_key(const char *key)
+{
+    for (unsigned i = 0; i < ELEMENTS(table); i++)
+        if (streq(table[i].key, key))
+            return table[i].section;
+    return NULL;
+}
+
+static void complain_section(struct reading *r, const char *section)
+{
+    const char *near = nearest(section, NULL);
+
+    if (near)
+        complain(r, "unknown section [%s], did you mean [%s]?", section, near);
+    else
+        complain(r, "unknown section [%s]", section);
+}
+
+static void complain_key(struct reading *r, const char *section, const char *key)
+{
+    const char *near = nearest(key, section), *elsewhere = section_with_key(key);
+
+    if (elsewhere)
+        complain(r, "unknown key %s in [%s]; there is one in [%s]", key, section, elsewhere);
+    else if (near)
+        complain(r, "unknown key %s in [%s], did you mean %s?", key, section, near);
+    else
+        complain(r, "unknown key %s in [%s]", key, section);
+}
+
+static int on_value(void *ctx, const char *section, const char *key, const char *value)
+{
+    struct reading *r = ctx;
+    const struct known *k = find(section, key);
+    char **at;
+
+    if (!*section)
+        complain(r, "%s stands before any [section]", key);
+    else if (!is_section(section))
+        complain_section(r, section);
+    else if (!k)
+        complain_key(r, section, key);
+    else if (!(*value == '\0' && !k->otherwise) && !k->is_good(value, k))
+        complain(r, "[%s] %s = %s: should be %s", section, key, value, k->form);
+    else {
+        at = &r->settings->values[k - table];
+        free(*at);
+        *at = xstrdup(value);
+    }
+    return 1;
+}
+
+/* A section is judged also when it is empty. */
+static void check_header(struct reading *r, const char *line)
+{
+    const char *end = strchr(line, ']');
+    char section[128];
+
+    if (!end)
+        return; /* inih says so */
+    snprintf(section, sizeof(section), "%.*s", (int)(end - line - 1), line + 1);
+    if (!is_section(section))
+        complain_section(r, section);
+}
+
+/* As fgets(). A comment comes as an empty line. */
+static char *next_line(char *out, int size, void *ctx)
+{
+    struct reading *r = ctx;
+    size_t n;
+
+    if (!*r->at)
+        return NULL;
+    r->line++;
+    if (r->line == 1 && strncmp(r->at, "\xef\xbb\xbf", 3) == 0)
+        r->at += 3;
+    r->at += strspn(r->at, " \t");
+    n = strcspn(r->at, "\n");
+    if (strchr("#;", *r->at) && *r->at) {
+        strcpy(out, "\n");
+    } else if (n + 2 > (size_t)size) {
+        complain(r, "the line is longer than %d bytes", size - 2);
+        strcpy(out, "\n");
+    } else {
+        memcpy(out, r->at, n);
+        strcpy(out + n, "\n");
+    }
+    r->at += n + (r->at[n] == '\n');
+    if (out[0] == '[')
+        check_header(r, out);
+    return out;
+}
+
+static int parse_into(struct settings *s, const char *text, const char *name, char **ret_why)
+{
+    struct reading r = {.settings = s, .name = name, .at = text};
+    int bad_line;
+
+    if (utf8_valid(text, strlen(text)) != strlen(text)) {
+        *ret_why = xasprintf("%s: not valid UTF-8", name);
+        return -EINVAL;
+    }
+    bad_line = ini_parse_stream(next_line, &r, on_value, &r);
+    if (bad_line > 0 && (!r.why || bad_line < r.why_line)) {
+        free(r.why);
+        r.why = xasprintf("%s:%d: neither [section] nor key = value", name, bad_line);
+    }
+    if (bad_line < 0 && !r.why)
+        r.why = xasprintf("%s: %s", name, strerror(ENOMEM));
+    if (!r.why)
+        return 0;
+    *ret_why = r.why;
+    return -EINVAL;
+}
+
+static int read_all(int fd, struct buf *out)
+{
+    for (;;) {
+        char *room;
+        ssize_t n;
+        int r = buf_reserve(out, 4096, &room);
+
+        if (r < 0)
+            return r == -ENOBUFS ? -EFBIG : r;
+        n = read(fd, room, 4096);
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return 0;
+        buf_grew(out, (size_t)n);
+    }
+}
+
+static int load_text(int folder, const char *name, struct buf *text)
+{
+    _cleanup_close_ int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    return read_all(fd, text);
+}
+
+/* path is for complaints; file is looked up in folder. */
+static int load_file(struct settings *s, int folder, const char *file, const char *path, bool must_exist,
+                     char **ret_why)
+{
+    struct buf text;
+    int r;
+
+    buf_init(&text, FILE_BYTES_MAX);
+    r = load_text(folder, file, &text);
+    if (r == -ENOENT && !must_exist) {
+        r = 0;
+    } else if (r < 0) {
+        *ret_why = xasprintf("%s: %s", path, strerror(-r));
+    } else if (text.len > 0 && memchr(text.data, '\0', text.len)) {
+        *ret_why = xasprintf("%s: not a text file", path);
+        r = -EINVAL;
+    } else if (!buf_text(&text)) {
+        abort();
+    } else {
+        r = parse_into(s, buf_text(&text), path, ret_why);
+    }
+    buf_done(&text);
+    return r;
+}
+
+static int is_piece(const struct dirent *d)
+{
+    size_t n = strlen(d->d_name);
+
+    return d->d_name[0] != '.' && n > 5 && streq(d->d_name + n - 5, ".conf");
+}
+
+/* By bytes, not by the locale's idea of order. */
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int load_pieces(struct settings *s, const char *path, char **ret_why)
+{
+    _cleanup_free_ char *folder = xasprintf("%s.d", path);
+    _cleanup_close_ int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct dirent **found = NULL;
+    int n = fd < 0 ? -1 : scandirat(fd, ".", &found, is_piece, by_name), r = 0;
+
+    if (n < 0) {
+        if (errno == ENOENT)
+            return 0;
+        r = -errno;
+        *ret_why = xasprintf("%s: %s", folder, strerror(-r));
+        return r;
+    }
+    for (int i = 0; i < n; i++) {
+        _cleanup_free_ char *name = xasprintf("%s/%s", folder, found[i]->d_name);
+
+        if (r == 0)
+            r = load_file(s, fd, found[i]->d_name, name, true, ret_why);
+        free(found[i]);
+    }
+    free(found);
+    return r;
+}
+
+DEFINE_CLEANUP(struct settings *, settings_free)
+
+int settings_load(const char *path, bool must_exist, struct settings **ret, char **ret_why)
+{
+    _cleanup_(cleanup_settings_free) struct settings *s = xnew(struct settings);
+    int r = path ? load_file(s, AT_FDCWD, path, path, must_exist, ret_why) : 0;
+
+    if (r == 0 && path)
+        r = load_pieces(s, path, ret_why);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(s);
+    return 0;
+}
+
+int settings_parse(const char *text, const char *name, struct settings **ret, char **ret_why)
+{
+    _cleanup_(cleanup_settings_free) struct settings *s = xnew(struct settings);
+    int r = parse_into(s, text, name, ret_why);
+
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(s);
+    return 0;
+}
+
+struct settings *settings_free(struct settings *s)
+{
+    if (s) {
+        for (unsigned i = 0; i < ELEMENTS(table); i++)
+            free(s->values[i]);
+        free(s);
+    }
+    return NULL;
+}
+
+const char *settings_text(const struct settings *s, const char *section, const char *key)
+{
+    const struct known *k = find(section, key);
+    const char *value;
+
+    if (!k) {
+        fprintf(stderr, "settings: nobody knows [%s] %s\n", section, key);
+        abort();
+    }
+    value = s->values[k - table];
+    return value && *value ? value : k->otherwise;
+}
+
+uint64_t settings_ms(const struct settings *s, const char *section, const char *key)
+{
+    uint64_t ms;
+
+    if (duration_parse(settings_text(s, section, key), &ms) < 0)
+        abort(); /* not a duration by the table: a bug of the caller */
+    return ms;
+}
+
+bool settings_bool(const struct settings *s, const char *section, const char *key)
+{
+    int value = bool_parse(settings_text(s, section, key));
+
+    if (value < 0)
+        abort();
+    return value;
+}
+
+bool settings_at(const struct settings *s, unsigned i, const char **ret_section, const char **ret_key,
+                 const char **ret_value, bool *ret_is_default)
+{
+    if (i >= ELEMENTS(table))
+        return false;
+    *ret_section = table[i].section;
+    *ret_key = table[i].key;
+    *ret_is_default = !s->values[i];
+    *ret_value = s->values[i] ? s->values[i] : table[i].otherwise ? table[i].otherwise : "";
+    return true;
+}
