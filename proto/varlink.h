@@ -30,6 +30,8 @@ struct varlink_call {
 /* 0 or -EBADMSG, -E2BIG, -EEXIST, -ERANGE, -ENOMEM (see json_parse). Unknown top-level members are -EBADMSG. */
 int varlink_call_parse(const char *text, size_t n, struct varlink_call *ret);
 void varlink_call_done(struct varlink_call *c);
+/* Writing adds a whole message with its NUL, or nothing: 0, -EMSGSIZE (longer than VARLINK_MESSAGE_BYTES_MAX), -ENOBUFS,
+ * -ENOMEM. NULL parameters are written as an empty object. */
 int varlink_call_write(struct buf *out, const char *method, const struct json *parameters, bool more, bool oneway);
 
 struct varlink_reply {
@@ -44,7 +46,7 @@ int varlink_error_write(struct buf *out, const char *error, const struct json *p
 
 /* A parsed interface description. */
 struct varlink_contract;
-/* 0, or -EBADMSG: *ret_why names line and reason, caller frees. */
+/* 0, or -EBADMSG: *ret_why names line and reason, caller frees; -ENOMEM. */
 int varlink_contract_parse(const char *text, struct varlink_contract **ret, char **ret_why);
 struct varlink_contract *varlink_contract_free(struct varlink_contract *c);
 DEFINE_CLEANUP(struct varlink_contract *, varlink_contract_free)
@@ -53,12 +55,15 @@ const char *varlink_contract_text(const struct varlink_contract *c);
 
 /* method, error: with or without the interface's name in front.
  * 0; -ENOENT: no such method or error; -EINVAL: *ret_where names the first parameter that is missing, unknown or of the
- * wrong type, as a path ("options.port", "models[2].state"), caller frees. An explicit null stands for a missing value. */
+ * wrong type, as a path ("options.port", "models[2].state"; empty: parameters is no object), caller frees; -ENOMEM.
+ * An explicit null stands for a missing value; an int will do where a float is wanted, a text with a NUL inside nowhere.
+ * NULL parameters are an empty object; ret_where may be NULL. */
 int varlink_check_call(const struct varlink_contract *c, const char *method, const struct json *parameters, char **ret_where);
 int varlink_check_reply(const struct varlink_contract *c, const char *method, const struct json *parameters, char **ret_where);
 int varlink_check_error(const struct varlink_contract *c, const char *error, const struct json *parameters, char **ret_where);
 /* Walks the methods, for tests and for messages: NULL beyond the last. */
 const char *varlink_contract_method(const struct varlink_contract *c, size_t i);
 
-/* A copy of a call's parameters with every value of the type Secret shown as "<secret>", for the log. Caller frees. */
+/* A copy of a call's parameters with every value of the type Secret shown as "<secret>", for the log; what does
+ * not fit the contract as "<unknown>", since a secret may stand under a misspelt name. Caller frees; NULL: no memory. */
 struct json *varlink_hide_secrets(const struct varlink_contract *c, const char *method, const struct json *parameters);
