@@ -1,0 +1,669 @@
+/* Opens, and streams over channels.
+ *
+ * libssh2 keeps the state of an open in the session, so there is one at a time, in order, and none can be
+ * taken back: who gave up is struck off, and a channel that comes after all is buried. A message is not
+ * copied by libssh2: it lives in the opening.
+ *
+ * There is no way to ask which channels have data. So each run asks every channel whose owner wants to read,
+ * and keeps what that brought (at most one call's worth) until it is read: ready() is told of bytes, not of
+ * hopes.
+ *
+ * Freeing a channel takes until the peer's answer, which may never come: it is dying until then, and tried
+ * again in each run. */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/timer.h"
+#include "ssh/conn_private.h"
+
+#define PASSES_MAX    2
+#define MESSAGE_BYTES 600
+#define HOST_BYTES    256
+
+struct opening {
+    struct list node;
+    struct ssh_conn *conn;
+    bool is_session, begun;
+    uint32_t window;
+    uint64_t due;
+    opening_fn done; /* NULL: nobody waits any more */
+    void *ctx;
+    unsigned n_message;
+    char message[MESSAGE_BYTES];
+};
+
+struct channel {
+    struct stream stream;
+    struct list node;
+    struct loop *loop;
+    struct ssh_conn *conn; /* NULL: the connection is over */
+    LIBSSH2_CHANNEL *ssh;
+    unsigned wanted;
+    struct work broken; /* tells the owner once, after the end */
+    char *ahead;        /* read, not yet asked for */
+    size_t ahead_at, n_ahead;
+    char *held; /* taken, not yet sent: libssh2 wants the same bytes again */
+    size_t held_at, n_held;
+    uint64_t drained_at; /* nothing more to read since this reception */
+    bool at_end, end_wanted, end_sent;
+};
+
+/* Opens. */
+
+static void opening_free(struct opening *o)
+{
+    list_remove(&o->node);
+    free(o);
+}
+
+static void openings_plan(struct ssh_conn *c)
+{
+    uint64_t due = UINT64_MAX;
+
+    LIST_FOREACH (o, &c->openings, struct opening, node) {
+        if (!o->done)
+            continue;
+        due = o->due; /* the first is the oldest */
+        break;
+    }
+    if (due == UINT64_MAX)
+        timer_disarm(c->open_timer);
+    else if (!timer_is_armed(c->open_timer) || timer_due(c->open_timer) != due)
+        timer_arm_at(c->open_timer, due);
+}
+
+static struct opening *opening_new(struct ssh_conn *c, uint32_t window_bytes, opening_fn done, void *ctx)
+{
+    struct opening *o = xnew(struct opening);
+
+    o->conn = c;
+    o->window = window_bytes;
+    o->due = clock_now_ms() + CONN_OPEN_MS;
+    o->done = done;
+    o->ctx = ctx;
+    list_init(&o->node);
+    list_append(&c->openings, &o->node);
+    openings_plan(c);
+    conn_dirty(c);
+    return o;
+}
+
+struct opening *opening_new_session(struct ssh_conn *c, uint32_t window_bytes, opening_fn done, void *ctx)
+{
+    struct opening *o = opening_new(c, window_bytes, done, ctx);
+
+    o->is_session = true;
+    return o;
+}
+
+static void message_u32(struct opening *o, uint32_t value)
+{
+    for (int shift = 24; shift >= 0; shift -= 8)
+        o->message[o->n_message++] = (char)(value >> shift);
+}
+
+static void message_text(struct opening *o, const char *text)
+{
+    size_t n = strlen(text);
+
+    message_u32(o, (uint32_t)n);
+    memcpy(o->message + o->n_message, text, n);
+    o->n_message += (unsigned)n;
+}
+
+/* RFC 4254 §7.2. */
+static struct opening *opening_new_direct(struct ssh_conn *c, const char *host, uint16_t port,
+                                          uint32_t window_bytes, opening_fn done, void *ctx)
+{
+    struct opening *o = opening_new(c, window_bytes, done, ctx);
+
+    message_text(o, host);
+    message_u32(o, port);
+    message_text(o, "127.0.0.1");
+    message_u32(o, 0);
+    return o;
+}
+
+void opening_abandon(struct opening *o)
+{
+    struct ssh_conn *c = o->conn;
+
+    o->done = NULL;
+    if (!o->begun)
+        opening_free(o);
+    openings_plan(c);
+}
+
+/* The server's own sentence is dropped by libssh2; its words stand for the reason code. */
+static void opening_fault(struct ssh_conn *c, const struct opening *o, int ssh_error, struct fault *f)
+{
+    char *text = NULL;
+
+    libssh2_session_last_error(c->ssh, &text, NULL, 0);
+    if (ssh_error == LIBSSH2_ERROR_TIMEOUT)
+        fault_code(f, FAULT_TRANSIENT, "timeout", "%s did not answer the opening of a channel", c->name);
+    else if (text && strstr(text, "prohibited"))
+        fault_code(f, FAULT_DENIED, "forbidden", "%s forbids it", c->name);
+    else if (o->is_session)
+        fault_code(f, FAULT_EXHAUSTED, "refused", "%s opens no more session channels", c->name);
+    else
+        fault_code(f, FAULT_TRANSIENT, "refused", "nothing listens there");
+}
+
+static LIBSSH2_CHANNEL *opening_ask(struct ssh_conn *c, const struct opening *o)
+{
+    const char *type = o->is_session ? "session" : "direct-tcpip";
+
+    return libssh2_channel_open_ex(c->ssh, type, (unsigned)strlen(type), o->window, CHANNEL_PACKET_BYTES,
+                                   o->is_session ? NULL : o->message, o->n_message);
+}
+
+static void opening_report(struct ssh_conn *c, struct opening *o, LIBSSH2_CHANNEL *ch, const struct fault *f)
+{
+    opening_fn done = TAKE_PTR(o->done);
+    void *ctx = o->ctx;
+
+    opening_free(o);
+    if (done)
+        done(ctx, ch, f);
+    else if (ch)
+        channel_bury(c, ch);
+}
+
+void openings_continue(struct ssh_conn *c)
+{
+    struct opening *o;
+
+    while (!c->failed && (o = LIST_FIRST(&c->openings, struct opening, node))) {
+        LIBSSH2_CHANNEL *ch;
+        struct fault f;
+        int r = 0;
+
+        o->begun = true;
+        ch = opening_ask(c, o);
+        if (!ch)
+            r = libssh2_session_last_errno(c->ssh);
+        if (r == LIBSSH2_ERROR_EAGAIN || conn_check(c, r))
+            return;
+        if (!ch)
+            opening_fault(c, o, r, &f);
+        opening_report(c, o, ch, ch ? NULL : &f);
+        openings_plan(c);
+    }
+}
+
+/* Fails the caller; an open that is in flight runs on without one. */
+void openings_on_timer(void *ctx)
+{
+    struct ssh_conn *c = ctx;
+    uint64_t now = clock_now_ms();
+    struct fault f;
+
+    fault_code(&f, FAULT_TRANSIENT, "timeout", "%s did not open the channel within %u s", c->name,
+               CONN_OPEN_MS / 1000);
+    LIST_FOREACH_SAFE (o, &c->openings, struct opening, node) {
+        opening_fn done = o->done;
+        void *done_ctx = o->ctx;
+
+        if (!done || o->due > now)
+            continue;
+        o->done = NULL;
+        if (!o->begun)
+            opening_free(o);
+        done(done_ctx, NULL, &f);
+    }
+    openings_plan(c);
+}
+
+void openings_end(struct ssh_conn *c, const struct fault *f)
+{
+    struct opening *o;
+
+    while ((o = LIST_FIRST(&c->openings, struct opening, node)))
+        opening_report(c, o, NULL, f);
+}
+
+/* Channels that nobody needs any more. */
+
+static void channel_destroy(struct channel *ch)
+{
+    list_remove(&ch->node);
+    runq_drop(&ch->broken);
+    free(ch->ahead);
+    free(ch->held);
+    free(ch);
+}
+
+static void channel_tell_broken(void *ctx)
+{
+    struct channel *ch = ctx;
+
+    if (ch->wanted && ch->stream.ready)
+        ch->stream.ready(ch->stream.ctx, ch->wanted);
+}
+
+static struct channel *channel_new(struct ssh_conn *c, LIBSSH2_CHANNEL *ssh)
+{
+    struct channel *ch = xnew(struct channel);
+
+    ch->loop = c->loop;
+    ch->conn = c;
+    ch->ssh = ssh;
+    list_init(&ch->node);
+    work_init(&ch->broken, channel_tell_broken, ch);
+    return ch;
+}
+
+void channel_bury(struct ssh_conn *c, LIBSSH2_CHANNEL *ssh)
+{
+    list_append(&c->dying, &channel_new(c, ssh)->node);
+    conn_dirty(c);
+}
+
+static void channel_send_held(struct channel *ch)
+{
+    while (ch->n_held > 0 && !ch->conn->failed) {
+        ssize_t n = libssh2_channel_write(ch->ssh, ch->held + ch->held_at, ch->n_held);
+
+        if (n <= 0) {
+            if (n < 0 && n != LIBSSH2_ERROR_EAGAIN && !conn_check(ch->conn, (int)n))
+                ch->n_held = 0; /* the channel is closed: nobody will read it */
+            break;
+        }
+        ch->held_at += (size_t)n;
+        ch->n_held -= (size_t)n;
+    }
+    if (ch->n_held == 0 && ch->held)
+        free(TAKE_PTR(ch->held));
+}
+
+void channels_bury(struct ssh_conn *c)
+{
+    LIST_FOREACH_SAFE (ch, &c->dying, struct channel, node) {
+        if (c->failed)
+            return;
+        channel_send_held(ch);
+        if (ch->n_held > 0)
+            continue;
+        if (requests_forget(c, ch->ssh) && libssh2_channel_free(ch->ssh) != LIBSSH2_ERROR_EAGAIN)
+            channel_destroy(ch);
+    }
+}
+
+/* libssh2 has no question for "did the peer close it", but waiting for that without blocking answers at once.
+ */
+bool channel_is_closed_by_peer(LIBSSH2_CHANNEL *ch)
+{
+    return libssh2_channel_wait_closed(ch) == 0;
+}
+
+/* Streams. */
+
+static bool has_room(struct channel *ch)
+{
+    return ch->n_held == 0 && conn_has_room(ch->conn) && libssh2_channel_window_write(ch->ssh) > 0;
+}
+
+/* Up to n bytes into to; 0 at the end, -EAGAIN. */
+static ssize_t channel_take(struct channel *ch, char *to, size_t n)
+{
+    struct ssh_conn *c = ch->conn;
+    ssize_t r;
+
+    if (ch->at_end)
+        return 0;
+    if (ch->drained_at == c->generation)
+        return -EAGAIN;
+    r = libssh2_channel_read(ch->ssh, to, MIN(n, (size_t)CHANNEL_CALL_BYTES));
+    if (r > 0)
+        return r;
+    if (r < 0 && conn_check(c, (int)r))
+        return -ECONNRESET;
+    if (r == 0 && libssh2_channel_eof(ch->ssh) == 1) {
+        ch->at_end = true;
+        return 0;
+    }
+    ch->drained_at = c->generation;
+    return -EAGAIN;
+}
+
+static bool has_input(struct channel *ch)
+{
+    ssize_t n;
+
+    if (ch->n_ahead > 0 || ch->at_end)
+        return true;
+    if (ch->drained_at == ch->conn->generation)
+        return false;
+    ch->ahead = ch->ahead ? ch->ahead : xalloc(CHANNEL_CALL_BYTES);
+    n = channel_take(ch, ch->ahead, CHANNEL_CALL_BYTES);
+    if (n > 0) {
+        ch->ahead_at = 0;
+        ch->n_ahead = (size_t)n;
+        return true;
+    }
+    free(TAKE_PTR(ch->ahead));
+    return n == 0;
+}
+
+static void channel_send_end(struct channel *ch)
+{
+    int r;
+
+    if (!ch->end_wanted || ch->end_sent || ch->n_held > 0)
+        return;
+    r = libssh2_channel_send_eof(ch->ssh);
+    if (r == LIBSSH2_ERROR_EAGAIN)
+        return;
+    ch->end_sent = true;
+    conn_check(ch->conn, r);
+}
+
+static unsigned channel_is_ready_for(struct channel *ch)
+{
+    unsigned what = 0;
+
+    if (ch->wanted & STREAM_IN && has_input(ch))
+        what |= STREAM_IN;
+    if (ch->wanted & STREAM_OUT && !ch->conn->failed && (has_room(ch) || channel_is_closed_by_peer(ch->ssh)))
+        what |= STREAM_OUT;
+    return ch->conn->failed ? 0 : what;
+}
+
+/* Whether it is to be visited again before the peer has said anything more. */
+static bool is_still_ready(struct channel *ch)
+{
+    return (ch->wanted & STREAM_IN &&
+            (ch->n_ahead > 0 || ch->at_end || ch->drained_at != ch->conn->generation)) ||
+           (ch->wanted & STREAM_OUT && has_room(ch));
+}
+
+static void channel_visit(struct channel *ch)
+{
+    struct ssh_conn *c = ch->conn;
+    unsigned what;
+
+    channel_send_held(ch);
+    if (!c->failed)
+        channel_send_end(ch);
+    what = c->failed ? 0 : channel_is_ready_for(ch);
+    if (!what || !ch->stream.ready)
+        return;
+    c->visited = ch;
+    ch->stream.ready(ch->stream.ctx, what);
+    if (!c->gone && !c->failed && c->visited == ch && is_still_ready(ch))
+        c->again = true;
+    c->visited = NULL;
+}
+
+/* Each channel once; the owners may free and add any. */
+static void channels_visit(struct ssh_conn *c)
+{
+    for (unsigned n = c->n_channels; n > 0 && !c->gone && !c->failed; n--) {
+        struct channel *ch = LIST_FIRST(&c->channels, struct channel, node);
+
+        if (!ch)
+            return;
+        list_remove(&ch->node);
+        list_append(&c->channels, &ch->node);
+        channel_visit(ch);
+    }
+}
+
+void channels_pump(struct ssh_conn *c)
+{
+    for (unsigned pass = 0; pass < PASSES_MAX; pass++) {
+        c->again = false;
+        channels_visit(c);
+        if (c->gone || c->failed || !c->again)
+            return;
+    }
+    timer_arm(c->again_timer, 0);
+}
+
+LIBSSH2_CHANNEL *channels_any(struct ssh_conn *c)
+{
+    struct channel *ch = LIST_FIRST(&c->channels, struct channel, node);
+
+    return ch ? ch->ssh : NULL;
+}
+
+/* The connection is over: libssh2 frees what is its own, the owners keep the rest. */
+void channels_break(struct ssh_conn *c)
+{
+    struct channel *ch;
+
+    while ((ch = LIST_FIRST(&c->dying, struct channel, node)))
+        channel_destroy(ch);
+    while ((ch = LIST_FIRST(&c->channels, struct channel, node))) {
+        list_remove(&ch->node);
+        ch->conn = NULL;
+        ch->ssh = NULL;
+        runq_add(ch->loop, &ch->broken);
+    }
+    c->n_channels = 0;
+    c->visited = NULL;
+}
+
+static struct channel *channel_of(struct stream *s)
+{
+    return CONTAINER_OF(s, struct channel, stream);
+}
+
+static void channel_want(struct stream *s, unsigned events)
+{
+    struct channel *ch = channel_of(s);
+    struct ssh_conn *c = ch->conn;
+    bool more = events & ~ch->wanted;
+
+    ch->wanted = events;
+    if (!events)
+        return;
+    if (!c)
+        runq_add(ch->loop, &ch->broken);
+    else if (c->running)
+        c->again |= more; /* a second run in this turn could go on for ever */
+    else
+        conn_dirty(c);
+}
+
+/* Bytes of ours may have come about: data, or an opened window. */
+static void channel_touched(struct channel *ch)
+{
+    if (!ch->conn->running)
+        conn_dirty(ch->conn);
+}
+
+static size_t take_ahead(struct channel *ch, void *to, size_t n)
+{
+    n = MIN(n, ch->n_ahead);
+    if (n == 0)
+        return 0;
+    memcpy(to, ch->ahead + ch->ahead_at, n);
+    ch->ahead_at += n;
+    ch->n_ahead -= n;
+    if (ch->n_ahead == 0)
+        free(TAKE_PTR(ch->ahead));
+    return n;
+}
+
+static ssize_t channel_read(struct stream *s, void *to, size_t n)
+{
+    struct channel *ch = channel_of(s);
+    size_t taken;
+    ssize_t r = 1;
+
+    if (!ch->conn || ch->conn->failed)
+        return -ECONNRESET;
+    taken = take_ahead(ch, to, n);
+    while (taken < n && r > 0) {
+        r = channel_take(ch, (char *)to + taken, n - taken);
+        if (r > 0)
+            taken += (size_t)r;
+    }
+    channel_touched(ch);
+    return taken > 0 ? (ssize_t)taken : r;
+}
+
+/* libssh2 has begun a packet that a key exchange holds up, and must be given the same bytes again. So they
+ * are ours now. */
+static void channel_hold(struct channel *ch, const char *from, size_t n)
+{
+    ch->held = xalloc(n);
+    memcpy(ch->held, from, n);
+    ch->held_at = 0;
+    ch->n_held = n;
+}
+
+static ssize_t channel_write(struct stream *s, const void *from, size_t n)
+{
+    struct channel *ch = channel_of(s);
+    size_t taken = 0;
+    ssize_t r = 0;
+
+    if (!ch->conn || ch->conn->failed)
+        return -ECONNRESET;
+    if (ch->end_wanted)
+        return -EPIPE;
+    while (taken < n && has_room(ch)) {
+        size_t piece = MIN(n - taken, (size_t)CHANNEL_CALL_BYTES - 100);
+
+        r = libssh2_channel_write(ch->ssh, (const char *)from + taken, piece);
+        if (r == LIBSSH2_ERROR_EAGAIN) {
+            channel_hold(ch, (const char *)from + taken, piece);
+            r = (ssize_t)piece;
+        }
+        if (r <= 0)
+            break;
+        taken += (size_t)r;
+    }
+    if (r < 0 && conn_check(ch->conn, (int)r))
+        return -ECONNRESET;
+    if (taken > 0) {
+        channel_touched(ch);
+        return (ssize_t)taken;
+    }
+    return r < 0 || channel_is_closed_by_peer(ch->ssh) ? -EPIPE : -EAGAIN;
+}
+
+static int channel_shutdown(struct stream *s)
+{
+    struct channel *ch = channel_of(s);
+
+    if (!ch->conn || ch->conn->failed)
+        return -ECONNRESET;
+    ch->end_wanted = true;
+    channel_send_end(ch);
+    conn_dirty(ch->conn);
+    return 0;
+}
+
+static void channel_free(struct stream *s, bool reset)
+{
+    struct channel *ch = channel_of(s);
+    struct ssh_conn *c = ch->conn;
+
+    runq_drop(&ch->broken);
+    if (!c) {
+        channel_destroy(ch);
+        return;
+    }
+    if (c->visited == ch)
+        c->visited = NULL;
+    if (reset)
+        ch->n_held = 0;
+    ch->wanted = 0;
+    free(TAKE_PTR(ch->ahead));
+    ch->n_ahead = 0;
+    list_remove(&ch->node);
+    c->n_channels--;
+    list_append(&c->dying, &ch->node);
+    conn_dirty(c);
+}
+
+static const struct stream_ops channel_ops = {
+    .want = channel_want,
+    .read = channel_read,
+    .write = channel_write,
+    .shutdown = channel_shutdown,
+    .free = channel_free,
+};
+
+static struct stream *channel_stream(struct ssh_conn *c, LIBSSH2_CHANNEL *ssh)
+{
+    struct channel *ch = channel_new(c, ssh);
+
+    ch->stream.ops = &channel_ops;
+    list_append(&c->channels, &ch->node);
+    c->n_channels++;
+    return &ch->stream;
+}
+
+/* Dials. */
+
+struct dial {
+    struct op op;
+    struct ssh_conn *conn; /* while opening is set */
+    struct opening *opening;
+    struct stream *stream;
+    struct fault fault;
+    struct work report;
+    char where[HOST_BYTES + 8];
+    ssh_dial_fn done;
+    void *ctx;
+};
+
+static void dial_cancel(struct op *op)
+{
+    struct dial *d = CONTAINER_OF(op, struct dial, op);
+
+    runq_drop(&d->report);
+    if (d->opening)
+        opening_abandon(d->opening);
+    stream_free(d->stream, true);
+    free(d);
+}
+
+static void dial_report(void *ctx)
+{
+    _cleanup_free_ struct dial *d = ctx;
+
+    op_end(&d->op);
+    d->done(d->ctx, d->stream, d->stream ? NULL : &d->fault);
+}
+
+static void dial_on_opened(void *ctx, LIBSSH2_CHANNEL *ch, const struct fault *f)
+{
+    struct dial *d = ctx;
+
+    d->opening = NULL;
+    if (ch) {
+        d->stream = channel_stream(d->conn, ch);
+    } else {
+        d->fault = *f;
+        fault_prefix(&d->fault, d->where);
+    }
+    runq_add(d->conn->loop, &d->report);
+}
+
+void ssh_dial(struct ssh_conn *c, const char *host, uint16_t port, uint32_t window_bytes, struct op **slot,
+              ssh_dial_fn done, void *ctx)
+{
+    struct dial *d = xnew(struct dial);
+
+    op_begin(&d->op, slot, dial_cancel);
+    d->conn = c;
+    d->done = done;
+    d->ctx = ctx;
+    work_init(&d->report, dial_report, d);
+    snprintf(d->where, sizeof(d->where), "%s:%u", host, port);
+    if (c->step != CONN_OVER && strlen(host) < HOST_BYTES) {
+        d->opening = opening_new_direct(c, host, port, window_bytes, dial_on_opened, d);
+        return;
+    }
+    if (c->step == CONN_OVER)
+        fault_code(&d->fault, FAULT_TRANSIENT, "lost", "%s: the connection to %s is over", d->where, c->name);
+    else
+        fault_code(&d->fault, FAULT_INVALID, "", "%s: the name is too long", d->where);
+    runq_add(c->loop, &d->report);
+}

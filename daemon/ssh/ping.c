@@ -1,0 +1,226 @@
+/* The control channel, and whether the peer lives.
+ *
+ * "exec cat" on a session channel makes sshd before 10.1 switch Nagle off (p99 of small messages 40 ms
+ * without, 0.1 ms with it) and gives back each byte: a ping. Where session channels are refused, a request on
+ * some stream's channel is the ping, since any server answers it, if only with no; with no channel at all
+ * libssh2's keepalive. Its answers stay in libssh2's list for ever, so it comes rarely. TCP_QUICKACK stays on
+ * there: it does to the peer's Nagle what exec does.
+ *
+ * The timer is moved only when it would come too late; when it comes too early it looks and goes to sleep
+ * again. */
+#include "base/clock.h"
+#include "base/timer.h"
+#include "ssh/conn_private.h"
+
+#define SILENCE_MS          5000
+#define SILENCE_WAITING_MS  500
+#define SILENCE_FALLBACK_MS 30000
+#define DEADLINE_MS         4000
+#define DEADLINE_WAITING_MS 2500
+#define CONTROL_YOUNG_MS    10000
+#define CONTROL_COMMAND     "exec cat"
+
+static uint64_t ping_silence(const struct ssh_conn *c)
+{
+    if (c->ping.waiters > 0)
+        return SILENCE_WAITING_MS;
+    return c->ping.control == CONTROL_REFUSED && !channels_any((struct ssh_conn *)c) ? SILENCE_FALLBACK_MS
+                                                                                     : SILENCE_MS;
+}
+
+static uint64_t ping_deadline(const struct ssh_conn *c)
+{
+    return c->ping.waiters > 0 ? DEADLINE_WAITING_MS : DEADLINE_MS;
+}
+
+static void ping_plan(struct ssh_conn *c)
+{
+    struct ping *p = &c->ping;
+    uint64_t due = p->deadline_due ? p->deadline_due : c->last_contact_due + ping_silence(c);
+
+    if (p->timer && (!timer_is_armed(p->timer) || timer_due(p->timer) > due))
+        timer_arm_at(p->timer, due);
+}
+
+/* Any byte is life. */
+void ping_heard(struct ssh_conn *c)
+{
+    if (!c->ping.deadline_due)
+        return;
+    c->ping.deadline_due = 0;
+    if (c->ping.timer)
+        timer_disarm(c->ping.timer);
+    ping_plan(c);
+}
+
+static void ping_fallback(struct ssh_conn *c)
+{
+    LIBSSH2_CHANNEL *any = channels_any(c);
+
+    if (any && list_is_empty(&c->requests)) {
+        request_answer(c, any);
+        return;
+    }
+    libssh2_keepalive_config(c->ssh, 1, 1);
+    (void)libssh2_keepalive_send(c->ssh, &(int){0});
+}
+
+static void ping_send(struct ssh_conn *c)
+{
+    struct ping *p = &c->ping;
+
+    p->deadline_due = clock_now_ms() + ping_deadline(c);
+    if (p->control != CONTROL_ON)
+        ping_fallback(c);
+    else if (libssh2_channel_write(p->channel, "\n", 1) == 1 && p->sent_ns == 0)
+        p->sent_ns = uv_hrtime();
+    conn_dirty(c);
+}
+
+static void ping_on_timer(void *ctx)
+{
+    struct ssh_conn *c = ctx;
+    struct ping *p = &c->ping;
+    uint64_t now;
+
+    conn_receive(c); /* a loop that was busy, or slept, must not blame the peer */
+    now = clock_now_ms();
+    if (c->failed)
+        return;
+    if (p->deadline_due && now >= p->deadline_due) {
+        conn_fail(c, FAULT_TRANSIENT, "ping", "%s does not answer: no byte for %.1f s", c->name,
+                  (double)(now - c->last_contact_due) / 1000);
+        return;
+    }
+    if (!p->deadline_due && now >= c->last_contact_due + ping_silence(c))
+        ping_send(c);
+    ping_plan(c);
+}
+
+static void control_refused(struct ssh_conn *c)
+{
+    c->ping.control = CONTROL_REFUSED;
+    c->ping.since_due = clock_now_ms();
+    ping_plan(c);
+}
+
+static void control_on_exec(void *ctx, int ssh_error)
+{
+    struct ssh_conn *c = ctx;
+    struct ping *p = &c->ping;
+
+    if (ssh_error < 0) {
+        channel_bury(c, TAKE_PTR(p->channel));
+        control_refused(c);
+        return;
+    }
+    p->control = CONTROL_ON;
+    p->since_due = clock_now_ms();
+    c->quick_ack = false;
+    ping_send(c); /* the first round trip we know */
+    ping_plan(c);
+}
+
+static void control_on_opened(void *ctx, LIBSSH2_CHANNEL *ch, const struct fault *f)
+{
+    struct ssh_conn *c = ctx;
+
+    (void)f;
+    c->ping.opening = NULL;
+    c->ping.channel = ch;
+    if (ch)
+        request_exec(c, ch, CONTROL_COMMAND, control_on_exec, c);
+    else
+        control_refused(c);
+}
+
+static void control_open(struct ssh_conn *c)
+{
+    c->ping.control = CONTROL_OPENING;
+    c->ping.opening = opening_new_session(c, SSH_WINDOW_STREAM, control_on_opened, c);
+}
+
+void control_begin(struct ssh_conn *c)
+{
+    if (c->ping.control != CONTROL_LATER)
+        return;
+    c->ping.timer = timer_new(c->loop, ping_on_timer, c);
+    control_open(c);
+    ping_plan(c);
+}
+
+/* Somebody ended the cat, or there is none. One that lived is replaced. */
+static void control_ended(struct ssh_conn *c)
+{
+    bool young = clock_now_ms() < c->ping.since_due + CONTROL_YOUNG_MS;
+
+    channel_bury(c, TAKE_PTR(c->ping.channel));
+    c->ping.sent_ns = 0;
+    c->quick_ack = true;
+    if (young)
+        control_refused(c);
+    else
+        control_open(c);
+}
+
+static void ping_answered(struct ssh_conn *c)
+{
+    struct ping *p = &c->ping;
+
+    if (p->sent_ns == 0)
+        return;
+    p->rtt_ms[p->n_rtt++ % ELEMENTS(p->rtt_ms)] = (double)(uv_hrtime() - p->sent_ns) / 1e6;
+    p->sent_ns = 0;
+}
+
+/* Reading this channel makes libssh2 sort everything received, for all channels. */
+void control_pull(struct ssh_conn *c)
+{
+    LIBSSH2_CHANNEL *ch = c->ping.control == CONTROL_ON ? c->ping.channel : NULL;
+    char echo[64];
+    ssize_t n;
+
+    if (!ch || c->failed)
+        return;
+    while ((n = libssh2_channel_read(ch, echo, sizeof(echo))) > 0)
+        ping_answered(c);
+    if (!conn_check(c, (int)n) && n == 0 && libssh2_channel_eof(ch) == 1)
+        control_ended(c);
+}
+
+void ping_end(struct ssh_conn *c)
+{
+    c->ping.timer = timer_free(c->ping.timer);
+    c->ping.channel = NULL; /* goes with the session */
+}
+
+void ssh_conn_waiters(struct ssh_conn *c, unsigned n)
+{
+    struct ping *p = &c->ping;
+
+    p->waiters = n;
+    if (n == 0 || !p->timer)
+        return;
+    if (p->deadline_due)
+        p->deadline_due = MIN(p->deadline_due, clock_now_ms() + DEADLINE_WAITING_MS);
+    ping_plan(c);
+}
+
+void ssh_conn_ping(struct ssh_conn *c)
+{
+    if (!c->ping.timer || c->failed || c->ping.deadline_due)
+        return;
+    ping_send(c);
+    ping_plan(c);
+}
+
+double ssh_conn_rtt_ms(const struct ssh_conn *c)
+{
+    const struct ping *p = &c->ping;
+    double least = -1;
+
+    for (unsigned i = 0; i < MIN(p->n_rtt, (unsigned)ELEMENTS(p->rtt_ms)); i++)
+        if (least < 0 || p->rtt_ms[i] < least)
+            least = p->rtt_ms[i];
+    return least;
+}
