@@ -21,7 +21,8 @@ typedef uint64_t store_ticket;
 /* Opens or makes directory/llmhost.db, migrates it forward in one transaction, starts the thread. Blocks: before the loop runs.
  * 0 or -errno: *f says what is wrong with which file and what to do (damaged, from a newer version, read-only, not ours). */
 int store_open(struct loop *l, const char *directory, struct store **ret, struct fault *f);
-/* Writes what is queued (bounded by 5 s), ends the thread. */
+/* Writes what is queued (bounded by 5 s), ends the thread. Who still waits is cancelled: done() does not run. Not from inside a
+ * done(). */
 struct store *store_close(struct store *s);
 
 /* done() when the change is on disk (NULL) or could not be written (fault). A ticket may be waited for at any time later. */

@@ -1,0 +1,232 @@
+/* Merging keeps what the changes mean. A record that others refer to (an instance) takes its newest value at the place of the
+ * oldest, so that it stands before those who refer to it; any other takes the place of the newest, behind what it refers to.
+ * Nothing is moved over a removal. */
+#include "store/change.h"
+
+#include "base/fault.h"
+
+const struct change_spec change_specs[CHANGE_KINDS] = {
+    [CHANGE_PUT_INSTANCE] = {
+        .noun = "instance", .keys = 1, .parent = -1, .others_need_it = true,
+        .sql = "INSERT INTO instance(name, provider, host, user, port, install_key, added_at_ms, host_key, host_key_at_ms)"
+               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+               " ON CONFLICT(name) DO UPDATE SET provider = ?2, host = ?3, user = ?4, port = ?5, install_key = ?6,"
+               " added_at_ms = ?7, host_key = ?8, host_key_at_ms = ?9",
+    },
+    [CHANGE_REMOVE_INSTANCE] = {
+        .noun = "instance", .keys = 1, .parent = -1, .removes = true,
+        .sql = "DELETE FROM instance WHERE name = ?1",
+    },
+    [CHANGE_PUT_DEPLOYMENT] = {
+        .noun = "model", .keys = 1, .parent = 1,
+        .sql = "INSERT INTO deployment(name, instance, goal, goal_at_ms, engine_state, shown, requests, last_used_at_ms)"
+               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+               " ON CONFLICT(name) DO UPDATE SET instance = ?2, goal = ?3, goal_at_ms = ?4, engine_state = ?5, shown = ?6,"
+               " requests = ?7, last_used_at_ms = ?8",
+    },
+    [CHANGE_REMOVE_DEPLOYMENT] = {
+        .noun = "model", .keys = 1, .parent = -1, .removes = true,
+        .sql = "DELETE FROM deployment WHERE name = ?1",
+    },
+    [CHANGE_PUT_FORWARD] = {
+        .noun = "forward", .keys = 2, .parent = 2,
+        .sql = "INSERT INTO forward(listen_ip, listen_port, instance, address, port) VALUES (?1, ?2, ?3, ?4, ?5)"
+               " ON CONFLICT(listen_ip, listen_port) DO UPDATE SET instance = ?3, address = ?4, port = ?5",
+    },
+    [CHANGE_REMOVE_FORWARD] = {
+        .noun = "forward", .keys = 2, .parent = -1, .removes = true,
+        .sql = "DELETE FROM forward WHERE listen_ip = ?1 AND listen_port = ?2",
+    },
+    [CHANGE_PUT_EVENT] = {
+        .noun = "event", .parent = -1,
+        .sql = "INSERT INTO event(at_ms, level, source, target, kind, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    },
+    [CHANGE_PUT_DURATION] = {
+        .noun = "duration", .keys = 1, .parent = -1,
+        .sql = "INSERT INTO duration(what, last) VALUES (?1, ?2) ON CONFLICT(what) DO UPDATE SET last = ?2",
+    },
+};
+
+struct change *change_new(enum change_kind kind)
+{
+    struct change *c = xnew(struct change);
+
+    list_init(&c->node);
+    c->kind = kind;
+    return c;
+}
+
+struct change *change_free(struct change *c)
+{
+    if (!c)
+        return NULL;
+    list_remove(&c->node);
+    for (unsigned i = 0; i < c->n_values; i++)
+        free(c->values[i].data);
+    free(c->fault);
+    free(c);
+    return NULL;
+}
+
+static struct value *next_value(struct change *c)
+{
+    if (c->n_values == CHANGE_VALUES_MAX)
+        abort();
+    return &c->values[c->n_values++];
+}
+
+void change_text(struct change *c, const char *text)
+{
+    struct value *v = next_value(c);
+
+    if (!text)
+        return;
+    *v = (struct value){.type = VALUE_TEXT, .data = xstrdup(text), .n = strlen(text)};
+}
+
+void change_blob(struct change *c, const void *data, size_t n)
+{
+    struct value *v = next_value(c);
+
+    if (!data)
+        return;
+    *v = (struct value){.type = VALUE_BLOB, .data = xalloc(n + 1), .n = n};
+    memcpy(v->data, data, n);
+}
+
+void change_int(struct change *c, int64_t number)
+{
+    *next_value(c) = (struct value){.type = VALUE_INT, .number = number};
+}
+
+void changes_free(struct list *changes)
+{
+    LIST_FOREACH_SAFE(c, changes, struct change, node)
+        change_free(c);
+}
+
+/* ---- merging ---- */
+
+/* Open addressing; made for one pass. A removal makes everything that was put in before invisible. */
+struct index {
+    struct slot {
+        struct change *change;
+        unsigned era;
+    } *slots;
+    size_t mask;
+    unsigned era;
+};
+
+static uint64_t hash_bytes(uint64_t h, const void *data, size_t n)
+{
+    const unsigned char *p = data;
+
+    while (n-- > 0)
+        h = (h ^ *p++) * 0x100000001b3u;
+    return h;
+}
+
+static uint64_t hash_record(const struct change *c)
+{
+    uint64_t h = hash_bytes(0xcbf29ce484222325u, &c->kind, sizeof(c->kind));
+
+    for (unsigned i = 0; i < change_specs[c->kind].keys; i++) {
+        const struct value *v = &c->values[i];
+
+        h = hash_bytes(h, &v->number, sizeof(v->number));
+        h = hash_bytes(h, v->data, v->n);
+    }
+    return h ^ h >> 29;
+}
+
+static bool is_same_record(const struct change *a, const struct change *b)
+{
+    if (a->kind != b->kind)
+        return false;
+    for (unsigned i = 0; i < change_specs[a->kind].keys; i++) {
+        const struct value *v = &a->values[i], *w = &b->values[i];
+
+        if (v->type != w->type || v->number != w->number || v->n != w->n)
+            return false;
+        if (v->n > 0 && memcmp(v->data, w->data, v->n) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* Where c's record is, or would be. */
+static struct slot *index_find(struct index *x, const struct change *c)
+{
+    size_t i = hash_record(c) & x->mask;
+
+    while (x->slots[i].change && x->slots[i].era == x->era && !is_same_record(x->slots[i].change, c))
+        i = (i + 1) & x->mask;
+    return &x->slots[i];
+}
+
+/* older and newer are values of one record; returns the one that stays. */
+static struct change *merge(struct change *older, struct change *newer)
+{
+    if (change_specs[newer->kind].others_need_it) {
+        struct change moved = *newer;
+
+        for (unsigned i = 0; i < CHANGE_VALUES_MAX; i++) {
+            newer->values[i] = older->values[i];
+            older->values[i] = moved.values[i];
+        }
+        older->ticket = newer->ticket;
+        change_free(newer);
+        return older;
+    }
+    newer->first_ticket = older->first_ticket;
+    newer->queued_due = older->queued_due;
+    change_free(older);
+    return newer;
+}
+
+static size_t count(const struct list *changes)
+{
+    size_t n = 0;
+
+    for (const struct list *p = changes->next; p != changes; p = p->next)
+        n++;
+    return n;
+}
+
+void changes_merge(struct list *changes)
+{
+    struct index x = {.mask = 15, .era = 1};
+
+    for (size_t n = count(changes); x.mask < 2 * n;)
+        x.mask = 2 * x.mask + 1;
+    x.slots = xalloc((x.mask + 1) * sizeof(*x.slots));
+    LIST_FOREACH_SAFE(c, changes, struct change, node) {
+        if (change_specs[c->kind].removes)
+            x.era++;
+        if (change_specs[c->kind].removes || change_specs[c->kind].keys == 0)
+            continue;
+        struct slot *s = index_find(&x, c);
+
+        s->change = s->change && s->era == x.era ? merge(s->change, c) : c;
+        s->era = x.era;
+    }
+    free(x.slots);
+}
+
+unsigned changes_drop_events(struct list *changes, unsigned max)
+{
+    unsigned events = 0, dropped = 0;
+
+    LIST_FOREACH(c, changes, struct change, node)
+        events += c->kind == CHANGE_PUT_EVENT;
+    LIST_FOREACH_SAFE(c, changes, struct change, node) {
+        if (events <= max)
+            break;
+        if (c->kind != CHANGE_PUT_EVENT)
+            continue;
+        change_free(c);
+        events--;
+        dropped++;
+    }
+    return dropped;
+}

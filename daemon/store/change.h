@@ -1,0 +1,62 @@
+/* Private to store/. One change that waits to be written: what it is, its values in the order of its SQL, its tickets. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "store/store.h"
+
+enum change_kind {
+    CHANGE_PUT_INSTANCE,
+    CHANGE_REMOVE_INSTANCE,
+    CHANGE_PUT_DEPLOYMENT,
+    CHANGE_REMOVE_DEPLOYMENT,
+    CHANGE_PUT_FORWARD,
+    CHANGE_REMOVE_FORWARD,
+    CHANGE_PUT_EVENT,
+    CHANGE_PUT_DURATION,
+    CHANGE_KINDS,
+};
+
+struct change_spec {
+    const char *sql;
+    const char *noun;       /* for sentences */
+    unsigned keys;          /* the first values name the record; 0: every change is a record of its own */
+    int parent;             /* the value that names the instance it belongs to, -1: none */
+    bool removes;
+    bool others_need_it;    /* later changes may refer to this record */
+};
+extern const struct change_spec change_specs[CHANGE_KINDS];
+
+struct value {
+    enum { VALUE_NULL, VALUE_INT, VALUE_TEXT, VALUE_BLOB } type;
+    int64_t number;
+    char *data;
+    size_t n;
+};
+
+#define CHANGE_VALUES_MAX 9
+struct change {
+    struct list node;
+    enum change_kind kind;
+    store_ticket first_ticket, ticket;      /* more than one when newer values took the place of older ones */
+    uint64_t queued_due;                    /* when it was queued, the oldest */
+    unsigned n_values;
+    struct value values[CHANGE_VALUES_MAX];
+    struct fault *fault;                    /* set by the thread: it broke a constraint and was left out */
+};
+
+struct change *change_new(enum change_kind kind);
+struct change *change_free(struct change *c);
+/* The next value; copied. NULL text or data is SQL's NULL. */
+void change_text(struct change *c, const char *text);
+void change_blob(struct change *c, const void *data, size_t n);
+void change_int(struct change *c, int64_t number);
+
+void changes_free(struct list *changes);
+/* Leaves the newest value of each record. */
+void changes_merge(struct list *changes);
+/* Drops the oldest events until at most max are left; returns how many went. */
+unsigned changes_drop_events(struct list *changes, unsigned max);

@@ -1,0 +1,422 @@
+/* Opening. Everything that can be wrong with a state directory is found here, before anything is changed, and
+ * said with the name of the file and what to do about it. */
+#include "store/database.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "base/fault.h"
+
+#define APPLICATION_ID  0x6c6c6d68 /* "llmh" */
+#define BUSY_TIMEOUT_MS 250
+
+extern const char store_schema[];
+
+/* ---- words ---- */
+
+static int fault_full(const char *path, int error, struct fault *f)
+{
+    int r = fault_set(f, FAULT_EXHAUSTED, error,
+                      error == -EDQUOT ? "the disk quota is used up: %s" : "the disk is full: %s", path);
+
+    if (f)
+        strcpy(f->code, "disk_full");
+    return r;
+}
+
+static int fault_read_only(const char *path, int error, const char *why, struct fault *f)
+{
+    int r = fault_set(f, FAULT_DENIED, error, "%s cannot be written (%s)", path, why);
+
+    if (f)
+        strcpy(f->code, "disk_read_only");
+    return r;
+}
+
+int database_fault_errno(const char *path, int error, struct fault *f)
+{
+    switch (error) {
+    case -ENOSPC:
+    case -EDQUOT: return fault_full(path, error, f);
+    case -EROFS: return fault_read_only(path, error, "read-only file system", f);
+    case -EACCES:
+    case -EPERM: return fault_read_only(path, error, "permission denied", f);
+    default: return fault_set(f, FAULT_TRANSIENT, error, "%s cannot be written (%s)", path, strerror(-error));
+    }
+}
+
+static int fault_damaged(const char *path, const char *why, struct fault *f)
+{
+    return fault_set(f, FAULT_INVALID, -EBADMSG,
+                     "%s is damaged (%s): move it away together with the files that begin with its name, "
+                     "and a new one is made at the next start",
+                     path, why);
+}
+
+/* SQLite says "readonly" for a file system, for permissions, and for a file that was moved under its feet. */
+static int fault_readonly_code(const struct database *d, int code, struct fault *f)
+{
+    struct statvfs fs;
+
+    if (code == SQLITE_READONLY_DBMOVED)
+        return fault_read_only(d->path, -ESTALE, "it was moved or removed while in use", f);
+    if (statvfs(d->path, &fs) == 0 && (fs.f_flag & ST_RDONLY))
+        return fault_read_only(d->path, -EROFS, "read-only file system", f);
+    return fault_read_only(d->path, -EACCES, "permission denied", f);
+}
+
+/* SQLite forgets the errno of a failed write to the log on its way up; the file itself still knows. Negative,
+ * 0: not known. */
+static int last_errno(struct database *d)
+{
+    int error = sqlite3_system_errno(d->sql);
+    sqlite3_file *log = NULL;
+
+    if (error == 0 && sqlite3_file_control(d->sql, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) == SQLITE_OK &&
+        log && log->pMethods)
+        log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &error);
+    if (error == 0)
+        sqlite3_file_control(d->sql, "main", SQLITE_FCNTL_LAST_ERRNO, &error);
+    return -error;
+}
+
+int database_fault(struct database *d, int code, struct fault *f)
+{
+    int error = last_errno(d);
+
+    switch (code & 0xff) {
+    case SQLITE_FULL: return fault_full(d->path, error == -EDQUOT ? error : -ENOSPC, f);
+    case SQLITE_READONLY: return fault_readonly_code(d, code, f);
+    case SQLITE_IOERR:
+    case SQLITE_CANTOPEN: return database_fault_errno(d->path, error < 0 ? error : -EIO, f);
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return fault_set(f, FAULT_TRANSIENT, -EBUSY, "%s is locked by another program", d->path);
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB: return fault_damaged(d->path, sqlite3_errmsg(d->sql), f);
+    case SQLITE_NOMEM: return fault_set(f, FAULT_EXHAUSTED, -ENOMEM, "no memory for the database");
+    default: return fault_set(f, FAULT_INVALID, -EIO, "%s: %s", d->path, sqlite3_errmsg(d->sql));
+    }
+}
+
+/* ---- directory, file, lock ---- */
+
+static const char *owner_name(uid_t uid)
+{
+    const struct passwd *p = getpwuid(uid);
+
+    return p ? p->pw_name : "somebody else";
+}
+
+static int check_owner(const char *path, const struct stat *st, struct fault *f)
+{
+    if (st->st_uid == geteuid())
+        return 0;
+    _cleanup_free_ char *owner = xstrdup(owner_name(st->st_uid));
+
+    return fault_set(f, FAULT_DENIED, -EPERM,
+                     "%s belongs to %s (uid %u), this is %s (uid %u): "
+                     "start llmhostd as its owner, or give it another state directory",
+                     path, owner, st->st_uid, owner_name(geteuid()), geteuid());
+}
+
+static int check_directory(const char *directory, struct fault *f)
+{
+    struct stat st;
+
+    if (mkdir(directory, 0700) < 0 && errno != EEXIST)
+        return fault_set(f, FAULT_DENIED, -errno, "%s cannot be made (%s)", directory, strerror(errno));
+    if (stat(directory, &st) < 0)
+        return database_fault_errno(directory, -errno, f);
+    if (!S_ISDIR(st.st_mode))
+        return fault_set(f, FAULT_DENIED, -ENOTDIR, "%s is not a directory", directory);
+    int r = check_owner(directory, &st, f);
+
+    if (r < 0)
+        return r;
+    if (st.st_mode & 022)
+        return fault_set(f, FAULT_DENIED, -EPERM, "%s can be written by others: chmod go-w %s", directory,
+                         directory);
+    return 0;
+}
+
+/* Opens or makes a plain file of ours that nobody else reads. */
+static int open_file(const char *path, int *ret_fd, struct fault *f)
+{
+    _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+    struct stat st;
+
+    if (fd < 0 && errno == ELOOP)
+        return fault_set(f, FAULT_DENIED, -EPERM, "%s is a link", path);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return database_fault_errno(path, -errno, f);
+    if (!S_ISREG(st.st_mode))
+        return fault_set(f, FAULT_DENIED, -EPERM, "%s is not a plain file", path);
+    int r = check_owner(path, &st, f);
+
+    if (r < 0)
+        return r;
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+/* The number in the file is for people; the lock is the kernel's and goes with the process. */
+static int lock_directory(const char *directory, int *ret_fd, struct fault *f)
+{
+    _cleanup_free_ char *path = xasprintf("%s/lock", directory);
+    _cleanup_close_ int fd = -1;
+    char text[24] = "";
+    int r = open_file(path, &fd, f);
+
+    if (r < 0)
+        return r;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK)
+            return fault_set(f, FAULT_TRANSIENT, -errno, "%s cannot be locked (%s)", path, strerror(errno));
+        long pid = pread(fd, text, sizeof(text) - 1, 0) > 0 ? strtol(text, NULL, 10) : 0;
+
+        if (pid > 0)
+            return fault_set(f, FAULT_DENIED, -EBUSY, "%s is in use by another llmhostd (process %ld)",
+                             directory, pid);
+        return fault_set(f, FAULT_DENIED, -EBUSY, "%s is in use by another llmhostd", directory);
+    }
+    snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) < 0)
+        (void)0; /* a full disk: locked all the same, only without the number */
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+/* ---- judging and migrating ---- */
+
+static int run(struct database *d, const char *sql, struct fault *f)
+{
+    int code = sqlite3_exec(d->sql, sql, NULL, NULL, NULL);
+
+    return code == SQLITE_OK ? 0 : database_fault(d, code, f);
+}
+
+static int read_int(struct database *d, const char *sql, int64_t *ret, struct fault *f)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(d->sql, sql, -1, &statement, NULL);
+
+    if (code == SQLITE_OK)
+        code = sqlite3_step(statement);
+    if (code == SQLITE_ROW)
+        *ret = sqlite3_column_int64(statement, 0);
+    int r = code == SQLITE_ROW ? 0 : database_fault(d, code, f);
+
+    sqlite3_finalize(statement);
+    return r;
+}
+
+static int check_pages(struct database *d, struct fault *f)
+{
+    sqlite3_stmt *statement = NULL;
+    int r = 0, code = sqlite3_prepare_v2(d->sql, "PRAGMA quick_check(1)", -1, &statement, NULL);
+
+    if (code == SQLITE_OK)
+        code = sqlite3_step(statement);
+    if (code == SQLITE_ROW) {
+        const char *word = (const char *)sqlite3_column_text(statement, 0);
+
+        if (!word || !streq(word, "ok"))
+            r = fault_damaged(d->path, word ? word : "no word from quick_check", f);
+    } else {
+        r = database_fault(d, code, f);
+    }
+    sqlite3_finalize(statement);
+    return r;
+}
+
+/* The text below "-- version N", up to the next such line; NULL: no such version. Caller frees. */
+static char *schema_section(const char *schema, int64_t version)
+{
+    char mark[40];
+
+    snprintf(mark, sizeof(mark), "\n-- version %lld\n", (long long)version);
+    const char *start = strstr(schema, mark);
+
+    if (!start)
+        return NULL;
+    start += strlen(mark);
+    const char *end = strstr(start, "\n-- version ");
+
+    return xasprintf("%.*s", end ? (int)(end - start) : (int)strlen(start), start);
+}
+
+static int64_t schema_newest(const char *schema)
+{
+    for (int64_t version = 0;; version++) {
+        _cleanup_free_ char *next = schema_section(schema, version + 1);
+
+        if (!next)
+            return version;
+    }
+}
+
+static int migrate_steps(struct database *d, const char *schema, int64_t from, int64_t to, struct fault *f)
+{
+    for (int64_t version = from + 1; version <= to; version++) {
+        _cleanup_free_ char *section = schema_section(schema, version);
+        int r = run(d, section, f);
+
+        if (r < 0) {
+            char where[80];
+
+            snprintf(where, sizeof(where), "schema version %lld", (long long)version);
+            fault_prefix(f, where);
+            return r;
+        }
+    }
+    char words[100];
+
+    snprintf(words, sizeof(words), "PRAGMA application_id = %d; PRAGMA user_version = %lld", APPLICATION_ID,
+             (long long)to);
+    return run(d, words, f);
+}
+
+int database_migrate(struct database *d, const char *schema, struct fault *f)
+{
+    int64_t application = 0, version = 0, tables = 0, newest = schema_newest(schema);
+    int r = read_int(d, "PRAGMA application_id", &application, f);
+
+    if (r == 0)
+        r = read_int(d, "PRAGMA user_version", &version, f);
+    if (r == 0)
+        r = read_int(d, "SELECT count(*) FROM sqlite_schema", &tables, f);
+    if (r < 0)
+        return r;
+    if (application != APPLICATION_ID && (application != 0 || tables != 0 || version != 0))
+        return fault_set(f, FAULT_INVALID, -EBADMSG, "%s is the database of another program: move it away",
+                         d->path);
+    if (version > newest)
+        return fault_set(f, FAULT_INVALID, -ENOTSUP,
+                         "%s was written by a newer llmhostd (schema %lld, this one knows %lld): "
+                         "install that version again, or move the file away",
+                         d->path, (long long)version, (long long)newest);
+    if (version == newest)
+        return 0;
+    r = run(d, "BEGIN IMMEDIATE", f);
+    if (r < 0)
+        return r;
+    r = migrate_steps(d, schema, version, newest, f);
+    if (r == 0)
+        r = run(d, "COMMIT", f);
+    if (r < 0 && !sqlite3_get_autocommit(d->sql))
+        run(d, "ROLLBACK", NULL);
+    return r;
+}
+
+/* ---- who we are ---- */
+
+/* 32 letters and digits, without l, o, 0 and 1, which people misread. */
+static void make_id(char out[static 9])
+{
+    unsigned char random[8];
+
+    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        abort();
+    for (int i = 0; i < 8; i++)
+        out[i] = "abcdefghijkmnpqrstuvwxyz23456789"[random[i] % 32];
+    out[8] = 0;
+}
+
+static int read_id(struct database *d, struct fault *f)
+{
+    sqlite3_stmt *statement = NULL;
+    char id[9];
+
+    make_id(id);
+    _cleanup_free_ char *insert =
+        xasprintf("INSERT OR IGNORE INTO daemon(key, value) VALUES ('id', '%s')", id);
+    int r = run(d, insert, f);
+
+    if (r < 0)
+        return r;
+    int code = sqlite3_prepare_v2(d->sql, "SELECT value FROM daemon WHERE key = 'id'", -1, &statement, NULL);
+
+    if (code == SQLITE_OK)
+        code = sqlite3_step(statement);
+    if (code == SQLITE_ROW)
+        snprintf(d->daemon_id, sizeof(d->daemon_id), "%s", (const char *)sqlite3_column_text(statement, 0));
+    else
+        r = database_fault(d, code, f);
+    sqlite3_finalize(statement);
+    return r;
+}
+
+/* ---- all of it ---- */
+
+/* foreign_keys and synchronous belong to the connection, WAL to the file. The page cache is small: everything
+ * is read once. */
+static int open_sql(struct database *d, struct fault *f)
+{
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_PRIVATECACHE;
+    int code = sqlite3_open_v2(d->path, &d->sql, flags, NULL);
+
+    if (!d->sql)
+        return fault_set(f, FAULT_EXHAUSTED, -ENOMEM, "no memory for the database");
+    if (code != SQLITE_OK)
+        return database_fault(d, code, f);
+    sqlite3_extended_result_codes(d->sql, 1);
+    sqlite3_busy_timeout(d->sql, BUSY_TIMEOUT_MS);
+    int r = run(d,
+                "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;"
+                "PRAGMA cache_size = -256",
+                f);
+
+    if (r == 0)
+        r = check_pages(d, f);
+    if (r == 0)
+        r = run(d, "PRAGMA journal_mode = WAL", f);
+    if (r == 0)
+        r = database_migrate(d, store_schema, f);
+    if (r == 0)
+        r = read_id(d, f);
+    return r;
+}
+
+int database_open(const char *directory, struct database **ret, struct fault *f)
+{
+    struct database *d = xnew(struct database);
+    int r, fd = -1;
+
+    d->path = xasprintf("%s/llmhost.db", directory);
+    d->lock = -1;
+    r = check_directory(directory, f);
+    if (r == 0)
+        r = lock_directory(directory, &d->lock, f);
+    if (r == 0)
+        r = open_file(d->path, &fd, f);
+    if (fd >= 0)
+        close(fd); /* made with the right mode, which SQLite also gives to the files beside it */
+    if (r == 0)
+        r = open_sql(d, f);
+    if (r < 0) {
+        database_free(d);
+        return r;
+    }
+    *ret = d;
+    return 0;
+}
+
+struct database *database_free(struct database *d)
+{
+    if (!d)
+        return NULL;
+    for (int i = 0; i < CHANGE_KINDS; i++)
+        sqlite3_finalize(d->statements[i]);
+    sqlite3_close(d->sql);
+    if (d->lock >= 0)
+        close(d->lock);
+    free(d->path);
+    free(d);
+    return NULL;
+}

@@ -1,0 +1,50 @@
+/* Private to store/. The database file: opening, judging and migrating it, writing changes, reading rows. Used by one thread at a
+ * time. Everything here blocks. */
+#pragma once
+
+#include <sqlite3.h>
+
+#include "store/change.h"
+
+struct database {
+    char *path;
+    sqlite3 *sql;
+    int lock;                                   /* descriptor of the locked file beside it */
+    sqlite3_stmt *statements[CHANGE_KINDS];     /* made when first needed */
+    unsigned events_since_prune;
+    char daemon_id[9];
+};
+
+#define DATABASE_EVENTS_MAX 100000
+
+/* As store_open(). */
+int database_open(const char *directory, struct database **ret, struct fault *f);
+struct database *database_free(struct database *d);
+
+/* From whatever version it has to the newest of schema, in one transaction. -ENOTSUP: it is newer; -EBADMSG: not ours. */
+int database_migrate(struct database *d, const char *schema, struct fault *f);
+
+/* Says in f what an error code of SQLite means; returns f's negative errno. */
+int database_fault(struct database *d, int code, struct fault *f);
+/* The same for an errno from before SQLite had a say. */
+int database_fault_errno(const char *path, int error, struct fault *f);
+
+/* All in one transaction: 0, or < 0 and nothing was written. A change that breaks a constraint alone gets its fault and the
+ * others are written. */
+int database_write(struct database *d, struct list *changes, struct fault *f);
+
+int database_load(struct database *d, const struct store_readers *readers, void *ctx, struct fault *f);
+int database_load_durations(struct database *d, void (*duration)(void *ctx, const char *what, const char *last), void *ctx,
+                            struct fault *f);
+
+struct database_events {
+    const char *target;
+    int64_t since_at_ms;
+    unsigned lines;
+    struct event_row *rows;     /* oldest first */
+    unsigned n;
+    uint64_t older;
+};
+/* Fills rows, n and older. */
+int database_read_events(struct database *d, struct database_events *e, struct fault *f);
+void database_events_done(struct database_events *e);

@@ -1,0 +1,356 @@
+/* Writing changes and reading rows. Every change stands in a savepoint of its own, so that one that breaks a
+ * constraint leaves no trace and takes nobody with it; whatever else goes wrong ends the whole transaction.
+ */
+#include <errno.h>
+
+#include "base/fault.h"
+#include "store/database.h"
+
+#define EVENTS_PRUNE_EVERY 1000
+
+/* ---- writing ---- */
+
+static int run(struct database *d, const char *sql)
+{
+    return sqlite3_exec(d->sql, sql, NULL, NULL, NULL);
+}
+
+static int bind(sqlite3_stmt *statement, const struct change *c)
+{
+    int code = SQLITE_OK;
+
+    for (unsigned i = 0; i < c->n_values && code == SQLITE_OK; i++) {
+        const struct value *v = &c->values[i];
+        int at = (int)i + 1;
+
+        switch (v->type) {
+        case VALUE_NULL: code = sqlite3_bind_null(statement, at); break;
+        case VALUE_INT: code = sqlite3_bind_int64(statement, at, v->number); break;
+        case VALUE_TEXT:
+            code = sqlite3_bind_text64(statement, at, v->data, v->n, SQLITE_STATIC, SQLITE_UTF8);
+            break;
+        case VALUE_BLOB: code = sqlite3_bind_blob64(statement, at, v->data, v->n, SQLITE_STATIC); break;
+        }
+    }
+    return code;
+}
+
+static int execute(struct database *d, struct change *c)
+{
+    sqlite3_stmt **statement = &d->statements[c->kind];
+    int code = SQLITE_OK;
+
+    if (!*statement)
+        code = sqlite3_prepare_v3(d->sql, change_specs[c->kind].sql, -1, SQLITE_PREPARE_PERSISTENT, statement,
+                                  NULL);
+    if (code == SQLITE_OK)
+        code = bind(*statement, c);
+    if (code == SQLITE_OK)
+        code = sqlite3_step(*statement);
+    if (*statement) {
+        sqlite3_reset(*statement);
+        sqlite3_clear_bindings(*statement);
+    }
+    return code == SQLITE_DONE ? SQLITE_OK : code;
+}
+
+/* The change itself is to blame, not the disk. */
+static bool is_refusal(int code)
+{
+    switch (code & 0xff) {
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
+    case SQLITE_TOOBIG: return true;
+    default: return false;
+    }
+}
+
+static void refuse(struct database *d, struct change *c, int code)
+{
+    const struct change_spec *spec = &change_specs[c->kind];
+    const char *name = spec->keys > 0 && c->values[0].data ? c->values[0].data : "";
+
+    c->fault = xnew(struct fault);
+    if (code == SQLITE_CONSTRAINT_FOREIGNKEY && spec->parent >= 0)
+        fault_set(c->fault, FAULT_GONE, -ENOENT, "%s %s: there is no instance %s", spec->noun, name,
+                  c->values[spec->parent].data);
+    else
+        fault_set(c->fault, FAULT_INVALID, -EINVAL, "%s %s: refused by the database (%s)", spec->noun, name,
+                  sqlite3_errmsg(d->sql));
+}
+
+static int write_one(struct database *d, struct change *c)
+{
+    int code = run(d, "SAVEPOINT one");
+
+    if (code != SQLITE_OK)
+        return code;
+    code = execute(d, c);
+    if (is_refusal(code)) {
+        refuse(d, c, code);
+        code = run(d, "ROLLBACK TO one");
+    }
+    if (code == SQLITE_OK)
+        code = run(d, "RELEASE one");
+    if (c->kind == CHANGE_PUT_EVENT)
+        d->events_since_prune++;
+    return code;
+}
+
+static int prune_events(struct database *d)
+{
+    _cleanup_free_ char *sql =
+        xasprintf("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - %d", DATABASE_EVENTS_MAX);
+
+    if (d->events_since_prune < EVENTS_PRUNE_EVERY)
+        return SQLITE_OK;
+    d->events_since_prune = 0;
+    return run(d, sql);
+}
+
+static int write_all(struct database *d, struct list *changes)
+{
+    int code = run(d, "BEGIN IMMEDIATE");
+
+    if (code != SQLITE_OK)
+        return code;
+    LIST_FOREACH (c, changes, struct change, node) {
+        code = write_one(d, c);
+        if (code != SQLITE_OK)
+            return code;
+    }
+    code = prune_events(d);
+    return code == SQLITE_OK ? run(d, "COMMIT") : code;
+}
+
+int database_write(struct database *d, struct list *changes, struct fault *f)
+{
+    int code = write_all(d, changes);
+
+    if (code == SQLITE_OK)
+        return 0;
+    int r = database_fault(d, code, f); /* before ROLLBACK: it would overwrite the reason */
+
+    if (!sqlite3_get_autocommit(d->sql))
+        run(d, "ROLLBACK");
+    LIST_FOREACH (c, changes, struct change, node) {
+        free(c->fault); /* nothing is decided before the others are on disk too */
+        c->fault = NULL;
+    }
+    return r;
+}
+
+/* ---- reading ---- */
+
+/* Text that lasts until the next step; the cast is what the readers' records want: they do not change it. */
+static char *text_at(sqlite3_stmt *row, int column)
+{
+    return (char *)sqlite3_column_text(row, column);
+}
+
+static int for_each_row(struct database *d, const char *sql, void (*see)(sqlite3_stmt *row, void *to),
+                        void *to, struct fault *f)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(d->sql, sql, -1, &statement, NULL);
+
+    while (code == SQLITE_OK || code == SQLITE_ROW) {
+        code = sqlite3_step(statement);
+        if (code == SQLITE_ROW)
+            see(statement, to);
+    }
+    int r = code == SQLITE_DONE ? 0 : database_fault(d, code, f);
+
+    sqlite3_finalize(statement);
+    return r;
+}
+
+struct load {
+    const struct store_readers *readers;
+    void *ctx;
+};
+
+static void see_instance(sqlite3_stmt *row, void *to)
+{
+    struct load *load = to;
+    struct instance_record r = {
+        .name = text_at(row, 0),
+        .provider = text_at(row, 1),
+        .host = text_at(row, 2),
+        .user = text_at(row, 3),
+        .port = (uint16_t)sqlite3_column_int(row, 4),
+        .install_key = sqlite3_column_int(row, 5) != 0,
+        .added_at_ms = sqlite3_column_int64(row, 6),
+        .host_key = (uint8_t *)sqlite3_column_blob(row, 7),
+        .n_host_key = (size_t)sqlite3_column_bytes(row, 7),
+        .host_key_at_ms = sqlite3_column_int64(row, 8),
+    };
+
+    if (load->readers->instance)
+        load->readers->instance(load->ctx, &r);
+}
+
+static void see_deployment(sqlite3_stmt *row, void *to)
+{
+    struct load *load = to;
+    struct deployment_record r = {
+        .name = text_at(row, 0),
+        .instance = text_at(row, 1),
+        .goal = text_at(row, 2),
+        .goal_at_ms = sqlite3_column_int64(row, 3),
+        .engine_state = text_at(row, 4),
+        .shown = text_at(row, 5),
+        .requests = sqlite3_column_int64(row, 6),
+        .last_used_at_ms = sqlite3_column_int64(row, 7),
+    };
+
+    if (load->readers->deployment)
+        load->readers->deployment(load->ctx, &r);
+}
+
+static void see_forward(sqlite3_stmt *row, void *to)
+{
+    struct load *load = to;
+    struct forward_record r = {
+        .listen_ip = text_at(row, 0),
+        .listen_port = (uint16_t)sqlite3_column_int(row, 1),
+        .instance = text_at(row, 2),
+        .address = text_at(row, 3),
+        .port = (uint16_t)sqlite3_column_int(row, 4),
+    };
+
+    if (load->readers->forward)
+        load->readers->forward(load->ctx, &r);
+}
+
+int database_load(struct database *d, const struct store_readers *readers, void *ctx, struct fault *f)
+{
+    struct load load = {.readers = readers, .ctx = ctx};
+    int r = for_each_row(
+        d,
+        "SELECT name, provider, host, user, port, install_key, added_at_ms, host_key, host_key_at_ms"
+        " FROM instance ORDER BY added_at_ms, name",
+        see_instance, &load, f);
+
+    if (r == 0)
+        r = for_each_row(
+            d,
+            "SELECT name, instance, goal, goal_at_ms, engine_state, shown, requests, last_used_at_ms"
+            " FROM deployment ORDER BY name",
+            see_deployment, &load, f);
+    if (r == 0)
+        r = for_each_row(d,
+                         "SELECT listen_ip, listen_port, instance, address, port"
+                         " FROM forward ORDER BY instance, listen_port, listen_ip",
+                         see_forward, &load, f);
+    return r;
+}
+
+struct load_durations {
+    void (*duration)(void *ctx, const char *what, const char *last);
+    void *ctx;
+};
+
+static void see_duration(sqlite3_stmt *row, void *to)
+{
+    struct load_durations *load = to;
+
+    load->duration(load->ctx, text_at(row, 0), text_at(row, 1));
+}
+
+int database_load_durations(struct database *d,
+                            void (*duration)(void *ctx, const char *what, const char *last), void *ctx,
+                            struct fault *f)
+{
+    struct load_durations load = {.duration = duration, .ctx = ctx};
+
+    return for_each_row(d, "SELECT what, last FROM duration", see_duration, &load, f);
+}
+
+/* ---- events ---- */
+
+/* A count of all that match, and the newest of them. */
+static int prepare_events(struct database *d, const char *what, const struct database_events *e,
+                          sqlite3_stmt **ret)
+{
+    _cleanup_free_ char *sql = xasprintf("SELECT %s FROM event WHERE at_ms >= ?1%s ORDER BY id DESC LIMIT ?3",
+                                         what, e->target ? " AND target = ?2" : "");
+    int code = sqlite3_prepare_v2(d->sql, sql, -1, ret, NULL);
+
+    if (code == SQLITE_OK)
+        code = sqlite3_bind_int64(*ret, 1, e->since_at_ms);
+    if (code == SQLITE_OK && e->target)
+        code = sqlite3_bind_text(*ret, 2, e->target, -1, SQLITE_STATIC);
+    if (code == SQLITE_OK)
+        code = sqlite3_bind_int64(*ret, 3, MAX(e->lines, 1u));
+    return code;
+}
+
+static int count_events(struct database *d, const struct database_events *e, uint64_t *ret)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = prepare_events(d, "count(*)", e, &statement);
+
+    if (code == SQLITE_OK)
+        code = sqlite3_step(statement);
+    if (code == SQLITE_ROW)
+        *ret = (uint64_t)sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    return code == SQLITE_ROW ? SQLITE_OK : code;
+}
+
+static void fill_row(struct event_row *to, sqlite3_stmt *row)
+{
+    *to = (struct event_row){
+        .at_ms = sqlite3_column_int64(row, 0),
+        .level = xstrdup(text_at(row, 1)),
+        .source = xstrdup(text_at(row, 2)),
+        .target = xstrdup(text_at(row, 3)),
+        .kind = xstrdup(text_at(row, 4)),
+        .text = xstrdup(text_at(row, 5)),
+    };
+}
+
+/* They come newest first and are laid down from the end. */
+static int fetch_events(struct database *d, struct database_events *e)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = prepare_events(d, "at_ms, level, source, target, kind, text", e, &statement);
+
+    while (e->n < e->lines && (code == SQLITE_OK || code == SQLITE_ROW)) {
+        code = sqlite3_step(statement);
+        if (code == SQLITE_ROW)
+            fill_row(&e->rows[e->lines - ++e->n], statement);
+    }
+    sqlite3_finalize(statement);
+    return code == SQLITE_DONE || code == SQLITE_ROW ? SQLITE_OK : code;
+}
+
+int database_read_events(struct database *d, struct database_events *e, struct fault *f)
+{
+    uint64_t all = 0;
+    int code = count_events(d, e, &all);
+
+    e->lines = (unsigned)MIN((uint64_t)e->lines, all);
+    if (code == SQLITE_OK && e->lines > 0) {
+        e->rows = xalloc(e->lines * sizeof(*e->rows));
+        code = fetch_events(d, e);
+        memmove(e->rows, e->rows + e->lines - e->n, e->n * sizeof(*e->rows));
+    }
+    e->older = all - e->n;
+    return code == SQLITE_OK ? 0 : database_fault(d, code, f);
+}
+
+void database_events_done(struct database_events *e)
+{
+    for (unsigned i = 0; i < e->n; i++) {
+        free(e->rows[i].level);
+        free(e->rows[i].source);
+        free(e->rows[i].target);
+        free(e->rows[i].kind);
+        free(e->rows[i].text);
+    }
+    free(e->rows);
+    e->rows = NULL;
+    e->n = 0;
+}

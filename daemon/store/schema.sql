@@ -1,0 +1,60 @@
+-- The whole history of the schema. A new version is a new section at the end; a section that was released never changes.
+-- What stands below "-- version N" takes a database from N - 1 to N; all that is missing runs in one transaction.
+
+-- version 1
+CREATE TABLE daemon (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE instance (
+    name TEXT PRIMARY KEY CHECK (name <> ''),
+    provider TEXT NOT NULL,
+    host TEXT,
+    user TEXT,
+    port INTEGER NOT NULL CHECK (port BETWEEN 0 AND 65535),
+    install_key INTEGER NOT NULL CHECK (install_key IN (0, 1)),
+    added_at_ms INTEGER NOT NULL,
+    host_key BLOB,
+    host_key_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE deployment (
+    name TEXT PRIMARY KEY CHECK (name <> ''),
+    instance TEXT REFERENCES instance(name) ON DELETE CASCADE ON UPDATE CASCADE,
+    goal TEXT NOT NULL CHECK (goal <> ''),
+    goal_at_ms INTEGER NOT NULL,
+    engine_state TEXT,
+    shown TEXT,
+    requests INTEGER NOT NULL CHECK (requests >= 0),
+    last_used_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX deployment_instance ON deployment(instance);
+
+CREATE TABLE forward (
+    listen_ip TEXT NOT NULL,
+    listen_port INTEGER NOT NULL CHECK (listen_port BETWEEN 1 AND 65535),
+    instance TEXT NOT NULL REFERENCES instance(name) ON DELETE CASCADE ON UPDATE CASCADE,
+    address TEXT NOT NULL,
+    port INTEGER NOT NULL CHECK (port BETWEEN 1 AND 65535),
+    PRIMARY KEY (listen_ip, listen_port)
+) WITHOUT ROWID;
+CREATE INDEX forward_instance ON forward(instance);
+
+-- Oldest first by id; the newest 100,000 are kept.
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    source TEXT NOT NULL,
+    target TEXT,
+    kind TEXT NOT NULL,
+    text TEXT NOT NULL
+);
+CREATE INDEX event_target ON event(target, id) WHERE target IS NOT NULL;
+
+-- The last 15 durations in milliseconds, oldest first, separated by spaces.
+CREATE TABLE duration (
+    what TEXT PRIMARY KEY,
+    last TEXT NOT NULL
+) WITHOUT ROWID;
