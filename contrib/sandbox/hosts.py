@@ -70,6 +70,14 @@ if [ "$(id -u)" = 0 ]; then
         mount --bind "$PLACE/passwd" /etc/passwd
     fi
 fi
+# This machine's own data disks are no part of it.
+for own in /mnt /data; do
+    [ -d $own ] || continue
+    case " $SHOW $OVER" in
+    *" $own/"*) ;;
+    *) mount -t tmpfs -o ro,mode=755 none $own ;;
+    esac
+done
 mount --rbind "$DISK" "$OVER"
 exec setpriv --inh-caps=-all --ambient-caps=-all -- "$@"
 """

@@ -58,6 +58,7 @@ class Sandbox:
         self.assertTrue(os.path.exists(self.running["disk"] + "/here"))
         self.assertFalse(os.path.exists(self.home + "/here"))
         self.assertEqual(self.ssh(self.running, "ls hosts.py").returncode, 2)
+        self.assertEqual(self.ssh(self.running, "ls -A /mnt; touch /mnt/x 2>&1 || echo refused").stdout.split()[-1], "refused")
 
     def test_own_key_of_a_guest_lets_it_in(self):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.dir + "/guest"], check=True)
