@@ -24,7 +24,7 @@ struct addresses {
 };
 
 struct resolver *resolver_new(struct loop *l);
-struct resolver *resolver_free(struct resolver *r);
+struct resolver *resolver_free(struct resolver *r);     /* cancels what is in flight */
 
 /* A numeric address needs no look-up (and still answers from the loop). */
 typedef void (*resolve_fn)(void *ctx, const struct addresses *found, const struct fault *f);
