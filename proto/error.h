@@ -23,5 +23,6 @@ enum exit_status {
 const char *error_name(enum exit_status status);
 /* io.llmhost.* and org.varlink.service.* (InvalidParameter, MethodNotFound, …: EXIT_USAGE); EXIT_FAILED for the rest. */
 enum exit_status error_exit(const char *error);
-/* Of two statuses the one to end with when several targets differ: 11, 10, 5, 9, 13, 6, 12, 7, 4, 3, 1, 0. */
+/* Of two statuses the one to end with when several targets differ: 11, 10, 5, 9, 13, 6, 12, 7, 4, 3, 1, 0.
+ * 130, 8 and 2, which end the whole command, are worse than all of them. */
 enum exit_status exit_worse(enum exit_status a, enum exit_status b);
