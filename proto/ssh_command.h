@@ -28,10 +28,12 @@ struct ssh_command {
 
 /* The word ssh in front may be missing; user@host alone will do. Quotes and backslashes as in a shell; nothing is expanded.
  * 0, or -EINVAL: *ret_why names the word and what is wrong with it, caller frees. Options that would change where or how we
- * connect (-J, -o, -F, -D, -R, …) are errors that name the option: not accepted and ignored. */
+ * connect (-J, -o, -F, -D, -R, …) are errors that name the option: not accepted and ignored. Control characters and what
+ * only a shell understands (; & | …) are errors too. -ENOMEM. ret_why may be NULL; *ret stays untouched on failure. */
 int ssh_command_parse(const char *text, struct ssh_command *ret, char **ret_why);
 void ssh_command_done(struct ssh_command *c);
 
-/* [LISTEN_IP:]PORT[:HOST:PORT]; PORT alone means the same port on the far end's 127.0.0.1. Brackets around IPv6. */
+/* [LISTEN_IP:]PORT[:HOST:PORT]; PORT alone means the same port on the far end's 127.0.0.1. Brackets around IPv6.
+ * localhost is 127.0.0.1 and * is 0.0.0.0 to listen on; names are not resolved. */
 int ssh_forward_parse(const char *text, struct ssh_forward *ret, char **ret_why);
 void ssh_forward_done(struct ssh_forward *f);

@@ -1,0 +1,482 @@
+/* Words as a shell makes them, then options as OpenSSH reads them: before and after the host, combined, with
+ * their value attached or in the next word. An option is either understood, named among those left out, or an
+ * error; never ignored. */
+#include "proto/ssh_command.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/mem.h"
+
+/* Say nothing about where or how we connect. */
+#define FLAGS_LEFT_OUT "CNgfnqTtv"
+#define HOST_BYTES_MAX 253
+
+__attribute__((format(printf, 2, 3))) static int refuse(char **ret_why, const char *format, ...)
+{
+    va_list args;
+    int n;
+
+    if (!ret_why)
+        return -EINVAL;
+    va_start(args, format);
+    n = vasprintf(ret_why, format, args);
+    va_end(args);
+    if (n < 0)
+        *ret_why = NULL;
+    return n < 0 ? -ENOMEM : -EINVAL;
+}
+
+static int text_keep(char **to, const char *text)
+{
+    char *copy = strdup(text);
+
+    if (!copy)
+        return -ENOMEM;
+    free(*to);
+    *to = copy;
+    return 0;
+}
+
+/* ---- hosts, users, ports ---- */
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static bool is_alnum(char c)
+{
+    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static bool is_ip6(const char *text)
+{
+    unsigned char address[16];
+    char plain[INET6_ADDRSTRLEN];
+    size_t n = strcspn(text, "%");
+
+    if (n >= sizeof(plain))
+        return false;
+    memcpy(plain, text, n);
+    plain[n] = '\0';
+    if (text[n] == '%') { /* a zone: the name of an interface */
+        const char *zone = text + n + 1;
+
+        if (!*zone || strlen(zone) > 15)
+            return false;
+        for (; *zone; zone++)
+            if (!is_alnum(*zone) && !strchr("-_.", *zone))
+                return false;
+    }
+    return inet_pton(AF_INET6, plain, address) == 1;
+}
+
+/* Labels of 1 to 63 letters, digits, - and _; what ends in a number must be a whole IPv4 address. */
+static bool is_name_or_ip4(const char *text)
+{
+    unsigned char address[4];
+    size_t n = strlen(text), label = 0;
+    bool number = true;
+
+    if (n == 0 || n > HOST_BYTES_MAX)
+        return false;
+    for (const char *c = text; *c; c++) {
+        if (*c == '.') {
+            if (label == 0)
+                return false;
+            if (c[1] != '\0') {
+                label = 0;
+                number = true;
+            }
+            continue;
+        }
+        if ((!is_alnum(*c) && *c != '-' && *c != '_') || (*c == '-' && label == 0) || ++label > 63)
+            return false;
+        number = number && is_digit(*c);
+    }
+    return !number || inet_pton(AF_INET, text, address) == 1;
+}
+
+/* A host as written, brackets around IPv6 or not. */
+static int host_keep(char **to, const char *text)
+{
+    char plain[HOST_BYTES_MAX + 1];
+    size_t n = strlen(text);
+
+    if (n > HOST_BYTES_MAX)
+        return -EINVAL;
+    if (n > 2 && text[0] == '[' && text[n - 1] == ']') {
+        memcpy(plain, text + 1, n - 2);
+        plain[n - 2] = '\0';
+        return is_ip6(plain) ? text_keep(to, plain) : -EINVAL;
+    }
+    return is_name_or_ip4(text) || is_ip6(text) ? text_keep(to, text) : -EINVAL;
+}
+
+static int port_parse(const char *text, uint16_t *ret)
+{
+    unsigned port = 0;
+
+    if (!*text || strlen(text) > 5)
+        return -EINVAL;
+    for (; *text; text++) {
+        if (!is_digit(*text))
+            return -EINVAL;
+        port = port * 10 + (unsigned)(*text - '0');
+    }
+    if (port < 1 || port > 65535)
+        return -EINVAL;
+    *ret = (uint16_t)port;
+    return 0;
+}
+
+/* As strict as OpenSSH since 9.6, which refuses what a shell on the way could take for a command. */
+static bool is_user(const char *text)
+{
+    if (!*text || *text == '-' || strlen(text) > 255)
+        return false;
+    for (; *text; text++)
+        if (*text <= ' ' || *text > '~' || strchr("'`\"\\;&<>|(){}", *text))
+            return false;
+    return true;
+}
+
+/* ---- forwards ---- */
+
+/* Cuts text at colons outside brackets; returns how many parts there are, at most max + 1. */
+static unsigned parts_cut(char *text, char **parts, unsigned max)
+{
+    unsigned n = 1;
+    bool inside = false;
+
+    parts[0] = text;
+    for (; *text; text++) {
+        if (*text == '[' || *text == ']')
+            inside = *text == '[';
+        if (*text != ':' || inside)
+            continue;
+        if (n == max)
+            return max + 1;
+        *text = '\0';
+        parts[n++] = text + 1;
+    }
+    return n;
+}
+
+static int listen_keep(char **to, const char *text)
+{
+    unsigned char address[4];
+
+    if (streq(text, "localhost"))
+        return text_keep(to, "127.0.0.1");
+    if (streq(text, "*"))
+        return text_keep(to, "0.0.0.0");
+    if (inet_pton(AF_INET, text, address) == 1)
+        return text_keep(to, text);
+    return *text == '[' ? host_keep(to, text) : -EINVAL;
+}
+
+static int forward_fill(struct ssh_forward *f, const char *text, char **parts, unsigned n, char **ret_why)
+{
+    const char *listen_ip = n == 2 || n == 4 ? parts[0] : "127.0.0.1";
+    const char *listen_port = n == 2 || n == 4 ? parts[1] : parts[0];
+    int r = listen_keep(&f->listen_ip, listen_ip);
+
+    if (r == -EINVAL)
+        return refuse(ret_why, "%s: %s is not an IP address to listen on", text,
+                      *listen_ip ? listen_ip : "nothing");
+    if (r < 0)
+        return r;
+    if (port_parse(listen_port, &f->listen_port) < 0)
+        return refuse(ret_why, "%s: \"%s\" is not a port (1 to 65535)", text, listen_port);
+    r = host_keep(&f->host, n > 2 ? parts[n - 2] : "127.0.0.1");
+    if (r == -EINVAL)
+        return refuse(ret_why, "%s: \"%s\" is not a host", text, parts[n - 2]);
+    if (r < 0)
+        return r;
+    if (port_parse(n > 2 ? parts[n - 1] : listen_port, &f->port) < 0)
+        return refuse(ret_why, "%s: \"%s\" is not a port (1 to 65535)", text, parts[n - 1]);
+    return 0;
+}
+
+int ssh_forward_parse(const char *text, struct ssh_forward *ret, char **ret_why)
+{
+    _cleanup_free_ char *copy = NULL;
+    struct ssh_forward f = {0};
+    char *parts[4];
+    unsigned n;
+    int r;
+
+    if (strlen(text) > SSH_COMMAND_BYTES_MAX)
+        return refuse(ret_why, "the forward is longer than %d bytes", SSH_COMMAND_BYTES_MAX);
+    copy = strdup(text);
+    if (!copy)
+        return -ENOMEM;
+    n = parts_cut(copy, parts, ELEMENTS(parts));
+    if (n > ELEMENTS(parts))
+        return refuse(ret_why, "%s: a forward is [LISTEN_IP:]PORT[:HOST:PORT], IPv6 in brackets", text);
+    r = forward_fill(&f, text, parts, n, ret_why);
+    if (r < 0) {
+        ssh_forward_done(&f);
+        return r;
+    }
+    *ret = f;
+    return 0;
+}
+
+void ssh_forward_done(struct ssh_forward *f)
+{
+    free(f->listen_ip);
+    free(f->host);
+    *f = (struct ssh_forward){0};
+}
+
+/* ---- words ---- */
+
+struct words {
+    const char *p;
+    char word[SSH_COMMAND_BYTES_MAX + 1];
+};
+
+/* Behind an opening quote, up to and over the closing one. Adds to the word at *n. */
+static int word_quoted(struct words *w, char quote, size_t *n, char **ret_why)
+{
+    for (; *w->p != quote; w->p++) {
+        if (*w->p == '\0')
+            return refuse(ret_why, "a quote (%c) is opened and never closed", quote);
+        if (quote == '"' && *w->p == '\\' && w->p[1] && strchr("\"\\$`", w->p[1]))
+            w->p++;
+        w->word[(*n)++] = *w->p;
+    }
+    w->p++;
+    return 0;
+}
+
+/* 1: w->word is the next word; 0: there is none. The words together are no longer than the text. */
+static int word_next(struct words *w, char **ret_why)
+{
+    size_t n = 0;
+    int r;
+
+    w->p += strspn(w->p, " ");
+    if (*w->p == '\0')
+        return 0;
+    while (*w->p && *w->p != ' ') {
+        char c = *w->p++;
+
+        if (c == '\'' || c == '"') {
+            r = word_quoted(w, c, &n, ret_why);
+            if (r < 0)
+                return r;
+            continue;
+        }
+        if (strchr(";&|<>()`", c))
+            return refuse(ret_why, "only one plain ssh command is understood: \"%c\" is for a shell", c);
+        if (c == '\\') {
+            if (*w->p == '\0')
+                return refuse(ret_why, "the command ends in a backslash");
+            c = *w->p++;
+        }
+        w->word[n++] = c;
+    }
+    w->word[n] = '\0';
+    return 1;
+}
+
+/* ---- options ---- */
+
+struct command {
+    struct ssh_command c;
+    struct words words;
+    bool has_port;
+    bool only_operands; /* behind -- */
+    char left_out[3 * sizeof(FLAGS_LEFT_OUT)];
+};
+
+static int leave_out(struct command *cmd, char flag)
+{
+    char word[] = {'-', flag, '\0'};
+
+    if (strstr(cmd->left_out, word))
+        return 0;
+    if (*cmd->left_out)
+        strcat(cmd->left_out, " ");
+    strcat(cmd->left_out, word);
+    return 0;
+}
+
+static int take_port(struct command *cmd, const char *value, char **ret_why)
+{
+    uint16_t port;
+
+    if (port_parse(value, &port) < 0)
+        return refuse(ret_why, "-p %s: not a port (1 to 65535)", value);
+    if (cmd->has_port && port != cmd->c.port)
+        return refuse(ret_why, "-p %s: another port is given too", value);
+    cmd->c.port = port;
+    cmd->has_port = true;
+    return 0;
+}
+
+static int take_user(struct command *cmd, const char *value, char **ret_why)
+{
+    if (!is_user(value))
+        return refuse(ret_why, "\"%s\" is not a user name", value);
+    if (cmd->c.user && !streq(cmd->c.user, value))
+        return refuse(ret_why, "%s: another user (%s) is given too", value, cmd->c.user);
+    return text_keep(&cmd->c.user, value);
+}
+
+static int take_identity(struct command *cmd, const char *value, char **ret_why)
+{
+    if (!*value)
+        return refuse(ret_why, "-i: the name of a key file is missing");
+    if (cmd->c.identity_file && !streq(cmd->c.identity_file, value))
+        return refuse(ret_why, "-i %s: one key file is enough", value);
+    return text_keep(&cmd->c.identity_file, value);
+}
+
+static int take_forward(struct command *cmd, const char *value, char **ret_why)
+{
+    _cleanup_free_ char *why = NULL;
+    int r;
+
+    if (cmd->c.n_forwards == SSH_FORWARDS_MAX)
+        return refuse(ret_why, "-L %s: more than %d forwards", value, SSH_FORWARDS_MAX);
+    r = ssh_forward_parse(value, &cmd->c.forwards[cmd->c.n_forwards], &why);
+    if (r == -EINVAL)
+        return refuse(ret_why, "-L %s", why);
+    if (r == 0)
+        cmd->c.n_forwards++;
+    return r;
+}
+
+static int take_value(struct command *cmd, char option, const char *value, char **ret_why)
+{
+    switch (option) {
+    case 'p': return take_port(cmd, value, ret_why);
+    case 'l': return take_user(cmd, value, ret_why);
+    case 'i': return take_identity(cmd, value, ret_why);
+    default: return take_forward(cmd, value, ret_why);
+    }
+}
+
+/* -CNgp 46464, -p46464: flags, up to one that takes the rest of the word or the next word. */
+static int take_options(struct command *cmd, char **ret_why)
+{
+    int r = 0;
+
+    for (const char *c = cmd->words.word + 1; *c && r == 0; c++) {
+        char option = *c;
+
+        if (strchr(FLAGS_LEFT_OUT, option)) {
+            r = leave_out(cmd, option);
+            continue;
+        }
+        if (option == '-')
+            return refuse(ret_why, "%s: ssh has no such option", cmd->words.word);
+        if (!strchr("pliL", option))
+            return refuse(ret_why, "-%c: not understood here; it would change where or how we connect",
+                          option);
+        if (c[1])
+            return take_value(cmd, option, c + 1, ret_why);
+        r = word_next(&cmd->words, ret_why);
+        if (r == 0)
+            return refuse(ret_why, "-%c: its value is missing", option);
+        return r < 0 ? r : take_value(cmd, option, cmd->words.word, ret_why);
+    }
+    return r;
+}
+
+static bool is_ascii(const char *text)
+{
+    while (*text && (unsigned char)*text < 0x80)
+        text++;
+    return *text == '\0';
+}
+
+/* USER@HOST or HOST; as in OpenSSH the last @ counts. */
+static int take_destination(struct command *cmd, char **ret_why)
+{
+    char *word = cmd->words.word, *at = strrchr(word, '@'), *host = at ? at + 1 : word;
+    int r = 0;
+
+    if (cmd->c.host)
+        return refuse(ret_why, "%s: a command to run on the machine is not understood here", word);
+    if (!is_ascii(word))
+        return refuse(ret_why, "%s: not plain ASCII; was a - or @ changed into another sign on the way here?",
+                      word);
+    if (at) {
+        *at = '\0';
+        r = take_user(cmd, word, ret_why);
+    }
+    if (r == 0) {
+        r = host_keep(&cmd->c.host, host);
+        if (r == -EINVAL)
+            r = refuse(ret_why, "\"%s\" is not a host name or IP address%s", host,
+                       strchr(host, ':') ? "; a port is given with -p" : "");
+    }
+    return r;
+}
+
+static int command_read(struct command *cmd, char **ret_why)
+{
+    bool first = true;
+    int r;
+
+    while ((r = word_next(&cmd->words, ret_why)) > 0) {
+        const char *word = cmd->words.word;
+
+        if (first && streq(word, "ssh"))
+            r = 0;
+        else if (!cmd->only_operands && streq(word, "--"))
+            cmd->only_operands = true;
+        else if (!cmd->only_operands && word[0] == '-' && word[1])
+            r = take_options(cmd, ret_why);
+        else
+            r = take_destination(cmd, ret_why);
+        if (r < 0)
+            return r;
+        first = false;
+    }
+    if (r < 0)
+        return r;
+    if (!cmd->c.host)
+        return refuse(ret_why, "the host is missing: ssh -p PORT USER@HOST");
+    return *cmd->left_out ? text_keep(&cmd->c.left_out, cmd->left_out) : 0;
+}
+
+int ssh_command_parse(const char *text, struct ssh_command *ret, char **ret_why)
+{
+    struct command cmd = {.c = {.port = 22}, .words = {.p = text}};
+    int r;
+
+    if (strlen(text) > SSH_COMMAND_BYTES_MAX)
+        return refuse(ret_why, "the command is longer than %d bytes", SSH_COMMAND_BYTES_MAX);
+    for (const char *c = text; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            return refuse(ret_why, "byte %zu of the command is a control character", (size_t)(c - text) + 1);
+    r = command_read(&cmd, ret_why);
+    if (r < 0) {
+        ssh_command_done(&cmd.c);
+        return r;
+    }
+    *ret = cmd.c;
+    return 0;
+}
+
+void ssh_command_done(struct ssh_command *c)
+{
+    for (unsigned i = 0; i < c->n_forwards; i++)
+        ssh_forward_done(&c->forwards[i]);
+    free(c->user);
+    free(c->host);
+    free(c->identity_file);
+    free(c->left_out);
+    *c = (struct ssh_command){0};
+}
