@@ -1,0 +1,503 @@
+/* llmhostctl: takes the command line apart, finds the verb, lets it run. Two tables say all there is: verbs,
+ * and options.
+ *
+ * Options may stand anywhere, as --name=value or --name value; a verb takes the global ones and those its row
+ * names. What a verb does not take is an error: nothing is accepted and then ignored. */
+#include <errno.h>
+#include <time.h>
+
+#include "client/verb.h"
+#include "proto/mem.h"
+
+/* ---- the tables ---- */
+
+static const struct verb verbs[] = {
+    {"status", "[TARGET...]", 0, 1000, "watch check", "daemon, models, instances, trouble; from memory only",
+     verb_status},
+    {"up", "MODEL", 1, 1, "on no-wait timeout", "wanted from now on: wake it, and wait until it answers",
+     verb_up},
+    {"down", "TARGET...", 1, 1000, "now timeout", "drain, unload, stop; stays off until up", verb_down},
+    {"wait", "TARGET", 1, 1, "for timeout", "a gate for scripts: returns when the target is there",
+     verb_wait},
+    {"logs", "[TARGET]", 0, 1, "follow lines since source events",
+     "lines of all sources on one clock; what happened", verb_logs},
+    {"doctor", "[TARGET]", 0, 1, "accept-new-host-key", "checks, and the commands that help; changes nothing",
+     verb_doctor},
+    {"instance add", "NAME ['ssh ...']", 1, 100,
+     "provider host port user password-file key-file passphrase-file install-key",
+     "a machine: the pasted ssh command, or this host", verb_instance_add},
+    {"instance list", "", 0, 0, "", "all machines", verb_instance_list},
+    {"instance show", "NAME", 1, 1, "", "one machine and its settings", verb_instance_show},
+    {"instance secret", "NAME [password|key|passphrase]", 1, 2, "", "shows a secret, on a terminal only",
+     verb_instance_secret},
+    {"instance remove", "NAME", 1, 1, "", "forgets a machine; it is not switched off", verb_instance_remove},
+    {"forward add", "INSTANCE [IP:]PORT[:HOST:PORT]", 2, 2, "",
+     "a local port that leads to one on the instance", verb_forward_add},
+    {"forward list", "[INSTANCE]", 0, 1, "", "all forwards", verb_forward_list},
+    {"forward remove", "INSTANCE [IP:]PORT", 2, 2, "", "closes a local port", verb_forward_remove},
+    {"version", "", 0, 0, "", "versions of llmhostctl and llmhostd", verb_version},
+};
+
+enum kind { FLAG, TEXT, NUMBER, DURATION, SINCE };
+
+static const struct option {
+    const char *name;
+    char letter; /* 0: none */
+    enum kind kind;
+    bool global;
+    size_t at; /* in struct options */
+    const char *value, *help;
+} options[] = {
+#define AT(member) offsetof(struct options, member)
+    {"socket", 's', TEXT, true, AT(socket), "SOCKET", "the daemon's control socket"},
+    {"json", 0, FLAG, true, AT(json), NULL, "JSON on stdout"},
+    {"quiet", 'q', FLAG, true, AT(quiet), NULL, "errors only on stderr; status: names only"},
+    {"help", 'h', FLAG, true, AT(help), NULL, "this text"},
+    {"version", 0, FLAG, true, AT(version), NULL, "the version of llmhostctl"},
+    {"watch", 'w', FLAG, false, AT(watch), NULL, "go on, with each change"},
+    {"check", 0, FLAG, false, AT(check), NULL, "trouble becomes the exit status"},
+    {"on", 0, TEXT, false, AT(on), "INSTANCE", "where; needed when there are several"},
+    {"no-wait", 0, FLAG, false, AT(no_wait), NULL, "return once the daemon has accepted"},
+    {"timeout", 0, DURATION, false, AT(timeout_ms), "TIME", "wait so long (90s, 5m); the work goes on"},
+    {"now", 0, FLAG, false, AT(now), NULL, "cut open requests"},
+    {"for", 0, TEXT, false, AT(until), "STATE", "ready (default), stopped or tunnel"},
+    {"follow", 'f', FLAG, false, AT(follow), NULL, "go on with what is written from now on"},
+    {"lines", 'n', NUMBER, false, AT(lines), "N", "at most so many (default 200)"},
+    {"since", 0, SINCE, false, AT(since_at_ms), "TIME",
+     "10m (ago), 12:20, today, 2026-11-20, \"2026-11-20 12:20\""},
+    {"source", 0, TEXT, false, AT(sources), "LIST", "of daemon, session, engine, request, provider"},
+    {"events", 0, FLAG, false, AT(events), NULL, "what happened and why, instead of lines"},
+    {"accept-new-host-key", 0, TEXT, false, AT(accept_new_host_key), "SHA256:...",
+     "accept exactly this host key"},
+    {"provider", 0, TEXT, false, AT(provider), "NAME", "ssh (default) or local (this host)"},
+    {"host", 0, TEXT, false, AT(host), "HOST", "instead of the ssh command, or over it"},
+    {"port", 0, NUMBER, false, AT(port), "PORT", "likewise"},
+    {"user", 0, TEXT, false, AT(user), "USER", "likewise"},
+    {"password-file", 0, TEXT, false, AT(password_file), "FILE",
+     "the password's first line; - is standard input"},
+    {"key-file", 'i', TEXT, false, AT(key_file), "FILE", "a private key, as ssh -i"},
+    {"passphrase-file", 0, TEXT, false, AT(passphrase_file), "FILE",
+     "what unlocks that key; - is standard input"},
+    {"install-key", 0, TEXT, false, AT(install_key), "yes|no",
+     "put the daemon's own key there (default yes)"},
+#undef AT
+};
+
+/* ---- finding ---- */
+
+static bool list_has(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+
+    while (*list) {
+        size_t len = strcspn(list, " ");
+
+        if (len == n && strncmp(list, word, n) == 0)
+            return true;
+        list += len + (list[len] == ' ');
+    }
+    return false;
+}
+
+static bool option_fits(const struct option *o, const struct verb *v)
+{
+    return o->global || (v && list_has(v->options, o->name));
+}
+
+static const struct option *option_find(const struct verb *v, const char *name, size_t n, char letter)
+{
+    for (size_t i = 0; i < ELEMENTS(options); i++) {
+        const struct option *o = &options[i];
+
+        if (!option_fits(o, v))
+            continue;
+        if (name ? strlen(o->name) == n && strncmp(o->name, name, n) == 0 : o->letter == letter)
+            return o;
+    }
+    return NULL;
+}
+
+static const struct verb *verb_find(const char *name)
+{
+    for (size_t i = 0; i < ELEMENTS(verbs); i++)
+        if (streq(verbs[i].name, name))
+            return &verbs[i];
+    return NULL;
+}
+
+/* "instance" alone: the first half of several verbs. */
+static bool is_noun(const char *word)
+{
+    size_t n = strlen(word);
+
+    for (size_t i = 0; i < ELEMENTS(verbs); i++)
+        if (strncmp(verbs[i].name, word, n) == 0 && verbs[i].name[n] == ' ')
+            return true;
+    return false;
+}
+
+/* The name fewest letters away, if it is close enough to have been meant. */
+static const char *closest(const char *word, const char *const *names, size_t n)
+{
+    unsigned best = strlen(word) < 4 ? 2 : MAX(2u, (unsigned)strlen(word) / 3) + 1;
+    const char *found = NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        unsigned d = text_distance(word, names[i], best);
+
+        if (d < best) {
+            best = d;
+            found = names[i];
+        }
+    }
+    return found;
+}
+
+static const char *closest_verb(const char *word)
+{
+    const char *names[ELEMENTS(verbs)];
+
+    for (size_t i = 0; i < ELEMENTS(verbs); i++)
+        names[i] = verbs[i].name;
+    return closest(word, names, ELEMENTS(verbs));
+}
+
+static const char *closest_option(const struct verb *v, const char *word)
+{
+    const char *names[ELEMENTS(options)];
+    size_t n = 0;
+
+    for (size_t i = 0; i < ELEMENTS(options); i++)
+        if (option_fits(&options[i], v))
+            names[n++] = options[i].name;
+    return closest(word, names, n);
+}
+
+/* ---- help ---- */
+
+static void print_option(FILE *f, const struct option *o)
+{
+    char left[64];
+
+    snprintf(left, sizeof(left), "%c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+             o->letter ? "," : " ", o->name, o->value ? "=" : "", o->value ? o->value : "");
+    fprintf(f, "  %-32s  %s\n", left, o->help);
+}
+
+static void print_help(FILE *f, const struct verb *v)
+{
+    if (v) {
+        fprintf(f, "llmhostctl %s%s%s%s\n  %s\n\n", v->name, *v->options ? " [OPTION...]" : "",
+                *v->arguments ? " " : "", v->arguments, v->summary);
+        for (size_t i = 0; i < ELEMENTS(options); i++)
+            if (!options[i].global && option_fits(&options[i], v))
+                print_option(f, &options[i]);
+    } else {
+        fprintf(f, "llmhostctl VERB [ARGUMENT...]    talks to llmhostd\n\n");
+        for (size_t i = 0; i < ELEMENTS(verbs); i++)
+            fprintf(f, "  %-16s  %s\n", verbs[i].name, verbs[i].summary);
+        fprintf(f, "\nA TARGET is a model (ollama:deepseek-r1:7b), an instance (gz-4090) or a glob "
+                   "('ollama:*').\n\n");
+    }
+    for (size_t i = 0; i < ELEMENTS(options); i++)
+        if (options[i].global)
+            print_option(f, &options[i]);
+    fprintf(f, "\nMore: llmhostctl VERB -h, man llmhostctl\n");
+}
+
+/* ---- values ---- */
+
+static int number_parse(const char *text, int64_t most, int64_t *ret)
+{
+    char *end;
+    long long n;
+
+    errno = 0;
+    n = strtoll(text, &end, 10);
+    if (errno || *end || end == text || n < 0 || n > most)
+        return -EINVAL;
+    *ret = n;
+    return 0;
+}
+
+/* A time of day is today's. */
+static int since_parse(const char *text, int64_t *ret_at_ms)
+{
+    static const char *const formats[] = {"%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%H:%M:%S",
+                                          "%H:%M"};
+    time_t now = time(NULL);
+    struct tm today, then;
+    uint64_t ago_ms;
+
+    localtime_r(&now, &today);
+    if (duration_parse(text, &ago_ms) == 0) {
+        *ret_at_ms = MAX(now_at_ms() - (int64_t)ago_ms, 0);
+        return 0;
+    }
+    if (rfc3339_parse(text, ret_at_ms) == 0)
+        return 0;
+    for (size_t i = 0; i <= ELEMENTS(formats); i++) {
+        const char *end;
+
+        then = today;
+        then.tm_hour = then.tm_min = then.tm_sec = 0;
+        then.tm_isdst = -1;
+        end = i < ELEMENTS(formats) ? strptime(text, formats[i], &then) : streq(text, "today") ? "" : NULL;
+        if (end && !*end) {
+            *ret_at_ms = (int64_t)mktime(&then) * 1000;
+            return *ret_at_ms >= 0 ? 0 : -EINVAL;
+        }
+    }
+    return -EINVAL;
+}
+
+static int option_set(struct run *r, const struct option *o, const char *value)
+{
+    void *at = (char *)&r->options + o->at;
+
+    switch (o->kind) {
+    case FLAG: *(bool *)at = true; return 0;
+    case TEXT: *(const char **)at = value; return *value ? 0 : -EINVAL;
+    case NUMBER: return number_parse(value, streq(o->name, "port") ? 65535 : 10000, at);
+    case DURATION: return duration_parse(value, at) < 0 || !*(uint64_t *)at ? -EINVAL : 0;
+    case SINCE: return since_parse(value, at);
+    }
+    return -EINVAL;
+}
+
+/* ---- the command line ---- */
+
+static char *help_command(const struct verb *v)
+{
+    return v ? xasprintf("llmhostctl %s -h", v->name) : xstrdup("llmhostctl -h");
+}
+
+/* "it belongs to: up, down", or NULL. Caller frees. */
+static char *option_owners(const char *word)
+{
+    struct buf out;
+    bool any = false;
+
+    if (strncmp(word, "--", 2) != 0)
+        return NULL;
+    buf_init(&out, 4096);
+    for (size_t i = 0; i < ELEMENTS(verbs); i++)
+        if (list_has(verbs[i].options, word + 2)) {
+            buf_addf(&out, "%s%s", any ? ", " : "it belongs to: ", verbs[i].name);
+            any = true;
+        }
+    if (any)
+        return buf_take(&out);
+    buf_done(&out);
+    return NULL;
+}
+
+static enum exit_status unknown_option(struct run *r, const struct verb *v, const char *word)
+{
+    size_t n = strcspn(word, "=");
+    _cleanup_free_ char *name = strndup(word, n), *why = NULL, *message = NULL, *help = help_command(v);
+    const char *close = name && strncmp(name, "--", 2) == 0 ? closest_option(v, name + 2) : NULL;
+
+    message = v ? xasprintf("%s has no option %.*s.", v->name, (int)n, word)
+                : xasprintf("there is no option %.*s before the verb.", (int)n, word);
+    why = close ? xasprintf("close: --%s", close) : name ? option_owners(name) : NULL;
+    return verb_usage(r, message, why, help);
+}
+
+static enum exit_status bad_value(struct run *r, const struct verb *v, const struct option *o,
+                                  const char *value)
+{
+    _cleanup_free_ char *message = NULL, *help = help_command(v);
+
+    if (!value)
+        message = xasprintf("--%s needs a value: %s.", o->name, o->value);
+    else
+        message = xasprintf("--%s: \"%s\" does not do; it is %s: %s.", o->name, value, o->value, o->help);
+    return verb_usage(r, message, NULL, help);
+}
+
+static enum exit_status long_option(struct run *r, const struct verb *v, char **argv, int *i)
+{
+    const char *word = argv[*i], *equals = strchr(word, '=');
+    size_t n = equals ? (size_t)(equals - word) - 2 : strlen(word) - 2;
+    const struct option *o = option_find(v, word + 2, n, 0);
+    const char *value = NULL;
+
+    if (!o)
+        return unknown_option(r, v, word);
+    if (o->kind == FLAG && equals) {
+        _cleanup_free_ char *message = xasprintf("--%s takes no value.", o->name), *help = help_command(v);
+
+        return verb_usage(r, message, NULL, help);
+    }
+    if (o->kind != FLAG) {
+        value = equals ? equals + 1 : argv[*i + 1];
+        *i += !equals && value;
+        if (!value)
+            return bad_value(r, v, o, NULL);
+    }
+    return option_set(r, o, value) < 0 ? bad_value(r, v, o, value) : EXIT_DONE;
+}
+
+/* -f, -fw, -n5, -n 5 */
+static enum exit_status short_options(struct run *r, const struct verb *v, char **argv, int *i)
+{
+    const char *word = argv[*i];
+
+    for (const char *p = word + 1; *p; p++) {
+        const struct option *o = option_find(v, NULL, 0, *p);
+        const char *value = NULL;
+
+        if (!o)
+            return unknown_option(r, v, word);
+        if (o->kind != FLAG) {
+            value = p[1] ? p + 1 : argv[*i + 1];
+            *i += !p[1] && value;
+            if (!value)
+                return bad_value(r, v, o, NULL);
+        }
+        if (option_set(r, o, value) < 0)
+            return bad_value(r, v, o, value);
+        if (value)
+            break;
+    }
+    return EXIT_DONE;
+}
+
+static enum exit_status unknown_verb(struct run *r, const char *word)
+{
+    const char *close = closest_verb(word);
+    _cleanup_free_ char *message = xasprintf("there is no verb \"%s\".", word);
+    _cleanup_free_ char *why = close ? xasprintf("close: %s", close) : NULL;
+
+    return verb_usage(r, message, why, "llmhostctl -h");
+}
+
+/* One word that is no option: first the verb, of one word or two, then its arguments. */
+static enum exit_status take_word(struct run *r, const struct verb **v, char **noun, char *word)
+{
+    _cleanup_free_ char *both = NULL;
+
+    if (*v) {
+        r->options.arguments[r->options.n_arguments++] = word;
+        return EXIT_DONE;
+    }
+    if (!*noun && is_noun(word)) {
+        *noun = word;
+        return EXIT_DONE;
+    }
+    both = *noun ? xasprintf("%s %s", *noun, word) : xstrdup(word);
+    *v = verb_find(both);
+    return *v ? EXIT_DONE : unknown_verb(r, both);
+}
+
+static enum exit_status count_check(struct run *r, const struct verb *v)
+{
+    const struct options *o = &r->options;
+    _cleanup_free_ char *message = NULL, *usage = NULL;
+
+    if (o->n_arguments >= v->n_min && o->n_arguments <= v->n_max)
+        return EXIT_DONE;
+    message = o->n_arguments < v->n_min
+                  ? xasprintf("%s needs %s.", v->name, v->arguments)
+                  : xasprintf("%s does not take \"%s\".", v->name, o->arguments[v->n_max]);
+    usage = xasprintf("llmhostctl %s%s%s", v->name, *v->arguments ? " " : "", v->arguments);
+    return verb_usage(r, message, NULL, usage);
+}
+
+static enum exit_status noun_alone(struct run *r, const char *noun)
+{
+    _cleanup_free_ char *message = xasprintf("%s what?", noun), *why = NULL;
+    size_t n = strlen(noun);
+    struct buf out;
+
+    buf_init(&out, 4096);
+    buf_add_text(&out, "one of:");
+    for (size_t i = 0; i < ELEMENTS(verbs); i++)
+        if (strncmp(verbs[i].name, noun, n) == 0 && verbs[i].name[n] == ' ')
+            buf_addf(&out, "%s", verbs[i].name + n);
+    why = buf_take(&out);
+    return verb_usage(r, message, why, "llmhostctl -h");
+}
+
+/* An ssh command pasted without quotes: from the word ssh on all of it is the command, with options of its
+ * own. */
+static bool begins_command(const struct run *r, const struct verb *v, const char *word)
+{
+    return v && streq(v->name, "instance add") && r->options.n_arguments >= 1 && streq(word, "ssh");
+}
+
+static enum exit_status command_line(struct run *r, int argc, char **argv, const struct verb **ret)
+{
+    const struct verb *v = NULL;
+    bool only_words = false;
+    char *noun = NULL;
+    enum exit_status status = EXIT_DONE;
+
+    for (int i = 1; i < argc && status == EXIT_DONE; i++) {
+        char *word = argv[i];
+
+        only_words |= begins_command(r, v, word);
+        if (!only_words && streq(word, "--"))
+            only_words = true;
+        else if (!only_words && strncmp(word, "--", 2) == 0)
+            status = long_option(r, v, argv, &i);
+        else if (!only_words && word[0] == '-' && word[1])
+            status = short_options(r, v, argv, &i);
+        else
+            status = take_word(r, &v, &noun, word);
+    }
+    if (status == EXIT_DONE && noun && !v && !r->options.help)
+        status = noun_alone(r, noun);
+    *ret = v;
+    return status;
+}
+
+/* Whether errors of the command line itself are wanted as JSON is known only by looking ahead. */
+static bool wants_json(int argc, char **argv)
+{
+    for (int i = 1; i < argc && !streq(argv[i], "--"); i++)
+        if (streq(argv[i], "--json"))
+            return true;
+    return false;
+}
+
+static enum exit_status run(struct run *r, int argc, char **argv)
+{
+    const struct verb *v = NULL;
+    enum exit_status status;
+
+    output_init(&r->output, wants_json(argc, argv), false);
+    status = command_line(r, argc, argv, &v);
+    if (status != EXIT_DONE)
+        return status;
+    r->output.json = r->options.json;
+    r->output.quiet = r->options.quiet;
+    if (r->options.version && !v) {
+        printf("llmhostctl %s\n", LLMHOST_VERSION);
+        return EXIT_DONE;
+    }
+    if (r->options.help || !v) {
+        print_help(r->options.help ? stdout : stderr, v);
+        return r->options.help ? EXIT_DONE : EXIT_USAGE;
+    }
+    if (r->options.version)
+        return verb_usage(r, "--version stands alone.", NULL, "llmhostctl --version");
+    status = count_check(r, v);
+    return status == EXIT_DONE ? v->run(r) : status;
+}
+
+int main(int argc, char **argv)
+{
+    struct run r = {.options = {.lines = -1, .port = -1, .since_at_ms = -1}};
+    enum exit_status status;
+
+    r.options.arguments = xalloc((size_t)argc * sizeof(char *) + 1);
+    status = run(&r, argc, argv);
+    connection_free(r.connection);
+    free(r.options.arguments);
+    /* An answer that could not be written was not given: a full disk, a closed pipe. */
+    if (fflush(stdout) == EOF && status == EXIT_DONE)
+        status = EXIT_FAILED;
+    return status;
+}

@@ -1,0 +1,104 @@
+/* What can be shown, and to whom: sentences and tables to people (output_table.c, output_status.c, progress.c), JSON to
+ * scripts (output_json.c). stdout carries the answer and nothing else; progress, warnings and hints go to stderr.
+ *
+ * Everything that comes from the daemon is a reply as a JSON tree; a screen is a function that writes one into a buffer,
+ * so that it can be looked at by a test and painted again by `status -w`. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/buf.h"
+#include "proto/error.h"
+#include "proto/json.h"
+#include "proto/text.h"
+
+#define SCREEN_BYTES_MAX (4u << 20)
+
+struct output {
+    bool json;                          /* --json: every line on stdout is an envelope */
+    bool quiet;                         /* -q: stderr for errors only */
+    bool out_terminal, err_terminal;
+    bool err_moves;                     /* stderr can take a line back: a terminal that is not "dumb" */
+    bool out_colour, err_colour;
+    unsigned out_width, err_width;      /* columns of the terminal; 0: none, so no limit */
+    unsigned out_height;
+};
+
+/* Looks at the descriptors, TERM, NO_COLOR and COLUMNS. */
+void output_init(struct output *o, bool json, bool quiet);
+/* The terminal may have changed its size. */
+void output_measure(struct output *o);
+
+typedef void (*screen_fn)(const struct output *o, const struct json *data, struct buf *out);
+
+/* The answer on stdout: data through screen for people, in the envelope for scripts, with exit beside it when not 0. */
+void output_answer(const struct output *o, const struct json *data, screen_fn screen, enum exit_status exit);
+/* A finished text on stdout. */
+void output_flush(const struct buf *out);
+/* A line of progress, a warning or a hint on stderr; nothing with -q. */
+void output_hint(const struct output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* An error: on stderr for people (also with -q), as the envelope on stdout for scripts. */
+void output_error(const struct output *o, const struct json *error);
+
+/* An error object: what the daemon's named errors carry, and "exit". why may be NULL; next are commands up to NULL. */
+struct json *error_make(enum exit_status exit, const char *code, const char *message, const char *why, ...)
+    __attribute__((sentinel));
+enum exit_status error_status(const struct json *error);
+/* As people read it: message, why, what the provider said, what to type. */
+void screen_error(const struct output *o, const struct json *error, struct buf *out);
+
+/* {"v":1,"ok":…}, one line. exit is left out when 0. */
+void envelope_write(struct buf *out, const struct json *data, const struct json *error, enum exit_status exit);
+
+/* Tables. Cells are added row by row and never wrap. On a terminal the table gives up columns from the right until it
+ * fits; a column of plain words may be cut with an ellipsis, one of names never is. */
+enum style { STYLE_PLAIN, STYLE_HEAD, STYLE_GOOD, STYLE_BUSY, STYLE_BAD, STYLE_FAINT };
+struct column {
+    const char *head;
+    bool right;         /* flush right: numbers */
+    bool words;         /* may be cut */
+};
+struct table;
+struct table *table_new(const struct column *columns, unsigned n_columns);      /* borrows columns */
+struct table *table_free(struct table *t);
+DEFINE_CLEANUP(struct table *, table_free)
+#define _cleanup_table_ _cleanup_(cleanup_table_free)
+void table_add(struct table *t, enum style style, const char *text);            /* copies; NULL or "" shows as - */
+void table_write(const struct table *t, unsigned width, bool colour, struct buf *out);
+
+/* Columns a text takes on a terminal (wcwidth; Chinese letters take two). */
+unsigned text_columns(const char *text);
+/* The longest beginning of text that takes at most so many columns: its length in bytes. */
+size_t text_fit(const char *text, unsigned columns);
+/* Adds text and then spaces up to so many columns. */
+void add_padded(struct buf *out, const char *text, unsigned columns);
+/* Adds text as lines with so many columns in front of each; lines that would pass width are broken between words (0: never). */
+void add_wrapped(struct buf *out, unsigned indent, unsigned width, const char *text);
+void add_styled(struct buf *out, bool colour, enum style style, const char *text);
+
+/* The member's text, or what to show without it. */
+const char *member_text(const struct json *object, const char *key, const char *otherwise);
+/* "power_on" -> "power on"; caller frees. */
+char *words_of(const char *code);
+
+/* Times for people. */
+#define CLOCK_MAX 40
+int64_t now_at_ms(void);
+const char *age_format(char out[static TEXT_SHORT_MAX], int64_t since_at_ms);
+/* "14:31:02", with the date in front when not today, with ".204" when millis. */
+const char *clock_format(char out[static CLOCK_MAX], int64_t at_ms, bool millis);
+
+/* Screens. */
+void screen_status(const struct output *o, const struct json *status, struct buf *out);
+void screen_names(const struct output *o, const struct json *status, struct buf *out);
+/* The first model, the first instance of a Status in the long form; trouble stands apart, since it comes last. */
+void screen_model(const struct output *o, const struct json *status, struct buf *out);
+void screen_instance(const struct output *o, const struct json *status, struct buf *out);
+void screen_trouble(const struct output *o, const struct json *status, struct buf *out);
+void screen_instances(const struct output *o, const struct json *reply, struct buf *out);
+void screen_show(const struct output *o, const struct json *reply, struct buf *out);
+void screen_forwards(const struct output *o, const struct json *reply, struct buf *out);
+void screen_doctor(const struct output *o, const struct json *reply, struct buf *out);
+/* One line of a log; events put the target and the kind where others have the source. */
+void screen_line(const struct output *o, const struct json *line, bool events, struct buf *out);

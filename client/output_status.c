@@ -1,0 +1,547 @@
+/* What `status` shows: two tables and the trouble, which stands last, next to the prompt; or one target in
+ * the long form. */
+#include <ctype.h>
+#include <stdarg.h>
+
+#include "client/output.h"
+#include "proto/mem.h"
+
+/* ---- words ---- */
+
+static bool is_one_of(const char *word, const char *const *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (streq(word, list[i]))
+            return true;
+    return false;
+}
+
+static bool is_waking(const char *state)
+{
+    static const char *const states[] = {"placing",  "connecting", "installing",
+                                         "starting", "fetching",   "loading"};
+
+    return is_one_of(state, states, ELEMENTS(states));
+}
+
+/* A state the way people say it; one this client does not know is shown as it is. */
+static const char *state_word(const char *state)
+{
+    return is_waking(state) ? "waking" : state;
+}
+
+static enum style state_style(const char *state)
+{
+    if (streq(state, "ready") || streq(state, "running") || streq(state, "up"))
+        return STYLE_GOOD;
+    if (streq(state, "failed") || streq(state, "refused") || streq(state, "down"))
+        return STYLE_BAD;
+    return is_waking(state) || streq(state, "draining") ? STYLE_BUSY : STYLE_PLAIN;
+}
+
+static const char *plural(int64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+static const struct json *cause_find(const struct json *model, const char *name)
+{
+    const struct json *awake = json_get(model, "awake");
+
+    for (size_t i = 0; i < json_count(awake); i++)
+        if (streq(member_text(json_at(awake, i), "cause", ""), name))
+            return json_at(awake, i);
+    return NULL;
+}
+
+/* ---- what comes next ---- */
+
+/* The time left to a planned action, or "" when no time is set. */
+static const char *left_format(char out[static TEXT_SHORT_MAX], const struct json *next)
+{
+    int64_t at_ms = json_get_int(next, "at_ms", 0), left = at_ms - now_at_ms();
+
+    if (!at_ms)
+        return "";
+    return duration_format(out, left > 0 ? (uint64_t)left : 0, false);
+}
+
+static void next_ready(const struct json *model, const char *action, struct buf *out)
+{
+    int64_t open = json_get_int(model, "in_flight", 0), held = json_get_int(model, "held", 0);
+    const struct json *cause = cause_find(model, "held_request");
+    char age[TEXT_SHORT_MAX];
+
+    if (held > 0) {
+        buf_addf(out, "%lld request%s held", (long long)held, plural(held));
+        if (json_get_int(cause, "since_at_ms", 0))
+            buf_addf(out, " %s", age_format(age, json_get_int(cause, "since_at_ms", 0)));
+    } else if (open > 0) {
+        buf_addf(out, "busy, %lld request%s", (long long)open, plural(open));
+    } else if (streq(action, "none")) {
+        buf_add_text(out, "stays up until down");
+    }
+}
+
+static void next_waking(const struct json *model, struct buf *out)
+{
+    const char *stage = json_get_text(model, "stage");
+    _cleanup_free_ char *shown = words_of(stage ? stage : member_text(model, "state", ""));
+    int64_t since = json_get_int(model, "since_at_ms", 0);
+    char age[TEXT_SHORT_MAX];
+
+    buf_add_text(out, shown);
+    if (since)
+        buf_addf(out, ", %s", age_format(age, since));
+}
+
+static void next_draining(const struct json *model, const struct json *next, struct buf *out)
+{
+    int64_t open = json_get_int(model, "in_flight", 0);
+    char left[TEXT_SHORT_MAX];
+
+    buf_addf(out, "%lld request%s left", (long long)open, plural(open));
+    if (*left_format(left, next))
+        buf_addf(out, ", at most %s", left);
+}
+
+/* The NEXT cell: what happens by itself, and when. */
+static char *next_text(const struct json *model)
+{
+    const struct json *next = json_get(model, "next");
+    const char *state = member_text(model, "state", ""), *action = member_text(next, "action", "none");
+    char left[TEXT_SHORT_MAX];
+    struct buf out;
+
+    buf_init(&out, 4096);
+    if (is_waking(state))
+        next_waking(model, &out);
+    else if (streq(state, "draining"))
+        next_draining(model, next, &out);
+    else if (streq(state, "ready"))
+        next_ready(model, action, &out);
+    else if (streq(state, "failed") && streq(action, "none"))
+        buf_add_text(&out, "nothing until up");
+    else if (streq(state, "asleep") && streq(action, "load"))
+        buf_add_text(&out, "wakes at a request");
+    else if (streq(state, "off") || (streq(state, "asleep") && streq(action, "none")))
+        buf_addf(&out, "%s until up", streq(state, "off") ? "stays off" : "sleeps");
+    if (!out.len && !streq(action, "none")) {
+        _cleanup_free_ char *shown = words_of(action);
+
+        buf_add_text(&out, shown);
+        if (*left_format(left, next))
+            buf_addf(&out, " in %s", left);
+    }
+    return buf_take(&out);
+}
+
+/* The TUNNEL cell. */
+static char *tunnel_text(const struct json *tunnel)
+{
+    const char *state = member_text(tunnel, "state", "none");
+    int64_t since = json_get_int(tunnel, "since_at_ms", 0), tries = json_get_int(tunnel, "tries", 0);
+    char age[TEXT_SHORT_MAX] = "";
+    struct buf out;
+
+    if (streq(state, "none"))
+        return xstrdup("-");
+    buf_init(&out, 4096);
+    if (streq(state, "down") || streq(state, "refused"))
+        for (const char *p = state; *p; p++)
+            buf_addf(&out, "%c", toupper((unsigned char)*p));
+    else
+        buf_add_text(&out, state);
+    if (since)
+        buf_addf(&out, " %s", age_format(age, since));
+    if (tries > 1 && !streq(state, "up") && !streq(state, "refused"))
+        buf_addf(&out, ", try %lld", (long long)tries);
+    return buf_take(&out);
+}
+
+/* When this machine stops by itself. */
+static const char *stops_text(const struct json *instance)
+{
+    return json_get_bool(instance, "rented", false) ? "not by itself" : "never (not rented)";
+}
+
+/* ---- the tables ---- */
+
+static void add_header(const struct output *o, const struct json *daemon, struct buf *out)
+{
+    char age[TEXT_SHORT_MAX];
+
+    buf_addf(out, "llmhostd %s  up %s  endpoint %s", member_text(daemon, "version", "?"),
+             duration_format(age, (uint64_t)json_get_int(daemon, "uptime_ms", 0), false),
+             member_text(daemon, "endpoint", "?"));
+    if (streq(member_text(daemon, "gateway_state", ""), "taken")) {
+        buf_add_text(out, "  ");
+        add_styled(out, o->out_colour, STYLE_BAD, "TAKEN");
+        if (json_get_text(daemon, "owner"))
+            buf_addf(out, " by %s", json_get_text(daemon, "owner"));
+    }
+    buf_add_text(out, "\n");
+}
+
+static void add_models(const struct output *o, const struct json *models, struct buf *out)
+{
+    static const struct column columns[] = {
+        {"MODEL", false, false}, {"STATE", false, false}, {"REQ", true, false},
+        {"NEXT", false, true},   {"ON", false, false},
+    };
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+
+    for (size_t i = 0; i < json_count(models); i++) {
+        const struct json *model = json_at(models, i);
+        const char *state = member_text(model, "state", "");
+        _cleanup_free_ char *next = next_text(model);
+        char requests[24];
+
+        snprintf(requests, sizeof(requests), "%lld",
+                 (long long)(json_get_int(model, "in_flight", 0) + json_get_int(model, "held", 0)));
+        table_add(t, STYLE_PLAIN, json_get_text(model, "name"));
+        table_add(t, state_style(state), state_word(state));
+        table_add(t, STYLE_PLAIN, requests);
+        table_add(t, STYLE_PLAIN, next);
+        table_add(t, STYLE_PLAIN, json_get_text(model, "instance"));
+    }
+    table_write(t, o->out_width, o->out_colour, out);
+}
+
+static void add_instances(const struct output *o, const struct json *instances, struct buf *out)
+{
+    static const struct column columns[] = {
+        {"INSTANCE", false, false}, {"PROVIDER", false, false}, {"STATE", false, false},
+        {"TUNNEL", false, false},   {"STOPS", false, true},
+    };
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+
+    for (size_t i = 0; i < json_count(instances); i++) {
+        const struct json *instance = json_at(instances, i), *tunnel = json_get(instance, "tunnel");
+        _cleanup_free_ char *shown = tunnel_text(tunnel);
+        const char *state = member_text(instance, "state", "");
+
+        table_add(t, STYLE_PLAIN, json_get_text(instance, "name"));
+        table_add(t, STYLE_PLAIN, json_get_text(instance, "provider"));
+        table_add(t, state_style(state), state);
+        table_add(t, state_style(member_text(tunnel, "state", "")), shown);
+        table_add(t, STYLE_PLAIN, stops_text(instance));
+    }
+    table_write(t, o->out_width, o->out_colour, out);
+}
+
+/* ---- trouble ---- */
+
+/* "tunnel_down" -> "TUNNEL DOWN" */
+static char *code_words(const char *code)
+{
+    char *copy = words_of(code);
+
+    for (char *p = copy; *p; p++)
+        *p = (char)toupper((unsigned char)*p);
+    return copy;
+}
+
+/* Beside code and target when the sentence has room there, else below them. */
+#define SENTENCE_COLUMNS 45
+
+static void add_one_trouble(const struct output *o, const struct json *trouble, unsigned code_width,
+                            unsigned target_width, struct buf *out)
+{
+    unsigned beside = 2 + code_width + 2 + (target_width ? target_width + 2 : 0);
+    bool below = o->out_width && o->out_width < beside + SENTENCE_COLUMNS;
+    unsigned indent = below ? 4 : beside;
+    _cleanup_free_ char *code = code_words(member_text(trouble, "code", "trouble"));
+    const struct json *next = json_get(trouble, "next");
+    struct buf sentence;
+
+    buf_init(&sentence, SCREEN_BYTES_MAX);
+    add_wrapped(&sentence, indent, o->out_width, member_text(trouble, "message", ""));
+    add_wrapped(&sentence, indent, o->out_width, json_get_text(trouble, "why"));
+    /* Commands stay whole: they are there to be copied. */
+    for (size_t i = 0; i < json_count(next); i++)
+        add_wrapped(&sentence, indent, 0, json_text(json_at(next, i)));
+    buf_add_text(out, "  ");
+    add_styled(out, o->out_colour, STYLE_BAD, code);
+    if (target_width) {
+        buf_addf(out, "%*s", (int)(code_width - text_columns(code)) + 2, "");
+        add_padded(out, member_text(trouble, "target", ""), below ? 0 : target_width);
+    }
+    if (below)
+        buf_add_text(out, "\n");
+    else
+        buf_add_text(out, "  ");
+    buf_add_text(out, below ? buf_text(&sentence) : buf_text(&sentence) + MIN(beside, sentence.len));
+    buf_done(&sentence);
+}
+
+static void add_trouble(const struct output *o, const struct json *list, struct buf *out)
+{
+    unsigned code_width = 0, target_width = 0;
+    size_t n = json_count(list);
+
+    if (!n)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        code_width = MAX(code_width, text_columns(member_text(json_at(list, i), "code", "trouble")));
+        target_width = MAX(target_width, text_columns(member_text(json_at(list, i), "target", "")));
+    }
+    buf_addf(out, "\n%zu thing%s you:\n", n, n == 1 ? " needs" : "s need");
+    for (size_t i = 0; i < n; i++)
+        add_one_trouble(o, json_at(list, i), code_width, target_width, out);
+}
+
+void screen_status(const struct output *o, const struct json *status, struct buf *out)
+{
+    const struct json *models = json_get(status, "models"), *instances = json_get(status, "instances");
+
+    add_header(o, json_get(status, "daemon"), out);
+    if (json_count(models)) {
+        buf_add_text(out, "\n");
+        add_models(o, models, out);
+    }
+    if (json_count(instances)) {
+        buf_add_text(out, "\n");
+        add_instances(o, instances, out);
+    } else if (!json_count(models)) {
+        buf_add_text(out, "\nno instance and no model yet. begin with one of\n"
+                          "  llmhostctl instance add NAME 'ssh -p PORT USER@HOST'\n"
+                          "  llmhostctl instance add here --provider=local\n");
+    } else {
+        buf_add_text(out, "\nno instance.\n");
+    }
+    if (!json_count(models) && json_count(instances))
+        buf_add_text(out, "\nno model yet: llmhostctl up ollama:NAME\n");
+    add_trouble(o, json_get(status, "trouble"), out);
+}
+
+void screen_names(const struct output *o, const struct json *status, struct buf *out)
+{
+    static const char *const lists[] = {"models", "instances"};
+
+    (void)o;
+    for (size_t k = 0; k < ELEMENTS(lists); k++) {
+        const struct json *list = json_get(status, lists[k]);
+
+        for (size_t i = 0; i < json_count(list); i++)
+            buf_addf(out, "%s\n", member_text(json_at(list, i), "name", ""));
+    }
+}
+
+/* ---- one target ---- */
+
+static void add_field(struct buf *out, const char *name, const char *text)
+{
+    if (text && *text)
+        buf_addf(out, "  %-9s  %s\n", name, text);
+}
+
+static void add_since(struct buf *out, const struct json *object)
+{
+    int64_t since = json_get_int(object, "since_at_ms", 0);
+    char age[TEXT_SHORT_MAX], at[CLOCK_MAX];
+
+    if (since)
+        buf_addf(out, " since %s (%s)", clock_format(at, since, false), age_format(age, since));
+}
+
+static void add_part(struct buf *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* One more of a list with commas. */
+static void add_part(struct buf *out, const char *format, ...)
+{
+    char part[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(part, sizeof(part), format, args);
+    va_end(args);
+    buf_addf(out, "%s%s", out->len ? ", " : "", part);
+}
+
+static void add_engine(const struct json *model, struct buf *out)
+{
+    int64_t size = json_get_int(model, "size_bytes", 0), vram = json_get_int(model, "size_vram_bytes", -1);
+    char bytes[TEXT_SHORT_MAX];
+    struct buf line;
+
+    buf_init(&line, 4096);
+    buf_add_text(&line, member_text(model, "engine", "?"));
+    if (json_get_text(model, "engine_version"))
+        buf_addf(&line, " %s", json_get_text(model, "engine_version"));
+    if (json_get_int(model, "pid", 0))
+        add_part(&line, "pid %lld", (long long)json_get_int(model, "pid", 0));
+    if (size > 0)
+        add_part(&line, "%s", bytes_format(bytes, (uint64_t)size));
+    /* Rounded down: what is not wholly on the GPU must not read as if it were. */
+    if (size > 0 && vram >= 0)
+        add_part(&line, "%d%% GPU", vram >= size ? 100 : (int)((double)vram * 100 / (double)size));
+    if (json_get_int(model, "context", 0))
+        add_part(&line, "context %lld", (long long)json_get_int(model, "context", 0));
+    add_field(out, "engine", buf_text(&line));
+    buf_done(&line);
+}
+
+static void add_requests(const struct json *model, struct buf *out)
+{
+    int64_t last = json_get_int(model, "last_used_at_ms", 0), held = json_get_int(model, "held", 0);
+    char age[TEXT_SHORT_MAX];
+    struct buf line;
+
+    buf_init(&line, 4096);
+    add_part(&line, "%lld open", (long long)json_get_int(model, "in_flight", 0));
+    if (held)
+        add_part(&line, "%lld held", (long long)held);
+    add_part(&line, "%lld in all", (long long)json_get_int(model, "requests", 0));
+    if (last)
+        add_part(&line, "last %s ago", age_format(age, last));
+    add_field(out, "requests", buf_text(&line));
+    buf_done(&line);
+}
+
+static void add_awake(const struct json *model, struct buf *out)
+{
+    const struct json *awake = json_get(model, "awake");
+    char age[TEXT_SHORT_MAX];
+    struct buf line;
+
+    buf_init(&line, 4096);
+    for (size_t i = 0; i < json_count(awake); i++) {
+        const struct json *cause = json_at(awake, i);
+        int64_t count = json_get_int(cause, "count", 0), since = json_get_int(cause, "since_at_ms", 0);
+        _cleanup_free_ char *name = words_of(member_text(cause, "cause", "?"));
+
+        if (strstr(name, "request"))
+            add_part(&line, "%lld %s%s", (long long)count, name, plural(count));
+        else
+            add_part(&line, "%s", name);
+        if (since)
+            buf_addf(&line, " (%s)", age_format(age, since));
+    }
+    add_field(out, "awake", buf_text(&line));
+    buf_done(&line);
+}
+
+static void add_tunnel(const struct json *instance, struct buf *out)
+{
+    const struct json *tunnel = json_get(instance, "tunnel");
+    _cleanup_free_ char *state = tunnel_text(tunnel);
+    int64_t reconnects = json_get_int(tunnel, "reconnects", 0),
+            next_try = json_get_int(tunnel, "next_try_at_ms", 0);
+    char left[TEXT_SHORT_MAX];
+    struct buf line;
+    double rtt;
+
+    if (!instance || streq(state, "-"))
+        return;
+    buf_init(&line, 8192);
+    buf_add_text(&line, state);
+    if (json_to_real(json_get(tunnel, "rtt_ms"), &rtt))
+        add_part(&line, "%.*f ms", rtt < 10 ? 1 : 0, rtt);
+    if (reconnects)
+        add_part(&line, "%lld reconnect%s", (long long)reconnects, plural(reconnects));
+    if (json_get_text(tunnel, "last_break"))
+        buf_addf(&line, " (last: %s)", json_get_text(tunnel, "last_break"));
+    if (json_get_text(tunnel, "reason"))
+        add_part(&line, "%s", json_get_text(tunnel, "reason"));
+    if (next_try > now_at_ms())
+        add_part(&line, "next try in %s", duration_format(left, (uint64_t)(next_try - now_at_ms()), true));
+    add_field(out, "tunnel", buf_text(&line));
+    buf_done(&line);
+}
+
+static const struct json *instance_find(const struct json *status, const char *name)
+{
+    const struct json *instances = json_get(status, "instances");
+
+    for (size_t i = 0; name && i < json_count(instances); i++)
+        if (streq(member_text(json_at(instances, i), "name", ""), name))
+            return json_at(instances, i);
+    return NULL;
+}
+
+/* The thing's own record first, then what the list has beyond it. */
+void screen_trouble(const struct output *o, const struct json *status, struct buf *out)
+{
+    const struct json *models = json_get(status, "models"), *list = json_get(status, "trouble");
+    const struct json *thing = json_at(json_count(models) ? models : json_get(status, "instances"), 0);
+    const struct json *own = json_get(thing, "trouble");
+    bool has_own = json_type(own) == JSON_OBJECT;
+    _cleanup_json_ struct json *all = json_array();
+
+    if (has_own)
+        json_append(all, json_copy(own));
+    for (size_t i = 0; i < json_count(list); i++)
+        if (!has_own || !streq(member_text(json_at(list, i), "code", ""), member_text(own, "code", "")))
+            json_append(all, json_copy(json_at(list, i)));
+    add_trouble(o, all, out);
+}
+
+void screen_model(const struct output *o, const struct json *status, struct buf *out)
+{
+    const struct json *model = json_at(json_get(status, "models"), 0), *daemon = json_get(status, "daemon");
+    const char *state = member_text(model, "state", ""), *on = json_get_text(model, "instance");
+    _cleanup_free_ char *endpoint = NULL, *next = next_text(model);
+
+    buf_add_text(out, member_text(model, "name", ""));
+    if (on)
+        buf_addf(out, " on %s", on);
+    buf_add_text(out, "  ");
+    add_styled(out, o->out_colour, state_style(state), state_word(state));
+    add_since(out, model);
+    buf_add_text(out, "\n");
+    endpoint = xasprintf("%s  model name \"%s\"", member_text(daemon, "endpoint", "?"),
+                         member_text(model, "id", "?"));
+    add_field(out, "endpoint", endpoint);
+    add_engine(model, out);
+    add_requests(model, out);
+    add_awake(model, out);
+    add_field(out, "then", next);
+    add_tunnel(instance_find(status, on), out);
+}
+
+static void add_models_of(const struct json *status, const char *instance, struct buf *out)
+{
+    const struct json *models = json_get(status, "models");
+    bool first = true;
+
+    for (size_t i = 0; i < json_count(models); i++) {
+        const struct json *model = json_at(models, i);
+        _cleanup_free_ char *text = NULL;
+
+        if (!streq(member_text(model, "instance", ""), instance))
+            continue;
+        text =
+            xasprintf("%s  %s", member_text(model, "name", ""), state_word(member_text(model, "state", "")));
+        buf_addf(out, "  %-9s  %s\n", first ? "models" : "", text);
+        first = false;
+    }
+}
+
+void screen_instance(const struct output *o, const struct json *status, struct buf *out)
+{
+    const struct json *instance = json_at(json_get(status, "instances"), 0);
+    const char *name = member_text(instance, "name", ""), *state = member_text(instance, "state", "");
+    const char *address = json_get_text(instance, "address"), *user = json_get_text(instance, "user");
+    _cleanup_free_ char *login = NULL;
+
+    buf_addf(out, "%s  ", name);
+    add_styled(out, o->out_colour, state_style(state), state);
+    buf_addf(out, "  (%s)\n", member_text(instance, "provider", "?"));
+    if (address)
+        login = user ? xasprintf("%s@%s", user, address) : xstrdup(address);
+    add_field(out, "address", login);
+    add_field(out, "host key", json_get_text(instance, "host_key"));
+    add_tunnel(instance, out);
+    add_field(out, "stops", stops_text(instance));
+    add_models_of(status, name, out);
+}
+
+void screen_instances(const struct output *o, const struct json *reply, struct buf *out)
+{
+    const struct json *instances = json_get(reply, "instances");
+
+    if (json_count(instances))
+        add_instances(o, instances, out);
+    else
+        buf_add_text(out, "no instance yet: llmhostctl instance add NAME 'ssh -p PORT USER@HOST'\n");
+}

@@ -1,0 +1,37 @@
+/* Stages of the way to an answer, on stderr. On a terminal the done lines stay and the running one is rewritten; elsewhere
+ * one line per stage, and one per 10 s of silence. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/output.h"
+
+struct progress {
+    const struct output *output;
+    char *subject;              /* what it is about: a model, an instance */
+    char *stage;                /* the running one; NULL: none */
+    char *text;
+    uint64_t started_at;        /* steady, of the running stage */
+    uint64_t said_at;           /* steady: the last line off a terminal */
+    int64_t usual_ms;           /* < 0: unknown */
+    int64_t bytes, bytes_total, rate_bytes;
+    bool on_line;               /* the cursor stands behind the running line */
+    bool header;                /* the headline is out */
+    bool any;                   /* a stage really ran: it was not there already */
+};
+
+void progress_init(struct progress *p, const struct output *o, const char *subject);
+void progress_done(struct progress *p);
+#define _cleanup_progress_ _cleanup_(progress_done)
+
+/* "ollama:x on gz-4090", once. */
+void progress_headline(struct progress *p, const char *on);
+/* A Progress of the contract; NULL shows nothing. */
+void progress_show(struct progress *p, const struct json *progress);
+/* Time has passed. */
+void progress_tick(struct progress *p);
+/* Takes the running line back. */
+void progress_clear(struct progress *p);
+/* Leaves the running line, so that something else can be written below. */
+void progress_leave(struct progress *p);

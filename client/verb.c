@@ -1,0 +1,72 @@
+/* What all verbs do: connect, call, show what went wrong. */
+#include "client/verb.h"
+
+#include "proto/mem.h"
+
+/* "0.4.1" -> 0 and 4: within one of these the contract only grows. */
+static bool version_agrees(const char *theirs)
+{
+    int ours[2] = {0, 0}, other[2] = {0, 0};
+
+    if (sscanf(LLMHOST_VERSION, "%d.%d", &ours[0], &ours[1]) != 2 ||
+        sscanf(theirs, "%d.%d", &other[0], &other[1]) != 2)
+        return false;
+    return ours[0] == other[0] && ours[1] == other[1];
+}
+
+static enum exit_status version_check(struct run *r)
+{
+    _cleanup_call_ struct call call = {.method = "org.varlink.service.GetInfo", .limit_ms = 10000};
+    enum exit_status status = verb_call(r, &call);
+    const char *theirs;
+
+    if (status != EXIT_DONE)
+        return status;
+    theirs = json_get_text(call.answer, "version");
+    if (!theirs || version_agrees(theirs))
+        return EXIT_DONE;
+    _cleanup_free_ char *message =
+        xasprintf("llmhostctl %s talks to llmhostd %s: nothing was changed.", LLMHOST_VERSION, theirs);
+    _cleanup_json_ struct json *error =
+        error_make(EXIT_FAILED, "version_mismatch", message,
+                   "reading works, changes need the same version on both sides",
+                   "systemctl --user restart llmhostd", NULL);
+
+    output_error(&r->output, error);
+    return EXIT_FAILED;
+}
+
+enum exit_status verb_connect(struct run *r, bool changes)
+{
+    _cleanup_json_ struct json *error = NULL;
+    enum exit_status status = connection_open(r->options.socket, &r->connection, &error);
+
+    if (status != EXIT_DONE) {
+        output_error(&r->output, error);
+        return status;
+    }
+    return changes ? version_check(r) : EXIT_DONE;
+}
+
+enum exit_status verb_failed(struct run *r, const struct call *call)
+{
+    if (!call->error)
+        return EXIT_INTERRUPTED;
+    output_error(&r->output, call->error);
+    return error_status(call->error);
+}
+
+enum exit_status verb_call(struct run *r, struct call *call)
+{
+    enum exit_status status = connection_run(r->connection, call);
+
+    return status == EXIT_DONE ? status : verb_failed(r, call);
+}
+
+enum exit_status verb_usage(struct run *r, const char *message, const char *why, const char *next)
+{
+    _cleanup_json_ struct json *error = error_make(EXIT_USAGE, "usage", message, why, next, NULL);
+
+    output_error(&r->output, error);
+    return EXIT_USAGE;
+}

@@ -1,0 +1,66 @@
+/* The verbs: what the command line is taken apart into, and what carries it out. main.c has the tables. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/connection.h"
+#include "client/output.h"
+#include "proto/error.h"
+
+/* All options of all verbs; main.c lets through only those the verb names. Texts point into argv. */
+struct options {
+    const char *socket;
+    bool json, quiet, help, version;
+    const char *on, *until, *sources, *provider, *host, *user, *accept_new_host_key;
+    const char *password_file, *key_file, *passphrase_file, *install_key;
+    bool no_wait, now, watch, check, follow, events;
+    uint64_t timeout_ms;        /* 0: not given */
+    int64_t lines, port;        /* -1: not given */
+    int64_t since_at_ms;        /* -1: not given */
+    char **arguments;           /* what is left: targets, names */
+    unsigned n_arguments;
+};
+
+/* One run of llmhostctl. */
+struct run {
+    struct options options;
+    struct output output;
+    struct connection *connection;      /* NULL until verb_connect() */
+};
+
+struct verb {
+    const char *name;           /* "up", "instance add" */
+    const char *arguments;      /* for the usage line */
+    unsigned n_min, n_max;
+    const char *options;        /* names of those it takes, besides the global ones */
+    const char *summary;
+    enum exit_status (*run)(struct run *r);
+};
+
+/* verb.c: what verbs share. */
+
+/* Connects; a problem is shown and its status returned. With changes, a daemon of another version is refused (1). */
+enum exit_status verb_connect(struct run *r, bool changes);
+/* One call to its end; an error is shown. Interrupted: nothing is shown. */
+enum exit_status verb_call(struct run *r, struct call *call);
+/* Shows the error the call ended with. */
+enum exit_status verb_failed(struct run *r, const struct call *call);
+/* A mistake on the command line: shown, EXIT_USAGE. */
+enum exit_status verb_usage(struct run *r, const char *message, const char *why, const char *next);
+
+enum exit_status verb_up(struct run *r);
+enum exit_status verb_down(struct run *r);
+enum exit_status verb_wait(struct run *r);
+enum exit_status verb_status(struct run *r);
+enum exit_status verb_logs(struct run *r);
+enum exit_status verb_doctor(struct run *r);
+enum exit_status verb_version(struct run *r);
+enum exit_status verb_instance_add(struct run *r);
+enum exit_status verb_instance_list(struct run *r);
+enum exit_status verb_instance_show(struct run *r);
+enum exit_status verb_instance_secret(struct run *r);
+enum exit_status verb_instance_remove(struct run *r);
+enum exit_status verb_forward_add(struct run *r);
+enum exit_status verb_forward_list(struct run *r);
+enum exit_status verb_forward_remove(struct run *r);

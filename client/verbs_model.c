@@ -1,0 +1,407 @@
+/* up, down, wait: what people want of a model. Ctrl-C only stops the looking on; the daemon goes on. */
+#include "client/ask.h"
+#include "client/progress.h"
+#include "client/verb.h"
+#include "proto/mem.h"
+
+#define TICK_TERMINAL_MS 200
+#define TICK_PLAIN_MS    1000
+#define GRACE_MS         10000 /* the daemon ends the wait at --timeout; if it does not, we do */
+
+static uint64_t tick_ms(const struct run *r)
+{
+    return r->output.err_moves ? TICK_TERMINAL_MS : TICK_PLAIN_MS;
+}
+
+static void on_tick(void *ctx)
+{
+    progress_tick(ctx);
+}
+
+static void on_reply(void *ctx, const struct json *reply)
+{
+    const char *on = json_get_text(json_get(reply, "model"), "instance");
+
+    if (on)
+        progress_headline(ctx, on);
+    progress_show(ctx, json_get(reply, "progress"));
+}
+
+static void call_prepare(struct run *r, struct call *call, struct progress *p)
+{
+    if (r->options.timeout_ms) {
+        json_put_int(call->parameters, "timeout_ms", (int64_t)r->options.timeout_ms);
+        call->limit_ms = r->options.timeout_ms + GRACE_MS;
+    }
+    call->on_reply = on_reply;
+    call->on_tick = on_tick;
+    call->tick_ms = tick_ms(r);
+    call->ctx = p;
+}
+
+/* Ctrl-C: what goes on, and how to see it and how to end it. */
+static enum exit_status detached(struct run *r, const char *what, const char *watch, const char *give_up)
+{
+    _cleanup_json_ struct json *error =
+        error_make(EXIT_INTERRUPTED, "interrupted", what, NULL, watch, give_up, NULL);
+
+    if (r->output.json) {
+        output_error(&r->output, error);
+        return EXIT_INTERRUPTED;
+    }
+    fprintf(stderr, "%s\n  %-8s  %s\n", what, "watch:", watch);
+    if (give_up)
+        fprintf(stderr, "  %-8s  %s\n", "give up:", give_up);
+    return EXIT_INTERRUPTED;
+}
+
+/* The wait is over, the work is not: say so, and how to go on waiting. */
+static void timed_out_explain(struct json *error, const char *target, const char *until)
+{
+    const struct json *next = json_get(error, "next");
+    struct json *commands;
+    _cleanup_free_ char *command = NULL;
+
+    if (error_status(error) != EXIT_TIMED_OUT)
+        return;
+    if (!json_get_text(error, "why"))
+        json_put_string(error, "why", "the work goes on");
+    for (size_t i = 0; i < json_count(next); i++)
+        if (json_text(json_at(next, i)) && strstr(json_text(json_at(next, i)), " wait "))
+            return;
+    command = xasprintf("llmhostctl wait %s%s%s", target, until ? " --for=" : "", until ? until : "");
+    commands = json_array();
+    json_append_string(commands, command);
+    json_put(error, "next", commands);
+}
+
+/* ---- up ---- */
+
+struct up_shown {
+    const char *model;
+    const char *progress_subject;
+    bool waited, already;
+};
+
+static void add_took(struct buf *out, const struct json *reply)
+{
+    int64_t usual_ms = json_get_int(reply, "usual_ms", -1);
+    char took[TEXT_SHORT_MAX], usual[TEXT_SHORT_MAX];
+
+    buf_addf(out, "ready in %s",
+             duration_format(took, (uint64_t)MAX(json_get_int(reply, "took_ms", 0), 0), true));
+    if (usual_ms >= 0)
+        buf_addf(out, " (usually %s)", duration_format(usual, (uint64_t)usual_ms, false));
+}
+
+static void up_screen(const struct output *o, const struct json *reply, bool already, const char *name,
+                      struct buf *out)
+{
+    const struct json *model = json_get(reply, "model");
+    const char *on = json_get_text(model, "instance"), *endpoint = json_get_text(reply, "endpoint");
+    const char *id = json_get_text(model, "id");
+    int64_t since = json_get_int(model, "since_at_ms", 0);
+    char age[TEXT_SHORT_MAX];
+
+    if (!o->err_moves)
+        buf_addf(out, "llmhostctl: %s: ", name);
+    if (already) {
+        buf_add_text(out, "already ready");
+        if (on)
+            buf_addf(out, " on %s", on);
+        if (since)
+            buf_addf(out, " for %s", age_format(age, since));
+    } else {
+        add_took(out, reply);
+    }
+    if (endpoint)
+        buf_addf(out, "   %s", endpoint);
+    if (id)
+        buf_addf(out, "   model \"%s\"", id);
+    buf_add_text(out, "\n");
+}
+
+static void up_answer(struct run *r, const struct json *reply, bool already, const char *name)
+{
+    struct buf out;
+
+    if (r->output.json) {
+        output_answer(&r->output, reply, NULL, EXIT_DONE);
+        return;
+    }
+    buf_init(&out, 65536);
+    if (r->options.no_wait)
+        buf_addf(&out, "%s is wanted from now on.\n", name);
+    else
+        up_screen(&r->output, reply, already, name, &out);
+    output_flush(&out);
+    buf_done(&out);
+    if (r->options.no_wait)
+        output_hint(&r->output, "  watch: llmhostctl wait %s", name);
+}
+
+/* The question the daemon asks back when there are several instances. Caller frees. */
+static char *instance_choose(struct run *r, const char *model)
+{
+    _cleanup_call_ struct call call = {.method = "InstanceList", .limit_ms = 30000};
+    _cleanup_free_ char *prompt = NULL, *line = NULL;
+    const struct json *list;
+    unsigned long chosen;
+    char *end;
+
+    if (verb_call(r, &call) != EXIT_DONE)
+        return NULL;
+    list = json_get(call.answer, "instances");
+    fprintf(stderr, "%s: on which instance?\n", model);
+    for (size_t i = 0; i < json_count(list); i++)
+        fprintf(stderr, "  %zu  %s (%s)\n", i + 1, json_get_text(json_at(list, i), "name"),
+                json_get_text(json_at(list, i), "provider"));
+    prompt = xasprintf("number or name [1-%zu]: ", json_count(list));
+    if (ask_line(prompt, &line) < 0)
+        return NULL;
+    chosen = strtoul(line, &end, 10);
+    if (*line && !*end && chosen >= 1 && chosen <= json_count(list))
+        return xstrdup(json_get_text(json_at(list, chosen - 1), "name"));
+    return *line ? TAKE_PTR(line) : NULL;
+}
+
+static enum exit_status up_call(struct run *r, const char *model, const char *on, struct progress *p,
+                                struct call *call)
+{
+    *call = (struct call){.method = "Up", .more = !r->options.no_wait, .parameters = json_object()};
+    json_put_string(call->parameters, "model", model);
+    json_put_string(call->parameters, "on", on);
+    if (r->options.no_wait)
+        json_put_bool(call->parameters, "wait", false);
+    call_prepare(r, call, p);
+    return connection_run(r->connection, call);
+}
+
+static bool asks_for_instance(const struct call *call)
+{
+    const char *code = json_get_text(call->error, "code");
+
+    return code && error_status(call->error) == EXIT_USAGE && streq(code, "which_instance");
+}
+
+static enum exit_status up_detached(struct run *r, const char *model)
+{
+    _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s", model);
+    _cleanup_free_ char *give_up = xasprintf("llmhostctl down %s", model);
+
+    return detached(r, "detached; the daemon goes on with it.", watch, give_up);
+}
+
+enum exit_status verb_up(struct run *r)
+{
+    const char *model = r->options.arguments[0];
+    _cleanup_progress_ struct progress p;
+    _cleanup_call_ struct call call = {0};
+    _cleanup_free_ char *on = xstrdup(r->options.on);
+    enum exit_status status = verb_connect(r, true);
+
+    progress_init(&p, &r->output, model);
+    if (status != EXIT_DONE)
+        return status;
+    status = up_call(r, model, on, &p, &call);
+    if (asks_for_instance(&call) && !r->output.json && ask_is_possible()) {
+        call_done(&call);
+        on = instance_choose(r, model);
+        if (!on)
+            return verb_usage(r, "no instance chosen: nothing was changed.", NULL,
+                              "llmhostctl up MODEL --on INSTANCE");
+        status = up_call(r, model, on, &p, &call);
+    }
+    progress_leave(&p);
+    if (status == EXIT_INTERRUPTED)
+        return up_detached(r, model);
+    if (status == EXIT_DONE) {
+        up_answer(r, call.answer, !p.any, model);
+        return status;
+    }
+    timed_out_explain(call.error, model, NULL);
+    return verb_failed(r, &call);
+}
+
+/* ---- down ---- */
+
+static void down_screen(const struct run *r, const char *target, const struct json *reply)
+{
+    int64_t took_ms = json_get_int(reply, "took_ms", -1);
+    char took[TEXT_SHORT_MAX];
+    struct buf out;
+
+    buf_init(&out, 65536);
+    buf_addf(&out, "%s is off", target);
+    if (took_ms >= 0)
+        buf_addf(&out, ", after %s", duration_format(took, (uint64_t)took_ms, true));
+    buf_add_text(&out, ".\n");
+    output_flush(&out);
+    buf_done(&out);
+    if (r->output.err_moves && strchr(target, ':') && !glob_is_pattern(target))
+        output_hint(&r->output, "  it stays off until: llmhostctl up %s", target);
+}
+
+/* One row of several targets. */
+static struct json *row_make(const char *target, enum exit_status status, struct call *call)
+{
+    struct json *row = json_object();
+
+    json_put_string(row, "target", target);
+    json_put_int(row, "exit", status);
+    if (call->error)
+        json_put(row, "error", json_copy(call->error));
+    else
+        json_put(row, "data", json_copy(call->answer));
+    return row;
+}
+
+static enum exit_status down_one(struct run *r, const char *target, struct json *rows)
+{
+    _cleanup_progress_ struct progress p;
+    _cleanup_call_ struct call call = {.method = "Down", .more = true, .parameters = json_object()};
+    enum exit_status status;
+
+    progress_init(&p, &r->output, target);
+    json_put_string(call.parameters, "target", target);
+    if (r->options.now)
+        json_put_bool(call.parameters, "now", true);
+    call_prepare(r, &call, &p);
+    status = connection_run(r->connection, &call);
+    progress_leave(&p);
+    if (status == EXIT_INTERRUPTED)
+        return status;
+    if (call.error)
+        timed_out_explain(call.error, target, "stopped");
+    if (rows)
+        json_append(rows, row_make(target, status, &call));
+    else if (status != EXIT_DONE)
+        output_error(&r->output, call.error);
+    else if (r->output.json)
+        output_answer(&r->output, call.answer, NULL, EXIT_DONE);
+    else
+        down_screen(r, target, call.answer);
+    return status;
+}
+
+static enum exit_status down_detached(struct run *r, const char *target)
+{
+    _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s --for=stopped", target);
+    _cleanup_free_ char *give_up = xasprintf("llmhostctl up %s", target);
+    bool is_model = strchr(target, ':') && !glob_is_pattern(target);
+
+    return detached(r, "detached; the daemon goes on with it.", watch, is_model ? give_up : NULL);
+}
+
+enum exit_status verb_down(struct run *r)
+{
+    const struct options *opt = &r->options;
+    _cleanup_json_ struct json *rows = opt->n_arguments > 1 && r->output.json ? json_array() : NULL;
+    enum exit_status status = verb_connect(r, true), worst = EXIT_DONE;
+
+    if (status != EXIT_DONE)
+        return status;
+    for (unsigned i = 0; i < opt->n_arguments; i++) {
+        status = down_one(r, opt->arguments[i], rows);
+        if (status == EXIT_INTERRUPTED)
+            return down_detached(r, opt->arguments[i]);
+        if (status == EXIT_NO_DAEMON || status == EXIT_USAGE) {
+            worst = status;
+            break;
+        }
+        worst = exit_worse(worst, status);
+    }
+    if (rows) {
+        _cleanup_json_ struct json *data = json_object();
+
+        json_put(data, "targets", TAKE_PTR(rows));
+        output_answer(&r->output, data, NULL, worst);
+    }
+    return worst;
+}
+
+/* ---- wait ---- */
+
+struct wait_shown {
+    struct progress progress;
+    const char *until;
+};
+
+static void wait_show(struct wait_shown *w, const struct json *reply)
+{
+    const char *state = json_get_text(json_get(reply, "model"), "state");
+    _cleanup_json_ struct json *progress = json_object();
+    _cleanup_free_ char *text = NULL;
+
+    if (!state)
+        state = json_get_text(json_get(json_get(reply, "instance"), "tunnel"), "state");
+    text = state ? xasprintf("until %s, now %s", w->until, state) : xasprintf("until %s", w->until);
+    json_put_string(progress, "stage", "wait");
+    json_put_string(progress, "state", "running");
+    json_put_string(progress, "text", text);
+    progress_show(&w->progress, progress);
+}
+
+static void wait_on_reply(void *ctx, const struct json *reply)
+{
+    wait_show(ctx, reply);
+}
+
+static void wait_on_tick(void *ctx)
+{
+    struct wait_shown *w = ctx;
+
+    progress_tick(&w->progress);
+}
+
+static enum exit_status wait_end(struct run *r, const char *target, const char *until,
+                                 enum exit_status status, struct call *call)
+{
+    _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s --for=%s", target, until);
+
+    if (status == EXIT_INTERRUPTED)
+        return detached(r, "no longer waiting; nothing was changed.", watch, NULL);
+    if (status != EXIT_DONE) {
+        timed_out_explain(call->error, target, until);
+        return verb_failed(r, call);
+    }
+    if (r->output.json)
+        output_answer(&r->output, call->answer, NULL, EXIT_DONE);
+    else
+        printf("%s %s.\n", target,
+               streq(until, "tunnel")  ? "is connected"
+               : streq(until, "ready") ? "is ready"
+                                       : "is off");
+    return EXIT_DONE;
+}
+
+enum exit_status verb_wait(struct run *r)
+{
+    const char *target = r->options.arguments[0], *until = r->options.until ? r->options.until : "ready";
+    _cleanup_call_ struct call call = {.method = "Wait", .more = true, .parameters = json_object()};
+    struct wait_shown w = {.until = until};
+    enum exit_status status;
+
+    if (!streq(until, "ready") && !streq(until, "stopped") && !streq(until, "tunnel")) {
+        _cleanup_free_ char *message = xasprintf("--for=%s: it can be ready, stopped or tunnel.", until);
+
+        return verb_usage(r, message, NULL, "llmhostctl wait -h");
+    }
+    status = verb_connect(r, false);
+    if (status != EXIT_DONE)
+        return status;
+    progress_init(&w.progress, &r->output, target);
+    w.progress.header = true;
+    json_put_string(call.parameters, "target", target);
+    json_put_string(call.parameters, "until", until);
+    call_prepare(r, &call, NULL);
+    call.on_reply = wait_on_reply;
+    call.on_tick = wait_on_tick;
+    call.ctx = &w;
+    if (r->output.err_moves)
+        wait_show(&w, NULL);
+    status = connection_run(r->connection, &call);
+    progress_clear(&w.progress);
+    progress_done(&w.progress);
+    return wait_end(r, target, until, status, &call);
+}

@@ -1,0 +1,523 @@
+/* instance and forward: things that are added, listed, removed. */
+#include <ctype.h>
+#include <errno.h>
+#include <sys/resource.h>
+
+#include "client/ask.h"
+#include "client/progress.h"
+#include "client/verb.h"
+#include "proto/mem.h"
+#include "proto/ssh_command.h"
+
+#define QUICK_MS         30000
+#define TICK_TERMINAL_MS 200
+#define TICK_PLAIN_MS    1000
+
+/* ---- instance add: what is on the command line ---- */
+
+struct adding {
+    const char *name, *provider; /* "ssh", "local" */
+    char *command;               /* the pasted line; NULL: --host */
+    char *login;                 /* user@host, for questions */
+    char *key_path;
+    struct secret password, key, passphrase;
+};
+
+static void adding_done(struct adding *a)
+{
+    free(a->command);
+    free(a->login);
+    free(a->key_path);
+    secret_done(&a->password);
+    secret_done(&a->key);
+    secret_done(&a->passphrase);
+}
+#define _cleanup_adding_ _cleanup_(adding_done)
+
+/* The pasted line may come as one word in quotes or as several; a word of several is quoted again. */
+static char *command_join(char **words, unsigned n)
+{
+    struct buf b;
+
+    if (n == 1)
+        return xstrdup(words[0]);
+    buf_init(&b, SSH_COMMAND_BYTES_MAX);
+    for (unsigned i = 0; i < n; i++) {
+        if (i)
+            buf_add_text(&b, " ");
+        if (shell_quote(&b, words[i]) < 0)
+            break;
+    }
+    return buf_take(&b);
+}
+
+/* In quotes no shell has replaced the tilde. */
+static char *home_expand(const char *path)
+{
+    const char *home = getenv("HOME");
+
+    if (path[0] == '~' && path[1] == '/' && home)
+        return xasprintf("%s%s", home, path + 1);
+    return xstrdup(path);
+}
+
+static enum exit_status adding_read_command(struct run *r, struct adding *a)
+{
+    struct ssh_command command;
+    _cleanup_free_ char *why = NULL;
+
+    if (ssh_command_parse(a->command, &command, &why) < 0) {
+        _cleanup_free_ char *message = xasprintf("the ssh command for %s cannot be used: %s.", a->name, why);
+
+        return verb_usage(r, message, NULL, "llmhostctl instance add NAME 'ssh -p PORT USER@HOST'");
+    }
+    a->login = command.user ? xasprintf("%s@%s", command.user, command.host) : xstrdup(command.host);
+    if (command.identity_file && !a->key_path)
+        a->key_path = home_expand(command.identity_file);
+    ssh_command_done(&command);
+    return EXIT_DONE;
+}
+
+/* Flags that mean nothing for this host are mistakes, not noise. */
+static enum exit_status adding_check_local(struct run *r, const struct adding *a)
+{
+    const struct options *o = &r->options;
+
+    if (a->command || o->host || o->user || o->port >= 0 || o->password_file || o->key_file ||
+        o->passphrase_file || o->install_key)
+        return verb_usage(r, "this host needs no ssh command, address, password or key.", NULL,
+                          "llmhostctl instance add NAME --provider=local");
+    return EXIT_DONE;
+}
+
+static enum exit_status adding_check_ssh(struct run *r, struct adding *a)
+{
+    const struct options *o = &r->options;
+
+    if (o->install_key && !streq(o->install_key, "yes") && !streq(o->install_key, "no"))
+        return verb_usage(r, "--install-key: it can be yes or no.", NULL, "llmhostctl instance add -h");
+    if (o->key_file)
+        a->key_path = home_expand(o->key_file);
+    if (a->command)
+        return adding_read_command(r, a);
+    if (!o->host)
+        return verb_usage(r, "no way to the instance is given.", "paste the ssh command, or give --host",
+                          "llmhostctl instance add NAME 'ssh -p PORT USER@HOST'");
+    a->login = o->user ? xasprintf("%s@%s", o->user, o->host) : xstrdup(o->host);
+    return EXIT_DONE;
+}
+
+static enum exit_status adding_init(struct run *r, struct adding *a)
+{
+    const struct options *o = &r->options;
+    unsigned first = 1;
+
+    a->name = o->arguments[0];
+    a->provider = o->provider;
+    if (!a->provider && o->n_arguments == 2 && streq(o->arguments[1], "local")) {
+        a->provider = "local";
+        first = 2;
+    }
+    if (!a->provider)
+        a->provider = "ssh";
+    if (o->n_arguments > first)
+        a->command = command_join(o->arguments + first, o->n_arguments - first);
+    if (streq(a->provider, "local"))
+        return adding_check_local(r, a);
+    if (streq(a->provider, "ssh"))
+        return adding_check_ssh(r, a);
+    return verb_usage(r, "--provider: it can be ssh or local.", NULL, "llmhostctl instance add -h");
+}
+
+/* ---- instance add: secrets ---- */
+
+static const char *read_error_word(int r)
+{
+    switch (-r) {
+    case EFBIG: return "longer than 64 KiB";
+    case ENODATA: return "empty";
+    case EILSEQ: return "not a text (it has a zero byte)";
+    default: return strerror(-r);
+    }
+}
+
+static enum exit_status secret_from(struct run *r, const char *what, const char *path, bool one_line,
+                                    struct secret *ret)
+{
+    int e = path ? secret_read(path, one_line, ret) : 0;
+    _cleanup_free_ char *message = NULL;
+
+    if (e == 0)
+        return EXIT_DONE;
+    message = xasprintf("cannot read the %s from %s: %s.", what, streq(path, "-") ? "standard input" : path,
+                        read_error_word(e));
+    return verb_usage(r, message, NULL, "llmhostctl instance add -h");
+}
+
+static enum exit_status secret_asked(struct run *r, const char *what, const char *about, const char *flag,
+                                     struct secret *ret)
+{
+    _cleanup_free_ char *prompt = xasprintf("%s for %s (not shown): ", what, about);
+    _cleanup_free_ char *message = NULL;
+    int e;
+
+    if (r->output.json || !ask_is_possible()) {
+        message = xasprintf("no %s for %s, and nobody to ask.", what, about);
+        return verb_usage(r, message, "there is no terminal, or --json was given", flag);
+    }
+    e = ask_secret(prompt, ret);
+    if (e == -EINTR)
+        return EXIT_INTERRUPTED;
+    if (e < 0 || ret->n == 0) {
+        message = xasprintf("no %s given.", what);
+        return verb_usage(r, message, NULL, flag);
+    }
+    return EXIT_DONE;
+}
+
+static enum exit_status adding_read_secrets(struct run *r, struct adding *a)
+{
+    const struct options *o = &r->options;
+    const char *files[] = {o->password_file, o->key_file, o->passphrase_file};
+    enum exit_status status;
+    unsigned from_stdin = 0;
+
+    for (unsigned i = 0; i < ELEMENTS(files); i++)
+        from_stdin += files[i] && streq(files[i], "-");
+    if (from_stdin > 1)
+        return verb_usage(r, "only one of them can come from standard input.", NULL,
+                          "llmhostctl instance add -h");
+    status = secret_from(r, "password", o->password_file, true, &a->password);
+    if (status == EXIT_DONE)
+        status = secret_from(r, "key", a->key_path, false, &a->key);
+    if (status == EXIT_DONE)
+        status = secret_from(r, "passphrase", o->passphrase_file, true, &a->passphrase);
+    if (status == EXIT_DONE && streq(a->provider, "ssh") && !a->password.text && !a->key.text)
+        status = secret_asked(r, "password", a->login, "llmhostctl instance add ... --password-file FILE",
+                              &a->password);
+    return status;
+}
+
+/* ---- instance add: the call ---- */
+
+static void put_secret(struct json *parameters, const char *key, const struct secret *s)
+{
+    struct json *object;
+
+    if (!s->text)
+        return;
+    object = json_object();
+    json_put(object, "text", json_string_n(s->text, s->n));
+    json_put(parameters, key, object);
+}
+
+static struct json *adding_parameters(const struct run *r, const struct adding *a)
+{
+    const struct options *o = &r->options;
+    struct json *parameters = json_object(), *options = json_object();
+    char port[24];
+
+    json_put_string(parameters, "name", a->name);
+    json_put_string(parameters, "provider", a->provider);
+    json_put_string(parameters, "command", a->command);
+    json_put_string(options, "host", o->host);
+    json_put_string(options, "user", o->user);
+    if (o->port >= 0) {
+        snprintf(port, sizeof(port), "%d", (int)o->port);
+        json_put_string(options, "port", port);
+    }
+    if (json_count(options))
+        json_put(parameters, "options", options);
+    else
+        json_free(options);
+    put_secret(parameters, "password", &a->password);
+    put_secret(parameters, "key", &a->key);
+    put_secret(parameters, "passphrase", &a->passphrase);
+    if (o->install_key)
+        json_put_bool(parameters, "install_key", streq(o->install_key, "yes"));
+    return parameters;
+}
+
+static void add_on_reply(void *ctx, const struct json *reply)
+{
+    progress_show(ctx, json_get(reply, "progress"));
+}
+
+static void add_on_tick(void *ctx)
+{
+    progress_tick(ctx);
+}
+
+static enum exit_status adding_call(struct run *r, const struct adding *a, struct progress *p,
+                                    struct call *call)
+{
+    enum exit_status status;
+
+    *call = (struct call){.method = "InstanceAdd",
+                          .more = true,
+                          .parameters = adding_parameters(r, a),
+                          .on_reply = add_on_reply,
+                          .on_tick = add_on_tick,
+                          .tick_ms = r->output.err_moves ? TICK_TERMINAL_MS : TICK_PLAIN_MS,
+                          .ctx = p};
+    status = connection_run(r->connection, call);
+    progress_leave(p);
+    return status;
+}
+
+static bool wants_passphrase(const struct call *call)
+{
+    const char *code = json_get_text(call->error, "code");
+
+    return error_status(call->error) == EXIT_CREDENTIALS && code && streq(code, "passphrase_needed");
+}
+
+static void added_screen(const struct output *o, const struct json *reply, struct buf *out)
+{
+    const struct json *instance = json_get(reply, "instance");
+    const char *address = json_get_text(instance, "address"), *user = json_get_text(instance, "user");
+    const char *key = json_get_text(instance, "host_key"), *name = json_get_text(instance, "name");
+
+    (void)o;
+    buf_addf(out, "%s is added", name ? name : "the instance");
+    if (address)
+        buf_addf(out, ": %s%s%s", user ? user : "", user ? "@" : "", address);
+    buf_add_text(out, "\n");
+    if (key)
+        buf_addf(out, "  host key  %s\n", key);
+}
+
+static void added_hints(const struct run *r, const struct adding *a, const struct json *reply)
+{
+    const struct json *notes = json_get(reply, "notes");
+
+    for (size_t i = 0; i < json_count(notes); i++)
+        output_hint(&r->output, "  note: %s", json_text(json_at(notes, i)));
+    if (!r->output.json)
+        output_hint(&r->output, "  next: llmhostctl up ollama:NAME --on %s", a->name);
+}
+
+static enum exit_status add_interrupted(struct run *r, const struct adding *a)
+{
+    _cleanup_free_ char *message = xasprintf("interrupted: %s may have been added or not.", a->name);
+    _cleanup_json_ struct json *error =
+        error_make(EXIT_INTERRUPTED, "interrupted", message, NULL, "llmhostctl instance list", NULL);
+
+    output_error(&r->output, error);
+    return EXIT_INTERRUPTED;
+}
+
+static enum exit_status adding_run(struct run *r, struct adding *a)
+{
+    _cleanup_progress_ struct progress p;
+    _cleanup_call_ struct call call = {0};
+    enum exit_status status;
+
+    progress_init(&p, &r->output, a->name);
+    status = adding_call(r, a, &p, &call);
+    if (wants_passphrase(&call)) {
+        call_done(&call);
+        secret_done(&a->passphrase);
+        status = secret_asked(r, "passphrase", a->key_path ? a->key_path : "the key",
+                              "llmhostctl instance add ... --passphrase-file FILE", &a->passphrase);
+        if (status != EXIT_DONE)
+            return status;
+        status = adding_call(r, a, &p, &call);
+    }
+    if (status == EXIT_INTERRUPTED)
+        return add_interrupted(r, a);
+    if (status != EXIT_DONE)
+        return verb_failed(r, &call);
+    output_answer(&r->output, call.answer, added_screen, EXIT_DONE);
+    added_hints(r, a, call.answer);
+    return EXIT_DONE;
+}
+
+/* What holds a password must not become a core file. */
+static void no_core(void)
+{
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+}
+
+enum exit_status verb_instance_add(struct run *r)
+{
+    _cleanup_adding_ struct adding a = {0};
+    enum exit_status status;
+
+    no_core();
+    status = adding_init(r, &a);
+    if (status == EXIT_DONE)
+        status = verb_connect(r, true);
+    if (status == EXIT_DONE)
+        status = adding_read_secrets(r, &a);
+    if (status == EXIT_DONE)
+        status = adding_run(r, &a);
+    return status;
+}
+
+/* ---- the others ---- */
+
+/* A call with one answer that a screen shows. */
+static enum exit_status simple(struct run *r, struct call *call, bool changes, screen_fn screen)
+{
+    enum exit_status status = verb_connect(r, changes);
+
+    if (status == EXIT_DONE)
+        status = verb_call(r, call);
+    if (status == EXIT_DONE)
+        output_answer(&r->output, call->answer, screen, EXIT_DONE);
+    return status;
+}
+
+enum exit_status verb_instance_list(struct run *r)
+{
+    _cleanup_call_ struct call call = {.method = "InstanceList", .limit_ms = QUICK_MS};
+
+    return simple(r, &call, false, screen_instances);
+}
+
+enum exit_status verb_instance_show(struct run *r)
+{
+    _cleanup_call_ struct call call = {
+        .method = "InstanceShow", .limit_ms = QUICK_MS, .parameters = json_object()};
+
+    json_put_string(call.parameters, "name", r->options.arguments[0]);
+    return simple(r, &call, false, screen_show);
+}
+
+/* The one place where a secret is shown, and only where a person looks. */
+enum exit_status verb_instance_secret(struct run *r)
+{
+    _cleanup_call_ struct call call = {
+        .method = "InstanceSecret", .limit_ms = QUICK_MS, .parameters = json_object(), .verbatim = true};
+    const char *kind = r->options.n_arguments > 1 ? r->options.arguments[1] : "password", *text;
+    enum exit_status status;
+    size_t n;
+
+    no_core();
+    if (!streq(kind, "password") && !streq(kind, "key") && !streq(kind, "passphrase"))
+        return verb_usage(r, "the kind of a secret is password, key or passphrase.", NULL,
+                          "llmhostctl instance secret -h");
+    if (r->output.json || !r->output.out_terminal)
+        return verb_usage(r, "a secret is shown on a terminal only: not in a pipe, a file or with --json.",
+                          NULL, "llmhostctl instance secret NAME");
+    status = verb_connect(r, false);
+    if (status != EXIT_DONE)
+        return status;
+    json_put_string(call.parameters, "name", r->options.arguments[0]);
+    json_put_string(call.parameters, "kind", kind);
+    status = verb_call(r, &call);
+    if (status != EXIT_DONE)
+        return status;
+    text = json_text_n(json_get(json_get(call.answer, "secret"), "text"), &n);
+    setvbuf(stdout, NULL, _IONBF, 0);
+    if (text)
+        fwrite(text, 1, n, stdout);
+    if (!text || !n || text[n - 1] != '\n')
+        fputc('\n', stdout);
+    return EXIT_DONE;
+}
+
+static void screen_removed(const struct output *o, const struct json *data, struct buf *out)
+{
+    (void)o;
+    buf_addf(out, "%s is removed.\n", json_get_text(data, "name"));
+}
+
+enum exit_status verb_instance_remove(struct run *r)
+{
+    _cleanup_call_ struct call call = {.method = "InstanceRemove", .parameters = json_object()};
+    enum exit_status status;
+
+    json_put_string(call.parameters, "name", r->options.arguments[0]);
+    status = verb_connect(r, true);
+    if (status == EXIT_DONE)
+        status = verb_call(r, &call);
+    if (status == EXIT_DONE)
+        output_answer(&r->output, call.parameters, screen_removed, EXIT_DONE);
+    return status;
+}
+
+/* ---- forwards ---- */
+
+static void screen_forward_added(const struct output *o, const struct json *reply, struct buf *out)
+{
+    const struct json *f = json_get(reply, "forward");
+    const char *state = json_get_text(f, "state"), *reason = json_get_text(f, "reason");
+
+    buf_addf(out, "%s leads to %s on %s", json_get_text(f, "listen"), json_get_text(f, "target"),
+             json_get_text(f, "instance"));
+    if (state && !streq(state, "listening")) {
+        buf_add_text(out, ", but the port is ");
+        add_styled(out, o->out_colour, STYLE_BAD, state);
+        buf_addf(out, "%s%s", reason ? ": " : "", reason ? reason : "");
+    }
+    buf_add_text(out, "\n");
+}
+
+/* It is kept, but leads nowhere while somebody else has the port. */
+static enum exit_status forward_status(const struct json *reply)
+{
+    const char *state = json_get_text(json_get(reply, "forward"), "state");
+
+    return state && streq(state, "taken") ? EXIT_CONFLICT : EXIT_DONE;
+}
+
+enum exit_status verb_forward_add(struct run *r)
+{
+    _cleanup_call_ struct call call = {
+        .method = "ForwardAdd", .limit_ms = QUICK_MS, .parameters = json_object()};
+    struct ssh_forward forward;
+    _cleanup_free_ char *why = NULL, *message = NULL;
+    enum exit_status status;
+
+    if (ssh_forward_parse(r->options.arguments[1], &forward, &why) < 0) {
+        message = xasprintf("this is no forward: %s.", why);
+        return verb_usage(r, message, "[LISTEN_IP:]PORT[:HOST:PORT], as after ssh -L",
+                          "llmhostctl forward add INSTANCE 8888");
+    }
+    ssh_forward_done(&forward);
+    json_put_string(call.parameters, "instance", r->options.arguments[0]);
+    json_put_string(call.parameters, "spec", r->options.arguments[1]);
+    status = verb_connect(r, true);
+    if (status == EXIT_DONE)
+        status = verb_call(r, &call);
+    if (status != EXIT_DONE)
+        return status;
+    status = forward_status(call.answer);
+    output_answer(&r->output, call.answer, screen_forward_added, status);
+    return status;
+}
+
+enum exit_status verb_forward_list(struct run *r)
+{
+    _cleanup_call_ struct call call = {
+        .method = "ForwardList", .limit_ms = QUICK_MS, .parameters = json_object()};
+
+    if (r->options.n_arguments)
+        json_put_string(call.parameters, "instance", r->options.arguments[0]);
+    return simple(r, &call, false, screen_forwards);
+}
+
+static void screen_forward_removed(const struct output *o, const struct json *data, struct buf *out)
+{
+    (void)o;
+    buf_addf(out, "the forward at %s on %s is removed.\n", json_get_text(data, "listen"),
+             json_get_text(data, "instance"));
+}
+
+enum exit_status verb_forward_remove(struct run *r)
+{
+    _cleanup_call_ struct call call = {
+        .method = "ForwardRemove", .limit_ms = QUICK_MS, .parameters = json_object()};
+    enum exit_status status;
+
+    json_put_string(call.parameters, "instance", r->options.arguments[0]);
+    json_put_string(call.parameters, "listen", r->options.arguments[1]);
+    status = verb_connect(r, true);
+    if (status == EXIT_DONE)
+        status = verb_call(r, &call);
+    if (status == EXIT_DONE)
+        output_answer(&r->output, call.parameters, screen_forward_removed, EXIT_DONE);
+    return status;
+}

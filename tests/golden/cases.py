@@ -1,0 +1,254 @@
+"""The cases. Each runs llmhostctl with argv; columns puts it on a terminal of that width, else it is in pipes; script is the
+daemon (server.py), None is no daemon; answers are typed when the question is shown; hidden must not be shown."""
+import os
+import socket
+
+STATUS = [{"reply": {"world": "well"}}]
+MODEL = "ollama:deepseek-r1:7b"
+LINES = [
+    {"at_ms": "@-70s", "source": "session", "target": "gz-4090", "level": "notice", "text": "gz-4090: up, 1 request had waited 0.4s, none lost"},
+    {"at_ms": "@-60s", "source": "request", "target": MODEL, "level": "info", "text": "req 8f21 chat 412 tok in 6.1s from open-webui"},
+    {"source": "engine", "target": MODEL, "level": "info", "text": "llama runner: \u001b[31mslot 0\u0007 released"},
+    {"at_ms": "@-50s", "source": "daemon", "level": "warning", "text": "commit took 12s"},
+]
+EVENTS = [
+    {"at_ms": "@-70s", "source": "session", "target": "gz-4090", "level": "notice", "kind": "tunnel_restored", "text": "0.6s after resume"},
+    {"at_ms": "@-60s", "source": "daemon", "target": None, "level": "err", "kind": "port_taken", "text": "127.0.0.1:11434 is taken by ollama"},
+]
+
+
+def stage(name, state, text="", **more):
+    return {"more": {"progress": {"stage": name, "state": state, "text": text, **more}}}
+
+
+def error(name, code, message, next=(), **more):
+    return {"error": name, "code": code, "message": message, "next": list(next), **more}
+
+
+HEAD = {"more": {"model": {"world": "ready-model"}}}
+STAGES = [
+    HEAD,
+    stage("ssh", "running", "connect.gz.example:34222", usual_ms=3000),
+    stage("ssh", "done", "connect.gz.example:34222", took_ms=3100),
+    stage("engine", "done", "ollama 0.12.3", took_ms=1200),
+    stage("fetch", "skipped", "already on the data disk"),
+    stage("load", "running", "", usual_ms=12000),
+    stage("load", "done", "5.6 GB, 100% GPU", took_ms=11600),
+    stage("ready", "done", "", took_ms=1),
+]
+READY = {"reply": {"model": {"world": "ready-model"}, "took_ms": 39100, "usual_ms": 41000, "endpoint": "http://127.0.0.1:11434"}}
+DOWNLOAD = [
+    HEAD,
+    stage("fetch", "running", "", bytes=0, bytes_total=4700000000, rate_bytes=0),
+    {"await": "fetch"},
+    stage("fetch", "running", "", bytes=1200000000, bytes_total=4700000000, rate_bytes=31000000),
+]
+NO_MEMORY = error("EngineFailed", "out_of_memory", "out of GPU memory: the model needs about 64 GB, the card has 24 GB.",
+                  ["llmhostctl logs ollama:deepseek-r1:7b -n 50"], why="last line: cudaMalloc failed: out of memory",
+                  target=MODEL)
+FAILING = STAGES[:3] + [stage("engine", "failed", "ollama 0.12.3", took_ms=48000), NO_MEMORY]
+TIMED_OUT = error("TimedOut", "timed_out", "ollama:deepseek-r1:7b is not ready after 5m.", target=MODEL)
+WHICH = error("Usage", "which_instance", "there are several instances: which one?", ["llmhostctl up MODEL --on gz-4090"])
+TWO = [{"reply": {"instances": [{"world": "gz"}, {"world": "attic"}]}}]
+DOWN = [{"more": {"progress": {"stage": "streams", "state": "running", "text": "2 left"}, "done": False}},
+        {"more": {"progress": {"stage": "streams", "state": "done", "text": "0 left", "took_ms": 34200}, "done": False}},
+        {"more": {"progress": {"stage": "engine", "state": "done", "text": "ollama stopped", "took_ms": 1100}, "done": False}},
+        {"reply": {"done": True, "took_ms": 35400}}]
+UNKNOWN = error("NotFound", "not_found", 'no model "ollama:deepseek-r1:8b".', ["llmhostctl status"],
+                why="close: ollama:deepseek-r1:7b", target="ollama:deepseek-r1:8b")
+CHECKS = [
+    {"id": "daemon.version", "target": None, "level": "ok", "message": "llmhostd 0.1.0, control socket 0660", "next": []},
+    {"id": "gateway.port", "target": None, "level": "ok", "message": "127.0.0.1:11434 is ours", "next": []},
+    {"id": "ssh", "target": "gz-4090", "level": "ok", "message": "ssh in 0.9s, host key pinned 3 Nov", "next": []},
+    {"id": "gpu", "target": "gz-4090", "level": "warn", "message": "gemma3:27b runs 41% on the CPU:\nneeds ~26 GB, card has 24 GB", "next": []},
+    {"id": "ssh", "target": "hz-3090", "level": "fail", "message": "the host key changed", "next": ["llmhostctl doctor hz-3090 --accept-new-host-key=SHA256:Lr2d"]},
+]
+ADDED = [stage("ssh", "running", "connect.gz.example:34222"), stage("ssh", "done", "logged in by password", took_ms=900),
+         {"reply": {"instance": {"world": "gz"}, "notes": ["-L 6006 was left out: llmhostctl forward add gz-4090 6006"]}}]
+SSH = "ssh -p 34222 root@connect.gz.example"
+PASSPHRASE = error("CredentialsRefused", "passphrase_needed", "the key is locked.", ["llmhostctl instance add ... --passphrase-file FILE"])
+PROVIDER = error("NoCapacity", "no_capacity", "no card free on bj-4090 after 5m (10 tries).", ["llmhostctl down ollama:qwen3:14b"],
+                 retry_after_ms=30000, provider={"name": "autodl", "code": "NoStock", "message": "当前算力规格暂无库存"})
+FORWARD = {"instance": "gz-4090", "listen": "127.0.0.1:6006", "target": "127.0.0.1:6006", "state": "listening", "connections": 2}
+TAKEN = {**FORWARD, "listen": "127.0.0.1:8888", "target": "10.0.0.5:80", "state": "taken", "connections": 0, "reason": "jupyter (pid 99) has the port"}
+
+
+def nobody_listens(folder):
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(str(folder / "control"))
+    s.close()
+
+
+def not_yours(folder):
+    os.chmod(folder / "control", 0)
+
+
+def case(name, argv, script=None, **more):
+    return {"name": name, "argv": argv.split() if isinstance(argv, str) else argv, "script": script, **more}
+
+
+def widths(name, argv, script, **more):
+    return [case(f"{name}-{columns}", argv, script, columns=columns, **more) for columns in (80, 60)]
+
+
+CASES = [
+    # ---- status ----
+    *widths("status", "status", {"Status": STATUS}),
+    case("status-pipe", "status", {"Status": STATUS}),
+    case("status-colour", "status", {"Status": [{"reply": {"world": "trouble"}}]}, columns=120, colour=True),
+    case("status-json", "status --json", {"Status": STATUS}),
+    case("status-names", "status -q", {"Status": STATUS}),
+    *widths("status-trouble", "status", {"Status": [{"reply": {"world": "trouble"}}]}),
+    case("status-trouble-40", "status", {"Status": [{"reply": {"world": "trouble"}}]}, columns=40),
+    case("status-check", "status --check -q", {"Status": [{"reply": {"world": "trouble"}}]}),
+    case("status-empty", "status", {"Status": [{"reply": {"world": "empty"}}]}, columns=80),
+    *widths("status-chinese", "status", {"Status": [{"reply": {"world": "chinese"}}]}),
+    *widths("status-model", f"status {MODEL}", {"Status#1": [{"reply": {"world": "one-model"}}],
+                                                "Status#2": [{"reply": {"world": "one-instance"}}],
+                                                "Logs": [{"reply": {"lines": LINES, "older": 0}}]}),
+    case("status-model-off", "status ollama:qwen3:14b", {"Status#1": [{"reply": {"world": "off-model"}}],
+                                                         "Status#2": [{"reply": {"world": "one-instance"}}],
+                                                         "Logs": [{"reply": {"lines": [], "older": 0}}]}),
+    case("status-model-off-json", "status ollama:qwen3:14b --json", {"Status": [{"reply": {"world": "off-model"}}]}),
+    case("status-model-asleep", "status ollama:phi4", {"Status": [{"reply": {"world": "asleep-model"}}],
+                                                       "Logs": [{"reply": {"lines": [], "older": 0}}]}),
+    case("status-model-failed", "status ollama:gemma3:27b", {"Status": [{"reply": {"world": "failed-model"}}],
+                                                             "Logs": [{"reply": {"lines": LINES[:1], "older": 0}}]}, columns=80),
+    case("status-instance", "status gz-4090", {"Status": [{"reply": {"world": "one-instance"}}],
+                                               "Logs": [{"reply": {"lines": LINES[:1], "older": 0}}]}, columns=80),
+    case("status-unknown", "status ollama:deepseek-r1:8b", {"Status": [UNKNOWN]}, columns=80),
+    case("status-unknown-json", "status ollama:deepseek-r1:8b --json", {"Status": [UNKNOWN]}),
+    case("status-watch-pipe", "status -w", {"Watch": [{"more": {"world": "well"}},
+                                                      {"more": {"event": EVENTS[0], "instance": {"world": "gz"}}}, {"close": True}]}),
+    case("status-watch-json", "status -w --json", {"Watch": [{"more": {"world": "empty"}},
+                                                             {"more": {"event": EVENTS[0]}}, {"close": True}]}),
+    case("status-watch-80", "status -w", {"Watch": [{"more": {"world": "off-model"}}, {"await": "off"},
+                                                    {"more": {"model": {"world": "ready-model"}, "event": EVENTS[0]}},
+                                                    {"await": "busy"}, {"interrupt": True}, {"hang": True}]}, columns=80),
+    # ---- up ----
+    case("up-80", f"up {MODEL}", {"Up": STAGES + [READY]}, columns=80),
+    case("up-60", f"up {MODEL} --on gz-4090", {"Up": STAGES + [READY]}, columns=60),
+    case("up-pipe", f"up {MODEL}", {"Up": STAGES + [READY]}),
+    case("up-quiet", f"up {MODEL} -q", {"Up": STAGES + [READY]}),
+    case("up-json", f"up {MODEL} --json", {"Up": STAGES + [READY]}),
+    case("up-download-80", f"up {MODEL}", {"Up": DOWNLOAD + [{"await": "37m|1m5"}, {"interrupt": True}, {"hang": True}]}, columns=80),
+    case("up-download-60", f"up {MODEL}", {"Up": DOWNLOAD + [{"await": "1.2 GB"}, {"interrupt": True}, {"hang": True}]}, columns=60),
+    case("up-download-pipe", f"up {MODEL}", {"Up": DOWNLOAD + [stage("fetch", "done", "4.7 GB", took_ms=151000), READY]}),
+    case("up-already", f"up {MODEL}", {"Up": [{"reply": {**READY["reply"], "took_ms": 0}}]}, columns=80),
+    case("up-no-wait", f"up {MODEL} --no-wait", {"Up": [{"reply": {"model": {"world": "ready-model"}}}]}),
+    case("up-fails-80", f"up {MODEL}", {"Up": FAILING}, columns=80),
+    case("up-fails-60", f"up {MODEL}", {"Up": FAILING}, columns=60),
+    case("up-fails-pipe", f"up {MODEL}", {"Up": FAILING}),
+    case("up-fails-json", f"up {MODEL} --json -q", {"Up": FAILING}),
+    case("up-no-capacity", "up ollama:qwen3:14b", {"Up": [PROVIDER]}, columns=80),
+    case("up-interrupted-80", f"up {MODEL}", {"Up": STAGES[:2] + [{"await": "usually 3"}, {"interrupt": True}, {"hang": True}]}, columns=80),
+    case("up-interrupted-pipe", f"up {MODEL}", {"Up": STAGES[:2] + [{"await": "usually 3"}, {"interrupt": True}, {"hang": True}]}),
+    case("up-interrupted-json", f"up {MODEL} --json -q", {"Up": STAGES[:2] + [{"interrupt": True}, {"hang": True}]}),
+    case("up-timeout", f"up {MODEL} --timeout 5m", {"Up": STAGES[:2] + [TIMED_OUT]}),
+    case("up-which-asks", f"up {MODEL}", {"Up#1": [WHICH], "InstanceList": TWO, "Up#2": STAGES + [READY]}, columns=80,
+         answers=[(r"\[1-2\]: ", "2\n")]),
+    case("up-which-pipe", f"up {MODEL}", {"Up": [WHICH]}),
+    case("up-version", f"up {MODEL}", {}, version="0.9.0"),
+    case("up-daemon-gone-80", f"up {MODEL}", {"Up": STAGES[:2] + [{"await": "usually 3"}, {"close": True}]}, columns=80),
+    case("up-daemon-gone-pipe", f"up {MODEL}", {"Up": STAGES[:2] + [{"close": True}]}),
+    case("up-bad-reply", f"up {MODEL}", {"Up": [{"raw": "{\"nonsense\":1}\0"}]}),
+    case("up-timeout-wrong", f"up {MODEL} --timeout soon", None),
+    case("up-no-model", "up", None),
+    # ---- down, wait ----
+    case("down-80", f"down {MODEL}", {"Down": DOWN}, columns=80),
+    case("down-pipe", "down gz-4090 --now", {"Down": DOWN}),
+    case("down-several", f"down {MODEL} ollama:deepseek-r1:8b", {"Down#1": DOWN, "Down#2": [UNKNOWN]}),
+    case("down-several-json", f"down {MODEL} ollama:deepseek-r1:8b --json -q", {"Down#1": DOWN, "Down#2": [UNKNOWN]}),
+    case("down-interrupted", f"down {MODEL}", {"Down": DOWN[:1] + [{"await": "2 left"}, {"interrupt": True}, {"hang": True}]}, columns=80),
+    case("wait-pipe", f"wait {MODEL}", {"Wait": [{"more": {"model": {"world": "ready-model"}}}, {"reply": {"model": {"world": "ready-model"}}}]}),
+    case("wait-tunnel", "wait gz-4090 --for tunnel", {"Wait": [{"reply": {"instance": {"world": "gz"}}}]}, columns=80),
+    case("wait-timeout", f"wait {MODEL} --for=stopped --timeout=1s", {"Wait": [TIMED_OUT]}),
+    case("wait-client-limit", f"wait {MODEL} --for=never", None),
+    case("wait-interrupted", f"wait {MODEL}", {"Wait": [{"await": "until ready"}, {"interrupt": True}, {"hang": True}]}, columns=80),
+    # ---- logs ----
+    case("logs-80", "logs gz-4090 -n 4", {"Logs": [{"reply": {"lines": LINES, "older": 1204}}]}, columns=80),
+    case("logs-pipe", "logs --source engine,daemon", {"Logs": [{"reply": {"lines": LINES[2:], "older": 0}}]}),
+    case("logs-json", "logs --json", {"Logs": [{"reply": {"lines": LINES[:2], "older": 0}}]}),
+    case("logs-events", "logs --events --since 1h", {"Logs": [{"reply": {"lines": EVENTS, "older": 0}}]}),
+    case("logs-follow-gone", "logs -fn2", {"Logs": [{"more": {"lines": LINES[:2], "older": 0}}, {"more": {"lines": LINES[3:], "older": 0}}, {"close": True}]}),
+    case("logs-follow-interrupted", "logs -f", {"Logs": [{"more": {"lines": LINES[:1], "older": 0}}, {"await": "none lost"}, {"interrupt": True}, {"hang": True}]}, columns=80),
+    # ---- doctor, version ----
+    case("doctor-80", "doctor", {"Doctor": [{"reply": {"healthy": False, "checks": CHECKS}}]}, columns=80),
+    case("doctor-healthy", "doctor gz-4090", {"Doctor": [{"reply": {"healthy": True, "checks": CHECKS[2:4]}}]}),
+    case("doctor-json", "doctor --json", {"Doctor": [{"reply": {"healthy": False, "checks": CHECKS[4:]}}]}),
+    case("doctor-accept", "doctor gz-4090 --accept-new-host-key=SHA256:Lr2d", {"Doctor": [{"reply": {"healthy": True, "checks": CHECKS[2:3]}}]}),
+    case("doctor-accept-nobody", "doctor --accept-new-host-key=SHA256:Lr2d", None),
+    case("version", "version", {}),
+    case("version-json", "version --json", {}),
+    case("version-absent", "version", None),
+    case("version-option", "--version", None),
+    # ---- instance ----
+    case("add-asks", ["instance", "add", "gz-4090", SSH], {"InstanceAdd": ADDED}, columns=80,
+         answers=[(r"not shown\): ", "tr0ub4dor\n")], hidden=["tr0ub4dor"]),
+    case("add-asks-interrupted", ["instance", "add", "gz-4090", SSH], {}, columns=80, answers=[(r"not shown\): ", "\x03")]),
+    case("add-pipe", ["instance", "add", "gz-4090", SSH], {}),
+    case("add-password-file", ["instance", "add", "gz-4090", SSH, "--password-file", "-", "--install-key=no"], {"InstanceAdd": ADDED},
+         stdin="tr0ub4dor\n", hidden=["tr0ub4dor"]),
+    case("add-password-json", ["instance", "add", "gz-4090", SSH, "--password-file=/FOLDER/pw", "--json"], {"InstanceAdd": ADDED},
+         files={"pw": "tr0ub4dor\n"}, hidden=["tr0ub4dor"]),
+    case("add-password-missing", ["instance", "add", "gz-4090", SSH, "--password-file=/FOLDER/nothing"], {}),
+    case("add-key", ["instance", "add", "gz-4090", "ssh -i ~/key -p 34222 root@connect.gz.example"], {"InstanceAdd": ADDED},
+         files={"key": "PRIVATE\nKEY\n"}, hidden=["PRIVATE"]),
+    case("add-key-locked", ["instance", "add", "gz-4090", SSH, "-i", "/FOLDER/key"], {"InstanceAdd#1": [PASSPHRASE], "InstanceAdd#2": ADDED},
+         files={"key": "PRIVATE\nKEY\n"}, columns=80, answers=[(r"not shown\): ", "0penSesame\n")], hidden=["0penSesame", "PRIVATE"]),
+    case("add-key-locked-pipe", ["instance", "add", "gz-4090", SSH, "-i", "/FOLDER/key"], {"InstanceAdd": [PASSPHRASE]}, files={"key": "K\n"}),
+    case("add-unquoted", ["instance", "add", "gz-4090", "--key-file=/FOLDER/key", "ssh", "-CNg", "-L", "6006:127.0.0.1:6006", "root@connect.gz.example", "-p", "34222"],
+         {"InstanceAdd": ADDED}, files={"key": "K\n"}),
+    case("add-host", ["instance", "add", "gz-4090", "--host", "h.example", "--port=2222", "--user", "ann", "--password-file=/FOLDER/pw"],
+         {"InstanceAdd": ADDED}, files={"pw": "x\n"}),
+    case("add-local", "instance add here local", {"InstanceAdd": [{"reply": {"instance": {"name": "here", "provider": "local", "state": "running",
+         "rented": False, "tunnel": {"state": "none", "tries": 0, "reconnects": 0}}}}]}),
+    case("add-local-port", "instance add here --provider=local --port 22", None),
+    case("add-nothing", "instance add gz-4090", None),
+    case("add-bad-command", ["instance", "add", "gz-4090", "ssh -J jump root@connect.gz.example"], None),
+    case("add-refused", ["instance", "add", "gz-4090", SSH, "--password-file=/FOLDER/pw"], {"InstanceAdd": [stage("ssh", "running", "connect.gz.example:34222"),
+         error("CredentialsRefused", "password_refused", "connect.gz.example:34222 refused the password for root; nothing was kept.")]}, files={"pw": "x\n"}),
+    case("instance-list-80", "instance list", {"InstanceList": TWO}, columns=80),
+    case("instance-list-json", "instance list --json", {"InstanceList": TWO}),
+    case("instance-list-none", "instance list", {"InstanceList": [{"reply": {"instances": []}}]}),
+    case("instance-show", "instance show gz-4090", {"InstanceShow": [{"reply": {"instance": {"world": "gz"}, "models": [MODEL, "ollama:phi4"],
+         "settings": {"command": SSH, "install_key": "yes"}}}]}, columns=80),
+    case("instance-secret", "instance secret gz-4090", {"InstanceSecret": [{"reply": {"secret": {"text": "tr0ub4dor"}}}]}, columns=80),
+    case("instance-secret-pipe", "instance secret gz-4090", None),
+    case("instance-secret-json", "instance secret gz-4090 --json", None, columns=80),
+    case("instance-remove", "instance remove gz-4090", {"InstanceRemove": [{"reply": {}}]}),
+    case("instance-remove-busy", "instance remove gz-4090", {"InstanceRemove": [error("Conflict", "in_use", "gz-4090 has a model that is wanted: ollama:phi4.",
+         ["llmhostctl down ollama:phi4"])]}),
+    # ---- forward ----
+    case("forward-add", "forward add gz-4090 6006", {"ForwardAdd": [{"reply": {"forward": FORWARD}}]}),
+    case("forward-add-taken", "forward add gz-4090 8888:10.0.0.5:80", {"ForwardAdd": [{"reply": {"forward": TAKEN}}]}),
+    case("forward-add-wrong", "forward add gz-4090 http", None),
+    *widths("forward-list", "forward list", {"ForwardList": [{"reply": {"forwards": [FORWARD, TAKEN]}}]}),
+    case("forward-list-json", "forward list gz-4090 --json", {"ForwardList": [{"reply": {"forwards": [FORWARD]}}]}),
+    case("forward-remove", "forward remove gz-4090 6006", {"ForwardRemove": [{"reply": {}}]}),
+    # ---- the daemon ----
+    case("absent-80", "status", None, columns=80),
+    case("absent-pipe", "up ollama:phi4", None),
+    case("absent-json", "status --json", None),
+    case("absent-nobody-listens", "status", None, prepare=nobody_listens),
+    case("absent-not-yours", "status", {}, prepare=not_yours, nobody=True),
+    case("named-socket", "-s /FOLDER/elsewhere version", {}, socket="elsewhere"),
+    case("users-socket", "version", {}, socket="run/llmhost/control", env={"LLMHOST_SOCKET": "", "XDG_RUNTIME_DIR": "/FOLDER/run"}),
+    case("parameter-refused", "logs", {"Logs": [{"system_error": "InvalidParameter", "parameter": "lines"}]}),
+    case("gone-at-once", "status", {"Status": [{"close": True}]}),
+    # ---- the command line ----
+    case("unknown-verb", "statsu", None),
+    case("unknown-verb-json", "statsu --json", None),
+    case("unknown-noun-verb", "instance lst", None),
+    case("unknown-option", "up ollama:phi4 --timeot=3m", None),
+    case("unknown-letter", "status -x", None),
+    case("option-of-another", "status --on gz-4090", None),
+    case("no-value", "logs -n", None),
+    case("too-many", "instance show a b", None),
+    case("no-verb", [], None),
+    case("noun-alone", "forward", None),
+    case("watch-check", "status -w --check", None),
+    case("help", "--help", None),
+    case("help-up", "up -h", None),
+    case("help-add", "instance add -h", None),
+]

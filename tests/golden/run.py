@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Golden screens: the real llmhostctl against a scripted daemon, its screens compared letter by letter.
+
+usage: run.py [-w] [-k WORD] [LLMHOSTCTL]      -w writes the screens anew (look at the difference before committing them)
+                                               -k runs the cases whose name has WORD
+Each case of cases.py has a file in screens/: the command, what it showed, its exit status, and what the daemon was asked.
+Clock times are written HH:MM:SS there; a terminal's screen is shown as it stands at the end."""
+import fcntl
+import json
+import os
+import pathlib
+import pty
+import re
+import shlex
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+
+from cases import CASES
+from contract import Contract
+from server import Server
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+LIMIT_S = 30
+SANITIZER = re.compile(r"(Address|Leak|UndefinedBehavior)Sanitizer|runtime error")
+
+
+class Client:
+    """One run of llmhostctl, in pipes or on a terminal of its own."""
+
+    def __init__(self, argv, env, case):
+        self.out, self.err, self.case = b"", b"", case
+        self.changed = threading.Condition()
+        self.master = None
+        options = {"env": env, "start_new_session": True}
+        if case.get("nobody") and os.getuid() == 0:
+            options |= {"user": 65534, "group": 65534, "extra_groups": []}
+        if case.get("columns"):
+            self.start_on_terminal(argv, options, case["columns"])
+        else:
+            self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                            **options)
+            self.threads = [self.reader(self.process.stdout.fileno(), "out"), self.reader(self.process.stderr.fileno(), "err")]
+            self.process.stdin.write(case.get("stdin", "").encode())
+            self.process.stdin.close()
+        if self.master is not None:
+            threading.Thread(target=self.type_answers, daemon=True).start()
+
+    def start_on_terminal(self, argv, options, columns):
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+
+        def take_terminal():
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self.process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, preexec_fn=take_terminal, **options)
+        os.close(slave)
+        self.threads = [self.reader(self.master, "out")]
+
+    def reader(self, fd, where):
+        def read():
+            while True:
+                try:
+                    data = os.read(fd, 65536)
+                except OSError:
+                    return
+                if not data:
+                    return
+                with self.changed:
+                    setattr(self, where, getattr(self, where) + data)
+                    self.changed.notify_all()
+
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        return thread
+
+    def type_answers(self):
+        for question, answer in self.case.get("answers", []):
+            if self.wait_shown(question):
+                os.write(self.master, answer.encode())
+
+    def wait_shown(self, pattern):
+        wanted = re.compile(pattern.encode())
+        with self.changed:
+            return self.changed.wait_for(lambda: wanted.search(self.out) or wanted.search(self.err), LIMIT_S / 2)
+
+    def interrupt(self):
+        if self.master is not None:
+            os.write(self.master, b"\x03")
+        else:
+            os.kill(self.process.pid, signal.SIGINT)
+
+    def wait(self):
+        try:
+            status = self.process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = "none within the limit"
+        for thread in self.threads:
+            thread.join(2)
+        if self.master is not None:
+            os.close(self.master)
+        return status
+
+
+def rendered(data):
+    """What a terminal shows in the end: carriage returns and cleared lines carried out, colours left as \\e."""
+    lines, column = [""], 0
+    for part in re.findall(r"\x1b\[H|\x1b\[2?J|\x1b\[K|\x1b\[[0-9;]*m|\r|\n|[^\r\n\x1b]+|\x1b", data):
+        if part == "\x1b[H":     # a new picture; what was cleared of the old one is gone anyway
+            lines, column = [""], 0
+        elif part.endswith("J"):
+            continue
+        elif part == "\x1b[K":
+            lines[-1] = lines[-1][:column]
+        elif part == "\r":
+            column = 0
+        elif part == "\n":
+            lines.append("")
+            column = 0
+        else:
+            part = part.replace("\x1b", "\\e")
+            lines[-1] = lines[-1][:column] + part + lines[-1][column + len(part):]
+            column += len(part)
+    return "\n".join(lines)
+
+
+def tidied(text, folder):
+    text = text.replace(str(folder), "/FOLDER")
+    text = re.sub(r"(\d{4}-\d\d-\d\d )?\b\d\d:\d\d:\d\d(\.\d{3})?\b", "HH:MM:SS", text)
+    text = re.sub(r"pid \d{2,}\)", "pid N)", text)
+    text = re.sub(r'"pid":\d{2,}', '"pid":N', text)
+    text = re.sub(r'at_ms":\d{13}', 'at_ms":N', text)
+    # The terminal's own echo of Ctrl-C may have been painted over or not; how long the running stage took is chance.
+    text = text.replace("^C", "")
+    text = re.sub(r" *\d+\.\ds(?=(   usually [^\n]*)?\s*\n(detached|llmhostd went))", " N.Ns", text)
+    return "".join(line.rstrip(" ") + "\n" for line in text.splitlines())
+
+
+def screen_of(case, client, status, server, folder):
+    words = " ".join(shlex.quote(a) for a in case["argv"])
+    where = f"   ({case['columns']} columns)" if case.get("columns") else ""
+    text = f"$ llmhostctl {words}{where}\n"
+    if case.get("columns"):
+        text += rendered(client.out.decode())
+    else:
+        text += client.out.decode()
+        if client.err:
+            text += "-- stderr --\n" + client.err.decode()
+    text = tidied(text, folder) + f"-- exit {status} --\n"
+    for method, parameters, more in server.calls if server else []:
+        shown = json.dumps(parameters, ensure_ascii=False).replace(str(folder), "/FOLDER")
+        shown = re.sub(r'_at_ms": \d{13}', '_at_ms": N', shown)
+        text += f"asked: {method}{' more' if more else ''} {shown}\n"
+    return text
+
+
+def world(value):
+    """{"world": NAME} stands for worlds/NAME.json."""
+    if isinstance(value, dict):
+        if set(value) == {"world"}:
+            return json.loads((HERE / "worlds" / (value["world"] + ".json")).read_text())
+        return {k: world(v) for k, v in value.items()}
+    return [world(v) for v in value] if isinstance(value, list) else value
+
+
+def environment(folder, case):
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "TZ": "UTC", "LANG": "C", "TERM": "xterm",
+           "LLMHOST_SOCKET": str(folder / "control")}
+    if not case.get("colour"):
+        env["NO_COLOR"] = "1"
+    for key, value in case.get("env", {}).items():
+        env[key] = value.replace("/FOLDER", str(folder))
+    return {k: v for k, v in env.items() if v}
+
+
+def run_case(program, contract, case, folder):
+    for name, text in case.get("files", {}).items():
+        (folder / name).write_text(text)
+    server = None
+    path = folder / case.get("socket", "control")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if case.get("script") is not None:
+        server = Server(str(path), world(case["script"]), contract, case.get("version", "0.1.0"))
+    if case.get("prepare"):
+        case["prepare"](folder)
+    if case.get("nobody"):      # who may not look into the build folder
+        program = shutil.copy(program, folder / "llmhostctl")
+    argv = [program] + [a.replace("/FOLDER", str(folder)) for a in case["argv"]]
+    client = Client(argv, environment(folder, case), case)
+    if server:
+        server.watch(client)
+    status = client.wait()
+    if server:
+        server.stop()
+    text = screen_of(case, client, status, server, folder)
+    return text, (server.complaints if server else []), client
+
+
+def judge(case, text, complaints, client, write):
+    file = HERE / "screens" / (case["name"] + ".txt")
+    raw = (client.out + client.err).decode()
+    problems = list(complaints)
+    if SANITIZER.search(raw):
+        problems.append("a sanitizer complains:\n" + raw)
+    problems += [f"shows what must stay hidden: {word}" for word in case.get("hidden", []) if word in raw]
+    if not case.get("columns") and "\r" in raw:
+        problems.append("carriage returns off a terminal")
+    if write and not problems:
+        file.write_text(text)
+    expected = file.read_text() if file.exists() else "(no screen yet: run.py -w)\n"
+    if text != expected:
+        problems.append(f"expected:\n{expected}shown:\n{text}")
+    return problems
+
+
+def main():
+    arguments = sys.argv[1:]
+    write = "-w" in arguments
+    word = arguments[arguments.index("-k") + 1] if "-k" in arguments else ""
+    rest = [a for a in arguments if a not in ("-w", "-k", word)]
+    program = os.path.abspath(rest[0] if rest else os.environ.get("LLMHOSTCTL", ROOT / "build" / "llmhostctl"))
+    contract = Contract((ROOT / "proto" / "io.llmhost.varlink").read_text())
+    passed = failed = 0
+    for case in CASES:
+        if word not in case["name"]:
+            continue
+        with tempfile.TemporaryDirectory(prefix="golden") as folder:
+            os.chmod(folder, 0o755)
+            problems = judge(case, *run_case(program, contract, case, pathlib.Path(folder)), write)
+        passed, failed = passed + (not problems), failed + bool(problems)
+        for problem in problems:
+            print(f"FAIL {case['name']}: {problem}")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+/* Tables, widths, ages and envelopes. links: client */
+#include <criterion/criterion.h>
+#include <locale.h>
+
+#include "client/output.h"
+#include "proto/mem.h"
+
+static struct output narrow_output(unsigned width)
+{
+    struct output o;
+
+    output_init(&o, false, false);
+    o.out_width = width;
+    o.out_colour = o.err_colour = false;
+    o.err_terminal = true;
+    return o;
+}
+
+static const struct column columns[] = {
+    {"MODEL", false, false}, {"REQ", true, false}, {"NEXT", false, true}, {"ON", false, false}};
+
+/* Caller frees. */
+static char *table_text(unsigned width, const char *const *cells, size_t n)
+{
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+    struct output o = narrow_output(width);
+    struct buf out;
+
+    (void)o;
+    buf_init(&out, 65536);
+    for (size_t i = 0; i < n; i++)
+        table_add(t, STYLE_PLAIN, cells[i]);
+    table_write(t, width, false, &out);
+    return buf_take(&out);
+}
+
+static void expect(unsigned width, const char *const *cells, size_t n, const char *wanted)
+{
+    _cleanup_free_ char *text = table_text(width, cells, n);
+
+    cr_assert_str_eq(text, wanted);
+}
+
+static const char *const two_rows[] = {"ollama:phi4",           "0",  "stays up until down", "attic",
+                                       "ollama:deepseek-r1:7b", "12", "busy, 12 requests",   "gz-4090"};
+
+Test(table, is_as_wide_as_its_longest_cells)
+{
+    expect(0, two_rows, ELEMENTS(two_rows),
+           "MODEL                  REQ  NEXT                 ON\n"
+           "ollama:phi4              0  stays up until down  attic\n"
+           "ollama:deepseek-r1:7b   12  busy, 12 requests    gz-4090\n");
+}
+
+Test(table, fits_exactly_without_losing_anything)
+{
+    expect(56, two_rows, ELEMENTS(two_rows),
+           "MODEL                  REQ  NEXT                 ON\n"
+           "ollama:phi4              0  stays up until down  attic\n"
+           "ollama:deepseek-r1:7b   12  busy, 12 requests    gz-4090\n");
+}
+
+Test(table, gives_up_the_column_of_names_whole_and_not_in_part)
+{
+    expect(55, two_rows, ELEMENTS(two_rows),
+           "MODEL                  REQ  NEXT\n"
+           "ollama:phi4              0  stays up until down\n"
+           "ollama:deepseek-r1:7b   12  busy, 12 requests\n");
+}
+
+Test(table, cuts_words_with_an_ellipsis_while_they_still_say_something)
+{
+    expect(42, two_rows, ELEMENTS(two_rows),
+           "MODEL                  REQ  NEXT\n"
+           "ollama:phi4              0  stays up unti…\n"
+           "ollama:deepseek-r1:7b   12  busy, 12 requ…\n");
+}
+
+Test(table, never_cuts_the_name_even_when_it_does_not_fit)
+{
+    expect(10, two_rows, ELEMENTS(two_rows), "MODEL\nollama:phi4\nollama:deepseek-r1:7b\n");
+}
+
+Test(table, stays_straight_with_chinese_letters)
+{
+    static const char *const cells[] = {"ollama:通义千问", "1", "排队", "gz-4090",
+                                        "ollama:phi4",     "0", "x",    "attic"};
+
+    expect(0, cells, ELEMENTS(cells),
+           "MODEL            REQ  NEXT  ON\n"
+           "ollama:通义千问    1  排队  gz-4090\n"
+           "ollama:phi4        0  x     attic\n");
+}
+
+Test(table, cuts_chinese_words_between_letters)
+{
+    static const char *const cells[] = {"m", "1", "当前算力规格暂无库存请修改", ""};
+
+    expect(23, cells, ELEMENTS(cells), "MODEL  REQ\nm        1\n");
+    expect(24, cells, ELEMENTS(cells), "MODEL  REQ  NEXT\nm        1  当前算力规…\n");
+    expect(25, cells, ELEMENTS(cells), "MODEL  REQ  NEXT\nm        1  当前算力规格…\n");
+}
+
+Test(table, shows_a_dash_where_there_is_nothing_and_keeps_cells_on_one_line)
+{
+    static const char *const cells[] = {"m", NULL, "two\nlines\tof words", ""};
+
+    expect(0, cells, ELEMENTS(cells),
+           "MODEL  REQ  NEXT                ON\nm        -  two lines of words  -\n");
+}
+
+static void expect_wrapped(unsigned indent, unsigned width, const char *text, const char *wanted)
+{
+    struct buf out;
+
+    buf_init(&out, 4096);
+    add_wrapped(&out, indent, width, text);
+    cr_assert_str_eq(buf_text(&out), wanted);
+    buf_done(&out);
+}
+
+Test(width, lines_break_between_words_and_words_only_when_they_must)
+{
+    struct output o = narrow_output(80);
+
+    (void)o;
+    expect_wrapped(2, 0, "as long as it is\nnext", "  as long as it is\n  next\n");
+    expect_wrapped(2, 23, "twenty columns here!", "  twenty columns here!\n");
+    expect_wrapped(2, 23, "twenty-one columns  here", "  twenty-one columns\n  here\n");
+    expect_wrapped(0, 21, "abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnopqrstu\nvwxyz\n");
+    expect_wrapped(0, 21, "当前算力规格暂无库存请修改", "当前算力规格暂无库存\n请修改\n");
+    expect_wrapped(4, 10, "no room at all for words", "    no room at all for words\n");
+}
+
+Test(width, counts_columns_of_a_terminal)
+{
+    struct output o = narrow_output(80);
+
+    (void)o;
+    cr_assert_eq(text_columns(""), 0);
+    cr_assert_eq(text_columns("abc"), 3);
+    cr_assert_eq(text_columns("通义"), 4);
+    cr_assert_eq(text_columns("e\xcc\x81"), 1, "a combining accent takes no column");
+    cr_assert_eq(text_columns("\xff"), 1, "a byte that is no letter takes one");
+    cr_assert_eq(text_fit("通义", 3), 3);
+    cr_assert_eq(text_fit("abc", 9), 3);
+    cr_assert_eq(text_fit("abc", 0), 0);
+}
+
+Test(style, colours_only_when_asked)
+{
+    struct buf out;
+
+    buf_init(&out, 4096);
+    add_styled(&out, false, STYLE_BAD, "failed");
+    add_styled(&out, true, STYLE_BAD, "failed");
+    cr_assert_str_eq(buf_text(&out), "failed\033[1;31mfailed\033[0m");
+    buf_done(&out);
+}
+
+Test(envelope, has_the_data_or_the_error_and_the_exit_beside_data)
+{
+    _cleanup_json_ struct json *data = json_object();
+    _cleanup_json_ struct json *error =
+        error_make(EXIT_NOT_FOUND, "not_found", "no model \"x\".", NULL, "llmhostctl status", NULL);
+    struct buf out;
+
+    json_put_int(data, "n", 1);
+    buf_init(&out, 4096);
+    envelope_write(&out, data, NULL, EXIT_DONE);
+    envelope_write(&out, data, NULL, EXIT_NOT_RUNNING);
+    envelope_write(&out, NULL, error, EXIT_DONE);
+    cr_assert_str_eq(buf_text(&out),
+                     "{\"v\":1,\"ok\":true,\"data\":{\"n\":1}}\n"
+                     "{\"v\":1,\"ok\":true,\"exit\":3,\"data\":{\"n\":1}}\n"
+                     "{\"v\":1,\"ok\":false,\"error\":{\"code\":\"not_found\",\"exit\":4,\"message\":"
+                     "\"no model \\\"x\\\".\",\"next\":[\"llmhostctl status\"]}}\n");
+    buf_done(&out);
+}
+
+Test(error, says_what_why_and_what_to_type_in_this_order)
+{
+    _cleanup_json_ struct json *error = error_make(EXIT_ENGINE, "out_of_memory", "out of GPU memory.",
+                                                   "it needs 64 GB\nthe card has 24 GB", "one", "two", NULL);
+    struct output o = narrow_output(80);
+    struct buf out;
+
+    buf_init(&out, 4096);
+    screen_error(&o, error, &out);
+    cr_assert_str_eq(buf_text(&out), "out of GPU memory.\n"
+                                     "  it needs 64 GB\n"
+                                     "  the card has 24 GB\n"
+                                     "  next:  one\n"
+                                     "         two\n");
+    buf_done(&out);
+}
+
+Test(clock, has_a_date_when_it_is_not_today)
+{
+    char out[CLOCK_MAX];
+
+    setenv("TZ", "UTC", 1);
+    cr_assert_str_eq(clock_format(out, 1763620326042, true), "2025-11-20 06:32:06.042");
+    cr_assert_eq(strlen(clock_format(out, now_at_ms(), false)), 8);
+}
+
+Test(clock, ages_of_the_future_are_nothing)
+{
+    char out[TEXT_SHORT_MAX];
+
+    cr_assert_str_eq(age_format(out, now_at_ms() + 100000), "0s");
+}
