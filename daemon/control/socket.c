@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/op.h"
 #include "base/runq.h"
 #include "base/stream.h"
 #include "base/timer.h"

@@ -12,6 +12,7 @@
 #include "base/event.h"
 #include "base/timer.h"
 #include "lease/lease.h"
+#include "proto/json.h"
 #include "store/store.h"
 
 #define STAY     ((struct deployment_move){.how = KEEP})

@@ -1,0 +1,351 @@
+/* llama.cpp's llama-server: one server per model; it downloads (-hf) and loads by itself when it starts.
+ *
+ * Facts: observed with llama-server 0.7.0, build 11669 (2026-11-20). While it downloads, its port refuses; while it loads,
+ * /health is 503; then 200. */
+#include <ctype.h>
+#include <errno.h>
+
+#include "engine/server.h"
+#include "proto/json.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+
+extern const struct engine_ops engine_llamacpp;
+
+#define USUAL                                                                                                \
+    "/usr/local/bin/llama-server /usr/bin/llama-server /opt/llama.cpp/llama-server "                         \
+    "/opt/llama.cpp/build/bin/llama-server ~/llama.cpp/build/bin/llama-server ~/.local/bin/llama-server "    \
+    "BASE/llama.cpp/bin/llama-server /root/autodl-tmp/llama.cpp/build/bin/llama-server"
+
+#define ASK_MS 5000
+
+struct llamacpp {
+    struct engine engine;
+    struct server server;
+    struct json *shown;
+    char *version;
+};
+
+static struct llamacpp *llamacpp_of(void *server)
+{
+    return CONTAINER_OF(server, struct llamacpp, server);
+}
+
+static bool is_file(const char *model)
+{
+    return model[0] == '/';
+}
+
+static int llamacpp_check(const char *model, const char **ret_why)
+{
+    size_t n = strlen(model);
+    const char *slash = strchr(model, '/');
+
+    if (is_file(model)) {
+        *ret_why = "a file must end in .gguf";
+        return n > 6 && streq(model + n - 5, ".gguf") ? 0 : -EINVAL;
+    }
+    *ret_why = "write USER/REPOSITORY[:QUANT] of a GGUF repository, or the path of a .gguf file on the machine";
+    return slash && slash != model && slash[1] && slash[1] != ':' && !strchr(slash + 1, '/') ? 0 : -EINVAL;
+}
+
+static struct engine *llamacpp_new(void)
+{
+    struct llamacpp *c = xnew(struct llamacpp);
+
+    return &c->engine;
+}
+
+static void llamacpp_free(struct engine *e)
+{
+    struct llamacpp *c = CONTAINER_OF(e, struct llamacpp, engine);
+
+    if (c->server.place)
+        server_done(&c->server);
+    json_free(c->shown);
+    free(c->version);
+    free(c);
+}
+
+/* A name for the files on the machine: readable, and different for different models. */
+static char *server_name(const char *model)
+{
+    unsigned long hash = 5381;
+    char *name, *p;
+
+    for (const char *m = model; *m; m++)
+        hash = (hash * 33 + (unsigned char)*m) & 0xffffffff;
+    name = xasprintf("llama.cpp-%.60s-%08lx", model, hash);
+    for (p = name; *p; p++)
+        if (!isalnum((unsigned char)*p) && *p != '.' && *p != '-')
+            *p = '-';
+    return name;
+}
+
+static struct llamacpp *llamacpp_begin(struct engine *e, struct engine_reply to)
+{
+    struct llamacpp *c = CONTAINER_OF(e, struct llamacpp, engine);
+
+    if (!c->server.place) {
+        _cleanup_free_ char *name = server_name(e->model);
+
+        server_init(&c->server, e, name);
+    }
+    server_begin(&c->server, to);
+    return c;
+}
+
+/* ---- find and start ---- */
+
+static void on_found(void *ctx, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+    const struct place_facts *p = place_facts(c->server.place);
+    struct fault missing;
+
+    if (f) {
+        server_end(&c->server, false, f);
+        return;
+    }
+    server_read_place(&c->server);
+    if (!p->program) {
+        if (c->engine.path)
+            fault_code(&missing, FAULT_GONE, "engine_missing", "llama-server is not at %.200s on %s ([engine.llama.cpp] path=)",
+                       c->engine.path, c->engine.instance);
+        else
+            fault_code(&missing, FAULT_GONE, "engine_missing",
+                       "llama-server is not installed on %s: not in PATH, not in the usual places; build it there, or set "
+                       "[engine.llama.cpp] path=", c->engine.instance);
+        server_end(&c->server, false, &missing);
+        return;
+    }
+    free(c->version);
+    c->version = server_version(p->version);
+    c->engine.facts.version = c->version;
+    server_progress(&c->server, -1, -1, "llama.cpp %s", c->version ? c->version : p->program);
+    server_end(&c->server, false, NULL);
+}
+
+static void llamacpp_find(struct engine *e, struct engine_reply to)
+{
+    struct llamacpp *c = llamacpp_begin(e, to);
+
+    place_find(c->server.place, c->server.name, "llama-server", USUAL, e->path, &c->server.op, on_found, &c->server);
+}
+
+static void on_started(void *ctx, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+    struct fault dead;
+
+    if (f)
+        server_end(&c->server, false, f);
+    else if (server_judge(&c->server, &dead) < 0)
+        server_end(&c->server, false, &dead);
+    else
+        server_end(&c->server, false, NULL);
+}
+
+static void llamacpp_start(struct engine *e, struct engine_reply to)
+{
+    struct llamacpp *c = llamacpp_begin(e, to);
+    struct buf command;
+
+    if (e->facts.pid > 0 && e->facts.port) {
+        server_look(&c->server, on_started);
+        return;
+    }
+    buf_init(&command, 4096);
+    shell_quote(&command, e->facts.path);
+    buf_add_text(&command, is_file(e->model) ? " -m " : " -hf ");
+    shell_quote(&command, e->model);
+    buf_add_text(&command, " --alias ");
+    shell_quote(&command, e->model);
+    /* -ngl 99 puts every layer on the card with old and new builds alike; -lv 4 keeps the lines that say where the layers went. */
+    buf_add_text(&command, " --host 127.0.0.1 --port @PORT@ -ngl 99 -c 8192 --metrics --no-webui -lv 4");
+    place_start(c->server.place, c->server.name, "LLAMA_CACHE='@BASE@/llama.cpp/models'", buf_text(&command), &c->server.op,
+                on_started, &c->server);
+    buf_done(&command);
+}
+
+/* ---- fetch and load: the server does both, we watch ---- */
+
+static void on_waiting_judged(void *ctx, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+    struct fault dead;
+
+    if (f)
+        server_end(&c->server, false, f);
+    else if (server_judge(&c->server, &dead) < 0)
+        server_end(&c->server, false, &dead);
+    else
+        server_end(&c->server, true, NULL);
+}
+
+/* A download is a growing file; its whole size only the server knows. */
+static void on_size(void *ctx, struct run_result *result, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+
+    if (!f && result->out.len) {
+        int64_t bytes = strtoll(buf_text(&result->out), NULL, 10);
+
+        if (bytes > 0)
+            server_progress(&c->server, bytes, -1, "downloading");
+    }
+    server_look(&c->server, on_waiting_judged);
+}
+
+static void fetch_look(struct llamacpp *c)
+{
+    const struct place_facts *p = place_facts(c->server.place);
+    struct buf script;
+
+    if (is_file(c->engine.model) || !p->base) {
+        server_look(&c->server, on_waiting_judged);
+        return;
+    }
+    buf_init(&script, 4096);
+    buf_add_text(&script, "find ");
+    shell_quote(&script, p->base);
+    buf_add_text(&script, "/llama.cpp/models -name '*.downloadInProgress' -exec stat -c %s {} + 2>/dev/null |\n"
+                          "{ sum=0; while read -r n; do sum=$((sum + n)); done; echo $sum; }\n");
+
+    const struct run_spec spec = {.script = buf_text(&script), .timeout_ms = 10000};
+
+    host_run(c->engine.host, &spec, &c->server.op, on_size, &c->server);
+    buf_done(&script);
+}
+
+static void on_fetch_health(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+
+    if (f || (a->status != 200 && a->status != 503)) {
+        fetch_look(c);          /* nobody answers yet: it downloads, or it is dead */
+        return;
+    }
+    server_progress(&c->server, -1, -1, is_file(c->engine.model) ? "already on the disk" : "on the disk");
+    server_end(&c->server, false, NULL);
+}
+
+static void llamacpp_fetch(struct engine *e, struct engine_reply to)
+{
+    struct llamacpp *c = llamacpp_begin(e, to);
+
+    server_get(&c->server, "/health", ASK_MS, on_fetch_health);
+}
+
+static void on_models(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+    struct engine_facts *facts = &c->engine.facts;
+    _cleanup_json_ struct json *v = NULL;
+    char size[TEXT_SHORT_MAX];
+
+    if (!f && a->status == 200)
+        json_parse(a->body.data ? a->body.data : "", a->body.len, &v);
+    const struct json *m = json_at(json_get(v, "data"), 0);
+    const struct json *meta = json_get(m, "meta");
+
+    facts->shown = NULL;
+    json_free(c->shown);
+    c->shown = json_object();
+    if (m)
+        json_put(c->shown, "model", json_copy(m));
+    json_put_string(c->shown, "version", c->version);
+    facts->shown = c->shown;
+    facts->size_bytes = json_get_int(meta, "size", -1);
+    facts->context = json_get_int(meta, "n_ctx", -1);
+    if (facts->size_bytes > 0)
+        server_progress(&c->server, -1, -1, "%s", bytes_format(size, (uint64_t)facts->size_bytes));
+    else
+        server_progress(&c->server, -1, -1, "loaded");
+    server_end(&c->server, false, NULL);
+}
+
+static void on_load_health(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+
+    if (f || (a->status != 200 && a->status != 503))
+        server_look(&c->server, on_waiting_judged);
+    else if (a->status == 503)
+        server_end(&c->server, true, NULL);
+    else
+        server_get(&c->server, "/v1/models", ASK_MS, on_models);
+}
+
+static void llamacpp_load(struct engine *e, struct engine_reply to)
+{
+    struct llamacpp *c = llamacpp_begin(e, to);
+
+    server_progress(&c->server, -1, -1, "loading");
+    server_get(&c->server, "/health", ASK_MS, on_load_health);
+}
+
+/* ---- probe and stop ---- */
+
+static void on_probe_judged(void *ctx, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+    struct fault fault;
+
+    if (f) {
+        server_end(&c->server, false, f);
+        return;
+    }
+    if (server_judge(&c->server, &fault) == 0)
+        fault_code(&fault, FAULT_TRANSIENT, "no_answer", "llama-server runs on %s, but does not answer", c->engine.instance);
+    server_end(&c->server, false, &fault);
+}
+
+static void on_probe(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+
+    if (f || a->status != 200)
+        server_look(&c->server, on_probe_judged);
+    else
+        server_end(&c->server, false, NULL);
+}
+
+/* /health is no task: it neither wakes nor delays anything (unlike /slots). */
+static void llamacpp_probe(struct engine *e, struct engine_reply to)
+{
+    struct llamacpp *c = llamacpp_begin(e, to);
+
+    server_get(&c->server, "/health", ASK_MS, on_probe);
+}
+
+static void on_stopped(void *ctx, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+
+    if (!f)
+        server_read_place(&c->server);
+    server_end(&c->server, false, f);
+}
+
+static void llamacpp_stop(struct engine *e, struct engine_reply to)
+{
+    struct llamacpp *c = llamacpp_begin(e, to);
+
+    place_stop(c->server.place, c->server.name, &c->server.op, on_stopped, &c->server);
+}
+
+const struct engine_ops engine_llamacpp = {
+    .name = "llama.cpp",
+    .dialects = ENGINE_OPENAI,
+    .check = llamacpp_check,
+    .new = llamacpp_new,
+    .free = llamacpp_free,
+    .find = llamacpp_find,
+    .start = llamacpp_start,
+    .fetch = llamacpp_fetch,
+    .load = llamacpp_load,
+    .probe = llamacpp_probe,
+    .unload = llamacpp_stop,
+    .stop = llamacpp_stop,
+};

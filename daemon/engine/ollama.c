@@ -1,0 +1,654 @@
+/* ollama: one server for all models of a machine; models come by its own pull.
+ *
+ * Facts about its HTTP API, streams and errors: observed with 0.11.4 and 0.32.15 (2026-11-20). */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "engine/server.h"
+#include "proto/json.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+
+extern const struct engine_ops engine_ollama;
+
+#define USUAL                                                                                                \
+    "/usr/local/bin/ollama /usr/bin/ollama /opt/ollama/bin/ollama ~/.local/bin/ollama ~/ollama/bin/ollama "  \
+    "BASE/ollama/bin/ollama /root/autodl-tmp/ollama/bin/ollama"
+
+#define ASK_MS   5000
+/* Its own limit is 15 min without progress (OLLAMA_LOAD_TIMEOUT); ours only catches a server that forgot us. */
+#define LOAD_MS  (30 * 60 * 1000)
+/* A download that has not grown for so long is asked for anew: a new pull gets a fresh address and goes on where it was. */
+#define STALL_MS (120 * 1000)
+#define LAYERS_MAX 64
+#define LINE_BYTES_MAX (256 * 1024)
+
+/* One blob of a pull; what is reported can go back when a part is tried again, so the highest counts. */
+struct layer {
+    char digest[80];
+    int64_t total, completed;
+};
+
+struct ollama {
+    struct engine engine;
+    struct server server;
+    struct json *shown;             /* facts.shown; under construction while load asks */
+    char *version;
+    struct layer layers[LAYERS_MAX];
+    unsigned n_layers;
+    struct buf line;                /* of a pull's answer, not whole yet */
+    char *pull_error;
+    bool pulled;
+    int64_t pull_bytes;
+    uint64_t grown_due, told_due;
+};
+
+static struct ollama *ollama_of(void *server)
+{
+    return CONTAINER_OF(server, struct ollama, server);
+}
+
+static struct engine *ollama_new(void)
+{
+    struct ollama *o = xnew(struct ollama);
+
+    buf_init(&o->line, LINE_BYTES_MAX);
+    return &o->engine;
+}
+
+static void ollama_free(struct engine *e)
+{
+    struct ollama *o = CONTAINER_OF(e, struct ollama, engine);
+
+    if (o->server.place)
+        server_done(&o->server);
+    json_free(o->shown);
+    free(o->version);
+    free(o->pull_error);
+    buf_done(&o->line);
+    free(o);
+}
+
+static struct ollama *ollama_begin(struct engine *e, struct engine_reply to)
+{
+    struct ollama *o = CONTAINER_OF(e, struct ollama, engine);
+
+    if (!o->server.place)
+        server_init(&o->server, e, "ollama");
+    server_begin(&o->server, to);
+    return o;
+}
+
+static int ollama_check(const char *model, const char **ret_why)
+{
+    if (model[0] == '/') {
+        *ret_why = "ollama knows models by name, not by file";
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* {"model":NAME, …}; caller frees. */
+static char *body_for_model(const struct ollama *o, const char *key, struct json *value)
+{
+    _cleanup_json_ struct json *v = json_object();
+    struct buf text;
+
+    json_put_string(v, "model", o->engine.model);
+    if (key)
+        json_put(v, key, value);
+    buf_init(&text, 4096);
+    json_write(v, &text);
+    return buf_take(&text);
+}
+
+/* What an error answer says, else its status. The texts are the engine's own. */
+static void answer_fault(struct fault *f, const char *what, struct http_answer *a)
+{
+    _cleanup_json_ struct json *v = NULL;
+    char status[32];
+
+    json_parse(a->body.data ? a->body.data : "", a->body.len, &v);
+    const char *words = json_get_text(v, "error");
+
+    snprintf(status, sizeof status, "HTTP status %d", a->status);
+    server_explain(f, what, words ? words : status);
+    if (a->status == 503 && !strcmp(f->code, "engine_failed"))
+        fault_code(f, FAULT_TRANSIENT, "busy", "%s: the server is busy", what);
+}
+
+/* ---- find ---- */
+
+static void on_found(void *ctx, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    const struct place_facts *p = place_facts(o->server.place);
+    struct fault missing;
+
+    if (f) {
+        server_end(&o->server, false, f);
+        return;
+    }
+    server_read_place(&o->server);
+    if (!p->program) {
+        if (o->engine.path)
+            fault_code(&missing, FAULT_GONE, "engine_missing", "ollama is not at %.200s on %s ([engine.ollama] path=)", o->engine.path,
+                       o->engine.instance);
+        else
+            fault_code(&missing, FAULT_GONE, "engine_missing",
+                       "ollama is not installed on %s: not in PATH, not in the usual places; unpack it there, or set [engine.ollama] path=",
+                       o->engine.instance);
+        server_end(&o->server, false, &missing);
+        return;
+    }
+    free(o->version);
+    o->version = server_version(p->version);
+    o->engine.facts.version = o->version;
+    server_progress(&o->server, -1, -1, "ollama %s", o->version ? o->version : p->program);
+    server_end(&o->server, false, NULL);
+}
+
+static void ollama_find(struct engine *e, struct engine_reply to)
+{
+    struct ollama *o = ollama_begin(e, to);
+
+    place_find(o->server.place, o->server.name, "ollama", USUAL, e->path, &o->server.op, on_found, &o->server);
+}
+
+/* ---- start ---- */
+
+static void on_start_judged(void *ctx, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    struct fault dead;
+
+    if (f)
+        server_end(&o->server, false, f);
+    else if (server_judge(&o->server, &dead) < 0)
+        server_end(&o->server, false, &dead);
+    else
+        server_end(&o->server, true, NULL);
+}
+
+static void on_version(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    _cleanup_json_ struct json *v = NULL;
+
+    if (f || a->status != 200) {
+        server_look(&o->server, on_start_judged);       /* not yet, or dead? */
+        return;
+    }
+    if (json_parse(a->body.data ? a->body.data : "", a->body.len, &v) == 0 && json_get_text(v, "version")) {
+        free(o->version);
+        o->version = xstrdup(json_get_text(v, "version"));
+        o->engine.facts.version = o->version;
+    }
+    server_end(&o->server, false, NULL);
+}
+
+static void on_started(void *ctx, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    struct fault dead;
+
+    if (f) {
+        server_end(&o->server, false, f);
+        return;
+    }
+    if (server_judge(&o->server, &dead) < 0) {
+        server_end(&o->server, false, &dead);
+        return;
+    }
+    server_get(&o->server, "/api/version", ASK_MS, on_version);
+}
+
+/* Its variables (envconfig/config.go, 0.11 to 0.32): models on the data disk, kept partial downloads, a context that does not depend
+ * on the card, no calls home, and a model that stays loaded until we say otherwise. */
+static void start_environment(const struct ollama *o, struct buf *out)
+{
+    const struct place_facts *p = place_facts(o->server.place);
+    bool own_disk = p->base && !strstr(p->base, "/.llmhost");
+
+    buf_add_text(out, "OLLAMA_HOST=127.0.0.1:@PORT@ OLLAMA_KEEP_ALIVE=-1 OLLAMA_LOAD_TIMEOUT=15m OLLAMA_NOPRUNE=1 OLLAMA_NO_CLOUD=1 "
+                      "OLLAMA_CONTEXT_LENGTH=8192 GIN_MODE=release NO_PROXY=127.0.0.1,localhost OLLAMA_MODELS=");
+    if (p->models && !own_disk)
+        shell_quote(out, p->models);        /* no data disk, and models are there already: not twice */
+    else
+        buf_add_text(out, "'@BASE@/ollama/models'");
+}
+
+static void ollama_start(struct engine *e, struct engine_reply to)
+{
+    struct ollama *o = ollama_begin(e, to);
+    struct buf environment, command;
+
+    if (e->facts.pid > 0 && e->facts.port) {
+        server_get(&o->server, "/api/version", ASK_MS, on_version);
+        return;
+    }
+    buf_init(&environment, 4096);
+    buf_init(&command, 4096);
+    start_environment(o, &environment);
+    shell_quote(&command, e->facts.path);
+    buf_add_text(&command, " serve");
+    place_start(o->server.place, o->server.name, buf_text(&environment), buf_text(&command), &o->server.op, on_started, &o->server);
+    buf_done(&environment);
+    buf_done(&command);
+}
+
+/* ---- fetch ---- */
+
+/* /api/tags always writes the tag: "qwen3" is "qwen3:latest" there. */
+static bool same_model(const char *listed, const char *wanted)
+{
+    size_t n = strlen(wanted);
+
+    if (!listed || strncasecmp(listed, wanted, n) != 0)
+        return false;
+    return !listed[n] || (!strcmp(listed + n, ":latest") && !strchr(strrchr(wanted, '/') ? strrchr(wanted, '/') : wanted, ':'));
+}
+
+static const struct json *find_tag(const struct ollama *o, const struct json *answer)
+{
+    const struct json *models = json_get(answer, "models");
+
+    for (size_t i = 0; i < json_count(models); i++)
+        if (same_model(json_get_text(json_at(models, i), "name"), o->engine.model))
+            return json_at(models, i);
+    return NULL;
+}
+
+static struct layer *find_layer(struct ollama *o, const char *digest)
+{
+    for (unsigned i = 0; i < o->n_layers; i++)
+        if (streq(o->layers[i].digest, digest))
+            return &o->layers[i];
+    if (o->n_layers == LAYERS_MAX)
+        return NULL;
+    struct layer *l = &o->layers[o->n_layers++];
+
+    snprintf(l->digest, sizeof l->digest, "%s", digest);
+    l->total = l->completed = 0;
+    return l;
+}
+
+static void pull_tell(struct ollama *o, const char *status)
+{
+    int64_t bytes = 0, total = 0;
+    uint64_t now = clock_now_ms();
+
+    for (unsigned i = 0; i < o->n_layers; i++) {
+        bytes += o->layers[i].completed;
+        total += o->layers[i].total;
+    }
+    if (bytes > o->pull_bytes)
+        o->grown_due = now;
+    o->pull_bytes = bytes;
+    if (now - o->told_due < 100)
+        return;
+    o->told_due = now;
+    if (total)
+        server_progress(&o->server, bytes, total, "%s", strncmp(status, "pulling ", 8) == 0 ? "downloading" : status);
+    else
+        server_progress(&o->server, -1, -1, "%s", status);
+}
+
+/* One line: {"status","digest","total","completed"} or {"error"}. "completed" is absent while it is 0. */
+static void pull_line(struct ollama *o, const char *text, size_t n)
+{
+    _cleanup_json_ struct json *v = NULL;
+
+    if (json_parse(text, n, &v) < 0)
+        return;
+    const char *status = json_get_text(v, "status"), *digest = json_get_text(v, "digest");
+
+    if (json_get_text(v, "error")) {
+        free(o->pull_error);
+        o->pull_error = xstrdup(json_get_text(v, "error"));
+    }
+    if (!status)
+        return;
+    if (streq(status, "success"))
+        o->pulled = true;
+    struct layer *l = digest ? find_layer(o, digest) : NULL;
+
+    if (l) {
+        l->total = MAX(l->total, json_get_int(v, "total", 0));
+        l->completed = MAX(l->completed, json_get_int(v, "completed", 0));
+    }
+    pull_tell(o, status);
+}
+
+static void pull_stalled(struct ollama *o)
+{
+    struct fault f;
+
+    op_cancel(&o->server.op);
+    fault_code(&f, FAULT_TRANSIENT, "stalled", "the download of %s has not grown for %d s", o->engine.model, STALL_MS / 1000);
+    server_end(&o->server, false, &f);
+}
+
+static void on_pull_data(void *ctx, const char *data, size_t n)
+{
+    struct ollama *o = ollama_of(ctx);
+
+    if (buf_add(&o->line, data, n) < 0)
+        buf_clear(&o->line);
+    for (;;) {
+        const char *end = o->line.len ? memchr(o->line.data, '\n', o->line.len) : NULL;
+
+        if (!end)
+            break;
+        size_t length = (size_t)(end - o->line.data);
+
+        pull_line(o, o->line.data, length);
+        buf_drop(&o->line, length + 1);
+    }
+    if (o->pull_bytes && clock_now_ms() - o->grown_due > STALL_MS)
+        pull_stalled(o);
+}
+
+static void on_pulled(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    _cleanup_free_ char *what = xasprintf("%s cannot be fetched", o->engine.model);
+    struct fault fault;
+
+    if (o->line.len)
+        pull_line(o, o->line.data, o->line.len);
+    if (f) {
+        server_end(&o->server, false, f);
+        return;
+    }
+    if (o->pulled) {
+        server_progress(&o->server, o->pull_bytes, o->pull_bytes, "fetched");
+        server_end(&o->server, false, NULL);
+        return;
+    }
+    if (o->pull_error)
+        server_explain(&fault, what, o->pull_error);
+    else if (a->status != 200)
+        answer_fault(&fault, what, a);
+    else
+        fault_code(&fault, FAULT_TRANSIENT, "lost", "%s: the download broke off", what);
+    server_end(&o->server, false, &fault);
+}
+
+static void pull_begin(struct ollama *o)
+{
+    _cleanup_free_ char *body = body_for_model(o, "stream", json_bool(true));
+
+    o->n_layers = 0;
+    o->pulled = false;
+    o->pull_bytes = 0;
+    o->grown_due = clock_now_ms();
+    free(o->pull_error);
+    o->pull_error = NULL;
+    buf_clear(&o->line);
+    server_progress(&o->server, -1, -1, "asking for %s", o->engine.model);
+    server_post(&o->server, "/api/pull", body, UINT64_MAX, on_pull_data, on_pulled);
+}
+
+static void on_tags_before_pull(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    _cleanup_json_ struct json *v = NULL;
+
+    if (f) {
+        server_end(&o->server, false, f);
+        return;
+    }
+    json_parse(a->body.data ? a->body.data : "", a->body.len, &v);
+    if (!find_tag(o, v)) {
+        pull_begin(o);
+        return;
+    }
+    server_progress(&o->server, -1, -1, "already on the disk");
+    server_end(&o->server, false, NULL);
+}
+
+static void ollama_fetch(struct engine *e, struct engine_reply to)
+{
+    struct ollama *o = ollama_begin(e, to);
+
+    server_get(&o->server, "/api/tags", ASK_MS, on_tags_before_pull);
+}
+
+/* ---- load ---- */
+
+static void put_answer(struct ollama *o, const char *key, struct http_answer *a)
+{
+    struct json *v = NULL;
+
+    if (a && a->status == 200 && json_parse(a->body.data ? a->body.data : "", a->body.len, &v) == 0)
+        json_put(o->shown, key, v);
+}
+
+/* The numbers of /api/ps; before 0.30 they are the engine's plan, from 0.30 on what its runner reports. */
+static void read_ps(struct ollama *o, struct http_answer *a)
+{
+    _cleanup_json_ struct json *v = NULL;
+    struct engine_facts *f = &o->engine.facts;
+
+    if (a->status != 200 || json_parse(a->body.data ? a->body.data : "", a->body.len, &v) < 0)
+        return;
+    const struct json *m = find_tag(o, v);
+
+    if (!m)
+        return;
+    f->size_bytes = json_get_int(m, "size", -1);
+    f->size_vram_bytes = json_get_int(m, "size_vram", -1);
+    f->context = json_get_int(m, "context_length", -1);
+}
+
+static void tell_loaded(struct ollama *o)
+{
+    const struct engine_facts *f = &o->engine.facts;
+    char size[TEXT_SHORT_MAX];
+
+    if (f->size_bytes <= 0) {
+        server_progress(&o->server, -1, -1, "loaded");
+        return;
+    }
+    int gpu = (int)(MIN(MAX(f->size_vram_bytes, 0), f->size_bytes) * 100 / f->size_bytes);
+
+    bytes_format(size, (uint64_t)f->size_bytes);
+    if (gpu == 100 || gpu == 0)
+        server_progress(&o->server, -1, -1, "%s, 100%% %s", size, gpu ? "GPU" : "CPU");
+    else
+        server_progress(&o->server, -1, -1, "%s, %d%% GPU, %d%% CPU", size, gpu, 100 - gpu);
+}
+
+static void on_loaded_ps(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+
+    if (!f)
+        read_ps(o, a);
+    json_put_string(o->shown, "version", o->version);
+    o->engine.facts.shown = o->shown;
+    tell_loaded(o);
+    server_end(&o->server, false, NULL);
+}
+
+static void on_loaded_tags(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    _cleanup_json_ struct json *v = NULL;
+
+    if (!f && json_parse(a->body.data ? a->body.data : "", a->body.len, &v) == 0 && find_tag(o, v))
+        json_put(o->shown, "tag", json_copy(find_tag(o, v)));
+    server_get(&o->server, "/api/ps", ASK_MS, on_loaded_ps);
+}
+
+static void on_loaded_show(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+
+    if (!f)
+        put_answer(o, "show", a);
+    server_get(&o->server, "/api/tags", ASK_MS, on_loaded_tags);
+}
+
+static void on_load_judged(void *ctx, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    struct fault dead;
+
+    if (f) {
+        server_end(&o->server, false, f);
+    } else if (server_judge(&o->server, &dead) < 0) {
+        server_end(&o->server, false, &dead);
+    } else {
+        fault_code(&dead, FAULT_TRANSIENT, "lost", "the connection to ollama broke while %s loaded", o->engine.model);
+        server_end(&o->server, false, &dead);
+    }
+}
+
+static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f);
+
+/* A model that only embeds is loaded by an empty embedding. */
+static bool load_otherwise(struct ollama *o, struct http_answer *a)
+{
+    if (a->status != 400 || !memmem(a->body.data ? a->body.data : "", a->body.len, "does not support generate", 25))
+        return false;
+    _cleanup_free_ char *body = body_for_model(o, "keep_alive", json_int(-1));
+
+    server_post(&o->server, "/api/embed", body, LOAD_MS, NULL, on_loaded);
+    return true;
+}
+
+static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    _cleanup_free_ char *what = xasprintf("%s cannot be loaded", o->engine.model);
+    struct fault fault;
+
+    if (f) {
+        server_look(&o->server, on_load_judged);
+        return;
+    }
+    if (a->status != 200) {
+        if (load_otherwise(o, a))
+            return;
+        answer_fault(&fault, what, a);
+        server_end(&o->server, false, &fault);
+        return;
+    }
+    _cleanup_free_ char *body = body_for_model(o, NULL, NULL);
+
+    o->engine.facts.shown = NULL;
+    json_free(o->shown);
+    o->shown = json_object();
+    server_post(&o->server, "/api/show", body, ASK_MS, NULL, on_loaded_show);
+}
+
+static void ollama_load(struct engine *e, struct engine_reply to)
+{
+    struct ollama *o = ollama_begin(e, to);
+    _cleanup_free_ char *body = body_for_model(o, "keep_alive", json_int(-1));
+
+    server_progress(&o->server, -1, -1, "loading");
+    server_post(&o->server, "/api/generate", body, LOAD_MS, NULL, on_loaded);
+}
+
+/* ---- probe, unload, stop ---- */
+
+static void on_probe_judged(void *ctx, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    struct fault fault;
+
+    if (f) {
+        server_end(&o->server, false, f);
+        return;
+    }
+    if (server_judge(&o->server, &fault) == 0)
+        fault_code(&fault, FAULT_TRANSIENT, "no_answer", "ollama runs on %s, but does not answer", o->engine.instance);
+    server_end(&o->server, false, &fault);
+}
+
+static void on_probe(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+
+    if (f || a->status != 200) {
+        server_look(&o->server, on_probe_judged);
+        return;
+    }
+    read_ps(o, a);
+    server_end(&o->server, false, NULL);
+}
+
+static void ollama_probe(struct engine *e, struct engine_reply to)
+{
+    struct ollama *o = ollama_begin(e, to);
+
+    server_get(&o->server, "/api/ps", ASK_MS, on_probe);
+}
+
+static void on_unloaded(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+
+    (void)a;
+    /* Nobody there to unload: it is not loaded. */
+    server_end(&o->server, false, f && f->error != -ECONNREFUSED ? f : NULL);
+}
+
+static void on_unload_place(void *ctx, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    _cleanup_free_ char *body = body_for_model(o, "keep_alive", json_int(0));
+
+    if (f) {
+        server_end(&o->server, false, f);
+        return;
+    }
+    server_read_place(&o->server);
+    if (o->engine.facts.pid < 0)
+        server_end(&o->server, false, NULL);
+    else
+        server_post(&o->server, "/api/generate", body, 30 * 1000, NULL, on_unloaded);
+}
+
+static void ollama_unload(struct engine *e, struct engine_reply to)
+{
+    struct ollama *o = ollama_begin(e, to);
+
+    server_look(&o->server, on_unload_place);
+}
+
+static void on_stopped(void *ctx, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+
+    if (!f)
+        server_read_place(&o->server);
+    server_end(&o->server, false, f);
+}
+
+/* TERM ends it within milliseconds, its runners with it. */
+static void ollama_stop(struct engine *e, struct engine_reply to)
+{
+    struct ollama *o = ollama_begin(e, to);
+
+    place_stop(o->server.place, o->server.name, &o->server.op, on_stopped, &o->server);
+}
+
+const struct engine_ops engine_ollama = {
+    .name = "ollama",
+    .dialects = ENGINE_OPENAI | ENGINE_OLLAMA,
+    .shared = true,
+    .check = ollama_check,
+    .new = ollama_new,
+    .free = ollama_free,
+    .find = ollama_find,
+    .start = ollama_start,
+    .fetch = ollama_fetch,
+    .load = ollama_load,
+    .probe = ollama_probe,
+    .unload = ollama_unload,
+    .stop = ollama_stop,
+};

@@ -1,0 +1,47 @@
+/* The steps on the machine that drivers share: find the data disk and the program, start it detached, find it again, stop it.
+ *
+ * One script (place.sh, sent with each command) does them. It keeps, in BASE/run on the machine's data disk, per server:
+ *     SERVER.pid    "PID BORN PORT PROGRAM…": BORN is the start time of the process (field 22 of /proc/PID/stat), so that a pid that
+ *                   was given to somebody else, or a restarted container, is told from our server
+ *     SERVER.log    what the server printed
+ *     SERVER.lock   a directory while one start is under way: two requests start one server */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "proto/buf.h"
+
+struct place;
+
+/* What the machine answered. Texts are owned by the place, NULL when unknown. */
+struct place_facts {
+    char *base;             /* "/root/autodl-tmp/llmhost": our directory on the data disk */
+    char *program;          /* the engine, as found; NULL: not there */
+    char *version;          /* what it says of itself, its first line */
+    char *log;
+    char *models;           /* where its models are kept already, if somewhere */
+    char *last_line;        /* of the log: why it ended */
+    int64_t pid;            /* of our server, -1: none runs */
+    uint16_t port;
+};
+
+struct place *place_new(struct host *h);
+struct place *place_free(struct place *p);
+const struct place_facts *place_facts(const struct place *p);
+
+typedef void (*place_done_fn)(void *ctx, const struct fault *f);
+
+/* server: a name for the files, [a-z0-9.-]; usual: further places of the program, separated by spaces, ~ is $HOME and BASE our
+ * directory. path: look nowhere else (NULL: PATH and the usual ones). No program is no fault: facts.program is NULL. */
+void place_find(struct place *p, const char *server, const char *program, const char *usual, const char *path, struct op **slot,
+                place_done_fn done, void *ctx);
+/* Starts the command line, in which @PORT@ stands for a free port of 127.0.0.1 and @BASE@ for our directory; environment likewise
+ * ("NAME=value" words, quoted for sh by the caller). When the server runs already that is all. After find. */
+void place_start(struct place *p, const char *server, const char *environment, const char *command, struct op **slot,
+                 place_done_fn done, void *ctx);
+/* Is our server still that process? facts.pid is -1 when not, and last_line says why. */
+void place_look(struct place *p, const char *server, struct op **slot, place_done_fn done, void *ctx);
+/* TERM, again after 5 s (llama-server needs it), KILL for the whole process group after 10 s, then what is left of its children. */
+void place_stop(struct place *p, const char *server, struct op **slot, place_done_fn done, void *ctx);

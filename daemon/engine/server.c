@@ -1,0 +1,190 @@
+/* Steps are ops around a place step or a request; the driver strings them together. */
+#include "engine/server.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+
+#include "proto/mem.h"
+#include "session/forward.h"
+
+void server_init(struct server *s, struct engine *e, const char *name)
+{
+    s->engine = e;
+    s->place = place_new(e->host);
+    s->name = xstrdup(name);
+}
+
+void server_done(struct server *s)
+{
+    op_cancel(&s->op);
+    forward_free(s->forward);
+    place_free(s->place);
+    free(s->name);
+    free(s->socket);
+}
+
+static void server_cancel(struct op *op)
+{
+    struct server *s = CONTAINER_OF(op, struct server, step);
+
+    op_cancel(&s->op);
+}
+
+void server_begin(struct server *s, struct engine_reply to)
+{
+    s->to = to;
+    op_begin(&s->step, to.slot, server_cancel);
+}
+
+void server_end(struct server *s, bool again, const struct fault *f)
+{
+    struct engine_reply to = s->to;
+
+    op_end(&s->step);
+    to.done(to.ctx, again, f);
+}
+
+void server_progress(struct server *s, int64_t bytes, int64_t bytes_total, const char *format, ...)
+{
+    char text[160];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    const struct engine_progress p = {.text = *text ? text : NULL, .bytes = bytes, .bytes_total = bytes_total};
+
+    s->to.progress(s->to.ctx, &p);
+}
+
+/* The socket for our own calls leads to the port the server has now. */
+static void server_open_socket(struct server *s)
+{
+    static unsigned number;
+    const struct place_facts *f = place_facts(s->place);
+
+    if (f->port == s->port && (s->forward || !f->port))
+        return;
+    s->forward = forward_free(s->forward);
+    s->port = f->port;
+    free(s->socket);
+    s->socket = NULL;
+    if (!s->port)
+        return;
+    s->socket = xasprintf("%s/%u", s->engine->socket_directory, ++number);
+    if (forward_new_unix(s->engine->loop, s->engine->host, s->socket, "127.0.0.1", s->port, &s->forward) < 0) {
+        s->port = 0;            /* requests report it: nobody listens there */
+        s->forward = NULL;
+    }
+}
+
+void server_read_place(struct server *s)
+{
+    const struct place_facts *f = place_facts(s->place);
+    struct engine_facts *e = &s->engine->facts;
+
+    e->path = f->program;
+    e->log = f->log;
+    e->pid = f->pid;
+    e->port = f->port;
+    server_open_socket(s);
+}
+
+static void server_request(struct server *s, struct http_request *rq, http_done_fn done)
+{
+    rq->unix_socket = s->socket ? s->socket : "/nonexistent";
+    http_start(s->engine->http, rq, &s->op, done, s);
+}
+
+void server_get(struct server *s, const char *path, uint64_t timeout_ms, http_done_fn done)
+{
+    struct http_request rq = {.method = "GET", .path = path, .timeout_ms = timeout_ms};
+
+    server_request(s, &rq, done);
+}
+
+void server_post(struct server *s, const char *path, const char *body, uint64_t timeout_ms,
+                 void (*on_data)(void *, const char *, size_t), http_done_fn done)
+{
+    struct http_request rq = {
+        .method = "POST", .path = path, .body = body, .n_body = strlen(body), .timeout_ms = timeout_ms, .on_data = on_data};
+
+    server_request(s, &rq, done);
+}
+
+void server_look(struct server *s, place_done_fn done)
+{
+    place_look(s->place, s->name, &s->op, done, s);
+}
+
+/* Words of engines, drivers and kernels for the same few misfortunes. Lower case; the first that is found counts.
+ * ollama: llm/status.go at 0.32.15; llama.cpp: common and ggml at 0.5.0; both read or observed 2026-11. */
+static const struct {
+    const char *words, *code;
+    enum fault_kind kind;
+} misfortunes[] = {
+    {"out of memory", "out_of_memory", FAULT_EXHAUSTED},
+    {"out of device memory", "out_of_memory", FAULT_EXHAUSTED},
+    {"outofdevicememory", "out_of_memory", FAULT_EXHAUSTED},
+    {"cudamalloc failed", "out_of_memory", FAULT_EXHAUSTED},
+    {"failed to allocate", "out_of_memory", FAULT_EXHAUSTED},
+    {"unable to allocate", "out_of_memory", FAULT_EXHAUSTED},
+    {"not enough memory", "out_of_memory", FAULT_EXHAUSTED},
+    {"insufficient memory", "out_of_memory", FAULT_EXHAUSTED},
+    {"more system memory", "out_of_memory", FAULT_EXHAUSTED},
+    {"no space left", "disk_full", FAULT_EXHAUSTED},
+    {"address already in use", "port_taken", FAULT_TRANSIENT},
+    {"couldn't bind", "port_taken", FAULT_TRANSIENT},
+    {"digest mismatch", "digest_mismatch", FAULT_TRANSIENT},
+    {"file does not exist", "model_unknown", FAULT_GONE},
+    {"manifest unknown", "model_unknown", FAULT_GONE},
+    {"repository not found", "model_unknown", FAULT_GONE},
+    {"no such file", "model_unknown", FAULT_GONE},
+    {"failed to load model ''", "model_unknown", FAULT_GONE},
+    {"not within the file bounds", "model_unreadable", FAULT_INVALID},
+    {"unable to load model", "model_unreadable", FAULT_INVALID},
+    {"unknown model architecture", "model_unreadable", FAULT_INVALID},
+    {"invalid magic", "model_unreadable", FAULT_INVALID},
+    {"dial tcp", "registry_unreachable", FAULT_TRANSIENT},
+    {"no such host", "registry_unreachable", FAULT_TRANSIENT},
+    {"x509", "registry_unreachable", FAULT_INVALID},
+    {"connection refused", "registry_unreachable", FAULT_TRANSIENT},
+    {"i/o timeout", "registry_unreachable", FAULT_TRANSIENT},
+    {"max retries exceeded", "registry_unreachable", FAULT_TRANSIENT},
+};
+
+void server_explain(struct fault *f, const char *what, const char *words)
+{
+    for (size_t i = 0; i < ELEMENTS(misfortunes); i++)
+        if (strcasestr(words, misfortunes[i].words)) {
+            fault_code(f, misfortunes[i].kind, misfortunes[i].code, "%s: %.250s", what, words);
+            return;
+        }
+    fault_code(f, FAULT_INVALID, "engine_failed", "%s: %.250s", what, words);
+}
+
+int server_judge(struct server *s, struct fault *f)
+{
+    const struct place_facts *p = place_facts(s->place);
+    _cleanup_free_ char *what = NULL;
+
+    server_read_place(s);
+    if (p->pid > 0)
+        return 0;
+    what = xasprintf("%s ended on %s", s->engine->ops->name, s->engine->instance);
+    if (!p->last_line)
+        return fault_code(f, FAULT_GONE, "engine_exited", "%s and left nothing in its log", what);
+    server_explain(f, what, p->last_line);
+    if (streq(f->code, "engine_failed"))
+        fault_code(f, FAULT_GONE, "engine_exited", "%s: %.250s", what, p->last_line);
+    return -ESRCH;
+}
+
+char *server_version(const char *line)
+{
+    for (const char *p = line; p && *p; p++)
+        if (isdigit((unsigned char)*p) && (p == line || !isalnum((unsigned char)p[-1])))
+            return strndup(p, strspn(p, "0123456789."));
+    return NULL;
+}
