@@ -122,19 +122,47 @@ static void set_callbacks(LIBSSH2_SESSION *ssh)
 #endif
 }
 
-/* Names that a version does not know are dropped silently, so one list serves all of them. Without
- * CBC: 1.11.0 has -etm but no strict key exchange (CVE-2023-48795). */
+static bool is_supported(const char *const *known, int n, const char *name, size_t length)
+{
+    for (int i = 0; i < n; i++)
+        if (strlen(known[i]) == length && strncmp(known[i], name, length) == 0)
+            return true;
+    return false;
+}
+
+/* One list serves all versions: what this one does not know is left out. Here, since libssh2 1.10 copies
+ * overlapping memory when it has to do that itself (session_method_pref). */
+static void prefer(struct ssh_conn *c, int method, const char *list)
+{
+    const char **known = NULL;
+    int n = libssh2_session_supported_algs(c->ssh, method, &known);
+    struct buf chosen;
+
+    buf_init(&chosen, 4096);
+    while (n > 0 && *list) {
+        size_t length = strcspn(list, ",");
+
+        if (is_supported(known, n, list, length) &&
+            buf_addf(&chosen, "%s%.*s", chosen.len ? "," : "", (int)length, list) < 0)
+            abort(); /* no memory */
+        list += length;
+        list += *list == ',';
+    }
+    if (chosen.len > 0)
+        libssh2_session_method_pref(c->ssh, method, buf_text(&chosen));
+    libssh2_free(c->ssh, known);
+    buf_done(&chosen);
+}
+
+/* Without CBC: 1.11.0 has -etm but no strict key exchange (CVE-2023-48795). */
 static void set_preferences(struct ssh_conn *c)
 {
-    static const int ciphers[] = {LIBSSH2_METHOD_CRYPT_CS, LIBSSH2_METHOD_CRYPT_SC},
-                     macs[] = {LIBSSH2_METHOD_MAC_CS, LIBSSH2_METHOD_MAC_SC};
-
-    for (int i = 0; i < 2; i++) {
-        libssh2_session_method_pref(c->ssh, ciphers[i], CIPHERS);
-        libssh2_session_method_pref(c->ssh, macs[i], MACS);
-    }
-    libssh2_session_method_pref(c->ssh, LIBSSH2_METHOD_KEX, KEX);
-    libssh2_session_method_pref(c->ssh, LIBSSH2_METHOD_HOSTKEY, c->host_key_preference);
+    prefer(c, LIBSSH2_METHOD_CRYPT_CS, CIPHERS);
+    prefer(c, LIBSSH2_METHOD_CRYPT_SC, CIPHERS);
+    prefer(c, LIBSSH2_METHOD_MAC_CS, MACS);
+    prefer(c, LIBSSH2_METHOD_MAC_SC, MACS);
+    prefer(c, LIBSSH2_METHOD_KEX, KEX);
+    prefer(c, LIBSSH2_METHOD_HOSTKEY, c->host_key_preference);
 }
 
 void conn_connected(struct ssh_conn *c, int fd, struct watch *w)
