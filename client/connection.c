@@ -32,6 +32,7 @@ struct connection {
     int fd;
     pid_t pid; /* of the daemon, as the kernel says */
     struct buf in;
+    bool verbatim;
     uint64_t silence_ms, answer_ms;
     int probe_fd;      /* -1: no sign of life asked for */
     uint64_t probe_at; /* steady */
@@ -95,29 +96,34 @@ static int socket_connect(const char *path, int *ret_fd)
     return 0;
 }
 
-/* The pid of a process of that name, or 0: only to say more about a socket that will not have us. */
-static pid_t process_find(const char *name)
+/* Whether /proc/PID is the daemon of that user. */
+static bool process_is_daemon(const char *pid, uid_t owner)
+{
+    char path[300], comm[32] = "";
+    struct stat st;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%s/comm", pid);
+    f = fopen(path, "re");
+    if (!f)
+        return false;
+    if (!fgets(comm, sizeof(comm), f) || fstat(fileno(f), &st) < 0)
+        comm[0] = '\0';
+    fclose(f);
+    return streq(comm, "llmhostd\n") && st.st_uid == owner;
+}
+
+/* The daemon of whoever owns the socket, or 0: only to say more about a socket that will not have us. */
+static pid_t daemon_find(const char *socket_path)
 {
     DIR *proc = opendir("/proc");
+    struct stat st;
     pid_t found = 0;
 
-    for (struct dirent *d; proc && !found && (d = readdir(proc));) {
-        char path[300], comm[32] = "";
-        FILE *f;
-
-        if (d->d_name[0] < '1' || d->d_name[0] > '9')
-            continue;
-        snprintf(path, sizeof(path), "/proc/%s/comm", d->d_name);
-        f = fopen(path, "re");
-        if (!f)
-            continue;
-        if (fgets(comm, sizeof(comm), f)) {
-            comm[strcspn(comm, "\n")] = '\0';
-            if (streq(comm, name))
+    if (proc && stat(socket_path, &st) == 0)
+        for (struct dirent *d; !found && (d = readdir(proc));)
+            if (d->d_name[0] >= '1' && d->d_name[0] <= '9' && process_is_daemon(d->d_name, st.st_uid))
                 found = (pid_t)atoi(d->d_name);
-        }
-        fclose(f);
-    }
     if (proc)
         closedir(proc);
     return found;
@@ -139,7 +145,7 @@ static struct json *open_error(const char *path, int r)
         message = xasprintf("llmhostd is not running (nobody listens at the socket %s).", path);
         return error_make(EXIT_NO_DAEMON, "no_daemon", message, NULL, START_IT, NULL);
     case EACCES:
-        pid = process_find("llmhostd");
+        pid = daemon_find(path);
         message =
             pid ? xasprintf("llmhostd runs (pid %d) but its socket is not yours: join group \"llmhost\".",
                             (int)pid)
@@ -228,6 +234,11 @@ pid_t connection_daemon_pid(const struct connection *c)
     return c->pid;
 }
 
+void connection_set_verbatim(struct connection *c, bool verbatim)
+{
+    c->verbatim = verbatim;
+}
+
 void connection_set_patience(struct connection *c, uint64_t silence_ms, uint64_t answer_ms)
 {
     c->silence_ms = silence_ms;
@@ -313,7 +324,6 @@ static struct json *clean_text(const char *text, size_t n)
     return copy;
 }
 
-/* What an engine or a far host wrote must not steer the terminal it is shown on. */
 static struct json *clean_copy(const struct json *v)
 {
     struct json *copy;
@@ -395,7 +405,7 @@ static bool call_on_message(struct connection *c, struct call *call, const char 
         *ret = call_lost(c, call, "bad_reply", "it sent something that is no Varlink reply");
         return true;
     }
-    if (!call->verbatim) {
+    if (!call->secret && !c->verbatim) {
         parameters = clean_copy(reply.parameters);
         json_free(reply.parameters);
         reply.parameters = parameters;
@@ -445,7 +455,7 @@ static bool call_read(struct connection *c, struct call *call, enum exit_status 
         }
         over = call_on_message(c, call, text, n, ret);
         /* The text of a secret must not stay behind in the buffer. */
-        if (call->verbatim)
+        if (call->secret)
             wipe((char *)text, n);
         buf_drop(&c->in, n + 1);
     }

@@ -20,6 +20,9 @@ enum exit_status connection_open(const char *named, struct connection **ret, str
 struct connection *connection_free(struct connection *c);
 DEFINE_CLEANUP(struct connection *, connection_free)
 pid_t connection_daemon_pid(const struct connection *c);
+/* Replies as they came; else control characters are taken out of all texts, so that what an engine or a far host wrote cannot
+ * steer the terminal it is shown on. */
+void connection_set_verbatim(struct connection *c, bool verbatim);
 /* After how much silence the daemon is asked whether it lives, and how long that answer may take. Default 30 s and 10 s. */
 void connection_set_patience(struct connection *c, uint64_t silence_ms, uint64_t answer_ms);
 
@@ -30,7 +33,7 @@ struct call {
     const char *method;             /* "Up"; with a dot in it: the full name */
     struct json *parameters;        /* owned by the call; NULL: none */
     bool more;
-    bool verbatim;                  /* replies as they came; else control characters are taken out of their texts */
+    bool secret;                    /* the answer has one: taken as it came, and overwritten where it was read */
     uint64_t limit_ms;              /* 0: as long as the daemon lives */
     call_reply_fn on_reply;         /* each reply but the last; may be NULL */
     call_tick_fn on_tick;           /* every tick_ms while waiting; may be NULL */

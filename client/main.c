@@ -220,7 +220,7 @@ static int number_parse(const char *text, int64_t most, int64_t *ret)
     return 0;
 }
 
-/* A time of day is today's. */
+/* A time of day is today's, or yesterday's when today has not come so far. */
 static int since_parse(const char *text, int64_t *ret_at_ms)
 {
     static const char *const formats[] = {"%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%H:%M:%S",
@@ -244,6 +244,7 @@ static int since_parse(const char *text, int64_t *ret_at_ms)
         then.tm_isdst = -1;
         end = i < ELEMENTS(formats) ? strptime(text, formats[i], &then) : streq(text, "today") ? "" : NULL;
         if (end && !*end) {
+            then.tm_mday -= i >= 3 && mktime(&then) > now;
             *ret_at_ms = (int64_t)mktime(&then) * 1000;
             return *ret_at_ms >= 0 ? 0 : -EINVAL;
         }
@@ -497,7 +498,9 @@ int main(int argc, char **argv)
     connection_free(r.connection);
     free(r.options.arguments);
     /* An answer that could not be written was not given: a full disk, a closed pipe. */
-    if (fflush(stdout) == EOF && status == EXIT_DONE)
+    if ((fflush(stdout) == EOF || ferror(stdout)) && status == EXIT_DONE) {
+        fprintf(stderr, "llmhostctl: the answer cannot be written.\n");
         status = EXIT_FAILED;
+    }
     return status;
 }

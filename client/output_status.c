@@ -260,7 +260,7 @@ static void add_one_trouble(const struct output *o, const struct json *trouble, 
     add_wrapped(&sentence, indent, o->out_width, json_get_text(trouble, "why"));
     /* Commands stay whole: they are there to be copied. */
     for (size_t i = 0; i < json_count(next); i++)
-        add_wrapped(&sentence, indent, 0, json_text(json_at(next, i)));
+        add_wrapped(&sentence, indent + 2, 0, json_text(json_at(next, i)));
     buf_add_text(out, "  ");
     add_styled(out, o->out_colour, STYLE_BAD, code);
     if (target_width) {
@@ -330,10 +330,19 @@ void screen_names(const struct output *o, const struct json *status, struct buf 
 
 /* ---- one target ---- */
 
-static void add_field(struct buf *out, const char *name, const char *text)
+#define FIELD_COLUMNS 13
+
+/* "  engine     ollama 0.12, pid 2214", going on below its own beginning where the terminal ends. */
+static void add_field(const struct output *o, struct buf *out, const char *name, const char *text)
 {
-    if (text && *text)
-        buf_addf(out, "  %-9s  %s\n", name, text);
+    struct buf lines;
+
+    if (!text || !*text)
+        return;
+    buf_init(&lines, SCREEN_BYTES_MAX);
+    add_wrapped(&lines, FIELD_COLUMNS, o->out_width, text);
+    buf_addf(out, "  %-9s  %s", name, buf_text(&lines) + MIN(FIELD_COLUMNS, lines.len));
+    buf_done(&lines);
 }
 
 static void add_since(struct buf *out, const struct json *object)
@@ -358,7 +367,7 @@ static void add_part(struct buf *out, const char *format, ...)
     buf_addf(out, "%s%s", out->len ? ", " : "", part);
 }
 
-static void add_engine(const struct json *model, struct buf *out)
+static void add_engine(const struct output *o, const struct json *model, struct buf *out)
 {
     int64_t size = json_get_int(model, "size_bytes", 0), vram = json_get_int(model, "size_vram_bytes", -1);
     char bytes[TEXT_SHORT_MAX];
@@ -377,11 +386,11 @@ static void add_engine(const struct json *model, struct buf *out)
         add_part(&line, "%d%% GPU", vram >= size ? 100 : (int)((double)vram * 100 / (double)size));
     if (json_get_int(model, "context", 0))
         add_part(&line, "context %lld", (long long)json_get_int(model, "context", 0));
-    add_field(out, "engine", buf_text(&line));
+    add_field(o, out, "engine", buf_text(&line));
     buf_done(&line);
 }
 
-static void add_requests(const struct json *model, struct buf *out)
+static void add_requests(const struct output *o, const struct json *model, struct buf *out)
 {
     int64_t last = json_get_int(model, "last_used_at_ms", 0), held = json_get_int(model, "held", 0);
     char age[TEXT_SHORT_MAX];
@@ -394,11 +403,11 @@ static void add_requests(const struct json *model, struct buf *out)
     add_part(&line, "%lld in all", (long long)json_get_int(model, "requests", 0));
     if (last)
         add_part(&line, "last %s ago", age_format(age, last));
-    add_field(out, "requests", buf_text(&line));
+    add_field(o, out, "requests", buf_text(&line));
     buf_done(&line);
 }
 
-static void add_awake(const struct json *model, struct buf *out)
+static void add_awake(const struct output *o, const struct json *model, struct buf *out)
 {
     const struct json *awake = json_get(model, "awake");
     char age[TEXT_SHORT_MAX];
@@ -417,11 +426,11 @@ static void add_awake(const struct json *model, struct buf *out)
         if (since)
             buf_addf(&line, " (%s)", age_format(age, since));
     }
-    add_field(out, "awake", buf_text(&line));
+    add_field(o, out, "awake", buf_text(&line));
     buf_done(&line);
 }
 
-static void add_tunnel(const struct json *instance, struct buf *out)
+static void add_tunnel(const struct output *o, const struct json *instance, struct buf *out)
 {
     const struct json *tunnel = json_get(instance, "tunnel");
     _cleanup_free_ char *state = tunnel_text(tunnel);
@@ -445,7 +454,7 @@ static void add_tunnel(const struct json *instance, struct buf *out)
         add_part(&line, "%s", json_get_text(tunnel, "reason"));
     if (next_try > now_at_ms())
         add_part(&line, "next try in %s", duration_format(left, (uint64_t)(next_try - now_at_ms()), true));
-    add_field(out, "tunnel", buf_text(&line));
+    add_field(o, out, "tunnel", buf_text(&line));
     buf_done(&line);
 }
 
@@ -459,20 +468,31 @@ static const struct json *instance_find(const struct json *status, const char *n
     return NULL;
 }
 
-/* The thing's own record first, then what the list has beyond it. */
+static bool trouble_has(const struct json *list, const struct json *trouble)
+{
+    for (size_t i = 0; i < json_count(list); i++)
+        if (streq(member_text(json_at(list, i), "code", ""), member_text(trouble, "code", "")) &&
+            streq(member_text(json_at(list, i), "message", ""), member_text(trouble, "message", "")))
+            return true;
+    return false;
+}
+
+/* What the things themselves carry, and what the list has beyond it. */
 void screen_trouble(const struct output *o, const struct json *status, struct buf *out)
 {
-    const struct json *models = json_get(status, "models"), *list = json_get(status, "trouble");
-    const struct json *thing = json_at(json_count(models) ? models : json_get(status, "instances"), 0);
-    const struct json *own = json_get(thing, "trouble");
-    bool has_own = json_type(own) == JSON_OBJECT;
+    static const char *const lists[] = {"instances", "models"};
+    const struct json *list = json_get(status, "trouble");
     _cleanup_json_ struct json *all = json_array();
 
-    if (has_own)
-        json_append(all, json_copy(own));
     for (size_t i = 0; i < json_count(list); i++)
-        if (!has_own || !streq(member_text(json_at(list, i), "code", ""), member_text(own, "code", "")))
-            json_append(all, json_copy(json_at(list, i)));
+        json_append(all, json_copy(json_at(list, i)));
+    for (size_t k = 0; k < ELEMENTS(lists); k++)
+        for (size_t i = 0; i < json_count(json_get(status, lists[k])); i++) {
+            const struct json *own = json_get(json_at(json_get(status, lists[k]), i), "trouble");
+
+            if (json_type(own) == JSON_OBJECT && !trouble_has(all, own))
+                json_append(all, json_copy(own));
+        }
     add_trouble(o, all, out);
 }
 
@@ -491,12 +511,12 @@ void screen_model(const struct output *o, const struct json *status, struct buf 
     buf_add_text(out, "\n");
     endpoint = xasprintf("%s  model name \"%s\"", member_text(daemon, "endpoint", "?"),
                          member_text(model, "id", "?"));
-    add_field(out, "endpoint", endpoint);
-    add_engine(model, out);
-    add_requests(model, out);
-    add_awake(model, out);
-    add_field(out, "then", next);
-    add_tunnel(instance_find(status, on), out);
+    add_field(o, out, "endpoint", endpoint);
+    add_engine(o, model, out);
+    add_requests(o, model, out);
+    add_awake(o, model, out);
+    add_field(o, out, "then", next);
+    add_tunnel(o, instance_find(status, on), out);
 }
 
 static void add_models_of(const struct json *status, const char *instance, struct buf *out)
@@ -529,10 +549,10 @@ void screen_instance(const struct output *o, const struct json *status, struct b
     buf_addf(out, "  (%s)\n", member_text(instance, "provider", "?"));
     if (address)
         login = user ? xasprintf("%s@%s", user, address) : xstrdup(address);
-    add_field(out, "address", login);
-    add_field(out, "host key", json_get_text(instance, "host_key"));
-    add_tunnel(instance, out);
-    add_field(out, "stops", stops_text(instance));
+    add_field(o, out, "address", login);
+    add_field(o, out, "host key", json_get_text(instance, "host_key"));
+    add_tunnel(o, instance, out);
+    add_field(o, out, "stops", stops_text(instance));
     add_models_of(status, name, out);
 }
 

@@ -8,7 +8,7 @@
 #define TEXT_COLUMNS  30
 #define TIME_COLUMNS  8
 
-void progress_init(struct progress *p, const struct output *o, const char *subject)
+void progress_init(struct progress *p, struct output *o, const char *subject)
 {
     *p = (struct progress){.output = o, .usual_ms = -1};
     p->subject = xstrdup(subject);
@@ -215,6 +215,7 @@ void progress_tick(struct progress *p)
 {
     if (!p->stage || p->output->quiet)
         return;
+    output_measure(p->output);
     if (p->output->err_moves)
         running_paint(p);
     else if (steady_now_ms() - p->said_at >= SILENCE_MS)

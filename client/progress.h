@@ -8,7 +8,7 @@
 #include "client/output.h"
 
 struct progress {
-    const struct output *output;
+    struct output *output;
     char *subject;              /* what it is about: a model, an instance */
     char *stage;                /* the running one; NULL: none */
     char *text;
@@ -21,7 +21,7 @@ struct progress {
     bool any;                   /* a stage really ran: it was not there already */
 };
 
-void progress_init(struct progress *p, const struct output *o, const char *subject);
+void progress_init(struct progress *p, struct output *o, const char *subject);
 void progress_done(struct progress *p);
 #define _cleanup_progress_ _cleanup_(progress_done)
 

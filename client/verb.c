@@ -45,6 +45,7 @@ enum exit_status verb_connect(struct run *r, bool changes)
         output_error(&r->output, error);
         return status;
     }
+    connection_set_verbatim(r->connection, r->output.json);
     return changes ? version_check(r) : EXIT_DONE;
 }
 

@@ -270,6 +270,8 @@ enum exit_status verb_status(struct run *r)
 
     if (r->options.watch && r->options.check)
         return verb_usage(r, "--check looks once, -w goes on: not both.", NULL, "llmhostctl status -h");
+    if (r->options.watch && r->options.quiet && !r->options.json)
+        return verb_usage(r, "-q shows names once, -w goes on: not both.", NULL, "llmhostctl status -h");
     status = verb_connect(r, false);
     if (status != EXIT_DONE)
         return status;

@@ -77,12 +77,6 @@ static void timed_out_explain(struct json *error, const char *target, const char
 
 /* ---- up ---- */
 
-struct up_shown {
-    const char *model;
-    const char *progress_subject;
-    bool waited, already;
-};
-
 static void add_took(struct buf *out, const struct json *reply)
 {
     int64_t usual_ms = json_get_int(reply, "usual_ms", -1);
@@ -198,14 +192,18 @@ enum exit_status verb_up(struct run *r)
     _cleanup_progress_ struct progress p;
     _cleanup_call_ struct call call = {0};
     _cleanup_free_ char *on = xstrdup(r->options.on);
-    enum exit_status status = verb_connect(r, true);
+    enum exit_status status;
 
     progress_init(&p, &r->output, model);
+    if (r->options.no_wait && r->options.timeout_ms)
+        return verb_usage(r, "--no-wait does not wait, --timeout does: not both.", NULL, "llmhostctl up -h");
+    status = verb_connect(r, true);
     if (status != EXIT_DONE)
         return status;
     status = up_call(r, model, on, &p, &call);
     if (asks_for_instance(&call) && !r->output.json && ask_is_possible()) {
         call_done(&call);
+        free(on);
         on = instance_choose(r, model);
         if (!on)
             return verb_usage(r, "no instance chosen: nothing was changed.", NULL,

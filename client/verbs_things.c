@@ -389,7 +389,7 @@ enum exit_status verb_instance_show(struct run *r)
 enum exit_status verb_instance_secret(struct run *r)
 {
     _cleanup_call_ struct call call = {
-        .method = "InstanceSecret", .limit_ms = QUICK_MS, .parameters = json_object(), .verbatim = true};
+        .method = "InstanceSecret", .limit_ms = QUICK_MS, .parameters = json_object(), .secret = true};
     const char *kind = r->options.n_arguments > 1 ? r->options.arguments[1] : "password", *text;
     enum exit_status status;
     size_t n;

@@ -135,6 +135,8 @@ def rendered(data):
 def tidied(text, folder):
     text = text.replace(str(folder), "/FOLDER")
     text = re.sub(r"(\d{4}-\d\d-\d\d )?\b\d\d:\d\d:\d\d(\.\d{3})?\b", "HH:MM:SS", text)
+    # Whether some daemon runs on this machine is chance, too.
+    text = re.sub(r"llmhostd runs \(pid \d+\) but its socket is not yours", "the socket /FOLDER/control is not yours", text)
     text = re.sub(r"pid \d{2,}\)", "pid N)", text)
     text = re.sub(r'"pid":\d{2,}', '"pid":N', text)
     text = re.sub(r'at_ms":\d{13}', 'at_ms":N', text)
