@@ -23,6 +23,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import lab
@@ -453,6 +454,28 @@ class Host:
     def fault_rst(self):
         """Every open connection of the host is reset, now and once."""
         command("ip", "netns", "exec", self.name, "ss", "-K", "-t", "state", "connected", "src", self.ip)
+
+    def fault_blackhole_after(self, count):
+        """As blackhole, from the packet on with which COUNT bytes have come from the host: a cut in the middle."""
+        self.rules(f"quota over {int(count)} bytes drop", f"quota over {int(count)} bytes drop")
+
+    def fault_rst_after(self, count):
+        """As rst, when COUNT bytes have come from the host; no byte beyond them is let through before it. Returns at
+        once; self.cut is set when it has happened."""
+        self.rules(f"tcp flags & rst == 0 quota over {count} bytes counter drop", None)
+        self.cut = threading.Event()
+
+        def watch(cut, pid):
+            while self.pid == pid and not cut.is_set():
+                seen = re.search(r"counter packets (\d+)", command("nft", "list", "table", "ip", self.table(), check=False))
+                if seen is None:                        # healed
+                    return
+                if int(seen[1]) > 0:
+                    self.fault_rst()
+                    command("nft", "delete", "table", "ip", self.table(), check=False)
+                    cut.set()
+                time.sleep(0.005)
+        threading.Thread(target=watch, args=(self.cut, self.pid), daemon=True).start()
 
     def fault_linkdown(self):
         command("ip", "link", "set", self.link, "down")

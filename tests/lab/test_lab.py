@@ -326,6 +326,33 @@ class Faults(unittest.TestCase):
                 h.heal()
                 self.assertLess(min(round_trip_ms() for _ in range(5)), 10)
 
+    def flood(self, kind, count):
+        """How much of an endless download came before a fault at COUNT bytes, and how it ended."""
+        with contextlib.closing(Owned("flood")) as o:
+            h = o.host
+            h.start("/usr/bin/python3", "-c", "import socket\ns = socket.create_server(('', 7000))\n"
+                    "while True:\n  c = s.accept()[0]\n  try:\n    while True: c.sendall(bytes(65536))\n"
+                    "  except OSError: pass")
+            hosts.until(lambda: listens((h.ip, 7000)), 10, "a flood")
+            h.fault(kind, count)
+            got = 0
+            try:
+                with socket.create_connection((h.ip, 7000), 2) as s:
+                    s.settimeout(1)
+                    while data := s.recv(65536):
+                        got += len(data)
+            except OSError as e:
+                return got, errno.errorcode.get(e.errno, "silence")
+            return got, "EOF"
+
+    def test_cut_in_the_middle_comes_at_the_byte_ordered(self):
+        got, end = self.flood("rst_after", 500_000)
+        self.assertEqual(end, "ECONNRESET")
+        self.assertTrue(400_000 < got < 500_000, got)           # the rest are headers, and what lay in the queue
+        got, end = self.flood("blackhole_after", 500_000)
+        self.assertEqual(end, "silence")
+        self.assertTrue(400_000 < got < 500_000, got)
+
     def test_rate_and_loss(self):
         with contextlib.closing(Owned("slow")) as o:
             h = o.host
