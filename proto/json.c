@@ -147,12 +147,65 @@ static int parse_run(struct parse *p, const char *text, size_t n)
     return p->root ? 0 : -EBADMSG;
 }
 
+/* The unit of \uXXXX at text, or -EBADMSG. */
+static int unit_at(const char *text, size_t n)
+{
+    int unit = 0;
+
+    if (n < 6 || text[0] != '\\' || text[1] != 'u')
+        return -EBADMSG;
+    for (size_t i = 2; i < 6; i++) {
+        int digit = hex_digit(text[i]);
+
+        if (digit < 0)
+            return digit;
+        unit = unit << 4 | digit;
+    }
+    return unit;
+}
+
+/* How many bytes the escape at text has: 12 for a surrogate pair; 0: it is wrong. */
+static size_t escape_length(const char *text, size_t n)
+{
+    int unit;
+
+    if (n < 2 || text[1] != 'u')
+        return 2; /* yajl knows the letters */
+    unit = unit_at(text, n);
+    if (unit < 0 || (unit & 0xfc00) == 0xdc00)
+        return 0;
+    if ((unit & 0xfc00) != 0xd800)
+        return 6;
+    unit = unit_at(text + 6, n - 6);
+    return unit >= 0 && (unit & 0xfc00) == 0xdc00 ? 12 : 0;
+}
+
+/* What yajl does not see, or no longer. */
+static bool is_sound(const char *text, size_t n)
+{
+    bool in_string = false;
+    size_t step;
+
+    for (size_t i = 0; i < n; i += step) {
+        step = 1;
+        if (text[i] == '"')
+            in_string = !in_string;
+        else if (in_string && text[i] == '\\')
+            step = escape_length(text + i, n - i);
+        else if (text[i] == '\v' || text[i] == '\f')
+            return false;
+        if (step == 0)
+            return false;
+    }
+    return !in_string;
+}
+
 int json_parse(const char *text, size_t n, struct json **ret)
 {
     struct parse p = {0};
     int r;
 
-    if (n == 0 || memchr(text, '\v', n) || memchr(text, '\f', n))
+    if (!is_sound(text, n))
         return -EBADMSG;
     r = parse_run(&p, text, n);
     yajl_memory_done(&p.memory);

@@ -254,14 +254,6 @@ static int filter_outside(struct json_scan *s, char c, uint64_t at)
     return 0;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -EBADMSG;
-}
-
 /* Behind a backslash. Half of a surrogate pair counts as two: together they make four bytes. */
 static int filter_escape(struct json_scan *s, char c)
 {

@@ -1,4 +1,4 @@
-/* yajl's memory, and the reading of numbers. */
+/* yajl's memory, and the reading of numbers and digits. */
 #include "proto/json_yajl.h"
 
 #include <errno.h>
@@ -107,4 +107,12 @@ int number_read(const char *text, size_t n, struct number *ret)
     }
     ret->n = sum;
     return 0;
+}
+
+int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -EBADMSG;
 }

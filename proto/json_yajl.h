@@ -32,3 +32,6 @@ struct number {
 /* Text as yajl hands it over. 0; -ERANGE: an integer outside 64 bits or an infinite real, d is filled in all
  * the same; too long, nothing is filled in. */
 int number_read(const char *text, size_t n, struct number *ret);
+
+/* 0 to 15, or -EBADMSG. */
+int hex_digit(char c);
