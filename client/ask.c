@@ -154,7 +154,7 @@ int secret_read(const char *path, bool one_line, struct secret *ret)
 {
     _cleanup_close_ int opened = -1;
     _cleanup_secret_ struct secret s = {0};
-    size_t n;
+    size_t n = 0;
     int fd = STDIN_FILENO, r;
 
     if (!streq(path, "-")) {

@@ -229,6 +229,8 @@ def main():
     word = arguments[arguments.index("-k") + 1] if "-k" in arguments else ""
     rest = [a for a in arguments if a not in ("-w", "-k", word)]
     program = os.path.abspath(rest[0] if rest else os.environ.get("LLMHOSTCTL", ROOT / "build" / "llmhostctl"))
+    if not os.access(program, os.X_OK):
+        sys.exit(f"no llmhostctl at {program}: build it, or name it")
     contract = Contract((ROOT / "proto" / "io.llmhost.varlink").read_text())
     passed = failed = 0
     for case in CASES:
