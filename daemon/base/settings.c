@@ -39,7 +39,7 @@ static bool is_path(const char *value, const struct known *k);
 
 #define LISTEN_FORM  "an IP address with a port, as 127.0.0.1:11434 or [::1]:11434"
 #define HOLD_FORM    "a duration from 0 to 24h, as 90s, 5m or 12h"
-#define BOOL_FORM    "on or off"
+#define BOOL_FORM    "yes or no"
 #define HOSTS_FORM   "host names with blanks between them, without ports"
 #define ORIGINS_FORM "origins with blanks between them, as https://chat.example.org"
 #define LEVEL_FORM   "err, warning, notice, info or debug"
@@ -49,7 +49,6 @@ static bool is_path(const char *value, const struct known *k);
 static const struct known table[] = {
     {"gateway",          "listen",       "127.0.0.1:11434", is_listen,   LISTEN_FORM,  0},
     {"gateway",          "hold",         "10m",             is_duration, HOLD_FORM,    24 * HOUR_MS},
-    {"gateway",          "heartbeat",    "on",              is_bool,     BOOL_FORM,    0},
     {"gateway",          "allow_host",   NULL,              is_hosts,    HOSTS_FORM,   0},
     {"gateway",          "allow_origin", NULL,              is_origins,  ORIGINS_FORM, 0},
     {"ssh",              "install_key",  "yes",             is_bool,     BOOL_FORM,    0},

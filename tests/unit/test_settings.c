@@ -36,7 +36,6 @@ Test(settings, defaults)
 
     cr_assert_str_eq(settings_text(s, "gateway", "listen"), "127.0.0.1:11434");
     cr_assert_eq(settings_ms(s, "gateway", "hold"), 600000);
-    cr_assert(settings_bool(s, "gateway", "heartbeat"));
     cr_assert_null(settings_text(s, "gateway", "allow_host"));
     cr_assert_null(settings_text(s, "gateway", "allow_origin"));
     cr_assert(settings_bool(s, "ssh", "install_key"));
@@ -53,19 +52,17 @@ Test(settings, values_as_people_write_them)
                                "[gateway]\r\n"
                                "listen=[::1]:8080\r\n"
                                "  hold = 90s   ; inline\n"
-                               "\theartbeat = No\n"
                                "allow_host = chat.example.org  gpu-box\n"
                                "allow_origin = https://chat.example.org http://localhost:3000\n"
                                "\n"
                                "[ssh]\n"
-                               "install_key=false\n"
+                               "\tinstall_key = No\n"
                                "[engine.llama.cpp]\n"
                                "path = /opt/llama server/bin/llama-server\n"
                                "[log]\nlevel = debug");
 
     cr_assert_str_eq(settings_text(s, "gateway", "listen"), "[::1]:8080");
     cr_assert_eq(settings_ms(s, "gateway", "hold"), 90000);
-    cr_assert(!settings_bool(s, "gateway", "heartbeat"));
     cr_assert_str_eq(settings_text(s, "gateway", "allow_host"), "chat.example.org  gpu-box");
     cr_assert(!settings_bool(s, "ssh", "install_key"));
     cr_assert_str_eq(settings_text(s, "engine.llama.cpp", "path"), "/opt/llama server/bin/llama-server");
@@ -108,7 +105,7 @@ Test(settings, a_wrong_value_is_an_error_that_names_the_form)
            "test.conf:2: [gateway] hold = 600: should be a duration from 0 to 24h, as 90s, 5m or 12h");
     refuse("[gateway]\nhold =\n",
            "test.conf:2: [gateway] hold = : should be a duration from 0 to 24h, as 90s, 5m or 12h");
-    refuse("[gateway]\nheartbeat = 1\n", "test.conf:2: [gateway] heartbeat = 1: should be on or off");
+    refuse("[ssh]\ninstall_key = 1\n", "test.conf:2: [ssh] install_key = 1: should be yes or no");
     refuse("[log]\nlevel = loud\n",
            "test.conf:2: [log] level = loud: should be err, warning, notice, info or debug");
     refuse("[engine.ollama]\npath = ollama\n",
@@ -199,7 +196,7 @@ Test(settings, all_values_can_be_walked)
             cr_assert_str_eq(value, "10m");
         }
     }
-    cr_assert_eq(n, 9);
+    cr_assert_eq(n, 8);
     cr_assert_eq(set, 1);
     settings_free(s);
 }
@@ -244,7 +241,7 @@ Test(settings_files, pieces_are_read_in_the_order_of_their_names)
     char *why = NULL;
 
     in_new_folder();
-    put("c.conf", "[gateway]\nhold = 1m\nheartbeat = off\n");
+    put("c.conf", "[gateway]\nhold = 1m\n[ssh]\ninstall_key = off\n");
     cr_assert_eq(mkdir("c.conf.d", 0700), 0);
     put("c.conf.d/20-b.conf", "[gateway]\nhold = 3m\n");
     put("c.conf.d/10-a.conf", "[gateway]\nhold = 2m\n[log]\nlevel = err\n");
@@ -252,7 +249,7 @@ Test(settings_files, pieces_are_read_in_the_order_of_their_names)
     put("c.conf.d/.hidden.conf", "nonsense");
     cr_assert_eq(settings_load("c.conf", true, &s, &why), 0, "%s", why);
     cr_assert_eq(settings_ms(s, "gateway", "hold"), 180000);
-    cr_assert(!settings_bool(s, "gateway", "heartbeat"));
+    cr_assert(!settings_bool(s, "ssh", "install_key"));
     cr_assert_str_eq(settings_text(s, "log", "level"), "err");
     s = settings_free(s);
     put("c.conf.d/15.conf", "[log]\n\nlevel = much\n");
