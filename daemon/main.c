@@ -55,6 +55,7 @@ struct daemon {
     struct gateway *gateway;
     struct control *control;
     struct event_listener events;
+    uint64_t started_due;
     uv_signal_t signals[3];
 };
 
@@ -268,7 +269,8 @@ static int daemon_open(struct daemon *d, struct fault *f)
         .settings = d->settings,
         .state_directory = d->state,
         .socket_path = d->socket,
-        .socket_mode = 0660,
+        .socket_mode = 0660,        /* its directory lets nobody else in, but for the system service's group */
+        .started_due = d->started_due,
     };
 
     return control_new(&control, &d->control, f);
@@ -328,6 +330,7 @@ static int daemon_run(struct daemon *d)
 
     log_open(log_level_setting(d->settings));
     d->loop = loop_new();
+    d->started_due = clock_now_ms();
     if (daemon_open(d, &f) < 0) {
         fprintf(stderr, "llmhostd: %s\n", f.text);
         daemon_close(d);

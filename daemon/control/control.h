@@ -22,7 +22,8 @@ struct control_context {
     const struct settings *settings;
     const char *state_directory;
     const char *socket_path;
-    unsigned socket_mode;           /* 0600 for people, 0660 for the system service */
+    unsigned socket_mode;           /* of the socket's file */
+    uint64_t started_due;           /* clock_now_ms() when the daemon began */
 };
 
 /* Listens. 0 or -errno: *f names the socket and who has it. */

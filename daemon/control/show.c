@@ -23,14 +23,11 @@
 
 struct json *show_daemon(const struct control_context *k)
 {
-    static uint64_t started_due;
     struct json *v = json_object();
 
-    if (!started_due)
-        started_due = clock_now_ms();
     json_put_string(v, "version", LLMHOST_VERSION);
     json_put_int(v, "pid", getpid());
-    json_put_int(v, "uptime_ms", (int64_t)(clock_now_ms() - started_due));
+    json_put_int(v, "uptime_ms", (int64_t)(clock_now_ms() - k->started_due));
     json_put_string(v, "endpoint", gateway_endpoint(k->gateway));
     json_put_string(v, "gateway_state", gateway_is_listening(k->gateway) ? "listening" : "taken");
     json_put_string(v, "owner", gateway_is_listening(k->gateway) ? NULL : gateway_owner(k->gateway));
