@@ -146,6 +146,7 @@ struct local_run {
     bool script_is_word; /* the script is an argument, for there is input */
     uint64_t timeout_ms;
     void (*on_output)(void *ctx, const char *data, size_t n);
+    size_t n_out, max_out; /* of on_output(), which may go on for ever when no ceiling was asked for */
     bool ended;
     int wait_status;
     struct run_result result;
@@ -252,7 +253,11 @@ static void local_run_on_out(void *ctx, unsigned what)
     if (n <= 0) {
         r->out = stream_free(r->out, false);
         local_run_look(r);
+    } else if (r->on_output && r->n_out == r->max_out) {
+        local_run_cut(r);
     } else if (r->on_output) {
+        n = MIN(n, (ssize_t)MIN(r->max_out - r->n_out, sizeof(piece)));
+        r->n_out += (size_t)n;
         r->on_output(r->ctx, piece, (size_t)n); /* may cancel: nothing comes after it */
     } else {
         size_t room = r->result.out.max_bytes - r->result.out.len;
@@ -372,6 +377,7 @@ static void host_local_run(struct host *h, const struct run_spec *spec, struct o
     r->n_input = spec->input ? spec->n_input : strlen(r->script);
     r->timeout_ms = spec->timeout_ms ? spec->timeout_ms : RUN_MS;
     r->on_output = spec->on_output;
+    r->max_out = spec->output_bytes_max ? spec->output_bytes_max : SIZE_MAX;
     r->done = done;
     r->ctx = ctx;
     buf_init(&r->result.out, spec->output_bytes_max ? spec->output_bytes_max : RUN_OUTPUT_BYTES_MAX);

@@ -52,10 +52,11 @@ static struct session_move session_after_fault(const struct session *s, const st
 {
     if (f->kind != FAULT_DENIED)
         return MOVE(SESSION_WAITING);
+    /* Another host key, a passphrase we lack: asking again changes nothing. */
     if (!streq(f->code, "login_refused") || s->reread)
-        return MOVE(
-            SESSION_REFUSED); /* another host key, a passphrase we lack: asking again changes nothing */
-    return session_try(s);    /* the file may be newer than what was read: once */
+        return MOVE(SESSION_REFUSED);
+    /* The file may be newer than what was read: once. */
+    return session_try(s);
 }
 
 struct session_move session_next(const struct session *s, enum session_event ev, const struct fault *f)
@@ -78,8 +79,8 @@ struct session_move session_next(const struct session *s, enum session_event ev,
         case SESSION_EV_UP: return MOVE(SESSION_UP);
         case SESSION_EV_DOWN: return session_after_fault(s, f);
         case SESSION_EV_TIMER: return MOVE(SESSION_WAITING);
-        case SESSION_EV_RENEW: /* what it began with may be wrong by now, but it may be the last login of the
-                                  hour */
+        /* What it began with may be wrong by now; but this may be the last login of the hour. */
+        case SESSION_EV_RENEW:
         case SESSION_EV_HURRY: return s->login_wait_ms > 0 ? STAY : MOVE(SESSION_CONNECTING);
         case SESSION_EV_WANT: return STAY;
         }

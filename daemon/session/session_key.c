@@ -35,7 +35,8 @@ static const char remove_script[] = "umask 077\n"
                                     "t=$f.llmhost.$$\n"
                                     "cp -p \"$f\" \"$t\" || { rm -f \"$t\"; exit 1; }\n"
                                     "grep -vxF \"$key $mark\" \"$f\" >\"$t\"\n"
-                                    "[ $? -le 1 ] && mv -f \"$t\" \"$f\" || { rm -f \"$t\"; exit 1; }\n";
+                                    "[ $? -le 1 ] && mv -f \"$t\" \"$f\" || { rm -f \"$t\"; exit 1; }\n"
+                                    "echo removed\n";
 
 /* The daemon's own key, made at first need. NULL when there is none: a login by other means goes on without.
  */
@@ -57,12 +58,21 @@ static char *own_key(struct session *s, bool make)
     return TAKE_PTR(private_key);
 }
 
+/* One that is there and cannot be read would otherwise look like a refusal by the server. */
+static void read_credential(struct session *s, const char *kind, char **ret)
+{
+    int r = secrets_get(s->secrets, s->name, kind, ret);
+
+    if (r < 0 && r != -ENOENT)
+        log_line(LOG_LEVEL_WARNING, LOG_SESSION, s->name, "cannot read its %s: %s", kind, strerror(-r));
+}
+
 void session_credentials(struct session *s, struct ssh_secrets *ret)
 {
     ret->own_key = own_key(s, s->install_key);
-    secrets_get(s->secrets, s->name, "key", &ret->key);
-    secrets_get(s->secrets, s->name, "passphrase", &ret->passphrase);
-    secrets_get(s->secrets, s->name, "password", &ret->password);
+    read_credential(s, "key", &ret->key);
+    read_credential(s, "passphrase", &ret->passphrase);
+    read_credential(s, "password", &ret->password);
 }
 
 /* "llmhost-" and eight letters of the key's own fingerprint. */

@@ -131,14 +131,23 @@ static void request_on_dialled(void *ctx, struct stream *stream, const struct fa
         request_finish(rq, stream, NULL, f);
 }
 
+/* A transient fault says that the server never told us the command runs. The script of a command without
+ * input is sent only after that; one with input travels with the request itself, and may have begun. */
 static void request_on_ran(void *ctx, struct run_result *result, const struct fault *f)
 {
     struct session_request *rq = ctx;
+    struct fault uncertain;
 
-    if (f && f->kind == FAULT_TRANSIENT && request_lost_its_link(rq))
-        request_again(rq); /* not FAULT_UNCERTAIN: it was never sent */
-    else
-        request_finish(rq, NULL, result, f);
+    if (f && f->kind == FAULT_TRANSIENT && request_lost_its_link(rq)) {
+        if (!rq->spec.input) {
+            request_again(rq);
+            return;
+        }
+        uncertain = *f;
+        uncertain.kind = FAULT_UNCERTAIN;
+        f = &uncertain;
+    }
+    request_finish(rq, NULL, result, f);
 }
 
 static void request_on_output(void *ctx, const char *data, size_t n)

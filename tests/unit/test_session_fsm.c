@@ -32,30 +32,14 @@
 
 /* ---- The table ---- */
 
-#define DENIED                                                                                               \
-    {                                                                                                        \
-        FAULT_DENIED, 0, "login_refused", ""                                                                 \
-    }
-#define KEY                                                                                                  \
-    {                                                                                                        \
-        FAULT_DENIED, 0, "host_key", ""                                                                      \
-    }
-#define LOCKED                                                                                               \
-    {                                                                                                        \
-        FAULT_DENIED, 0, "passphrase_needed", ""                                                             \
-    }
-#define LOST                                                                                                 \
-    {                                                                                                        \
-        FAULT_TRANSIENT, 0, "lost", ""                                                                       \
-    }
-#define BROKEN                                                                                               \
-    {                                                                                                        \
-        FAULT_INVALID, 0, "protocol", ""                                                                     \
-    }
-#define NONE                                                                                                 \
-    {                                                                                                        \
-        FAULT_NONE, 0, "", ""                                                                                \
-    }
+/* clang-format off */
+#define DENIED {FAULT_DENIED, 0, "login_refused", ""}
+#define KEY    {FAULT_DENIED, 0, "host_key", ""}
+#define LOCKED {FAULT_DENIED, 0, "passphrase_needed", ""}
+#define LOST   {FAULT_TRANSIENT, 0, "lost", ""}
+#define BROKEN {FAULT_INVALID, 0, "protocol", ""}
+#define NONE   {FAULT_NONE, 0, "", ""}
+/* clang-format on */
 
 enum { REFUSED = 1, REREAD = 2, MOVED = 4, RATIONED = 8 };
 
