@@ -1,0 +1,266 @@
+#include "gateway/gateway.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "base/event.h"
+#include "base/fault.h"
+#include "base/settings.h"
+#include "base/stream.h"
+#include "base/timer.h"
+#include "gateway/client.h"
+#include "gateway/gateway_private.h"
+#include "gateway/owner.h"
+#include "gateway/pool.h"
+
+#define DESCRIPTORS_KEPT 128        /* for everything that is no application */
+
+/* ---- connections ---- */
+
+/* Of the idle ones that which has waited longest: its next request will make a new connection. */
+static bool make_room(struct gateway *g)
+{
+    for (struct list *node = g->clients.next; node != &g->clients; node = node->next) {
+        if (client_is_idle(client_of_node(node))) {
+            client_free(client_of_node(node));
+            return true;
+        }
+    }
+    return false;
+}
+
+static void gateway_on_stream(void *ctx, struct stream *s)
+{
+    struct gateway *g = ctx;
+
+    g->figures.connections++;
+    g->figures.open++;
+    client_new(g, s);
+    if (g->figures.open >= g->clients_max && !make_room(g)) {
+        g->is_full = true;          /* who comes now waits in the backlog */
+        listener_pause(g->listener, true);
+    }
+}
+
+void gateway_client_gone(struct gateway *g)
+{
+    g->figures.open--;
+    if (!g->is_full || !g->listener)
+        return;
+    g->is_full = false;
+    listener_pause(g->listener, false);
+}
+
+/* ---- models ---- */
+
+struct pool *gateway_pool(struct gateway *g, struct deployment *d)
+{
+    struct pool *p;
+
+    for (struct list *node = g->pools.next; node != &g->pools; node = node->next)
+        if (pool_deployment(pool_of_node(node)) == d)
+            return pool_of_node(node);
+    p = pool_new(g->loop, d);
+    list_append(&g->pools, pool_node(p));
+    return p;
+}
+
+static void gateway_on_deployment(void *ctx, struct deployment *d, bool gone)
+{
+    struct gateway *g = ctx;
+    struct pool *p = gateway_pool(g, d);
+
+    for (struct list *node = g->clients.next; node != &g->clients; node = node->next)
+        client_deployment_changed(client_of_node(node), d, gone);
+    if (gone)
+        pool_free(p);
+    else
+        pool_look(p);
+}
+
+/* ---- the port ---- */
+
+static void gateway_say_taken(struct gateway *g)
+{
+    char *owner = owner_of_port(g->ip, g->port);
+    bool same = streq(owner ? owner : "", g->owner ? g->owner : "");
+
+    if (!g->is_taken || !same)
+        event_publish(LOG_LEVEL_ERR, LOG_DAEMON, NULL, "port_taken", "%s is taken%s%s; trying again every 10 s", g->endpoint,
+                      owner ? " by " : "", owner ? owner : "");
+    free(g->owner);
+    g->owner = owner;
+    g->is_taken = true;
+}
+
+/* 0 also when the port is taken: then again in 10 s. */
+static int gateway_listen(struct gateway *g)
+{
+    int r = listener_new_tcp(g->loop, g->ip, g->port, gateway_on_stream, g, &g->listener);
+
+    if (r == -EADDRINUSE) {
+        gateway_say_taken(g);
+        timer_arm(g->retry, GATEWAY_RETRY_MS);
+        return 0;
+    }
+    if (r < 0)
+        return r;
+    free(TAKE_PTR(g->owner));
+    g->is_taken = false;
+    snprintf(g->endpoint, sizeof(g->endpoint), strchr(g->ip, ':') ? "http://[%s]:%u" : "http://%s:%u", g->ip,
+             listener_port(g->listener));
+    return 0;
+}
+
+static void gateway_on_retry(void *ctx)
+{
+    struct gateway *g = ctx;
+
+    if (gateway_listen(g) < 0)
+        timer_arm(g->retry, GATEWAY_RETRY_MS);
+    else if (g->listener)
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, NULL, "port_free", "%s is ours now", g->endpoint);
+}
+
+/* ---- settings ---- */
+
+static bool is_loopback(const char *ip)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+
+    if (inet_pton(AF_INET, ip, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    return inet_pton(AF_INET6, ip, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+/* "127.0.0.1:11434", "[::1]:11434", "localhost:11434". */
+static bool split_listen(const char *text, char ip[static 48], uint16_t *ret_port)
+{
+    const char *colon = strrchr(text, ':'), *from = text;
+    char *end;
+    size_t n = colon ? (size_t)(colon - text) : 0;
+    unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
+
+    if (!colon || n == 0 || n >= 48 || colon[1] < '0' || colon[1] > '9' || *end || port > UINT16_MAX)
+        return false;
+    if (*text == '[' && colon[-1] == ']') {
+        from++;
+        n -= 2;
+    }
+    memcpy(ip, from, n);
+    ip[n] = '\0';
+    if (strcasecmp(ip, "localhost") == 0)
+        strcpy(ip, "127.0.0.1");
+    *ret_port = (uint16_t)port;
+    return inet_pton(AF_INET, ip, (unsigned char[16]){0}) == 1 || inet_pton(AF_INET6, ip, (unsigned char[16]){0}) == 1;
+}
+
+static int take_settings(struct gateway *g, const struct settings *s, struct fault *f)
+{
+    const char *listen = settings_text(s, "gateway", "listen");
+
+    if (!listen || !split_listen(listen, g->ip, &g->port))
+        return fault_set(f, FAULT_INVALID, -EINVAL, "[gateway] listen= is not ADDRESS:PORT: %s", listen ? listen : "");
+    if (!is_loopback(g->ip))
+        return fault_set(f, FAULT_INVALID, -EINVAL,
+                         "[gateway] listen=%s is beyond loopback, which needs API keys; there are none yet: listen on 127.0.0.1 "
+                         "and put a reverse proxy in front",
+                         listen);
+    snprintf(g->endpoint, sizeof(g->endpoint), strchr(g->ip, ':') ? "http://[%s]:%u" : "http://%s:%u", g->ip, g->port);
+    g->hold_ms = settings_ms(s, "gateway", "hold");
+    g->hosts = xstrdup(settings_text(s, "gateway", "allow_host"));
+    g->origins = xstrdup(settings_text(s, "gateway", "allow_origin"));
+    g->access = (struct route_access){g->hosts, g->origins};
+    return 0;
+}
+
+/* Half of what the system grants us, for each request may need a second one. */
+static unsigned most_clients(void)
+{
+    struct rlimit files = {0};
+
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY)
+        return GATEWAY_CLIENTS_MAX;
+    if (files.rlim_cur < 2 * DESCRIPTORS_KEPT)
+        return DESCRIPTORS_KEPT / 4;
+    return MIN((unsigned)((files.rlim_cur - DESCRIPTORS_KEPT) / 2), (unsigned)GATEWAY_CLIENTS_MAX);
+}
+
+/* ---- its life ---- */
+
+int gateway_new(struct loop *l, struct manager *m, const struct settings *settings, struct gateway **ret, struct fault *f)
+{
+    struct gateway *g = xnew(struct gateway);
+    int r;
+
+    g->loop = l;
+    g->manager = m;
+    g->started_at_ms = clock_wall_ms();
+    g->next_id = (unsigned)g->started_at_ms;
+    g->clients_max = most_clients();
+    g->budget.max_bytes = BODY_TOGETHER_MAX;
+    list_init(&g->clients);
+    list_init(&g->pools);
+    g->changes = (struct manager_listener){.deployment = gateway_on_deployment, .ctx = g};
+    g->retry = timer_new(l, gateway_on_retry, g);
+    manager_listen(m, &g->changes);
+    r = take_settings(g, settings, f);
+    if (r == 0) {
+        r = gateway_listen(g);
+        if (r < 0)
+            fault_set(f, FAULT_INVALID, r, "[gateway] listen: %s cannot be had: %s", g->endpoint, strerror(-r));
+    }
+    if (r < 0) {
+        gateway_free(g);
+        return -EINVAL;
+    }
+    *ret = g;
+    return 0;
+}
+
+struct gateway *gateway_free(struct gateway *g)
+{
+    if (!g)
+        return NULL;
+    manager_unlisten(g->manager, &g->changes);
+    g->listener = listener_free(g->listener);
+    g->retry = timer_free(g->retry);
+    while (!list_is_empty(&g->clients)) {
+        struct client *c = client_of_node(g->clients.next);
+
+        client_cut(c);
+        client_free(c);
+    }
+    while (!list_is_empty(&g->pools))
+        pool_free(pool_of_node(g->pools.next));
+    free(g->owner);
+    free(g->hosts);
+    free(g->origins);
+    free(g);
+    return NULL;
+}
+
+bool gateway_is_listening(const struct gateway *g)
+{
+    return g->listener != NULL;
+}
+
+const char *gateway_endpoint(const struct gateway *g)
+{
+    return g->endpoint;
+}
+
+const char *gateway_owner(const struct gateway *g)
+{
+    return g->listener ? NULL : g->owner;
+}
+
+void gateway_figures(const struct gateway *g, struct gateway_figures *ret)
+{
+    *ret = g->figures;
+}

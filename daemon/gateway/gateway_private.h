@@ -1,0 +1,46 @@
+/* What the files of the gateway share: gateway.c owns it, client.c and request.c work with it. */
+#pragma once
+
+#include "base/list.h"
+#include "gateway/body.h"
+#include "gateway/gateway.h"
+#include "gateway/route.h"
+#include "manager.h"
+
+struct client;
+struct deployment;
+struct listener;
+struct pool;
+struct stream;
+struct timer;
+
+#define GATEWAY_CLIENTS_MAX  2048
+#define GATEWAY_RETRY_MS     10000      /* while the port is taken */
+#define GATEWAY_RETRY_AFTER  30         /* seconds, in every 503 */
+
+struct gateway {
+    struct loop *loop;
+    struct manager *manager;
+    struct manager_listener changes;
+    char ip[48], endpoint[80];
+    uint16_t port;
+    struct listener *listener;          /* NULL: the port is taken */
+    struct timer *retry;
+    char *owner;
+    bool is_taken;
+    uint64_t hold_ms;
+    int64_t started_at_ms;
+    char *hosts, *origins;
+    struct route_access access;
+    struct body_budget budget;
+    struct list clients;                /* oldest first */
+    unsigned clients_max;
+    bool is_full;                       /* the listener is paused */
+    struct list pools;
+    unsigned next_id;                   /* of requests, for the log */
+    struct gateway_figures figures;
+};
+
+/* gateway.c */
+struct pool *gateway_pool(struct gateway *g, struct deployment *d);
+void gateway_client_gone(struct gateway *g);

@@ -1,0 +1,221 @@
+#include "gateway/pool.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/op.h"
+#include "base/stream.h"
+#include "base/timer.h"
+#include "deployment/deployment.h"
+
+struct idle {
+    struct list node;
+    struct pool *pool;
+    struct stream *stream;
+    uint64_t since_due;
+};
+
+struct pool {
+    struct list node;
+    struct loop *loop;
+    struct deployment *deployment;
+    struct list idles;              /* the one used last in front */
+    unsigned n_idle;
+    unsigned number;                /* of the server the idle ones lead to */
+    struct op *dial;
+    struct timer *timer;            /* the next dial, or the next look for surplus */
+    uint64_t asked_due;             /* the last request; 0: none yet */
+    uint64_t redial_due;            /* not before */
+    uint64_t redial_ms;
+    bool warmed;                    /* there was one for this server */
+};
+
+static void pool_tend(struct pool *p);
+
+static void pool_on_timer(void *ctx)
+{
+    pool_tend(ctx);
+}
+
+struct pool *pool_new(struct loop *l, struct deployment *d)
+{
+    struct pool *p = xnew(struct pool);
+
+    list_init(&p->node);
+    list_init(&p->idles);
+    p->loop = l;
+    p->deployment = d;
+    p->number = deployment_server_number(d);
+    p->redial_ms = POOL_REDIAL_MIN_MS;
+    p->timer = timer_new(l, pool_on_timer, p);
+    return p;
+}
+
+static struct stream *idle_release(struct idle *i)
+{
+    struct stream *s = i->stream;
+
+    list_remove(&i->node);
+    i->pool->n_idle--;
+    free(i);
+    return s;
+}
+
+static void pool_drop_idles(struct pool *p)
+{
+    LIST_FOREACH_SAFE(i, &p->idles, struct idle, node)
+        stream_free(idle_release(i), false);
+}
+
+struct pool *pool_free(struct pool *p)
+{
+    if (!p)
+        return NULL;
+    list_remove(&p->node);
+    op_cancel(&p->dial);
+    timer_free(p->timer);
+    pool_drop_idles(p);
+    free(p);
+    return NULL;
+}
+
+struct deployment *pool_deployment(const struct pool *p)
+{
+    return p->deployment;
+}
+
+struct list *pool_node(struct pool *p)
+{
+    return &p->node;
+}
+
+struct pool *pool_of_node(struct list *node)
+{
+    return CONTAINER_OF(node, struct pool, node);
+}
+
+/* An idle engine has nothing to say: an end, an error, or bytes nobody asked for all mean that this connection is over. */
+static void idle_on_ready(void *ctx, unsigned what)
+{
+    struct idle *i = ctx;
+    struct pool *p = i->pool;
+    char byte;
+
+    (void)what;
+    if (stream_read(i->stream, &byte, 1) == -EAGAIN)
+        return;
+    if (clock_now_ms() - i->since_due < POOL_REDIAL_MIN_MS)     /* closed at once: do not hammer */
+        p->redial_ms = MIN(p->redial_ms * 2, (uint64_t)POOL_REDIAL_MAX_MS);
+    else
+        p->redial_ms = POOL_REDIAL_MIN_MS;
+    p->redial_due = clock_now_ms() + p->redial_ms;
+    stream_free(idle_release(i), false);
+    pool_tend(p);
+}
+
+static void pool_keep(struct pool *p, struct stream *s)
+{
+    struct idle *i = xnew(struct idle);
+
+    i->pool = p;
+    i->stream = s;
+    i->since_due = clock_now_ms();
+    list_init(&i->node);
+    list_prepend(&p->idles, &i->node);
+    p->n_idle++;
+    p->warmed = true;
+    stream_watch(s, idle_on_ready, i);
+    stream_want(s, STREAM_IN);
+}
+
+static void pool_on_dialed(void *ctx, struct stream *s, const struct fault *f)
+{
+    struct pool *p = ctx;
+
+    if (f) {
+        p->redial_ms = MIN(p->redial_ms * 2, (uint64_t)POOL_REDIAL_MAX_MS);
+        p->redial_due = clock_now_ms() + p->redial_ms;
+    } else {
+        pool_keep(p, s);
+    }
+    pool_tend(p);
+}
+
+/* Those beyond the first that were idle for long, oldest last in the list. */
+static void pool_trim(struct pool *p)
+{
+    uint64_t now = clock_now_ms();
+
+    while (p->n_idle > 1) {
+        struct idle *oldest = CONTAINER_OF(p->idles.prev, struct idle, node);
+
+        if (p->n_idle <= POOL_IDLE_MAX && now < oldest->since_due + POOL_SURPLUS_MS)
+            break;
+        stream_free(idle_release(oldest), false);
+    }
+}
+
+static bool pool_wants_one(const struct pool *p)
+{
+    bool lately = p->asked_due && clock_now_ms() < p->asked_due + POOL_LATELY_MS;
+
+    return p->n_idle == 0 && !p->dial && deployment_state(p->deployment) == DEPLOYMENT_READY && (lately || !p->warmed);
+}
+
+/* Dials when one is missing, trims when there are too many, and arranges the next look. */
+static void pool_tend(struct pool *p)
+{
+    uint64_t now = clock_now_ms();
+
+    pool_trim(p);
+    timer_disarm(p->timer);
+    if (pool_wants_one(p)) {
+        if (now >= p->redial_due)
+            deployment_dial(p->deployment, &p->dial, pool_on_dialed, p);
+        else
+            timer_arm_at(p->timer, p->redial_due);
+    } else if (p->n_idle > 1) {
+        timer_arm(p->timer, POOL_SURPLUS_MS);
+    }
+}
+
+void pool_look(struct pool *p)
+{
+    unsigned number = deployment_server_number(p->deployment);
+
+    if (number != p->number || deployment_state(p->deployment) != DEPLOYMENT_READY) {
+        pool_drop_idles(p);
+        op_cancel(&p->dial);
+        p->warmed = p->warmed && number == p->number;
+        p->redial_due = 0;
+        p->redial_ms = POOL_REDIAL_MIN_MS;
+    }
+    p->number = number;
+    pool_tend(p);
+}
+
+bool pool_has_idle(const struct pool *p)
+{
+    return p->n_idle > 0;
+}
+
+struct stream *pool_take(struct pool *p)
+{
+    struct idle *i = LIST_FIRST(&p->idles, struct idle, node);
+    struct stream *s = NULL;
+
+    p->asked_due = clock_now_ms();
+    if (i)
+        s = idle_release(i);
+    pool_tend(p);
+    return s;
+}
+
+void pool_put(struct pool *p, struct stream *s, unsigned number)
+{
+    if (number == p->number && deployment_state(p->deployment) == DEPLOYMENT_READY)
+        pool_keep(p, s);
+    else
+        stream_free(s, false);
+    pool_tend(p);
+}

@@ -1,0 +1,36 @@
+/* Connections to the engine of one deployment that are open and idle, so that a request after a pause pays for no channel. At
+ * least one is kept while the model is ready; engines close idle ones (llama-server after 5 s, observed 2026-11-20), which are
+ * then replaced as long as somebody asked lately. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/list.h"
+
+struct deployment;
+struct loop;
+struct pool;
+struct stream;
+
+#define POOL_IDLE_MAX       64
+#define POOL_LATELY_MS      (10 * 60 * 1000)    /* how long after a request ended ones are replaced */
+#define POOL_SURPLUS_MS     (60 * 1000)         /* how long more than one idle connection are kept */
+#define POOL_REDIAL_MIN_MS  1000
+#define POOL_REDIAL_MAX_MS  30000
+
+/* Borrows both. */
+struct pool *pool_new(struct loop *l, struct deployment *d);
+struct pool *pool_free(struct pool *p);
+struct deployment *pool_deployment(const struct pool *p);
+/* For whoever keeps several. */
+struct list *pool_node(struct pool *p);
+struct pool *pool_of_node(struct list *node);
+
+/* The deployment may be another now: ready or not, its server a new one. */
+void pool_look(struct pool *p);
+/* Could pool_take() give one? */
+bool pool_has_idle(const struct pool *p);
+/* An idle connection, the one used last; NULL: none. The caller owns it. Counts as a request. */
+struct stream *pool_take(struct pool *p);
+/* Takes a connection whose last answer is complete. number: deployment_server_number() when it was made or taken. */
+void pool_put(struct pool *p, struct stream *s, unsigned number);
