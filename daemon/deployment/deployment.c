@@ -99,12 +99,12 @@ static void deployment_on_done(void *ctx, bool again, const struct fault *f)
     deployment_event(ctx, f ? DEPLOYMENT_EV_FAULT : again ? DEPLOYMENT_EV_AGAIN : DEPLOYMENT_EV_ANSWER, f);
 }
 
+/* The stage the present state is shown as, if it still runs: a step done before, and asked again, has nothing new to tell. */
 static struct stage_record *running_stage(struct deployment *d)
 {
-    for (enum stage s = 0; s < STAGE_COUNT; s++)
-        if (d->stages[s].view.state == STAGE_RUNNING)
-            return &d->stages[s];
-    return NULL;
+    enum stage s = d->state == DEPLOYMENT_FETCHING ? STAGE_FETCH : d->state == DEPLOYMENT_LOADING ? STAGE_LOAD : STAGE_ENGINE;
+
+    return d->stages[s].view.state == STAGE_RUNNING ? &d->stages[s] : NULL;
 }
 
 /* Bytes per second over the last five seconds or so. */
