@@ -19,14 +19,21 @@
 /* One engine line is cut after this. */
 #define LINE_BYTES_MAX 4096
 
+struct found {
+    int64_t at_ms;                      /* to sort by */
+    unsigned number;                    /* as they came, where the time is the same */
+    struct json *line;
+};
+
 struct logs {
     struct call *call;
     const char *target;                 /* NULL: all */
     int64_t since_at_ms;
     unsigned lines;
     bool follow;
-    struct json **found;                /* the newest lines, a ring of them: oldest at first */
-    unsigned n_found, first;
+    struct found *found;                /* as they came: the daemon's, then the engine's; room for two times lines */
+    unsigned n_found;
+    unsigned numbered;
     uint64_t older;
     uint64_t next_number;               /* of the daemon's ring: where to go on */
     struct log_follower follower;
@@ -44,7 +51,7 @@ static void logs_drop(struct call *c)
         log_unfollow(&g->follower);
     runq_drop(&g->send);
     for (unsigned i = 0; i < g->n_found; i++)
-        json_free(g->found[(g->first + i) % g->lines]);
+        json_free(g->found[i].line);
     free(g->found);
     buf_done(&g->partial);
     free(g);
@@ -76,17 +83,35 @@ static bool logs_want_target(const struct logs *g, const char *line_target, enum
     return asked && source == LOG_SESSION && streq(line_target, lease_name(deployment_lease(asked)));
 }
 
-/* Takes line. The oldest goes when there are enough. */
-static void logs_add(struct logs *g, struct json *line)
+static int found_compare(const void *a, const void *b)
 {
-    if (g->n_found < g->lines) {
-        g->found[(g->first + g->n_found++) % g->lines] = line;
-        return;
-    }
-    json_free(g->found[g->first]);
-    g->found[g->first] = line;
-    g->first = (g->first + 1) % g->lines;
-    g->older++;
+    const struct found *x = a, *y = b;
+
+    if (x->at_ms != y->at_ms)
+        return x->at_ms < y->at_ms ? -1 : 1;
+    return x->number < y->number ? -1 : 1;
+}
+
+/* One clock for all sources; the newest stay, as many as were asked for. */
+static void logs_trim(struct logs *g)
+{
+    unsigned too_many = g->n_found > g->lines ? g->n_found - g->lines : 0;
+
+    qsort(g->found, g->n_found, sizeof *g->found, found_compare);
+    for (unsigned i = 0; i < too_many; i++)
+        json_free(g->found[i].line);
+    memmove(g->found, g->found + too_many, (g->n_found - too_many) * sizeof *g->found);
+    g->n_found -= too_many;
+    g->older += too_many;
+}
+
+/* Takes line. */
+static void logs_add(struct logs *g, int64_t at_ms, struct json *line)
+{
+    if (g->n_found == 2 * g->lines)
+        logs_trim(g);
+    g->found[g->n_found] = (struct found){.at_ms = at_ms, .number = g->numbered++, .line = line};
+    g->n_found++;
 }
 
 static struct json *line_json(int64_t at_ms, const char *source, const char *target, const char *level, const char *kind,
@@ -110,9 +135,10 @@ static struct json *logs_take(struct logs *g)
 {
     struct json *v = json_object(), *list = json_array();
 
+    logs_trim(g);
     for (unsigned i = 0; i < g->n_found; i++)
-        json_append(list, g->found[(g->first + i) % g->lines]);
-    g->n_found = g->first = 0;
+        json_append(list, g->found[i].line);
+    g->n_found = 0;
     json_put(v, "lines", list);
     json_put_int(v, "older", (int64_t)g->older);
     return v;
@@ -127,7 +153,7 @@ static bool logs_see(void *ctx, const struct log_entry *e)
     g->next_number = e->number + 1;
     if (e->at_ms >= g->since_at_ms && logs_want_source(g, log_source_name(e->source)) &&
         logs_want_target(g, e->target, e->source))
-        logs_add(g, line_json(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), NULL, e->text));
+        logs_add(g, e->at_ms, line_json(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), NULL, e->text));
     return true;
 }
 
@@ -167,7 +193,9 @@ static void logs_add_engine_line(struct logs *g, const char *text, size_t n)
         snprintf(stamp, sizeof stamp, "%.*s", (int)MIN(strcspn(at, " "), sizeof stamp - 1), at);
         rfc3339_parse(stamp, &g->engine_at_ms);
     }
-    logs_add(g, line_json(g->engine_at_ms, "engine", deployment_name(g->engine_of), "info", NULL, buf_text(&clean)));
+    /* A log without times (llama.cpp's) comes last: it is as new as this look. */
+    logs_add(g, g->engine_at_ms ? g->engine_at_ms : INT64_MAX,
+             line_json(g->engine_at_ms, "engine", deployment_name(g->engine_of), "info", NULL, buf_text(&clean)));
     buf_done(&clean);
 }
 
@@ -201,7 +229,7 @@ static void logs_on_engine_end(void *ctx, struct run_result *result, const struc
 
     (void)result;
     if (f)
-        logs_add(g, line_json(0, "engine", deployment_name(g->engine_of), "warning", NULL, f->text));
+        logs_add(g, INT64_MAX, line_json(0, "engine", deployment_name(g->engine_of), "warning", NULL, f->text));
     if (!g->follow)
         call_reply(c, logs_take(g));
     else if (g->n_found)
@@ -249,7 +277,7 @@ static void logs_on_events(void *ctx, const struct event_row *rows, unsigned n, 
     }
     g->older = older;
     for (unsigned i = 0; i < n; i++)
-        logs_add(g, line_json(rows[i].at_ms, rows[i].source, rows[i].target, rows[i].level, rows[i].kind, rows[i].text));
+        logs_add(g, rows[i].at_ms, line_json(rows[i].at_ms, rows[i].source, rows[i].target, rows[i].level, rows[i].kind, rows[i].text));
     call_reply(c, logs_take(g));
 }
 
@@ -276,7 +304,7 @@ void method_logs(struct call *c)
     g->since_at_ms = json_get_int(p, "since_at_ms", 0);
     g->lines = (unsigned)lines;
     g->follow = json_get_bool(p, "follow", false);
-    g->found = xalloc((size_t)lines * sizeof *g->found);
+    g->found = xalloc(2 * (size_t)lines * sizeof *g->found);
     buf_init(&g->partial, 64 * 1024);
     work_init(&g->send, logs_send, g);
     c->state = g;
