@@ -1,0 +1,528 @@
+/* links: store
+ * What the store does when the disk does not want to, the file is not what it should be, or the process dies.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "tests/unit/store_world.h"
+
+TestSuite(store_faults, .init = setup, .fini = teardown);
+
+/* ---- when the disk does not want to ---- */
+
+static struct fault stuck_fault(void)
+{
+    const struct fault *f = NULL;
+
+    cr_assert_gt(store_stuck_ms(store, &f), 0);
+    cr_assert_not_null(f);
+    return *f;
+}
+
+static void assert_not_stuck(void)
+{
+    const struct fault *f = NULL;
+
+    cr_assert_eq(store_stuck_ms(store, &f), 0);
+    cr_assert_null(f);
+}
+
+Test(store_faults, what_cannot_be_written_is_said_at_once_kept_and_tried_again)
+{
+    struct heard h = {0}, meanwhile = {0};
+    store_ticket t, u;
+    struct fault f;
+
+    assert_not_stuck();
+    block();
+    t = put_instance("gpu-a", 1);
+    after(t, &h);
+    loop_turns(loop, 1);
+    u = put_deployment("m", "gpu-a", 1); /* while the batch is under way */
+    after(u, &meanwhile);
+    cr_assert(LOOP_UNTIL(loop, h.times && meanwhile.times));
+    cr_assert(h.failed && meanwhile.failed);
+    cr_assert_eq(h.fault.kind, FAULT_TRANSIENT);
+    cr_assert_not_null(strstr(h.fault.text, "llmhost.db is locked by another program"));
+    cr_assert_str_eq(stuck_fault().text, h.fault.text);
+    f = assert_fails(t); /* at once: the next try is a second away */
+    cr_assert_str_eq(f.text, h.fault.text);
+    unblock();
+    loop_advance(loop, 1000);
+    assert_written(t);
+    assert_written(u);
+    assert_not_stuck();
+    reopen_store();
+    assert_loads("instance gpu-a ssh box root 1 0 0 0\ndeployment m gpu-a on_demand 0 - - 1 0\n");
+}
+
+static void ignore_events(void *ctx, const struct event_row *rows, unsigned n, uint64_t older,
+                          const struct fault *f)
+{
+    (void)rows, (void)n, (void)older, (void)f;
+    *(bool *)ctx = true;
+}
+
+/* How often the store began a transaction while so much time went by. A read is answered after everything
+ * before it. */
+static unsigned tries_within(uint64_t ms)
+{
+    unsigned before = atomic_load(&begins);
+    struct op *op = NULL;
+    bool done = false;
+
+    loop_advance(loop, ms);
+    store_read_events(store, NULL, 0, 1, &op, ignore_events, &done);
+    cr_assert(LOOP_UNTIL(loop, done));
+    return atomic_load(&begins) - before;
+}
+
+Test(store_faults, tries_become_rarer_up_to_every_thirty_seconds)
+{
+    static const unsigned seconds[] = {1, 2, 4, 8, 16, 30, 30};
+    const struct fault *f;
+
+    watch_sqlite();
+    block();
+    assert_fails(put_instance("gpu-a", 1));
+    cr_assert_eq(atomic_load(&begins), 1);
+    for (size_t i = 0; i < ELEMENTS(seconds); i++) {
+        cr_assert_eq(tries_within(seconds[i] * 1000 - 500), 0);
+        cr_assert_eq(tries_within(500), 1);
+    }
+    cr_assert_geq(store_stuck_ms(store, &f), 91000);
+    unblock();
+}
+
+Test(store_faults, somebody_who_waits_need_not_wait_for_the_next_try)
+{
+    block();
+    assert_fails(put_instance("gpu-a", 1));
+    loop_advance(loop, 1000);
+    assert_fails(put_instance("gpu-b", 1)); /* the next try is now two seconds away */
+    unblock();
+    loop_advance(loop, 1100);
+    assert_written(put_instance("gpu-c", 1));
+    assert_not_stuck();
+}
+
+Test(store_faults, while_stuck_only_the_newest_value_of_a_record_and_a_thousand_events_are_kept)
+{
+    block();
+    assert_fails(put_instance("gpu-a", 0));
+    for (int i = 1; i <= 1500; i++) {
+        char text[20];
+
+        snprintf(text, sizeof(text), "event %d", i);
+        put_instance("gpu-a", (uint16_t)i);
+        put_deployment("m", "gpu-a", i);
+        put_event(NULL, i, text);
+        if (i % 500 == 0)
+            loop_turns(loop, 2);
+    }
+    stuck_fault();
+    unblock();
+    loop_advance(loop, 1000);
+    assert_written(put_instance("gpu-b", 1));
+    reopen_store();
+    assert_loads("instance gpu-a ssh box root 1500 0 0 0\ninstance gpu-b ssh box root 1 0 0 0\n"
+                 "deployment m gpu-a on_demand 0 - - 1500 0\n");
+    sql("CREATE TEMP TABLE t(n CHECK (n = 1000)); INSERT INTO t SELECT count(*) FROM event;"
+        "CREATE TEMP TABLE u(n CHECK (n = 'event 501')); INSERT INTO u SELECT text FROM event ORDER BY id "
+        "LIMIT 1");
+}
+
+Test(store_faults, a_wait_is_cancelled_while_stuck)
+{
+    struct heard h = {0};
+    store_ticket t;
+
+    block();
+    t = put_instance("gpu-a", 1);
+    assert_fails(t);
+    after(t, &h);
+    op_cancel(&h.op);
+    unblock();
+    loop_advance(loop, 1000);
+    assert_written(t);
+    cr_assert_eq(h.times, 0);
+}
+
+Test(store_faults, a_disk_that_does_not_answer_is_trouble_after_five_seconds)
+{
+    const struct fault *f = NULL;
+    struct heard h = {0};
+
+    watch_sqlite();
+    atomic_store(&hang, true);
+    after(put_instance("gpu-a", 1), &h);
+    LOOP_UNTIL(loop, atomic_load(&begins) == 1);
+    cr_assert_eq(store_stuck_ms(store, &f), 0);
+    loop_advance(loop, 5000);
+    cr_assert_geq(store_stuck_ms(store, &f), 5000);
+    cr_assert_not_null(strstr(f->text, "llmhost.db: the disk does not answer"));
+    cr_assert_eq(h.times, 0);
+    atomic_store(&hang, false);
+    sem_post(&answer);
+    cr_assert(LOOP_UNTIL(loop, h.times));
+    cr_assert_not(h.failed);
+    assert_not_stuck();
+}
+
+/* A file that takes all room there is left. */
+static void fill_disk(const char *path)
+{
+    static char piece[4096];
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    cr_assert_geq(fd, 0);
+    for (size_t n = sizeof(piece); n > 0; n /= 2)
+        while (write(fd, piece, n) > 0)
+            ;
+    cr_assert_eq(errno, ENOSPC);
+    close(fd);
+}
+
+static store_ticket put_big(const char *name)
+{
+    _cleanup_free_ char *big = xalloc(100001);
+    struct deployment_record r = {.name = (char *)name, .goal = "off", .shown = big};
+
+    memset(big, 'x', 100000);
+    return store_put_deployment(store, &r);
+}
+
+Test(store_faults, a_full_disk_is_said_and_survived)
+{
+    _cleanup_free_ char *ballast = xasprintf("%s/ballast", state);
+    struct fault f;
+    store_ticket t;
+
+    store = store_close(store);
+    if (geteuid() != 0 || mount("none", state, "tmpfs", 0, "size=1m,mode=700") < 0)
+        cr_skip_test("needs to mount a tmpfs");
+    open_store();
+    assert_written(put_instance("gpu-a", 1));
+    fill_disk(ballast);
+    t = put_big("m");
+    f = assert_fails(t);
+    cr_assert_eq(f.kind, FAULT_EXHAUSTED);
+    cr_assert_eq(f.error, -ENOSPC);
+    cr_assert_str_eq(f.code, "disk_full");
+    cr_assert(strncmp(f.text, "the disk is full: ", 18) == 0 && strstr(f.text, database), "%s", f.text);
+    loop_advance(loop, 1000);
+    loop_advance(loop, 2000);
+    assert_fails(put_big("n"));
+    cr_assert_eq(unlink(ballast), 0);
+    loop_advance(loop, 4000);
+    loop_advance(loop, 4000);
+    assert_written(t);
+    assert_not_stuck();
+    reopen_store();
+    sql("CREATE TEMP TABLE t(n CHECK (n = 200000)); INSERT INTO t SELECT sum(length(shown)) FROM deployment");
+    store = store_close(store);
+    cr_assert_eq(umount(state), 0);
+}
+
+Test(store_faults, opening_on_a_full_disk_says_so)
+{
+    _cleanup_free_ char *ballast = xasprintf("%s/ballast", state);
+
+    store = store_close(store);
+    if (geteuid() != 0 || mount("none", state, "tmpfs", 0, "size=64k,mode=700") < 0)
+        cr_skip_test("needs to mount a tmpfs");
+    fill_disk(ballast);
+    assert_open_fails(state, -ENOSPC, "the disk is full: ");
+    cr_assert_eq(umount(state), 0);
+    open_store();
+}
+
+Test(store_faults, a_limit_on_file_size_is_said_and_survived)
+{
+    struct rlimit limit, before;
+    struct fault f;
+    store_ticket t;
+
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    limit.rlim_cur = 64 << 10;
+    assert_written(put_instance("gpu-a", 1));
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    t = put_big("m");
+    f = assert_fails(t);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    cr_assert_not_null(strstr(f.text, database), "%s", f.text);
+    cr_assert_not_null(strstr(f.text, "File too large"), "%s", f.text);
+    loop_advance(loop, 1000);
+    assert_written(t);
+}
+
+Test(store_faults, a_read_only_file_system_is_said)
+{
+    store = store_close(store);
+    if (geteuid() != 0 || mount("none", state, "tmpfs", 0, "size=1m,mode=700") < 0)
+        cr_skip_test("needs to mount a tmpfs");
+    open_store();
+    store = store_close(store);
+    cr_assert_eq(mount("none", state, "tmpfs", MS_REMOUNT | MS_RDONLY, "size=1m,mode=700"), 0);
+    assert_open_fails(state, -EROFS, "cannot be written (read-only file system)");
+    cr_assert_eq(umount(state), 0);
+    open_store();
+}
+
+Test(store_faults, closing_writes_what_is_queued)
+{
+    put_instance("gpu-a", 1);
+    store = store_close(store); /* no turn of the loop since */
+    open_store();
+    put_instance("gpu-b", 1);
+    loop_turns(loop, 1); /* under way */
+    put_instance("gpu-c", 1);
+    reopen_store();
+    assert_loads("instance gpu-a ssh box root 1 0 0 0\ninstance gpu-b ssh box root 1 0 0 0\n"
+                 "instance gpu-c ssh box root 1 0 0 0\n");
+}
+
+static void never_events(void *ctx, const struct event_row *rows, unsigned n, uint64_t older,
+                         const struct fault *f)
+{
+    (void)ctx, (void)rows, (void)n, (void)older, (void)f;
+    cr_assert_fail("done() after the store was closed");
+}
+
+Test(store_faults, closing_cancels_who_still_waits)
+{
+    struct heard queued = {0}, under_way = {0};
+    struct op *read = NULL, *unsent = NULL;
+
+    after(put_instance("gpu-a", 1), &under_way);
+    store_read_events(store, NULL, 0, 10, &read, never_events, NULL);
+    loop_turns(loop, 1);
+    after(put_instance("gpu-b", 1), &queued);
+    store_read_events(store, NULL, 0, 10, &unsent, never_events, NULL);
+    store = store_close(store);
+    cr_assert_null(queued.op);
+    cr_assert_null(under_way.op);
+    cr_assert_null(read);
+    cr_assert_null(unsent);
+    loop_turns(loop, 3);
+    cr_assert_eq(queued.times + under_way.times, 0);
+    open_store();
+    assert_loads("instance gpu-a ssh box root 1 0 0 0\ninstance gpu-b ssh box root 1 0 0 0\n");
+}
+
+Test(store_faults, closing_while_nothing_can_be_written_gives_up)
+{
+    block();
+    put_instance("gpu-a", 1);
+    store = store_close(store);
+    unblock();
+    open_store();
+    assert_loads("");
+}
+
+Test(store_faults, closing_nothing_is_fine)
+{
+    cr_assert_null(store_close(NULL));
+}
+
+/* ---- when the file is not what it should be ---- */
+
+static void overwrite_database(off_t at, const char *with, size_t n)
+{
+    int fd = open(database, O_WRONLY | O_CLOEXEC);
+
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(pwrite(fd, with, n, at), (ssize_t)n);
+    close(fd);
+}
+
+Test(store_faults, a_damaged_file_is_named_with_what_to_do)
+{
+    static char rubbish[4096];
+
+    store = store_close(store);
+    memset(rubbish, 0x5a, sizeof(rubbish));
+    overwrite_database(4096, rubbish, sizeof(rubbish));
+    assert_open_fails(state, -EBADMSG, database);
+    assert_open_fails(state, -EBADMSG, "is damaged");
+    assert_open_fails(state, -EBADMSG, "move it away");
+    cr_assert_eq(unlink(database), 0);
+    open_store();
+    assert_written(put_instance("gpu-a", 1));
+}
+
+Test(store_faults, a_file_that_is_no_database_is_refused)
+{
+    store = store_close(store);
+    overwrite_database(0, "something else entirely", 23);
+    assert_open_fails(state, -EBADMSG, "is damaged (file is not a database)");
+    cr_assert_eq(unlink(database), 0);
+    open_store();
+}
+
+Test(store_faults, the_database_of_another_program_is_refused)
+{
+    store = store_close(store);
+    cr_assert_eq(unlink(database), 0);
+    sql("CREATE TABLE bookmarks(url)");
+    assert_open_fails(state, -EBADMSG, "is the database of another program");
+    sql("DROP TABLE bookmarks; PRAGMA application_id = 5");
+    assert_open_fails(state, -EBADMSG, "is the database of another program");
+    cr_assert_eq(unlink(database), 0);
+    open_store();
+}
+
+Test(store_faults, a_newer_schema_is_refused_and_left_alone)
+{
+    store = store_close(store);
+    sql("PRAGMA user_version = 999");
+    assert_open_fails(state, -ENOTSUP, "was written by a newer llmhostd (schema 999");
+    sql("PRAGMA user_version = 1");
+    open_store();
+}
+
+Test(store_faults, an_empty_file_is_a_new_database)
+{
+    store = store_close(store);
+    cr_assert_eq(truncate(database, 0), 0);
+    open_store();
+    assert_written(put_instance("gpu-a", 1));
+}
+
+Test(store_faults, two_daemons_never_share_a_directory)
+{
+    char words[60];
+
+    snprintf(words, sizeof(words), "is in use by another llmhostd (process %d)", getpid());
+    assert_open_fails(state, -EBUSY, words);
+    reopen_store();
+}
+
+Test(store_faults, a_directory_that_is_not_ours_is_refused)
+{
+    store = store_close(store);
+    if (geteuid() != 0)
+        cr_skip_test("needs root to give files away");
+    cr_assert_eq(chown(database, 1, 1), 0);
+    assert_open_fails(state, -EPERM, "llmhost.db belongs to daemon (uid 1), this is root (uid 0)");
+    cr_assert_eq(chown(state, 1, 1), 0);
+    assert_open_fails(state, -EPERM, "state belongs to daemon (uid 1)");
+    cr_assert_eq(chown(state, 0, 0) + chown(database, 0, 0), 0);
+    open_store();
+}
+
+Test(store_faults, a_directory_others_can_write_or_that_is_none_is_refused)
+{
+    _cleanup_free_ char *missing = xasprintf("%s/no/where", directory),
+                        *file = xasprintf("%s/file", directory);
+
+    store = store_close(store);
+    cr_assert_eq(chmod(state, 0770), 0);
+    assert_open_fails(state, -EPERM, "can be written by others: chmod go-w");
+    cr_assert_eq(chmod(state, 0700), 0);
+    assert_open_fails(missing, -ENOENT, "cannot be made");
+    close(open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    assert_open_fails(file, -ENOTDIR, "is not a directory");
+    open_store();
+}
+
+Test(store_faults, a_directory_we_may_not_write_is_refused)
+{
+    int status;
+
+    store = store_close(store);
+    cr_assert_eq(chmod(state, 0500), 0);
+    if (geteuid() == 0) {
+        cr_assert_eq(chown(state, 65534, 65534) + chmod(directory, 0755) + unlink(database), 0);
+        _cleanup_free_ char *lock = xasprintf("%s/lock", state);
+        cr_assert_eq(unlink(lock), 0);
+    }
+    pid_t child = fork(); /* root may write anywhere: let somebody else try */
+
+    if (child == 0) {
+        struct store *other = NULL;
+        struct fault f = {0};
+
+        if (geteuid() == 0 && setuid(65534) < 0)
+            _exit(2);
+        _exit(store_open(loop, state, &other, &f) == -EACCES &&
+                      strstr(f.text, "cannot be written (permission denied)")
+                  ? 0
+                  : 1);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (geteuid() == 0)
+        cr_assert_eq(chown(state, 0, 0), 0);
+    cr_assert_eq(chmod(state, 0700), 0);
+    open_store();
+}
+
+/* ---- when the process is gone ---- */
+
+/* Puts and waits for ever; what was acknowledged goes to the parent as a number. */
+static void write_until_killed(int to)
+{
+    struct loop *own = loop_new();
+    struct fault f;
+
+    loop = own;
+    if (store_open(own, state, &store, &f) < 0)
+        _exit(1);
+    for (int64_t i = 1;; i++) {
+        struct heard h = {0};
+
+        put_instance("gpu-a", (uint16_t)i);
+        after(put_deployment("m", "gpu-a", i), &h);
+        if (!LOOP_UNTIL(own, h.times) || h.failed || write(to, &i, sizeof(i)) != sizeof(i))
+            _exit(1);
+    }
+}
+
+static int64_t found_requests;
+
+static void find_requests(void *ctx, const struct deployment_record *r)
+{
+    (void)ctx;
+    found_requests = r->requests;
+}
+
+Test(store_faults, what_was_acknowledged_survives_a_kill_at_any_moment)
+{
+    struct store_readers readers = {.deployment = find_requests};
+    unsigned seed = (unsigned)getpid();
+    struct fault f;
+
+    for (int round = 0; round < 12; round++) {
+        int64_t acknowledged = 0, number;
+        int pipe_fds[2];
+
+        store = store_close(store);
+        cr_assert_eq(pipe2(pipe_fds, O_CLOEXEC), 0);
+        pid_t child = fork();
+
+        if (child == 0)
+            write_until_killed(pipe_fds[1]);
+        close(pipe_fds[1]);
+        for (int wanted = rand_r(&seed) % 40; wanted >= 0; wanted--)
+            cr_assert_eq(read(pipe_fds[0], &acknowledged, sizeof(acknowledged)), sizeof(acknowledged));
+        for (int spin = rand_r(&seed) % 2000; spin > 0; spin--)
+            (void)clock_wall_ms();
+        cr_assert_eq(kill(child, SIGKILL), 0);
+        while (read(pipe_fds[0], &number, sizeof(number)) == sizeof(number))
+            acknowledged = number;
+        close(pipe_fds[0]);
+        cr_assert_eq(waitpid(child, NULL, 0), child);
+        open_store();
+        cr_assert_eq(store_load(store, &readers, NULL, &f), 0);
+        cr_assert_geq(found_requests, acknowledged);
+        cr_assert_leq(found_requests, acknowledged + 1);
+    }
+}
