@@ -317,18 +317,22 @@ static const char *library_text(struct ssh_conn *c)
     return text && *text ? text : "no reason given";
 }
 
+/* Of the errors of a session that was cut off only "no algorithm in common" tells more than the end itself.
+ */
 void conn_break(struct ssh_conn *c, int ssh_error, const char *doing)
 {
-    if (c->eof && c->in.len == 0 && c->receive_error < 0)
-        conn_fail(c, FAULT_TRANSIENT, "lost", "%s: %s was cut: %s", c->name, doing,
-                  strerror(-c->receive_error));
-    else if (conn_is_lost_by(ssh_error))
-        conn_fail(c, FAULT_TRANSIENT, "lost", "%s closed the connection during %s%s%s", c->name, doing,
-                  *c->last_words ? ": " : "", c->last_words);
-    else if (ssh_error == LIBSSH2_ERROR_KEX_FAILURE)
+    bool at_end = c->eof && c->in.len == 0;
+
+    if (ssh_error == LIBSSH2_ERROR_KEX_FAILURE)
         conn_fail(c, FAULT_INVALID, "protocol",
                   "%s and libssh2 %s have no algorithm in common: the server is too strict for it", c->name,
                   LIBSSH2_VERSION);
+    else if (at_end && c->receive_error < 0)
+        conn_fail(c, FAULT_TRANSIENT, "lost", "%s: %s was cut: %s", c->name, doing,
+                  strerror(-c->receive_error));
+    else if (at_end || conn_is_lost_by(ssh_error))
+        conn_fail(c, FAULT_TRANSIENT, "lost", "%s closed the connection during %s%s%s", c->name, doing,
+                  *c->last_words ? ": " : "", c->last_words);
     else
         conn_fail(c, FAULT_TRANSIENT, "protocol", "%s: %s failed: %s (%d)", c->name, doing, library_text(c),
                   ssh_error);

@@ -277,6 +277,7 @@ static bool was_refused(int ssh_error)
            ssh_error == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
 }
 
+/* A connection that was cut while we waited for the verdict shows as a refusal in libssh2 1.10. */
 static int login_try(struct ssh_conn *c)
 {
     struct login *g = &c->login;
@@ -286,7 +287,7 @@ static int login_try(struct ssh_conn *c)
         return -EAGAIN;
     if (r == 0)
         return login_is_up(c, ways[g->way].name);
-    if (conn_is_lost_by(r)) {
+    if (conn_is_lost_by(r) || (c->eof && c->in.len == 0)) {
         g->sent |= 1u << g->way;
         login_cut(c, r);
         return -EIO;

@@ -17,8 +17,11 @@
 #define SILENCE_FALLBACK_MS 30000
 #define DEADLINE_MS         4000
 #define DEADLINE_WAITING_MS 2500
-#define CONTROL_YOUNG_MS    10000
-#define CONTROL_COMMAND     "exec cat"
+/* As libssh2 keeps it, in an int of seconds since its last one by the wall clock: long ago, whatever that
+ * clock says now. */
+#define KEEPALIVE_NOW    0x80000000u
+#define CONTROL_YOUNG_MS 10000
+#define CONTROL_COMMAND  "exec cat"
 
 static uint64_t ping_silence(const struct ssh_conn *c)
 {
@@ -61,7 +64,7 @@ static void ping_fallback(struct ssh_conn *c)
         request_answer(c, any);
         return;
     }
-    libssh2_keepalive_config(c->ssh, 1, 1);
+    libssh2_keepalive_config(c->ssh, 1, KEEPALIVE_NOW);
     (void)libssh2_keepalive_send(c->ssh, &(int){0});
 }
 
