@@ -83,7 +83,7 @@ static struct deployment_move next_in_stopping(const struct deployment *d, enum 
     case DEPLOYMENT_EV_FAULT:
         if (may_pass(f) && (!d->reachable || d->attempts < DEPLOYMENT_ATTEMPTS_MAX))
             return REST;                /* the machine is away: for as long as it takes */
-        return MOVE(DEPLOYMENT_OFF);    /* with the fault on the screen */
+        return MOVE(d->goal == GOAL_OFF ? DEPLOYMENT_FAILED : DEPLOYMENT_CONNECTING);   /* what still runs is found again */
     case DEPLOYMENT_EV_GOAL:            /* first off, then it is asked again */
     case DEPLOYMENT_EV_WAY:             /* what was asked waits for the way by itself */
     case DEPLOYMENT_EV_EMPTY:
@@ -100,10 +100,10 @@ struct deployment_move deployment_next(const struct deployment *d, enum deployme
             return STAY;
         if (d->goal == GOAL_ON_DEMAND)
             return MOVE(DEPLOYMENT_CONNECTING);
-        return d->touched ? MOVE(DEPLOYMENT_STOPPING) : STAY;   /* an earlier life, or a stop that failed, may have left it running */
+        return d->touched ? MOVE(DEPLOYMENT_STOPPING) : STAY;   /* an earlier life may have left it running */
     case DEPLOYMENT_CONNECTING:
-        if (ev == DEPLOYMENT_EV_GOAL && d->goal == GOAL_OFF)
-            return next_unwanted(d);
+        if (ev == DEPLOYMENT_EV_GOAL)
+            return d->goal == GOAL_OFF ? next_unwanted(d) : ACT;    /* asked for again: no back-off now */
         if (ev != DEPLOYMENT_EV_WAY && ev != DEPLOYMENT_EV_TIMER)
             return STAY;
         if (d->refused)
@@ -124,7 +124,9 @@ struct deployment_move deployment_next(const struct deployment *d, enum deployme
     case DEPLOYMENT_FAILED:
         if (ev == DEPLOYMENT_EV_GOAL)
             return d->goal == GOAL_OFF ? next_unwanted(d) : MOVE(DEPLOYMENT_CONNECTING);
-        return ev == DEPLOYMENT_EV_WAY && d->way_failed && d->reachable ? MOVE(DEPLOYMENT_CONNECTING) : STAY;
+        if (ev == DEPLOYMENT_EV_WAY && d->goal == GOAL_ON_DEMAND && d->way_failed && d->reachable)
+            return MOVE(DEPLOYMENT_CONNECTING);
+        return STAY;
     }
     return STAY;
 }
@@ -189,7 +191,7 @@ static uint64_t state_rest_ms(const struct deployment *d)
     case DEPLOYMENT_DRAINING:
     case DEPLOYMENT_FAILED: break;
     }
-    return age_ms < 2000 ? 50 : 500;    /* most things are there at once, or take long */
+    return age_ms < 2000 ? 50 : age_ms < 20000 ? 500 : 2000;    /* most things are there at once, or take long */
 }
 
 #define DRAIN_MS (5 * 60 * 1000)
@@ -336,11 +338,12 @@ static void enter_figures(struct deployment *d, enum deployment_state was, const
     if (d->state == DEPLOYMENT_STARTING || d->state == DEPLOYMENT_STOPPING)
         d->server_number++;
     if (d->state == DEPLOYMENT_OFF)
-        d->touched = f != NULL;
+        d->touched = false;
     if (d->state == DEPLOYMENT_STOPPING && d->in_flight)
         d->cut = true;
-    if (d->state == DEPLOYMENT_READY || d->state == DEPLOYMENT_STOPPING)
+    if (d->state == DEPLOYMENT_READY || d->state == DEPLOYMENT_STOPPING || was == DEPLOYMENT_STOPPING)
         d->attempts = d->misses = 0;
+    d->lost = !d->reachable;
     d->way_failed = d->state == DEPLOYMENT_FAILED && d->refused;
 }
 
@@ -392,7 +395,8 @@ void deployment_event(struct deployment *d, enum deployment_event ev, const stru
     d->reachable = lease_is_reachable(d->lease);
     d->refused = lease_refusal(d->lease) != NULL;
     d->late = limit_ms && clock_now_ms() - d->entered_due > limit_ms;
-    if (ev == DEPLOYMENT_EV_FAULT && d->reachable) {
+    d->lost = d->lost || !d->reachable;
+    if (ev == DEPLOYMENT_EV_FAULT && !d->lost) {
         d->attempts += d->state != DEPLOYMENT_READY;
         d->misses += d->state == DEPLOYMENT_READY;
     } else if (ev == DEPLOYMENT_EV_ANSWER) {
