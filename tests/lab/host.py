@@ -83,6 +83,15 @@ def command(*words, check=True, **more):
     return done.stdout
 
 
+def is_over(pid):
+    """Ended, whether or not somebody has asked for its status."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
 def next_number():
     with open(STATE + "/count", "a+") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
@@ -587,6 +596,7 @@ class Host:
             command("iptables", "-w", "-D", *rule, check=False)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+        until(lambda: is_over(pid), 5, "end of the delay")      # a queue has one owner at a time
         os.unlink(self.dir + "/delay.pid")
 
     def forget_neighbour(self):
