@@ -154,13 +154,18 @@ struct deployment *manager_find_id(struct manager *m, const char *id)
     return best;
 }
 
+static bool needs_server(const struct deployment *d)
+{
+    return deployment_goal(d) == GOAL_ON_DEMAND || deployment_state(d) == DEPLOYMENT_DRAINING;
+}
+
 static bool manager_shares_server(void *ctx, const struct deployment *asking)
 {
     struct manager *m = ctx;
 
     LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
         if (d->deployment != asking && deployment_lease(d->deployment) == deployment_lease(asking) &&
-            deployment_engine(d->deployment) == deployment_engine(asking) && !deployment_is_idle(d->deployment))
+            deployment_engine(d->deployment) == deployment_engine(asking) && needs_server(d->deployment))
             return true;
     return false;
 }

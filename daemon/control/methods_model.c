@@ -295,9 +295,9 @@ static void down_look(struct follow *w)
         struct deployment *d = w->models[i];
         struct deployment_figures n;
 
-        if (!d || deployment_state(d) == DEPLOYMENT_OFF) {
+        if (!d || deployment_is_idle(d)) {
             off++;
-            if (d && deployment_fault(d)->kind) {
+            if (d && deployment_state(d) == DEPLOYMENT_FAILED) {
                 failed = deployment_fault(d);
                 name = deployment_name(d);
             }
@@ -394,9 +394,16 @@ static void wait_look_ready(struct follow *w)
 
 static void wait_look_stopped(struct follow *w)
 {
-    for (unsigned i = 0; i < w->n_models; i++)
-        if (w->models[i] && !deployment_is_idle(w->models[i]))
+    for (unsigned i = 0; i < w->n_models; i++) {
+        struct deployment *d = w->models[i];
+
+        if (d && !deployment_is_idle(d))
             return;
+        if (d && deployment_state(d) == DEPLOYMENT_FAILED) {
+            call_fault(w->call, deployment_fault(d), deployment_name(d), "its engine may still run");
+            return;
+        }
+    }
     wait_answer(w, NULL);
 }
 

@@ -35,22 +35,22 @@ static bool hold_is_over(const struct deployment *d, const struct fault **ret_fa
     const struct fault *refusal = lease_refusal(d->lease);
 
     *ret_fault = NULL;
-    switch (d->state) {
-    case DEPLOYMENT_READY:
-        *ret_fault = refusal;
-        return true;
-    case DEPLOYMENT_OFF:
-    case DEPLOYMENT_DRAINING:
-    case DEPLOYMENT_STOPPING:
-        if (d->goal == GOAL_ON_DEMAND)
-            return false;
+    if (d->goal == GOAL_OFF && d->state != DEPLOYMENT_READY) {
         fault_code(room, FAULT_GONE, "stopped_by_user", "%s is off (llmhostctl down). bring it back: llmhostctl up %s", d->name,
                    d->name);
         *ret_fault = room;
         return true;
+    }
+    switch (d->state) {
+    case DEPLOYMENT_READY:
+        *ret_fault = refusal;
+        return true;
     case DEPLOYMENT_FAILED:
         *ret_fault = &d->fault;
         return true;
+    case DEPLOYMENT_OFF:
+    case DEPLOYMENT_DRAINING:
+    case DEPLOYMENT_STOPPING:
     case DEPLOYMENT_CONNECTING:
     case DEPLOYMENT_INSTALLING:
     case DEPLOYMENT_STARTING:
@@ -265,8 +265,8 @@ static void deployment_on_changed(void *ctx)
 {
     struct deployment *d = ctx;
 
-    if (d->state == DEPLOYMENT_OFF && d->goal == GOAL_ON_DEMAND)
-        deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);      /* it was asked for again while it stopped */
+    if (d->state == DEPLOYMENT_OFF && (d->goal == GOAL_ON_DEMAND || d->touched))
+        deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);      /* it was asked for again while it stopped, or is restored */
     deployment_answer_holds(d);
     d->context.changed(d->context.ctx, d);
 }
@@ -318,16 +318,15 @@ uint64_t deployment_record(struct deployment *d)
 static void deployment_restore(struct deployment *d, const struct deployment_record *r)
 {
     d->goal = streq(r->goal, "on_demand") ? GOAL_ON_DEMAND : GOAL_OFF;
-    d->touched = r->engine_state != NULL;
+    /* What was wanted may run, even when the start was not on disk yet. */
+    d->touched = r->engine_state != NULL || d->goal == GOAL_ON_DEMAND;
     d->requests = r->requests;
     d->last_used_at_ms = r->last_used_at_ms;
     if (r->shown && json_parse(r->shown, strlen(r->shown), &d->shown) < 0)
         d->shown = NULL;
-    /* A restored state is a memory to check: the way up finds what runs, the way down stops what may run. */
-    if (d->goal == GOAL_ON_DEMAND)
-        runq_add(d->context.loop, &d->changed);
-    else if (d->touched)
-        deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
+    /* A restored state is a memory to check: the way up finds what runs, the way down stops what may run. Later, when all are
+     * restored: whether the server is needed by others decides how it is stopped. */
+    runq_add(d->context.loop, &d->changed);
 }
 
 struct deployment *deployment_new(const struct deployment_context *context, struct lease *l, const char *name,

@@ -52,6 +52,7 @@ struct deployment {
     enum deployment_state state;
     enum deployment_goal goal;
     bool reachable, refused;        /* the way to the machine, as of the event */
+    bool lost;                      /* the way was away since the state began: a fault says nothing about the engine */
     bool late;                      /* the state has lasted longer than it may, as of the event */
     bool cut;                       /* open requests are not waited for */
     bool touched;                   /* a server of ours may run there; in the database */
