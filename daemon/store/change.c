@@ -1,6 +1,7 @@
 /* Merging keeps what the changes mean. A record that others refer to (an instance) takes its newest value at the place of the
  * oldest, so that it stands before those who refer to it; any other takes the place of the newest, behind what it refers to.
- * Nothing is moved over a removal. */
+ * Nothing is moved over a removal, and a value that refers to another instance is not merged: it may be refused where the older one
+ * was not. */
 #include "store/change.h"
 
 #include "base/fault.h"
@@ -126,32 +127,41 @@ static uint64_t hash_bytes(uint64_t h, const void *data, size_t n)
     return h;
 }
 
+static uint64_t hash_value(uint64_t h, const struct value *v)
+{
+    h = hash_bytes(h, &v->number, sizeof(v->number));
+    return hash_bytes(h, v->data, v->n);
+}
+
 static uint64_t hash_record(const struct change *c)
 {
+    const struct change_spec *spec = &change_specs[c->kind];
     uint64_t h = hash_bytes(0xcbf29ce484222325u, &c->kind, sizeof(c->kind));
 
-    for (unsigned i = 0; i < change_specs[c->kind].keys; i++) {
-        const struct value *v = &c->values[i];
-
-        h = hash_bytes(h, &v->number, sizeof(v->number));
-        h = hash_bytes(h, v->data, v->n);
-    }
+    for (unsigned i = 0; i < spec->keys; i++)
+        h = hash_value(h, &c->values[i]);
+    if (spec->parent >= 0)
+        h = hash_value(h, &c->values[spec->parent]);
     return h ^ h >> 29;
+}
+
+static bool is_same_value(const struct value *v, const struct value *w)
+{
+    if (v->type != w->type || v->number != w->number || v->n != w->n)
+        return false;
+    return v->n == 0 || memcmp(v->data, w->data, v->n) == 0;
 }
 
 static bool is_same_record(const struct change *a, const struct change *b)
 {
+    const struct change_spec *spec = &change_specs[a->kind];
+
     if (a->kind != b->kind)
         return false;
-    for (unsigned i = 0; i < change_specs[a->kind].keys; i++) {
-        const struct value *v = &a->values[i], *w = &b->values[i];
-
-        if (v->type != w->type || v->number != w->number || v->n != w->n)
+    for (unsigned i = 0; i < spec->keys; i++)
+        if (!is_same_value(&a->values[i], &b->values[i]))
             return false;
-        if (v->n > 0 && memcmp(v->data, w->data, v->n) != 0)
-            return false;
-    }
-    return true;
+    return spec->parent < 0 || is_same_value(&a->values[spec->parent], &b->values[spec->parent]);
 }
 
 /* Where c's record is, or would be. */

@@ -11,7 +11,7 @@
 #include "base/loop.h"
 #include "store/database.h"
 
-#define HANG_LIMIT_MS 200
+#define HANG_LIMIT_MS 500
 
 struct bell {
     uv_async_t uv;
@@ -231,7 +231,8 @@ struct writer *writer_free(struct writer *w)
     w->bell = NULL;
     w->ending = true;
     pthread_cond_signal(&w->wake);
-    w->abandoned = !wait_until_idle(w, HANG_LIMIT_MS);
+    w->abandoned =
+        w->running && !wait_until_idle(w, HANG_LIMIT_MS); /* between jobs it only needs to wake up */
     bool abandoned = w->abandoned;
     pthread_t thread = w->thread;
 
