@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import threading
 import time
 import unittest
 
+import daemon
 import host as hosts
 import lab
 import models
@@ -517,3 +517,40 @@ class Scripted(unittest.TestCase):
             c.request("GET", "/_asked")
             last = json.loads(c.getresponse().read())[-1]
         self.assertEqual((last["method"], last["path"], last["ended"]), ("POST", "/v1/chat/completions", "clean"))
+
+
+class Helpers(unittest.TestCase):
+    """daemon.py: the daemon as tests see it."""
+
+    def test_three_ways_to_talk_to_it(self):
+        with daemon.Daemon() as d:
+            self.assertEqual(d.call("Status")["daemon"]["pid"], d.pid)
+            self.assertEqual(d.ctl("status", json=True)["daemon"]["pid"], d.pid)
+            self.assertEqual(next(d.stream("Watch"))["daemon"]["endpoint"], f"http://127.0.0.1:{d.port}")
+            self.assertEqual(d.get("/api/tags").json(), {"models": []})
+            with self.assertRaises(daemon.CallError) as e:
+                d.call("InstanceShow", name="nobody")
+            self.assertEqual(e.exception.name, "NotFound")
+            self.assertEqual(d.ctl("status", "nobody", check=4).returncode, 4)
+            with self.assertRaises(daemon.DaemonError):
+                d.ctl("status", "nobody")
+
+    def test_state_outlives_a_kill(self):
+        with contextlib.closing(Owned("kept")) as o, daemon.Daemon() as d:
+            d.ctl("instance", "add", "gpu1", o.host.ssh_command, password=o.host.password)
+            d.wait_tunnel("gpu1", "up")
+            first = d.pid
+            d.restart(hard=True)
+            self.assertNotEqual(d.pid, first)
+            self.assertEqual([i["name"] for i in d.call("InstanceList")["instances"]], ["gpu1"])
+            d.wait_tunnel("gpu1", "up")
+
+    def test_bad_end_and_a_word_of_a_sanitizer_are_failures(self):
+        d = daemon.Daemon()
+        with open(d.log_file, "a") as log:
+            log.write("==1==ERROR: LeakSanitizer: detected memory leaks\n")
+        with self.assertRaisesRegex(daemon.DaemonError, "sanitizer"):
+            d.stop()
+        self.assertFalse(d.is_running())
+        with self.assertRaisesRegex(daemon.DaemonError, "ended with"):
+            daemon.Daemon(nonsense={"key": "value"}, dir=tempfile.mkdtemp(dir="/run/lab"))
