@@ -2,7 +2,6 @@
  * session_fsm.c. */
 #include "session/session_private.h"
 
-#include <errno.h>
 #include <sys/random.h>
 
 #include "base/clock.h"
@@ -73,8 +72,10 @@ struct session *session_new(struct loop *l, struct resolver *r, struct secrets *
     s->ctx = ctx;
     s->since_at_ms = clock_wall_ms();
     s->timer = timer_new(l, session_on_timer, s);
+    s->spare_timer = timer_new(l, session_on_spare_timer, s);
     work_init(&s->changed, session_on_changed, s);
     work_init(&s->pin, session_on_pin, s);
+    list_init(&s->links);
     list_init(&s->queued);
     list_init(&s->started);
     if (getrandom(&s->dice, sizeof(s->dice), GRND_NONBLOCK) < 0)
@@ -89,8 +90,9 @@ struct session *session_free(struct session *s)
         return NULL;
     op_cancel(&s->key_op);
     session_requests_abandon(s);
-    session_link_drop(s);
+    session_links_drop(s);
     timer_free(s->timer);
+    timer_free(s->spare_timer);
     runq_drop(&s->changed);
     runq_drop(&s->pin);
     free(s->shown);
@@ -99,98 +101,6 @@ struct session *session_free(struct session *s)
     free(s->user);
     free(s);
     return NULL;
-}
-
-/* Before any secret leaves. */
-static int session_on_host_key(void *ctx, const struct host_key *shown, struct fault *f)
-{
-    struct session_link *link = ctx;
-    struct session *s = link->session;
-    char expected[FINGERPRINT_BYTES], got[FINGERPRINT_BYTES];
-
-    if (!s)
-        return fault_set(f, FAULT_TRANSIENT, -ECANCELED, "no longer wanted");
-    if (s->pinned.n == 0) {
-        s->pinned = *shown;
-        runq_add(s->loop, &s->pin);
-        return 0;
-    }
-    if (host_key_equal(&s->pinned, shown))
-        return 0;
-    if (!s->shown)
-        s->shown = xnew(struct host_key);
-    *s->shown = *shown;
-    return fault_code(f, FAULT_DENIED, "host_key",
-                      "%s shows another host key than before: expected %s, got %s at %s:%u; not connected, "
-                      "no password was sent",
-                      s->name, host_key_fingerprint(&s->pinned, expected), host_key_fingerprint(shown, got),
-                      s->host, s->port);
-}
-
-static void session_on_secrets(void *ctx, struct ssh_secrets *ret)
-{
-    struct session_link *link = ctx;
-
-    *ret = (struct ssh_secrets){0};
-    if (!link->session)
-        return;
-    retry_login_begins(&link->session->logins, clock_now_ms());
-    session_credentials(link->session, ret);
-}
-
-static void session_on_up(void *ctx, const char *method)
-{
-    struct session_link *link = ctx;
-    struct session *s = link->session;
-
-    if (!s)
-        return;
-    snprintf(s->method, sizeof(s->method), "%s", method);
-    session_event(s, SESSION_EV_UP, NULL);
-}
-
-static void session_on_down(void *ctx, const struct fault *f)
-{
-    struct session_link *link = ctx;
-
-    if (link->session)
-        session_event(link->session, SESSION_EV_DOWN, f);
-}
-
-static void session_link_on_bury(void *ctx)
-{
-    struct session_link *link = ctx;
-
-    ssh_conn_free(link->conn);
-    free(link);
-}
-
-void session_link_open(struct session *s)
-{
-    static const struct ssh_conn_events events = {
-        .host_key = session_on_host_key,
-        .secrets = session_on_secrets,
-        .up = session_on_up,
-        .down = session_on_down,
-    };
-    struct ssh_target target = {s->name, s->host, s->port, s->user, &s->pinned};
-    struct session_link *link = xnew(struct session_link);
-
-    link->session = s;
-    link->number = ++s->links;
-    work_init(&link->bury, session_link_on_bury, link);
-    s->link = link;
-    link->conn = ssh_conn_new(s->loop, s->resolver, &target, &events, link);
-}
-
-void session_link_drop(struct session *s)
-{
-    struct session_link *link = TAKE_PTR(s->link);
-
-    if (!link)
-        return;
-    link->session = NULL;
-    runq_add(s->loop, &link->bury);
 }
 
 void session_want(struct session *s, bool wanted)

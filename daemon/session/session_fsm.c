@@ -231,7 +231,7 @@ static void session_enter(struct session *s, enum session_state next, enum sessi
     session_tell(s, next, ev, f);
     session_take_facts(s, next, f);
     if (next != SESSION_UP)
-        session_link_drop(s);
+        session_links_drop(s);
     s->state = next;
     s->since_at_ms = clock_wall_ms();
     s->next_try_at_ms = 0;
@@ -278,7 +278,7 @@ void session_event(struct session *s, enum session_event ev, const struct fault 
     if (m.how == SESSION_ENTER)
         session_enter(s, m.state, ev, f);
     else if (m.how == SESSION_PING)
-        ssh_conn_ping(s->link->conn);
+        session_links_ping(s);
     else if (m.how == SESSION_SETTLE)
         s->tries = 0;
 }

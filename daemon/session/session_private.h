@@ -1,6 +1,6 @@
-/* What the files of the session share. session_fsm.c: the life. session.c: the object and its connection.
- * session_request.c: dials and commands that wait or run. session_key.c: credentials and our own key on the
- * machine. */
+/* What the files of the session share. session_fsm.c: the life. session.c: the object. session_link.c: its
+ * connections. session_request.c: dials and commands that wait or run. session_key.c: credentials and our own
+ * key on the machine. */
 #pragma once
 
 #include "base/list.h"
@@ -15,8 +15,10 @@ struct timer;
  * inside the connection, may end the session, so the connection is freed from the run queue. */
 struct session_link {
     struct session *session; /* NULL: nobody listens any more */
+    struct list node;        /* in links */
     struct ssh_conn *conn;
     uint64_t number; /* never used twice in a session, as an address is */
+    bool is_bulk;
     struct work bury;
 };
 
@@ -41,9 +43,12 @@ struct session {
     struct session_events events;
     void *ctx;
 
-    struct session_link *link; /* CONNECTING and UP */
-    struct timer *timer;       /* CONNECTING: deadline; UP: has it settled; WAITING: the next try */
-    struct op *key_op;         /* our key on its way to the machine */
+    struct session_link *link; /* CONNECTING and UP: the first of links */
+    struct list links;         /* UP: with spares, see session_link.c */
+    struct timer *spare_timer;
+    uint64_t spare_due;  /* no further one before */
+    struct timer *timer; /* CONNECTING: deadline; UP: has it settled; WAITING: the next try */
+    struct op *key_op;   /* our key on its way to the machine */
     struct retry_logins logins;
     uint32_t dice;
     struct work changed, pin;
@@ -56,9 +61,9 @@ struct session {
     char last_break[160];
     char method[24];
 
-    struct list queued, started; /* struct session_request, in the order they were asked for */
-    uint64_t requests, links;    /* count all there ever were */
-    int waiting;                 /* of others: session_waiting() */
+    struct list queued, started;   /* struct session_request, in the order they were asked for */
+    uint64_t requests, links_made; /* count all there ever were */
+    int waiting;                   /* of others: session_waiting() */
 };
 
 enum session_event {
@@ -87,9 +92,15 @@ void session_event(struct session *s, enum session_event ev, const struct fault 
 const char *session_event_name(enum session_event ev);
 
 /* session.c */
-void session_link_open(struct session *s);
-void session_link_drop(struct session *s);
 uint32_t session_dice(struct session *s);
+
+/* session_link.c */
+#define SESSION_LINKS_MAX 4
+void session_link_open(struct session *s);
+void session_links_drop(struct session *s);
+void session_links_ping(struct session *s);
+bool session_spare_open(struct session *s, bool is_bulk);
+void session_on_spare_timer(void *ctx);
 
 /* session_request.c */
 void session_requests_start(struct session *s);   /* all that are queued, when the connection is there */

@@ -6,13 +6,18 @@
 
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/op.h"
+
+#define STALLED_MS 3000u /* a dial that takes longer has met a port that does not answer */
+#define BULK_BYTES (256u << 10)
 
 struct session_request {
     struct op op;
     struct list node;        /* in queued or started */
     struct session *session; /* NULL: freed, the answer is on its way */
-    uint64_t link_number;    /* of the connection it was given to */
+    uint64_t started_due;
+    uint64_t link_number; /* of the connection it was given to */
     struct op *inner;
     struct work gone;
     uint64_t number;
@@ -44,15 +49,18 @@ static bool request_waits(const struct session_request *rq)
     return !rq->script || rq->spec.timeout_ms != UINT64_MAX;
 }
 
+/* Whose streams the others wait on is not known here: on any. */
 void session_requests_count(struct session *s)
 {
-    int n = s->waiting;
-
     if (s->state != SESSION_UP)
         return;
-    LIST_FOREACH (rq, &s->started, struct session_request, node)
-        n += request_waits(rq);
-    ssh_conn_waiters(s->link->conn, n > 0 ? (unsigned)n : 0);
+    LIST_FOREACH (link, &s->links, struct session_link, node) {
+        int n = s->waiting;
+
+        LIST_FOREACH (rq, &s->started, struct session_request, node)
+            n += rq->link_number == link->number && request_waits(rq);
+        ssh_conn_waiters(link->conn, n > 0 ? (unsigned)n : 0);
+    }
 }
 
 static void request_cancel(struct op *op)
@@ -96,9 +104,41 @@ static void request_on_gone(void *ctx)
 /* The connection it was given to is over, or about to say so. */
 static bool request_lost_its_link(const struct session_request *rq)
 {
-    const struct session_link *link = rq->session->link;
+    LIST_FOREACH (link, &rq->session->links, struct session_link, node)
+        if (link->number == rq->link_number)
+            return !ssh_conn_is_up(link->conn);
+    return true;
+}
 
-    return !link || rq->link_number != link->number || !ssh_conn_is_up(link->conn);
+/* A dial hangs in it, and all that comes after. The first one found is the oldest. */
+static bool link_is_stalled(const struct session *s, const struct session_link *link)
+{
+    LIST_FOREACH (rq, &s->started, struct session_request, node)
+        if (rq->link_number == link->number && !rq->script)
+            return clock_now_ms() >= rq->started_due + STALLED_MS;
+    return false;
+}
+
+/* An upload, or a stream with a large window. */
+static bool request_is_bulk(const struct session_request *rq)
+{
+    return rq->script ? rq->spec.n_input >= BULK_BYTES : rq->window_bytes >= SSH_WINDOW_BULK;
+}
+
+/* NULL: one that suits it better is on its way. An upload waits for that, which costs a moment of what takes
+ * long anyway; a dial does not. */
+static struct session_link *request_choose(const struct session_request *rq)
+{
+    struct session *s = rq->session;
+    bool is_bulk = request_is_bulk(rq), found = false;
+
+    LIST_FOREACH (link, &s->links, struct session_link, node)
+        if (link->is_bulk == is_bulk && ssh_conn_is_up(link->conn) && !link_is_stalled(s, link))
+            return link;
+    found = session_spare_open(s, is_bulk);
+    if (is_bulk && !rq->script && !link_is_stalled(s, s->link))
+        return s->link;
+    return found ? NULL : s->link;
 }
 
 static void request_queue(struct session_request *rq)
@@ -157,27 +197,28 @@ static void request_on_output(void *ctx, const char *data, size_t n)
     rq->on_output(rq->ctx, data, n);
 }
 
-static void request_start(struct session_request *rq)
+static void request_start(struct session_request *rq, struct session_link *link)
 {
-    struct session *s = rq->session;
-
     list_remove(&rq->node);
-    list_append(&s->started, &rq->node);
-    rq->link_number = s->link->number;
+    list_append(&rq->session->started, &rq->node);
+    rq->link_number = link->number;
+    rq->started_due = clock_now_ms();
     if (rq->script)
-        ssh_run(s->link->conn, &rq->spec, &rq->inner, request_on_ran, rq);
+        ssh_run(link->conn, &rq->spec, &rq->inner, request_on_ran, rq);
     else
-        ssh_dial(s->link->conn, rq->host, rq->port, rq->window_bytes, &rq->inner, request_on_dialled, rq);
+        ssh_dial(link->conn, rq->host, rq->port, rq->window_bytes, &rq->inner, request_on_dialled, rq);
 }
 
 void session_requests_start(struct session *s)
 {
-    struct session_request *rq;
-
     if (s->state != SESSION_UP || !ssh_conn_is_up(s->link->conn))
         return;
-    while ((rq = LIST_FIRST(&s->queued, struct session_request, node)))
-        request_start(rq);
+    LIST_FOREACH_SAFE (rq, &s->queued, struct session_request, node) {
+        struct session_link *link = request_choose(rq);
+
+        if (link)
+            request_start(rq, link);
+    }
     session_requests_count(s);
 }
 

@@ -448,6 +448,16 @@ Test(session, what_was_asked_before_it_was_there_is_done_when_it_is)
     cr_assert_str_eq(answer.out, "at last\n");
 }
 
+static unsigned others;
+
+static void on_other(void *ctx, struct run_result *result, const struct fault *f)
+{
+    (void)ctx;
+    cr_assert(!f, "%s", f->text);
+    cr_assert_str_eq(buf_text(&result->out), "not held up\n");
+    others++;
+}
+
 Test(session, nothing_listening_there_is_said_by_its_code)
 {
     REQUIRE_SSHD();
@@ -457,6 +467,23 @@ Test(session, nothing_listening_there_is_said_by_its_code)
     cr_assert_null(answer.stream);
     cr_assert_str_eq(answer.fault.code, "refused");
     cr_assert(is_up());
+}
+
+Test(session, a_port_that_never_answers_leaves_the_way_open_for_others)
+{
+    struct target *full = target_new(TARGET_FULL);
+    struct op *other = NULL;
+
+    REQUIRE_SSHD();
+    come_up();
+    host_dial(host, "127.0.0.1", target_port(full), HOST_STREAM, &op, on_dialled, &answer);
+    loop_turns(loop, 20);
+    loop_advance(loop, 3100);
+    host_run(host, &(struct run_spec){.script = "echo not held up"}, &other, on_other, NULL);
+    cr_assert(LOOP_UNTIL(loop, others == 1));
+    cr_assert_eq(answer.n, 0);
+    op_cancel(&op);
+    target_free(full);
 }
 
 static struct op *many[40];
@@ -500,6 +527,7 @@ Test(session, puts_files_through_it)
     cr_assert(LOOP_UNTIL(loop, answer.n == 1));
     cr_assert_eq(answer.fault.kind, FAULT_NONE, "%s", answer.fault.text);
     cr_assert(stat(path, &st) == 0 && st.st_size == (off_t)sizeof(data) && (st.st_mode & 0777) == 0700);
+    cr_assert_eq(session->links_made, 2, "on a connection of its own");
 }
 
 static int call(uint16_t port)

@@ -28,6 +28,7 @@
 #define log_line         fake_log_line
 #include "session/session.c"
 #include "session/session_fsm.c"
+#include "session/session_link.c"
 #include "session/session_request.c"
 
 /* ---- The table ---- */
@@ -168,6 +169,7 @@ struct ssh_conn {
     bool freed;        /* waits for its ops to be answered */
     int password;
     unsigned waiters;
+    unsigned id;
 };
 
 struct fake_op {
@@ -186,7 +188,7 @@ struct fake_op {
 /* A request of the test's own. */
 struct ask {
     struct op *op;
-    bool is_run, open;
+    bool is_run, open, has_input;
     unsigned executions;
 };
 
@@ -194,17 +196,19 @@ static struct world {
     uint64_t now;
     uint32_t seed;
     struct list works, conns;
-    struct timer *timer;
+    struct timer *timer, *spare_timer;
     struct session *session;
     bool in_drain;
     bool plain;                    /* connections and their answers behave */
     char told[400];                /* the last event */
+    unsigned conns_made, on[ASKS]; /* where each request went last */
+    bool refuses_more, hangs;      /* the server: second connections; dials */
     unsigned order[ASKS], n_order; /* in which requests reached a connection */
     bool network, key_is_old;
     int password, right_password; /* in the file, at the server */
     struct host_key pinned;
     struct ask asks[ASKS];
-    unsigned logins, answers, ups, refusals;
+    unsigned logins, answers, ups, refusals, spares;
     uint64_t login_at[64];
     unsigned n_rationed; /* logins after a refusal */
     bool after_refusal;
@@ -232,16 +236,16 @@ struct timer *fake_timer_new(struct loop *l, void (*fire)(void *ctx), void *ctx)
     (void)l;
     struct timer *t = xnew(struct timer);
 
-    cr_assert_null(w.timer);
+    cr_assert(!w.timer || !w.spare_timer);
     t->fire = fire;
     t->ctx = ctx;
-    w.timer = t;
+    *(w.timer ? &w.spare_timer : &w.timer) = t;
     return t;
 }
 
 struct timer *fake_timer_free(struct timer *t)
 {
-    w.timer = NULL;
+    *(t == w.timer ? &w.timer : &w.spare_timer) = NULL;
     free(t);
     return NULL;
 }
@@ -307,6 +311,7 @@ struct ssh_conn *fake_ssh_conn_new(struct loop *l, struct resolver *r, const str
     list_append(&w.conns, &c->node);
     c->events = *events;
     c->ctx = ctx;
+    c->id = ++w.conns_made;
     c->keeps_silent = !w.plain && dice(40) == 0;
     c->due = w.now + 1 + dice(100);
     return c;
@@ -384,9 +389,11 @@ void fake_ssh_dial(struct ssh_conn *c, const char *host, uint16_t port, uint32_t
                    struct op **slot, ssh_dial_fn done, void *ctx)
 {
     cr_assert_str_eq(host, "127.0.0.1");
-    cr_assert(port >= 1000 && port < 1000 + ASKS && window_bytes == 4096);
+    cr_assert(port >= 1000 && port < 1000 + ASKS &&
+              (window_bytes == 4096 || window_bytes == SSH_WINDOW_BULK));
     fake_op_new(c, slot, ctx)->dialled = done;
     w.order[w.n_order++ % ASKS] = port - 1000u;
+    w.on[port - 1000] = c->id;
 }
 
 void fake_ssh_run(struct ssh_conn *c, const struct run_spec *spec, struct op **slot, run_done_fn done,
@@ -396,6 +403,7 @@ void fake_ssh_run(struct ssh_conn *c, const struct run_spec *spec, struct op **s
 
     o->ask = spec->script[0] - 'a';
     w.order[w.n_order++ % ASKS] = (unsigned)o->ask;
+    w.on[o->ask] = c->id;
     o->ran = done;
 }
 
@@ -480,25 +488,35 @@ static void on_ran(void *ctx, struct run_result *result, const struct fault *f)
 
     ask_answered(a);
     cr_assert(result || f);
-    cr_assert(f ? f->kind == FAULT_GONE || (f->kind == FAULT_UNCERTAIN && a->executions == 1)
+    cr_assert(f ? f->kind == FAULT_GONE ||
+                      (f->kind == FAULT_UNCERTAIN && (a->executions == 1 || a->has_input))
                 : a->executions == 1);
     if (!f && !w.plain)
         maybe_change_mind();
 }
 
-static void ask(unsigned i)
+static void ask_for(unsigned i, bool is_run, bool is_bulk)
 {
+    static const char upload[256 << 10];
     struct ask *a = &w.asks[i];
     char script[2] = {(char)('a' + i), '\0'};
+    const struct run_spec spec = {
+        .script = script, .input = is_bulk ? upload : NULL, .n_input = is_bulk ? sizeof(upload) : 0};
 
     if (a->open)
         return;
-    *a = (struct ask){.open = true, .is_run = dice(2)};
-    if (a->is_run)
-        session_run(w.session, &(struct run_spec){.script = script}, &a->op, on_ran, a);
+    *a = (struct ask){.open = true, .is_run = is_run, .has_input = is_bulk};
+    if (is_run)
+        session_run(w.session, &spec, &a->op, on_ran, a);
     else
-        session_dial(w.session, "127.0.0.1", (uint16_t)(1000 + i), 4096, &a->op, on_dialled, a);
+        session_dial(w.session, "127.0.0.1", (uint16_t)(1000 + i), is_bulk ? SSH_WINDOW_BULK : 4096, &a->op,
+                     on_dialled, a);
     cr_assert_not_null(a->op);
+}
+
+static void ask(unsigned i)
+{
+    ask_for(i, dice(2), dice(4) == 0);
 }
 
 static void ask_cancel(unsigned i)
@@ -579,7 +597,7 @@ static void conn_step(struct ssh_conn *c)
         c->due = UINT64_MAX;
         return;
     }
-    if (!w.network && c->phase < LIVES) {
+    if ((!w.network || (w.refuses_more && w.session->link != c->ctx)) && c->phase < LIVES) {
         conn_end(c, FAULT_TRANSIENT, "unreachable");
         return;
     }
@@ -600,7 +618,7 @@ static void conn_step(struct ssh_conn *c)
         break;
     case LOGGING_IN:
         if (c->password != w.right_password) {
-            if (((struct session_link *)c->ctx)->session)
+            if (((struct session_link *)c->ctx)->session && w.session->link == c->ctx)
                 w.after_refusal = true;
             conn_end(c, FAULT_DENIED, "login_refused");
             break;
@@ -650,13 +668,18 @@ static void drain(void)
 static void check(void)
 {
     const struct session *s = w.session;
-    bool busy = s->state == SESSION_CONNECTING || s->state == SESSION_UP;
-    unsigned conns = 0, open = 0, known = 0;
+    unsigned conns = 0, open = 0, known = 0, coming = 0;
 
     LIST_FOREACH (c, &w.conns, struct ssh_conn, node)
         conns++;
-    cr_assert_eq(conns, busy, "seed %u: %u connections while %s", w.seed, conns,
-                 session_state_name(s->state));
+    switch (s->state) {
+    case SESSION_CONNECTING: cr_assert_eq(conns, 1, "seed %u: %u connections", w.seed, conns); break;
+    case SESSION_UP: cr_assert(conns >= 1 && conns <= 4, "seed %u: %u connections", w.seed, conns); break;
+    case SESSION_IDLE:
+    case SESSION_WAITING:
+    case SESSION_REFUSED: cr_assert_eq(conns, 0, "seed %u: %u connections", w.seed, conns); break;
+    }
+    w.spares = MAX(w.spares, conns);
     cr_assert(s->wanted || s->state == SESSION_IDLE);
     cr_assert(!s->wanted || s->state != SESSION_IDLE);
     cr_assert_eq(s->timer->due != 0, s->state == SESSION_CONNECTING || s->state == SESSION_WAITING ||
@@ -671,14 +694,16 @@ static void check(void)
         known++;
     cr_assert_eq(open, known, "a request was forgotten");
     if (s->state == SESSION_UP && list_is_empty(&w.works)) {
-        unsigned n = 0;
+        LIST_FOREACH (link, &s->links, struct session_link, node) {
+            unsigned n = 0;
 
-        LIST_FOREACH (rq, &s->started, struct session_request, node)
-            n++;
-        cr_assert_eq(s->link->conn->waiters, n);
+            LIST_FOREACH (rq, &s->started, struct session_request, node)
+                n += rq->link_number == link->number;
+            cr_assert_eq(link->conn->waiters, n);
+            coming += link->conn->phase != LIVES;
+        }
         cr_assert_eq(retry_login_wait_ms(&s->logins, w.now), 0, "a good login ends the ration");
-        cr_assert(s->link->conn->phase != LIVES || list_is_empty(&s->queued),
-                  "seed %u: waits beside a living connection", w.seed);
+        cr_assert(coming || list_is_empty(&s->queued), "seed %u: waits beside a living connection", w.seed);
     }
 }
 
@@ -707,7 +732,7 @@ static void fake_op_step(struct fake_op *o)
     struct fault f;
 
     fake_op_begin_run(o);
-    if (o->hangs || !w.network) {
+    if (o->hangs || (w.hangs && o->dialled) || !w.network) {
         o->due = UINT64_MAX;
         return;
     }
@@ -733,10 +758,13 @@ static bool happen(uint64_t until)
                 op = o;
             }
     }
-    if (w.timer->due && w.timer->due <= due) {
-        w.now = MAX(w.now, w.timer->due);
-        w.timer->due = 0;
-        w.timer->fire(w.timer->ctx);
+    struct timer *timer =
+        w.spare_timer->due && (!w.timer->due || w.spare_timer->due < w.timer->due) ? w.spare_timer : w.timer;
+
+    if (timer->due && timer->due <= due) {
+        w.now = MAX(w.now, timer->due);
+        timer->due = 0;
+        timer->fire(timer->ctx);
         return true;
     }
     if (!op && !conn)
@@ -955,8 +983,8 @@ Test(session_fsm, tries_for_ever_never_more_than_fifteen_seconds_apart)
     session_want(w.session, true);
     while (w.now < 10 * 3600000ull) {
         pass(100);
-        quiet_ms = tries == w.session->links ? quiet_ms + 100 : 0;
-        tries = w.session->links;
+        quiet_ms = tries == w.session->links_made ? quiet_ms + 100 : 0;
+        tries = w.session->links_made;
         cr_assert_leq(quiet_ms, 15200);
     }
     cr_assert_gt(tries, 10 * 3600 / 16);
@@ -1055,13 +1083,94 @@ Test(session_fsm, a_new_address_is_another_connection_and_the_same_one_is_none)
     scene_end();
 }
 
+Test(session_fsm, an_upload_has_a_connection_of_its_own)
+{
+    scene_begin();
+    come_up();
+    ask_for(0, true, true);
+    ask_for(1, true, false);
+    ask_for(2, false, true);
+    cr_assert(w.on[1] == 1 && w.on[2] == 1, "nobody else waits for it");
+    pass(2000);
+    cr_assert_eq(w.answers, 3);
+    cr_assert_eq(w.on[0], 2);
+    ask_for(3, false, true);
+    cr_assert_eq(w.on[3], 2, "what is bulk goes there, now that it is there");
+    ask_for(4, false, false);
+    cr_assert_eq(w.on[4], 1);
+    pass(1000);
+    cr_assert_eq(w.conns_made, 2);
+    cut();
+    cr_assert_eq(session_state(w.session), SESSION_CONNECTING);
+    pass(1000);
+    scene_end();
+}
+
+Test(session_fsm, without_a_second_connection_uploads_go_through_the_first)
+{
+    scene_begin();
+    come_up();
+    w.refuses_more = true;
+    ask_for(0, true, true);
+    pass(2000);
+    cr_assert_eq(w.on[0], 1);
+    cr_assert_eq(w.answers, 1);
+    ask_for(1, true, true);
+    cr_assert_eq(w.on[1], 1, "not asked for again so soon");
+    pass(31000);
+    ask_for(2, true, true);
+    cr_assert_eq(w.conns_made, 3);
+    pass(1000);
+    cr_assert_eq(session_state(w.session), SESSION_UP, "a spare that fails is no loss");
+    cr_assert_eq(w.answers, 3);
+    scene_end();
+}
+
+Test(session_fsm, a_port_that_hangs_does_not_hold_up_the_others)
+{
+    scene_begin();
+    come_up();
+    w.hangs = true;
+    ask_for(0, false, false);
+    pass(2900);
+    ask_for(1, true, false);
+    cr_assert_eq(w.on[1], 1);
+    pass(200);
+    ask_for(2, true, false);
+    cr_assert_eq(w.on[2], 0, "waits for a spare");
+    pass(1000);
+    cr_assert_eq(w.on[2], 2);
+    ask_for(3, true, false);
+    cr_assert_eq(w.on[3], 2);
+    ask_cancel(0);
+    pass(1000);
+    ask_for(4, true, false);
+    cr_assert_eq(w.on[4], 1, "and is needed no more");
+    scene_end();
+}
+
+Test(session_fsm, four_connections_are_the_most)
+{
+    scene_begin();
+    come_up();
+    w.hangs = true;
+    for (unsigned i = 0; i < ASKS; i++) {
+        ask_for(i, false, false);
+        pass(4000);
+    }
+    cr_assert_eq(w.conns_made, 4);
+    cr_assert_eq(w.on[3], 4);
+    cr_assert_eq(w.on[5], 1, "then they wait behind the others");
+    scene_end();
+}
+
 Test(session_fsm, requests_wait_and_begin_in_order)
 {
     scene_begin();
     w.network = false;
     session_want(w.session, true);
     for (unsigned i = 0; i < ASKS; i++) {
-        ask(i);
+        ask_for(i, i % 2, false);
         pass(500);
     }
     ask_cancel(3);
@@ -1094,7 +1203,7 @@ Test(session_fsm, requests_end_with_their_session)
 
 Test(session_fsm, thousands_of_random_stories_end_well, .timeout = 100)
 {
-    unsigned ups = 0, refusals = 0, answers = 0, logins = 0;
+    unsigned ups = 0, refusals = 0, answers = 0, logins = 0, spares = 0;
 
     for (unsigned seed = 1; seed <= STORIES; seed++) {
         world_begin(seed);
@@ -1107,8 +1216,11 @@ Test(session_fsm, thousands_of_random_stories_end_well, .timeout = 100)
         refusals += w.refusals;
         answers += w.answers;
         logins += w.logins;
+        spares += w.spares > 1;
     }
-    cr_assert(ups > 5 * STORIES && refusals > STORIES / 2 && answers > 3 * STORIES && logins > ups,
-              "the stories must have something in them: %u ups, %u refusals, %u answers, %u logins", ups,
-              refusals, answers, logins);
+    cr_assert(
+        ups > 5 * STORIES && refusals > STORIES / 2 && answers > 3 * STORIES && logins > ups &&
+            spares > STORIES / 10,
+        "the stories must have something in them: %u ups, %u refusals, %u answers, %u logins, %u with spares",
+        ups, refusals, answers, logins, spares);
 }
