@@ -25,9 +25,10 @@ int store_open(struct loop *l, const char *directory, struct store **ret, struct
  * done(). */
 struct store *store_close(struct store *s);
 
-/* done() when the change is on disk (NULL) or could not be written (fault). A ticket may be waited for at any time later. */
+/* done() when the change is on disk (NULL) or could not be written (fault; it may still be written later). A ticket may be waited
+ * for at any time later, also again after a fault; 0 is a change that was not needed. */
 void store_after(struct store *s, store_ticket t, struct op **slot, op_done_fn done, void *ctx);
-/* How old the oldest change is that could not be written yet, 0: none; and why. */
+/* How old the oldest change is that could not be written yet, or is being written for more than 5 s; 0: none; and why. */
 uint64_t store_stuck_ms(const struct store *s, const struct fault **ret_fault);
 /* Eight letters and digits made at first start: who we are to others. */
 const char *store_daemon_id(const struct store *s);
@@ -58,7 +59,8 @@ struct forward_record {
     uint16_t listen_port, port;
 };
 
-store_ticket store_put_instance(struct store *s, const struct instance_record *r);          /* inserts or replaces; copies */
+/* Puts insert or replace, and copy. A deployment or forward of an instance that is not there is refused with FAULT_GONE. */
+store_ticket store_put_instance(struct store *s, const struct instance_record *r);
 store_ticket store_remove_instance(struct store *s, const char *name);                       /* with its forwards and deployments */
 store_ticket store_put_deployment(struct store *s, const struct deployment_record *r);
 store_ticket store_remove_deployment(struct store *s, const char *name);
@@ -75,7 +77,8 @@ int store_load(struct store *s, const struct store_readers *readers, void *ctx, 
 
 /* ---- events ---- */
 void store_put_event(struct store *s, const struct event *e);           /* the newest 100,000 are kept */
-/* The newest lines, oldest first; target NULL: all; since_at_ms 0: no bound. An op; rows last for the call. */
+/* The newest lines (at most 10,000), oldest first; older: how many more match. target NULL: all; since_at_ms 0: no bound. An op;
+ * rows last for the call. What was put before is seen. */
 struct event_row {
     int64_t at_ms;
     char *level, *source, *target, *kind, *text;
