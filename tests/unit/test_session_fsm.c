@@ -212,7 +212,7 @@ static struct world {
     uint64_t login_at[64];
     unsigned n_rationed; /* logins after a refusal */
     bool after_refusal;
-    uint64_t good_since;
+    uint64_t good_since, queued_since;
 } w;
 
 static unsigned dice(unsigned n)
@@ -723,6 +723,10 @@ static void check_progress(void)
 {
     if (!is_good() || w.session->state == SESSION_UP)
         w.good_since = w.now;
+    if (w.session->state != SESSION_UP || list_is_empty(&w.session->queued))
+        w.queued_since = w.now;
+    cr_assert_leq(w.now - w.queued_since, 3 * SPARE_LOGIN_MS, "seed %u: waits for a spare that never comes",
+                  w.seed);
     cr_assert_lt(w.now - w.good_since, GOOD_MS, "seed %u: all is well, and it is %s", w.seed,
                  session_state_name(w.session->state));
 }
