@@ -311,6 +311,7 @@ static void harden(void)
     setenv("UV_THREADPOOL_SIZE", "8", 1);
     umask(0077);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);       /* a file limit is an error of write(), as a full disk is */
 }
 
 /* As many descriptors as we may have: every stream is one. */
