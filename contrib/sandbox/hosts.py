@@ -189,6 +189,8 @@ class Host:
             f.write(CONFIG.format(port=port, place=self.place))
         show = [self.place, os.path.dirname(program)] + [d for d in libraries.split(":") if d]
         show += [os.path.realpath(b) for b in binds]
+        for missing in (s for s in show if not os.path.isdir(s)):
+            raise Trouble(f"{missing} is no directory that could be shown there")
         if any(" " in s for s in show):
             raise Trouble("paths with spaces are more than this sandbox can do")
         spaces = [] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps"]
