@@ -10,7 +10,8 @@
 
 struct forward;
 
-/* Listens on ip:port here; port 0 lets the kernel choose. 0 or -EADDRINUSE, -EACCES, -EADDRNOTAVAIL. address and port: as seen from the machine. */
+/* Listens on ip:port here; port 0 lets the kernel choose. 0 or -EADDRINUSE, -EACCES, -EADDRNOTAVAIL. address and port: as seen
+ * from the machine. */
 int forward_new_tcp(struct loop *l, struct host *h, const char *ip, uint16_t listen_port, const char *address, uint16_t port,
                     struct forward **ret);
 /* Listens on a Unix socket that only this very process may use (SO_PEERCRED): how libcurl reaches an engine without a port. */

@@ -61,6 +61,7 @@ static inline bool host_is_reachable(const struct host *h)
     return h->ops->is_reachable(h);
 }
 
-/* Writes a file (mode 0600 or 0700) beside its name and moves it there, so that it is never half written. Over host_run(). */
+/* Writes a file (mode 0600 or 0700) beside its name and moves it there, so that it is never half written. The
+ * folder must exist; "~/" in front is the user's home. FAULT_EXHAUSTED: the disk is full. Over host_run(). */
 void host_put(struct host *h, const char *path, unsigned mode, const void *data, size_t n, struct op **slot,
               void (*done)(void *ctx, const struct fault *f), void *ctx);

@@ -69,9 +69,10 @@ struct session_figures {
 };
 void session_figures(const struct session *s, struct session_figures *ret);
 
-/* As ssh_dial() and ssh_run(), but they wait for the session. Uploads (input of 256 KiB and more), streams with a large window and
- * what comes after a dial that hangs for 3 s go over further connections, up to four, made on demand. A command is never repeated by itself: once it was started, a lost
- * connection is FAULT_UNCERTAIN. A dial that found the connection dying is tried again on the next. */
+/* As ssh_dial() and ssh_run(), but they wait for the session. A command is never repeated by itself: once it was started, a lost
+ * connection is FAULT_UNCERTAIN. A dial that found the connection dying is tried again on the next. Uploads (input of 256 KiB and
+ * more), streams with a large window and what comes after a dial that hangs for 3 s go over further connections of the session,
+ * up to four in all, made on demand. */
 void session_dial(struct session *s, const char *host, uint16_t port, uint32_t window_bytes, struct op **slot, ssh_dial_fn done,
                   void *ctx);
 void session_run(struct session *s, const struct run_spec *spec, struct op **slot, run_done_fn done, void *ctx);
