@@ -1,0 +1,293 @@
+/* links: deployment
+ *
+ * What a deployment does, one moment at a time. */
+#include "tests/unit/deployment_world.h"
+
+static void begin(void)
+{
+    w = (struct world){.seed = 1, .now = 1000000, .way = true, .calm = true};
+    list_init(&w.works);
+    daemon_starts();
+}
+
+static void end(void)
+{
+    daemon_ends();
+    while (w.n_jobs)
+        job_drop(0);
+}
+
+TestSuite(deployment, .init = begin, .fini = end);
+
+static void go_up(void)
+{
+    want(true);
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, READY);
+}
+
+Test(deployment, a_model_that_is_wanted_gets_ready_through_every_stage)
+{
+    struct stage_view v;
+
+    go_up();
+    for (enum stage s = 0; s < STAGE_COUNT; s++) {
+        deployment_stage(w.d, s, &v);
+        cr_assert_eq(v.state, STAGE_DONE, "%s", stage_name(s));
+    }
+    cr_assert(w.runs && w.loaded && w.fetched);
+    cr_assert_eq(w.n_ready, 1);
+}
+
+Test(deployment, open_requests_are_waited_for_but_not_for_ever)
+{
+    go_up();
+    deployment_request_begin(w.d);
+    want(true);
+    deployment_want(w.d, GOAL_OFF, false);
+    run_until(w.now + 299000);
+    cr_assert_eq(w.d->state, DRAINING);
+    cr_assert_not(deployment_is_cut(w.d));
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, OFF);
+    cr_assert(deployment_is_cut(w.d));
+    deployment_request_end(w.d);
+    go_up();
+    cr_assert_not(deployment_is_cut(w.d));
+}
+
+Test(deployment, the_last_request_ends_the_draining)
+{
+    go_up();
+    deployment_request_begin(w.d);
+    deployment_request_begin(w.d);
+    deployment_want(w.d, GOAL_OFF, false);
+    deployment_request_end(w.d);
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, DRAINING);
+    deployment_request_end(w.d);
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, OFF);
+    cr_assert_not(w.runs);
+}
+
+Test(deployment, down_now_cuts_at_once_also_while_it_drains)
+{
+    go_up();
+    deployment_request_begin(w.d);
+    deployment_want(w.d, GOAL_OFF, false);
+    run_until(w.now + 1000);
+    deployment_want(w.d, GOAL_OFF, true);
+    cr_assert_eq(w.d->state, STOPPING);
+    cr_assert(deployment_is_cut(w.d));
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, OFF);
+    deployment_request_end(w.d);
+}
+
+Test(deployment, up_while_it_drains_keeps_the_model_where_it_is)
+{
+    go_up();
+    deployment_request_begin(w.d);
+    deployment_want(w.d, GOAL_OFF, false);
+    deployment_want(w.d, GOAL_ON_DEMAND, false);
+    cr_assert_eq(w.d->state, READY);
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, READY);
+    cr_assert_eq(w.n_ready, 1, "it was not loaded anew");
+    deployment_request_end(w.d);
+}
+
+Test(deployment, a_stop_that_may_pass_is_asked_again_and_one_that_fails_is_told)
+{
+    go_up();
+    w.stuck = true;
+    deployment_want(w.d, GOAL_OFF, false);
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, FAILED);
+    cr_assert_str_eq(deployment_fault(w.d)->code, "engine_stuck");
+    cr_assert(deployment_is_idle(w.d));
+    w.stuck = false;
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, FAILED, "until somebody says so");
+    deployment_want(w.d, GOAL_OFF, false);
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, OFF);
+    cr_assert_not(w.runs);
+}
+
+Test(deployment, a_stop_waits_for_a_machine_that_is_away)
+{
+    go_up();
+    way_changes(false, false);
+    deployment_want(w.d, GOAL_OFF, false);
+    run_until(w.now + 3600000);
+    cr_assert_eq(w.d->state, STOPPING);
+    cr_assert(w.runs);
+    way_changes(true, false);
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, OFF);
+    cr_assert_not(w.runs);
+}
+
+Test(deployment, a_refused_way_fails_and_a_mended_one_goes_on)
+{
+    way_changes(false, true);
+    want(true);
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, FAILED);
+    cr_assert_str_eq(deployment_fault(w.d)->code, "login_refused");
+    way_changes(true, false);
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, READY);
+}
+
+Test(deployment, a_crash_is_mended_but_not_the_fourth_in_ten_minutes)
+{
+    go_up();
+    for (unsigned crashes = 1; crashes <= 3; crashes++) {
+        w.runs = w.loaded = false;
+        run_until(w.now + 60000);
+        cr_assert_eq(w.d->state, READY, "crash %u", crashes);
+        cr_assert(w.runs);
+    }
+    w.runs = w.loaded = false;
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, FAILED);
+    cr_assert_str_eq(deployment_fault(w.d)->code, "engine_exited");
+}
+
+Test(deployment, crashes_long_ago_do_not_count)
+{
+    go_up();
+    for (unsigned crashes = 1; crashes <= 12; crashes++) {
+        w.runs = w.loaded = false;
+        run_until(w.now + DEPLOYMENT_CRASH_WINDOW_MS + 60000);
+        cr_assert_eq(w.d->state, READY, "crash %u", crashes);
+    }
+}
+
+Test(deployment, a_way_that_breaks_again_and_again_is_no_fault_of_the_engine)
+{
+    want(true);
+    for (unsigned i = 0; i < 50; i++) {
+        run_until(w.now + 40);
+        way_changes(false, false);
+        run_until(w.now + 5000);
+        way_changes(true, false);
+        cr_assert_neq(w.d->state, FAILED, "break %u", i);
+    }
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, READY);
+}
+
+Test(deployment, somebody_who_asks_again_does_not_wait_for_a_back_off)
+{
+    w.runs = true;
+    want(true);
+    run_until(w.now);
+    w.d->attempts = 4;
+    deployment_enter(w.d, CONNECTING, "test", NULL);
+    uint64_t rests_until = w.timer->due;
+
+    cr_assert_geq(rests_until, w.now + 4000);
+    want(true);
+    run_until(w.now + 3000);
+    cr_assert_eq(w.d->state, READY);
+}
+
+Test(deployment, a_restored_model_is_found_again_or_stopped)
+{
+    go_up();
+    daemon_ends();
+    w.n_durable = w.n_records;
+    daemon_starts();
+    cr_assert_eq(w.d->state, OFF, "nothing is done before all are restored");
+    run_until(w.now + 30000);
+    cr_assert_eq(w.d->state, READY);
+    deployment_want(w.d, GOAL_OFF, false);
+    w.n_durable = w.n_records;
+    daemon_ends();
+    cr_assert(w.runs);
+    while (w.n_jobs)
+        job_drop(0);
+    daemon_starts();
+    run_until(w.now + 30000);
+    cr_assert_eq(w.d->state, OFF);
+    cr_assert_not(w.runs);
+}
+
+Test(deployment, what_was_wanted_is_stopped_although_its_start_was_not_on_disk)
+{
+    want(true);
+    run_until(w.now + 60000);
+    daemon_ends();
+    w.n_records = w.n_durable = 1; /* the goal, and nothing of what followed */
+    daemon_starts();
+    deployment_want(w.d, GOAL_OFF, false);
+    run_until(w.now + 30000);
+    cr_assert_eq(w.d->state, OFF);
+    cr_assert_not(w.runs);
+}
+
+Test(deployment, held_requests_are_answered_when_it_is_ready_failed_or_off)
+{
+    struct holder *h = w.holders;
+
+    want(true);
+    deployment_hold(w.d, &h[0].op, on_hold_over, &h[0]);
+    deployment_hold(w.d, &h[1].op, on_hold_over, &h[1]);
+    cr_assert_eq(h[0].n_answers, 0);
+    op_cancel(&h[1].op);
+    run_until(w.now + 30000);
+    cr_assert_eq(h[0].n_answers, 1);
+    cr_assert_eq(h[0].fault.kind, FAULT_NONE);
+    cr_assert_eq(h[1].n_answers, 0);
+    w.broken = true;
+    w.runs = false;
+    run_until(w.now + 30000);
+    cr_assert_eq(w.d->state, FAILED);
+    deployment_hold(w.d, &h[0].op, on_hold_over, &h[0]);
+    works_run();
+    cr_assert_str_eq(h[0].fault.code, "engine_missing");
+    deployment_want(w.d, GOAL_OFF, false);
+    deployment_hold(w.d, &h[0].op, on_hold_over, &h[0]);
+    works_run();
+    cr_assert_str_eq(h[0].fault.code, "stopped_by_user");
+}
+
+Test(deployment, one_who_holds_is_told_when_the_deployment_goes)
+{
+    way_changes(false, false);
+    want(true);
+    deployment_hold(w.d, &w.holders[0].op, on_hold_over, &w.holders[0]);
+    run_until(w.now + 1000);
+    daemon_ends();
+    cr_assert_eq(w.holders[0].n_answers, 1);
+    cr_assert_str_eq(w.holders[0].fault.code, "shutting_down");
+    daemon_starts();
+}
+
+Test(deployment, a_shared_server_is_only_unloaded)
+{
+    w.shared = true;
+    go_up();
+    deployment_want(w.d, GOAL_OFF, false);
+    run_until(w.now + 10000);
+    cr_assert_eq(w.d->state, OFF);
+    cr_assert(w.runs);
+    cr_assert_not(w.loaded);
+}
+
+Test(deployment, a_start_that_never_gets_there_is_late)
+{
+    want(true);
+    while (w.d->state != STARTING)
+        run_until(w.now + 1);
+    for (unsigned i = 0; i < 100000 && w.d->state == STARTING; i++) {
+        w.runs = false; /* gone before it answers */
+        run_until(w.now + 1);
+    }
+    cr_assert_eq(w.d->state, FAILED);
+    cr_assert_str_eq(deployment_fault(w.d)->code, "timed_out");
+}
