@@ -315,7 +315,7 @@ static enum exit_status adding_run(struct run *r, struct adding *a)
 
     progress_init(&p, &r->output, a->name);
     status = adding_call(r, a, &p, &call);
-    if (wants_passphrase(&call)) {
+    if (!a->passphrase.text && wants_passphrase(&call)) { /* one that was given and is wrong: say so, ask nothing */
         call_done(&call);
         secret_done(&a->passphrase);
         status = secret_asked(r, "passphrase", a->key_path ? a->key_path : "the key",
