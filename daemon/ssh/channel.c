@@ -46,6 +46,7 @@ struct channel {
     size_t held_at, n_held;
     uint64_t drained_at; /* nothing more to read since this reception */
     bool at_end, end_wanted, end_sent;
+    bool is_closed; /* by the peer: it takes nothing more, though its window may be open */
 };
 
 /* Opens. */
@@ -359,13 +360,19 @@ static void channel_send_end(struct channel *ch)
     conn_check(ch->conn, r);
 }
 
+static bool is_writable(struct channel *ch)
+{
+    ch->is_closed = ch->is_closed || channel_is_closed_by_peer(ch->ssh);
+    return ch->is_closed || has_room(ch);
+}
+
 static unsigned channel_is_ready_for(struct channel *ch)
 {
     unsigned what = 0;
 
     if (ch->wanted & STREAM_IN && has_input(ch))
         what |= STREAM_IN;
-    if (ch->wanted & STREAM_OUT && !ch->conn->failed && (has_room(ch) || channel_is_closed_by_peer(ch->ssh)))
+    if (ch->wanted & STREAM_OUT && !ch->conn->failed && is_writable(ch))
         what |= STREAM_OUT;
     return ch->conn->failed ? 0 : what;
 }
@@ -375,7 +382,7 @@ static bool is_still_ready(struct channel *ch)
 {
     return (ch->wanted & STREAM_IN &&
             (ch->n_ahead > 0 || ch->at_end || ch->drained_at != ch->conn->generation)) ||
-           (ch->wanted & STREAM_OUT && has_room(ch));
+           (ch->wanted & STREAM_OUT && is_writable(ch));
 }
 
 static void channel_visit(struct channel *ch)
@@ -523,7 +530,7 @@ static ssize_t channel_write(struct stream *s, const void *from, size_t n)
 
     if (!ch->conn || ch->conn->failed)
         return -ECONNRESET;
-    if (ch->end_wanted)
+    if (ch->end_wanted || ch->is_closed)
         return -EPIPE;
     while (taken < n && has_room(ch)) {
         size_t piece = MIN(n - taken, (size_t)CHANNEL_CALL_BYTES - 100);

@@ -1,27 +1,11 @@
-/* Connections against a real sshd, and against servers that misbehave. Streams are in test_channel.c,
- * commands in test_exec.c. */
+/* Connections against a real sshd. Servers that misbehave are in test_conn_faults.c, streams in
+ * test_channel.c, commands in test_exec.c. */
 #include "ssh/conn.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/lsan_interface.h>
-#endif
-#include <sys/prctl.h>
-#include <sys/wait.h>
+#include <time.h>
 
 #include "tests/fixture/ssh_client.h"
-
-static void expect_down(struct client *c, const char *code, enum fault_kind kind)
-{
-    cr_assert(LOOP_UNTIL(c->loop, c->n_down));
-    cr_assert_eq(c->n_up, 0);
-    cr_assert_str_eq(c->fault.code, code, "%s", c->fault.text);
-    cr_assert_eq(c->fault.kind, kind, "%s", c->fault.text);
-    cr_assert(!ssh_conn_is_up(c->conn));
-    loop_turns(c->loop, 3);
-    cr_assert_eq(c->n_down, 1, "once");
-}
 
 Test(conn, logs_in_with_a_key)
 {
@@ -59,20 +43,14 @@ Test(conn, second_key_is_tried_after_the_own_one)
     sshd_fixture_free(s);
 }
 
-/* libssh2 1.10 leaks two numbers of libcrypto (56 bytes) at each login with an ECDSA key; nothing of ours
- * could free them. */
+/* libssh2 1.10 loses two numbers (56 bytes) at each login with an ECDSA key. */
 Test(conn, keys_of_other_kinds)
 {
     static const char *const types[] = {"ecdsa -b 256", "ecdsa -b 521 -m PEM", "ed25519"};
     struct sshd_fixture *s = sshd_fixture_new(NULL);
-    struct client first = {0};
 
     REQUIRE_SSHD(s);
-    client_login(&first, s); /* what libcrypto makes once is made now */
-    client_close(&first);
-#ifdef __SANITIZE_ADDRESS__
-    __lsan_disable();
-#endif
+    leaks_of_others(true);
     for (size_t i = 0; i < ELEMENTS(types); i++) {
         _cleanup_free_ char *key = sshd_fixture_add_key(s, types[i], "");
         struct client c = {.key = key};
@@ -81,9 +59,7 @@ Test(conn, keys_of_other_kinds)
         cr_assert_str_eq(c.method, "key", "%s", types[i]);
         client_close(&c);
     }
-#ifdef __SANITIZE_ADDRESS__
-    __lsan_enable();
-#endif
+    leaks_of_others(false);
     sshd_fixture_free(s);
 }
 
@@ -170,22 +146,30 @@ Test(conn, unusable_key_is_named)
     sshd_fixture_free(s);
 }
 
-/* Stands for everything else the loop has to do. */
+/* Stands for everything else the loop has to do. What counts is how long this thread computed between two
+ * beats: on a busy machine a gap by the wall clock may be somebody else's. */
 struct metronome {
     struct timer *timer;
     uint64_t last_ns, longest_gap_ns;
     unsigned beats;
 };
 
+static uint64_t computed_ns(void)
+{
+    struct timespec t;
+
+    cr_assert_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t), 0);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 static void metronome_beat(void *ctx)
 {
     struct metronome *m = ctx;
-    uint64_t now = uv_hrtime();
+    uint64_t now = computed_ns();
 
-    if (m->last_ns)
+    if (m->beats++ > 0)
         m->longest_gap_ns = MAX(m->longest_gap_ns, now - m->last_ns);
     m->last_ns = now;
-    m->beats++;
     timer_arm(m->timer, 5);
 }
 
@@ -197,7 +181,7 @@ Test(conn, encrypted_key_does_not_stop_the_loop)
     _cleanup_free_ char *key = NULL;
 
     REQUIRE_SSHD(s);
-    key = sshd_fixture_add_key(s, "ed25519 -a 24", "secret words");
+    key = sshd_fixture_add_key(s, "ed25519 -a 48", "secret words"); /* half a second of computing, twice */
     c.key = key;
     c.passphrase = "secret words";
     client_open(&c);
@@ -207,7 +191,7 @@ Test(conn, encrypted_key_does_not_stop_the_loop)
     cr_assert(LOOP_UNTIL(c.loop, c.n_up || c.n_down));
     cr_assert_eq(c.n_up, 1, "%s", c.fault.text);
     cr_assert_str_eq(c.method, "key");
-    cr_assert_gt(m.beats, 10, "it took its time: %u beats", m.beats);
+    cr_assert_gt(m.beats, 20, "%u beats", m.beats);
     cr_assert_lt(m.longest_gap_ns / 1000000, 100);
     timer_free(m.timer);
     client_close(&c);
@@ -332,7 +316,7 @@ Test(conn, freed_at_any_turn_of_the_way_up)
     struct sshd_fixture *s = sshd_fixture_new(NULL);
 
     REQUIRE_SSHD(s);
-    for (unsigned turns = 0; turns < 60; turns++) {
+    for (unsigned turns = 0; turns < 60; turns += 2) {
         struct client c = {.own_key = sshd_fixture_key(s)};
         struct loop_bound b = {0};
 
@@ -481,174 +465,6 @@ Test(conn, without_session_channels_it_is_asked_another_way)
     took = ms_until_down(&c, 20000);
     cr_assert_str_eq(c.fault.code, "ping");
     cr_assert(took >= 2400 && took <= 3600, "%lu ms", (unsigned long)took);
-    client_close(&c);
-    sshd_fixture_free(s);
-}
-
-/* Servers that misbehave. */
-
-struct fake {
-    pid_t pid;
-    uint16_t port;
-};
-
-static uint16_t port_of(int fd)
-{
-    struct sockaddr_in a;
-    socklen_t n = sizeof(a);
-
-    cr_assert_eq(getsockname(fd, (struct sockaddr *)&a, &n), 0);
-    return ntohs(a.sin_port);
-}
-
-static int fake_listen(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    cr_assert(bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(fd, 16) == 0);
-    return fd;
-}
-
-/* Says this to whoever connects, then closes once the client has said something too. */
-static struct fake fake_saying(const char *text, size_t n)
-{
-    int listener = fake_listen();
-    struct fake f = {.port = port_of(listener), .pid = fork()};
-
-    if (f.pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (;;) {
-            char heard[64];
-            int fd = accept(listener, NULL, NULL);
-
-            if (fd < 0 || write(fd, text, n) != (ssize_t)n || read(fd, heard, sizeof(heard)) < 0)
-                _exit(1);
-            close(fd);
-        }
-    }
-    close(listener);
-    return f;
-}
-
-static void copy_some(int from, int to, long *left)
-{
-    char data[4096];
-    ssize_t n = read(from, data, (size_t)MIN((long)sizeof(data), *left));
-
-    if (n <= 0 || write(to, data, (size_t)n) != n)
-        _exit(0);
-    *left -= n;
-}
-
-/* Between us and a real sshd: passes on so many bytes of the server's, then drops the connection. */
-static void relay(int client, uint16_t port, long left)
-{
-    struct sockaddr_in a = {
-        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
-    int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    long plenty = 1L << 40;
-
-    if (connect(server, (struct sockaddr *)&a, sizeof(a)) < 0)
-        _exit(1);
-    while (left > 0) {
-        struct pollfd p[] = {{.fd = client, .events = POLLIN}, {.fd = server, .events = POLLIN}};
-
-        poll(p, 2, -1);
-        if (p[0].revents)
-            copy_some(client, server, &plenty);
-        if (p[1].revents)
-            copy_some(server, client, &left);
-    }
-    _exit(0);
-}
-
-static struct fake fake_cutting(uint16_t port, long after)
-{
-    int listener = fake_listen();
-    struct fake f = {.port = port_of(listener), .pid = fork()};
-
-    if (f.pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        relay(accept(listener, NULL, NULL), port, after);
-    }
-    close(listener);
-    return f;
-}
-
-static void fake_end(struct fake *f)
-{
-    kill(f->pid, SIGKILL);
-    waitpid(f->pid, NULL, 0);
-}
-
-Test(conn, garbage_instead_of_a_banner)
-{
-    static const char *const said[] = {"HTTP/1.1 400 Bad Request\r\n\r\n",
-                                       "Exceeded MaxStartups\r\n",
-                                       "SSH-1.5-old\r\n",
-                                       "SSH-2.0-x\r\n\377\377\377\377garbage where a packet should be",
-                                       "",
-                                       "\0\0\0\0\0\0"};
-
-    for (size_t i = 0; i < ELEMENTS(said); i++) {
-        struct fake f = fake_saying(said[i], i == ELEMENTS(said) - 1 ? 6 : strlen(said[i]));
-        struct client c = {0};
-
-        client_open(&c);
-        client_connect(&c, "127.0.0.1", f.port, "me");
-        cr_assert(LOOP_UNTIL(c.loop, c.n_down), "%s", said[i]);
-        cr_assert_eq(c.n_up, 0);
-        cr_assert_eq(c.fault.kind, FAULT_TRANSIENT, "%s: %s", said[i], c.fault.text);
-        cr_assert(streq(c.fault.code, "lost") || streq(c.fault.code, "protocol"), "%s", c.fault.code);
-        cr_assert_eq(c.n_secrets, 0);
-        client_close(&c);
-        fake_end(&f);
-    }
-}
-
-Test(conn, dropped_at_each_step)
-{
-    struct sshd_fixture *s = sshd_fixture_new(NULL);
-    unsigned n_up = 0, n_down = 0;
-
-    REQUIRE_SSHD(s);
-    for (long after = 1; after < 4200; after += after < 1200 ? 41 : 97) {
-        struct fake f = fake_cutting(sshd_fixture_port(s), after);
-        struct client c = {.own_key = sshd_fixture_key(s)};
-
-        client_open(&c);
-        client_connect(&c, "127.0.0.1", f.port, sshd_fixture_user(s));
-        cr_assert(LOOP_UNTIL(c.loop, c.n_down || ssh_conn_rtt_ms(c.conn) >= 0), "%ld", after);
-        if (c.n_down) {
-            cr_assert_eq(c.fault.kind, FAULT_TRANSIENT, "%ld: %s", after, c.fault.text);
-            cr_assert_str_eq(c.fault.code, "lost", "%ld: %s", after, c.fault.text);
-        }
-        n_up += c.n_down == 0;
-        n_down += c.n_down;
-        client_close(&c);
-        fake_end(&f);
-    }
-    cr_assert_gt(n_down, 20);
-    cr_assert_gt(n_up, 0, "the last ones get through");
-    sshd_fixture_free(s);
-}
-
-Test(conn, two_hundred_connections_leave_nothing_behind)
-{
-    struct sshd_fixture *s = sshd_fixture_new(NULL);
-    struct client c = {0};
-
-    REQUIRE_SSHD(s);
-    c.own_key = sshd_fixture_key(s);
-    client_open(&c);
-    for (unsigned i = 0; i < 200; i++) {
-        c.n_up = c.n_down = 0;
-        client_connect(&c, "127.0.0.1", sshd_fixture_port(s), sshd_fixture_user(s));
-        cr_assert(LOOP_UNTIL(c.loop, c.n_up || c.n_down), "%u", i);
-        cr_assert_eq(c.n_up, 1, "%u: %s", i, c.fault.text);
-        c.conn = ssh_conn_free(c.conn);
-    }
     client_close(&c);
     sshd_fixture_free(s);
 }
