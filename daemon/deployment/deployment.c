@@ -390,8 +390,10 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
     d->cut = goal == GOAL_OFF && (cut || d->cut);
     if (goal == GOAL_ON_DEMAND) {
         d->attempts = d->misses = d->crashes = 0;
-        if (lease_session(d->lease))
-            session_hurry(lease_session(d->lease));     /* somebody waits: no back-off now */
+        if (lease_refusal(d->lease))
+            session_renew(lease_session(d->lease), NULL);   /* somebody asks again: it may have been mended over there */
+        else if (lease_session(d->lease))
+            session_hurry(lease_session(d->lease));         /* somebody waits: no back-off now */
     }
 
     uint64_t ticket = deployment_record(d);
