@@ -3,7 +3,8 @@
  *   connect.c  name to connected socket
  *   login.c    handshake to login
  *   ping.c     the control channel, and whether the peer lives
- *   channel.c  opens, and streams over channels
+ *   open.c     opening channels, dials
+ *   channel.c  streams over channels, and their slow death
  *   exec.c     requests with a reply, and commands
  *
  * Users are called from conn_run() or from the run queue alone, never from inside a call of libssh2 and never from inside their own
@@ -167,14 +168,15 @@ void control_pull(struct ssh_conn *c);
 void ping_heard(struct ssh_conn *c);
 void ping_end(struct ssh_conn *c);
 
-/* channel.c: opens. done takes ch; NULL with a fault. Not called any more after opening_abandon(). */
+/* open.c: done takes ch; NULL with a fault. Not called any more after opening_abandon(). */
 typedef void (*opening_fn)(void *ctx, LIBSSH2_CHANNEL *ch, const struct fault *f);
 struct opening *opening_new_session(struct ssh_conn *c, uint32_t window_bytes, opening_fn done, void *ctx);
 void opening_abandon(struct opening *o);
 void openings_continue(struct ssh_conn *c);
 void openings_on_timer(void *ctx);
 void openings_end(struct ssh_conn *c, const struct fault *f);
-/* Streams. */
+/* channel.c: takes ch. */
+struct stream *channel_stream(struct ssh_conn *c, LIBSSH2_CHANNEL *ch);
 void channels_pump(struct ssh_conn *c);
 void channels_bury(struct ssh_conn *c);
 void channels_break(struct ssh_conn *c);
