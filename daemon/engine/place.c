@@ -89,13 +89,35 @@ static void take_text(char **to, const char *value)
     buf_done(&clean);
 }
 
+/* "CODE TEXT" of the script. */
+static int read_error(const char *value, struct fault *fault)
+{
+    static const struct {
+        const char *code;
+        enum fault_kind kind;
+    } errors[] = {
+        {"disk_full", FAULT_EXHAUSTED},
+        {"engine_stuck", FAULT_EXHAUSTED},
+        {"engine_exited", FAULT_GONE},
+        {"busy", FAULT_TRANSIENT},
+    };
+
+    for (size_t i = 0; i < ELEMENTS(errors); i++) {
+        size_t n = strlen(errors[i].code);
+
+        if (strncmp(value, errors[i].code, n) == 0 && value[n] == ' ')
+            return fault_code(fault, errors[i].kind, errors[i].code, "%.300s", value + n + 1);
+    }
+    return fault_set(fault, FAULT_INVALID, 0, "%.300s", value);
+}
+
 /* One KEY=VALUE of the answer. 1: it was the last one and all is well. */
 static int read_line(struct place_facts *f, const char *key, const char *value, struct fault *fault)
 {
     if (streq(key, "ok"))
         return 1;
     if (streq(key, "error"))
-        return fault_code(fault, FAULT_EXHAUSTED, strncmp(value, "disk", 4) == 0 ? "disk_full" : "engine_stuck", "%s", value);
+        return read_error(value, fault);
     if (streq(key, "base"))
         take_text(&f->base, value);
     else if (streq(key, "program"))

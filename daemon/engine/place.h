@@ -1,10 +1,12 @@
 /* The steps on the machine that drivers share: find the data disk and the program, start it detached, find it again, stop it.
  *
  * One script (place.sh, sent with each command) does them. It keeps, in BASE/run on the machine's data disk, per server:
- *     SERVER.pid    "PID BORN PORT PROGRAM…": BORN is the start time of the process (field 22 of /proc/PID/stat), so that a pid that
+ *     SERVER.pid    "PID BORN PORT": BORN is the start time of the process (field 22 of /proc/PID/stat), so that a pid that
  *                   was given to somebody else, or a restarted container, is told from our server
  *     SERVER.log    what the server printed
- *     SERVER.lock   a directory while one start is under way: two requests start one server */
+ *     SERVER.lock   a directory while a start or a stop is under way: two requests start one server, and a stop waits for a start
+ *                   that is under way although its daemon has gone
+ * What it starts has LLMHOST_SERVER=BASE/run/SERVER.pid in its environment: what is left of a server that was killed is found by it. */
 #pragma once
 
 #include <stdbool.h>
@@ -43,5 +45,6 @@ void place_start(struct place *p, const char *server, const char *environment, c
                  place_done_fn done, void *ctx);
 /* Is our server still that process? facts.pid is -1 when not, and last_line says why. */
 void place_look(struct place *p, const char *server, struct op **slot, place_done_fn done, void *ctx);
-/* TERM, again after 5 s (llama-server needs it), KILL for the whole process group after 10 s, then what is left of its children. */
+/* TERM, again after 5 s (llama-server needs it), KILL for the whole process group after 10 s, then what is left of its children, also
+ * of a server that died before. Faults of start and stop: disk_full, engine_exited (no setsid, say), engine_stuck, busy. */
 void place_stop(struct place *p, const char *server, struct op **slot, place_done_fn done, void *ctx);

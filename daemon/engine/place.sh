@@ -1,7 +1,10 @@
 # llmhost: find, start, look at and stop a model server on this machine. For any POSIX sh; needs no root.
-# First line of the input: set -- VERB SERVER ARGUMENTS…; answers are lines KEY=VALUE, the last one is ok= or error=.
+# First line of the input: set -- VERB SERVER ARGUMENTS…; answers are lines KEY=VALUE, the last one is ok= or error=CODE TEXT.
+# shellcheck shell=sh disable=SC1007,SC2016,SC2034,SC2086,SC2088,SC2116
 say() { printf '%s=%s\n' "$1" "$2"; }
-fail() { say error "$1"; exit 0; }
+fail() { say error "$1 $2"; exit 0; }
+text() { LC_ALL=C grep -a "$@"; }       # whatever bytes there are
+nap() { sleep 0.1 2>/dev/null || sleep 1; }
 
 # The first data disk that is there and can be written; rented machines keep it over a stop (AutoDL, PAI-DSW), the home last.
 find_base() {
@@ -11,9 +14,10 @@ find_base() {
     base=$disk/llmhost
     [ "$disk" = "$HOME" ] && base=$HOME/.llmhost
     run=$base/run
-    mkdir -p "$run" 2>/dev/null || fail "disk: cannot make $run"
+    mkdir -p "$run" 2>/dev/null || fail disk_full "cannot make $run"
     pidfile=$run/$server.pid
     log=$run/$server.log
+    lock=$run/$server.lock
 }
 
 # Start time of a process that lives; nothing for one that is gone, a zombie, or never was.
@@ -35,10 +39,43 @@ find_server() {
     pid=$p port=$o
 }
 
+# One start or stop at a time. The lock is a directory that names its holder; whose holder was killed is broken.
+take_lock() {
+    tries=0 strange=0
+    until mkdir "$lock" 2>/dev/null; do
+        tries=$((tries + 1)) holder=
+        { read -r holder since <"$lock/holder"; } 2>/dev/null
+        if [ ! -d "$lock" ]; then
+            strange=$((strange + 1))
+            [ $strange -gt 20 ] && fail disk_full "cannot write in $run"
+        elif [ -n "$holder" ]; then
+            [ "$(born "$holder")" = "$since" ] || rm -rf "$lock"
+        elif [ $tries -gt 30 ]; then
+            rm -rf "$lock"
+        fi
+        [ $tries -gt 250 ] && fail busy "another start or stop of $server goes on"
+        nap
+    done
+    trap 'rm -rf "$lock"' EXIT
+    trap 'exit 1' HUP INT TERM
+    { echo "$$ $(born $$)" >"$lock/holder"; } 2>/dev/null
+}
+
+# What a server started carries our mark in its environment: ollama's runners stay when it is killed, and keep the memory of the card.
+marked() { grep -lsF "LLMHOST_SERVER=$pidfile" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3; }
+sweep() {
+    n=0
+    while left=$(marked); [ -n "$left" ] && [ $n -lt 50 ]; do
+        kill -KILL $left 2>/dev/null
+        n=$((n + 1))
+        nap
+    done
+}
+
 # Why it ended: the last line that speaks of something wrong, else the last one.
 last_line() {
-    tail -c 8000 "$log" 2>/dev/null | grep -iE 'error|fail|memory|invalid|cannot|not found|no space|not within' | tail -n 1 |
-        grep . || tail -c 4000 "$log" 2>/dev/null | grep -v '^[[:space:]]*$' | tail -n 1
+    tail -c 8000 "$log" 2>/dev/null | text -iE 'error|fail|memory|invalid|cannot|not found|no space|not within' | tail -n 1 |
+        text . || tail -c 4000 "$log" 2>/dev/null | text -v '^[[:space:]]*$' | tail -n 1
 }
 
 tell_server() {
@@ -86,57 +123,60 @@ do_find() {         # PROGRAM PATH USUAL
     program=$(find_program "$1" "$2" "$3")
     if [ -n "$program" ]; then
         say program "$program"
-        say version "$("$program" --version 2>&1 </dev/null | grep -i version | tail -n 1)"
+        # Not a server of somebody else's that happens to listen where it looks first.
+        say version "$(OLLAMA_HOST=127.0.0.1:1 "$program" --version 2>&1 </dev/null | text -i version | tail -n 1)"
     fi
     [ -d "$HOME/.ollama/models/manifests" ] && say models "$HOME/.ollama/models"
     tell_server
 }
 
-do_start() {        # ENVIRONMENT COMMAND
-    tries=0
-    until mkdir "$run/$server.lock" 2>/dev/null; do
+# All three descriptors away from ours, and a session of its own: it must outlive us.
+launch() {          # LINE
+    rm -f "$pidfile" "$pidfile.new"
+    { printf '' >"$log"; } 2>/dev/null || fail disk_full "cannot write $log"
+    setsid sh -c 'echo "$$" >"$1.new" && LLMHOST_SERVER=$1 && export LLMHOST_SERVER && eval "$2"' sh "$pidfile" "$1" \
+        </dev/null >>"$log" 2>&1 &
+    tries=0 new=
+    until { read -r new <"$pidfile.new"; } 2>/dev/null && [ -n "$new" ] || [ $tries -gt 50 ]; do
         tries=$((tries + 1))
-        # Whoever holds it for so long was killed in the middle.
-        [ $tries -gt 100 ] && rmdir "$run/$server.lock" 2>/dev/null
-        sleep 0.1 2>/dev/null || sleep 1
+        sleep 0.05 2>/dev/null || sleep 1
     done
-    trap 'rmdir "$run/$server.lock" 2>/dev/null' EXIT
+    [ -n "$new" ] || [ ! -e "$pidfile.new" ] || fail disk_full "cannot write $pidfile"
+    [ -n "$new" ] || fail engine_exited "cannot be started: $(last_line)"
+    since=$(born "$new")
+    if ! { echo "$new ${since:-0} $port" >"$pidfile.new" && mv "$pidfile.new" "$pidfile"; } 2>/dev/null; then
+        kill -KILL "-$new" 2>/dev/null
+        rm -f "$pidfile" "$pidfile.new"
+        fail disk_full "cannot write $pidfile"
+    fi
+}
+
+do_start() {        # ENVIRONMENT COMMAND
+    take_lock
     find_server
     if [ -z "$pid" ]; then
+        sweep
         port=$(free_port)
-        line=$(printf '%s' "exec env $1 $2" | sed -e "s|@PORT@|$port|g" -e "s|@BASE@|$base|g")
-        : >"$log" 2>/dev/null || fail "disk: cannot write $log"
-        rm -f "$pidfile"
-        # All three descriptors away from ours, and a session of its own: it must outlive us.
-        setsid sh -c 'echo "$$" >"$1.new"; eval "$2"' sh "$pidfile" "$line" </dev/null >>"$log" 2>&1 &
-        tries=0
-        until [ -s "$pidfile.new" ] || [ $tries -gt 50 ]; do
-            tries=$((tries + 1))
-            sleep 0.05 2>/dev/null || sleep 1
-        done
-        read -r new <"$pidfile.new" || fail "disk: cannot write $pidfile"
-        echo "$new $(born "$new") $port" >"$pidfile"
-        rm -f "$pidfile.new"
+        launch "$(printf '%s' "exec env $1 $2" | sed -e "s|@PORT@|$port|g" -e "s|@BASE@|$base|g")"
     fi
     tell_server
 }
 
 do_stop() {
+    take_lock
     find_server
-    [ -n "$pid" ] || { say gone 1; return; }
-    was=$pid
-    kill -TERM "$pid" 2>/dev/null
-    n=0
+    was=$pid n=0
+    [ -n "$was" ] && kill -TERM "$was" 2>/dev/null
     while find_server; [ -n "$pid" ]; do
         n=$((n + 1))
         [ $n = 50 ] && kill -TERM "$pid" 2>/dev/null
         [ $n = 100 ] && kill -KILL "-$pid" 2>/dev/null
-        [ $n -gt 150 ] && fail "alive: process $pid does not end"
-        sleep 0.1 2>/dev/null || sleep 1
+        [ $n -gt 150 ] && fail engine_stuck "process $pid does not end"
+        nap
     done
-    # Runners of a server that was killed stay in its group and keep the memory of the card.
-    kill -KILL "-$was" 2>/dev/null
-    rm -f "$pidfile"
+    [ -n "$was" ] && kill -KILL "-$was" 2>/dev/null
+    sweep
+    rm -f "$pidfile" "$pidfile.new"
     say gone 1
 }
 
