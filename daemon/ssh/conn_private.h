@@ -83,6 +83,7 @@ struct ping {
     unsigned waiters;
     uint64_t deadline_due;      /* 0: none asked */
     uint64_t sent_ns;           /* 0: no byte under way through the control channel */
+    bool is_warm;               /* the far side's cat has answered once */
     double rtt_ms[8];
     unsigned n_rtt;
     enum { CONTROL_LATER, CONTROL_OPENING, CONTROL_ON, CONTROL_REFUSED } control;

@@ -119,8 +119,9 @@ static void control_on_exec(void *ctx, int ssh_error)
     }
     p->control = CONTROL_ON;
     p->since_due = clock_now_ms();
+    p->is_warm = false;
     c->quick_ack = false;
-    ping_send(c); /* the first round trip we know */
+    ping_send(c);
     ping_plan(c);
 }
 
@@ -172,6 +173,13 @@ static void ping_answered(struct ssh_conn *c)
 
     if (p->sent_ns == 0)
         return;
+    if (!p->is_warm) {
+        p->is_warm = true;
+        p->sent_ns = 0;
+        ping_send(c); /* the first answer took as long as the far side needed to start a shell */
+        ping_plan(c);
+        return;
+    }
     p->rtt_ms[p->n_rtt++ % ELEMENTS(p->rtt_ms)] = (double)(uv_hrtime() - p->sent_ns) / 1e6;
     p->sent_ns = 0;
 }
