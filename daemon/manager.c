@@ -243,6 +243,15 @@ static int check_model(const char *model, struct fault *f)
     return 0;
 }
 
+static const char *lease_list(const struct manager *m, struct buf *out)
+{
+    struct lease *l;
+
+    for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
+        buf_addf(out, "%s%s", i ? ", " : "", lease_name(l));
+    return buf_text(out);
+}
+
 static int choose_lease(struct manager *m, const char *model, const char *on, struct lease **ret, struct fault *f)
 {
     if (on) {
@@ -251,9 +260,15 @@ static int choose_lease(struct manager *m, const char *model, const char *on, st
     }
     if (list_is_empty(&m->leases))
         return fault_code(f, FAULT_INVALID, "no_instance", "%s was not started: there is no instance to run it on", model);
-    if (manager_lease_at(m, 1))
-        return fault_code(f, FAULT_INVALID, "which_instance", "%s was not started: there are several instances to run it on",
-                          model);
+    if (manager_lease_at(m, 1)) {
+        struct buf names;
+
+        buf_init(&names, 1024);
+        fault_code(f, FAULT_INVALID, "which_instance", "%s was not started: there are several instances to run it on: %s", model,
+                   lease_list(m, &names));
+        buf_done(&names);
+        return -EINVAL;
+    }
     *ret = manager_lease_at(m, 0);
     return 0;
 }
