@@ -300,7 +300,7 @@ uint64_t deployment_record(struct deployment *d)
         .instance = (char *)lease_name(d->lease),
         .goal = d->goal == GOAL_OFF ? "off" : "on_demand",
         .goal_at_ms = d->entered_at_ms,
-        .engine_state = d->touched ? "touched" : NULL,
+        .touched = d->touched,
         .requests = d->requests,
         .last_used_at_ms = d->last_used_at_ms,
     };
@@ -319,7 +319,7 @@ static void deployment_restore(struct deployment *d, const struct deployment_rec
 {
     d->goal = streq(r->goal, "on_demand") ? GOAL_ON_DEMAND : GOAL_OFF;
     /* What was wanted may run, even when the start was not on disk yet. */
-    d->touched = r->engine_state != NULL || d->goal == GOAL_ON_DEMAND;
+    d->touched = r->touched || d->goal == GOAL_ON_DEMAND;
     d->requests = r->requests;
     d->last_used_at_ms = r->last_used_at_ms;
     if (r->shown && json_parse(r->shown, strlen(r->shown), &d->shown) < 0)

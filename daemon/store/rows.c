@@ -198,7 +198,7 @@ static void see_deployment(sqlite3_stmt *row, void *to)
         .instance = text_at(row, 1),
         .goal = text_at(row, 2),
         .goal_at_ms = sqlite3_column_int64(row, 3),
-        .engine_state = text_at(row, 4),
+        .touched = sqlite3_column_int(row, 4) != 0,
         .shown = text_at(row, 5),
         .requests = sqlite3_column_int64(row, 6),
         .last_used_at_ms = sqlite3_column_int64(row, 7),
@@ -235,7 +235,7 @@ int database_load(struct database *d, const struct store_readers *readers, void 
     if (r == 0)
         r = for_each_row(
             d,
-            "SELECT name, instance, goal, goal_at_ms, engine_state, shown, requests, last_used_at_ms"
+            "SELECT name, instance, goal, goal_at_ms, touched, shown, requests, last_used_at_ms"
             " FROM deployment ORDER BY name",
             see_deployment, &load, f);
     if (r == 0)

@@ -24,7 +24,7 @@ CREATE TABLE deployment (
     instance TEXT REFERENCES instance(name) ON DELETE CASCADE ON UPDATE CASCADE,
     goal TEXT NOT NULL CHECK (goal <> ''),
     goal_at_ms INTEGER NOT NULL,
-    engine_state TEXT,
+    touched INTEGER NOT NULL CHECK (touched IN (0, 1)),
     shown TEXT,
     requests INTEGER NOT NULL CHECK (requests >= 0),
     last_used_at_ms INTEGER NOT NULL

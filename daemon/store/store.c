@@ -503,7 +503,7 @@ store_ticket store_put_deployment(struct store *s, const struct deployment_recor
     change_text(c, r->instance);
     change_text(c, r->goal);
     change_int(c, r->goal_at_ms);
-    change_text(c, r->engine_state);
+    change_int(c, r->touched);
     change_text(c, r->shown);
     change_int(c, r->requests);
     change_int(c, r->last_used_at_ms);

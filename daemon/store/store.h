@@ -50,7 +50,7 @@ struct deployment_record {
     char *instance;
     char *goal;                     /* "on_demand", "off" */
     int64_t goal_at_ms;
-    char *engine_state;             /* the driver's own words to find its server again (JSON), NULL: none */
+    bool touched;                   /* a server of ours may run on the machine: what is not wanted must still be stopped */
     char *shown;                    /* the engine's description of the model at its last load (JSON), NULL: none */
     int64_t requests, last_used_at_ms;
 };

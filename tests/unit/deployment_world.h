@@ -195,7 +195,7 @@ store_ticket fake_store_put_deployment(struct store *s, const struct deployment_
     (void)s;
     cr_assert_lt(w.n_records, (unsigned)RECORDS_MAX);
     w.records[w.n_records++] =
-        (struct record){.on = streq(r->goal, "on_demand"), .touched = r->engine_state != NULL};
+        (struct record){.on = streq(r->goal, "on_demand"), .touched = r->touched};
     return w.n_records;
 }
 
@@ -531,7 +531,7 @@ static void daemon_starts(void)
 
     if (r) {
         record.goal = (char *)(r->on ? "on_demand" : "off");
-        record.engine_state = (char *)(r->touched ? "touched" : NULL);
+        record.touched = r->touched;
     }
     w.n_records = w.n_durable = n;
     w.n_open = 0;

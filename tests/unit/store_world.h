@@ -159,8 +159,8 @@ static inline void see_instance(void *ctx, const struct instance_record *r)
 static inline void see_deployment(void *ctx, const struct deployment_record *r)
 {
     (void)ctx;
-    buf_addf(&loaded, "deployment %s %s %s %lld %s %s %lld %lld\n", r->name, or_none(r->instance), r->goal,
-             (long long)r->goal_at_ms, or_none(r->engine_state), or_none(r->shown), (long long)r->requests,
+    buf_addf(&loaded, "deployment %s %s %s %lld %d %s %lld %lld\n", r->name, or_none(r->instance), r->goal,
+             (long long)r->goal_at_ms, r->touched, or_none(r->shown), (long long)r->requests,
              (long long)r->last_used_at_ms);
 }
 

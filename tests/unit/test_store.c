@@ -25,7 +25,7 @@ Test(store, everything_is_there_after_a_restart)
                                       .instance = "gpu-a",
                                       .goal = "on_demand",
                                       .goal_at_ms = 5,
-                                      .engine_state = "{\"pid\":1}",
+                                      .touched = true,
                                       .shown = "{\"模\":\"型\"}",
                                       .requests = INT64_MAX,
                                       .last_used_at_ms = 7};
@@ -41,8 +41,8 @@ Test(store, everything_is_there_after_a_restart)
     assert_loads(
         "instance gpu-a ssh 10.0.0.1 root 22022 1 1700000000123 0001ff00 1700000000456\n"
         "instance here local - - 0 0 1800000000000 0\n"
-        "deployment off - on_demand 0 - - 0 0\n"
-        "deployment ollama:qwen3:4b gpu-a on_demand 5 {\"pid\":1} {\"模\":\"型\"} 9223372036854775807 7\n"
+        "deployment off - on_demand 0 0 - 0 0\n"
+        "deployment ollama:qwen3:4b gpu-a on_demand 5 1 {\"模\":\"型\"} 9223372036854775807 7\n"
         "forward ::1 65535 gpu-a 127.0.0.1 1\n");
 }
 
@@ -66,7 +66,7 @@ Test(store, a_second_value_replaces_the_first_and_keeps_what_refers_to_it)
     assert_written(put_forward("127.0.0.1", 6006, "gpu-a"));
     reopen_store();
     assert_loads("instance gpu-a ssh box root 2 0 0 0\n"
-                 "deployment m gpu-a on_demand 0 - - 2 0\n"
+                 "deployment m gpu-a on_demand 0 0 - 2 0\n"
                  "forward 127.0.0.1 6006 gpu-a 127.0.0.1 80\n");
 }
 
@@ -86,7 +86,7 @@ Test(store, removing_takes_one_record_away_and_an_instance_takes_its_own_along)
     assert_written(store_remove_forward(store, "127.0.0.1", 2)); /* nothing there is no fault */
     reopen_store();
     assert_loads("instance gpu-b ssh box root 1 0 0 0\n"
-                 "deployment b gpu-b on_demand 0 - - 0 0\n"
+                 "deployment b gpu-b on_demand 0 0 - 0 0\n"
                  "forward 127.0.0.2 2 gpu-b 127.0.0.1 80\n");
 }
 
@@ -258,7 +258,7 @@ Test(store, what_breaks_a_constraint_fails_alone)
     f = assert_fails(2); /* still known later */
     cr_assert_str_eq(f.text, h[1].fault.text);
     reopen_store();
-    assert_loads("instance gpu-a ssh box root 1 0 0 0\ndeployment n gpu-a on_demand 0 - - 0 0\n");
+    assert_loads("instance gpu-a ssh box root 1 0 0 0\ndeployment n gpu-a on_demand 0 0 - 0 0\n");
 }
 
 Test(store, a_failure_of_long_ago_is_never_taken_for_success)
@@ -321,7 +321,7 @@ Test(store, ten_thousand_changes_are_written_in_order)
     cr_assert_eq(atomic_load(&commits), 1);
     reopen_store();
     assert_loads("instance gpu-a ssh box root 1 0 0 0\ninstance gpu-b ssh box root 1 0 0 0\n"
-                 "deployment m gpu-b on_demand 0 - - 9998 0\ndeployment n gpu-a on_demand 0 - - 9999 0\n");
+                 "deployment m gpu-b on_demand 0 0 - 9998 0\ndeployment n gpu-a on_demand 0 0 - 9999 0\n");
 }
 
 /* ---- events ---- */

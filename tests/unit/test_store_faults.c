@@ -58,7 +58,7 @@ Test(store_faults, what_cannot_be_written_is_said_at_once_kept_and_tried_again)
     assert_written(u);
     assert_not_stuck();
     reopen_store();
-    assert_loads("instance gpu-a ssh box root 1 0 0 0\ndeployment m gpu-a on_demand 0 - - 1 0\n");
+    assert_loads("instance gpu-a ssh box root 1 0 0 0\ndeployment m gpu-a on_demand 0 0 - 1 0\n");
 }
 
 static void ignore_events(void *ctx, const struct event_row *rows, unsigned n, uint64_t older,
@@ -131,7 +131,7 @@ Test(store_faults, while_stuck_only_the_newest_value_of_a_record_and_a_thousand_
     assert_written(put_instance("gpu-b", 1));
     reopen_store();
     assert_loads("instance gpu-a ssh box root 1500 0 0 0\ninstance gpu-b ssh box root 1 0 0 0\n"
-                 "deployment m gpu-a on_demand 0 - - 1500 0\n");
+                 "deployment m gpu-a on_demand 0 0 - 1500 0\n");
     sql("CREATE TEMP TABLE t(n CHECK (n = 1000)); INSERT INTO t SELECT count(*) FROM event;"
         "CREATE TEMP TABLE u(n CHECK (n = 'event 501')); INSERT INTO u SELECT text FROM event ORDER BY id "
         "LIMIT 1");
