@@ -218,12 +218,13 @@ class Machine(unittest.TestCase):
     def test_its_files_and_processes_are_its_own(self):
         with contextlib.closing(Owned("own")) as o:
             h = o.host
-            self.assertEqual(h.run("ls -A /root").stdout.split(), [".cache"] if hosts.ENGINES.startswith("/root/") else [])
+            engines = os.path.relpath(os.path.realpath(hosts.ENGINES), "/root").split("/")[0]
+            self.assertEqual(h.run("ls -A /root").stdout.split(), [] if engines == ".." else [engines])
             h.run("echo x >/usr/bin/only-here; echo y >/tmp/t")
             self.assertFalse(os.path.exists("/usr/bin/only-here"))
             self.assertEqual([p.pid for p in h.pids()][0], 1)
             self.assertNotEqual(h.run("cat /proc/1/cmdline").stdout, open("/proc/1/cmdline").read())
-            self.assertNotEqual(h.run("echo 1 >/proc/sys/kernel/sysrq", check=False).returncode, 0)
+            self.assertNotEqual(h.run("echo 60 >/proc/sys/vm/swappiness", check=False).returncode, 0)
 
     def test_disk_is_kept_wiped_and_full(self):
         with contextlib.closing(Owned("disk", disk="16m", data="/root/autodl-tmp")) as o:
