@@ -49,9 +49,12 @@ static void on_instance_added(void *ctx, struct lease *l, const char *notes, con
     const char *name = json_get_text(c->parameters, "name");
 
     if (f) {
-        _cleanup_free_ char *what = xasprintf("%s was not added: %s", name, f->text);
+        /* There is no such instance to look at: what helps is the same command once more. */
+        _cleanup_free_ char *next = xasprintf("llmhostctl instance add %s 'ssh -p PORT USER@HOST'%s", name,
+                                              streq(f->code, "passphrase_needed") ? " --passphrase-file FILE" : "");
 
-        call_fault(c, f, name, what);
+        call_fail(c, explain_status(f), explain_code(f), name, NULL, streq(f->code, "exists") ? "llmhostctl instance list" : next,
+                  "%s was not added: %s", name, f->text);
         return;
     }
     struct json *v = json_object();
