@@ -243,7 +243,7 @@ static int check_model(const char *model, struct fault *f)
     return 0;
 }
 
-static const char *lease_list(const struct manager *m, struct buf *out)
+static const char *lease_list(struct manager *m, struct buf *out)
 {
     struct lease *l;
 
