@@ -46,6 +46,7 @@ static const struct explanation table[] = {
     {"digest_mismatch", EXIT_ENGINE, "llmhostctl up %s"},
     {"out_of_memory", EXIT_ENGINE, LOOK},
     {"engine_exited", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
+    {"engine_failed", EXIT_ENGINE, LOOK},
     {"model_unreadable", EXIT_ENGINE, LOOK},
     {"stalled", EXIT_ENGINE, "llmhostctl up %s"},
     {"timed_out", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
