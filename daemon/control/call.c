@@ -10,6 +10,8 @@
 #include "proto/mem.h"
 #include "proto/varlink.h"
 
+/* What a method waits for may come in the turn in which its call was answered: on the wire only the first last reply counts, a second
+ * one would be taken for the answer to the next call. */
 static void call_over(struct call *c)
 {
     c->over = true;
@@ -43,6 +45,8 @@ void call_reply(struct call *c, struct json *parameters)
 {
     _cleanup_json_ struct json *p = parameters;
 
+    if (c->over)
+        return;
     if (!call_check(c, p)) {
         call_fail(c, EXIT_FAILED, "bug", NULL, NULL, "", "the answer to %s cannot be told", c->method);
         return;
@@ -61,6 +65,8 @@ void call_fail(struct call *c, enum exit_status status, const char *code, const 
     _cleanup_free_ char *message = NULL;
     va_list args;
 
+    if (c->over)
+        return;
     va_start(args, format);
     if (vasprintf(&message, format, args) < 0)
         message = NULL;

@@ -31,7 +31,7 @@ struct call {
     bool over;                          /* the last reply was given */
 };
 
-/* The last reply; takes parameters. Nothing but returning may be done with the call afterwards. */
+/* The last reply; takes parameters. Whatever is answered afterwards is dropped. */
 void call_reply(struct call *c, struct json *parameters);
 /* One of several: only when c->more. False when the reader was too slow and the call is over. */
 bool call_reply_more(struct call *c, struct json *parameters);

@@ -18,15 +18,13 @@
 #include "session/session.h"
 #include "store/store.h"
 
-#define FOLLOW_MAX 256
-
 /* What a call follows. */
 struct follow {
     struct call *call;
     struct manager_listener listener;
     struct work look;
     struct timer *timer;
-    struct deployment *models[FOLLOW_MAX];      /* NULL: gone meanwhile */
+    struct deployment **models;         /* an element is NULL once its deployment is gone */
     unsigned n_models;
     uint64_t begun_due;
     /* Up: what was told of each stage. Down: how many streams were told. */
@@ -43,6 +41,7 @@ static void follow_drop(struct call *c)
     manager_unlisten(c->context->manager, &w->listener);
     runq_drop(&w->look);
     timer_free(w->timer);
+    free(w->models);
     free(w);
 }
 
@@ -66,11 +65,13 @@ static void follow_on_lease(void *ctx, struct lease *l, bool gone)
     runq_add(w->call->context->loop, &w->look);
 }
 
+/* Nothing is told before the goal is on disk. */
 static void follow_look(void *ctx)
 {
     struct follow *w = ctx;
 
-    w->fn(w);
+    if (!w->call->op)
+        w->fn(w);
 }
 
 static void follow_on_timer(void *ctx)
@@ -104,6 +105,23 @@ static struct follow *follow_new(struct call *c, void (*fn)(struct follow *w))
     c->state = w;
     c->drop = follow_drop;
     return w;
+}
+
+static void follow_add(struct follow *w, struct deployment *d)
+{
+    w->models = reallocarray(w->models, w->n_models + 1, sizeof *w->models);
+    if (!w->models)
+        abort();
+    w->models[w->n_models++] = d;
+}
+
+static void follow_add_target(struct follow *w, const char *target)
+{
+    struct deployment *d;
+
+    for (unsigned i = 0; (d = manager_deployment_at(w->call->context->manager, i)); i++)
+        if (target_is_model(target, d))
+            follow_add(w, d);
 }
 
 static void follow_gone(struct follow *w)
@@ -227,7 +245,7 @@ void method_up(struct call *c)
     bool ready = deployment_state(d) == DEPLOYMENT_READY && deployment_goal(d) == GOAL_ON_DEMAND;
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
-    w->models[w->n_models++] = d;
+    follow_add(w, d);
     for (enum stage s = 0; s < STAGE_COUNT; s++) {
         struct stage_view p;
 
@@ -333,15 +351,12 @@ void method_down(struct call *c)
     const char *target = json_get_text(c->parameters, "target");
     bool cut = json_get_bool(c->parameters, "now", false);
     uint64_t ticket = 0;
-    struct deployment *d;
 
     if (!target_check_one(c, target))
         return;
     struct follow *w = follow_new(c, down_look);
 
-    for (unsigned i = 0; (d = manager_deployment_at(c->context->manager, i)) && w->n_models < FOLLOW_MAX; i++)
-        if (target_is_model(target, d))
-            w->models[w->n_models++] = d;
+    follow_add_target(w, target);
     if (w->n_models)
         call_log_change(c, target, cut ? "down, now" : "down");
     for (unsigned i = 0; i < w->n_models; i++)
@@ -430,7 +445,6 @@ void method_wait(struct call *c)
                                    : streq(until, "stopped")       ? wait_look_stopped
                                    : streq(until, "tunnel")        ? wait_look_tunnel
                                                                    : NULL;
-    struct deployment *d;
 
     if (!fn) {
         call_invalid_parameter(c, "until");
@@ -440,9 +454,7 @@ void method_wait(struct call *c)
         return;
     struct follow *w = follow_new(c, fn);
 
-    for (unsigned i = 0; (d = manager_deployment_at(c->context->manager, i)) && w->n_models < FOLLOW_MAX; i++)
-        if (target_is_model(target, d))
-            w->models[w->n_models++] = d;
+    follow_add_target(w, target);
     if (!w->n_models && fn == wait_look_ready) {
         call_fail(c, EXIT_NOT_FOUND, "not_found", target, NULL, "llmhostctl status", "no model is wanted on %s", target);
         return;
