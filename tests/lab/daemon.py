@@ -12,15 +12,20 @@ Leaving the with block ends it with SIGTERM, and fails if it does not end well o
 Programs are taken from $BUILD (default: build/ of the checkout). $LAB_LOGS, if set, keeps the logs.
 """
 import contextlib
+import fcntl
 import http.client
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 
 import host as hosts
@@ -250,6 +255,35 @@ class Daemon:
             raise DaemonError(f"llmhostctl {' '.join(words)}: status {done.returncode}\n{done.stdout}{done.stderr}"
                               f"--- the daemon's last lines\n{self.log()[-2000:]}")
         return parse(done.stdout) if json else done
+
+    def ctl_on_terminal(self, *words, answers=(), keys=(), timeout=60):
+        """As ctl(), on a terminal of 100 columns: exit status, and all that was shown. answers: what is typed at each
+        prompt (": " at the end of what is shown), in order; keys: (PATTERN, BYTES) typed when PATTERN has been shown."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        process = subprocess.Popen(self.ctl_words(*words), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+                                   preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+                                   env=dict(os.environ, TERM="xterm", LANG="C.UTF-8"))
+        os.close(theirs)
+        said, asked, answers, keys = "", 0, list(answers), list(keys)
+        due = time.monotonic() + timeout
+        try:
+            while time.monotonic() < due:
+                if select.select([ours], [], [], 0.1)[0]:
+                    try:
+                        said += os.read(ours, 65536).decode("utf-8", "replace")
+                    except OSError:             # the last one that had it open is gone
+                        break
+                if answers and said[asked:].endswith(": "):
+                    os.write(ours, answers.pop(0).encode() + b"\n")
+                    asked = len(said)
+                if keys and re.search(keys[0][0], said):
+                    os.write(ours, keys.pop(0)[1])
+            return process.wait(max(0.1, due - time.monotonic())), said
+        finally:
+            process.kill()
+            process.wait()
+            os.close(ours)
 
     # The control socket ----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ itself, which a gateway must hand on byte for byte:
                               "end": "clean", "headers": {"X-A": "b"}}}
 
     end      clean, or after the chunks: fin (closed without the end), rst, silence (for ever)
-    stream   true: text/event-stream in HTTP chunks; false: one body with Content-Length
+    stream   true: text/event-stream (below /api/ NDJSON) in HTTP chunks; false: one body with Content-Length
     close    the connection ends after a clean answer, without having said so
     nothing  no byte of an answer at all, and then end
 
@@ -119,7 +119,8 @@ class Engine(http.server.BaseHTTPRequestHandler):
         for name, value in script.get("headers", {}).items():
             self.send_header(name, value)
         if stream:
-            self.send_header("Content-Type", "text/event-stream")
+            kind = "application/x-ndjson" if self.path.startswith("/api/") else "text/event-stream"
+            self.send_header("Content-Type", kind)
             self.send_header("Transfer-Encoding", "chunked")
         else:
             self.send_header("Content-Type", "application/json")
@@ -128,7 +129,7 @@ class Engine(http.server.BaseHTTPRequestHandler):
         for n in range(chunks):
             if n:
                 time.sleep(script.get("gap_ms", 0) / 1000)
-            piece = piece_of(n, size, stream)
+            piece = piece_of(n, size, stream and kind)
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if stream else piece)
         if stream and whole:
             self.wfile.write(b"0\r\n\r\n")
@@ -147,10 +148,12 @@ class Engine(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def piece_of(number, size, stream):
+def piece_of(number, size, kind):
     """The numbered piece of an answer, exactly SIZE bytes: a test can tell which one is missing."""
-    if stream:
+    if kind == "text/event-stream":
         return b"data: " + (b"%d " % number).ljust(max(1, size - 8), b".") + b"\n\n"
+    if kind:
+        return (b'{"n":%d,"pad":"' % number).ljust(max(1, size - 3), b".") + b'"}\n'
     return (b"%d " % number).ljust(size, b".")[:size]
 
 
