@@ -97,7 +97,8 @@ struct forward_view {
 };
 struct ssh_forward;
 /* 0 or -EADDRINUSE, …: *f, code "port_taken", "forward_exists". The ticket says when it is durable. */
-int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_forward *w, uint64_t *ret_ticket, struct fault *f);
+int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_forward *w, struct forward_view *ret,
+                        uint64_t *ret_ticket, struct fault *f);
 /* listen: "6006" or "127.0.0.1:6006". -ENOENT. */
 int manager_remove_forward(struct manager *m, struct lease *l, const char *listen, uint64_t *ret_ticket);
 /* l NULL: of all instances. Returns false beyond the last. */

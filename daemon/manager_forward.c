@@ -113,7 +113,20 @@ static struct managed_forward *forward_find(struct manager *m, const char *ip, u
     return NULL;
 }
 
-int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_forward *w, uint64_t *ret_ticket, struct fault *fault)
+static void forward_look(const struct managed_forward *f, struct forward_view *ret)
+{
+    *ret = (struct forward_view){
+        .instance = lease_name(f->lease),
+        .listening = f->forward != NULL,
+        .connections = f->forward ? forward_connections(f->forward) : 0,
+        .reason = f->forward ? NULL : f->reason,
+    };
+    format_listen(f, ret->listen, sizeof ret->listen);
+    snprintf(ret->target, sizeof ret->target, is_v6(f->record.address) ? "[%s]:%u" : "%s:%u", f->record.address, f->record.port);
+}
+
+int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_forward *w, struct forward_view *ret,
+                        uint64_t *ret_ticket, struct fault *fault)
 {
     struct in6_addr room;
 
@@ -131,6 +144,7 @@ int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_for
         return r;
     }
     log_notice(lease_name(l), "forward %s:%u to %s:%u", w->listen_ip, w->listen_port, w->host, w->port);
+    forward_look(f, ret);
     *ret_ticket = store_put_forward(m->context.store, &f->record);
     return 0;
 }
@@ -160,15 +174,7 @@ bool manager_forward_at(struct manager *m, const struct lease *l, unsigned i, st
     LIST_FOREACH(f, &m->forwards, struct managed_forward, node) {
         if ((l && f->lease != l) || i-- > 0)
             continue;
-        *ret = (struct forward_view){
-            .instance = lease_name(f->lease),
-            .listening = f->forward != NULL,
-            .connections = f->forward ? forward_connections(f->forward) : 0,
-            .reason = f->forward ? NULL : f->reason,
-        };
-        format_listen(f, ret->listen, sizeof ret->listen);
-        snprintf(ret->target, sizeof ret->target, is_v6(f->record.address) ? "[%s]:%u" : "%s:%u", f->record.address,
-                 f->record.port);
+        forward_look(f, ret);
         return true;
     }
     return false;

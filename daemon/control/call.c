@@ -96,6 +96,23 @@ void call_fault(struct call *c, const struct fault *f, const char *target, const
     buf_done(&next);
 }
 
+static void call_on_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+
+    if (f)
+        call_fault(c, f, NULL, c->not_durable);
+    else
+        call_reply(c, TAKE_PTR(c->answer));
+}
+
+void call_reply_after(struct call *c, store_ticket t, struct json *parameters, const char *not_durable)
+{
+    c->answer = parameters;
+    c->not_durable = not_durable;
+    store_after(c->context->store, t, &c->op, call_on_durable, c);
+}
+
 static void call_service_error(struct call *c, const char *error, const char *key, const char *value)
 {
     _cleanup_json_ struct json *p = json_object();

@@ -6,6 +6,7 @@
 
 #include "control/control.h"
 #include "proto/error.h"
+#include "store/store.h"
 
 struct call;
 struct fault;
@@ -28,11 +29,16 @@ struct call {
     void *state;                        /* the method's own */
     void (*drop)(struct call *c);       /* frees state; runs once, when the call is over for any reason. May be NULL */
     struct connection *connection;
+    struct json *answer;                /* of call_reply_after(), until it is given */
+    const char *not_durable;            /* likewise */
     bool over;                          /* the last reply was given */
 };
 
 /* The last reply; takes parameters. Whatever is answered afterwards is dropped. */
 void call_reply(struct call *c, struct json *parameters);
+/* The same, when t is on disk; takes c->op. not_durable: the sentence of the error when it cannot be written ("the forward works, but
+ * is not on disk yet"); what was done stays done. */
+void call_reply_after(struct call *c, store_ticket t, struct json *parameters, const char *not_durable);
 /* One of several: only when c->more. False when the reader was too slow and the call is over. */
 bool call_reply_more(struct call *c, struct json *parameters);
 

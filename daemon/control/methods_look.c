@@ -296,23 +296,16 @@ static bool check_instance(struct lease *l, struct json *list)
     return false;
 }
 
-static void doctor_on_accepted(void *ctx, const struct fault *f)
+/* fingerprint is pinned. */
+static void doctor_accepted(struct call *c, struct lease *l, const char *fingerprint, store_ticket t)
 {
-    struct call *c = ctx;
-    const char *name = json_get_text(c->parameters, "target");
     struct json *v = json_object(), *list = json_array();
 
-    if (f) {
-        call_fault(c, f, name, "the host key is accepted, but not on disk yet");
-        json_free(v);
-        json_free(list);
-        return;
-    }
-    add_check(list, "ssh.host_key", name, "ok", NULL, "the host key %s is pinned now; connecting",
-              json_get_text(c->parameters, "accept_new_host_key"));
+    call_log_change(c, lease_name(l), "new host key accepted");
+    add_check(list, "ssh.host_key", lease_name(l), "ok", NULL, "the host key %s is pinned now; connecting", fingerprint);
     json_put_bool(v, "healthy", true);
     json_put(v, "checks", list);
-    call_reply(c, v);
+    call_reply_after(c, t, v, "the host key is accepted, but not on disk yet");
 }
 
 static void doctor_accept(struct call *c, struct lease *l, const char *fingerprint)
@@ -320,10 +313,12 @@ static void doctor_accept(struct call *c, struct lease *l, const char *fingerpri
     store_ticket t;
     int r = lease_accept_host_key(l, fingerprint, &t);
 
-    if (r == -ENOENT) {
+    if (r == 0) {
+        doctor_accepted(c, l, fingerprint, t);
+    } else if (r == -ENOENT) {
         call_fail(c, EXIT_CONFLICT, "no_new_host_key", lease_name(l), NULL, "", "%s shows no other host key than the pinned one",
                   lease_name(l));
-    } else if (r < 0) {
+    } else {
         char got[FINGERPRINT_BYTES];
 
         host_key_fingerprint(session_shown_key(lease_session(l)), got);
@@ -331,9 +326,6 @@ static void doctor_accept(struct call *c, struct lease *l, const char *fingerpri
 
         call_fail(c, EXIT_TUNNEL, "host_key", lease_name(l), why, "", "not accepted: %s does not show %s", lease_name(l),
                   fingerprint);
-    } else {
-        call_log_change(c, lease_name(l), "new host key accepted");
-        store_after(c->context->store, t, &c->op, doctor_on_accepted, c);
     }
 }
 

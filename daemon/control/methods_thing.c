@@ -25,17 +25,6 @@ static struct lease *find_lease(struct call *c, const char *name)
     return l;
 }
 
-/* A call that waited for the disk and has nothing to say. */
-static void on_durable(void *ctx, const struct fault *f)
-{
-    struct call *c = ctx;
-
-    if (f)
-        call_fault(c, f, NULL, "it is done, but not on disk yet");
-    else
-        call_reply(c, json_object());
-}
-
 /* ---- instances ---- */
 
 static const char *secret_text(const struct json *parameters, const char *key)
@@ -208,39 +197,15 @@ static struct json *show_forward(const struct forward_view *f)
     return v;
 }
 
-static void on_forward_durable(void *ctx, const struct fault *f)
-{
-    struct call *c = ctx;
-    struct lease *l = manager_find_lease(c->context->manager, json_get_text(c->parameters, "instance"));
-    struct forward_view view, last = {};
-    bool found = false;
-
-    if (f) {
-        call_fault(c, f, NULL, "the forward works, but is not on disk yet");
-        return;
-    }
-    for (unsigned i = 0; l && manager_forward_at(c->context->manager, l, i, &view); i++) {
-        last = view;
-        found = true;
-    }
-    if (!found) {
-        call_fail(c, EXIT_NOT_FOUND, "gone", NULL, NULL, "", "the forward was removed meanwhile");
-        return;
-    }
-    struct json *v = json_object();
-
-    json_put(v, "forward", show_forward(&last));
-    call_reply(c, v);
-}
-
 void method_forward_add(struct call *c)
 {
     const char *spec = json_get_text(c->parameters, "spec");
     struct lease *l = find_lease(c, json_get_text(c->parameters, "instance"));
     _cleanup_free_ char *why = NULL;
     struct ssh_forward w = {};
+    struct forward_view made;
     struct fault f = {};
-    uint64_t ticket;
+    store_ticket ticket;
 
     if (!l)
         return;
@@ -249,7 +214,7 @@ void method_forward_add(struct call *c)
                   "\"%.100s\" is no forward", spec);
         return;
     }
-    int r = manager_add_forward(c->context->manager, l, &w, &ticket, &f);
+    int r = manager_add_forward(c->context->manager, l, &w, &made, &ticket, &f);
 
     ssh_forward_done(&w);
     if (r < 0) {
@@ -257,7 +222,10 @@ void method_forward_add(struct call *c)
         return;
     }
     call_log_change(c, lease_name(l), "forward add %s", spec);
-    store_after(c->context->store, ticket, &c->op, on_forward_durable, c);
+    struct json *v = json_object();
+
+    json_put(v, "forward", show_forward(&made));
+    call_reply_after(c, ticket, v, "the forward works, but is not on disk yet");
 }
 
 void method_forward_list(struct call *c)
@@ -281,7 +249,7 @@ void method_forward_remove(struct call *c)
 {
     const char *listen = json_get_text(c->parameters, "listen");
     struct lease *l = find_lease(c, json_get_text(c->parameters, "instance"));
-    uint64_t ticket;
+    store_ticket ticket;
 
     if (!l)
         return;
@@ -291,5 +259,5 @@ void method_forward_remove(struct call *c)
         return;
     }
     call_log_change(c, lease_name(l), "forward remove %s", listen);
-    store_after(c->context->store, ticket, &c->op, on_durable, c);
+    call_reply_after(c, ticket, json_object(), "the forward is closed, but still on disk");
 }

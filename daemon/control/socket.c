@@ -55,6 +55,7 @@ static void connection_drop_call(struct connection *c)
     op_cancel(&c->call.op);
     if (c->call.drop)
         c->call.drop(&c->call);
+    json_free(c->call.answer);
     varlink_call_done(&c->message);
 }
 
