@@ -296,6 +296,38 @@ static bool check_instance(struct lease *l, struct json *list)
     return false;
 }
 
+/* The instances meant by target (NULL: all), and those of the models meant by it. */
+static bool check_instances(struct manager *m, const char *target, struct json *list)
+{
+    struct lease *l;
+    bool well = true;
+
+    for (unsigned i = 0; (l = manager_lease_at(m, i)); i++) {
+        bool meant = !target || target_is_instance(target, l);
+        struct deployment *d;
+
+        for (unsigned k = 0; !meant && (d = manager_deployment_at(m, k)); k++)
+            meant = deployment_lease(d) == l && target_is_model(target, d);
+        if (meant && !check_instance(l, list))
+            well = false;
+    }
+    return well;
+}
+
+static bool check_models(struct manager *m, const char *target, struct json *list)
+{
+    struct deployment *d;
+    bool well = true;
+
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++)
+        if ((!target || target_is_model(target, d)) && deployment_fault(d)->kind) {
+            add_check(list, "model.state", deployment_name(d), "fail", one_command("llmhostctl logs %s", deployment_name(d)), "%s",
+                      deployment_fault(d)->text);
+            well = false;
+        }
+    return well;
+}
+
 /* fingerprint is pinned. */
 static void doctor_accepted(struct call *c, struct lease *l, const char *fingerprint, store_ticket t)
 {
@@ -348,26 +380,11 @@ void method_doctor(struct call *c)
         return;
 
     struct json *v = json_object(), *list = json_array();
-    bool well = target || check_daemon(c, list);
+    bool daemon_well = target || check_daemon(c, list);
+    bool instances_well = check_instances(c->context->manager, target, list);
+    bool models_well = check_models(c->context->manager, target, list);
 
-    for (unsigned i = 0; (l = manager_lease_at(c->context->manager, i)); i++) {
-        struct deployment *d;
-        bool named = !target || streq(target, lease_name(l));
-
-        for (unsigned k = 0; !named && (d = manager_deployment_at(c->context->manager, k)); k++)
-            named = deployment_lease(d) == l && target_is_model(target, d);
-        if (named && !check_instance(l, list))
-            well = false;
-    }
-    struct deployment *d;
-
-    for (unsigned i = 0; (d = manager_deployment_at(c->context->manager, i)); i++)
-        if ((!target || target_is_model(target, d)) && deployment_fault(d)->kind) {
-            add_check(list, "model.state", deployment_name(d), "fail", one_command("llmhostctl logs %s", deployment_name(d)), "%s",
-                      deployment_fault(d)->text);
-            well = false;
-        }
-    json_put_bool(v, "healthy", well);
+    json_put_bool(v, "healthy", daemon_well && instances_well && models_well);
     json_put(v, "checks", list);
     call_reply(c, v);
 }

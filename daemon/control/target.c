@@ -15,6 +15,11 @@ bool target_is_model(const char *text, const struct deployment *d)
            glob_match(text, lease_name(deployment_lease(d)));
 }
 
+bool target_is_instance(const char *text, const struct lease *l)
+{
+    return glob_match(text, lease_name(l));
+}
+
 bool target_has_model(const struct json *targets, const struct deployment *d)
 {
     for (size_t i = 0; i < json_count(targets); i++)
@@ -23,10 +28,10 @@ bool target_has_model(const struct json *targets, const struct deployment *d)
     return json_count(targets) == 0;
 }
 
-bool target_has_instance(const struct json *targets, struct lease *l)
+bool target_has_instance(const struct json *targets, const struct lease *l)
 {
     for (size_t i = 0; i < json_count(targets); i++)
-        if (glob_match(json_text(json_at(targets, i)), lease_name(l)))
+        if (target_is_instance(json_text(json_at(targets, i)), l))
             return true;
     return json_count(targets) == 0;
 }
@@ -40,7 +45,7 @@ static bool target_means_something(struct manager *m, const char *text)
         if (target_is_model(text, d))
             return true;
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
-        if (glob_match(text, lease_name(l)))
+        if (target_is_instance(text, l))
             return true;
     return false;
 }

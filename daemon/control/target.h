@@ -11,9 +11,10 @@ struct manager;
 
 /* targets: an array of texts, NULL or empty: everything. */
 bool target_has_model(const struct json *targets, const struct deployment *d);
-bool target_has_instance(const struct json *targets, struct lease *l);
+bool target_has_instance(const struct json *targets, const struct lease *l);
 /* Does text (a name or a glob) mean this model: by its name, its id, or the instance it is on? */
 bool target_is_model(const char *text, const struct deployment *d);
+bool target_is_instance(const char *text, const struct lease *l);
 
 /* Every text means something: true. Otherwise the call is answered NotFound with near names. */
 bool target_check(struct call *c, const struct json *targets);
