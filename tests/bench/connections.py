@@ -1,0 +1,26 @@
+"""New client connections per second on loopback, one and eight at a time: each connects, asks once, sees the end.
+
+Who closes first matters: before 10.1 sshd leaves Nagle on for sessions that never ran a command, and then the far
+end's close waits for the acknowledgement of its last bytes, 40 ms. HTTP servers close first, an echo does not."""
+import bench
+from bench import load, median, rounds, show, spread
+
+COUNT = {1: 200, 8: 1600}
+COUNT_SSH = {("http", 1): 20, ("http", 8): 800, ("echo", 1): 200, ("echo", 8): 1600}
+
+
+def measure(ours_port, peer, clients, kind, name):
+    got = rounds(5, {"ours": lambda: load("connections", ours_port, COUNT[clients], clients, kind),
+                     "ssh": lambda: load("connections", peer.port, COUNT_SSH[kind, clients], clients, kind)})
+    ours, ssh = median(got["ours"], "per_s"), median(got["ssh"], "per_s")
+    goal = 5 if kind == "http" and bench.sshd_version() < (10, 1) else 0.8
+    show(f"new connections, {name}, {clients} at a time", "1/s", ours, ssh, f">= {goal} x ssh", ours >= goal * ssh,
+         f"spread {100 * spread(got['ours'], 'per_s'):.0f} %, of ssh {100 * spread(got['ssh'], 'per_s'):.0f} %")
+
+
+with bench.World() as w, w.ssh(w.engine) as model, w.ssh(bench.PIPE_PORT) as pipe:
+    forward_model, forward_pipe = w.forward(w.engine), w.forward()
+    for clients in (1, 8):
+        measure(w.gateway, model, clients, "http", "gateway")
+        measure(forward_model, model, clients, "http", "forward, far end closes first")
+        measure(forward_pipe, pipe, clients, "echo", "forward, client closes first")
