@@ -207,6 +207,8 @@ struct stream *pool_take(struct pool *p)
     p->asked_due = clock_now_ms();
     if (i)
         s = idle_release(i);
+    /* Another one for the next request, but not in front of this one's own, and not if this one is back by then. */
+    p->redial_due = MAX(p->redial_due, p->asked_due + POOL_REDIAL_MIN_MS);
     pool_tend(p);
     return s;
 }

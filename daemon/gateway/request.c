@@ -30,7 +30,7 @@
 
 #define ANSWER_BYTES_MAX (1u << 20)     /* of our own, lists above all */
 #define AGAIN_MS         500            /* between two tries to connect */
-#define DIAL_MS_MIN      5000           /* for connecting, however little of the hold is left */
+#define DIAL_MS_MIN      5000           /* for connecting, beyond the hold */
 #define STALE_MS         2000           /* an engine that closes an idle connection is heard of within this */
 #define MAX_WAIT_DIGITS  9
 
@@ -747,7 +747,8 @@ static void request_dial(struct request *r)
         return;
     }
     r->step = REQUEST_DIALING;
-    r->limit_due = MAX(r->limit_due, clock_now_ms() + DIAL_MS_MIN);
+    /* However little of the hold is left, and however often it has to be tried. */
+    r->limit_due = MAX(r->limit_due, MIN(clock_now_ms(), r->begun_due + r->wait_ms) + DIAL_MS_MIN);
     request_arm(r);
     deployment_dial(r->deployment, &r->op, on_dialed, r);
 }
