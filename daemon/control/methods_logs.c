@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/run.h"
 #include "base/runq.h"
+#include "control/show.h"
 #include "control/target.h"
 #include "engine/engine.h"
 #include "lease/lease.h"
@@ -114,22 +115,6 @@ static void logs_add(struct logs *g, int64_t at_ms, struct json *line)
     g->n_found++;
 }
 
-static struct json *line_json(int64_t at_ms, const char *source, const char *target, const char *level, const char *kind,
-                              const char *text)
-{
-    struct json *v = json_object();
-
-    if (at_ms)
-        json_put_int(v, "at_ms", at_ms);
-    json_put_string(v, "source", source);
-    if (target && *target)
-        json_put_string(v, "target", target);
-    json_put_string(v, "level", level);
-    json_put_string(v, "kind", kind);
-    json_put_string(v, "text", text);
-    return v;
-}
-
 /* All that was found, oldest first. */
 static struct json *logs_take(struct logs *g)
 {
@@ -153,7 +138,7 @@ static bool logs_see(void *ctx, const struct log_entry *e)
     g->next_number = e->number + 1;
     if (e->at_ms >= g->since_at_ms && logs_want_source(g, log_source_name(e->source)) &&
         logs_want_target(g, e->target, e->source))
-        logs_add(g, e->at_ms, line_json(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), NULL, e->text));
+        logs_add(g, e->at_ms, show_line(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), NULL, e->text));
     return true;
 }
 
@@ -195,7 +180,7 @@ static void logs_add_engine_line(struct logs *g, const char *text, size_t n)
     }
     /* A log without times (llama.cpp's) comes last: it is as new as this look. */
     logs_add(g, g->engine_at_ms ? g->engine_at_ms : INT64_MAX,
-             line_json(g->engine_at_ms, "engine", deployment_name(g->engine_of), "info", NULL, buf_text(&clean)));
+             show_line(g->engine_at_ms, "engine", deployment_name(g->engine_of), "info", NULL, buf_text(&clean)));
     buf_done(&clean);
 }
 
@@ -229,7 +214,7 @@ static void logs_on_engine_end(void *ctx, struct run_result *result, const struc
 
     (void)result;
     if (f)
-        logs_add(g, INT64_MAX, line_json(0, "engine", deployment_name(g->engine_of), "warning", NULL, f->text));
+        logs_add(g, INT64_MAX, show_line(0, "engine", deployment_name(g->engine_of), "warning", NULL, f->text));
     if (!g->follow)
         call_reply(c, logs_take(g));
     else if (g->n_found)
@@ -277,7 +262,7 @@ static void logs_on_events(void *ctx, const struct event_row *rows, unsigned n, 
     }
     g->older = older;
     for (unsigned i = 0; i < n; i++)
-        logs_add(g, rows[i].at_ms, line_json(rows[i].at_ms, rows[i].source, rows[i].target, rows[i].level, rows[i].kind, rows[i].text));
+        logs_add(g, rows[i].at_ms, show_line(rows[i].at_ms, rows[i].source, rows[i].target, rows[i].level, rows[i].kind, rows[i].text));
     call_reply(c, logs_take(g));
 }
 

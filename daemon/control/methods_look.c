@@ -139,15 +139,8 @@ static void watch_queue(struct watch_state *w, struct json *line, const char *ta
 
 static void watch_on_event(void *ctx, const struct event *e)
 {
-    struct json *line = json_object();
-
-    json_put_int(line, "at_ms", e->at_ms);
-    json_put_string(line, "source", log_source_name(e->source));
-    json_put_string(line, "target", e->target);
-    json_put_string(line, "level", log_level_name(e->level));
-    json_put_string(line, "kind", e->kind);
-    json_put_string(line, "text", e->text);
-    watch_queue(ctx, line, e->target);
+    watch_queue(ctx, show_line(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), e->kind, e->text),
+                e->target);
 }
 
 /* Changes that are no event (a count, a stage): the object alone, once however often it changed. */
@@ -234,18 +227,17 @@ static struct json *one_command(const char *format, ...)
 
 static bool check_daemon(const struct call *c, struct json *list)
 {
-    const struct gateway *g = c->context->gateway;
     const struct fault *stuck = NULL;
+    struct fault taken;
     bool well = true;
 
     add_check(list, "daemon.running", NULL, "ok", NULL, "llmhostd %s, control socket %s", LLMHOST_VERSION,
               c->context->socket_path);
-    if (gateway_is_listening(g)) {
-        add_check(list, "gateway.port", NULL, "ok", NULL, "%s is ours", gateway_endpoint(g));
-    } else {
-        add_check(list, "gateway.port", NULL, "fail", NULL, "%s is taken by %s", gateway_endpoint(g),
-                  gateway_owner(g) ? gateway_owner(g) : "another program");
+    if (show_port_taken(c->context, &taken)) {
+        add_check(list, "gateway.port", NULL, "fail", NULL, "%s", taken.text);
         well = false;
+    } else {
+        add_check(list, "gateway.port", NULL, "ok", NULL, "%s is ours", gateway_endpoint(c->context->gateway));
     }
     if (store_stuck_ms(c->context->store, &stuck) && stuck) {
         add_check(list, "store.writable", NULL, "fail", NULL, "changes do not reach the disk: %s", stuck->text);

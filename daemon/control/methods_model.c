@@ -217,15 +217,6 @@ static void up_accepted(struct follow *w)
         follow_gone(w);
 }
 
-static void up_refuse_port(struct call *c, const char *model)
-{
-    const struct gateway *g = c->context->gateway;
-    const char *owner = gateway_owner(g);
-
-    call_fail(c, EXIT_CONFLICT, "port_taken", model, NULL, "llmhostctl status", "cannot listen on %s: taken by %s; stop it, or "
-              "set [gateway] listen= to another address in llmhostd.conf", gateway_endpoint(g), owner ? owner : "another program");
-}
-
 void method_up(struct call *c)
 {
     const char *model = json_get_text(c->parameters, "model");
@@ -234,8 +225,9 @@ void method_up(struct call *c)
     struct deployment *d = NULL;
     struct fault f = {};
 
-    if (!gateway_is_listening(c->context->gateway)) {
-        up_refuse_port(c, model);
+    if (show_port_taken(c->context, &f)) {
+        call_fail(c, EXIT_CONFLICT, f.code, model, "stop it, or set [gateway] listen= to another address in llmhostd.conf",
+                  "llmhostctl status", "%s", f.text);
         return;
     }
     if (manager_place(c->context->manager, model, on, &d, &f) < 0) {

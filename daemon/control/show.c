@@ -35,7 +35,8 @@ struct json *show_daemon(const struct control_context *k)
     return v;
 }
 
-struct json *show_fault(const struct fault *f, const char *target, int64_t since_at_ms)
+/* One line of trouble about target (NULL: the daemon) out of a fault. */
+static struct json *show_fault(const struct fault *f, const char *target, int64_t since_at_ms)
 {
     struct json *v = json_object();
     struct buf next;
@@ -82,21 +83,37 @@ static struct json *model_causes(const struct deployment *d, const struct deploy
 
 static struct json *model_next(const struct deployment *d, const struct deployment_figures *n)
 {
-    struct json *v = json_object();
-    enum deployment_state s = deployment_state(d);
-    struct session_figures way = {};
+    const struct session *way = lease_session(deployment_lease(d));
+    struct session_figures tries = {};
+    const char *action = "none";
+    int64_t at_ms = 0;
 
-    json_put_string(v, "action",
-                    s == DEPLOYMENT_DRAINING ? "drain_ends"
-                    : s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING ? (s == DEPLOYMENT_CONNECTING ? "retry" : "load")
-                                                                            : "none");
-    if (s == DEPLOYMENT_DRAINING)
-        json_put_int(v, "at_ms", n->drain_ends_at_ms);
-    if (s == DEPLOYMENT_CONNECTING && lease_session(deployment_lease(d))) {
-        session_figures(lease_session(deployment_lease(d)), &way);
-        if (way.next_try_at_ms)
-            json_put_int(v, "at_ms", way.next_try_at_ms);
+    switch (deployment_state(d)) {
+    case DEPLOYMENT_CONNECTING:
+        action = "retry";
+        if (way)
+            session_figures(way, &tries);
+        at_ms = tries.next_try_at_ms;
+        break;
+    case DEPLOYMENT_INSTALLING:
+    case DEPLOYMENT_STARTING:
+    case DEPLOYMENT_FETCHING:
+    case DEPLOYMENT_LOADING: action = "load"; break;
+    case DEPLOYMENT_DRAINING:
+        action = "drain_ends";
+        at_ms = n->drain_ends_at_ms;
+        break;
+    case DEPLOYMENT_STOPPING:
+    case DEPLOYMENT_READY:
+    case DEPLOYMENT_OFF:
+    case DEPLOYMENT_FAILED: break;
     }
+
+    struct json *v = json_object();
+
+    json_put_string(v, "action", action);
+    if (at_ms)
+        json_put_int(v, "at_ms", at_ms);
     return v;
 }
 
@@ -241,19 +258,25 @@ struct json *show_progress(const struct deployment *d, enum stage s)
     return v;
 }
 
+bool show_port_taken(const struct control_context *k, struct fault *ret)
+{
+    const char *owner = gateway_owner(k->gateway);
+
+    if (gateway_is_listening(k->gateway))
+        return false;
+    fault_code(ret, FAULT_INVALID, "port_taken", "cannot listen on %s: taken by %s", gateway_endpoint(k->gateway),
+               owner ? owner : "another program");
+    return true;
+}
+
 static void add_daemon_trouble(const struct control_context *k, struct json *list)
 {
     const struct fault *stuck = NULL;
     uint64_t stuck_ms = store_stuck_ms(k->store, &stuck);
     struct fault f;
 
-    if (!gateway_is_listening(k->gateway)) {
-        const char *owner = gateway_owner(k->gateway);
-
-        fault_code(&f, FAULT_INVALID, "port_taken", "cannot listen on %s: taken by %s", gateway_endpoint(k->gateway),
-                   owner ? owner : "another program");
+    if (show_port_taken(k, &f))
         json_append(list, show_fault(&f, NULL, 0));
-    }
     if (stuck_ms > STORE_TROUBLE_MS && stuck) {
         fault_code(&f, stuck->kind, "store", "changes are not on disk for %llu s: %s", (unsigned long long)(stuck_ms / 1000),
                    stuck->text);
@@ -285,7 +308,17 @@ struct json *show_trouble(const struct control_context *k)
     return list;
 }
 
-bool show_is_running(const struct deployment *d)
+struct json *show_line(int64_t at_ms, const char *source, const char *target, const char *level, const char *kind, const char *text)
 {
-    return deployment_state(d) != DEPLOYMENT_OFF && deployment_state(d) != DEPLOYMENT_FAILED;
+    struct json *v = json_object();
+
+    if (at_ms)
+        json_put_int(v, "at_ms", at_ms);
+    json_put_string(v, "source", source);
+    if (target && *target)
+        json_put_string(v, "target", target);
+    json_put_string(v, "level", level);
+    json_put_string(v, "kind", kind);
+    json_put_string(v, "text", text);
+    return v;
 }

@@ -16,10 +16,8 @@ struct json *show_instance(struct lease *l);
 struct json *show_progress(const struct deployment *d, enum stage s);
 /* What needs somebody: of all models and instances, of the gateway and the database. */
 struct json *show_trouble(const struct control_context *k);
+/* False: the gateway listens. Else *ret says who has its port. */
+bool show_port_taken(const struct control_context *k, struct fault *ret);
 
-/* One line of trouble about target (NULL: the daemon) out of a fault. */
-struct fault;
-struct json *show_fault(const struct fault *f, const char *target, int64_t since_at_ms);
-
-/* Model.state "failed" or "off": what `status T` calls not running. */
-bool show_is_running(const struct deployment *d);
+/* A Line. at_ms 0: not known. target and kind may be NULL. */
+struct json *show_line(int64_t at_ms, const char *source, const char *target, const char *level, const char *kind, const char *text);
