@@ -115,18 +115,21 @@ void call_reply_after(struct call *c, store_ticket t, struct json *parameters, c
 
 static void call_service_error(struct call *c, const char *error, const char *key, const char *value)
 {
-    _cleanup_json_ struct json *p = json_object();
-
-    if (key)
-        json_put_string(p, key, value);
+    if (c->over)
+        return;
     if (!c->oneway)
-        connection_send_error(c->connection, error, p);
+        connection_send_service_error(c->connection, error, key, value);
     call_over(c);
 }
 
 void call_invalid_parameter(struct call *c, const char *parameter)
 {
     call_service_error(c, "org.varlink.service.InvalidParameter", "parameter", parameter);
+}
+
+void call_method_not_found(struct call *c, const char *method)
+{
+    call_service_error(c, "org.varlink.service.MethodNotFound", "method", method);
 }
 
 void call_expected_more(struct call *c)

@@ -47,7 +47,9 @@ void call_fail(struct call *c, enum exit_status status, const char *code, const 
                const char *format, ...) __attribute__((format(printf, 7, 8)));
 /* The same for a fault: explain.h knows status and commands. what: the sentence in front ("gpu1 was not added"), or NULL. */
 void call_fault(struct call *c, const struct fault *f, const char *target, const char *what);
+/* The errors of org.varlink.service. */
 void call_invalid_parameter(struct call *c, const char *parameter);
+void call_method_not_found(struct call *c, const char *method);
 void call_expected_more(struct call *c);
 
 /* Logs a change that somebody asked for. */

@@ -75,31 +75,24 @@ static void watch_drop(struct call *c)
     free(w);
 }
 
+/* The object of that name as it is now; NULL: it is none of those that were asked for. */
 static struct json *watch_reply(struct watch_state *w, const char *target)
 {
+    const struct json *targets = json_get(w->call->parameters, "targets");
     struct manager *m = w->call->context->manager;
-    struct json *v = json_object();
     struct deployment *d = target ? manager_find_deployment(m, target) : NULL;
     struct lease *l = target && !d ? manager_find_lease(m, target) : NULL;
+    bool wanted = json_count(targets) == 0 || (d && target_has_model(targets, d)) || (l && target_has_instance(targets, l));
+
+    if (!wanted)
+        return NULL;
+    struct json *v = json_object();
 
     if (d)
         json_put(v, "model", show_model(d));
     if (l)
         json_put(v, "instance", show_instance(l));
     return v;
-}
-
-static bool watch_wants(struct watch_state *w, const char *target)
-{
-    const struct json *targets = json_get(w->call->parameters, "targets");
-    struct manager *m = w->call->context->manager;
-
-    if (json_count(targets) == 0)
-        return true;
-    struct deployment *d = target ? manager_find_deployment(m, target) : NULL;
-    struct lease *l = target && !d ? manager_find_lease(m, target) : NULL;
-
-    return (d && target_has_model(targets, d)) || (l && target_has_instance(targets, l));
 }
 
 static void watch_send(void *ctx)
@@ -113,12 +106,12 @@ static void watch_send(void *ctx)
 
         list_remove(&e->node);
         free(e);
-        if (!watch_wants(w, target)) {
+        struct json *v = watch_reply(w, target);
+
+        if (!v) {
             json_free(line);
             continue;
         }
-        struct json *v = watch_reply(w, target);
-
         if (line)
             json_put(v, "event", line);
         if (!call_reply_more(w->call, v))

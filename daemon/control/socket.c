@@ -129,6 +129,15 @@ void connection_send_error(struct connection *c, const char *error, const struct
     runq_add(c->control->context.loop, &c->advance);
 }
 
+void connection_send_service_error(struct connection *c, const char *error, const char *key, const char *value)
+{
+    _cleanup_json_ struct json *p = json_object();
+
+    if (key)
+        json_put_string(p, key, value);
+    connection_send_error(c, error, p);
+}
+
 void connection_call_over(struct connection *c)
 {
     runq_add(c->control->context.loop, &c->advance);
@@ -156,14 +165,6 @@ static void service_info(struct connection *c)
     connection_send(c, p, false);
 }
 
-static void service_error(struct connection *c, const char *error, const char *key, const char *value)
-{
-    _cleanup_json_ struct json *p = json_object();
-
-    json_put_string(p, key, value);
-    connection_send_error(c, error, p);
-}
-
 static void service_description(struct connection *c, const struct json *parameters)
 {
     const char *interface = json_get_text(parameters, "interface");
@@ -177,23 +178,35 @@ static void service_description(struct connection *c, const struct json *paramet
             connection_send(c, p, false);
             return;
         }
-    service_error(c, "org.varlink.service.InterfaceNotFound", "interface", interface ? interface : "");
+    connection_send_service_error(c, "org.varlink.service.InterfaceNotFound", "interface", interface ? interface : "");
 }
 
 static void service_call(struct connection *c, const struct varlink_call *m)
 {
     _cleanup_free_ char *where = NULL;
     const char *name = strrchr(m->method, '.') + 1;
+
+    if (m->oneway)
+        return;         /* these only tell, and nobody listens */
     int r = varlink_check_call(c->control->service, m->method, m->parameters, &where);
 
     if (r == -ENOENT)
-        service_error(c, "org.varlink.service.MethodNotFound", "method", m->method);
+        connection_send_service_error(c, "org.varlink.service.MethodNotFound", "method", m->method);
     else if (r < 0)
-        service_error(c, "org.varlink.service.InvalidParameter", "parameter", where ? where : "");
+        connection_send_service_error(c, "org.varlink.service.InvalidParameter", "parameter", where ? where : "");
     else if (streq(name, "GetInfo"))
         service_info(c);
     else
         service_description(c, m->parameters);
+}
+
+static void interface_not_found(struct connection *c, const struct varlink_call *m)
+{
+    const char *dot = strrchr(m->method, '.');
+    _cleanup_free_ char *interface = xasprintf("%.*s", dot ? (int)(dot - m->method) : 0, m->method);
+
+    if (!m->oneway)
+        connection_send_service_error(c, "org.varlink.service.InterfaceNotFound", "interface", interface);
 }
 
 /* ---- in ---- */
@@ -226,7 +239,7 @@ static void connection_begin_call(struct connection *c)
     int r = fn ? varlink_check_call(k->contract, c->message.method, c->message.parameters, &where) : -ENOENT;
 
     if (r == -ENOENT)
-        service_error(c, "org.varlink.service.MethodNotFound", "method", c->message.method), c->call.over = true;
+        call_method_not_found(&c->call, c->message.method);
     else if (r < 0)
         call_invalid_parameter(&c->call, where ? where : "");
     else
@@ -258,10 +271,7 @@ static bool connection_next(struct connection *c)
     } else if (in_interface(c->message.method, "io.llmhost")) {
         connection_begin_call(c);
     } else {
-        size_t dot = (size_t)(strrchr(c->message.method, '.') ? strrchr(c->message.method, '.') - c->message.method : 0);
-        _cleanup_free_ char *interface = strndup(c->message.method, dot);
-
-        service_error(c, "org.varlink.service.InterfaceNotFound", "interface", interface ? interface : "");
+        interface_not_found(c, &c->message);
         varlink_call_done(&c->message);
     }
     return true;
