@@ -24,6 +24,7 @@ struct llamacpp {
     struct server server;
     struct json *shown;
     char *version;
+    bool launched;                  /* by us, since find: what was found dead is started anew, what we started is not */
 };
 
 static struct llamacpp *llamacpp_of(void *server)
@@ -130,8 +131,11 @@ static void llamacpp_find(struct engine *e, struct engine_reply to)
 {
     struct llamacpp *c = llamacpp_begin(e, to);
 
+    c->launched = false;
     place_find(c->server.place, c->server.name, "llama-server", USUAL, e->path, &c->server.op, on_found, &c->server);
 }
+
+static void launch(struct llamacpp *c);
 
 static void on_started(void *ctx, const struct fault *f)
 {
@@ -140,21 +144,20 @@ static void on_started(void *ctx, const struct fault *f)
 
     if (f)
         server_end(&c->server, false, f);
-    else if (server_judge(&c->server, &dead) < 0)
-        server_end(&c->server, false, &dead);
-    else
+    else if (server_judge(&c->server, &dead) == 0)
         server_end(&c->server, false, NULL);
+    else if (!c->launched)
+        launch(c);              /* it was on its way out when it was found */
+    else
+        server_end(&c->server, false, &dead);
 }
 
-static void llamacpp_start(struct engine *e, struct engine_reply to)
+static void launch(struct llamacpp *c)
 {
-    struct llamacpp *c = llamacpp_begin(e, to);
+    const struct engine *e = &c->engine;
     struct buf command;
 
-    if (e->facts.pid > 0 && e->facts.port) {
-        server_look(&c->server, on_started);
-        return;
-    }
+    c->launched = true;
     buf_init(&command, 4096);
     shell_quote(&command, e->facts.path);
     buf_add_text(&command, is_file(e->model) ? " -m " : " -hf ");
@@ -166,6 +169,16 @@ static void llamacpp_start(struct engine *e, struct engine_reply to)
     place_start(c->server.place, c->server.name, "LLAMA_CACHE='@BASE@/llama.cpp/models'", buf_text(&command), &c->server.op,
                 on_started, &c->server);
     buf_done(&command);
+}
+
+static void llamacpp_start(struct engine *e, struct engine_reply to)
+{
+    struct llamacpp *c = llamacpp_begin(e, to);
+
+    if (e->facts.pid > 0 && e->facts.port)
+        server_look(&c->server, on_started);
+    else
+        launch(c);
 }
 
 /* ---- fetch and load: the server does both, we watch ---- */

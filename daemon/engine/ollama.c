@@ -20,7 +20,10 @@ extern const struct engine_ops engine_ollama;
 #define LOAD_MS  (30 * 60 * 1000)
 /* A download that has not grown for so long is asked for anew: a new pull gets a fresh address and goes on where it was. */
 #define STALL_MS (120 * 1000)
+/* A stream that says nothing at all: verifying a large model on a slow disk is silent for minutes. */
+#define QUIET_MS (20 * 60 * 1000)
 #define LAYERS_MAX 64
+#define LAYER_BYTES_MAX (1ll << 50)
 #define LINE_BYTES_MAX (256 * 1024)
 
 /* One blob of a pull; what is reported can go back when a part is tried again, so the highest counts. */
@@ -39,6 +42,8 @@ struct ollama {
     struct buf line;                /* of a pull's answer, not whole yet */
     char *pull_error;
     bool pulled;
+    bool launched;                  /* by us, since find: what was found dead is started anew, what we started is not */
+    bool embeds;                    /* load has asked for an embedding instead */
     int64_t pull_bytes;
     uint64_t grown_due, told_due;
 };
@@ -152,10 +157,13 @@ static void ollama_find(struct engine *e, struct engine_reply to)
 {
     struct ollama *o = ollama_begin(e, to);
 
+    o->launched = false;
     place_find(o->server.place, o->server.name, "ollama", USUAL, e->path, &o->server.op, on_found, &o->server);
 }
 
 /* ---- start ---- */
+
+static void launch(struct ollama *o);
 
 static void on_start_judged(void *ctx, const struct fault *f)
 {
@@ -164,10 +172,12 @@ static void on_start_judged(void *ctx, const struct fault *f)
 
     if (f)
         server_end(&o->server, false, f);
-    else if (server_judge(&o->server, &dead) < 0)
-        server_end(&o->server, false, &dead);
-    else
+    else if (server_judge(&o->server, &dead) == 0)
         server_end(&o->server, true, NULL);
+    else if (!o->launched)
+        launch(o);              /* it was on its way out when it was found */
+    else
+        server_end(&o->server, false, &dead);
 }
 
 static void on_version(void *ctx, struct http_answer *a, const struct fault *f)
@@ -218,23 +228,29 @@ static void start_environment(const struct ollama *o, struct buf *out)
         buf_add_text(out, "'@BASE@/ollama/models'");
 }
 
-static void ollama_start(struct engine *e, struct engine_reply to)
+static void launch(struct ollama *o)
 {
-    struct ollama *o = ollama_begin(e, to);
     struct buf environment, command;
 
-    if (e->facts.pid > 0 && e->facts.port) {
-        server_get(&o->server, "/api/version", ASK_MS, on_version);
-        return;
-    }
+    o->launched = true;
     buf_init(&environment, 4096);
     buf_init(&command, 4096);
     start_environment(o, &environment);
-    shell_quote(&command, e->facts.path);
+    shell_quote(&command, o->engine.facts.path);
     buf_add_text(&command, " serve");
     place_start(o->server.place, o->server.name, buf_text(&environment), buf_text(&command), &o->server.op, on_started, &o->server);
     buf_done(&environment);
     buf_done(&command);
+}
+
+static void ollama_start(struct engine *e, struct engine_reply to)
+{
+    struct ollama *o = ollama_begin(e, to);
+
+    if (e->facts.pid > 0 && e->facts.port)
+        server_get(&o->server, "/api/version", ASK_MS, on_version);
+    else
+        launch(o);
 }
 
 /* ---- fetch ---- */
@@ -313,9 +329,11 @@ static void pull_line(struct ollama *o, const char *text, size_t n)
         o->pulled = true;
     struct layer *l = digest ? find_layer(o, digest) : NULL;
 
+    if (!digest)
+        o->grown_due = clock_now_ms();      /* another step: no bytes are due */
     if (l) {
-        l->total = MAX(l->total, json_get_int(v, "total", 0));
-        l->completed = MAX(l->completed, json_get_int(v, "completed", 0));
+        l->total = MAX(l->total, MIN(json_get_int(v, "total", 0), LAYER_BYTES_MAX));
+        l->completed = MAX(l->completed, MIN(json_get_int(v, "completed", 0), LAYER_BYTES_MAX));
     }
     pull_tell(o, status);
 }
@@ -382,12 +400,13 @@ static void pull_begin(struct ollama *o)
     o->n_layers = 0;
     o->pulled = false;
     o->pull_bytes = 0;
+    o->told_due = 0;
     o->grown_due = clock_now_ms();
     free(o->pull_error);
     o->pull_error = NULL;
     buf_clear(&o->line);
     server_progress(&o->server, -1, -1, "asking for %s", o->engine.model);
-    server_post(&o->server, "/api/pull", body, UINT64_MAX, on_pull_data, on_pulled);
+    server_post(&o->server, "/api/pull", body, UINT64_MAX, QUIET_MS, on_pull_data, on_pulled);
 }
 
 static void on_tags_before_pull(void *ctx, struct http_answer *a, const struct fault *f)
@@ -397,6 +416,13 @@ static void on_tags_before_pull(void *ctx, struct http_answer *a, const struct f
 
     if (f) {
         server_end(&o->server, false, f);
+        return;
+    }
+    if (a->status != 200) {
+        struct fault fault;
+
+        answer_fault(&fault, "the list of models cannot be read", a);
+        server_end(&o->server, false, &fault);
         return;
     }
     json_parse(a->body.data ? a->body.data : "", a->body.len, &v);
@@ -511,11 +537,12 @@ static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f);
 /* A model that only embeds is loaded by an empty embedding. */
 static bool load_otherwise(struct ollama *o, struct http_answer *a)
 {
-    if (a->status != 400 || !memmem(a->body.data ? a->body.data : "", a->body.len, "does not support generate", 25))
+    if (o->embeds || a->status != 400 || !memmem(a->body.data ? a->body.data : "", a->body.len, "does not support generate", 25))
         return false;
     _cleanup_free_ char *body = body_for_model(o, "keep_alive", json_int(-1));
 
-    server_post(&o->server, "/api/embed", body, LOAD_MS, NULL, on_loaded);
+    o->embeds = true;
+    server_post(&o->server, "/api/embed", body, LOAD_MS, 0, NULL, on_loaded);
     return true;
 }
 
@@ -533,6 +560,8 @@ static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f)
         if (load_otherwise(o, a))
             return;
         answer_fault(&fault, what, a);
+        if (a->status == 404)
+            fault.kind = FAULT_TRANSIENT;       /* it was there a moment ago: somebody removed it, so it is fetched again */
         server_end(&o->server, false, &fault);
         return;
     }
@@ -541,7 +570,7 @@ static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f)
     o->engine.facts.shown = NULL;
     json_free(o->shown);
     o->shown = json_object();
-    server_post(&o->server, "/api/show", body, ASK_MS, NULL, on_loaded_show);
+    server_post(&o->server, "/api/show", body, ASK_MS, 0, NULL, on_loaded_show);
 }
 
 static void ollama_load(struct engine *e, struct engine_reply to)
@@ -549,8 +578,9 @@ static void ollama_load(struct engine *e, struct engine_reply to)
     struct ollama *o = ollama_begin(e, to);
     _cleanup_free_ char *body = body_for_model(o, "keep_alive", json_int(-1));
 
+    o->embeds = false;
     server_progress(&o->server, -1, -1, "loading");
-    server_post(&o->server, "/api/generate", body, LOAD_MS, NULL, on_loaded);
+    server_post(&o->server, "/api/generate", body, LOAD_MS, 0, NULL, on_loaded);
 }
 
 /* ---- probe, unload, stop ---- */
@@ -610,7 +640,7 @@ static void on_unload_place(void *ctx, const struct fault *f)
     if (o->engine.facts.pid < 0)
         server_end(&o->server, false, NULL);
     else
-        server_post(&o->server, "/api/generate", body, 30 * 1000, NULL, on_unloaded);
+        server_post(&o->server, "/api/generate", body, 30 * 1000, 0, NULL, on_unloaded);
 }
 
 static void ollama_unload(struct engine *e, struct engine_reply to)

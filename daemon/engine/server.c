@@ -104,11 +104,12 @@ void server_get(struct server *s, const char *path, uint64_t timeout_ms, http_do
     server_request(s, &rq, done);
 }
 
-void server_post(struct server *s, const char *path, const char *body, uint64_t timeout_ms,
+void server_post(struct server *s, const char *path, const char *body, uint64_t timeout_ms, uint64_t quiet_ms,
                  void (*on_data)(void *, const char *, size_t), http_done_fn done)
 {
     struct http_request rq = {
-        .method = "POST", .path = path, .body = body, .n_body = strlen(body), .timeout_ms = timeout_ms, .on_data = on_data};
+        .method = "POST", .path = path, .body = body, .n_body = strlen(body), .timeout_ms = timeout_ms, .quiet_ms = quiet_ms,
+        .on_data = on_data};
 
     server_request(s, &rq, done);
 }
@@ -128,6 +129,9 @@ static const struct {
     {"out of device memory", "out_of_memory", FAULT_EXHAUSTED},
     {"outofdevicememory", "out_of_memory", FAULT_EXHAUSTED},
     {"cudamalloc failed", "out_of_memory", FAULT_EXHAUSTED},
+    {"out-of-memory", "out_of_memory", FAULT_EXHAUSTED},
+    {"hipmalloc failed", "out_of_memory", FAULT_EXHAUSTED},
+    {"allocation failed", "out_of_memory", FAULT_EXHAUSTED},
     {"failed to allocate", "out_of_memory", FAULT_EXHAUSTED},
     {"unable to allocate", "out_of_memory", FAULT_EXHAUSTED},
     {"not enough memory", "out_of_memory", FAULT_EXHAUSTED},
@@ -137,9 +141,12 @@ static const struct {
     {"address already in use", "port_taken", FAULT_TRANSIENT},
     {"couldn't bind", "port_taken", FAULT_TRANSIENT},
     {"digest mismatch", "digest_mismatch", FAULT_TRANSIENT},
+    {"error while loading shared libraries", "engine_exited", FAULT_GONE},
     {"file does not exist", "model_unknown", FAULT_GONE},
     {"manifest unknown", "model_unknown", FAULT_GONE},
     {"repository not found", "model_unknown", FAULT_GONE},
+    {"try pulling it first", "model_unknown", FAULT_GONE},
+    {"' not found", "model_unknown", FAULT_GONE},
     {"no such file", "model_unknown", FAULT_GONE},
     {"failed to load model ''", "model_unknown", FAULT_GONE},
     {"not within the file bounds", "model_unreadable", FAULT_INVALID},
@@ -152,6 +159,12 @@ static const struct {
     {"connection refused", "registry_unreachable", FAULT_TRANSIENT},
     {"i/o timeout", "registry_unreachable", FAULT_TRANSIENT},
     {"max retries exceeded", "registry_unreachable", FAULT_TRANSIENT},
+    {"connection reset", "registry_unreachable", FAULT_TRANSIENT},
+    {"handshake timeout", "registry_unreachable", FAULT_TRANSIENT},
+    {"deadline exceeded", "registry_unreachable", FAULT_TRANSIENT},
+    {"manifest: 5", "registry_unreachable", FAULT_TRANSIENT},
+    {"manifest: 429", "registry_unreachable", FAULT_TRANSIENT},
+    {"eof", "registry_unreachable", FAULT_TRANSIENT},
 };
 
 void server_explain(struct fault *f, const char *what, const char *words)

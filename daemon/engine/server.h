@@ -36,8 +36,8 @@ void server_progress(struct server *s, int64_t bytes, int64_t bytes_total, const
 void server_read_place(struct server *s);
 /* One request to the server; path and body as they go out. The answer comes to done with ctx = s. */
 void server_get(struct server *s, const char *path, uint64_t timeout_ms, http_done_fn done);
-void server_post(struct server *s, const char *path, const char *body, uint64_t timeout_ms, void (*on_data)(void *, const char *, size_t),
-                 http_done_fn done);
+void server_post(struct server *s, const char *path, const char *body, uint64_t timeout_ms, uint64_t quiet_ms,
+                 void (*on_data)(void *, const char *, size_t), http_done_fn done);
 
 /* A failed request: done is called with the look at the process that tells "dead" from "busy"; then server_judge() has the fault. */
 void server_look(struct server *s, place_done_fn done);

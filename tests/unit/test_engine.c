@@ -1,0 +1,652 @@
+/* links: engine
+ *
+ * The ollama driver against answers of ollama 0.11.4 and 0.32.15, as recorded 2026-11-20, and against
+ * connections that break. */
+#include "tests/unit/engine_world.h"
+
+#define FOUND   "program=/usr/local/bin/ollama\nversion=Warning: client version is 0.32.15\n"
+#define VERSION "{\"version\":\"0.32.15\"}"
+#define ENTRY                                                                                                \
+    "{\"name\":\"tiny:latest\",\"model\":\"tiny:latest\",\"modified_at\":\"2026-11-20T20:57:55."             \
+    "377963588Z\",\"size\":475018,"                                                                          \
+    "\"digest\":\"0db44091\",\"details\":{\"parent_model\":\"\",\"format\":\"gguf\",\"family\":\"llama\","   \
+    "\"families\":[\"llama\"],"                                                                              \
+    "\"parameter_size\":\"117K\",\"quantization_level\":\"unknown\"}}"
+#define TAGS  "{\"models\":[" ENTRY "]}"
+#define EMPTY "{\"models\":[]}"
+#define PS(vram)                                                                                             \
+    "{\"models\":[{\"name\":\"tiny:latest\",\"model\":\"tiny:latest\",\"size\":23632896,\"digest\":"         \
+    "\"0db44091\",\"details\":{},"                                                                           \
+    "\"expires_at\":\"2319-03-03T21:02:55.651205431Z\",\"size_vram\":" vram ",\"context_length\":4096}]}"
+#define LOADED                                                                                               \
+    "{\"model\":\"tiny\",\"created_at\":\"2026-11-20T20:58:00Z\",\"response\":\"\",\"done\":true,\"done_"    \
+    "reason\":\"load\"}"
+#define SHOW "{\"modelfile\":\"FROM x\",\"details\":{\"family\":\"llama\"},\"capabilities\":[\"completion\"]}"
+
+static void setup(void)
+{
+    world_begin("ollama", "tiny", "");
+    w.look_says = RUNS;
+    w.find_says = FOUND RUNS;
+}
+
+TestSuite(ollama, .init = setup, .fini = world_end, .timeout = 60);
+
+static const struct engine_ops *ops(void)
+{
+    return w.engine->ops;
+}
+
+static void find_it(void)
+{
+    ASK_SHELL(ops()->find);
+    went_well();
+}
+
+/* Instead of the model of setup. */
+static void use_model(const char *model)
+{
+    w.engine = engine_free(w.engine);
+    world_make_engine("ollama", model);
+    find_it();
+}
+
+/* ---- names ---- */
+
+Test(ollama, takes_names_and_no_files)
+{
+    const char *why = NULL;
+
+    cr_assert_eq(ops()->check("deepseek-r1:7b", &why), 0);
+    cr_assert_eq(ops()->check("hf.co/Qwen/Qwen3-4B-GGUF:Q4_K_M", &why), 0);
+    cr_assert_eq(ops()->check("/root/x.gguf", &why), -EINVAL);
+    cr_assert_not_null(why);
+}
+
+Test(ollama, the_list_of_drivers)
+{
+    cr_assert_eq(engine_find_ops("ollama"), ops());
+    cr_assert_null(engine_find_ops("vllm"));
+    cr_assert_str_eq(engine_name_at(0), "ollama");
+    cr_assert_str_eq(engine_name_at(1), "llama.cpp");
+    cr_assert_null(engine_name_at(2));
+}
+
+/* ---- find ---- */
+
+Test(ollama, finds_the_program_its_version_and_a_server_that_runs)
+{
+    find_it();
+    cr_assert_str_eq(w.engine->facts.path, "/usr/local/bin/ollama");
+    cr_assert_str_eq(w.engine->facts.version, "0.32.15");
+    cr_assert_str_eq(w.text, "ollama 0.32.15");
+    cr_assert_eq(w.engine->facts.pid, 77);
+    cr_assert_eq(w.engine->facts.port, 21000);
+    cr_assert_str_eq(w.engine->facts.log, "/root/llmhost/run/x.log");
+    w.find_says = "program=/usr/local/bin/ollama\n" NONE;
+    find_it();
+    cr_assert_null(w.engine->facts.version);
+    cr_assert_eq(w.engine->facts.pid, -1);
+    cr_assert_eq(w.engine->facts.port, 0);
+}
+
+Test(ollama, says_where_it_looked_when_the_program_is_not_there)
+{
+    w.find_says = NONE;
+    ASK_SHELL(ops()->find);
+    failed_with("engine_missing", FAULT_GONE);
+    cr_assert_not_null(strstr(w.fault.text, "gpu1"));
+    cr_assert_not_null(strstr(w.fault.text, "[engine.ollama] path="));
+    world_end();
+    world_begin("ollama", "tiny", "[engine.ollama]\npath = /opt/o/ollama\n");
+    w.find_says = NONE;
+    ASK_SHELL(ops()->find);
+    failed_with("engine_missing", FAULT_GONE);
+    cr_assert_not_null(strstr(w.fault.text, "/opt/o/ollama"));
+    cr_assert_not_null(strstr(w.script, "/opt/o/ollama"));
+}
+
+Test(ollama, a_shell_that_cannot_be_asked_is_its_fault)
+{
+    static const struct fault lost = {FAULT_UNCERTAIN, -ECONNRESET, "lost", "the connection was lost"};
+    const step_fn steps[] = {ops()->unload, ops()->stop, ops()->find};
+
+    find_it();
+    w.stop_says = "";
+    w.shell_fault = lost;
+    for (unsigned i = 0; i < ELEMENTS(steps); i++) {
+        ASK_SHELL(steps[i]);
+        failed_with("lost", FAULT_UNCERTAIN);
+    }
+}
+
+/* ---- start ---- */
+
+Test(ollama, starts_a_server_that_answers)
+{
+    w.find_says = FOUND NONE;
+    w.start_says = RUNS;
+    find_it();
+    ASK(ops()->start, {"GET /api/version", NULL, 200, {VERSION}});
+    went_well();
+    cr_assert_not_null(strstr(w.script, "set -- 'start' 'ollama'") ? w.script
+                                                                   : strstr(w.script, "set -- start ollama"));
+    cr_assert_not_null(strstr(w.script, "OLLAMA_HOST=127.0.0.1:@PORT@"));
+    cr_assert_not_null(strstr(w.script, "OLLAMA_KEEP_ALIVE=-1"));
+    cr_assert_not_null(strstr(w.script, "@BASE@/ollama/models"));
+    cr_assert_not_null(strstr(w.script, "/usr/local/bin/ollama"));
+    cr_assert_eq(w.engine->facts.pid, 77);
+    cr_assert_str_eq(w.engine->facts.version, "0.32.15");
+    w.n_scripts = 0;
+    ASK(ops()->start, {"GET /api/version", NULL, 200, {VERSION}});
+    went_well();
+    cr_assert_eq(w.n_scripts, 0, "it runs: nothing is started");
+}
+
+Test(ollama, models_in_a_home_without_a_data_disk_stay_where_they_are)
+{
+    w.find_says = FOUND "models=/root/.ollama/models\nbase=/root/.llmhost\nok=1\n";
+    w.start_says = RUNS;
+    find_it();
+    ASK(ops()->start, {"GET /api/version", NULL, 200, {VERSION}});
+    cr_assert_not_null(strstr(w.script, "/root/.ollama/models"));
+    cr_assert_null(strstr(w.script, "@BASE@/ollama/models"));
+}
+
+Test(ollama, a_server_that_does_not_answer_yet_is_asked_again)
+{
+    w.find_says = FOUND NONE;
+    w.start_says = RUNS;
+    find_it();
+    ASK(ops()->start, {.request = "", .then = REFUSE});
+    cr_assert(w.again);
+    cr_assert_eq(w.fault.kind, FAULT_NONE);
+    ASK(ops()->start, {"GET /api/version", NULL, 502, {"bad gateway"}});
+    cr_assert(w.again);
+    ASK(ops()->start, {"GET /api/version", NULL, 0, {}, CUT});
+    cr_assert(w.again);
+}
+
+Test(ollama, a_server_that_is_silent_is_looked_at_after_5_s)
+{
+    find_it();
+    w.exchanges = (const struct exchange[]){{"GET /api/version", NULL, 200, {}, HANG}};
+    w.n_exchanges = 1;
+    begin(ops()->start);
+    cr_assert(LOOP_UNTIL(w.loop, w.next == 1));
+    loop_advance(w.loop, 5001);
+    finish();
+    cr_assert(w.again);
+}
+
+Test(ollama, a_server_that_ends_at_once_says_why)
+{
+    static const struct {
+        const char *says, *code;
+        enum fault_kind kind;
+    } ends[] = {
+        {DEAD("Error: listen tcp 127.0.0.1:21000: bind: address already in use"), "port_taken",
+         FAULT_TRANSIENT},
+        {DEAD("panic: $HOME is not defined"), "engine_exited", FAULT_GONE},
+        {DEAD("ollama: error while loading shared libraries: libcudart.so.12: cannot open shared object "
+              "file: No such file or "
+              "directory"),
+         "engine_exited", FAULT_GONE},
+        {NONE, "engine_exited", FAULT_GONE},
+        {"error=disk_full cannot write /root/llmhost/run/ollama.log\n", "disk_full", FAULT_EXHAUSTED},
+        {"error=busy another start or stop of ollama goes on\n", "busy", FAULT_TRANSIENT},
+        {"error=something new\n", "", FAULT_INVALID},
+        {"base=/root/llmhost\n", "", FAULT_TRANSIENT},
+        {"", "", FAULT_TRANSIENT},
+    };
+
+    for (unsigned i = 0; i < ELEMENTS(ends); i++) {
+        w.find_says = FOUND NONE;
+        find_it();
+        w.start_says = ends[i].says;
+        ASK_SHELL(ops()->start);
+        failed_with(ends[i].code, ends[i].kind);
+        cr_assert_neq(w.fault.text[0], '\0');
+    }
+}
+
+Test(ollama, a_server_found_on_its_way_out_is_started_anew_and_only_once)
+{
+    find_it();
+    w.look_says = DEAD("bye");
+    w.start_says = RUNS;
+    ASK(ops()->start, {.request = "", .then = REFUSE}, {"GET /api/version", NULL, 200, {VERSION}});
+    went_well();
+    find_it();
+    ASK(ops()->start, {.request = "", .then = REFUSE}, {.request = "", .then = REFUSE});
+    failed_with("engine_exited", FAULT_GONE);
+    cr_assert_not_null(strstr(w.fault.text, "bye"));
+}
+
+/* ---- fetch ---- */
+
+Test(ollama, a_model_that_is_there_is_not_fetched)
+{
+    static const struct {
+        const char *wanted, *listed;
+        bool same;
+    } names[] = {
+        {"tiny", "tiny:latest", true},
+        {"tiny:latest", "tiny:latest", true},
+        {"Tiny", "tiny:latest", true},
+        {"tiny:1b", "tiny:latest", false},
+        {"tiny", "tiny:1b", false},
+        {"tin", "tiny:latest", false},
+        {"tiny", "tiny2:latest", false},
+        {"hf.co/A/B-GGUF:Q4_K_M", "hf.co/A/B-GGUF:Q4_K_M", true},
+        {"hf.co/A/B", "hf.co/A/B:latest", true},
+        {"10.0.0.1:5000/a/b", "10.0.0.1:5000/a/b:latest", true},
+        {"tiny:latest", "tiny:latest:latest", false},
+    };
+
+    for (unsigned i = 0; i < ELEMENTS(names); i++) {
+        char list[200];
+
+        use_model(names[i].wanted);
+        snprintf(list, sizeof list, "{\"models\":[{\"name\":\"other:latest\"},{\"name\":\"%s\",\"size\":1}]}",
+                 names[i].listed);
+        if (names[i].same) {
+            ASK(ops()->fetch, {"GET /api/tags", NULL, 200, {list}});
+            cr_assert_str_eq(w.text, "already on the disk", "%s", names[i].wanted);
+        } else {
+            ASK(ops()->fetch, {"GET /api/tags", NULL, 200, {list}},
+                {"POST /api/pull", names[i].wanted, 200, {"{\"status\":\"success\"}\n"}});
+            cr_assert_str_eq(w.text, "fetched", "%s", names[i].wanted);
+        }
+        went_well();
+    }
+}
+
+#define LAYER(digest, total, completed)                                                                      \
+    "{\"status\":\"pulling " digest "\",\"digest\":\"sha256:" digest "\",\"total\":" total completed "}\n"
+
+Test(ollama, tells_of_a_download_layer_by_layer)
+{
+    find_it();
+    ASK(ops()->fetch, {"GET /api/tags", NULL, 200, {EMPTY}},
+        {"POST /api/pull",
+         "\"stream\":true",
+         200,
+         {"{\"status\":\"pulling manifest\"}\n" LAYER("27e5", "30474752", "")
+              LAYER("27e5", "30474752", ",\"completed\":12845056"),
+          LAYER("aaaa", "500", ",\"completed\":500") "{\"status\":\"pulling 27e5\",\"digest\":\"sha25",
+          "6:27e5\",\"total\":30474752,\"completed\":1000}\n" LAYER("27e5", "30474752",
+                                                                    ",\"completed\":30474752"),
+          "{\"status\":\"verifying sha256 digest\"}\n{\"status\":\"writing manifest\"}\n",
+          "{\"status\":\"success\"}"}});
+    went_well();
+    cr_assert_eq(w.bytes, 30474752 + 500, "%lld", (long long)w.bytes);
+    cr_assert_eq(w.bytes_total, 30474752 + 500);
+    cr_assert_str_eq(w.text, "fetched");
+    cr_assert_eq(strncmp(w.texts, "asking for tiny\n", 16), 0, "%s", w.texts);
+}
+
+/* Begins a pull that says no more after pieces. */
+static void pull_hangs(const char *first)
+{
+    static struct exchange x[2];
+
+    x[0] = (struct exchange){"GET /api/tags", NULL, 200, {EMPTY}, KEEP_OPEN};
+    x[1] = (struct exchange){"POST /api/pull", NULL, 200, {first}, HANG};
+    w.exchanges = x;
+    w.n_exchanges = 2;
+    w.next = 0;
+    begin(ops()->fetch);
+    cr_assert(LOOP_UNTIL(w.loop, w.next == 2 && w.n_progress >= 2));
+    loop_turns(w.loop, 3);
+}
+
+static void pull_goes_on(const char *piece)
+{
+    for (unsigned i = 0; i < ELEMENTS(w.peers); i++)
+        if (w.peers[i].stream)
+            peer_send_piece(&w.peers[i], piece);
+    loop_turns(w.loop, 10);
+}
+
+Test(ollama, what_is_reported_never_goes_back)
+{
+    find_it();
+    pull_hangs(LAYER("27e5", "3000", ",\"completed\":2000"));
+    cr_assert_eq(w.bytes, 2000);
+    loop_advance(w.loop, 200);
+    pull_goes_on(LAYER("27e5", "3000", ",\"completed\":50"));
+    cr_assert_eq(w.bytes, 2000);
+    cr_assert_eq(w.bytes_total, 3000);
+    cr_assert_str_eq(w.text, "downloading");
+    loop_advance(w.loop, 200);
+    pull_goes_on(LAYER("27e5", "3000", ",\"completed\":2500"));
+    cr_assert_eq(w.bytes, 2500);
+    unsigned n = w.n_progress;
+
+    for (unsigned i = 0; i < 100; i++)
+        pull_goes_on(LAYER("27e5", "3000", ",\"completed\":2500"));
+    cr_assert_leq(w.n_progress, n + 40, "about 10 a second");
+}
+
+Test(ollama, a_download_that_does_not_grow_is_given_up)
+{
+    find_it();
+    pull_hangs(LAYER("27e5", "3000", ",\"completed\":2000"));
+    for (unsigned i = 0; i < 11; i++) {
+        loop_advance(w.loop, 10000);
+        pull_goes_on(LAYER("27e5", "3000", ",\"completed\":2000"));
+        cr_assert_eq(w.n_done, 0);
+    }
+    loop_advance(w.loop, 10001);
+    pull_goes_on(LAYER("27e5", "3000", ",\"completed\":2000"));
+    finish();
+    failed_with("stalled", FAULT_TRANSIENT);
+}
+
+Test(ollama, verifying_for_a_long_time_is_no_stall_and_silence_without_end_is)
+{
+    find_it();
+    pull_hangs(LAYER("27e5", "3000", ",\"completed\":3000"));
+    pull_goes_on("{\"status\":\"verifying sha256 digest\"}\n");
+    loop_advance(w.loop, 15 * 60 * 1000);
+    cr_assert_eq(w.n_done, 0);
+    pull_goes_on("{\"status\":\"writing manifest\"}\n");
+    cr_assert_eq(w.n_done, 0, "%s", w.fault.text);
+    pull_goes_on("{\"status\":\"removing unused layers\"}\n");
+    cr_assert_eq(w.n_done, 0, "%s", w.fault.text);
+    loop_advance(w.loop, 21 * 60 * 1000);
+    finish();
+    cr_assert_eq(w.fault.kind, FAULT_UNCERTAIN, "%s", w.fault.text);
+    cr_assert_eq(w.fault.error, -ETIMEDOUT);
+}
+
+Test(ollama, the_engines_own_words_become_codes)
+{
+    static const struct {
+        const char *line, *code;
+        enum fault_kind kind;
+    } ends[] = {
+        {"{\"error\":\"pull model manifest: file does not exist\"}\n", "model_unknown", FAULT_GONE},
+        {"{\"error\":\"write /m/blobs/sha256-27e5-partial: no space left on device\"}\n", "disk_full",
+         FAULT_EXHAUSTED},
+        {"{\"error\":\"digest mismatch, file must be downloaded again: want sha256:1, got sha256:2\"}\n",
+         "digest_mismatch", FAULT_TRANSIENT},
+        {"{\"error\":\"pull model manifest: Get \\\"https://r.example/v2/\\\": dial tcp: lookup r.example: "
+         "no such host\"}\n",
+         "registry_unreachable", FAULT_TRANSIENT},
+        {"{\"error\":\"pull model manifest: Get \\\"https://r.example/v2/\\\": dial tcp 10.0.0.1:443: "
+         "connect: connection refused\"}\n",
+         "registry_unreachable", FAULT_TRANSIENT},
+        {"{\"error\":\"max retries exceeded: unexpected EOF\"}\n", "registry_unreachable", FAULT_TRANSIENT},
+        {"{\"error\":\"EOF\"}\n", "registry_unreachable", FAULT_TRANSIENT},
+        {"{\"error\":\"pull model manifest: 503: upstream\"}\n", "registry_unreachable", FAULT_TRANSIENT},
+        {"{\"error\":\"pull model manifest: tls: failed to verify certificate: x509: certificate signed by "
+         "unknown authority\"}\n",
+         "registry_unreachable", FAULT_INVALID},
+        {"{\"error\":\"pull model manifest: 412: The model you are attempting to pull requires a newer "
+         "version of Ollama.\"}\n",
+         "engine_failed", FAULT_INVALID},
+        {"", "lost", FAULT_TRANSIENT},
+        {"{\"status\":\"pulling manifest\"}\n", "lost", FAULT_TRANSIENT},
+        {"{\"status\":\"writing manifest\"}\nnot JSON\n[]\n\n", "lost", FAULT_TRANSIENT},
+    };
+
+    find_it();
+    for (unsigned i = 0; i < ELEMENTS(ends); i++) {
+        ASK(ops()->fetch, {"GET /api/tags", NULL, 200, {EMPTY}},
+            {"POST /api/pull",
+             NULL,
+             200,
+             {"{\"status\":\"pulling manifest\"}\n", *ends[i].line ? ends[i].line : NULL}});
+        failed_with(ends[i].code, ends[i].kind);
+        cr_assert_not_null(strstr(w.fault.text, "tiny"), "%s", w.fault.text);
+    }
+}
+
+Test(ollama, a_pull_that_is_refused_broken_off_or_floods)
+{
+    static char flood[300 * 1024];
+
+    find_it();
+    ASK(ops()->fetch, {"GET /api/tags", NULL, 200, {EMPTY}},
+        {"POST /api/pull", NULL, 500, {"{\"error\":\"dial tcp: x\"}"}});
+    failed_with("registry_unreachable", FAULT_TRANSIENT);
+    ASK(ops()->fetch, {"GET /api/tags", NULL, 200, {EMPTY}}, {"POST /api/pull", NULL, 503, {"busy"}});
+    failed_with("busy", FAULT_TRANSIENT);
+    ASK(ops()->fetch, {"GET /api/tags", NULL, 503, {"{}"}});
+    failed_with("busy", FAULT_TRANSIENT);
+    ASK(ops()->fetch, {.request = "", .then = REFUSE});
+    cr_assert_eq(w.fault.kind, FAULT_TRANSIENT, "%s", w.fault.text);
+    ASK(ops()->fetch, {"GET /api/tags", NULL, 200, {EMPTY}},
+        {"POST /api/pull", NULL, 200, {LAYER("27e5", "3000", ",\"completed\":2000")}, CUT});
+    cr_assert_eq(w.fault.kind, FAULT_UNCERTAIN, "%s", w.fault.text);
+    memset(flood, 'x', sizeof flood - 1);
+    memcpy(flood + sizeof flood - 30, "\n{\"status\":\"success\"}\n", 22);
+    flood[sizeof flood - 8] = '\0';
+    pull_hangs("{\"status\":\"pulling manifest\"}\n");
+    for (char *p = flood; *p;) {
+        char piece[8001];
+
+        snprintf(piece, sizeof piece, "%.8000s", p);
+        p += strlen(piece);
+        pull_goes_on(piece);
+    }
+    for (unsigned i = 0; i < ELEMENTS(w.peers); i++)
+        if (w.peers[i].stream)
+            peer_send(&w.peers[i], "0\r\n\r\n", 5);
+    finish();
+    went_well();
+}
+
+Test(ollama, more_layers_than_there_is_room_for_do_no_harm)
+{
+    static char text[200 * 160];
+    size_t n = 0;
+
+    for (unsigned i = 0; i < 200; i++)
+        n += (size_t)snprintf(
+            text + n, sizeof text - n,
+            "{\"status\":\"pulling "
+            "%u\",\"digest\":\"sha256:%060u\",\"total\":10,\"completed\":9223372036854775807}\n",
+            i, i);
+    find_it();
+    ASK(ops()->fetch, {"GET /api/tags", NULL, 200, {EMPTY}},
+        {"POST /api/pull", NULL, 200, {text, "{\"status\":\"success\"}\n"}});
+    went_well();
+}
+
+/* ---- load ---- */
+
+Test(ollama, loads_and_keeps_what_the_engine_says_of_the_model)
+{
+    const struct engine_facts *f = &w.engine->facts;
+
+    find_it();
+    ASK(ops()->load, {"POST /api/generate", "{\"model\":\"tiny\",\"keep_alive\":-1}", 200, {LOADED}},
+        {"POST /api/show", "{\"model\":\"tiny\"}", 200, {SHOW}}, {"GET /api/tags", NULL, 200, {TAGS}},
+        {"GET /api/ps", NULL, 200, {PS("23632896")}});
+    went_well();
+    cr_assert_eq(f->size_bytes, 23632896);
+    cr_assert_eq(f->size_vram_bytes, 23632896);
+    cr_assert_eq(f->context, 4096);
+    cr_assert_not_null(strstr(w.text, "100% GPU"), "%s", w.text);
+    cr_assert_str_eq(json_get_text(json_get(f->shown, "show"), "modelfile"), "FROM x");
+    cr_assert_str_eq(json_get_text(json_get(f->shown, "tag"), "name"), "tiny:latest");
+    cr_assert_str_eq(json_get_text(f->shown, "version"), "0.32.15");
+    ASK(ops()->load, {"POST /api/generate", NULL, 200, {LOADED}}, {"POST /api/show", NULL, 200, {SHOW}},
+        {"GET /api/tags", NULL, 200, {TAGS}}, {"GET /api/ps", NULL, 200, {PS("0")}});
+    cr_assert_not_null(strstr(w.text, "100% CPU"), "%s", w.text);
+    ASK(ops()->load, {"POST /api/generate", NULL, 200, {LOADED}}, {"POST /api/show", NULL, 200, {SHOW}},
+        {"GET /api/tags", NULL, 200, {TAGS}}, {"GET /api/ps", NULL, 200, {PS("10000000")}});
+    cr_assert_not_null(strstr(w.text, "42% GPU, 58% CPU"), "%s", w.text);
+}
+
+Test(ollama, a_loaded_model_is_ready_although_nothing_more_is_told_of_it)
+{
+    find_it();
+    ASK(ops()->load, {"POST /api/generate", NULL, 200, {LOADED}},
+        {"POST /api/show", NULL, 500, {"{\"error\":\"x\"}"}},
+        {"GET /api/tags", NULL, 200, {"not JSON"}, CLOSE}, {"GET /api/ps", NULL, 0, {}, CUT});
+    went_well();
+    cr_assert_str_eq(w.text, "loaded");
+    cr_assert_not_null(w.engine->facts.shown);
+    cr_assert_null(json_get(w.engine->facts.shown, "show"));
+}
+
+Test(ollama, a_model_that_only_embeds_is_loaded_by_an_embedding)
+{
+    find_it();
+    ASK(ops()->load,
+        {"POST /api/generate", NULL, 400, {"{\"error\":\"\\\"tiny\\\" does not support generate\"}"}},
+        {"POST /api/embed", "\"tiny\"", 200, {"{}"}}, {"POST /api/show", NULL, 200, {SHOW}},
+        {"GET /api/tags", NULL, 200, {TAGS}}, {"GET /api/ps", NULL, 200, {EMPTY}});
+    went_well();
+    ASK(ops()->load,
+        {"POST /api/generate", NULL, 400, {"{\"error\":\"\\\"tiny\\\" does not support generate\"}"}},
+        {"POST /api/embed", NULL, 400, {"{\"error\":\"\\\"tiny\\\" does not support generate\"}"}});
+    failed_with("engine_failed", FAULT_INVALID);
+}
+
+Test(ollama, why_a_model_cannot_be_loaded)
+{
+    static const struct {
+        int status;
+        const char *body, *code;
+        enum fault_kind kind;
+    } ends[] = {
+        {500, "{\"error\":\"llama runner process has terminated: cudaMalloc failed: out of memory\"}",
+         "out_of_memory", FAULT_EXHAUSTED},
+        {500, "{\"error\":\"llama-server reported out-of-memory during startup: ErrorOutOfDeviceMemory\"}",
+         "out_of_memory", FAULT_EXHAUSTED},
+        {500, "{\"error\":\"llama-server reported out-of-memory during startup: \"}", "out_of_memory",
+         FAULT_EXHAUSTED},
+        {500, "{\"error\":\"model requires more system memory (12.0 GiB) than is available (3.1 GiB)\"}",
+         "out_of_memory", FAULT_EXHAUSTED},
+        {500, "{\"error\":\"llama-server process has terminated: hipMalloc failed\"}", "out_of_memory",
+         FAULT_EXHAUSTED},
+        {500, "{\"error\":\"llama-server process has terminated: allocation failed\"}", "out_of_memory",
+         FAULT_EXHAUSTED},
+        {500, "{\"error\":\"unable to load model: /root/.ollama/models/blobs/sha256-27e5\"}",
+         "model_unreadable", FAULT_INVALID},
+        {500, "{\"error\":\"timed out waiting for llama runner to start - progress 0.35 - \"}",
+         "engine_failed", FAULT_INVALID},
+        {404, "{\"error\":\"model 'tiny' not found\"}", "model_unknown", FAULT_TRANSIENT},
+        {404, "{\"error\":\"model \\\"tiny\\\" not found, try pulling it first\"}", "model_unknown",
+         FAULT_TRANSIENT},
+        {503, "{\"error\":\"server busy, please try again.  maximum pending requests exceeded\"}", "busy",
+         FAULT_TRANSIENT},
+        {500, "", "engine_failed", FAULT_INVALID},
+        {403, "", "engine_failed", FAULT_INVALID},
+    };
+
+    find_it();
+    for (unsigned i = 0; i < ELEMENTS(ends); i++) {
+        ASK(ops()->load, {"POST /api/generate", NULL, ends[i].status, {*ends[i].body ? ends[i].body : NULL}});
+        failed_with(ends[i].code, ends[i].kind);
+        cr_assert_not_null(strstr(w.fault.text, "tiny cannot be loaded: "), "%s", w.fault.text);
+    }
+}
+
+Test(ollama, a_connection_that_breaks_while_it_loads_tells_dead_from_busy)
+{
+    find_it();
+    ASK(ops()->load, {"POST /api/generate", NULL, 0, {}, CUT});
+    failed_with("lost", FAULT_TRANSIENT);
+    w.look_says = DEAD("CUDA error: out of memory");
+    ASK(ops()->load, {"POST /api/generate", NULL, 0, {}, CUT});
+    failed_with("out_of_memory", FAULT_EXHAUSTED);
+    w.look_says = DEAD("signal: killed");
+    find_it();
+    ASK(ops()->load, {"POST /api/generate", NULL, 0, {}, CUT});
+    failed_with("engine_exited", FAULT_GONE);
+}
+
+Test(ollama, a_load_has_half_an_hour)
+{
+    find_it();
+    w.exchanges = (const struct exchange[]){{"POST /api/generate", NULL, 0, {}, HANG}};
+    w.n_exchanges = 1;
+    begin(ops()->load);
+    cr_assert(LOOP_UNTIL(w.loop, w.next == 1));
+    loop_advance(w.loop, 29 * 60 * 1000);
+    cr_assert_eq(w.n_done, 0);
+    loop_advance(w.loop, 61 * 1000);
+    finish();
+    failed_with("lost", FAULT_TRANSIENT);
+}
+
+/* ---- probe, unload, stop ---- */
+
+Test(ollama, a_probe_tells_dead_from_silent)
+{
+    find_it();
+    ASK(ops()->probe, {"GET /api/ps", NULL, 200, {PS("5")}});
+    went_well();
+    cr_assert_eq(w.engine->facts.size_vram_bytes, 5);
+    ASK(ops()->probe, {"GET /api/ps", NULL, 200, {EMPTY}});
+    went_well();
+    ASK(ops()->probe, {.request = "", .then = REFUSE});
+    failed_with("no_answer", FAULT_TRANSIENT);
+    w.look_says = DEAD("fatal error: runtime");
+    ASK(ops()->probe, {.request = "", .then = REFUSE});
+    failed_with("engine_exited", FAULT_GONE);
+    cr_assert_not_null(strstr(w.fault.text, "fatal error: runtime"));
+}
+
+Test(ollama, unloading_what_is_not_loaded_is_done)
+{
+    find_it();
+    ASK(ops()->unload,
+        {"POST /api/generate", "\"keep_alive\":0", 200, {"{\"done\":true,\"done_reason\":\"unload\"}"}});
+    went_well();
+    ASK(ops()->unload, {"POST /api/generate", NULL, 404, {"{\"error\":\"model 'tiny' not found\"}"}});
+    went_well();
+    ASK(ops()->unload, {"POST /api/generate", NULL, 0, {}, CUT});
+    cr_assert_eq(w.fault.kind, FAULT_UNCERTAIN, "%s", w.fault.text);
+    w.look_says = NONE;
+    ASK_SHELL(ops()->unload);
+    went_well();
+}
+
+Test(ollama, a_stop_leaves_no_server)
+{
+    find_it();
+    w.stop_says = "gone=1\nok=1\n";
+    ASK_SHELL(ops()->stop);
+    went_well();
+    cr_assert_eq(w.engine->facts.pid, -1);
+    cr_assert_eq(w.engine->facts.port, 0);
+    w.stop_says = "error=engine_stuck process 77 does not end\n";
+    ASK_SHELL(ops()->stop);
+    failed_with("engine_stuck", FAULT_EXHAUSTED);
+}
+
+Test(ollama, whoever_leaves_hears_nothing_whenever_he_leaves)
+{
+    static const struct exchange fetch[] = {{"GET /api/tags", NULL, 200, {EMPTY}, KEEP_OPEN},
+                                            {"POST /api/pull",
+                                             NULL,
+                                             200,
+                                             {LAYER("27e5", "3000", ",\"completed\":2000"),
+                                              "{\"status\":\"success\"}"},
+                                             KEEP_OPEN}},
+                                 load[] = {{"POST /api/generate", NULL, 200, {LOADED}, KEEP_OPEN},
+                                           {"POST /api/show", NULL, 200, {SHOW}, KEEP_OPEN},
+                                           {"GET /api/tags", NULL, 200, {TAGS}, KEEP_OPEN},
+                                           {"GET /api/ps", NULL, 200, {PS("1")}, KEEP_OPEN}},
+                                 start[] = {{"GET /api/version", NULL, 200, {VERSION}, KEEP_OPEN}},
+                                 probe[] = {{.request = "", .then = REFUSE}},
+                                 unload[] = {{"POST /api/generate", NULL, 200, {LOADED}, KEEP_OPEN}};
+    const struct engine_ops *o = ops();
+
+    w.start_says = RUNS;
+    w.stop_says = "ok=1\n";
+    leave_at_every_turn("ollama", "tiny", o->find, NULL, NULL, 0);
+    leave_at_every_turn("ollama", "tiny", o->start, FOUND NONE, start, ELEMENTS(start));
+    leave_at_every_turn("ollama", "tiny", o->fetch, FOUND RUNS, fetch, ELEMENTS(fetch));
+    leave_at_every_turn("ollama", "tiny", o->load, FOUND RUNS, load, ELEMENTS(load));
+    leave_at_every_turn("ollama", "tiny", o->probe, FOUND RUNS, probe, ELEMENTS(probe));
+    leave_at_every_turn("ollama", "tiny", o->unload, FOUND RUNS, unload, ELEMENTS(unload));
+    leave_at_every_turn("ollama", "tiny", o->stop, FOUND RUNS, NULL, 0);
+}

@@ -1,0 +1,245 @@
+/* links: engine
+ *
+ * The llama.cpp driver against answers of llama-server 0.7.0, as recorded 2026-11-20: it downloads (nobody
+ * listens), it loads (503), it answers (200), it ends and its log says why. */
+#include "tests/unit/engine_world.h"
+
+#define FOUND   "program=/usr/bin/llama-server\nversion=version: 0.7.0 (11669)\n"
+#define LOADING "{\"error\":{\"message\":\"Loading model\",\"type\":\"unavailable_error\",\"code\":503}}"
+#define OK      "{\"status\":\"ok\"}"
+#define MODELS                                                                                               \
+    "{\"object\":\"list\",\"data\":[{\"id\":\"qwen3\",\"owned_by\":\"llamacpp\",\"meta\":{\"n_ctx\":512,"    \
+    "\"n_ctx_train\":2048,"                                                                                  \
+    "\"n_params\":116672,\"size\":466688}}],\"models\":[]}"
+#define REPO "Qwen/Qwen3-4B-GGUF:Q4_K_M"
+
+static void setup(void)
+{
+    world_begin("llama.cpp", REPO, "");
+    w.look_says = w.start_says = RUNS;
+    w.find_says = FOUND RUNS;
+    w.size_says = "0\n";
+}
+
+TestSuite(llamacpp, .init = setup, .fini = world_end, .timeout = 60);
+
+static const struct engine_ops *ops(void)
+{
+    return w.engine->ops;
+}
+
+static void find_it(void)
+{
+    ASK_SHELL(ops()->find);
+    went_well();
+}
+
+Test(llamacpp, takes_repositories_and_files)
+{
+    static const struct {
+        const char *model;
+        int r;
+    } names[] = {
+        {REPO, 0},           {"a/b", 0},         {"/models/x.gguf", 0}, {"/models/x.bin", -EINVAL},
+        {"/.gguf", -EINVAL}, {"qwen3", -EINVAL}, {"/", -EINVAL},        {"a/", -EINVAL},
+        {"a/:Q4", -EINVAL},  {"a/b/c", -EINVAL},
+    };
+
+    for (unsigned i = 0; i < ELEMENTS(names); i++) {
+        const char *why = NULL;
+
+        cr_assert_eq(ops()->check(names[i].model, &why), names[i].r, "%s", names[i].model);
+        cr_assert(names[i].r == 0 || why);
+    }
+}
+
+Test(llamacpp, finds_the_program)
+{
+    find_it();
+    cr_assert_str_eq(w.engine->facts.version, "0.7.0");
+    cr_assert_str_eq(w.text, "llama.cpp 0.7.0");
+    w.find_says = NONE;
+    ASK_SHELL(ops()->find);
+    failed_with("engine_missing", FAULT_GONE);
+    cr_assert_not_null(strstr(w.fault.text, "[engine.llama.cpp] path="));
+}
+
+Test(llamacpp, servers_of_different_models_have_different_names)
+{
+    char *first, *second;
+
+    find_it();
+    first = xstrdup(strchr(w.script, '\n') ? strndupa(w.script, (size_t)(strchr(w.script, '\n') - w.script))
+                                           : "");
+    w.engine = engine_free(w.engine);
+    world_make_engine("llama.cpp", "Qwen/Qwen3-4B-GGUF-Q4_K_M");
+    find_it();
+    second = xstrdup(strndupa(w.script, (size_t)(strchr(w.script, '\n') - w.script)));
+    cr_assert_str_neq(first, second);
+    cr_assert_not_null(strstr(first, "llama.cpp-Qwen-Qwen3-4B-GGUF-Q4-K-M-"), "%s", first);
+    free(first);
+    free(second);
+}
+
+Test(llamacpp, starts_a_server_for_a_repository_or_a_file)
+{
+    w.find_says = FOUND NONE;
+    find_it();
+    ASK_SHELL(ops()->start);
+    went_well();
+    cr_assert_not_null(strstr(w.script, " -hf "));
+    cr_assert_not_null(strstr(w.script, "--port @PORT@"));
+    cr_assert_not_null(strstr(w.script, "@BASE@/llama.cpp/models"));
+    w.n_scripts = 0;
+    ASK_SHELL(ops()->start);
+    went_well();
+    cr_assert_eq(w.n_scripts, 1);
+    cr_assert_not_null(strstr(w.script, "set -- look"), "it runs: it is only looked at");
+    w.engine = engine_free(w.engine);
+    world_make_engine("llama.cpp", "/models/it's.gguf");
+    find_it();
+    ASK_SHELL(ops()->start);
+    went_well();
+    cr_assert_not_null(strstr(w.script, " -m "));
+    cr_assert_null(strstr(w.script, " -hf "));
+}
+
+Test(llamacpp, a_server_found_on_its_way_out_is_started_anew_and_only_once)
+{
+    find_it();
+    w.look_says = DEAD("bye");
+    ASK_SHELL(ops()->start);
+    went_well();
+    cr_assert_not_null(strstr(w.script, "set -- start"));
+    ASK_SHELL(ops()->start);
+    failed_with("engine_exited", FAULT_GONE);
+    find_it();
+    w.start_says = DEAD("bye");
+    ASK_SHELL(ops()->start);
+    failed_with("engine_exited", FAULT_GONE);
+}
+
+Test(llamacpp, downloads_while_nobody_listens)
+{
+    find_it();
+    w.size_says = "12845056\n";
+    ASK(ops()->fetch, {.request = "", .then = REFUSE});
+    cr_assert(w.again);
+    cr_assert_str_eq(w.text, "downloading");
+    cr_assert_eq(w.bytes, 12845056);
+    cr_assert_eq(w.bytes_total, -1);
+    w.size_says = "0\n";
+    ASK(ops()->fetch, {.request = "", .then = REFUSE});
+    cr_assert(w.again);
+    cr_assert_eq(w.n_progress, 0);
+    w.size_says = "";
+    ASK(ops()->fetch, {.request = "", .then = REFUSE});
+    cr_assert(w.again);
+    ASK(ops()->fetch, {"GET /health", NULL, 503, {LOADING}});
+    went_well();
+    cr_assert_str_eq(w.text, "on the disk");
+    ASK(ops()->fetch, {"GET /health", NULL, 200, {OK}});
+    went_well();
+}
+
+Test(llamacpp, loads_while_it_says_503_and_is_ready_at_200)
+{
+    const struct engine_facts *f = &w.engine->facts;
+
+    find_it();
+    ASK(ops()->load, {"GET /health", NULL, 503, {LOADING}});
+    cr_assert(w.again);
+    cr_assert_str_eq(w.text, "loading");
+    ASK(ops()->load, {.request = "", .then = REFUSE});
+    cr_assert(w.again);
+    ASK(ops()->load, {"GET /health", NULL, 200, {OK}}, {"GET /v1/models", NULL, 200, {MODELS}});
+    went_well();
+    cr_assert_eq(f->size_bytes, 466688);
+    cr_assert_eq(f->context, 512);
+    cr_assert_eq(f->size_vram_bytes, -1);
+    cr_assert_str_eq(json_get_text(json_get(f->shown, "model"), "id"), "qwen3");
+    cr_assert_str_eq(json_get_text(f->shown, "version"), "0.7.0");
+    ASK(ops()->load, {"GET /health", NULL, 200, {OK}}, {"GET /v1/models", NULL, 500, {"x"}});
+    went_well();
+    cr_assert_str_eq(w.text, "loaded");
+    ASK(ops()->load, {"GET /health", NULL, 200, {OK}}, {"GET /v1/models", NULL, 200, {"{\"data\":[]}"}});
+    went_well();
+}
+
+Test(llamacpp, a_server_that_ended_says_why)
+{
+    static const struct {
+        const char *line, *code;
+        enum fault_kind kind;
+    } ends[] = {
+        {DEAD("common_init_from_params: failed to load model ''"), "model_unknown", FAULT_GONE},
+        {DEAD("ggml_backend_cuda_buffer_type_alloc_buffer: allocating 2375.91 MiB on device 0: cudaMalloc "
+              "failed: out of memory"),
+         "out_of_memory", FAULT_EXHAUSTED},
+        {DEAD("alloc_tensor_range: unable to allocate CUDA0 buffer"), "out_of_memory", FAULT_EXHAUSTED},
+        {DEAD("llama_model_load: error loading model: tensor 'x' data is not within the file bounds, model "
+              "is corrupted or incomplete"),
+         "model_unreadable", FAULT_INVALID},
+        {DEAD("error loading model: unknown model architecture: 'new'"), "model_unreadable", FAULT_INVALID},
+        {DEAD("start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 21000"), "port_taken",
+         FAULT_TRANSIENT},
+        {DEAD("error: invalid argument: --no-webui"), "engine_exited", FAULT_GONE},
+        {DEAD("write: No space left on device"), "disk_full", FAULT_EXHAUSTED},
+        {NONE, "engine_exited", FAULT_GONE},
+    };
+    const step_fn steps[] = {ops()->fetch, ops()->load, ops()->probe};
+
+    for (unsigned i = 0; i < ELEMENTS(ends); i++)
+        for (unsigned k = 0; k < ELEMENTS(steps); k++) {
+            w.look_says = RUNS;
+            find_it();
+            w.look_says = ends[i].line;
+            ASK(steps[k], {.request = "", .then = REFUSE});
+            failed_with(ends[i].code, ends[i].kind);
+        }
+}
+
+Test(llamacpp, a_probe_tells_silent_from_well)
+{
+    find_it();
+    ASK(ops()->probe, {"GET /health", NULL, 200, {OK}});
+    went_well();
+    ASK(ops()->probe, {"GET /health", NULL, 503, {LOADING}});
+    failed_with("no_answer", FAULT_TRANSIENT);
+    w.exchanges = (const struct exchange[]){{"GET /health", NULL, 0, {}, HANG}};
+    w.n_exchanges = 1;
+    w.next = 0;
+    begin(ops()->probe);
+    cr_assert(LOOP_UNTIL(w.loop, w.next == 1));
+    loop_advance(w.loop, 5001);
+    finish();
+    failed_with("no_answer", FAULT_TRANSIENT);
+}
+
+Test(llamacpp, unloading_is_stopping)
+{
+    find_it();
+    w.stop_says = "gone=1\nok=1\n";
+    ASK_SHELL(ops()->unload);
+    went_well();
+    cr_assert_eq(w.engine->facts.port, 0);
+    ASK_SHELL(ops()->stop);
+    went_well();
+}
+
+Test(llamacpp, whoever_leaves_hears_nothing_whenever_he_leaves)
+{
+    static const struct exchange fetch[] = {{.request = "", .then = REFUSE}},
+                                 load[] = {{"GET /health", NULL, 200, {OK}},
+                                           {"GET /v1/models", NULL, 200, {MODELS}}},
+                                 probe[] = {{"GET /health", NULL, 503, {LOADING}}};
+    const struct engine_ops *o = ops();
+
+    w.stop_says = "ok=1\n";
+    leave_at_every_turn("llama.cpp", REPO, o->find, NULL, NULL, 0);
+    leave_at_every_turn("llama.cpp", REPO, o->start, FOUND NONE, NULL, 0);
+    leave_at_every_turn("llama.cpp", REPO, o->fetch, FOUND RUNS, fetch, ELEMENTS(fetch));
+    leave_at_every_turn("llama.cpp", REPO, o->load, FOUND RUNS, load, ELEMENTS(load));
+    leave_at_every_turn("llama.cpp", REPO, o->probe, FOUND RUNS, probe, ELEMENTS(probe));
+    leave_at_every_turn("llama.cpp", REPO, o->stop, FOUND RUNS, NULL, 0);
+}
