@@ -23,12 +23,11 @@ struct trial {
     struct op op;
     struct list node;
     struct manager *manager;
-    struct lease *lease;            /* NULL once it was handed over */
+    struct lease *lease;            /* NULL once it is the manager's: found by name then, since it may be removed meanwhile */
     char *name, *notes;
     struct timer *timer;
     struct work judge;
     struct op *kept;
-    struct lease *result;
     struct fault refusal;           /* of what was asked for: told from the loop */
     manager_added_fn done;
     void *ctx;
@@ -64,23 +63,31 @@ static void trial_end(struct trial *t, const struct fault *f)
 {
     manager_added_fn done = t->done;
     void *ctx = t->ctx;
-    struct lease *l = t->result;
+    struct lease *l = f ? NULL : manager_find_lease(t->manager, t->name);
     _cleanup_free_ char *notes = TAKE_PTR(t->notes);
 
     op_end(&t->op);
     trial_free(t);
-    done(ctx, f ? NULL : l, notes, f);
+    done(ctx, l, notes, f);
 }
 
 static void trial_on_durable(void *ctx, const struct fault *f)
 {
     struct trial *t = ctx;
+    struct lease *l = manager_find_lease(t->manager, t->name);
 
+    if (!l) {
+        struct fault gone;
+
+        fault_code(&gone, FAULT_GONE, "gone", "%s was removed meanwhile", t->name);
+        trial_end(t, &gone);
+        return;
+    }
     if (f) {
         /* Known to us, not to the disk: the database tries on, and says so. */
         log_err(t->name, "the instance is not on disk yet: %s", f->text);
     } else {
-        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, t->name, "instance_added", "added (%s)", lease_provider(t->result)->name);
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, t->name, "instance_added", "added (%s)", lease_provider(l)->name);
     }
     trial_end(t, NULL);
 }
@@ -88,12 +95,12 @@ static void trial_on_durable(void *ctx, const struct fault *f)
 static void trial_keep(struct trial *t)
 {
     struct manager *m = t->manager;
+    struct lease *l = TAKE_PTR(t->lease);
 
-    t->result = TAKE_PTR(t->lease);
     timer_disarm(t->timer);
-    manager_insert_lease(m, t->result);
-    store_after(m->context.store, lease_keep(t->result), &t->kept, trial_on_durable, t);
-    manager_tell_lease(m, t->result, false);
+    manager_insert_lease(m, l);
+    store_after(m->context.store, lease_keep(l), &t->kept, trial_on_durable, t);
+    manager_tell_lease(m, l, false);
 }
 
 static void trial_judge(void *ctx)
