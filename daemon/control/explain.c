@@ -48,8 +48,13 @@ static const struct explanation table[] = {
     {"engine_exited", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
     {"engine_failed", EXIT_ENGINE, LOOK},
     {"model_unreadable", EXIT_ENGINE, LOOK},
+    {"engine_stuck", EXIT_ENGINE, "llmhostctl down %s\n" LOOK},
+    {"no_answer", EXIT_ENGINE, LOOK},
+    {"refused", EXIT_ENGINE, LOOK},
+    {"busy", EXIT_ENGINE, "llmhostctl up %s"},
     {"stalled", EXIT_ENGINE, "llmhostctl up %s"},
     {"timed_out", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
+    {"gone", EXIT_NOT_FOUND, "llmhostctl status"},
     {"shutting_down", EXIT_FAILED, "llmhostctl status"},
 };
 
