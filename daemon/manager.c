@@ -51,7 +51,7 @@ static void manager_deployment_changed(void *ctx, struct deployment *d)
     manager_tell_deployment(ctx, d, false);
 }
 
-void manager_lease_changed(void *ctx, struct lease *l)
+static void manager_lease_changed(void *ctx, struct lease *l)
 {
     struct manager *m = ctx;
 
@@ -197,17 +197,20 @@ static struct deployment *manager_insert_deployment(struct manager *m, struct le
     return n->deployment;
 }
 
-/* l NULL: all of them. */
+static void manager_drop_deployment(struct manager *m, struct managed_deployment *d)
+{
+    manager_tell_deployment(m, d->deployment, true);
+    list_remove(&d->node);
+    deployment_free(d->deployment);
+    free(d);
+}
+
 void manager_drop_deployments(struct manager *m, struct lease *l)
 {
     LIST_FOREACH_SAFE(d, &m->deployments, struct managed_deployment, node)
-        if (!l || deployment_lease(d->deployment) == l) {
-            manager_tell_deployment(m, d->deployment, true);
-            list_remove(&d->node);
-            if (!m->ending)
-                store_remove_deployment(m->context.store, deployment_name(d->deployment));
-            deployment_free(d->deployment);
-            free(d);
+        if (deployment_lease(d->deployment) == l) {
+            store_remove_deployment(m->context.store, deployment_name(d->deployment));
+            manager_drop_deployment(m, d);
         }
 }
 
@@ -289,24 +292,18 @@ int manager_place(struct manager *m, const char *model, const char *on, struct d
     if (*ret && !deployment_is_idle(*ret))
         return fault_code(f, FAULT_INVALID, "placed_elsewhere", "%s is on %s; it moves when it is off", model,
                           lease_name(deployment_lease(*ret)));
-    if (*ret) {         /* off: it may begin anew on another machine */
-        LIST_FOREACH_SAFE(d, &m->deployments, struct managed_deployment, node)
-            if (d->deployment == *ret) {
-                manager_tell_deployment(m, *ret, true);
-                list_remove(&d->node);
-                deployment_free(d->deployment);
-                free(d);
-            }
-    }
+    LIST_FOREACH_SAFE(d, &m->deployments, struct managed_deployment, node)
+        if (d->deployment == *ret)
+            manager_drop_deployment(m, d);      /* off: it may begin anew on another machine */
     *ret = manager_insert_deployment(m, l, model, NULL);
     return 0;
 }
 
 /* ---- beginning and end ---- */
 
-static const struct lease_context *manager_lease_context(struct manager *m, struct lease_context *room)
+struct lease *manager_make_lease(struct manager *m, const struct instance_record *r, bool stored)
 {
-    *room = (struct lease_context){
+    const struct lease_context context = {
         .loop = m->context.loop,
         .resolver = m->context.resolver,
         .secrets = m->context.secrets,
@@ -314,14 +311,8 @@ static const struct lease_context *manager_lease_context(struct manager *m, stru
         .changed = manager_lease_changed,
         .ctx = m,
     };
-    return room;
-}
 
-struct lease *manager_make_lease(struct manager *m, const struct instance_record *r, bool stored)
-{
-    struct lease_context room;
-
-    return lease_new(manager_lease_context(m, &room), r, stored);
+    return lease_new(&context, r, stored);
 }
 
 static void restore_instance(void *ctx, const struct instance_record *r)
@@ -351,6 +342,16 @@ static void restore_deployment(void *ctx, const struct deployment_record *r)
 static void restore_forward(void *ctx, const struct forward_record *r)
 {
     forwards_restore(ctx, r);
+}
+
+/* Nothing can be trusted to be as it was: connections may be dead, engines gone. */
+static void manager_hurry(struct manager *m)
+{
+    LIST_FOREACH(l, &m->leases, struct managed_lease, node)
+        if (lease_session(l->lease))
+            session_hurry(lease_session(l->lease));
+    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+        deployment_doubt(d->deployment);
 }
 
 static void manager_on_resumed(void *ctx, uint64_t slept_ms)
@@ -385,22 +386,13 @@ struct manager *manager_free(struct manager *m)
 {
     if (!m)
         return NULL;
-    m->ending = true;
     clock_watch_free(m->clock_watch);
     trials_drop(m);
     forwards_drop(m, NULL);
-    manager_drop_deployments(m, NULL);
+    LIST_FOREACH_SAFE(d, &m->deployments, struct managed_deployment, node)
+        manager_drop_deployment(m, d);
     while (!list_is_empty(&m->leases))
         manager_drop_lease(m, LIST_FIRST(&m->leases, struct managed_lease, node)->lease);
     free(m);
     return NULL;
-}
-
-void manager_hurry(struct manager *m)
-{
-    LIST_FOREACH(l, &m->leases, struct managed_lease, node)
-        if (lease_session(l->lease))
-            session_hurry(lease_session(l->lease));
-    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
-        deployment_doubt(d->deployment);
 }

@@ -53,8 +53,6 @@ struct manager_context {
 int manager_new(const struct manager_context *context, struct manager **ret, struct fault *f);
 /* Engines go on running: the next daemon finds them. */
 struct manager *manager_free(struct manager *m);
-/* The machine slept, or the network changed. */
-void manager_hurry(struct manager *m);
 
 /* ---- instances ---- */
 

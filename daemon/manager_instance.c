@@ -140,7 +140,7 @@ void trials_lease_changed(struct manager *m, struct lease *l)
             runq_add(m->context.loop, &t->judge);
 }
 
-bool trials_have(struct manager *m, const char *name)
+static bool trials_have(struct manager *m, const char *name)
 {
     LIST_FOREACH(t, &m->trials, struct trial, node)
         if (streq(t->name, name))

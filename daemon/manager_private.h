@@ -26,20 +26,17 @@ struct manager {
     struct list forwards, trials;
     struct manager_listener *listeners;
     struct clock_watch *clock_watch;
-    bool ending;
 };
 
 /* manager.c */
 struct lease *manager_make_lease(struct manager *m, const struct instance_record *r, bool stored);
 void manager_insert_lease(struct manager *m, struct lease *l);
 void manager_tell_lease(struct manager *m, struct lease *l, bool gone);
-void manager_lease_changed(void *ctx, struct lease *l);     /* lease_context.changed */
-void manager_drop_deployments(struct manager *m, struct lease *l);
+void manager_drop_deployments(struct manager *m, struct lease *l);      /* all of l's, also from the database */
 void manager_drop_lease(struct manager *m, struct lease *l);
 
 /* manager_instance.c */
 void trials_lease_changed(struct manager *m, struct lease *l);
-bool trials_have(struct manager *m, const char *name);
 void trials_drop(struct manager *m);
 
 /* manager_forward.c */
