@@ -1,5 +1,5 @@
-/* Reading and writing the file hits the page cache and does not wait for a disk in practice; the file is never synced and has
- * no name, so it vanishes with the daemon. */
+/* Reading and writing the file hits the page cache and does not wait for a disk in practice; the file is
+ * never synced and has no name, so it vanishes with the daemon. */
 #include "gateway/body.h"
 
 #include <errno.h>
@@ -17,9 +17,9 @@ struct patch {
 
 struct body {
     struct body_budget *budget;
-    struct buf memory;          /* until there is a file */
-    int fd;                     /* -1: none yet */
-    uint64_t size;              /* as it came */
+    struct buf memory; /* until there is a file */
+    int fd;            /* -1: none yet */
+    uint64_t size;     /* as it came */
     struct patch patches[BODY_PATCHES_MAX];
     unsigned n_patches;
 };
@@ -163,13 +163,13 @@ static ssize_t read_stored(const struct body *b, uint64_t offset, void *to, size
         got = pread(b->fd, to, n, (off_t)offset);
     } while (got < 0 && errno == EINTR);
     if (got == 0)
-        return -EIO;            /* shorter than what was written */
+        return -EIO; /* shorter than what was written */
     return got < 0 ? -errno : got;
 }
 
 ssize_t body_read(const struct body *b, uint64_t offset, void *to, size_t n)
 {
-    uint64_t stored = 0;        /* where in the stored bytes the stretch begins that offset counts from */
+    uint64_t stored = 0; /* where in the stored bytes the stretch begins that offset counts from */
 
     for (unsigned i = 0; i < b->n_patches; i++) {
         const struct patch *p = &b->patches[i];

@@ -1,5 +1,6 @@
-/* Nothing is freed from inside a call: a connection that is over closes its stream and leaves the rest, request included, to
- * the run queue at the end of the turn. So the request may call client_send() without asking each time what became of us. */
+/* Nothing is freed from inside a call: a connection that is over closes its stream and leaves the rest,
+ * request included, to the run queue at the end of the turn. So the request may call client_send() without
+ * asking each time what became of us. */
 #include "gateway/client.h"
 
 #include <errno.h>
@@ -16,26 +17,26 @@
 #define READ_BYTES (64u << 10)
 
 enum client_state {
-    CLIENT_HEAD,            /* between requests, or in a head */
+    CLIENT_HEAD, /* between requests, or in a head */
     CLIENT_BODY,
-    CLIENT_ANSWER,          /* what comes meanwhile waits in c->in */
-    CLIENT_LINGER,          /* our side is closed; what still comes is thrown away */
+    CLIENT_ANSWER, /* what comes meanwhile waits in c->in */
+    CLIENT_LINGER, /* our side is closed; what still comes is thrown away */
 };
 
 struct client {
     struct list node;
     struct gateway *gateway;
-    struct stream *stream;          /* NULL: over, about to be freed */
+    struct stream *stream; /* NULL: over, about to be freed */
     struct http1 *http;
     struct timer *timer;
     struct work work;
     struct buf in, out;
     struct request *request;
     enum client_state state;
-    bool closes;                    /* after this answer */
-    bool answered;                  /* the answer is complete but perhaps still in c->out */
-    bool unread;                    /* the body was not read to its end */
-    bool served;                    /* at least one request */
+    bool closes;   /* after this answer */
+    bool answered; /* the answer is complete but perhaps still in c->out */
+    bool unread;   /* the body was not read to its end */
+    bool served;   /* at least one request */
 };
 
 static void client_process(struct client *c);
@@ -84,8 +85,8 @@ static void client_update(struct client *c)
         stream_want(c->stream, (in ? STREAM_IN : 0) | (c->out.len > 0 ? STREAM_OUT : 0));
 }
 
-/* Our side is closed first and theirs waited for: closing with bytes of theirs unread would reset the connection, and the
- * answer with it. */
+/* Our side is closed first and theirs waited for: closing with bytes of theirs unread would reset the
+ * connection, and the answer with it. */
 static void client_linger(struct client *c)
 {
     c->state = CLIENT_LINGER;
@@ -172,7 +173,8 @@ void client_answered(struct client *c)
 
 /* ---- in ---- */
 
-/* A head that cannot be trusted: whose words these are, and where the next request begins, is anybody's guess. */
+/* A head that cannot be trusted: whose words these are, and where the next request begins, is anybody's
+ * guess. */
 static void client_refuse_head(struct client *c)
 {
     const struct http1_refusal *why = http1_get_refusal(c->http);
@@ -214,7 +216,7 @@ static void client_begin_request(struct client *c)
     c->served = true;
     c->closes = head->minor == 0 || !head->keep_alive;
     c->unread = has_body;
-    c->state = CLIENT_ANSWER;       /* in case it is answered at once */
+    c->state = CLIENT_ANSWER; /* in case it is answered at once */
     timer_disarm(c->timer);
     c->request = request_new(c->gateway, c, head);
     if (!request_begin(c->request))
@@ -282,8 +284,8 @@ static void client_process(struct client *c)
     client_update(c);
 }
 
-/* The application has closed. Whoever closes its side before the answer is there has left: so do its libraries, and nobody else
- * would notice before the whole answer was made. */
+/* The application has closed. Whoever closes its side before the answer is there has left: so do its
+ * libraries, and nobody else would notice before the whole answer was made. */
 static void client_on_end(struct client *c)
 {
     client_close(c, c->state == CLIENT_BODY || c->state == CLIENT_ANSWER);

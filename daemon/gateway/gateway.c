@@ -17,7 +17,7 @@
 #include "gateway/owner.h"
 #include "gateway/pool.h"
 
-#define DESCRIPTORS_KEPT 128        /* for everything that is no application */
+#define DESCRIPTORS_KEPT 128 /* for everything that is no application */
 
 /* ---- connections ---- */
 
@@ -41,7 +41,7 @@ static void gateway_on_stream(void *ctx, struct stream *s)
     g->figures.open++;
     client_new(g, s);
     if (g->figures.open >= g->clients_max && !make_room(g)) {
-        g->is_full = true;          /* who comes now waits in the backlog */
+        g->is_full = true; /* who comes now waits in the backlog */
         listener_pause(g->listener, true);
     }
 }
@@ -90,8 +90,9 @@ static void gateway_say_taken(struct gateway *g)
     bool same = streq(owner ? owner : "", g->owner ? g->owner : "");
 
     if (!g->is_taken || !same)
-        event_publish(LOG_LEVEL_ERR, LOG_DAEMON, NULL, "port_taken", "%s is taken%s%s; trying again every 10 s", g->endpoint,
-                      owner ? " by " : "", owner ? owner : "");
+        event_publish(LOG_LEVEL_ERR, LOG_DAEMON, NULL, "port_taken",
+                      "%s is taken%s%s; trying again every 10 s", g->endpoint, owner ? " by " : "",
+                      owner ? owner : "");
     free(g->owner);
     g->owner = owner;
     g->is_taken = true;
@@ -157,7 +158,8 @@ static bool split_listen(const char *text, char ip[static 48], uint16_t *ret_por
     if (strcasecmp(ip, "localhost") == 0)
         strcpy(ip, "127.0.0.1");
     *ret_port = (uint16_t)port;
-    return inet_pton(AF_INET, ip, (unsigned char[16]){0}) == 1 || inet_pton(AF_INET6, ip, (unsigned char[16]){0}) == 1;
+    return inet_pton(AF_INET, ip, (unsigned char[16]){0}) == 1 ||
+           inet_pton(AF_INET6, ip, (unsigned char[16]){0}) == 1;
 }
 
 static int take_settings(struct gateway *g, const struct settings *s, struct fault *f)
@@ -165,13 +167,16 @@ static int take_settings(struct gateway *g, const struct settings *s, struct fau
     const char *listen = settings_text(s, "gateway", "listen");
 
     if (!listen || !split_listen(listen, g->ip, &g->port))
-        return fault_set(f, FAULT_INVALID, -EINVAL, "[gateway] listen= is not ADDRESS:PORT: %s", listen ? listen : "");
+        return fault_set(f, FAULT_INVALID, -EINVAL, "[gateway] listen= is not ADDRESS:PORT: %s",
+                         listen ? listen : "");
     if (!is_loopback(g->ip))
         return fault_set(f, FAULT_INVALID, -EINVAL,
-                         "[gateway] listen=%s is beyond loopback, which needs API keys; there are none yet: listen on 127.0.0.1 "
+                         "[gateway] listen=%s is beyond loopback, which needs API keys; there are none yet: "
+                         "listen on 127.0.0.1 "
                          "and put a reverse proxy in front",
                          listen);
-    snprintf(g->endpoint, sizeof(g->endpoint), strchr(g->ip, ':') ? "http://[%s]:%u" : "http://%s:%u", g->ip, g->port);
+    snprintf(g->endpoint, sizeof(g->endpoint), strchr(g->ip, ':') ? "http://[%s]:%u" : "http://%s:%u", g->ip,
+             g->port);
     g->hold_ms = settings_ms(s, "gateway", "hold");
     g->hosts = xstrdup(settings_text(s, "gateway", "allow_host"));
     g->origins = xstrdup(settings_text(s, "gateway", "allow_origin"));
@@ -193,7 +198,8 @@ static unsigned most_clients(void)
 
 /* ---- its life ---- */
 
-int gateway_new(struct loop *l, struct manager *m, const struct settings *settings, struct gateway **ret, struct fault *f)
+int gateway_new(struct loop *l, struct manager *m, const struct settings *settings, struct gateway **ret,
+                struct fault *f)
 {
     struct gateway *g = xnew(struct gateway);
     int r;
@@ -213,7 +219,8 @@ int gateway_new(struct loop *l, struct manager *m, const struct settings *settin
     if (r == 0) {
         r = gateway_listen(g);
         if (r < 0)
-            fault_set(f, FAULT_INVALID, r, "[gateway] listen: %s cannot be had: %s", g->endpoint, strerror(-r));
+            fault_set(f, FAULT_INVALID, r, "[gateway] listen: %s cannot be had: %s", g->endpoint,
+                      strerror(-r));
     }
     if (r < 0) {
         gateway_free(g);

@@ -1,10 +1,10 @@
-/* A head is collected byte for byte under rules that need no understanding (no control characters, every line ends with CR LF),
- * then taken apart under strict ones, and only then shown to the library, whose verdict must agree with ours. Of a body the
- * library gets exactly the bytes that belong to it: where it ends is counted here, chunk by chunk, so what follows (the next
- * request of a pipeline) never reaches it.
+/* A head is collected byte for byte under rules that need no understanding (no control characters, every line
+ * ends with CR LF), then taken apart under strict ones, and only then shown to the library, whose verdict
+ * must agree with ours. Of a body the library gets exactly the bytes that belong to it: where it ends is
+ * counted here, chunk by chunk, so what follows (the next request of a pipeline) never reaches it.
  *
- * http_parser 2.9.4 as Debian 12 has it accepts, among other things, a bare LF, a repeated Content-Length and white space in
- * odd places (observed 2026-11-21); hence the order. */
+ * http_parser 2.9.4 as Debian 12 has it accepts, among other things, a bare LF, a repeated Content-Length and
+ * white space in odd places (observed 2026-11-21); hence the order. */
 #include "gateway/http1.h"
 
 #include <errno.h>
@@ -24,11 +24,11 @@ typedef struct http_parser_settings library_settings;
 #include "proto/buf.h"
 #include "proto/mem.h"
 
-#define METHOD_BYTES_MAX    16
-#define LENGTH_DIGITS_MAX   15
-#define CHUNK_DIGITS_MAX    8
-#define CHUNK_EXTRA_MAX     256         /* extensions of one chunk */
-#define TRAILER_BYTES_MAX   (8u << 10)
+#define METHOD_BYTES_MAX  16
+#define LENGTH_DIGITS_MAX 15
+#define CHUNK_DIGITS_MAX  8
+#define CHUNK_EXTRA_MAX   256 /* extensions of one chunk */
+#define TRAILER_BYTES_MAX (8u << 10)
 
 enum chunk_step {
     CHUNK_SIZE,
@@ -37,7 +37,7 @@ enum chunk_step {
     CHUNK_DATA,
     CHUNK_DATA_CR,
     CHUNK_DATA_LF,
-    CHUNK_LINE,             /* a trailer line or the empty one begins */
+    CHUNK_LINE, /* a trailer line or the empty one begins */
     CHUNK_TRAILER,
     CHUNK_TRAILER_LF,
     CHUNK_LAST_LF,
@@ -47,17 +47,17 @@ enum chunk_step {
 struct http1 {
     enum http1_kind kind;
     library parser;
-    struct buf raw;             /* the head as it came */
-    size_t line_bytes;          /* of the line that is being read, without its LF */
-    unsigned lead;              /* bytes of an empty line before a request */
+    struct buf raw;    /* the head as it came */
+    size_t line_bytes; /* of the line that is being read, without its LF */
+    unsigned lead;     /* bytes of an empty line before a request */
     char last;
     bool begun, has_head, over, failed, library_over;
-    char *text;                 /* the head, cut into strings */
+    char *text; /* the head, cut into strings */
     struct http1_head head;
     struct http1_refusal refusal;
-    uint64_t left_bytes;        /* of the body or the chunk */
+    uint64_t left_bytes; /* of the body or the chunk */
     enum chunk_step step;
-    unsigned step_bytes;        /* digits, bytes of an extension or of all trailers */
+    unsigned step_bytes; /* digits, bytes of an extension or of all trailers */
     struct buf *out;
     int out_error;
 };
@@ -68,7 +68,7 @@ static int on_headers_complete(library *p)
 {
     struct http1 *h = p->data;
 
-    p->upgrade = 0;             /* nobody switches protocols here: go on with the body */
+    p->upgrade = 0; /* nobody switches protocols here: go on with the body */
     return h->kind == HTTP1_ANSWER && h->head.framing == HTTP1_NO_BODY;
 }
 
@@ -198,7 +198,8 @@ static int refuse(struct http1 *h, unsigned status, const char *text)
 
 static bool is_token_char(unsigned char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c && strchr("!#$%&'*+-.^_`|~", c));
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
 static bool is_token(const char *s)
@@ -258,7 +259,8 @@ bool http1_field_lists(const struct http1_head *head, const char *name, const ch
 /* "HTTP/1.1": the minor version; 505 for any other that is well formed. */
 static int take_version(struct http1 *h, const char *s)
 {
-    bool formed = strncmp(s, "HTTP/", 5) == 0 && s[5] >= '0' && s[5] <= '9' && s[6] == '.' && s[7] >= '0' && s[7] <= '9' && !s[8];
+    bool formed = strncmp(s, "HTTP/", 5) == 0 && s[5] >= '0' && s[5] <= '9' && s[6] == '.' && s[7] >= '0' &&
+                  s[7] <= '9' && !s[8];
 
     if (!formed)
         return refuse(h, 400, "the first line does not end with an HTTP version");
@@ -321,7 +323,8 @@ static int take_status_line(struct http1 *h, char *line)
     r = take_version(h, line);
     if (r < 0)
         return r;
-    if (strspn(status, "0123456789") != 3 || (status[3] && status[3] != ' ') || *status < '1' || *status > '5')
+    if (strspn(status, "0123456789") != 3 || (status[3] && status[3] != ' ') || *status < '1' ||
+        *status > '5')
         return refuse(h, 400, "the status is not three digits");
     h->head.status = (unsigned)((status[0] - '0') * 100 + (status[1] - '0') * 10 + (status[2] - '0'));
     h->head.reason = status[3] ? status + 4 : "";
@@ -368,7 +371,8 @@ static int take_lines(struct http1 *h)
             r = h->kind == HTTP1_REQUEST ? take_request_line(h, line) : take_status_line(h, line);
         line = end + 2;
     }
-    if (h->head.n_fields < HTTP1_FIELDS_MAX && r == 0) {        /* most heads are short and live as long as their request */
+    if (h->head.n_fields < HTTP1_FIELDS_MAX &&
+        r == 0) { /* most heads are short and live as long as their request */
         size_t size = MAX(h->head.n_fields, 1u) * sizeof(*h->head.fields);
         struct http1_field *fitting = realloc(h->head.fields, size);
 
@@ -394,12 +398,14 @@ static int take_length(struct http1 *h, const char *value)
 
 static bool answer_has_no_body(const struct http1 *h)
 {
-    return h->kind == HTTP1_ANSWER && (h->head.status < 200 || h->head.status == 204 || h->head.status == 304);
+    return h->kind == HTTP1_ANSWER &&
+           (h->head.status < 200 || h->head.status == 204 || h->head.status == 304);
 }
 
 static int take_framing(struct http1 *h)
 {
-    const char *length = http1_field(&h->head, "Content-Length"), *coding = http1_field(&h->head, "Transfer-Encoding");
+    const char *length = http1_field(&h->head, "Content-Length"),
+               *coding = http1_field(&h->head, "Transfer-Encoding");
 
     if (http1_count_fields(&h->head, "Content-Length") > 1)
         return refuse(h, 400, "Content-Length is there twice");
@@ -414,7 +420,8 @@ static int take_framing(struct http1 *h)
         h->head.framing = HTTP1_CHUNKED;
     else if (length && take_length(h, length) < 0)
         return -EBADMSG;
-    if (answer_has_no_body(h) || (h->kind == HTTP1_REQUEST && h->head.framing == HTTP1_LENGTH && h->head.length_bytes == 0))
+    if (answer_has_no_body(h) ||
+        (h->kind == HTTP1_REQUEST && h->head.framing == HTTP1_LENGTH && h->head.length_bytes == 0))
         h->head.framing = HTTP1_NO_BODY;
     h->left_bytes = h->head.framing == HTTP1_LENGTH ? h->head.length_bytes : 0;
     return 0;
@@ -574,9 +581,7 @@ static bool chunk_take(struct http1 *h, char c)
     switch (h->step) {
     case CHUNK_SIZE: return chunk_size(h, c);
     case CHUNK_EXTENSION: return chunk_line_char(h, c, CHUNK_EXTRA_MAX, CHUNK_SIZE_LF);
-    case CHUNK_SIZE_LF:
-        h->step_bytes = 0;
-        return chunk_lf(h, c, h->left_bytes ? CHUNK_DATA : CHUNK_LINE);
+    case CHUNK_SIZE_LF: h->step_bytes = 0; return chunk_lf(h, c, h->left_bytes ? CHUNK_DATA : CHUNK_LINE);
     case CHUNK_DATA_CR: h->step = CHUNK_DATA_LF; return c == '\r';
     case CHUNK_DATA_LF: return chunk_lf(h, c, CHUNK_SIZE);
     case CHUNK_LINE:

@@ -1,6 +1,7 @@
-/* Ollama's side. Its clients are particular: a digest shorter than 12 characters makes the command line panic, a list that is
- * null or missing breaks the Python library (versions 0.11.4 and 0.32.15 of the program, 0.6.3 of the library, observed
- * 2026-11-21). So whatever an engine told us is completed before it is shown. */
+/* Ollama's side. Its clients are particular: a digest shorter than 12 characters makes the command line
+ * panic, a list that is null or missing breaks the Python library (versions 0.11.4 and 0.32.15 of the
+ * program, 0.6.3 of the library, observed 2026-11-21). So whatever an engine told us is completed before it
+ * is shown. */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,9 +15,10 @@
 #include "proto/text.h"
 
 #define DIGEST_CHARS_MIN 12
-/* A loaded model stays loaded until somebody stops it; `ollama ps` shows "Forever" from a hundred years on. */
-#define FOREVER_MS       (200ll * 365 * 86400 * 1000)
-#define NO_DIGEST        "0000000000000000000000000000000000000000000000000000000000000000"
+/* A loaded model stays loaded until somebody stops it; `ollama ps` shows "Forever" from a hundred years on.
+ */
+#define FOREVER_MS (200ll * 365 * 86400 * 1000)
+#define NO_DIGEST  "0000000000000000000000000000000000000000000000000000000000000000"
 
 int ollama_error(struct buf *out, const char *text)
 {
@@ -147,7 +149,7 @@ int ollama_tags(struct manager *m, int64_t started_at_ms, struct buf *out)
         struct json *entry;
 
         if (!speaks_ollama(d))
-            continue;           /* nobody could ask it in this dialect */
+            continue; /* nobody could ask it in this dialect */
         entry = entry_of(d);
         if (modified)
             json_put_string(entry, "modified_at", modified);
@@ -170,7 +172,7 @@ int ollama_ps(struct manager *m, struct buf *out)
         if (!speaks_ollama(d) || deployment_state(d) != DEPLOYMENT_READY)
             continue;
         entry = entry_of(d);
-        if (facts->size_bytes >= 0)     /* in memory it is larger than on disk */
+        if (facts->size_bytes >= 0) /* in memory it is larger than on disk */
             json_put_int(entry, "size", facts->size_bytes);
         put_time(entry, "expires_at", clock_wall_ms() + FOREVER_MS);
         json_put_int(entry, "size_vram", MAX(facts->size_vram_bytes, (int64_t)0));

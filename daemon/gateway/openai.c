@@ -1,4 +1,5 @@
-/* OpenAI's side: https://platform.openai.com/docs/api-reference/models and the error object its libraries read. */
+/* OpenAI's side: https://platform.openai.com/docs/api-reference/models and the error object its libraries
+ * read. */
 #include "engine/engine.h"
 #include "gateway/dialect.h"
 #include "manager.h"
@@ -50,7 +51,8 @@ static struct json *model(const struct deployment *d, int64_t started_at_ms)
     json_put_string(entry, "id", deployment_id(d));
     json_put_string(entry, "object", "model");
     json_put_int(entry, "created", created(d, started_at_ms));
-    json_put_string(entry, "owned_by", deployment_engine(d)->dialects & ENGINE_OLLAMA ? "library" : deployment_engine(d)->name);
+    json_put_string(entry, "owned_by",
+                    deployment_engine(d)->dialects & ENGINE_OLLAMA ? "library" : deployment_engine(d)->name);
     return entry;
 }
 

@@ -1,5 +1,5 @@
-/* /proc/net/tcp has the inode of each socket, /proc/PID/fd who holds it open: proc(5). The second is readable for our own user's
- * programs only (for root: all), the first for everybody. */
+/* /proc/net/tcp has the inode of each socket, /proc/PID/fd who holds it open: proc(5). The second is readable
+ * for our own user's programs only (for root: all), the first for everybody. */
 #include "gateway/owner.h"
 
 #include <arpa/inet.h>
@@ -11,7 +11,7 @@
 
 #include "proto/mem.h"
 
-#define STATE_LISTEN 0x0a
+#define STATE_LISTEN    0x0a
 #define TABLE_LINES_MAX 65536
 
 struct found {
@@ -43,10 +43,11 @@ static bool find_listener(const char *table, const char *ip, bool v6, uint16_t p
         return false;
     address_in_table(ip, v6, wanted);
     for (unsigned i = 0; i < TABLE_LINES_MAX && fgets(line, sizeof(line), f); i++) {
-        if (sscanf(line, " %*u: %32[0-9A-F]:%x %*s %x %*s %*s %*s %u %*s %lu", address, &local_port, &state, &ret->uid,
-                   &ret->inode) != 5)
+        if (sscanf(line, " %*u: %32[0-9A-F]:%x %*s %x %*s %*s %*s %u %*s %lu", address, &local_port, &state,
+                   &ret->uid, &ret->inode) != 5)
             continue;
-        if (state == STATE_LISTEN && local_port == port && (streq(address, wanted) || strspn(address, "0") == strlen(address)))
+        if (state == STATE_LISTEN && local_port == port &&
+            (streq(address, wanted) || strspn(address, "0") == strlen(address)))
             return true;
     }
     return false;

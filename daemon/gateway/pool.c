@@ -19,15 +19,15 @@ struct pool {
     struct list node;
     struct loop *loop;
     struct deployment *deployment;
-    struct list idles;              /* the one used last in front */
+    struct list idles; /* the one used last in front */
     unsigned n_idle;
-    unsigned number;                /* of the server the idle ones lead to */
+    unsigned number; /* of the server the idle ones lead to */
     struct op *dial;
-    struct timer *timer;            /* the next dial, or the next look for surplus */
-    uint64_t asked_due;             /* the last request; 0: none yet */
-    uint64_t redial_due;            /* not before */
+    struct timer *timer; /* the next dial, or the next look for surplus */
+    uint64_t asked_due;  /* the last request; 0: none yet */
+    uint64_t redial_due; /* not before */
     uint64_t redial_ms;
-    bool warmed;                    /* there was one for this server */
+    bool warmed; /* there was one for this server */
 };
 
 static void pool_tend(struct pool *p);
@@ -63,7 +63,7 @@ static struct stream *idle_release(struct idle *i)
 
 static void pool_drop_idles(struct pool *p)
 {
-    LIST_FOREACH_SAFE(i, &p->idles, struct idle, node)
+    LIST_FOREACH_SAFE (i, &p->idles, struct idle, node)
         stream_free(idle_release(i), false);
 }
 
@@ -94,7 +94,8 @@ struct pool *pool_of_node(struct list *node)
     return CONTAINER_OF(node, struct pool, node);
 }
 
-/* An idle engine has nothing to say: an end, an error, or bytes nobody asked for all mean that this connection is over. */
+/* An idle engine has nothing to say: an end, an error, or bytes nobody asked for all mean that this
+ * connection is over. */
 static void idle_on_ready(void *ctx, unsigned what)
 {
     struct idle *i = ctx;
@@ -104,7 +105,7 @@ static void idle_on_ready(void *ctx, unsigned what)
     (void)what;
     if (stream_read(i->stream, &byte, 1) == -EAGAIN)
         return;
-    if (clock_now_ms() - i->since_due < POOL_REDIAL_MIN_MS)     /* closed at once: do not hammer */
+    if (clock_now_ms() - i->since_due < POOL_REDIAL_MIN_MS) /* closed at once: do not hammer */
         p->redial_ms = MIN(p->redial_ms * 2, (uint64_t)POOL_REDIAL_MAX_MS);
     else
         p->redial_ms = POOL_REDIAL_MIN_MS;
@@ -159,7 +160,8 @@ static bool pool_wants_one(const struct pool *p)
 {
     bool lately = p->asked_due && clock_now_ms() < p->asked_due + POOL_LATELY_MS;
 
-    return p->n_idle == 0 && !p->dial && deployment_state(p->deployment) == DEPLOYMENT_READY && (lately || !p->warmed);
+    return p->n_idle == 0 && !p->dial && deployment_state(p->deployment) == DEPLOYMENT_READY &&
+           (lately || !p->warmed);
 }
 
 /* Dials when one is missing, trims when there are too many, and arranges the next look. */
@@ -207,7 +209,8 @@ struct stream *pool_take(struct pool *p)
     p->asked_due = clock_now_ms();
     if (i)
         s = idle_release(i);
-    /* Another one for the next request, but not in front of this one's own, and not if this one is back by then. */
+    /* Another one for the next request, but not in front of this one's own, and not if this one is back by
+     * then. */
     p->redial_due = MAX(p->redial_due, p->asked_due + POOL_REDIAL_MIN_MS);
     pool_tend(p);
     return s;

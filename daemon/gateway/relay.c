@@ -48,7 +48,8 @@ void reply_send(struct client *c, const struct reply *r)
         buf_addf(&out, "Content-Type: %s\r\n", r->type);
     if (r->status != 204)
         buf_addf(&out, "Content-Length: %zu\r\n", r->n);
-    if (r->status == 503)       /* x-should-retry is read by the openai libraries: they would sit out Retry-After twice */
+    if (r->status ==
+        503) /* x-should-retry is read by the openai libraries: they would sit out Retry-After twice */
         buf_addf(&out, "Retry-After: %d\r\nx-should-retry: false\r\n", GATEWAY_RETRY_AFTER);
     add_origin(&out, r->origin);
     if (r->fields)
@@ -75,8 +76,15 @@ static bool is_one_of(const char *name, const char *const *list, size_t n)
 /* RFC 9110, 7.6.1, and what Connection names. */
 static bool is_hop_by_hop(const struct http1_head *head, const char *name)
 {
-    static const char *const always[] = {"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
-                                         "Proxy-Authorization", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
+    static const char *const always[] = {"Connection",
+                                         "Keep-Alive",
+                                         "Proxy-Connection",
+                                         "Proxy-Authenticate",
+                                         "Proxy-Authorization",
+                                         "TE",
+                                         "Trailer",
+                                         "Transfer-Encoding",
+                                         "Upgrade",
                                          "Content-Length"};
 
     return is_one_of(name, always, ELEMENTS(always)) || http1_field_lists(head, "Connection", name);
@@ -84,7 +92,8 @@ static bool is_hop_by_hop(const struct http1_head *head, const char *name)
 
 static bool stays_here(const char *name)
 {
-    static const char *const ours[] = {"Host", "Expect", "Origin", "Authorization", "X-Api-Key", "Api-Key", "Cookie"};
+    static const char *const ours[] = {"Host",      "Expect",  "Origin", "Authorization",
+                                       "X-Api-Key", "Api-Key", "Cookie"};
 
     return is_one_of(name, ours, ELEMENTS(ours)) || strncasecmp(name, "X-LLMHost-", 10) == 0 ||
            strncasecmp(name, "Access-Control-", 15) == 0;
@@ -98,7 +107,8 @@ static bool is_ours_to_say(const char *name)
     return is_one_of(name, ours, ELEMENTS(ours)) || strncasecmp(name, "Access-Control-", 15) == 0;
 }
 
-void relay_request_head(const struct http1_head *head, const char *path, uint16_t port, uint64_t size_bytes, struct buf *out)
+void relay_request_head(const struct http1_head *head, const char *path, uint16_t port, uint64_t size_bytes,
+                        struct buf *out)
 {
     buf_addf(out, "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n", head->method, path, port);
     for (unsigned i = 0; i < head->n_fields; i++) {
@@ -127,7 +137,8 @@ static enum relay_kind kind_of(const char *type)
 }
 
 /* nginx would collect a stream otherwise. */
-static void end_head(struct relay *r, bool has_body, bool old, bool closes, const char *origin, struct buf *out)
+static void end_head(struct relay *r, bool has_body, bool old, bool closes, const char *origin,
+                     struct buf *out)
 {
     r->chunked = has_body && !r->bounded && !old;
     if (r->kind != RELAY_PLAIN)
@@ -140,7 +151,8 @@ static void end_head(struct relay *r, bool has_body, bool old, bool closes, cons
     buf_add_text(out, "\r\n");
 }
 
-void relay_answer_head(struct relay *r, const struct http1_head *answer, bool old, bool closes, const char *origin, struct buf *out)
+void relay_answer_head(struct relay *r, const struct http1_head *answer, bool old, bool closes,
+                       const char *origin, struct buf *out)
 {
     bool encoded = http1_field(answer, "Content-Encoding") != NULL;
 
@@ -158,7 +170,8 @@ void relay_answer_head(struct relay *r, const struct http1_head *answer, bool ol
     end_head(r, answer->framing != HTTP1_NO_BODY, old, closes, origin, out);
 }
 
-void relay_own_head(struct relay *r, const char *type, bool old, bool closes, const char *origin, struct buf *out)
+void relay_own_head(struct relay *r, const char *type, bool old, bool closes, const char *origin,
+                    struct buf *out)
 {
     *r = (struct relay){.kind = kind_of(type)};
     buf_addf(out, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\n", type);

@@ -1,14 +1,13 @@
-/* The steps: READING its head and body; HELD until the deployment can be asked; DIALING a connection (or taking a warm one);
- * PAUSING before another try; SENT, while the engine answers; OVER.
+/* The steps: READING its head and body; HELD until the deployment can be asked; DIALING a connection (or
+ * taking a warm one); PAUSING before another try; SENT, while the engine answers; OVER.
  *
- * Whether a request may be sent again is the one question with money and work behind it. It may while no byte of it has been
- * written anywhere. It may once more when the connection was an old one that its engine was closing at that very moment: then
- * nothing was read. In every other case the application is told that it was not repeated.
+ * Whether a request may be sent again is the one question with money and work behind it. It may while no byte
+ * of it has been written anywhere. It may once more when the connection was an old one that its engine was
+ * closing at that very moment: then nothing was read. In every other case the application is told that it was
+ * not repeated.
  *
- * request_on_timer() is the only place that acts while a request waits; what is sent to keep an application patient belongs
- * there, with relay_own_head() in front of it. */
-#include "gateway/request.h"
-
+ * request_on_timer() is the only place that acts while a request waits; what is sent to keep an application
+ * patient belongs there, with relay_own_head() in front of it. */
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
@@ -23,49 +22,15 @@
 #include "gateway/http1.h"
 #include "gateway/pool.h"
 #include "gateway/relay.h"
+#include "gateway/request_private.h"
 #include "gateway/upstream.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/text.h"
 
-#define ANSWER_BYTES_MAX (1u << 20)     /* of our own, lists above all */
-#define AGAIN_MS         500            /* between two tries to connect */
-#define DIAL_MS_MIN      5000           /* for connecting, beyond the hold */
-#define STALE_MS         2000           /* an engine that closes an idle connection is heard of within this */
-#define MAX_WAIT_DIGITS  9
-
-enum request_step { REQUEST_READING, REQUEST_HELD, REQUEST_DIALING, REQUEST_PAUSING, REQUEST_SENT, REQUEST_OVER };
-
-struct request {
-    struct gateway *gateway;
-    struct client *client;
-    const struct http1_head *head;
-    struct route route;
-    const char *origin;             /* an allowed one, NULL: no browser */
-    enum request_step step;
-    unsigned id, status;            /* status: of the answer that has begun, 0: none yet */
-    uint64_t begun_due, first_due;  /* arrival; first byte of the answer */
-    uint64_t wait_ms;               /* the longest hold */
-    uint64_t limit_due, again_due;  /* 0: none */
-
-    struct json_scan *scan;
-    int scan_error;
-    struct body *body;
-
-    struct deployment *deployment;  /* found and counted */
-    bool held, waiting;             /* as told to the deployment */
-    bool streams;                   /* /api/pull: lines are wanted */
-    bool fresh;                     /* no connection that was used before */
-    bool reused;                    /* this one was */
-    unsigned server_number;
-    struct op *op;
-    struct timer *timer;
-    struct upstream *upstream;
-    struct relay relay;
-    struct fault last;              /* of the last try to connect */
-};
-
-static void request_hold(struct request *r);
+#define AGAIN_MS    500  /* between two tries to connect */
+#define DIAL_MS_MIN 5000 /* for connecting, beyond the hold */
+#define STALE_MS    2000 /* an engine that closes an idle connection is heard of within this */
 
 /* ---- its end ---- */
 
@@ -85,9 +50,10 @@ static void request_log(const struct request *r, const char *how)
     format_seconds(total, clock_now_ms() - r->begun_due);
     if (r->first_due)
         format_seconds(first, r->first_due - r->begun_due);
-    log_line(level, LOG_REQUEST, d ? deployment_name(d) : NULL, "%04x %s %s %s%s%s first %s total %s %llu bytes", r->id & 0xffff,
-             r->route.word, d ? deployment_id(d) : "-", r->status ? status : "", r->status && how ? " " : "", how ? how : "", first,
-             total, (unsigned long long)r->relay.bytes);
+    log_line(level, LOG_REQUEST, d ? deployment_name(d) : NULL,
+             "%04x %s %s %s%s%s first %s total %s %llu bytes", r->id & 0xffff, r->route.word,
+             d ? deployment_id(d) : "-", r->status ? status : "", r->status && how ? " " : "", how ? how : "",
+             first, total, (unsigned long long)r->relay.bytes);
 }
 
 static void request_set_held(struct request *r, bool held)
@@ -135,7 +101,8 @@ struct request *request_free(struct request *r)
 
 /* ---- answers of our own ---- */
 
-static void request_reply(struct request *r, unsigned status, const char *type, const struct buf *body, const char *fields)
+void request_reply(struct request *r, unsigned status, const char *type, const struct buf *body,
+                   const char *fields)
 {
     struct reply reply = {
         .status = status,
@@ -154,7 +121,8 @@ static void request_reply(struct request *r, unsigned status, const char *type, 
     client_answered(r->client);
 }
 
-static void request_refuse_with(struct request *r, unsigned status, const char *code, const char *fields, const char *text)
+void request_refuse_with(struct request *r, unsigned status, const char *code, const char *fields,
+                         const char *text)
 {
     struct buf body;
 
@@ -166,8 +134,7 @@ static void request_refuse_with(struct request *r, unsigned status, const char *
     buf_done(&body);
 }
 
-__attribute__((format(printf, 4, 5))) static void request_refuse(struct request *r, unsigned status, const char *code,
-                                                                 const char *format, ...)
+void request_refuse(struct request *r, unsigned status, const char *code, const char *format, ...)
 {
     char text[1024];
     va_list args;
@@ -178,13 +145,22 @@ __attribute__((format(printf, 4, 5))) static void request_refuse(struct request 
     request_refuse_with(r, status, code, NULL, text);
 }
 
+void request_reply_made(struct request *r, const char *type, int error, struct buf *body)
+{
+    if (error < 0)
+        request_refuse(r, 503, "internal", "the answer could not be made: %s", strerror(-error));
+    else
+        request_reply(r, 200, type, body, NULL);
+}
+
 void request_reply_bare(struct client *c, unsigned status, const char *text)
 {
     struct buf body;
 
     buf_init(&body, ANSWER_BYTES_MAX);
     dialect_error(DIALECT_OPENAI, &body, status, "bad_request", text);
-    reply_send(c, &(struct reply){.status = status, .type = "application/json", .body = body.data, .n = body.len});
+    reply_send(
+        c, &(struct reply){.status = status, .type = "application/json", .body = body.data, .n = body.len});
     buf_done(&body);
 }
 
@@ -204,7 +180,8 @@ static void request_break(struct request *r, const char *code, const char *text,
 }
 
 /* Whatever the step is. */
-static void request_fail(struct request *r, unsigned status, const char *code, const char *text, const char *how)
+static void request_fail(struct request *r, unsigned status, const char *code, const char *text,
+                         const char *how)
 {
     if (r->status)
         request_break(r, code, text, how);
@@ -218,7 +195,7 @@ void request_cut(struct request *r, const char *code, const char *text)
         request_fail(r, 503, code, text, "cut");
 }
 
-/* ---- the head ---- */
+/* ---- its beginning ---- */
 
 struct request *request_new(struct gateway *g, struct client *c, const struct http1_head *head)
 {
@@ -234,414 +211,14 @@ struct request *request_new(struct gateway *g, struct client *c, const struct ht
     return r;
 }
 
-static bool request_may_ask(struct request *r)
-{
-    const struct route_access *access = &r->gateway->access;
-    const char *origin = http1_field(r->head, "Origin"), *why = route_refuses_host(access, r->head);
+/* ---- waiting ---- */
 
-    if (why) {
-        request_refuse(r, 403, "host_not_allowed", "%s", why);
-        return false;
-    }
-    if (http1_count_fields(r->head, "Origin") > 1) {
-        request_refuse(r, 400, "bad_request", "Origin is there twice");
-        return false;
-    }
-    if (origin && !route_allows_origin(access, origin)) {
-        request_refuse(r, 403, "origin_not_allowed", "pages from this origin may not ask; [gateway] allow_origin= lists those that may");
-        return false;
-    }
-    r->origin = origin;
-    return true;
-}
-
-static bool request_take_wait(struct request *r)
-{
-    const char *text = http1_field(r->head, "X-LLMHost-Max-Wait");
-    size_t n = text ? strlen(text) : 0;
-
-    if (!text)
-        return true;
-    if (n == 0 || n > MAX_WAIT_DIGITS || strspn(text, "0123456789") != n) {
-        request_refuse(r, 400, "bad_request", "X-LLMHost-Max-Wait is not a number of seconds");
-        return false;
-    }
-    r->wait_ms = MIN(r->wait_ms, strtoull(text, NULL, 10) * 1000);
-    return true;
-}
-
-static bool request_has_place(struct request *r)
-{
-    char fields[64];
-
-    if (r->route.kind == ROUTE_FORBIDDEN) {
-        request_refuse(r, 403, "forbidden", "%.*s: not through llmhost", (int)strcspn(r->route.path, "?"), r->route.path);
-    } else if (r->route.kind == ROUTE_BAD_METHOD) {
-        snprintf(fields, sizeof(fields), "Allow: %s\r\n", r->route.allow);
-        request_refuse_with(r, 405, "method_not_allowed", fields, "that method does not go with that path");
-    } else if (r->route.kind == ROUTE_UNKNOWN) {
-        request_refuse(r, 404, "not_found", "nothing is at %.200s", r->head->target);
-    } else if (r->head->framing == HTTP1_LENGTH && r->head->length_bytes > BODY_BYTES_MAX) {
-        request_refuse(r, 413, "body_too_large", "bodies may have 64 MiB");
-    }
-    return r->step != REQUEST_OVER;
-}
-
-static bool route_reads_body(const struct route *route)
-{
-    return route->kind == ROUTE_ENGINE || route->kind == ROUTE_SHOW || route->kind == ROUTE_PULL;
-}
-
-static const char *const members[] = {"model", "name", "stream", "keep_alive", "prompt", "messages"};
-
-bool request_begin(struct request *r)
-{
-    if (!request_may_ask(r) || !request_take_wait(r) || !request_has_place(r))
-        return false;
-    if (!route_reads_body(&r->route))
-        return true;
-    r->body = body_new(&r->gateway->budget);
-    r->scan = json_scan_new(members, ELEMENTS(members));
-    if (!r->scan)
-        abort();
-    return true;
-}
-
-/* ---- the body ---- */
-
-bool request_body(struct request *r, const char *data, size_t n)
-{
-    int e;
-
-    if (!r->body)
-        return true;            /* nobody reads it */
-    if (r->scan_error == 0)
-        r->scan_error = json_scan_feed(r->scan, data, n);
-    e = body_add(r->body, data, n);
-    if (e == 0)
-        return true;
-    if (e == -EFBIG)
-        request_refuse(r, 413, "body_too_large", "bodies may have 64 MiB");
-    else if (e == -EDQUOT)
-        request_refuse(r, 503, "busy", "the bodies of all requests together are larger than 512 MiB; try again");
-    else
-        request_refuse(r, 503, "spool_failed", "the body could not be kept: %s", strerror(-e));
-    return false;
-}
-
-void request_body_broken(struct request *r, const char *text)
-{
-    if (r->step != REQUEST_OVER)
-        request_refuse(r, 400, "bad_request", "%s", text);
-}
-
-static bool member_is(struct request *r, const char *key, struct json_member *ret)
-{
-    json_scan_member(r->scan, key, ret);
-    return ret->found && ret->type != JSON_NULL;
-}
-
-/* A name, or NULL: none or an empty one. -EINVAL: answered. */
-static int request_take_text(struct request *r, const char *key, struct json_member *ret)
-{
-    if (!member_is(r, key, ret)) {
-        ret->text = NULL;
-        return 0;
-    }
-    if (ret->type != JSON_STRING || !ret->text || strlen(ret->text) != ret->count) {
-        request_refuse(r, 400, "bad_request", "\"%s\" is not a name", key);
-        return -EINVAL;
-    }
-    if (ret->count == 0)
-        ret->text = NULL;
-    return 0;
-}
-
-/* "model", or in Ollama's dialect "name", whichever is not empty. NULL: answered. */
-static const char *request_take_name(struct request *r, struct json_member *model, struct json_member *name)
-{
-    *name = (struct json_member){0};
-    if (request_take_text(r, "model", model) < 0)
-        return NULL;
-    if (r->route.dialect == DIALECT_OLLAMA && request_take_text(r, "name", name) < 0)
-        return NULL;
-    if (model->text && name->text && !streq(model->text, name->text)) {
-        request_refuse(r, 400, "bad_request", "\"model\" and \"name\" are not the same");
-        return NULL;
-    }
-    if (!model->text && !name->text) {
-        request_refuse(r, 400, "bad_request", "\"model\" is missing");
-        return NULL;
-    }
-    return model->text ? model->text : name->text;
-}
-
-static bool request_scan_is_good(struct request *r)
-{
-    int e = r->scan_error ? r->scan_error : json_scan_end(r->scan);
-
-    if (e == -EEXIST)
-        request_refuse(r, 400, "bad_request", "\"model\", or another member that decides where this goes, is there twice");
-    else if (e == -E2BIG)
-        request_refuse(r, 400, "bad_request", "the body is nested too deeply");
-    else if (e < 0)
-        request_refuse(r, 400, "bad_request", "the body is not a JSON object");
-    return e == 0;
-}
-
-static int replace_name(struct request *r, const struct json_member *m, const char *id)
-{
-    _cleanup_json_ struct json *value = json_string(id);
-    struct buf text;
-    int e;
-
-    if (!m->text || streq(m->text, id))
-        return 0;
-    buf_init(&text, ANSWER_BYTES_MAX);
-    e = json_write(value, &text);
-    if (e == 0)
-        body_replace(r->body, m->from_bytes, m->to_bytes, text.data, text.len);
-    buf_done(&text);
-    return e;
-}
-
-/* An alias or a shorter form is replaced by what the engine calls it, in the order of the document. */
-static void request_replace_names(struct request *r, const struct json_member *model, const struct json_member *name)
-{
-    const char *id = deployment_id(r->deployment);
-    bool in_order = !name->text || model->from_bytes < name->from_bytes;
-
-    if (replace_name(r, in_order ? model : name, id) < 0 || replace_name(r, in_order ? name : model, id) < 0)
-        abort();                /* a name of ours that cannot be written */
-}
-
-/* ---- what it asks for ---- */
-
-static void request_unknown_model(struct request *r, const char *name)
-{
-    struct buf text, body;
-    bool lines = r->route.kind == ROUTE_PULL && r->streams;
-
-    buf_init(&text, ANSWER_BYTES_MAX);
-    buf_init(&body, ANSWER_BYTES_MAX);
-    buf_addf(&text, "model '%s' not found", name);
-    route_explain_unknown(r->gateway->manager, name, &text);
-    dialect_error(r->route.dialect, &body, 404, "model_not_found", buf_text(&text));
-    if (lines) {                /* as ollama itself: the failure of a pull is its last line */
-        buf_add_text(&body, "\n");
-        request_reply(r, 200, "application/x-ndjson", &body, NULL);
-    } else {
-        request_reply(r, 404, "application/json", &body, NULL);
-    }
-    buf_done(&text);
-    buf_done(&body);
-}
-
-/* The path that does the same in the other dialect. */
-static const char *other_path(const struct route *route)
-{
-    static const char *const pairs[][2] = {
-        {"chat", "/v1/chat/completions"},
-        {"generate", "/v1/completions"},
-        {"embed", "/v1/embeddings"},
-        {"embeddings", "/v1/embeddings"},
-    };
-
-    for (size_t i = 0; i < ELEMENTS(pairs); i++)
-        if (streq(route->word, pairs[i][0]))
-            return pairs[i][1];
-    return "/v1";
-}
-
-static bool request_is_understood(struct request *r, const struct deployment *d)
-{
-    const struct engine_ops *engine = deployment_engine(d);
-
-    if (r->route.dialect == DIALECT_OLLAMA && !(engine->dialects & ENGINE_OLLAMA)) {
-        request_refuse(r, 400, "wrong_dialect", "%s runs on %s, which does not speak /api; use %s", deployment_id(d), engine->name,
-                       other_path(&r->route));
-        return false;
-    }
-    if (r->route.dialect == DIALECT_OPENAI && !(engine->dialects & ENGINE_OPENAI)) {
-        request_refuse(r, 400, "wrong_dialect", "%s runs on %s, which does not speak /v1; use /api", deployment_id(d), engine->name);
-        return false;
-    }
-    return true;
-}
-
-/* "0", "0s", "0m0s", 0: but not 0.5. */
-static bool is_zero(const struct json_member *m)
-{
-    uint64_t ms;
-
-    if (m->type == JSON_STRING)
-        return m->text && duration_parse(m->text, &ms) == 0 && ms == 0;
-    return m->type == JSON_INT && m->number == 0;
-}
-
-/* `ollama stop`: keep_alive 0 with nothing to say. */
-static bool request_is_unload(struct request *r)
-{
-    bool chat = streq(r->route.word, "chat");
-    struct json_member keep_alive, input;
-
-    if (r->route.dialect != DIALECT_OLLAMA || (!chat && !streq(r->route.word, "generate")))
-        return false;
-    return member_is(r, "keep_alive", &keep_alive) && is_zero(&keep_alive) &&
-           (!member_is(r, chat ? "messages" : "prompt", &input) || input.count == 0);
-}
-
-static bool is_unloaded(const struct deployment *d)
-{
-    enum deployment_state s = deployment_state(d);
-
-    return s == DEPLOYMENT_OFF || s == DEPLOYMENT_FAILED || s == DEPLOYMENT_STOPPING;
-}
-
-static void request_reply_made(struct request *r, const char *type, int error, struct buf *body)
-{
-    if (error < 0)
-        request_refuse(r, 503, "internal", "the answer could not be made: %s", strerror(-error));
-    else
-        request_reply(r, 200, type, body, NULL);
-}
-
-static void request_unload(struct request *r, const char *name)
-{
-    struct buf body;
-    int e;
-
-    buf_init(&body, ANSWER_BYTES_MAX);
-    e = ollama_unloaded(name, streq(r->route.word, "chat"), &body);
-    request_reply_made(r, "application/json; charset=utf-8", e, &body);
-    buf_done(&body);
-}
-
-static void request_show(struct request *r, const struct deployment *d)
-{
-    struct buf body;
-    int e;
-
-    if (!request_is_understood(r, d))
-        return;
-    buf_init(&body, ANSWER_BYTES_MAX);
-    e = ollama_show(d, &body);
-    request_reply_made(r, "application/json; charset=utf-8", e, &body);
-    buf_done(&body);
-}
-
-/* From here on it counts. */
-static void request_count(struct request *r, struct deployment *d)
+void request_count(struct request *r, struct deployment *d)
 {
     r->deployment = d;
     deployment_request_begin(d);
     r->limit_due = r->begun_due + r->wait_ms;
 }
-
-static void request_ask_model(struct request *r)
-{
-    struct json_member model, name, stream;
-    struct deployment *d;
-    const char *asked;
-
-    if (!request_scan_is_good(r))
-        return;
-    asked = request_take_name(r, &model, &name);
-    if (!asked)
-        return;
-    r->streams = !member_is(r, "stream", &stream) || stream.type != JSON_BOOL || stream.number;
-    d = route_find(r->gateway->manager, asked);
-    if (!d) {
-        request_unknown_model(r, asked);
-    } else if (r->route.kind == ROUTE_SHOW) {
-        request_show(r, d);
-    } else if (request_is_understood(r, d)) {
-        if (r->route.kind == ROUTE_ENGINE && request_is_unload(r) && is_unloaded(d)) {
-            request_unload(r, asked);
-            return;
-        }
-        request_count(r, d);
-        request_replace_names(r, &model, &name);
-        r->scan = json_scan_free(r->scan);
-        request_hold(r);
-    }
-}
-
-/* ---- lists and the like ---- */
-
-static void request_model(struct request *r)
-{
-    _cleanup_free_ char *id = route_model_id(&r->route);
-    struct deployment *d = id ? route_find(r->gateway->manager, id) : NULL;
-    struct buf body;
-    int e;
-
-    if (!id) {
-        request_refuse(r, 400, "bad_request", "the path is not well formed");
-        return;
-    }
-    if (!d) {
-        request_unknown_model(r, id);
-        return;
-    }
-    buf_init(&body, ANSWER_BYTES_MAX);
-    e = openai_model(d, r->gateway->started_at_ms, &body);
-    request_reply_made(r, "application/json", e, &body);
-    buf_done(&body);
-}
-
-static void request_list(struct request *r)
-{
-    struct gateway *g = r->gateway;
-    struct buf body;
-    int e = -ENOSYS;
-
-    buf_init(&body, ANSWER_BYTES_MAX);
-    switch (r->route.kind) {
-    case ROUTE_ROOT: e = buf_add_text(&body, "Ollama is running"); break;
-    case ROUTE_HEALTH: e = buf_add_text(&body, "{\"status\":\"ok\"}"); break;
-    case ROUTE_MODELS: e = openai_models(g->manager, g->started_at_ms, &body); break;
-    case ROUTE_TAGS: e = ollama_tags(g->manager, g->started_at_ms, &body); break;
-    case ROUTE_PS: e = ollama_ps(g->manager, &body); break;
-    case ROUTE_VERSION: e = ollama_version(g->manager, &body); break;
-    default: break;
-    }
-    request_reply_made(r, r->route.kind == ROUTE_ROOT ? "text/plain; charset=utf-8" : "application/json; charset=utf-8", e, &body);
-    buf_done(&body);
-}
-
-/* A browser asks before it asks: https://fetch.spec.whatwg.org/#cors-preflight-fetch */
-static void request_preflight(struct request *r)
-{
-    const char *wanted = http1_field(r->head, "Access-Control-Request-Headers");
-    struct buf fields;
-
-    buf_init(&fields, 2 * HTTP1_HEAD_BYTES_MAX);
-    buf_add_text(&fields, "Allow: GET, HEAD, POST, OPTIONS\r\n");
-    if (r->origin) {
-        buf_add_text(&fields, "Access-Control-Allow-Methods: GET, HEAD, POST, OPTIONS\r\nAccess-Control-Max-Age: 600\r\n");
-        if (wanted)
-            buf_addf(&fields, "Access-Control-Allow-Headers: %s\r\n", wanted);
-        if (http1_field_lists(r->head, "Access-Control-Request-Private-Network", "true"))
-            buf_add_text(&fields, "Access-Control-Allow-Private-Network: true\r\n");
-    }
-    request_reply(r, 204, NULL, NULL, buf_text(&fields));
-    buf_done(&fields);
-}
-
-void request_body_over(struct request *r)
-{
-    if (route_reads_body(&r->route))
-        request_ask_model(r);
-    else if (r->route.kind == ROUTE_PREFLIGHT)
-        request_preflight(r);
-    else if (r->route.kind == ROUTE_MODEL)
-        request_model(r);
-    else
-        request_list(r);
-}
-
-/* ---- waiting ---- */
 
 static void request_arm(struct request *r)
 {
@@ -659,7 +236,8 @@ static void request_give_up(struct request *r)
 
     duration_format(waited, clock_now_ms() - r->begun_due, false);
     snprintf(text, sizeof(text), "%s is not ready after %s: %s%s%s; ask again", id, waited,
-             deployment_state_name(deployment_state(r->deployment)), r->last.text[0] ? ", " : "", r->last.text);
+             deployment_state_name(deployment_state(r->deployment)), r->last.text[0] ? ", " : "",
+             r->last.text);
     request_fail(r, 503, "not_ready", text, "not ready");
 }
 
@@ -676,7 +254,8 @@ static void request_on_timer(void *ctx)
         request_arm(r);
 }
 
-/* The connection could not be had: the same again in a moment, from the hold on, for the engine may be gone. */
+/* The connection could not be had: the same again in a moment, from the hold on, for the engine may be gone.
+ */
 static void request_try_again(struct request *r, const struct fault *f)
 {
     if (f)
@@ -718,7 +297,8 @@ static void request_send(struct request *r, struct stream *s, bool reused)
     request_set_held(r, false);
     request_set_waiting(r, true);
     buf_init(&head, 2 * HTTP1_HEAD_BYTES_MAX);
-    relay_request_head(r->head, r->route.path, deployment_facts(r->deployment)->port, body_size(r->body), &head);
+    relay_request_head(r->head, r->route.path, deployment_facts(r->deployment)->port, body_size(r->body),
+                       &head);
     n = head.len;
     r->upstream = upstream_new(s, buf_take(&head), n, r->body, &events);
 }
@@ -762,7 +342,8 @@ static void request_pull_line(struct request *r, const char *status)
 
     buf_init(&out, ANSWER_BYTES_MAX);
     if (!r->status) {
-        relay_own_head(&r->relay, "application/x-ndjson", client_is_old(r->client), client_closes(r->client), r->origin, &out);
+        relay_own_head(&r->relay, "application/x-ndjson", client_is_old(r->client), client_closes(r->client),
+                       r->origin, &out);
         client_send(r->client, out.data, out.len);
         r->status = 200;
         buf_clear(&out);
@@ -808,14 +389,15 @@ static void on_hold_over(void *ctx, const struct fault *f)
         request_dial(r);
 }
 
-static void request_hold(struct request *r)
+void request_hold(struct request *r)
 {
     bool ready = deployment_state(r->deployment) == DEPLOYMENT_READY;
 
     if (!r->timer)
         r->timer = timer_new(r->gateway->loop, request_on_timer, r);
     /* A warm connection is proof enough that the way is open. */
-    if (ready && r->route.kind == ROUTE_ENGINE && !r->fresh && pool_has_idle(gateway_pool(r->gateway, r->deployment))) {
+    if (ready && r->route.kind == ROUTE_ENGINE && !r->fresh &&
+        pool_has_idle(gateway_pool(r->gateway, r->deployment))) {
         request_dial(r);
         return;
     }
@@ -835,8 +417,9 @@ void request_deployment_changed(struct request *r, struct deployment *d, bool go
         request_cut(r, "not_found", "this model was removed");
     } else if (deployment_is_cut(d)) {
         request_cut(r, "stopped_by_user", "this model was stopped, open requests included");
-    } else if (r->route.kind == ROUTE_PULL && r->streams && r->held) {
-        snprintf(text, sizeof(text), "llmhost %s", deployment_state_name(deployment_state(d)));
+    } else if (r->route.kind == ROUTE_PULL && r->streams && r->held && deployment_state(d) != r->told_state) {
+        r->told_state = deployment_state(d);
+        snprintf(text, sizeof(text), "llmhost %s", deployment_state_name(r->told_state));
         request_pull_line(r, text);
     }
 }
@@ -898,20 +481,22 @@ static void on_answer_end(void *ctx)
     client_answered(c);
 }
 
-/* Closed by an engine that had nothing to do on it, while our request was on its way: it was not read. On a channel that is
- * its end; a broken one is the tunnel's doing, and then nobody knows. */
+/* Closed by an engine that had nothing to do on it, while our request was on its way: it was not read. On a
+ * channel that is its end; a broken one is the tunnel's doing, and then nobody knows. */
 static bool was_stale(const struct request *r, int error)
 {
     const struct upstream *u = r->upstream;
     bool closed = error == 0 || error == -EPIPE || (error == -ECONNRESET && upstream_is_local(u));
 
-    return r->reused && closed && upstream_answer_bytes(u) == 0 && clock_now_ms() - upstream_progress_due(u) <= STALE_MS;
+    return r->reused && closed && upstream_answer_bytes(u) == 0 &&
+           clock_now_ms() - upstream_progress_due(u) <= STALE_MS;
 }
 
 /* No byte of an answer has gone to the application. */
 static void request_lost_early(struct request *r, int error)
 {
-    bool untouched = upstream_sent_bytes(r->upstream) == 0, stale = was_stale(r, error), local = upstream_is_local(r->upstream);
+    bool untouched = upstream_sent_bytes(r->upstream) == 0, stale = was_stale(r, error),
+         local = upstream_is_local(r->upstream);
     const char *id = deployment_id(r->deployment);
     char text[400];
 
@@ -932,7 +517,8 @@ static void request_lost_early(struct request *r, int error)
         request_refuse(r, 502, "bad_answer", "the engine of %s gave an answer that makes no sense", id);
         return;
     }
-    snprintf(text, sizeof(text), "%s while %s had this request; it was not repeated, because it may have been carried out",
+    snprintf(text, sizeof(text),
+             "%s while %s had this request; it was not repeated, because it may have been carried out",
              error && !local ? "the tunnel broke" : "the engine closed the connection", id);
     request_refuse(r, 502, error && !local ? "tunnel_lost" : "engine_lost", "%s", text);
 }
@@ -948,5 +534,7 @@ static void on_lost(void *ctx, int error)
     }
     deployment_doubt(r->deployment);
     request_break(r, tunnel ? "tunnel_lost" : "engine_lost",
-                  tunnel ? "the tunnel broke in the middle of this answer" : "the engine ended in the middle of this answer", "lost");
+                  tunnel ? "the tunnel broke in the middle of this answer"
+                         : "the engine ended in the middle of this answer",
+                  "lost");
 }

@@ -16,7 +16,7 @@
 
 /* ---- paths ---- */
 
-enum method { METHOD_GET = 1, METHOD_POST = 2 };        /* HEAD goes with GET */
+enum method { METHOD_GET = 1, METHOD_POST = 2 }; /* HEAD goes with GET */
 
 struct path_row {
     const char *path;
@@ -54,9 +54,9 @@ static bool path_is_under(const char *path, size_t n, const char *folder)
 /* An engine's router could read these differently than we do. */
 static bool path_is_odd(const char *path, size_t n)
 {
-    return memchr(path, '%', n) || memchr(path, ';', n) || memchr(path, '\\', n) || memmem(path, n, "//", 2) ||
-           memmem(path, n, "/./", 3) || memmem(path, n, "/../", 4) || (n >= 2 && memcmp(path + n - 2, "/.", 2) == 0) ||
-           (n >= 3 && memcmp(path + n - 3, "/..", 3) == 0);
+    return memchr(path, '%', n) || memchr(path, ';', n) || memchr(path, '\\', n) ||
+           memmem(path, n, "//", 2) || memmem(path, n, "/./", 3) || memmem(path, n, "/../", 4) ||
+           (n >= 2 && memcmp(path + n - 2, "/.", 2) == 0) || (n >= 3 && memcmp(path + n - 3, "/..", 3) == 0);
 }
 
 static void take_method(struct route *r, const char *method, enum method wanted, enum route_kind kind)
@@ -121,13 +121,14 @@ void route_take(const struct http1_head *head, struct route *ret)
     size_t n;
 
     *ret = (struct route){.kind = ROUTE_UNKNOWN, .path = head->target};
-    if (*ret->path != '/' && *ret->path != '*') {       /* http://host/path, as to a proxy */
+    if (*ret->path != '/' && *ret->path != '*') { /* http://host/path, as to a proxy */
         const char *slash = strchr(ret->path + strlen("http://"), '/');
 
         ret->path = slash ? slash : "/";
     }
     n = strcspn(ret->path, "?");
-    ret->dialect = path_is_under(ret->path, n, "/api") || path_is(ret->path, n, "/") ? DIALECT_OLLAMA : DIALECT_OPENAI;
+    ret->dialect =
+        path_is_under(ret->path, n, "/api") || path_is(ret->path, n, "/") ? DIALECT_OLLAMA : DIALECT_OPENAI;
     take_word(ret, n);
     if (streq(head->method, "OPTIONS"))
         ret->kind = ROUTE_PREFLIGHT;
@@ -239,7 +240,8 @@ static bool host_is_allowed(const struct route_access *a, const char *authority,
 
     if (!authority_take(authority, n, name))
         return false;
-    return strcasecmp(name, "localhost") == 0 || list_has(a->hosts, name, strlen(name)) || host_is_numeric(name);
+    return strcasecmp(name, "localhost") == 0 || list_has(a->hosts, name, strlen(name)) ||
+           host_is_numeric(name);
 }
 
 const char *route_refuses_host(const struct route_access *a, const struct http1_head *head)
@@ -249,7 +251,8 @@ const char *route_refuses_host(const struct route_access *a, const struct http1_
 
     if (*head->target != '/' && *head->target != '*')
         fits = fits && host_is_allowed(a, authority, strcspn(authority, "/?"));
-    return fits ? NULL : "this name of the host is not known here; [gateway] allow_host= lists the names that are";
+    return fits ? NULL
+                : "this name of the host is not known here; [gateway] allow_host= lists the names that are";
 }
 
 bool route_allows_origin(const struct route_access *a, const char *origin)

@@ -9,8 +9,8 @@
 #include "proto/buf.h"
 #include "proto/mem.h"
 
-#define READ_BYTES     (16u << 10)
-#define READS_PER_TURN 4
+#define READ_BYTES      (16u << 10)
+#define READS_PER_TURN  4
 #define WRITES_PER_TURN 4
 
 struct upstream {
@@ -18,7 +18,7 @@ struct upstream {
     char *head;
     size_t n_head;
     const struct body *body;
-    uint64_t size, sent;            /* of head and body */
+    uint64_t size, sent; /* of head and body */
     uint64_t progress_due;
     uint64_t answer_bytes;
     struct http1 *answer;
@@ -59,7 +59,8 @@ static ssize_t write_some(struct upstream *u)
     return n;
 }
 
-/* 0, or why it broke. An engine that answers before it has read everything may close its side: then the answer counts. */
+/* 0, or why it broke. An engine that answers before it has read everything may close its side: then the
+ * answer counts. */
 static int upstream_write(struct upstream *u)
 {
     for (int i = 0; i < WRITES_PER_TURN && u->sent < u->size; i++) {
@@ -69,7 +70,7 @@ static int upstream_write(struct upstream *u)
             break;
         if (n == -EPIPE && u->answer_bytes > 0) {
             u->size = u->sent;
-            u->ended = true;        /* never to be used again */
+            u->ended = true; /* never to be used again */
             break;
         }
         if (n < 0)
@@ -118,7 +119,7 @@ static int take(struct upstream *u, const char *data, size_t n)
     buf_init(&out, READ_BYTES);
     r = http1_read_body(u->answer, data, n, &out, &used);
     if (used < n)
-        u->ended = true;        /* more than was asked for: what follows could be anybody's answer */
+        u->ended = true; /* more than was asked for: what follows could be anybody's answer */
     if (out.len > 0 && r >= 0)
         u->events.data(u->events.ctx, out.data, out.len);
     buf_done(&out);
@@ -157,7 +158,7 @@ static void upstream_on_ready(void *ctx, unsigned what)
 
     if (what & STREAM_OUT)
         w = upstream_write(u);
-    if ((what & STREAM_IN) || w < 0)    /* a broken way out may still have an answer on the way in */
+    if ((what & STREAM_IN) || w < 0) /* a broken way out may still have an answer on the way in */
         r = upstream_read(u);
     if (r == 0)
         r = w;
@@ -186,7 +187,7 @@ struct upstream *upstream_new(struct stream *s, char *head, size_t n_head, const
     u->answer = http1_new(HTTP1_ANSWER);
     u->progress_due = clock_now_ms();
     stream_watch(s, upstream_on_ready, u);
-    upstream_write(u);          /* at once; if it fails it fails again, from the loop */
+    upstream_write(u); /* at once; if it fails it fails again, from the loop */
     upstream_update(u);
     return u;
 }

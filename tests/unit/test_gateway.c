@@ -1,4 +1,5 @@
-/* The door itself: who may ask, what is refused, what is answered without any engine, and what bounds it all. */
+/* The door itself: who may ask, what is refused, what is answered without any engine, and what bounds it all.
+ */
 #include "gateway/gateway.h"
 
 #include "proto/text.h"
@@ -13,7 +14,7 @@ TestSuite(gateway, .init = world_open, .fini = world_close);
 struct asked {
     const char *text;
     unsigned status;
-    const char *says;           /* NULL: anything */
+    const char *says; /* NULL: anything */
 };
 
 static void check_rows(const struct asked *rows, size_t n)
@@ -25,7 +26,8 @@ static void check_rows(const struct asked *rows, size_t n)
         if (rows[i].says)
             cr_assert(strstr(answer, rows[i].says), "no %s in %s", rows[i].says, answer);
     }
-    cr_assert_eq(world.deepseek.begun + world.qwen.begun + world.embed.begun, 0, "a refusal counted as a request");
+    cr_assert_eq(world.deepseek.begun + world.qwen.begun + world.embed.begun, 0,
+                 "a refusal counted as a request");
     cr_assert_eq(world.deepseek.held_ever, 0);
 }
 
@@ -59,7 +61,8 @@ Test(gateway, what_follows_a_refused_head_is_never_a_request)
 {
     struct app *a = app_new();
 
-    app_say(a, POST("Content-Length: 2\r\nContent-Length: 30\r\n\r\n{}GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    app_say(a, POST("Content-Length: 2\r\nContent-Length: 30\r\n\r\n{}GET /api/version HTTP/1.1\r\nHost: "
+                    "localhost\r\n\r\n"));
     cr_assert(LOOP_UNTIL(world.loop, app_is_over(a)));
     cr_assert_not(strstr(app_got(a), "version"));
     cr_assert_null(strstr(app_got(a) + 1, "HTTP/1.1"));
@@ -120,9 +123,11 @@ Test(gateway, pages_of_other_origins_may_not_ask)
         {ORIGIN("null"), 403, NULL},
         {ORIGIN("http://localhost:11434"), 403, NULL},
         {ORIGIN("https://chat.example.evil"), 403, NULL},
-        {ORIGIN("https://chat.example"), 400, "Access-Control-Allow-Origin: https://chat.example\r\nVary: Origin\r\n"},
+        {ORIGIN("https://chat.example"), 400,
+         "Access-Control-Allow-Origin: https://chat.example\r\nVary: Origin\r\n"},
         {"GET /api/tags HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n", 403, NULL},
-        {"GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: https://chat.example\r\nOrigin: https://a\r\n\r\n", 400, NULL},
+        {"GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: https://chat.example\r\nOrigin: https://a\r\n\r\n",
+         400, NULL},
     };
 
     check_rows(rows, ELEMENTS(rows));
@@ -130,10 +135,12 @@ Test(gateway, pages_of_other_origins_may_not_ask)
 
 Test(gateway, a_preflight_is_answered_for_listed_origins_and_counts_for_nothing)
 {
-    _cleanup_free_ char *good = ask("OPTIONS " CHAT " HTTP/1.1\r\nHost: localhost\r\nOrigin: https://chat.example\r\n"
-                                    "Access-Control-Request-Method: POST\r\n"
-                                    "Access-Control-Request-Headers: content-type,authorization\r\n\r\n");
-    _cleanup_free_ char *bad = ask("OPTIONS " CHAT " HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n");
+    _cleanup_free_ char *good =
+        ask("OPTIONS " CHAT " HTTP/1.1\r\nHost: localhost\r\nOrigin: https://chat.example\r\n"
+            "Access-Control-Request-Method: POST\r\n"
+            "Access-Control-Request-Headers: content-type,authorization\r\n\r\n");
+    _cleanup_free_ char *bad =
+        ask("OPTIONS " CHAT " HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n");
     _cleanup_free_ char *plain = ask("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n");
 
     cr_assert_eq(status_of(good), 204);
@@ -160,11 +167,16 @@ Test(gateway, paths_and_methods_have_their_places)
         {"POST /api//chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 404, NULL},
         {"POST /api/../api/create HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 404, NULL},
         {"POST /api/%63reate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 404, NULL},
-        {"POST /api/create HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 403, "not through llmhost\"}"},
-        {"DELETE /api/delete HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 403, "not through llmhost"},
-        {"POST /api/copy HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 403, "not through llmhost"},
-        {"POST /api/push HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 403, "not through llmhost"},
-        {"POST /api/blobs/sha256:00 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n", 403, "not through llmhost"},
+        {"POST /api/create HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 403,
+         "not through llmhost\"}"},
+        {"DELETE /api/delete HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 403,
+         "not through llmhost"},
+        {"POST /api/copy HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 403,
+         "not through llmhost"},
+        {"POST /api/push HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 403,
+         "not through llmhost"},
+        {"POST /api/blobs/sha256:00 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n", 403,
+         "not through llmhost"},
         {"HEAD /api/blobs/sha256:00 HTTP/1.1\r\nHost: localhost\r\n\r\n", 403, NULL},
         {"PUT / HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, NULL},
     };
@@ -198,7 +210,8 @@ Test(gateway, a_body_must_name_one_model_that_is_known)
         {CHAT, "{\"name\":\"deepseek-r1:7b\"}", 400, "missing"},
         {CHAT, "{\"model\":\"nosuch\"}", 404, "model 'nosuch' not found"},
         {CHAT, "{\"model\":\"deepsek-r1:7b\"}", 404, "did you mean deepseek-r1:7b?"},
-        {"/api/chat", "{\"model\":\"deepseek-r1:8b\"}", 404, "{\"error\":\"model 'deepseek-r1:8b' not found; did you mean deepseek-r1:7b?"},
+        {"/api/chat", "{\"model\":\"deepseek-r1:8b\"}", 404,
+         "{\"error\":\"model 'deepseek-r1:8b' not found; did you mean deepseek-r1:7b?"},
         {"/api/chat", "{\"model\":\"a\",\"name\":\"b\"}", 400, "not the same"},
         {"/api/chat", "{\"name\":\"\",\"model\":\"\"}", 400, "missing"},
         {"/api/chat", "{\"model\":\"Qwen/Qwen3-4B-GGUF:Q4_K_M\"}", 400, "/v1/chat/completions\"}"},
@@ -219,7 +232,8 @@ Test(gateway, a_body_must_name_one_model_that_is_known)
 
 Test(gateway, errors_have_the_shape_of_their_dialect)
 {
-    _cleanup_free_ char *openai = post(CHAT, "{\"model\":\"nosuch\"}"), *ollama = post("/api/chat", "{\"model\":\"nosuch\"}");
+    _cleanup_free_ char *openai = post(CHAT, "{\"model\":\"nosuch\"}"),
+                        *ollama = post("/api/chat", "{\"model\":\"nosuch\"}");
     _cleanup_json_ struct json *a = json_of(openai), *b = json_of(ollama);
     const struct json *error = json_get(a, "error");
 
@@ -327,8 +341,9 @@ Test(gateway, api_tags_shows_what_the_engine_said_and_mends_it)
     _cleanup_json_ struct json *list = NULL;
     const struct json *entry;
 
-    shown(&world.deepseek, "{\"tag\":{\"name\":\"x\",\"modified_at\":\"2026-11-20T20:57:55.377963588Z\",\"size\":475018,"
-                           "\"digest\":\"0db44091aabbccddeeff\",\"details\":{\"family\":\"qwen2\",\"families\":null}}}");
+    shown(&world.deepseek,
+          "{\"tag\":{\"name\":\"x\",\"modified_at\":\"2026-11-20T20:57:55.377963588Z\",\"size\":475018,"
+          "\"digest\":\"0db44091aabbccddeeff\",\"details\":{\"family\":\"qwen2\",\"families\":null}}}");
     shown(&world.embed, "{\"tag\":{\"digest\":\"0db4\",\"details\":7}}");
     answer = get("/api/tags");
     list = json_of(answer);
@@ -376,15 +391,17 @@ Test(gateway, api_version_is_the_engines)
 
 Test(gateway, api_show_never_wakes_anybody)
 {
-    _cleanup_free_ char *before = post("/api/show", "{\"name\":\"nomic-embed-text\",\"model\":\"\"}"), *after = NULL;
+    _cleanup_free_ char *before = post("/api/show", "{\"name\":\"nomic-embed-text\",\"model\":\"\"}"),
+                        *after = NULL;
     _cleanup_json_ struct json *minimal = json_of(before), *stored = NULL;
 
     cr_assert_eq(status_of(before), 200);
     cr_assert_eq(json_type(json_get(minimal, "model_info")), JSON_OBJECT);
     cr_assert_eq(json_type(json_get(minimal, "details")), JSON_OBJECT);
     cr_assert_str_eq(json_text(json_at(json_get(minimal, "capabilities"), 0)), "completion");
-    shown(&world.embed, "{\"show\":{\"license\":\"MIT\",\"model_info\":{\"a.b\":1},\"capabilities\":[\"embedding\"],"
-                        "\"details\":{\"families\":[\"bert\"]}}}");
+    shown(&world.embed,
+          "{\"show\":{\"license\":\"MIT\",\"model_info\":{\"a.b\":1},\"capabilities\":[\"embedding\"],"
+          "\"details\":{\"families\":[\"bert\"]}}}");
     after = post("/api/show", "{\"model\":\"nomic-embed-text:latest\",\"name\":\"nomic-embed-text:latest\"}");
     stored = json_of(after);
     cr_assert_eq(json_count(json_get(stored, "capabilities")), 1);
@@ -408,7 +425,8 @@ Test(gateway, requests_in_a_pipeline_are_answered_in_their_order)
     struct app *a = app_new();
     const char *got, *second;
 
-    app_say(a, GET("/api/version") GET("/") GET("/v1/models") "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    app_say(a, GET("/api/version") GET("/")
+                   GET("/v1/models") "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     cr_assert(LOOP_UNTIL(world.loop, app_is_over(a)));
     got = app_got(a);
     second = strstr(got, "Ollama is running");
@@ -450,7 +468,9 @@ Test(gateway, expect_is_answered_before_the_body_comes)
 {
     struct app *a = app_new();
 
-    app_say(a, "POST /api/show HTTP/1.1\r\nHost: localhost\r\nContent-Length: 27\r\nExpect: 100-continue\r\n\r\n");
+    app_say(
+        a,
+        "POST /api/show HTTP/1.1\r\nHost: localhost\r\nContent-Length: 27\r\nExpect: 100-continue\r\n\r\n");
     app_wants(a, "HTTP/1.1 100 Continue\r\n\r\n");
     app_forget(a);
     app_say(a, "{\"model\": \"deepseek-r1:7b\"}");

@@ -8,11 +8,11 @@
 #include "proto/buf.h"
 
 struct verdict {
-    int r;                      /* of the last call */
-    unsigned status;            /* of the refusal */
+    int r;           /* of the last call */
+    unsigned status; /* of the refusal */
     enum http1_framing framing;
     char body[256];
-    size_t used;                /* of the whole text */
+    size_t used; /* of the whole text */
 };
 
 /* Hands in text in pieces of step bytes: head, then body. */
@@ -59,8 +59,9 @@ static struct verdict read_all(enum http1_kind kind, const char *text)
         struct verdict v = read_in_steps(kind, text, n, step);
 
         cr_assert_eq(v.r, whole.r, "%zu bytes at a time: %d, not %d: %s", step, v.r, whole.r, text);
-        cr_assert_eq(v.status, whole.status, "%zu bytes at a time: status %u, not %u", step, v.status, whole.status);
-        if (v.r >= 0)           /* how much of a refused one came before is nobody's business */
+        cr_assert_eq(v.status, whole.status, "%zu bytes at a time: status %u, not %u", step, v.status,
+                     whole.status);
+        if (v.r >= 0) /* how much of a refused one came before is nobody's business */
             cr_assert_str_eq(v.body, whole.body);
         if (v.r > 0)
             cr_assert_eq(v.used, whole.used);
@@ -114,8 +115,9 @@ Test(http1, a_body_of_known_length_arrives)
 
 Test(http1, a_chunked_body_arrives_without_its_framing)
 {
-    struct verdict v = read_all(HTTP1_REQUEST, POST "Transfer-Encoding: chunked\r\n\r\n"
-                                                    "5;note=x\r\nhello\r\n006\r\n world\r\n0\r\nX-Sum: 1\r\n\r\n");
+    struct verdict v =
+        read_all(HTTP1_REQUEST, POST "Transfer-Encoding: chunked\r\n\r\n"
+                                     "5;note=x\r\nhello\r\n006\r\n world\r\n0\r\nX-Sum: 1\r\n\r\n");
 
     cr_assert_eq(v.r, 1);
     cr_assert_str_eq(v.body, "hello world");
@@ -124,10 +126,12 @@ Test(http1, a_chunked_body_arrives_without_its_framing)
 Test(http1, both_framings_survive_a_split_anywhere)
 {
     split_once_everywhere(HTTP1_REQUEST, POST "Content-Length: 11\r\n\r\nhello world", "hello world");
-    split_once_everywhere(HTTP1_REQUEST,
-                          POST "Transfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n6;a=\"b c\"\r\n world\r\n0\r\nA: b\r\n\r\n",
-                          "hello world");
-    split_once_everywhere(HTTP1_ANSWER, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", "a");
+    split_once_everywhere(
+        HTTP1_REQUEST,
+        POST "Transfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n6;a=\"b c\"\r\n world\r\n0\r\nA: b\r\n\r\n",
+        "hello world");
+    split_once_everywhere(HTTP1_ANSWER,
+                          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", "a");
 }
 
 Test(http1, what_follows_a_message_is_left_alone)
@@ -143,7 +147,8 @@ Test(http1, what_follows_a_message_is_left_alone)
 
 Test(http1, what_follows_a_body_is_left_alone)
 {
-    const char *head = POST "Transfer-Encoding: chunked\r\n\r\n", *rest = "2\r\n{}\r\n0\r\n\r\nGET / HTTP/1.1\r\n";
+    const char *head = POST "Transfer-Encoding: chunked\r\n\r\n",
+               *rest = "2\r\n{}\r\n0\r\n\r\nGET / HTTP/1.1\r\n";
     struct http1 *h = http1_new(HTTP1_REQUEST);
     struct buf out;
     size_t used;
@@ -179,7 +184,8 @@ Test(http1, one_reader_takes_one_message_after_the_other)
 
 Test(http1, fields_are_found_in_any_case_and_trimmed)
 {
-    const char *text = "GET /x?y=1 HTTP/1.0\r\nhOsT: \t a.b \t\r\nConnection: Keep-Alive , TE\r\nX:\r\nConnection: close\r\n\r\n";
+    const char *text = "GET /x?y=1 HTTP/1.0\r\nhOsT: \t a.b \t\r\nConnection: Keep-Alive , "
+                       "TE\r\nX:\r\nConnection: close\r\n\r\n";
     struct http1 *h = http1_new(HTTP1_REQUEST);
     const struct http1_head *head;
     size_t used;
@@ -269,7 +275,9 @@ Test(http1, requests_that_could_be_understood_in_two_ways_are_refused)
         {POST "Content-Length: 2\n\r\n{}", 400},
         {"GET / HTTP/1.1\nHost: a\n\n", 400},
         {POST "X: a\rb\r\n\r\n", 400},
-        {POST "X: a\x01" "b\r\n\r\n", 400},
+        {POST "X: a\x01"
+              "b\r\n\r\n",
+         400},
         {POST "X: a\x7f\r\n\r\n", 400},
         {POST "X\r\n\r\n", 400},
         {POST ": x\r\n\r\n", 400},
@@ -317,12 +325,23 @@ Test(http1, chunks_that_make_no_sense_are_refused)
 {
 #define CHUNKED POST "Transfer-Encoding: chunked\r\n\r\n"
     static const struct refused rows[] = {
-        {CHUNKED "\r\n", 400},           {CHUNKED "x\r\n", 400},        {CHUNKED "2\n{}\r\n", 400},
-        {CHUNKED "2\r\n{}}\r\n", 400},   {CHUNKED "2\r\n{}\n0\r\n", 400}, {CHUNKED "+2\r\n{}\r\n", 400},
-        {CHUNKED "-2\r\n{}\r\n", 400},   {CHUNKED "0x2\r\n{}\r\n", 400}, {CHUNKED " 2\r\n{}\r\n", 400},
-        {CHUNKED "2 \r\n{}\r\n", 400},   {CHUNKED ";x\r\n", 400},       {CHUNKED "123456789\r\n", 400},
-        {CHUNKED "2;\x01\r\n{}\r\n", 400}, {CHUNKED "2;a\n{}\r\n", 400},  {CHUNKED "0\r\n x\r\n\r\n", 400},
-        {CHUNKED "0\r\nA: b\n\r\n", 400}, {CHUNKED "0\r\nA: b\r\n c\r\n\r\n", 400},
+        {CHUNKED "\r\n", 400},
+        {CHUNKED "x\r\n", 400},
+        {CHUNKED "2\n{}\r\n", 400},
+        {CHUNKED "2\r\n{}}\r\n", 400},
+        {CHUNKED "2\r\n{}\n0\r\n", 400},
+        {CHUNKED "+2\r\n{}\r\n", 400},
+        {CHUNKED "-2\r\n{}\r\n", 400},
+        {CHUNKED "0x2\r\n{}\r\n", 400},
+        {CHUNKED " 2\r\n{}\r\n", 400},
+        {CHUNKED "2 \r\n{}\r\n", 400},
+        {CHUNKED ";x\r\n", 400},
+        {CHUNKED "123456789\r\n", 400},
+        {CHUNKED "2;\x01\r\n{}\r\n", 400},
+        {CHUNKED "2;a\n{}\r\n", 400},
+        {CHUNKED "0\r\n x\r\n\r\n", 400},
+        {CHUNKED "0\r\nA: b\n\r\n", 400},
+        {CHUNKED "0\r\nA: b\r\n c\r\n\r\n", 400},
     };
 
     refuses(HTTP1_REQUEST, rows, sizeof(rows) / sizeof(*rows));
@@ -391,7 +410,8 @@ Test(http1, answers_end_by_length_by_chunks_or_with_the_connection)
 Test(http1, a_short_answer_is_known_to_be_short)
 {
     cr_assert_eq(read_all(HTTP1_ANSWER, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok").r, 0);
-    cr_assert_eq(read_all(HTTP1_ANSWER, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n").r, 0);
+    cr_assert_eq(read_all(HTTP1_ANSWER, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n").r,
+                 0);
 }
 
 Test(http1, answers_that_make_no_sense_are_refused)

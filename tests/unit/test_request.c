@@ -1,4 +1,5 @@
-/* One request on its way to an engine and back: what passes, what waits, what breaks, and what is never sent twice. */
+/* One request on its way to an engine and back: what passes, what waits, what breaks, and what is never sent
+ * twice. */
 #include "gateway/request.h"
 
 #include "gateway/pool.h"
@@ -9,10 +10,12 @@ TestSuite(request, .init = world_open, .fini = world_close);
 #define CHAT  "/v1/chat/completions"
 #define MODEL "{\"model\":\"deepseek-r1:7b\"}"
 
-#define STREAM_HEAD                                                                                                                \
-    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
-#define LINES_HEAD "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
-#define OK         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\nok"
+#define STREAM_HEAD                                                                                          \
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: "       \
+    "keep-alive\r\n\r\n"
+#define LINES_HEAD                                                                                           \
+    "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+#define OK "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\nok"
 
 /* The request has reached the engine on that connection: returns its text. */
 static const char *engine_gets(unsigned i, const char *text)
@@ -28,10 +31,11 @@ static unsigned engine_with(const char *text)
     unsigned i = 0;
 
     cr_assert(LOOP_UNTIL(world.loop, ({
-        for (i = 0; i < world.n_links && !link_has(i, text); i++)
-            ;
-        i < world.n_links;
-    })), "no engine has %s", text);
+                             for (i = 0; i < world.n_links && !link_has(i, text); i++)
+                                 ;
+                             i < world.n_links;
+                         })),
+              "no engine has %s", text);
     return i;
 }
 
@@ -64,22 +68,28 @@ Test(request, the_engine_gets_the_body_as_it_came_and_the_head_without_what_is_o
     struct app *a = app_new();
     const char *got;
 
-    app_say(a, "POST " CHAT "?trace=1 HTTP/1.1\r\nHost: gpu.lan:11434\r\nAuthorization: Bearer sk-secret\r\nX-Custom:  kept\r\n"
-               "Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nTE: trailers\r\nOrigin: https://chat.example\r\n"
-               "Accept: text/event-stream\r\nX-LLMHost-Max-Wait: 5\r\nCookie: a=b\r\nContent-Length: 37\r\n\r\n"
-               "{ \"model\" : \"deepseek-r1:7b\", \"x\":1 }");
+    app_say(
+        a,
+        "POST " CHAT
+        "?trace=1 HTTP/1.1\r\nHost: gpu.lan:11434\r\nAuthorization: Bearer sk-secret\r\nX-Custom:  kept\r\n"
+        "Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nTE: trailers\r\nOrigin: https://chat.example\r\n"
+        "Accept: text/event-stream\r\nX-LLMHost-Max-Wait: 5\r\nCookie: a=b\r\nContent-Length: 37\r\n\r\n"
+        "{ \"model\" : \"deepseek-r1:7b\", \"x\":1 }");
     got = engine_gets(0, "\"x\":1 }");
-    cr_assert_eq(strncmp(got, "POST " CHAT "?trace=1 HTTP/1.1\r\nHost: 127.0.0.1:40001\r\n", 65), 0, "%s", got);
+    cr_assert_eq(strncmp(got, "POST " CHAT "?trace=1 HTTP/1.1\r\nHost: 127.0.0.1:40001\r\n", 65), 0, "%s",
+                 got);
     cr_assert(strstr(got, "X-Custom: kept\r\n"));
     cr_assert(strstr(got, "Accept: text/event-stream\r\n"));
     cr_assert(strstr(got, "Content-Length: 37\r\n"));
     cr_assert_str_eq(body_of(got), "{ \"model\" : \"deepseek-r1:7b\", \"x\":1 }");
     for (size_t i = 0; i < 8; i++) {
-        static const char *const ours[] = {"secret", "X-Mine", "TE:", "Origin", "Max-Wait", "Cookie", "keep-alive", "gpu.lan"};
+        static const char *const ours[] = {"secret",   "X-Mine", "TE:",        "Origin",
+                                           "Max-Wait", "Cookie", "keep-alive", "gpu.lan"};
 
         cr_assert_not(strstr(got, ours[i]), "%s in %s", ours[i], got);
     }
-    link_say(0, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nAccess-Control-Allow-Origin: *\r\nKeep-Alive: timeout=5\r\nX-Its: 1\r\n\r\nok");
+    link_say(0, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nAccess-Control-Allow-Origin: *\r\nKeep-Alive: "
+                "timeout=5\r\nX-Its: 1\r\n\r\nok");
     app_wants(a, "\r\n\r\nok");
     cr_assert(app_has(a, "Access-Control-Allow-Origin: https://chat.example\r\n"));
     cr_assert(app_has(a, "X-Its: 1\r\n"));
@@ -95,17 +105,24 @@ struct renamed {
 Test(request, another_name_of_the_model_is_replaced_and_nothing_else)
 {
     static const struct renamed rows[] = {
-        {"/api/chat", "{\"model\":\"nomic-embed-text\",\"a\":1}", "{\"model\":\"nomic-embed-text:latest\",\"a\":1}"},
-        {"/api/chat", "{\"a\" : \"\\u00e4\",\"model\" :\t\"nomic-embed-text\" }", "{\"a\" : \"\\u00e4\",\"model\" :\t\"nomic-embed-text:latest\" }"},
+        {"/api/chat", "{\"model\":\"nomic-embed-text\",\"a\":1}",
+         "{\"model\":\"nomic-embed-text:latest\",\"a\":1}"},
+        {"/api/chat", "{\"a\" : \"\\u00e4\",\"model\" :\t\"nomic-embed-text\" }",
+         "{\"a\" : \"\\u00e4\",\"model\" :\t\"nomic-embed-text:latest\" }"},
         {"/api/chat", "{\"model\":\"n\\u006fmic-embed-text\"}", "{\"model\":\"nomic-embed-text:latest\"}"},
         {"/api/chat", "{\"model\":\"nomic-embed-text:latest\"}", "{\"model\":\"nomic-embed-text:latest\"}"},
-        {"/api/chat", "{\"model\":\"nomic-embed-text\\u003alatest\"}", "{\"model\":\"nomic-embed-text\\u003alatest\"}"},
-        {"/api/chat", "{\"name\":\"nomic-embed-text\",\"model\":\"\"}", "{\"name\":\"nomic-embed-text:latest\",\"model\":\"\"}"},
+        {"/api/chat", "{\"model\":\"nomic-embed-text\\u003alatest\"}",
+         "{\"model\":\"nomic-embed-text\\u003alatest\"}"},
+        {"/api/chat", "{\"name\":\"nomic-embed-text\",\"model\":\"\"}",
+         "{\"name\":\"nomic-embed-text:latest\",\"model\":\"\"}"},
         {"/api/chat", "{\"name\":\"nomic-embed-text\",\"x\":[1],\"model\":\"nomic-embed-text\"}",
          "{\"name\":\"nomic-embed-text:latest\",\"x\":[1],\"model\":\"nomic-embed-text:latest\"}"},
-        {"/api/chat", "{\"model\":\"ollama:nomic-embed-text:latest\",\"name\":\"\"}", "{\"model\":\"nomic-embed-text:latest\",\"name\":\"\"}"},
-        {CHAT, "{\"messages\":[{\"model\":\"nomic-embed-text\"}],\"name\":\"x\",\"model\":\"nomic-embed-text\"}",
-         "{\"messages\":[{\"model\":\"nomic-embed-text\"}],\"name\":\"x\",\"model\":\"nomic-embed-text:latest\"}"},
+        {"/api/chat", "{\"model\":\"ollama:nomic-embed-text:latest\",\"name\":\"\"}",
+         "{\"model\":\"nomic-embed-text:latest\",\"name\":\"\"}"},
+        {CHAT,
+         "{\"messages\":[{\"model\":\"nomic-embed-text\"}],\"name\":\"x\",\"model\":\"nomic-embed-text\"}",
+         "{\"messages\":[{\"model\":\"nomic-embed-text\"}],\"name\":\"x\",\"model\":\"nomic-embed-text:"
+         "latest\"}"},
     };
     struct app *a = app_new();
 
@@ -160,7 +177,8 @@ static char *large_body(size_t n, const char *name)
 
 static void say_head_of(struct app *a, size_t n)
 {
-    _cleanup_free_ char *head = xasprintf("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n", n);
+    _cleanup_free_ char *head =
+        xasprintf("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n", n);
 
     cr_assert(app_say(a, head));
 }
@@ -195,7 +213,8 @@ Test(request, sixty_four_mebibytes_pass_and_one_byte_more_does_not)
 
     say_head_of(a, BODY_BYTES_MAX);
     cr_assert(app_say_n(a, body, BODY_BYTES_MAX));
-    cr_assert(LOOP_UNTIL(world.loop, world.n_links > 0 && (link_got(world.links[0]), world.links[0]->got.len > BODY_BYTES_MAX)));
+    cr_assert(LOOP_UNTIL(world.loop, world.n_links > 0 && (link_got(world.links[0]),
+                                                           world.links[0]->got.len > BODY_BYTES_MAX)));
     engine_gets(0, "deepseek-r1:7b\"}");
     link_say(0, OK);
     app_wants(a, "ok");
@@ -246,7 +265,8 @@ Test(request, a_stream_passes_byte_for_byte)
     engine_gets(0, MODEL);
     link_say(0, STREAM_HEAD);
     for (int i = 0; i < 200; i++) {
-        _cleanup_free_ char *event = xasprintf("data: {\"n\":%d}\r\n%.*s\n\n", i, i, "0123456789\r0123456789\v0123456789012345");
+        _cleanup_free_ char *event =
+            xasprintf("data: {\"n\":%d}\r\n%.*s\n\n", i, i, "0123456789\r0123456789\v0123456789012345");
         _cleanup_free_ char *chunk = xasprintf("%zx\r\n%s\r\n", strlen(event), event);
 
         link_say(0, chunk);
@@ -334,7 +354,8 @@ Test(request, an_engine_may_answer_before_it_has_read_everything)
     engine_gets(0, "POST /v1/completions");
     link_say(0, "HTTP/1.1 400 Bad Request\r\nContent-Length: 5\r\n\r\nlarge");
     app_wants(a, "\r\n\r\nlarge");
-    cr_assert(LOOP_UNTIL(world.loop, link_is_over(0)), "a connection with half a request on it is used no more");
+    cr_assert(LOOP_UNTIL(world.loop, link_is_over(0)),
+              "a connection with half a request on it is used no more");
     app_free(a);
 }
 
@@ -378,12 +399,16 @@ Test(request, requests_in_a_pipeline_are_never_mixed)
 
     buf_init(&both, 10000);
     for (int i = 0; i < 2; i++)
-        buf_addf(&both, "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 32\r\n\r\n{\"model\":\"deepseek-r1:7b\",\"n\":%d}", i);
+        buf_addf(&both,
+                 "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+                              "32\r\n\r\n{\"model\":\"deepseek-r1:7b\",\"n\":%d}",
+                 i);
     app_say_n(a, both.data, both.len);
     buf_done(&both);
     engine_gets(0, "\"n\":0}");
     loop_turns(world.loop, 10);
-    cr_assert_not(link_has(0, "\"n\":1}") || link_has(1, "\"n\":1}"), "the second goes when the first has been answered");
+    cr_assert_not(link_has(0, "\"n\":1}") || link_has(1, "\"n\":1}"),
+                  "the second goes when the first has been answered");
     link_say(0, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst");
     app_wants(a, "first");
     engine_gets(0, "\"n\":1}");
@@ -417,14 +442,18 @@ Test(request, an_application_that_does_not_read_stops_the_engine)
     cr_assert_lt(sent, 12u << 20, "%zu bytes were taken for somebody who reads nothing", sent);
     cr_assert_eq(world.deepseek.waiting, 0, "nobody waits for an engine that may not send");
     cr_assert(LOOP_UNTIL(world.loop, ({
-        ssize_t put = sent < all ? send(world.links[0]->fd, piece, MIN(all - sent, 65536), MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+                             ssize_t put = sent < all
+                                               ? send(world.links[0]->fd, piece, MIN(all - sent, 65536),
+                                                      MSG_NOSIGNAL | MSG_DONTWAIT)
+                                               : 0;
 
-        sent += put > 0 ? (size_t)put : 0;
-        n = strlen(app_got(a));
-        left += n;
-        app_forget(a);
-        left >= all || a->ended;
-    })), "%zu of %zu bytes arrived", left, sent);
+                             sent += put > 0 ? (size_t)put : 0;
+                             n = strlen(app_got(a));
+                             left += n;
+                             app_forget(a);
+                             left >= all || a->ended;
+                         })),
+              "%zu of %zu bytes arrived", left, sent);
     cr_assert(LOOP_UNTIL(world.loop, world.deepseek.ended == 1));
     cr_assert_geq(left, all);
     app_free(a);
@@ -519,13 +548,15 @@ Test(request, the_application_may_bound_the_hold)
     _cleanup_free_ char *bad = NULL;
 
     world.deepseek.state = DEPLOYMENT_LOADING;
-    app_say(a, "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nX-LLMHost-Max-Wait: 5\r\nContent-Length: 26\r\n\r\n" MODEL);
+    app_say(a, "POST " CHAT
+               " HTTP/1.1\r\nHost: localhost\r\nX-LLMHost-Max-Wait: 5\r\nContent-Length: 26\r\n\r\n" MODEL);
     cr_assert(LOOP_UNTIL(world.loop, world.deepseek.held == 1));
     loop_advance(world.loop, 4900);
     cr_assert_eq(strlen(app_got(a)), 0);
     loop_advance(world.loop, 200);
     app_wants(a, "HTTP/1.1 503 ");
-    bad = ask("POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nX-LLMHost-Max-Wait: soon\r\nContent-Length: 26\r\n\r\n" MODEL);
+    bad = ask("POST " CHAT
+              " HTTP/1.1\r\nHost: localhost\r\nX-LLMHost-Max-Wait: soon\r\nContent-Length: 26\r\n\r\n" MODEL);
     cr_assert_eq(status_of(bad), 400);
     app_free(a);
 }
@@ -535,7 +566,8 @@ Test(request, a_stopped_model_says_so_at_once)
     _cleanup_free_ char *answer = NULL;
 
     world.deepseek.state = DEPLOYMENT_OFF;
-    fault_code(&world.deepseek.hold_fault, FAULT_GONE, "stopped_by_user", "deepseek-r1:7b is off. bring it back: llmhostctl up x");
+    fault_code(&world.deepseek.hold_fault, FAULT_GONE, "stopped_by_user",
+               "deepseek-r1:7b is off. bring it back: llmhostctl up x");
     answer = post(CHAT, MODEL);
     cr_assert_eq(status_of(answer), 503);
     cr_assert(strstr(answer, "\"code\":\"stopped_by_user\""));
@@ -550,7 +582,8 @@ Test(request, a_fault_while_held_is_the_answer)
     world.deepseek.state = DEPLOYMENT_LOADING;
     app_post(a, "/api/generate", MODEL);
     cr_assert(LOOP_UNTIL(world.loop, world.deepseek.held == 1));
-    fault_code(&world.deepseek.hold_fault, FAULT_EXHAUSTED, "out_of_memory", "the model does not fit into 8 GB");
+    fault_code(&world.deepseek.hold_fault, FAULT_EXHAUSTED, "out_of_memory",
+               "the model does not fit into 8 GB");
     world_state(&world.deepseek, DEPLOYMENT_FAILED);
     app_wants(a, "HTTP/1.1 503 ");
     app_wants(a, "{\"error\":\"deepseek-r1:7b: the model does not fit into 8 GB\"}");
@@ -587,7 +620,8 @@ Test(request, the_gateway_may_go_while_requests_are_held_dialing_and_answered)
     cr_assert(LOOP_UNTIL(world.loop, world.qwen.begun == 1));
     world.gateway = gateway_free(world.gateway);
     cr_assert(LOOP_UNTIL(world.loop, app_is_over(streaming) && app_is_over(held)));
-    cr_assert(app_has(streaming, "data: {\"error\":{\"message\":\"llmhostd is being stopped\""), "%s", app_got(streaming));
+    cr_assert(app_has(streaming, "data: {\"error\":{\"message\":\"llmhostd is being stopped\""), "%s",
+              app_got(streaming));
     cr_assert(app_has(streaming, "0\r\n\r\n"));
     cr_assert(app_has(held, "HTTP/1.1 503 "));
     app_free(held);
@@ -821,7 +855,8 @@ Test(request, a_cut_in_an_unstreamed_answer_is_a_broken_connection)
     b = app_new();
     app_post(b, CHAT, MODEL);
     at = engine_with(MODEL);
-    link_say(at, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    link_say(at, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: "
+                 "chunked\r\n\r\n3\r\nabc\r\n");
     app_wants(b, "abc");
     link_close(at);
     cr_assert(LOOP_UNTIL(world.loop, app_is_over(b)));
@@ -1045,10 +1080,13 @@ Test(request, stop_of_a_model_that_is_off_is_answered_without_waking_it)
         const char *path, *body;
         const char *says;
     } rows[] = {
-        {"/api/generate", "{\"model\":\"nomic-embed-text\",\"prompt\":\"\",\"keep_alive\":\"0s\"}", "\"response\":\"\""},
+        {"/api/generate", "{\"model\":\"nomic-embed-text\",\"prompt\":\"\",\"keep_alive\":\"0s\"}",
+         "\"response\":\"\""},
         {"/api/generate", "{\"model\":\"nomic-embed-text\",\"keep_alive\":0}", "\"response\":\"\""},
-        {"/api/generate", "{\"model\":\"nomic-embed-text\",\"keep_alive\":\"0m0s\",\"prompt\":null}", "\"response\":\"\""},
-        {"/api/chat", "{\"model\":\"nomic-embed-text\",\"messages\":[],\"keep_alive\":0}", "\"message\":{\"role\":\"assistant\",\"content\":\"\"}"},
+        {"/api/generate", "{\"model\":\"nomic-embed-text\",\"keep_alive\":\"0m0s\",\"prompt\":null}",
+         "\"response\":\"\""},
+        {"/api/chat", "{\"model\":\"nomic-embed-text\",\"messages\":[],\"keep_alive\":0}",
+         "\"message\":{\"role\":\"assistant\",\"content\":\"\"}"},
     };
 
     for (size_t i = 0; i < ELEMENTS(rows); i++) {
@@ -1091,7 +1129,8 @@ Test(request, a_pull_of_a_known_model_waits_until_it_is_ready)
     char *got;
 
     world.deepseek.state = DEPLOYMENT_FETCHING;
-    app_post(a, "/api/pull", "{\"model\":\"\",\"username\":\"\",\"password\":\"\",\"name\":\"deepseek-r1:7b\"}");
+    app_post(a, "/api/pull",
+             "{\"model\":\"\",\"username\":\"\",\"password\":\"\",\"name\":\"deepseek-r1:7b\"}");
     cr_assert(LOOP_UNTIL(world.loop, world.deepseek.held == 1));
     world_tell(&world.deepseek);
     app_wants(a, "{\"status\":\"llmhost fetching\"}\n");
@@ -1135,7 +1174,8 @@ Test(request, a_pull_that_does_not_stream_gets_one_document)
 
 Test(request, a_pull_of_an_unknown_model_rents_nothing)
 {
-    _cleanup_free_ char *lines = post("/api/pull", "{\"name\":\"deepseek-r1:14b\",\"model\":\"\"}"), *one = NULL;
+    _cleanup_free_ char *lines = post("/api/pull", "{\"name\":\"deepseek-r1:14b\",\"model\":\"\"}"),
+                        *one = NULL;
     const char *body = body_of(lines);
 
     cr_assert_eq(status_of(lines), 200);
