@@ -284,11 +284,15 @@ int manager_place(struct manager *m, const char *model, const char *on, struct d
     if (r < 0)
         return r;
     *ret = manager_find_deployment(m, model);
-    if (*ret && (!on || streq(on, lease_name(deployment_lease(*ret)))))
-        return 0;
+    if (*ret && !on)
+        on = lease_name(deployment_lease(*ret));
     r = choose_lease(m, model, on, &l, f);
     if (r < 0)
         return r;
+    if (removals_have(m, lease_name(l)))
+        return fault_code(f, FAULT_INVALID, "being_removed", "%s was not started: %s is being removed", model, lease_name(l));
+    if (*ret && deployment_lease(*ret) == l)
+        return 0;
     if (*ret && !deployment_is_idle(*ret))
         return fault_code(f, FAULT_INVALID, "placed_elsewhere", "%s is on %s; it moves when it is off", model,
                           lease_name(deployment_lease(*ret)));
@@ -370,6 +374,7 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
     list_init(&m->deployments);
     list_init(&m->forwards);
     list_init(&m->trials);
+    list_init(&m->removals);
 
     int r = store_load(context->store, &readers, m, f);
 

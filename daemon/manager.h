@@ -74,13 +74,13 @@ typedef void (*manager_added_fn)(void *ctx, struct lease *l, const char *notes, 
 void manager_add_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot, manager_added_fn done,
                           void *ctx);
 /* With its forwards, models that are off, and secrets; our key line on the machine goes too when it can be reached now. Done when it is
- * durable. Code "in_use": a model on it is wanted. */
+ * durable; until then nothing is placed there. Codes: "in_use" (a model on it is wanted), "being_removed". */
 void manager_remove_instance(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx);
 
 /* ---- models ---- */
 
 /* The deployment of that name, made when it is new. on NULL: where it is, else the only instance. 0 or -EINVAL: *f, codes: bad_model,
- * unknown_engine, no_instance, which_instance, no_such_instance, placed_elsewhere. */
+ * unknown_engine, no_instance, which_instance, no_such_instance, placed_elsewhere, being_removed. */
 int manager_place(struct manager *m, const char *model, const char *on, struct deployment **ret, struct fault *f);
 struct deployment *manager_find_deployment(struct manager *m, const char *name);   /* the whole name; NULL: none */
 

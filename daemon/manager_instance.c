@@ -182,7 +182,7 @@ static int read_wish(struct manager *m, const struct manager_new_instance *w, st
 
     if (!name_is_instance(w->name))
         return fault_code(f, FAULT_INVALID, "bad_name", "\"%.60s\" cannot name an instance: use 1 to 40 of a-z 0-9 -", w->name);
-    if (manager_find_lease(m, w->name) || trials_have(m, w->name))
+    if (manager_find_lease(m, w->name) || trials_have(m, w->name) || removals_have(m, w->name))
         return fault_code(f, FAULT_INVALID, "exists", "there is an instance %s already", w->name);
     if (!provider)
         return fault_code(f, FAULT_INVALID, "unknown_provider", "no provider \"%.60s\"; there are: ssh, local", w->provider);
@@ -245,6 +245,7 @@ void manager_add_instance(struct manager *m, const struct manager_new_instance *
 
 struct removal {
     struct op op;
+    struct list node;
     struct manager *manager;
     char *name;
     struct op *step;
@@ -258,6 +259,7 @@ struct removal {
 
 static void removal_free(struct removal *x)
 {
+    list_remove(&x->node);
     op_cancel(&x->step);
     timer_free(x->timer);
     free(x->name);
@@ -309,22 +311,41 @@ static void removal_on_timer(void *ctx)
     removal_on_key_gone(x, &f);
 }
 
+/* From the question to the disk: nothing is placed there meanwhile, and nobody else removes what may come under its name. */
+bool removals_have(struct manager *m, const char *name)
+{
+    LIST_FOREACH(x, &m->removals, struct removal, node)
+        if (streq(x->name, name))
+            return true;
+    return false;
+}
+
+static int check_removable(struct manager *m, struct lease *l, struct fault *f)
+{
+    if (removals_have(m, lease_name(l)))
+        return fault_code(f, FAULT_INVALID, "being_removed", "%s is being removed already", lease_name(l));
+    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+        if (deployment_lease(d->deployment) == l && !deployment_is_idle(d->deployment))
+            return fault_code(f, FAULT_INVALID, "in_use", "%s was not removed: %s runs on it", lease_name(l),
+                              deployment_name(d->deployment));
+    return 0;
+}
+
 void manager_remove_instance(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx)
 {
-    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
-        if (deployment_lease(d->deployment) == l && !deployment_is_idle(d->deployment)) {
-            struct fault f;
+    struct fault f;
 
-            fault_code(&f, FAULT_INVALID, "in_use", "%s was not removed: %s runs on it", lease_name(l),
-                       deployment_name(d->deployment));
-            op_finish_later(m->context.loop, slot, &f, done, ctx);
-            return;
-        }
+    if (check_removable(m, l, &f) < 0) {
+        op_finish_later(m->context.loop, slot, &f, done, ctx);
+        return;
+    }
 
     struct removal *x = xnew(struct removal);
 
     x->manager = m;
     x->name = xstrdup(lease_name(l));
+    list_init(&x->node);
+    list_append(&m->removals, &x->node);
     x->done = done;
     x->ctx = ctx;
     x->timer = timer_new(m->context.loop, removal_on_timer, x);

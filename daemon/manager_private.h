@@ -23,7 +23,7 @@ struct managed_forward;
 struct manager {
     struct manager_context context;
     struct list leases, deployments;    /* in order of their names */
-    struct list forwards, trials;
+    struct list forwards, trials, removals;
     struct manager_listener *listeners;
     struct clock_watch *clock_watch;
 };
@@ -38,6 +38,7 @@ void manager_drop_lease(struct manager *m, struct lease *l);
 /* manager_instance.c */
 void trials_lease_changed(struct manager *m, struct lease *l);
 void trials_drop(struct manager *m);
+bool removals_have(struct manager *m, const char *name);
 
 /* manager_forward.c */
 void forwards_restore(struct manager *m, const struct forward_record *r);

@@ -36,6 +36,7 @@ static const struct explanation table[] = {
     {"exists", EXIT_CONFLICT, "llmhostctl instance show %s"},
     {"placed_elsewhere", EXIT_CONFLICT, "llmhostctl down %s"},
     {"in_use", EXIT_CONFLICT, "llmhostctl down %s"},
+    {"being_removed", EXIT_CONFLICT, "llmhostctl instance list"},
     {"port_taken", EXIT_CONFLICT, ""},
     {"forward_exists", EXIT_CONFLICT, "llmhostctl forward list"},
     {"stopped_by_user", EXIT_NOT_RUNNING, "llmhostctl up %s"},
