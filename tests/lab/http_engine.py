@@ -16,6 +16,8 @@ itself, which a gateway must hand on byte for byte:
 GET /_asked tells what came in, as a JSON list: method, path, headers in order, the body's length and SHA-256, how the
 answer ended. Python's standard library only: it runs on any host that has python3.
 
+It has scripted:latest, and on a host called gpu1 scripted:gpu1 as well: one that no other host has.
+
 usage: http_engine.py serve          OLLAMA_HOST=IP:PORT
 """
 import hashlib
@@ -32,12 +34,13 @@ ASKED, LOCK = [], threading.Lock()
 MODEL = {"name": "scripted:latest", "model": "scripted:latest", "modified_at": "2026-01-01T00:00:00Z", "size": 1000,
          "digest": "5c" * 32, "details": {"format": "gguf", "family": "llama", "families": ["llama"],
                                           "parameter_size": "1M", "quantization_level": "F16"}}
+MODELS = [dict(MODEL, name=name, model=name) for name in (MODEL["name"], "scripted:" + socket.gethostname())]
 LISTS = {
     "/": b"Ollama is running",
     "/api/version": {"version": "0.99.0"},
-    "/api/tags": {"models": [MODEL]},
-    "/api/ps": {"models": [dict(MODEL, expires_at="2036-01-01T00:00:00Z", size_vram=0, context_length=4096)]},
-    "/v1/models": {"object": "list", "data": [{"id": MODEL["name"], "object": "model", "owned_by": "library"}]},
+    "/api/tags": {"models": MODELS},
+    "/api/ps": {"models": [dict(m, expires_at="2036-01-01T00:00:00Z", size_vram=0, context_length=4096) for m in MODELS]},
+    "/v1/models": {"object": "list", "data": [{"id": m["name"], "object": "model", "owned_by": "library"} for m in MODELS]},
     "/health": {"status": "ok"},
 }
 
