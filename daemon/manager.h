@@ -86,15 +86,16 @@ struct deployment *manager_find_deployment(struct manager *m, const char *name);
 
 /* ---- forwards ---- */
 
+/* Texts last as long as the forward. */
 struct forward_view {
     const char *instance;
-    char listen[64], target[300];
+    const char *listen, *target;        /* "127.0.0.1:6006" */
     bool listening;
     unsigned connections;
     const char *reason;                 /* why it does not listen; NULL */
 };
 struct ssh_forward;
-/* 0 or -EADDRINUSE, …: *f, code "port_taken", "forward_exists". The ticket says when it is durable. */
+/* 0 or -EADDRINUSE, …: *f, code "port_taken", "forward_exists", "bad_forward". The ticket says when it is durable. */
 int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_forward *w, struct forward_view *ret,
                         uint64_t *ret_ticket, struct fault *f);
 /* listen: "6006" or "127.0.0.1:6006". -ENOENT. */

@@ -8,6 +8,7 @@
 #include "base/timer.h"
 #include "lease/lease.h"
 #include "proto/ssh_command.h"
+#include "proto/text.h"
 #include "session/forward.h"
 
 #define RETRY_MS 10000
@@ -18,19 +19,10 @@ struct managed_forward {
     struct lease *lease;
     struct forward_record record;       /* instance is the lease's */
     struct forward *forward;            /* NULL: not listening */
+    char listen[64], target[300];       /* as people write them */
     char reason[120];
     struct timer *timer;
 };
-
-static bool is_v6(const char *ip)
-{
-    return strchr(ip, ':') != NULL;
-}
-
-static void format_listen(const struct managed_forward *f, char *out, size_t n)
-{
-    snprintf(out, n, is_v6(f->record.listen_ip) ? "[%s]:%u" : "%s:%u", f->record.listen_ip, f->record.listen_port);
-}
 
 static int forward_listen(struct managed_forward *f)
 {
@@ -48,11 +40,9 @@ static int forward_listen(struct managed_forward *f)
 static void forward_on_timer(void *ctx)
 {
     struct managed_forward *f = ctx;
-    char listen[64];
 
-    format_listen(f, listen, sizeof listen);
     if (forward_listen(f) == 0)
-        log_notice(lease_name(f->lease), "forward %s listens now", listen);
+        log_notice(lease_name(f->lease), "forward %s listens now", f->listen);
 }
 
 static struct managed_forward *managed_forward_new(struct manager *m, struct lease *l, const char *listen_ip, uint16_t listen_port,
@@ -69,6 +59,8 @@ static struct managed_forward *managed_forward_new(struct manager *m, struct lea
         .listen_port = listen_port,
         .port = port,
     };
+    host_port_format(f->listen, sizeof f->listen, listen_ip, listen_port);
+    host_port_format(f->target, sizeof f->target, address, port);
     f->timer = timer_new(m->context.loop, forward_on_timer, f);
     list_init(&f->node);
     list_append(&m->forwards, &f->node);
@@ -94,7 +86,7 @@ void forwards_restore(struct manager *m, const struct forward_record *r)
     struct managed_forward *f = managed_forward_new(m, l, r->listen_ip, r->listen_port, r->address, r->port);
 
     if (forward_listen(f) < 0)
-        log_warning(r->instance, "forward %s:%u does not listen yet: %s", r->listen_ip, r->listen_port, f->reason);
+        log_warning(r->instance, "forward %s does not listen yet: %s", f->listen, f->reason);
 }
 
 /* l NULL: all of them. */
@@ -117,12 +109,12 @@ static void forward_look(const struct managed_forward *f, struct forward_view *r
 {
     *ret = (struct forward_view){
         .instance = lease_name(f->lease),
+        .listen = f->listen,
+        .target = f->target,
         .listening = f->forward != NULL,
         .connections = f->forward ? forward_connections(f->forward) : 0,
         .reason = f->forward ? NULL : f->reason,
     };
-    format_listen(f, ret->listen, sizeof ret->listen);
-    snprintf(ret->target, sizeof ret->target, is_v6(f->record.address) ? "[%s]:%u" : "%s:%u", f->record.address, f->record.port);
 }
 
 int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_forward *w, struct forward_view *ret,
@@ -130,20 +122,24 @@ int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_for
 {
     struct in6_addr room;
 
-    if (inet_pton(is_v6(w->listen_ip) ? AF_INET6 : AF_INET, w->listen_ip, &room) != 1)
-        return fault_code(fault, FAULT_INVALID, "bad_command", "\"%.60s\" is no numeric address to listen on", w->listen_ip);
-    if (forward_find(m, w->listen_ip, w->listen_port))
-        return fault_code(fault, FAULT_INVALID, "forward_exists", "%s:%u leads somewhere already", w->listen_ip, w->listen_port);
+    if (inet_pton(strchr(w->listen_ip, ':') ? AF_INET6 : AF_INET, w->listen_ip, &room) != 1)
+        return fault_code(fault, FAULT_INVALID, "bad_forward", "\"%.60s\" is no numeric address to listen on", w->listen_ip);
+    if (forward_find(m, w->listen_ip, w->listen_port)) {
+        char listen[64];
+
+        return fault_code(fault, FAULT_INVALID, "forward_exists", "%s leads somewhere already",
+                          host_port_format(listen, sizeof listen, w->listen_ip, w->listen_port));
+    }
 
     struct managed_forward *f = managed_forward_new(m, l, w->listen_ip, w->listen_port, w->host, w->port);
     int r = forward_listen(f);
 
     if (r < 0) {
-        fault_code(fault, FAULT_INVALID, "port_taken", "cannot listen on %s:%u: %s", w->listen_ip, w->listen_port, f->reason);
+        fault_code(fault, FAULT_INVALID, "port_taken", "cannot listen on %s: %s", f->listen, f->reason);
         managed_forward_free(f);
         return r;
     }
-    log_notice(lease_name(l), "forward %s:%u to %s:%u", w->listen_ip, w->listen_port, w->host, w->port);
+    log_notice(lease_name(l), "forward %s to %s", f->listen, f->target);
     forward_look(f, ret);
     *ret_ticket = store_put_forward(m->context.store, &f->record);
     return 0;
@@ -151,17 +147,12 @@ int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_for
 
 int manager_remove_forward(struct manager *m, struct lease *l, const char *listen, uint64_t *ret_ticket)
 {
-    char text[64];
-
     LIST_FOREACH(f, &m->forwards, struct managed_forward, node) {
-        if (f->lease != l)
+        char port[8];
+
+        snprintf(port, sizeof port, "%u", f->record.listen_port);
+        if (f->lease != l || (!streq(f->listen, listen) && !streq(port, listen)))
             continue;
-        format_listen(f, text, sizeof text);
-        if (!streq(text, listen)) {
-            snprintf(text, sizeof text, "%u", f->record.listen_port);
-            if (!streq(text, listen))
-                continue;
-        }
         *ret_ticket = store_remove_forward(m->context.store, f->record.listen_ip, f->record.listen_port);
         managed_forward_free(f);
         return 0;

@@ -192,6 +192,12 @@ const char *bytes_format(char out[static TEXT_SHORT_MAX], uint64_t bytes)
     return out;
 }
 
+const char *host_port_format(char *out, size_t n, const char *host, unsigned port)
+{
+    snprintf(out, n, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port);
+    return out;
+}
+
 /* ---- names ---- */
 
 bool name_is_instance(const char *name)

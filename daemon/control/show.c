@@ -12,6 +12,7 @@
 #include "manager.h"
 #include "proto/buf.h"
 #include "proto/json.h"
+#include "proto/text.h"
 #include "provider/provider.h"
 #include "session/session.h"
 #include "store/store.h"
@@ -224,9 +225,9 @@ struct json *show_instance(struct lease *l)
     json_put_string(v, "state", "running");
     json_put_bool(v, "rented", lease_provider(l)->rented);
     if (r->host) {
-        _cleanup_free_ char *address = xasprintf("%s:%u", r->host, r->port);
+        char address[300];
 
-        json_put_string(v, "address", address);
+        json_put_string(v, "address", host_port_format(address, sizeof address, r->host, r->port));
         json_put_string(v, "user", r->user);
     }
     if (lease_host_key(l)) {

@@ -4,6 +4,7 @@
 #include "proto/buf.h"
 #include "proto/mem.h"
 #include "proto/ssh_command.h"
+#include "proto/text.h"
 #include "provider/provider.h"
 #include "store/store.h"
 
@@ -14,9 +15,11 @@ static void note_left_out(const struct ssh_command *c, struct buf *notes)
 {
     for (unsigned i = 0; i < c->n_forwards; i++) {
         const struct ssh_forward *f = &c->forwards[i];
+        char listen[64], target[300];
 
-        buf_addf(notes, "the forward of the pasted line was not made; to have it: llmhostctl forward add INSTANCE %s:%u:%s:%u\n",
-                 f->listen_ip, f->listen_port, f->host, f->port);
+        buf_addf(notes, "the forward of the pasted line was not made; to have it: llmhostctl forward add INSTANCE %s:%s\n",
+                 host_port_format(listen, sizeof listen, f->listen_ip, f->listen_port),
+                 host_port_format(target, sizeof target, f->host, f->port));
     }
     if (c->left_out)
         buf_addf(notes, "not needed here and left out: %s\n", c->left_out);

@@ -466,3 +466,13 @@ Test(text, instants_survive_both_ways)
         cr_assert_eq(again, at_ms, "%s", out);
     }
 }
+
+Test(text, address_with_colons_stands_in_brackets)
+{
+    char out[40], little[6];
+
+    cr_assert_str_eq(host_port_format(out, sizeof(out), "gpu.example.org", 22), "gpu.example.org:22");
+    cr_assert_str_eq(host_port_format(out, sizeof(out), "127.0.0.1", 65535), "127.0.0.1:65535");
+    cr_assert_str_eq(host_port_format(out, sizeof(out), "fe80::1%eth0", 1), "[fe80::1%eth0]:1");
+    cr_assert_str_eq(host_port_format(little, sizeof(little), "127.0.0.1", 22), "127.0", "cut, not beyond");
+}
