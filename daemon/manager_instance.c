@@ -173,10 +173,29 @@ static int check_key(const struct manager_new_instance *w, struct fault *f)
     return 0;
 }
 
+static const char *provider_list(struct buf *out)
+{
+    for (unsigned i = 0; provider_name_at(i); i++)
+        buf_addf(out, "%s%s", i ? ", " : "", provider_name_at(i));
+    return buf_text(out);
+}
+
+static int refuse_provider(const char *name, struct fault *f)
+{
+    struct buf names;
+
+    buf_init(&names, 1024);
+    int r = fault_code(f, FAULT_INVALID, "unknown_provider", "no provider \"%.60s\"; there are: %s", name, provider_list(&names));
+
+    buf_done(&names);
+    return r;
+}
+
 static int read_wish(struct manager *m, const struct manager_new_instance *w, struct instance_record *ret, struct buf *notes,
                      struct fault *f)
 {
-    const struct provider_ops *provider = provider_find(w->provider ? w->provider : "ssh");
+    const char *provider_name = w->provider ? w->provider : "ssh";
+    const struct provider_ops *provider = provider_find(provider_name);
     const struct provider_wish wish = {.command = w->command, .host = w->host, .user = w->user, .port = w->port};
     _cleanup_free_ char *why = NULL;
 
@@ -185,7 +204,7 @@ static int read_wish(struct manager *m, const struct manager_new_instance *w, st
     if (manager_find_lease(m, w->name) || trials_have(m, w->name) || removals_have(m, w->name))
         return fault_code(f, FAULT_INVALID, "exists", "there is an instance %s already", w->name);
     if (!provider)
-        return fault_code(f, FAULT_INVALID, "unknown_provider", "no provider \"%.60s\"; there are: ssh, local", w->provider);
+        return refuse_provider(provider_name, f);
     ret->name = (char *)w->name;
     ret->provider = (char *)provider->name;
     ret->install_key = w->install_key;
