@@ -1,4 +1,4 @@
-/* The record and the session of one machine. The pinned host key is part of the record: written before the login goes on. */
+/* The record and the session of one machine. The pinned host key is part of the record. */
 #include "lease/lease.h"
 
 #include <errno.h>
@@ -27,8 +27,10 @@ static void lease_copy_record(struct lease *l, const struct instance_record *r)
     l->record.user = xstrdup(r->user);
     l->record.host_key = NULL;
     l->record.n_host_key = 0;
-    if (r->n_host_key && host_key_read(&l->pinned, r->host_key, r->n_host_key) < 0)
-        log_err(r->name, "the pinned host key in the database cannot be read; the next one shown is refused");
+    if (r->n_host_key && host_key_read(&l->pinned, r->host_key, r->n_host_key) < 0) {
+        l->pinned = (struct host_key){.n = 1};      /* no key at all would let the next one shown be pinned */
+        log_err(r->name, "the pinned host key in the database cannot be read; any that is shown is refused until it is accepted");
+    }
 }
 
 /* The record as the database wants it, with the pin. */
@@ -49,12 +51,19 @@ static void lease_on_changed(void *ctx, struct session *s)
     l->context.changed(l->context.ctx, l);
 }
 
+static void lease_pin(struct lease *l, const struct host_key *shown)
+{
+    l->pinned = *shown;
+    l->record.host_key_at_ms = clock_wall_ms();
+}
+
+/* The first login of all: the login goes on at once. A crash before the record is on disk pins the next key shown, as a first login
+ * does. */
 static void lease_on_pin(void *ctx, const struct host_key *shown)
 {
     struct lease *l = ctx;
 
-    l->pinned = *shown;
-    l->record.host_key_at_ms = clock_wall_ms();
+    lease_pin(l, shown);
     if (l->stored)
         lease_write(l);
 }
@@ -164,7 +173,7 @@ int lease_accept_host_key(struct lease *l, const char *fingerprint, store_ticket
     if (!streq(host_key_fingerprint(shown, text), fingerprint))
         return -EKEYREJECTED;
     log_notice(l->record.name, "host key %s accepted by command", text);
-    lease_on_pin(l, shown);
+    lease_pin(l, shown);
 
     struct session_target target;
 

@@ -34,7 +34,7 @@ struct lease *lease_free(struct lease *l);
 
 const char *lease_name(const struct lease *l);
 const struct provider_ops *lease_provider(const struct lease *l);
-const struct instance_record *lease_record(const struct lease *l);
+const struct instance_record *lease_record(const struct lease *l);      /* without the host key, see lease_host_key() */
 struct host *lease_host(struct lease *l);
 struct session *lease_session(struct lease *l);         /* NULL: this very host */
 const struct host_key *lease_host_key(const struct lease *l);   /* the pinned one; NULL: none yet */
