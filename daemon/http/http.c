@@ -368,12 +368,10 @@ static bool is_path(const char *path)
     return true;
 }
 
-static void add_header(struct request *rq, const char *format, const char *value)
+/* name with its colon; an empty value leaves the header out. */
+static void add_header(struct request *rq, const char *name, const char *value)
 {
-    _cleanup_free_ char *line = NULL;
-
-    if (asprintf(&line, "%s%s", format, value) < 0)
-        abort();
+    _cleanup_free_ char *line = xasprintf("%s%s%s", name, *value ? " " : "", value);
     struct curl_slist *longer = curl_slist_append(rq->headers, line);
 
     if (!longer)
@@ -410,7 +408,7 @@ static void set_body(struct request *rq, const struct http_request *from)
         curl_easy_setopt(rq->easy, CURLOPT_POST, 1L);
         curl_easy_setopt(rq->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)from->n_body);
         curl_easy_setopt(rq->easy, CURLOPT_COPYPOSTFIELDS, has_body ? from->body : "");
-        add_header(rq, "Content-Type: ", from->content_type ? from->content_type : "application/json");
+        add_header(rq, "Content-Type:", from->content_type ? from->content_type : "application/json");
         add_header(rq, "Expect:", "");
     }
     curl_easy_setopt(rq->easy, CURLOPT_CUSTOMREQUEST, from->method);
