@@ -399,9 +399,8 @@ static bool call_on_message(struct connection *c, struct call *call, const char 
 {
     struct varlink_reply reply;
     struct json *parameters;
-    int r = varlink_reply_parse(text, n, &reply);
 
-    if (r < 0) {
+    if (varlink_reply_parse(text, n, &reply) < 0) {
         *ret = call_lost(c, call, "bad_reply", "it sent something that is no Varlink reply");
         return true;
     }
@@ -410,10 +409,12 @@ static bool call_on_message(struct connection *c, struct call *call, const char 
         json_free(reply.parameters);
         reply.parameters = parameters;
     }
+    bool last = reply.error || !reply.continues || !call->more;
+
     if (reply.error) {
         call->error = error_from_reply(&reply);
         *ret = error_status(call->error);
-    } else if (reply.continues && call->more) {
+    } else if (!last) {
         call->heard = true;
         if (call->on_reply)
             call->on_reply(call->ctx, reply.parameters);
@@ -421,9 +422,8 @@ static bool call_on_message(struct connection *c, struct call *call, const char 
         call->answer = TAKE_PTR(reply.parameters);
         *ret = EXIT_DONE;
     }
-    r = !reply.error && reply.continues && call->more;
     varlink_reply_done(&reply);
-    return !r;
+    return last;
 }
 
 /* Reads what is there and hands out whole messages. True: the call is over. */

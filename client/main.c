@@ -38,7 +38,7 @@ static const struct verb verbs[] = {
     {"version", "", 0, 0, "", "versions of llmhostctl and llmhostd", verb_version},
 };
 
-enum kind { FLAG, TEXT, NUMBER, DURATION, SINCE };
+enum kind { FLAG, TEXT, LINES, PORT, DURATION, SINCE };
 
 static const struct option {
     const char *name;
@@ -62,7 +62,7 @@ static const struct option {
     {"now", 0, FLAG, false, AT(now), NULL, "cut open requests"},
     {"for", 0, TEXT, false, AT(until), "STATE", "ready (default), stopped or tunnel"},
     {"follow", 'f', FLAG, false, AT(follow), NULL, "go on with what is written from now on"},
-    {"lines", 'n', NUMBER, false, AT(lines), "N", "at most so many (default 200)"},
+    {"lines", 'n', LINES, false, AT(lines), "N", "at most so many (default 200)"},
     {"since", 0, SINCE, false, AT(since_at_ms), "TIME",
      "10m (ago), 12:20, today, 2026-11-20, \"2026-11-20 12:20\""},
     {"source", 0, TEXT, false, AT(sources), "LIST", "of daemon, session, engine, request, provider"},
@@ -71,7 +71,7 @@ static const struct option {
      "accept exactly this host key"},
     {"provider", 0, TEXT, false, AT(provider), "NAME", "ssh (default) or local (this host)"},
     {"host", 0, TEXT, false, AT(host), "HOST", "instead of the ssh command, or over it"},
-    {"port", 0, NUMBER, false, AT(port), "PORT", "likewise"},
+    {"port", 0, PORT, false, AT(port), "PORT", "likewise"},
     {"user", 0, TEXT, false, AT(user), "USER", "likewise"},
     {"password-file", 0, TEXT, false, AT(password_file), "FILE",
      "the password's first line; - is standard input"},
@@ -259,7 +259,8 @@ static int option_set(struct run *r, const struct option *o, const char *value)
     switch (o->kind) {
     case FLAG: *(bool *)at = true; return 0;
     case TEXT: *(const char **)at = value; return *value ? 0 : -EINVAL;
-    case NUMBER: return number_parse(value, streq(o->name, "port") ? 65535 : 10000, at);
+    case LINES: return number_parse(value, 10000, at);
+    case PORT: return number_parse(value, 65535, at);
     case DURATION: return duration_parse(value, at) < 0 || !*(uint64_t *)at ? -EINVAL : 0;
     case SINCE: return since_parse(value, at);
     }

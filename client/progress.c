@@ -3,10 +3,12 @@
 #include "client/connection.h"
 #include "proto/mem.h"
 
-#define SILENCE_MS    10000
-#define STAGE_COLUMNS 12
-#define TEXT_COLUMNS  30
-#define TIME_COLUMNS  8
+#define SILENCE_MS       10000
+#define TICK_TERMINAL_MS 200
+#define TICK_PLAIN_MS    1000
+#define STAGE_COLUMNS    12
+#define TEXT_COLUMNS     30
+#define TIME_COLUMNS     8
 
 void progress_init(struct progress *p, struct output *o, const char *subject)
 {
@@ -220,4 +222,9 @@ void progress_tick(struct progress *p)
         running_paint(p);
     else if (steady_now_ms() - p->said_at >= SILENCE_MS)
         plain_say(p, false);
+}
+
+uint64_t progress_tick_ms(const struct output *o)
+{
+    return o->err_moves ? TICK_TERMINAL_MS : TICK_PLAIN_MS;
 }

@@ -29,8 +29,9 @@ void progress_done(struct progress *p);
 void progress_headline(struct progress *p, const char *on);
 /* A Progress of the contract; NULL shows nothing. */
 void progress_show(struct progress *p, const struct json *progress);
-/* Time has passed. */
+/* Time has passed; and how often it should be told. */
 void progress_tick(struct progress *p);
+uint64_t progress_tick_ms(const struct output *o);
 /* Takes the running line back. */
 void progress_clear(struct progress *p);
 /* Leaves the running line, so that something else can be written below. */

@@ -4,14 +4,7 @@
 #include "client/verb.h"
 #include "proto/mem.h"
 
-#define TICK_TERMINAL_MS 200
-#define TICK_PLAIN_MS    1000
-#define GRACE_MS         10000 /* the daemon ends the wait at --timeout; if it does not, we do */
-
-static uint64_t tick_ms(const struct run *r)
-{
-    return r->output.err_moves ? TICK_TERMINAL_MS : TICK_PLAIN_MS;
-}
+#define GRACE_MS 10000 /* the daemon ends the wait at --timeout; if it does not, we do */
 
 static void on_tick(void *ctx)
 {
@@ -35,7 +28,7 @@ static void call_prepare(struct run *r, struct call *call, struct progress *p)
     }
     call->on_reply = on_reply;
     call->on_tick = on_tick;
-    call->tick_ms = tick_ms(r);
+    call->tick_ms = progress_tick_ms(&r->output);
     call->ctx = p;
 }
 

@@ -9,9 +9,7 @@
 #include "proto/mem.h"
 #include "proto/ssh_command.h"
 
-#define QUICK_MS         30000
-#define TICK_TERMINAL_MS 200
-#define TICK_PLAIN_MS    1000
+#define QUICK_MS 30000
 
 /* ---- instance add: what is on the command line ---- */
 
@@ -258,7 +256,7 @@ static enum exit_status adding_call(struct run *r, const struct adding *a, struc
                           .parameters = adding_parameters(r, a),
                           .on_reply = add_on_reply,
                           .on_tick = add_on_tick,
-                          .tick_ms = r->output.err_moves ? TICK_TERMINAL_MS : TICK_PLAIN_MS,
+                          .tick_ms = progress_tick_ms(&r->output),
                           .ctx = p};
     status = connection_run(r->connection, call);
     progress_leave(p);
