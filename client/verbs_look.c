@@ -131,11 +131,10 @@ struct watch {
     struct json *world; /* a Status, kept up to date by the events */
 };
 
-/* Puts the thing in the place of the one with its name, or at the end. */
-static void world_put(struct json *world, const char *list_name, const struct json *thing)
+/* Puts the thing in the place of the one with that name, or at the end; NULL: takes that one out. */
+static void world_put(struct json *world, const char *list_name, const char *name, const struct json *thing)
 {
     const struct json *list = json_get(world, list_name);
-    const char *name = json_get_text(thing, "name");
     struct json *changed = json_array();
     bool found = false;
 
@@ -143,10 +142,11 @@ static void world_put(struct json *world, const char *list_name, const struct js
         const char *has = json_get_text(json_at(list, i), "name");
         bool same = name && has && streq(name, has);
 
-        json_append(changed, json_copy(same ? thing : json_at(list, i)));
+        if (!same || thing)
+            json_append(changed, json_copy(same ? thing : json_at(list, i)));
         found |= same;
     }
-    if (!found)
+    if (!found && thing)
         json_append(changed, json_copy(thing));
     json_put(world, list_name, changed);
 }
@@ -159,14 +159,20 @@ static bool given(const struct json *reply, const char *key)
 static void world_update(struct json *world, const struct json *reply)
 {
     static const char *const whole[] = {"daemon", "models", "instances", "trouble"};
+    const struct json *model = json_get(reply, "model"), *instance = json_get(reply, "instance");
+    const char *gone = json_get_text(reply, "gone");
 
     for (size_t i = 0; i < ELEMENTS(whole); i++)
         if (given(reply, whole[i]))
             json_put(world, whole[i], json_copy(json_get(reply, whole[i])));
+    if (gone) {
+        world_put(world, "models", gone, NULL);
+        world_put(world, "instances", gone, NULL);
+    }
     if (given(reply, "model"))
-        world_put(world, "models", json_get(reply, "model"));
+        world_put(world, "models", json_get_text(model, "name"), model);
     if (given(reply, "instance"))
-        world_put(world, "instances", json_get(reply, "instance"));
+        world_put(world, "instances", json_get_text(instance, "name"), instance);
 }
 
 /* The end of the screen is what matters most: of one that is too high for the terminal the top is left out.

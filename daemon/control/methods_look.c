@@ -47,8 +47,9 @@ void method_status(struct call *c)
 /* What happened during a turn of the loop goes out at its end, each event with the object it is about. */
 struct watch_event {
     struct list node;
-    struct json *line;
-    char *target;
+    char *target;               /* NULL: the daemon */
+    bool gone;                  /* the object of that name was freed */
+    struct json *line;          /* of the log; NULL: the object changed without one */
 };
 
 struct watch_state {
@@ -59,6 +60,14 @@ struct watch_state {
     struct work send;
 };
 
+static void watch_event_free(struct watch_event *e)
+{
+    list_remove(&e->node);
+    json_free(e->line);
+    free(e->target);
+    free(e);
+}
+
 static void watch_drop(struct call *c)
 {
     struct watch_state *w = c->state;
@@ -66,23 +75,22 @@ static void watch_drop(struct call *c)
     manager_unlisten(c->context->manager, &w->listener);
     event_unlisten(&w->events);
     runq_drop(&w->send);
-    LIST_FOREACH_SAFE(e, &w->waiting, struct watch_event, node) {
-        list_remove(&e->node);
-        json_free(e->line);
-        free(e->target);
-        free(e);
-    }
+    LIST_FOREACH_SAFE(e, &w->waiting, struct watch_event, node)
+        watch_event_free(e);
     free(w);
 }
 
-/* The object of that name as it is now; NULL: it is none of those that were asked for. */
-static struct json *watch_reply(struct watch_state *w, const char *target)
+/* What is told of it: the object as it is now. NULL: it is none of those that were asked for. Takes the line. */
+static struct json *watch_reply(struct watch_state *w, struct watch_event *e)
 {
+    const struct control_context *k = w->call->context;
     const struct json *targets = json_get(w->call->parameters, "targets");
-    struct manager *m = w->call->context->manager;
-    struct deployment *d = target ? manager_find_deployment(m, target) : NULL;
-    struct lease *l = target && !d ? manager_find_lease(m, target) : NULL;
-    bool wanted = json_count(targets) == 0 || (d && target_has_model(targets, d)) || (l && target_has_instance(targets, l));
+    struct deployment *d = e->target && !e->gone ? manager_find_deployment(k->manager, e->target) : NULL;
+    struct lease *l = e->target && !e->gone && !d ? manager_find_lease(k->manager, e->target) : NULL;
+    bool wanted = e->gone     ? true
+                  : d         ? target_has_model(targets, d)
+                  : e->target ? target_has_name(targets, e->target)
+                              : json_count(targets) == 0;
 
     if (!wanted)
         return NULL;
@@ -92,6 +100,11 @@ static struct json *watch_reply(struct watch_state *w, const char *target)
         json_put(v, "model", show_model(d));
     if (l)
         json_put(v, "instance", show_instance(l));
+    if (e->gone)
+        json_put_string(v, "gone", e->target);
+    json_put(v, "trouble", show_trouble(k));
+    if (e->line)
+        json_put(v, "event", TAKE_PTR(e->line));
     return v;
 }
 
@@ -101,30 +114,21 @@ static void watch_send(void *ctx)
 
     while (!list_is_empty(&w->waiting)) {
         struct watch_event *e = LIST_FIRST(&w->waiting, struct watch_event, node);
-        _cleanup_free_ char *target = e->target;
-        struct json *line = e->line;
+        struct json *v = watch_reply(w, e);
 
-        list_remove(&e->node);
-        free(e);
-        struct json *v = watch_reply(w, target);
-
-        if (!v) {
-            json_free(line);
-            continue;
-        }
-        if (line)
-            json_put(v, "event", line);
-        if (!call_reply_more(w->call, v))
+        watch_event_free(e);
+        if (v && !call_reply_more(w->call, v))
             return;
     }
 }
 
-static void watch_queue(struct watch_state *w, struct json *line, const char *target)
+static void watch_queue(struct watch_state *w, const char *target, bool gone, struct json *line)
 {
     struct watch_event *e = xnew(struct watch_event);
 
-    e->line = line;
     e->target = xstrdup(target);
+    e->gone = gone;
+    e->line = line;
     list_init(&e->node);
     list_append(&w->waiting, &e->node);
     runq_add(w->call->context->loop, &w->send);
@@ -132,29 +136,34 @@ static void watch_queue(struct watch_state *w, struct json *line, const char *ta
 
 static void watch_on_event(void *ctx, const struct event *e)
 {
-    watch_queue(ctx, show_line(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), e->kind, e->text),
-                e->target);
+    watch_queue(ctx, e->target, false,
+                show_line(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), e->kind, e->text));
 }
 
-/* Changes that are no event (a count, a stage): the object alone, once however often it changed. */
-static void watch_on_change(struct watch_state *w, const char *name)
+/* Changes that are no event (a count, a stage): the object alone, once however often it changed. Whether one that goes was asked for
+ * is known only now. */
+static void watch_on_change(struct watch_state *w, const char *name, bool gone)
 {
     LIST_FOREACH(e, &w->waiting, struct watch_event, node)
-        if (e->target && streq(e->target, name))
+        if (!gone && !e->gone && e->target && streq(e->target, name))
             return;
-    watch_queue(w, NULL, name);
+    watch_queue(w, name, gone, NULL);
 }
 
 static void watch_on_deployment(void *ctx, struct deployment *d, bool gone)
 {
-    if (!gone)
-        watch_on_change(ctx, deployment_name(d));
+    struct watch_state *w = ctx;
+
+    if (!gone || target_has_model(json_get(w->call->parameters, "targets"), d))
+        watch_on_change(w, deployment_name(d), gone);
 }
 
 static void watch_on_lease(void *ctx, struct lease *l, bool gone)
 {
-    if (!gone)
-        watch_on_change(ctx, lease_name(l));
+    struct watch_state *w = ctx;
+
+    if (!gone || target_has_instance(json_get(w->call->parameters, "targets"), l))
+        watch_on_change(w, lease_name(l), gone);
 }
 
 void method_watch(struct call *c)

@@ -28,12 +28,17 @@ bool target_has_model(const struct json *targets, const struct deployment *d)
     return json_count(targets) == 0;
 }
 
-bool target_has_instance(const struct json *targets, const struct lease *l)
+bool target_has_name(const struct json *targets, const char *name)
 {
     for (size_t i = 0; i < json_count(targets); i++)
-        if (target_is_instance(json_text(json_at(targets, i)), l))
+        if (glob_match(json_text(json_at(targets, i)), name))
             return true;
     return json_count(targets) == 0;
+}
+
+bool target_has_instance(const struct json *targets, const struct lease *l)
+{
+    return target_has_name(targets, lease_name(l));
 }
 
 static bool target_means_something(struct manager *m, const char *text)

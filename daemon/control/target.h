@@ -12,6 +12,7 @@ struct manager;
 /* targets: an array of texts, NULL or empty: everything. */
 bool target_has_model(const struct json *targets, const struct deployment *d);
 bool target_has_instance(const struct json *targets, const struct lease *l);
+bool target_has_name(const struct json *targets, const char *name);     /* of what may be gone */
 /* Does text (a name or a glob) mean this model: by its name, its id, or the instance it is on? */
 bool target_is_model(const char *text, const struct deployment *d);
 bool target_is_instance(const char *text, const struct lease *l);
