@@ -28,6 +28,7 @@
 #define lease_name           fake_lease_name
 #define lease_record         fake_lease_record
 #define session_hurry        fake_session_hurry
+#define session_renew        fake_session_renew
 #define engine_new           fake_engine_new
 #define engine_free          fake_engine_free
 #define engine_find_ops      fake_engine_find_ops
@@ -102,7 +103,7 @@ static struct world {
     struct job *jobs[JOBS_MAX];
     unsigned n_jobs;
     struct holder holders[HOLDS];
-    unsigned n_open, n_entered, n_failed, n_ready, n_changed;
+    unsigned n_open, n_renewed, n_entered, n_failed, n_ready, n_changed;
     struct engine engine;
     bool told_way;
 } w;
@@ -194,8 +195,7 @@ store_ticket fake_store_put_deployment(struct store *s, const struct deployment_
 {
     (void)s;
     cr_assert_lt(w.n_records, (unsigned)RECORDS_MAX);
-    w.records[w.n_records++] =
-        (struct record){.on = streq(r->goal, "on_demand"), .touched = r->touched};
+    w.records[w.n_records++] = (struct record){.on = streq(r->goal, "on_demand"), .touched = r->touched};
     return w.n_records;
 }
 
@@ -253,6 +253,16 @@ const struct instance_record *fake_lease_record(const struct lease *l)
 void fake_session_hurry(struct session *s)
 {
     (void)s;
+}
+
+/* It tries anew: not refused until it is told so again. */
+void fake_session_renew(struct session *s, const struct session_target *target)
+{
+    (void)s;
+    cr_assert_null(target);
+    w.n_renewed++;
+    w.refused = false;
+    w.told_way = false;
 }
 
 /* ---- The machine ---- */

@@ -132,14 +132,29 @@ Test(deployment, a_stop_waits_for_a_machine_that_is_away)
 
 Test(deployment, a_refused_way_fails_and_a_mended_one_goes_on)
 {
-    way_changes(false, true);
+    way_changes(false, false);
     want(true);
+    way_changes(false, true);
     run_until(w.now + 1000);
     cr_assert_eq(w.d->state, FAILED);
     cr_assert_str_eq(deployment_fault(w.d)->code, "login_refused");
     way_changes(true, false);
     run_until(w.now + 60000);
     cr_assert_eq(w.d->state, READY);
+}
+
+Test(deployment, up_tries_a_refused_login_once_more)
+{
+    way_changes(false, true);
+    deployment_want(w.d, GOAL_ON_DEMAND, false);
+    cr_assert_eq(w.n_renewed, 1);
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, CONNECTING);
+    way_changes(false, true);
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, FAILED);
+    deployment_want(w.d, GOAL_OFF, false);
+    cr_assert_eq(w.n_renewed, 1);
 }
 
 Test(deployment, a_crash_is_mended_but_not_the_fourth_in_ten_minutes)
