@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "proto/buf.h"
+#include "proto/mem.h"
 #include "proto/text.h"
 
 /* ---- making ---- */
@@ -28,8 +29,16 @@ static bool json_holds(const struct json *v)
     return v && (v->type == JSON_ARRAY || v->type == JSON_OBJECT);
 }
 
+static char *json_string_bytes(const struct json *v)
+{
+    return (char *)(v + 1);
+}
+
+/* Texts are overwritten: any of them may have been a secret, and nobody behind here could tell. */
 struct json *json_free(struct json *v)
 {
+    if (v && v->type == JSON_STRING)
+        wipe(json_string_bytes(v), v->length);
     if (json_holds(v)) {
         for (unsigned i = 0; i < v->count; i++) {
             free(v->slots[i].key);
@@ -81,11 +90,6 @@ struct json *json_real(double d)
     if (v)
         v->real = d;
     return v;
-}
-
-static char *json_string_bytes(const struct json *v)
-{
-    return (char *)(v + 1);
 }
 
 struct json *json_string_n(const char *text, size_t n)

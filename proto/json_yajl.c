@@ -8,10 +8,14 @@
 
 #include "proto/mem.h"
 
-/* ---- yajl's memory ---- */
+/* ---- yajl's memory ----
+ *
+ * Overwritten before it is given back: a text with an escape in it, or one that came in two pieces, was put together here,
+ * and it may have been a secret. */
 
 struct yajl_block {
     struct yajl_block *next, *previous;
+    size_t size;
     max_align_t bytes[];
 };
 
@@ -34,21 +38,28 @@ static void block_unlink(struct yajl_memory *m, struct yajl_block *b)
         b->next->previous = b->previous;
 }
 
+static void block_free(struct yajl_memory *m, struct yajl_block *b)
+{
+    block_unlink(m, b);
+    wipe(b->bytes, b->size);
+    free(b);
+}
+
 static void *memory_resize(void *ctx, void *p, size_t size)
 {
     struct yajl_memory *m = ctx;
-    struct yajl_block *b = p ? CONTAINER_OF(p, struct yajl_block, bytes) : NULL, *resized;
+    struct yajl_block *b = p ? CONTAINER_OF(p, struct yajl_block, bytes) : NULL;
+    struct yajl_block *grown = size < SIZE_MAX / 2 ? malloc(sizeof(*grown) + size) : NULL;
 
-    if (b)
-        block_unlink(m, b);
-    resized = size < SIZE_MAX / 2 ? realloc(b, sizeof(*b) + size) : NULL;
-    if (!resized) {
-        if (b)
-            block_link(m, b);
+    if (!grown)
         longjmp(m->gone, 1);
+    grown->size = size;
+    block_link(m, grown);
+    if (b) {
+        memcpy(grown->bytes, b->bytes, MIN(b->size, size));
+        block_free(m, b);
     }
-    block_link(m, resized);
-    return resized->bytes;
+    return grown->bytes;
 }
 
 static void *memory_get(void *ctx, size_t size)
@@ -58,22 +69,14 @@ static void *memory_get(void *ctx, size_t size)
 
 static void memory_free(void *ctx, void *p)
 {
-    if (p) {
-        struct yajl_block *b = CONTAINER_OF(p, struct yajl_block, bytes);
-
-        block_unlink(ctx, b);
-        free(b);
-    }
+    if (p)
+        block_free(ctx, CONTAINER_OF(p, struct yajl_block, bytes));
 }
 
 void yajl_memory_done(struct yajl_memory *m)
 {
-    while (m->first) {
-        struct yajl_block *b = m->first;
-
-        m->first = b->next;
-        free(b);
-    }
+    while (m->first)
+        block_free(m, m->first);
 }
 
 yajl_handle yajl_memory_start(struct yajl_memory *m, const yajl_callbacks *callbacks, void *ctx)

@@ -51,6 +51,21 @@ class Planted:
         return sorted(f for f in found if f not in allowed)
 
 
+def memory_holds(pid, word):
+    """How often WORD stands in what a process may write to; the sanitizer keeps what was freed for a long time."""
+    found = 0
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
+        for line in maps:
+            at, _, end = line.split()[0].partition("-")
+            at, end = int(at, 16), int(end, 16)
+            if "rw" not in line.split()[1] or end - at > 1 << 32:       # the sanitizer's own books
+                continue
+            with contextlib.suppress(OSError):
+                mem.seek(at)
+                found += mem.read(end - at).count(word)
+    return found
+
+
 class Sampler:
     """Reads command line and environment of every process there is, again and again, hosts' processes included."""
 
@@ -232,6 +247,20 @@ class Secrets(road.Road):
                 self.assertRegex(f.read(), r"Max core file size +0 +0")
             self.assertEqual(os.stat(d.state).st_mode & 0o777, 0o700)
             self.assertEqual(os.stat(d.state + "/secrets").st_mode & 0o777, 0o700)
+
+    def test_what_was_read_is_wiped_from_memory(self):
+        with self.host(password=self.planted.words["password"]) as h, daemons.Daemon() as d:
+            plain, public = self.key()
+            locked, public2 = self.key(self.planted.words["passphrase"])
+            h.put("/root/.ssh/authorized_keys", public + public2, 0o600)
+            d.ctl("instance", "add", "by-word", h.ssh_command, "--install-key=no", password=self.planted.words["password"])
+            d.ctl("instance", "add", "by-key", h.ssh_command, "-i", plain, "--install-key=no")
+            d.ctl("instance", "add", "by-lock", h.ssh_command, "-i", locked, "--passphrase-file",
+                  self.file(self.planted.words["passphrase"]), "--install-key=no")
+            self.assertGreater(memory_holds(d.pid, b"by-word"), 0, "the search finds what is there")
+            words = {n: self.planted.words[n].encode() for n in ("password", "passphrase")}
+            words.update(key=key_body(plain).encode(), locked=key_body(locked).encode())
+            self.assertEqual({n: count for n, w in words.items() if (count := memory_holds(d.pid, w))}, {})
 
     def test_removed_instance_takes_its_secrets_along(self):
         with self.road(password=self.planted.words["password"]) as (d, _):
