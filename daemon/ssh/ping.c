@@ -13,6 +13,7 @@
 #include "ssh/conn_private.h"
 
 #define SILENCE_MS          5000
+#define SILENCE_STEP_MS     2500
 #define SILENCE_WAITING_MS  500
 #define SILENCE_FALLBACK_MS 30000
 #define DEADLINE_MS         4000
@@ -36,10 +37,18 @@ static uint64_t ping_deadline(const struct ssh_conn *c)
     return c->ping.waiters > 0 ? DEADLINE_WAITING_MS : DEADLINE_MS;
 }
 
+/* Idle connections ask at the same instants, a little early, so that many of them share a wake-up. */
+static uint64_t ping_due(const struct ssh_conn *c)
+{
+    uint64_t due = c->last_contact_due + ping_silence(c);
+
+    return c->ping.waiters > 0 ? due : due - due % SILENCE_STEP_MS;
+}
+
 static void ping_plan(struct ssh_conn *c)
 {
     struct ping *p = &c->ping;
-    uint64_t due = p->deadline_due ? p->deadline_due : c->last_contact_due + ping_silence(c);
+    uint64_t due = p->deadline_due ? p->deadline_due : ping_due(c);
 
     if (p->timer && (!timer_is_armed(p->timer) || timer_due(p->timer) > due))
         timer_arm_at(p->timer, due);
@@ -95,7 +104,7 @@ static void ping_on_timer(void *ctx)
                   (double)(now - c->last_contact_due) / 1000);
         return;
     }
-    if (!p->deadline_due && now >= c->last_contact_due + ping_silence(c))
+    if (!p->deadline_due && now >= ping_due(c))
         ping_send(c);
     ping_plan(c);
 }
