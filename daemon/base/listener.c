@@ -2,6 +2,7 @@
  * and pauses when descriptors run out: a level-triggered loop would spin on the backlog otherwise. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -133,6 +134,8 @@ int listener_new_fd(struct loop *l, int fd, void (*on_stream)(void *ctx, struct 
         return -errno;
     if (!listens)
         return -EINVAL;
+    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) /* else accept() would wait for the next one */
+        return -errno;
     *ret = listener_new(l, fd, on_stream, ctx);
     return 0;
 }

@@ -88,7 +88,8 @@ int listener_new_tcp(struct loop *l, const char *ip, uint16_t port, void (*on_st
 /* mode: permissions of the socket file. A stale socket file that nobody listens on is replaced; a living one is -EADDRINUSE. */
 int listener_new_unix(struct loop *l, const char *path, unsigned mode, void (*on_stream)(void *ctx, struct stream *s), void *ctx,
                       struct listener **ret);
-/* Takes a descriptor that listens already (socket activation), when 0 is returned. -EINVAL: it does not listen. */
+/* Takes a descriptor that listens already (socket activation), when 0 is returned. -EINVAL: it does not listen. Whoever passed it
+ * may go on listening when we no longer do. */
 int listener_new_fd(struct loop *l, int fd, void (*on_stream)(void *ctx, struct stream *s), void *ctx, struct listener **ret);
 uint16_t listener_port(const struct listener *l);      /* 0: not TCP */
 /* While paused connections wait in the backlog. Accepting pauses by itself for a moment when descriptors run out. */

@@ -1,0 +1,123 @@
+/* Notifications are datagrams to PID 1: a few a minute, and one a second at most while things change. */
+#include "base/service.h"
+
+#include <stdlib.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/timer.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+
+#define STATUS_EVERY_MS 1000
+
+struct service {
+    struct loop *loop;
+    char **names;           /* of passed sockets, which are SD_LISTEN_FDS_START and up; NULL behind the last */
+    int n_sockets;          /* those taken have an empty name */
+    struct timer *watchdog;
+    uint64_t feed_ms;       /* 0: there is no watchdog */
+    service_status_fn status;
+    void *ctx;
+    struct timer *tell;
+    uint64_t told_due;      /* when status() was asked last */
+    char *told;
+    bool ready;
+};
+
+static void service_on_watchdog(void *ctx)
+{
+    struct service *s = ctx;
+
+    sd_notify(0, "WATCHDOG=1");
+    timer_arm(s->watchdog, s->feed_ms);
+}
+
+static void service_on_tell(void *ctx)
+{
+    struct service *s = ctx;
+    char *text = s->status(s->ctx);
+
+    s->told_due = clock_now_ms();
+    if (s->told && streq(text, s->told)) {
+        free(text);
+        return;
+    }
+    free(s->told);
+    s->told = text;
+    sd_notifyf(0, "STATUS=%s", text);
+}
+
+struct service *service_new(struct loop *l, service_status_fn status, void *ctx)
+{
+    struct service *s = xnew(struct service);
+    uint64_t watchdog_us = 0;
+    int n;
+
+    s->loop = l;
+    s->status = status;
+    s->ctx = ctx;
+    s->watchdog = timer_new(l, service_on_watchdog, s);
+    s->tell = timer_new(l, service_on_tell, s);
+    n = sd_listen_fds_with_names(true, &s->names);
+    s->n_sockets = MAX(n, 0);
+    if (n < 0)
+        log_warning(NULL, "sockets of the service manager cannot be taken: %s", strerror(-n));
+    if (sd_watchdog_enabled(true, &watchdog_us) > 0)
+        s->feed_ms = MAX(watchdog_us / 2000, 1u);
+    return s;
+}
+
+struct service *service_free(struct service *s)
+{
+    if (!s)
+        return NULL;
+    for (int i = 0; i < s->n_sockets; i++) {
+        if (*s->names[i])
+            close(SD_LISTEN_FDS_START + i);
+        free(s->names[i]);
+    }
+    free(s->names);
+    timer_free(s->watchdog);
+    timer_free(s->tell);
+    free(s->told);
+    free(s);
+    return NULL;
+}
+
+int service_take_socket(struct service *s, const char *name)
+{
+    for (int i = 0; i < s->n_sockets; i++)
+        if (streq(s->names[i], name)) {
+            *s->names[i] = '\0';
+            return SD_LISTEN_FDS_START + i;
+        }
+    return 0;
+}
+
+void service_ready(struct service *s)
+{
+    for (int i = 0; i < s->n_sockets; i++)
+        if (*s->names[i])
+            log_warning(NULL, "the service manager passes a socket \"%s\" that is not used: who connects there waits in vain",
+                        s->names[i]);
+    s->ready = true;
+    sd_notify(0, "READY=1");
+    if (s->feed_ms)
+        service_on_watchdog(s);
+    service_changed(s);
+}
+
+void service_changed(struct service *s)
+{
+    if (s->ready && !timer_is_armed(s->tell))
+        timer_arm_at(s->tell, s->told ? s->told_due + STATUS_EVERY_MS : 0);
+}
+
+void service_stopping(struct service *s)
+{
+    timer_disarm(s->tell);
+    s->ready = false;
+    sd_notify(0, "STOPPING=1\nSTATUS=Ending");
+}
