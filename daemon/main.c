@@ -7,7 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
+#include <sys/un.h>
 
 #include "base/clock.h"
 #include "base/event.h"
@@ -15,15 +15,22 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/resolve.h"
+#include "base/service.h"
 #include "base/settings.h"
+#include "base/timer.h"
 #include "control/control.h"
 #include "gateway/gateway.h"
 #include "http/http.h"
+#include "lease/lease.h"
 #include "manager.h"
 #include "proto/error.h"
 #include "proto/mem.h"
 #include "store/secrets.h"
 #include "store/store.h"
+
+/* While sockets are passed, those who were let in just before the end may still say what they want for so long; everybody else
+ * waits for our successor. */
+#define LAST_WORDS_MS 100
 
 static const char usage[] =
     "usage: llmhostd [-c FILE] [--check-config] [--version] [--help]\n"
@@ -44,6 +51,8 @@ struct options {
 
 struct daemon {
     struct loop *loop;
+    struct service *service;
+    int control_fd, gateway_fd;             /* passed sockets; 0: none */
     char *state, *runtime, *engines;        /* directories */
     char *socket;
     struct settings *settings;
@@ -55,7 +64,9 @@ struct daemon {
     struct gateway *gateway;
     struct control *control;
     struct event_listener events;
+    struct manager_listener changes;
     uint64_t started_due;
+    struct timer *end;
     uv_signal_t signals[3];
 };
 
@@ -142,12 +153,23 @@ static int make_directory(const char *path)
     return st.st_uid == getuid() && !(st.st_mode & S_IWOTH) ? 0 : -EPERM;
 }
 
+/* Where the passed control socket is, else where ours will be. */
+static char *control_path(const struct daemon *d)
+{
+    struct sockaddr_un at = {};
+    socklen_t n = sizeof at - 1;            /* a path of full length has no NUL behind it */
+
+    if (d->control_fd && getsockname(d->control_fd, (struct sockaddr *)&at, &n) == 0 && at.sun_family == AF_UNIX && at.sun_path[0])
+        return xstrdup(at.sun_path);
+    return xasprintf("%s/control", d->runtime);
+}
+
 static int prepare_directories(struct daemon *d, struct fault *f)
 {
     d->state = state_path();
     d->runtime = runtime_path();
     d->engines = xasprintf("%s/engines", d->runtime);
-    d->socket = xasprintf("%s/control", d->runtime);
+    d->socket = control_path(d);
 
     const char *const directories[] = {d->state, d->runtime, d->engines};
 
@@ -198,6 +220,44 @@ static enum log_level log_level_setting(const struct settings *s)
     return LOG_LEVEL_INFO;
 }
 
+/* ---- what the service manager shows ---- */
+
+static char *daemon_status(void *ctx)
+{
+    struct daemon *d = ctx;
+    unsigned wanted = 0, ready = 0, tunnels = 0, up = 0;
+    struct deployment *m;
+    struct lease *l;
+
+    for (unsigned i = 0; (m = manager_deployment_at(d->manager, i)); i++) {
+        wanted += deployment_goal(m) != GOAL_OFF;
+        ready += deployment_state(m) == DEPLOYMENT_READY;
+    }
+    for (unsigned i = 0; (l = manager_lease_at(d->manager, i)); i++)
+        if (lease_session(l)) {
+            tunnels++;
+            up += lease_is_reachable(l);
+        }
+    return xasprintf("%u of %u models ready, %u of %u tunnels up; %s%s", ready, MAX(ready, wanted), up, tunnels,
+                     gateway_endpoint(d->gateway), gateway_is_listening(d->gateway) ? "" : " is taken");
+}
+
+static void daemon_on_deployment(void *ctx, struct deployment *m, bool gone)
+{
+    struct daemon *d = ctx;
+
+    (void)m, (void)gone;
+    service_changed(d->service);
+}
+
+static void daemon_on_lease(void *ctx, struct lease *l, bool gone)
+{
+    struct daemon *d = ctx;
+
+    (void)l, (void)gone;
+    service_changed(d->service);
+}
+
 /* ---- life ---- */
 
 static void daemon_on_event(void *ctx, const struct event *e)
@@ -205,6 +265,14 @@ static void daemon_on_event(void *ctx, const struct event *e)
     struct daemon *d = ctx;
 
     store_put_event(d->store, e);
+    service_changed(d->service);
+}
+
+static void daemon_on_end(void *ctx)
+{
+    struct daemon *d = ctx;
+
+    loop_stop(d->loop);
 }
 
 static void daemon_on_signal(uv_signal_t *signal, int number)
@@ -212,7 +280,14 @@ static void daemon_on_signal(uv_signal_t *signal, int number)
     struct daemon *d = signal->data;
 
     log_notice(NULL, "ending (%s)", strsignal(number));
-    loop_stop(d->loop);
+    service_stopping(d->service);
+    if (timer_is_armed(d->end) || (!d->control_fd && !d->gateway_fd)) {
+        loop_stop(d->loop);
+        return;
+    }
+    control_close_door(d->control);
+    gateway_close_door(d->gateway);
+    timer_arm(d->end, LAST_WORDS_MS);
 }
 
 static void daemon_watch_signals(struct daemon *d)
@@ -228,6 +303,9 @@ static void daemon_watch_signals(struct daemon *d)
 
 static int daemon_open(struct daemon *d, struct fault *f)
 {
+    d->control_fd = service_take_socket(d->service, "control");
+    d->gateway_fd = service_take_socket(d->service, "gateway");
+
     int r = prepare_directories(d, f);
 
     if (r < 0)
@@ -256,7 +334,9 @@ static int daemon_open(struct daemon *d, struct fault *f)
     r = manager_new(&manager, &d->manager, f);
     if (r < 0)
         return r;
-    r = gateway_new(d->loop, d->manager, d->settings, &d->gateway, f);
+    d->changes = (struct manager_listener){.deployment = daemon_on_deployment, .lease = daemon_on_lease, .ctx = d};
+    manager_listen(d->manager, &d->changes);
+    r = gateway_new(d->loop, d->manager, d->settings, d->gateway_fd, &d->gateway, f);
     if (r < 0)
         return r;
 
@@ -270,6 +350,7 @@ static int daemon_open(struct daemon *d, struct fault *f)
         .state_directory = d->state,
         .socket_path = d->socket,
         .socket_mode = 0660,        /* its directory lets nobody else in, but for the system service's group */
+        .passed_fd = d->control_fd,
         .started_due = d->started_due,
     };
 
@@ -284,6 +365,8 @@ static void daemon_close(struct daemon *d)
             uv_close((uv_handle_t *)&d->signals[i], NULL);
     control_free(d->control);
     gateway_free(d->gateway);
+    if (d->manager)
+        manager_unlisten(d->manager, &d->changes);
     manager_free(d->manager);
     http_free(d->http);
     resolver_free(d->resolver);
@@ -292,6 +375,8 @@ static void daemon_close(struct daemon *d)
         store_close(d->store);
     }
     secrets_free(d->secrets);
+    service_free(d->service);
+    timer_free(d->end);
     loop_free(d->loop);
     settings_free(d->settings);
     free(d->state);
@@ -331,6 +416,8 @@ static int daemon_run(struct daemon *d)
 
     log_open(log_level_setting(d->settings));
     d->loop = loop_new();
+    d->service = service_new(d->loop, daemon_status, d);
+    d->end = timer_new(d->loop, daemon_on_end, d);
     d->started_due = clock_now_ms();
     if (daemon_open(d, &f) < 0) {
         fprintf(stderr, "llmhostd: %s\n", f.text);
@@ -340,9 +427,8 @@ static int daemon_run(struct daemon *d)
     daemon_watch_signals(d);
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, NULL, "started", "llmhostd %s, control socket %s, applications at %s", LLMHOST_VERSION,
                   d->socket, gateway_endpoint(d->gateway));
-    sd_notify(0, "READY=1");
+    service_ready(d->service);
     loop_run(d->loop);
-    sd_notify(0, "STOPPING=1");
     daemon_close(d);
     return EXIT_DONE;
 }

@@ -23,10 +23,13 @@ struct control_context {
     const char *state_directory;
     const char *socket_path;
     unsigned socket_mode;           /* of the socket's file */
+    int passed_fd;                  /* listens there already, from now on the door's; 0: none */
     uint64_t started_due;           /* clock_now_ms() when the daemon began */
 };
 
 /* Listens. 0 or -errno: *f names the socket and who has it. */
 int control_new(const struct control_context *context, struct control **ret, struct fault *f);
+/* Nobody new is let in, for good: who connects waits in the backlog, for our successor where the socket was passed. */
+void control_close_door(struct control *c);
 /* Calls in flight are cut. */
 struct control *control_free(struct control *c);

@@ -347,6 +347,24 @@ static void control_on_stream(void *ctx, struct stream *s)
 
 /* ---- the door ---- */
 
+static int control_listen(struct control *k, struct fault *f)
+{
+    const struct control_context *c = &k->context;
+    int domain = AF_UNIX, r;
+
+    if (!c->passed_fd) {
+        r = listener_new_unix(c->loop, c->socket_path, c->socket_mode, control_on_stream, k, &k->listener);
+    } else if (getsockopt(c->passed_fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof domain}) == 0 && domain != AF_UNIX) {
+        return fault_set(f, FAULT_INVALID, -EINVAL, "the control socket that was passed is no Unix socket, which alone tells who calls");
+    } else {
+        r = listener_new_fd(c->loop, c->passed_fd, control_on_stream, k, &k->listener);
+    }
+    if (r == 0)
+        return 0;
+    return fault_set(f, FAULT_INVALID, r, "cannot listen on %s: %s", c->socket_path,
+                     r == -EADDRINUSE ? "another llmhostd does" : strerror(-r));
+}
+
 int control_new(const struct control_context *context, struct control **ret, struct fault *f)
 {
     struct control *k = xnew(struct control);
@@ -359,15 +377,19 @@ int control_new(const struct control_context *context, struct control **ret, str
         control_free(k);
         return fault_set(f, FAULT_INVALID, -EBADMSG, "bug: the contract cannot be read: %s", why ? why : "");
     }
-    int r = listener_new_unix(context->loop, context->socket_path, context->socket_mode, control_on_stream, k, &k->listener);
+    int r = control_listen(k, f);
 
     if (r < 0) {
         control_free(k);
-        return fault_set(f, FAULT_INVALID, r, "cannot listen on %s: %s", context->socket_path,
-                         r == -EADDRINUSE ? "another llmhostd does" : strerror(-r));
+        return r;
     }
     *ret = k;
     return 0;
+}
+
+void control_close_door(struct control *k)
+{
+    listener_pause(k->listener, true);
 }
 
 struct control *control_free(struct control *k)

@@ -49,7 +49,7 @@ static void gateway_on_stream(void *ctx, struct stream *s)
 void gateway_client_gone(struct gateway *g)
 {
     g->figures.open--;
-    if (!g->is_full || !g->listener)
+    if (!g->is_full || g->is_closing || !g->listener)
         return;
     g->is_full = false;
     listener_pause(g->listener, false);
@@ -98,6 +98,11 @@ static void gateway_say_taken(struct gateway *g)
     g->is_taken = true;
 }
 
+static void gateway_name_endpoint(struct gateway *g, uint16_t port)
+{
+    snprintf(g->endpoint, sizeof(g->endpoint), strchr(g->ip, ':') ? "http://[%s]:%u" : "http://%s:%u", g->ip, port);
+}
+
 /* 0 also when the port is taken: then again in 10 s. */
 static int gateway_listen(struct gateway *g)
 {
@@ -112,8 +117,7 @@ static int gateway_listen(struct gateway *g)
         return r;
     free(TAKE_PTR(g->owner));
     g->is_taken = false;
-    snprintf(g->endpoint, sizeof(g->endpoint), strchr(g->ip, ':') ? "http://[%s]:%u" : "http://%s:%u", g->ip,
-             listener_port(g->listener));
+    gateway_name_endpoint(g, listener_port(g->listener));
     return 0;
 }
 
@@ -175,8 +179,7 @@ static int take_settings(struct gateway *g, const struct settings *s, struct fau
                          "listen on 127.0.0.1 "
                          "and put a reverse proxy in front",
                          listen);
-    snprintf(g->endpoint, sizeof(g->endpoint), strchr(g->ip, ':') ? "http://[%s]:%u" : "http://%s:%u", g->ip,
-             g->port);
+    gateway_name_endpoint(g, g->port);
     g->hold_ms = settings_ms(s, "gateway", "hold");
     g->hosts = xstrdup(settings_text(s, "gateway", "allow_host"));
     g->origins = xstrdup(settings_text(s, "gateway", "allow_origin"));
@@ -196,10 +199,51 @@ static unsigned most_clients(void)
     return MIN((unsigned)((files.rlim_cur - DESCRIPTORS_KEPT) / 2), (unsigned)GATEWAY_CLIENTS_MAX);
 }
 
+/* ---- a socket that was passed ---- */
+
+/* Where it listens, into g; false when that is no address of ours to serve. */
+static bool take_address(struct gateway *g, int fd)
+{
+    struct sockaddr_storage at = {0};
+    socklen_t n = sizeof(at);
+    const void *host = &((struct sockaddr_in *)&at)->sin_addr;
+
+    if (getsockname(fd, (struct sockaddr *)&at, &n) < 0)
+        return false;
+    if (at.ss_family == AF_INET6)
+        host = &((struct sockaddr_in6 *)&at)->sin6_addr;
+    if (!inet_ntop(at.ss_family, host, g->ip, sizeof(g->ip)))
+        return false;
+    g->port = ntohs(((struct sockaddr_in *)&at)->sin_port); /* at the same place in both */
+    return is_loopback(g->ip);
+}
+
+/* Who passed it has decided where we listen, and the setting has no say; a setting that says otherwise is told of. */
+static int gateway_adopt(struct gateway *g, int fd, struct fault *f)
+{
+    char wanted[sizeof(g->endpoint)];
+    int r;
+
+    strcpy(wanted, g->endpoint);
+    if (!take_address(g, fd))
+        return fault_set(f, FAULT_INVALID, -EINVAL,
+                         "the socket passed for applications is not one of TCP on loopback, and beyond it API keys "
+                         "are needed; there are none yet: ListenStream=127.0.0.1:11434");
+    r = listener_new_fd(g->loop, fd, gateway_on_stream, g, &g->listener);
+    if (r < 0)
+        return fault_set(f, FAULT_INVALID, r, "the socket passed for applications cannot be used: %s",
+                         strerror(-r));
+    gateway_name_endpoint(g, g->port);
+    if (!streq(wanted, g->endpoint))
+        log_notice(NULL, "[gateway] listen says %s, but the service manager listens at %s, which counts", wanted,
+                    g->endpoint);
+    return 0;
+}
+
 /* ---- its life ---- */
 
-int gateway_new(struct loop *l, struct manager *m, const struct settings *settings, struct gateway **ret,
-                struct fault *f)
+int gateway_new(struct loop *l, struct manager *m, const struct settings *settings, int passed_fd,
+                struct gateway **ret, struct fault *f)
 {
     struct gateway *g = xnew(struct gateway);
     int r;
@@ -216,7 +260,9 @@ int gateway_new(struct loop *l, struct manager *m, const struct settings *settin
     g->retry = timer_new(l, gateway_on_retry, g);
     manager_listen(m, &g->changes);
     r = take_settings(g, settings, f);
-    if (r == 0) {
+    if (r == 0 && passed_fd) {
+        r = gateway_adopt(g, passed_fd, f);
+    } else if (r == 0) {
         r = gateway_listen(g);
         if (r < 0)
             fault_set(f, FAULT_INVALID, r, "[gateway] listen: %s cannot be had: %s", g->endpoint,
@@ -250,6 +296,14 @@ struct gateway *gateway_free(struct gateway *g)
     free(g->origins);
     free(g);
     return NULL;
+}
+
+void gateway_close_door(struct gateway *g)
+{
+    g->is_closing = true;
+    timer_disarm(g->retry);
+    if (g->listener)
+        listener_pause(g->listener, true);
 }
 
 bool gateway_is_listening(const struct gateway *g)

@@ -11,8 +11,12 @@ struct loop;
 struct manager;
 struct settings;
 
-/* Borrows all. [gateway] listen, hold, allow_host, allow_origin. 0 or -EINVAL: *f names the setting. A taken port is no error. */
-int gateway_new(struct loop *l, struct manager *m, const struct settings *settings, struct gateway **ret, struct fault *f);
+/* Borrows all. [gateway] listen, hold, allow_host, allow_origin. passed_fd: a socket that listens already and counts instead of
+ * listen, from now on the gateway's; 0: none. 0 or -EINVAL: *f names the setting. A taken port is no error. */
+int gateway_new(struct loop *l, struct manager *m, const struct settings *settings, int passed_fd, struct gateway **ret,
+                struct fault *f);
+/* Nobody new is let in: who connects waits in the backlog, for our successor where the socket was passed. For good. */
+void gateway_close_door(struct gateway *g);
 /* Cuts what is open: an error event where an answer has begun, 503 where not. */
 struct gateway *gateway_free(struct gateway *g);
 

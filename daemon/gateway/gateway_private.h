@@ -36,6 +36,7 @@ struct gateway {
     struct list clients;                /* oldest first */
     unsigned clients_max;
     bool is_full;                       /* the listener is paused */
+    bool is_closing;                    /* for good */
     struct list pools;
     unsigned next_id;                   /* of requests, for the log */
     struct gateway_figures figures;

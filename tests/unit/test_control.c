@@ -500,6 +500,48 @@ Test(control, calls_in_flight_are_cut_when_the_daemon_ends)
     daemon_begins();
 }
 
+Test(control, a_passed_socket_is_served_and_left_where_it_is)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    struct control_context cc = {.loop = w.loop, .socket_path = at.sun_path};
+    struct control *second = NULL;
+    struct fault f = {};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), others = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    _cleanup_close_ int early = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), late = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    static const char question[] = "{\"method\":\"org.varlink.service.GetInfo\"}";
+    char answer[16];
+
+    snprintf(at.sun_path, sizeof at.sun_path, "%s/passed", w.directory);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    cr_assert_eq(listen(fd, 5), 0);
+    cc.passed_fd = fd;
+    cr_assert_eq(control_new(&cc, &second, &f), 0, "%s", f.text);
+    cr_assert_eq(connect(early, (struct sockaddr *)&at, sizeof at), 0);
+    cr_assert_eq(send(early, question, sizeof question, 0), (ssize_t)sizeof question);
+    cr_assert(LOOP_UNTIL(w.loop, recv(early, answer, sizeof answer, MSG_DONTWAIT) > 0));
+    control_close_door(second);
+    cr_assert_eq(connect(late, (struct sockaddr *)&at, sizeof at), 0, "it waits");
+    loop_turns(w.loop, 5);
+    control_free(second);
+    loop_turns(w.loop, 3);
+    cr_assert_geq(accept(others, NULL, NULL), 0, "for somebody else");
+    cr_assert_eq(unlink(at.sun_path), 0, "the file is not ours to remove");
+    close(others);
+}
+
+Test(control, a_passed_socket_that_cannot_tell_who_calls_is_refused)
+{
+    struct control_context cc = {.loop = w.loop, .socket_path = w.socket};
+    struct control *second = NULL;
+    struct fault f = {};
+    _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    cr_assert_eq(listen(fd, 5), 0);
+    cc.passed_fd = fd;
+    cr_assert_eq(control_new(&cc, &second, &f), -EINVAL);
+    cr_assert(strstr(f.text, "Unix"), "%s", f.text);
+}
+
 Test(control, a_second_daemon_is_told_that_the_socket_is_taken)
 {
     const struct control_context cc = {.loop = w.loop, .socket_path = w.socket, .socket_mode = 0600};

@@ -565,7 +565,7 @@ Test(gateway, figures_count)
 
 /* ---- settings and the port ---- */
 
-static int try_listen(const char *listen, struct fault *f, struct gateway **ret)
+static int try_listen_or(const char *listen, int passed_fd, struct fault *f, struct gateway **ret)
 {
     _cleanup_free_ char *text = xasprintf("[gateway]\nlisten=%s\n", listen);
     struct manager_listener *kept = world.manager.listener;
@@ -575,8 +575,8 @@ static int try_listen(const char *listen, struct fault *f, struct gateway **ret)
 
     cr_assert_eq(settings_parse(text, "test.conf", &s, &why), 0, "%s", why);
     world.manager.listener = NULL;
-    r = gateway_new(world.loop, &world.manager, s, ret, f);
-    if (r == 0 && !gateway_is_listening(*ret)) {
+    r = gateway_new(world.loop, &world.manager, s, passed_fd, ret, f);
+    if (r == 0 && (passed_fd || !gateway_is_listening(*ret))) {
         settings_free(s);
         return 0;
     }
@@ -585,6 +585,11 @@ static int try_listen(const char *listen, struct fault *f, struct gateway **ret)
     world.manager.listener = kept;
     settings_free(s);
     return r;
+}
+
+static int try_listen(const char *listen, struct fault *f, struct gateway **ret)
+{
+    return try_listen_or(listen, 0, f, ret);
 }
 
 Test(gateway, beyond_loopback_is_refused_by_name)
@@ -621,4 +626,74 @@ Test(gateway, a_taken_port_is_waited_for_and_its_owner_named)
     cr_assert(gateway_is_listening(second));
     cr_assert_null(gateway_owner(second));
     world.gateway = second;
+}
+
+/* ---- a socket that was passed ---- */
+
+/* Listens at an address of the kernel's choice, and blocks, as the service manager passes them. */
+static int passed(const char *ip, struct sockaddr_in *ret)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t n = sizeof(*ret);
+
+    *ret = (struct sockaddr_in){.sin_family = AF_INET};
+    cr_assert_eq(inet_pton(AF_INET, ip, &ret->sin_addr), 1);
+    cr_assert_eq(bind(fd, (struct sockaddr *)ret, n), 0);
+    cr_assert_eq(listen(fd, 5), 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)ret, &n), 0);
+    return fd;
+}
+
+Test(gateway, a_passed_socket_counts_and_goes_on_listening_without_us)
+{
+    struct manager_listener *kept = world.manager.listener;
+    struct gateway *second = NULL;
+    struct gateway_figures figures;
+    struct sockaddr_in at;
+    struct fault f = {0};
+    int fd = passed("127.0.0.1", &at), others = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    _cleanup_free_ char *endpoint = xasprintf("http://127.0.0.1:%u", ntohs(at.sin_port));
+    int early = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    cr_assert_eq(try_listen_or("127.0.0.1:1", fd, &f, &second), 0, "%s", f.text);
+    cr_assert(gateway_is_listening(second));
+    cr_assert_str_eq(gateway_endpoint(second), endpoint);
+    cr_assert_eq(connect(early, (struct sockaddr *)&at, sizeof(at)), 0);
+    loop_turns(world.loop, 5);
+    gateway_figures(second, &figures);
+    cr_assert_eq(figures.connections, 1);
+    gateway_close_door(second);
+    cr_assert_eq(connect(late, (struct sockaddr *)&at, sizeof(at)), 0, "it waits");
+    close(early);
+    loop_turns(world.loop, 5);
+    gateway_figures(second, &figures);
+    cr_assert_eq(figures.connections, 1, "for somebody else");
+    gateway_free(second);
+    loop_turns(world.loop, 3);
+    cr_assert_geq(accept(others, NULL, NULL), 0, "who accepts it, whole");
+    world.manager.listener = kept;
+    close(others);
+    close(late);
+}
+
+Test(gateway, a_passed_socket_beyond_loopback_or_of_another_kind_is_refused)
+{
+    struct sockaddr_in at;
+    int pair[2], anywhere = passed("0.0.0.0", &at), deaf = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct gateway *g = NULL;
+
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    at = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    cr_assert_eq(bind(deaf, (struct sockaddr *)&at, sizeof(at)), 0);
+
+    const int wrong[] = {anywhere, pair[0], deaf};
+
+    for (size_t i = 0; i < ELEMENTS(wrong); i++) {
+        struct fault f = {0};
+
+        cr_assert_eq(try_listen_or("127.0.0.1:0", wrong[i], &f, &g), -EINVAL);
+        cr_assert(strstr(f.text, "passed"), "%s", f.text);
+        close(wrong[i]);
+    }
+    close(pair[1]);
 }
