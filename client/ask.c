@@ -1,3 +1,5 @@
+/* Terminals and files of secrets. Whatever is read is read into memory of ours and overwritten afterwards; a question that is
+ * interrupted leaves the terminal as it was. */
 #include "client/ask.h"
 
 #include <errno.h>

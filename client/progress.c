@@ -1,3 +1,5 @@
+/* One line is the running stage; what came before it stays above. Off a terminal a line is written when there is something to say: a
+ * stage begins or ends, or nothing was said for a while. */
 #include "client/progress.h"
 
 #include "client/connection.h"
