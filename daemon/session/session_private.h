@@ -19,6 +19,8 @@ struct session_link {
     struct ssh_conn *conn;
     uint64_t number; /* never used twice in a session, as an address is */
     bool is_bulk;
+    bool has_run;      /* a command: the machine does open session channels */
+    unsigned runs_max; /* at a time, as far as its refusals tell; 0: as many as you like */
     struct work bury;
 };
 

@@ -9,8 +9,9 @@
 #include "base/clock.h"
 #include "base/op.h"
 
-#define STALLED_MS 3000u /* a dial that takes longer has met a port that does not answer */
-#define BULK_BYTES (256u << 10)
+#define STALLED_MS   3000u /* a dial that takes longer has met a port that does not answer */
+#define REFUSALS_MAX 5     /* of a command that is alone; each is a round trip */
+#define BULK_BYTES   (256u << 10)
 
 struct session_request {
     struct op op;
@@ -18,6 +19,7 @@ struct session_request {
     struct session *session; /* NULL: freed, the answer is on its way */
     uint64_t started_due;
     uint64_t link_number; /* of the connection it was given to */
+    unsigned refusals;    /* a command: no channel was opened for it */
     struct op *inner;
     struct work gone;
     uint64_t number;
@@ -71,7 +73,7 @@ static void request_cancel(struct op *op)
     op_cancel(&rq->inner);
     request_free(rq);
     if (s)
-        session_requests_count(s);
+        session_requests_start(s); /* its place is free */
 }
 
 /* The owner may free the session in its done(): nothing comes after it. */
@@ -86,7 +88,7 @@ static void request_finish(struct session_request *rq, struct stream *stream, st
     op_end(&rq->op);
     request_free(rq);
     if (s)
-        session_requests_count(s);
+        session_requests_start(s); /* its place is free */
     if (dialled)
         dialled(ctx, stream, f);
     else
@@ -101,13 +103,50 @@ static void request_on_gone(void *ctx)
     request_finish(ctx, NULL, NULL, &f);
 }
 
-/* The connection it was given to is over, or about to say so. */
-static bool request_lost_its_link(const struct session_request *rq)
+/* NULL: it is gone. */
+static struct session_link *request_link(const struct session_request *rq)
 {
     LIST_FOREACH (link, &rq->session->links, struct session_link, node)
         if (link->number == rq->link_number)
-            return !ssh_conn_is_up(link->conn);
-    return true;
+            return link;
+    return NULL;
+}
+
+/* The connection it was given to is over, or about to say so. */
+static bool request_lost_its_link(const struct session_request *rq)
+{
+    const struct session_link *link = request_link(rq);
+
+    return !link || !ssh_conn_is_up(link->conn);
+}
+
+/* sshd opens so many session channels per connection (MaxSessions, 10 unless told otherwise) and refuses the
+ * next one; how many it never says. ending: only commands that end by themselves. */
+static unsigned link_runs(const struct session_link *link, bool ending)
+{
+    unsigned n = 0;
+
+    LIST_FOREACH (rq, &link->session->started, struct session_request, node)
+        n += rq->script && rq->link_number == link->number && (!ending || request_waits(rq));
+    return n;
+}
+
+static bool link_has_room(struct session_link *link)
+{
+    unsigned n = link_runs(link, false);
+
+    if (n == 0)
+        link->runs_max = 0; /* what was learned may be old */
+    return !link->runs_max || n < link->runs_max;
+}
+
+/* A place comes free by itself. */
+static bool session_has_ending_runs(const struct session *s, bool is_bulk)
+{
+    LIST_FOREACH (link, &s->links, struct session_link, node)
+        if (link->is_bulk == is_bulk && ssh_conn_is_up(link->conn) && link_runs(link, true) > 0)
+            return true;
+    return false;
 }
 
 /* A dial hangs in it, and all that comes after. The first one found is the oldest. */
@@ -125,16 +164,19 @@ static bool request_is_bulk(const struct session_request *rq)
     return rq->script ? rq->spec.n_input >= BULK_BYTES : rq->window_bytes >= SSH_WINDOW_BULK;
 }
 
-/* NULL: one that suits it better is on its way. An upload waits for that, which costs a moment of what takes
- * long anyway; a dial does not. */
+/* NULL: one that suits it better is on its way, or a place on one comes free. An upload waits for that, which
+ * costs a moment of what takes long anyway; a dial does not. */
 static struct session_link *request_choose(const struct session_request *rq)
 {
     struct session *s = rq->session;
     bool is_bulk = request_is_bulk(rq), found = false;
 
     LIST_FOREACH (link, &s->links, struct session_link, node)
-        if (link->is_bulk == is_bulk && ssh_conn_is_up(link->conn) && !link_is_stalled(s, link))
+        if (link->is_bulk == is_bulk && ssh_conn_is_up(link->conn) && !link_is_stalled(s, link) &&
+            (!rq->script || link_has_room(link)))
             return link;
+    if (rq->script && session_has_ending_runs(s, is_bulk))
+        return NULL;
     found = session_spare_open(s, is_bulk);
     if (is_bulk && !rq->script && !link_is_stalled(s, s->link))
         return s->link;
@@ -171,13 +213,36 @@ static void request_on_dialled(void *ctx, struct stream *stream, const struct fa
         request_finish(rq, stream, NULL, f);
 }
 
+/* No session channel was opened for this command; whether it waits for a place. The first time it asks again
+ * at once: a server that reads our close and our open in one go counts both. */
+static bool request_may_wait(struct session_request *rq)
+{
+    struct session_link *link = request_link(rq);
+    unsigned others = link ? link_runs(link, false) - 1 : 0;
+
+    if (!link || ++rq->refusals == 1)
+        return link != NULL;
+    if (others == 0)
+        return link->has_run && rq->refusals < REFUSALS_MAX;
+    link->runs_max = others;
+    return session_has_ending_runs(rq->session, link->is_bulk) ||
+           session_spare_open(rq->session, link->is_bulk);
+}
+
 /* A transient fault says that the server never told us the command runs. The script of a command without
  * input is sent only after that; one with input travels with the request itself, and may have begun. */
 static void request_on_ran(void *ctx, struct run_result *result, const struct fault *f)
 {
     struct session_request *rq = ctx;
+    struct session_link *link = request_link(rq);
     struct fault uncertain;
 
+    if (f && streq(f->code, "refused") && request_may_wait(rq)) {
+        request_again(rq);
+        return;
+    }
+    if (!f && link)
+        link->has_run = true;
     if (f && f->kind == FAULT_TRANSIENT && request_lost_its_link(rq)) {
         if (!rq->spec.input) {
             request_again(rq);

@@ -507,6 +507,52 @@ static void free_it(void *ctx, struct run_result *result, const struct fault *f)
     session = session_free(session);
 }
 
+#define CROWD 30
+
+static struct op *crowd[CROWD];
+static unsigned crowd_done;
+
+static void on_crowd(void *ctx, struct run_result *result, const struct fault *f)
+{
+    (void)ctx;
+    cr_assert(!f, "%s", f->text);
+    cr_assert_eq(result->status, 0);
+    crowd_done++;
+}
+
+/* sshd refuses the eleventh session channel of a connection, unless it was told otherwise. */
+Test(session, more_commands_than_the_machine_runs_at_a_time_take_turns)
+{
+    struct session_figures figures;
+
+    REQUIRE_SSHD();
+    come_up();
+    for (unsigned i = 0; i < CROWD; i++)
+        host_run(host, &(struct run_spec){.script = "sleep 0.1"}, &crowd[i], on_crowd, &answer);
+    cr_assert(LOOP_UNTIL(loop, crowd_done == CROWD), "%u", crowd_done);
+    run("echo still");
+    cr_assert_str_eq(answer.out, "still\n");
+    session_figures(session, &figures);
+    cr_assert_eq(figures.reconnects, 0);
+}
+
+Test(session, commands_that_never_end_do_not_keep_the_others_from_running)
+{
+    REQUIRE_SSHD();
+    come_up();
+    for (unsigned i = 0; i < 15; i++)
+        host_run(host,
+                 &(struct run_spec){.script = "echo x >>~/began; exec sleep 1000", .timeout_ms = UINT64_MAX},
+                 &crowd[i], on_crowd, &answer);
+    run("until [ $(wc -l <~/began) = 15 ]; do sleep 0.05; done; echo all");
+    cr_assert_str_eq(answer.out, "all\n");
+    cr_assert_eq(crowd_done, 0);
+    for (unsigned i = 0; i < 15; i++)
+        op_cancel(&crowd[i]);
+    run("echo after");
+    cr_assert_str_eq(answer.out, "after\n");
+}
+
 Test(session, may_be_freed_from_an_answer_with_work_in_flight)
 {
     REQUIRE_SSHD();
