@@ -194,7 +194,7 @@ def show(what, unit, ours, peer, goal, met, note=""):
 
 
 def number(value):
-    return "-" if value is None else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return "-" if value is None else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}" if abs(value) >= 0.01 else f"{value:.4f}"
 
 
 def text_of(line):
@@ -212,9 +212,23 @@ def cpu_s(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def pss_kb(pid):
+def spent_s(pid):
+    """The same by the scheduler's own clock, for what is little."""
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/schedstat") as f:
+            total += int(f.read().split()[0])
+    return total / 1e9
+
+
+def pss_kb(pid, line="Pss:"):
     with open(f"/proc/{pid}/smaps_rollup") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("Pss:"))
+        return next(int(text.split()[1]) for text in f if text.startswith(line))
+
+
+def own_kb(pid):
+    """What it shares with nobody: Pss changes also when others start."""
+    return pss_kb(pid, "Private_Dirty:")
 
 
 def switches(pid):

@@ -48,5 +48,5 @@ with bench.World() as w, w.ssh(bench.PIPE_PORT) as peer:
     with bench.World("gpu2", daemon=w.daemon, model=False) as other:
         beside_bulk(w, other)
     w.host.fault("delay", "20")
-    for direction in ("down", "up"):
-        measure(w, forward, peer, direction, "40 ms", 20_000_000, 1.0, 3)
+    measure(w, forward, peer, "down", "40 ms", 60_000_000, 1.0, 5)
+    measure(w, forward, peer, "up", "40 ms", 30_000_000, 1.0, 5)
