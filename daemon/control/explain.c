@@ -56,6 +56,9 @@ static const struct explanation table[] = {
     {"busy", EXIT_ENGINE, "llmhostctl up %s"},
     {"stalled", EXIT_ENGINE, "llmhostctl up %s"},
     {"timed_out", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
+    {"store", EXIT_FAILED, ""}, /* the daemon's own disk: nobody's engine or password */
+    {"store_full", EXIT_FAILED, ""},
+    {"store_read_only", EXIT_FAILED, ""},
     {"gone", EXIT_NOT_FOUND, "llmhostctl status"},
     {"shutting_down", EXIT_FAILED, "llmhostctl status"},
 };

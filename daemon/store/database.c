@@ -25,7 +25,7 @@ static int fault_full(const char *path, int error, struct fault *f)
                       error == -EDQUOT ? "the disk quota is used up: %s" : "the disk is full: %s", path);
 
     if (f)
-        strcpy(f->code, "disk_full");
+        strcpy(f->code, "store_full");
     return r;
 }
 
@@ -34,7 +34,7 @@ static int fault_read_only(const char *path, int error, const char *why, struct 
     int r = fault_set(f, FAULT_DENIED, error, "%s cannot be written (%s)", path, why);
 
     if (f)
-        strcpy(f->code, "disk_read_only");
+        strcpy(f->code, "store_read_only");
     return r;
 }
 

@@ -139,6 +139,15 @@ Test(explain, what_has_no_code_is_explained_by_its_kind)
                      "disk_full");
 }
 
+/* As the kinds of fault alone would have it, a read-only disk here were a refused password over there. */
+Test(explain, the_disk_of_the_daemon_is_no_fault_of_the_machine)
+{
+    cr_assert_eq(explain_status(&(struct fault){.kind = FAULT_DENIED, .code = "store_read_only"}), EXIT_FAILED);
+    cr_assert_eq(explain_status(&(struct fault){.kind = FAULT_EXHAUSTED, .code = "store_full"}), EXIT_FAILED);
+    cr_assert_eq(explain_status(&(struct fault){.kind = FAULT_DENIED, .code = "store"}), EXIT_FAILED);
+    cr_assert_eq(explain_status(&(struct fault){.kind = FAULT_EXHAUSTED, .code = "disk_full"}), EXIT_ENGINE);
+}
+
 Test(explain, lines_become_a_list)
 {
     _cleanup_json_ struct json *none = explain_lines(""), *no = explain_lines(NULL),

@@ -213,7 +213,7 @@ Test(store_faults, a_full_disk_is_said_and_survived)
     f = assert_fails(t);
     cr_assert_eq(f.kind, FAULT_EXHAUSTED);
     cr_assert_eq(f.error, -ENOSPC);
-    cr_assert_str_eq(f.code, "disk_full");
+    cr_assert_str_eq(f.code, "store_full");
     cr_assert(strncmp(f.text, "the disk is full: ", 18) == 0 && strstr(f.text, database), "%s", f.text);
     loop_advance(loop, 1000);
     loop_advance(loop, 2000);
