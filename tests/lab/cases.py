@@ -2,7 +2,8 @@
 
 usage (inside an enclosure): cases.py FILE [NAME...]        NAME: Class, Class.test, or part of a test's name
 
-One line per test goes to $LAB_RESULTS: "pass|fail|skip lab/test_x.Class.test SECONDS". Exit 1 when one failed.
+One line per test goes to $LAB_RESULTS: "pass|fail|skip lab/test_x.Class.test SECONDS"; $LAB_GROUP: what stands there for lab.
+Exit 1 when one failed.
 A file may say LIMIT_S = N: how long all of it may take (the runner's default is 120).
 """
 import importlib.util
@@ -55,7 +56,7 @@ class Results(unittest.TextTestResult):
         place = os.environ.get("LAB_RESULTS")
         if place:
             with open(place, "a") as f:
-                f.write(f"{verdict} lab/{name} {seconds:.1f}\n")
+                f.write(f"{verdict} {os.environ.get('LAB_GROUP', 'lab')}/{name} {seconds:.1f}\n")
 
 
 def named(suite, names):

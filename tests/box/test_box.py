@@ -1,0 +1,415 @@
+"""The installed units under a real systemd: what is said to it, what it does for us, and what nobody notices.
+
+Runs inside tests/box/box, on a machine that vanishes: programs and units are installed as `ninja install` does, the user and
+the directory made as a package would. The system service stands in front of an sshd of this machine; the user service runs
+below a `systemd --user` of its own, with a scripted model server of the provider local.
+"""
+import concurrent.futures
+import grp
+import http.client
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import unittest
+
+import daemon as daemons
+import host as hosts
+
+LIMIT_S = 110
+UNITS = ("llmhostd.service", "llmhostd.socket", "llmhostd-gateway.socket")
+SOCKETS = UNITS[1:]
+PASSWORD = "only systemd knows"
+SCRIPTED = "ollama:scripted:latest"
+
+
+def run(*words, check=True, **more):
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(words)}: status {done.returncode}\n{done.stdout}")
+    return done
+
+
+def write(path, text, mode=0o644):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as f:
+        f.write(text)
+    os.chmod(path, mode)
+
+
+def installed_at(variable):
+    """A directory of the build's choice."""
+    with open(daemons.BUILD + "/CMakeCache.txt") as f:
+        cache = dict(re.findall(r"^(\w+):\w+=(.*)$", f.read(), re.M))
+    return os.path.join(cache["CMAKE_INSTALL_PREFIX"], cache[variable])
+
+
+def setUpModule():
+    if os.environ.get("BOX") != "1":
+        raise unittest.SkipTest("needs tests/box/box around it")
+    run("cmake", "--install", daemons.BUILD)
+    run("systemd-sysusers")
+    run("systemd-tmpfiles", "--create", "llmhostd.conf")
+    # Built with sanitizers; the one for leaks would trace its own process, which the unit forbids, and rightly.
+    for place in ("/etc/systemd/system", "/etc/systemd/user"):
+        write(place + "/llmhostd.service.d/test.conf", "[Service]\nEnvironment=ASAN_OPTIONS=detect_leaks=0\n")
+    run("systemctl", "daemon-reload")
+
+
+class Manager:
+    """systemctl of the system, or of a person."""
+    gateway_port = 11434
+
+    def __init__(self, prefix=(), own=(), runtime="/run", journal=("-u", "llmhostd.service")):
+        self.prefix, self.own, self.socket, self.journal = list(prefix), list(own), runtime + "/llmhost/control", list(journal)
+
+    def ctl(self, *words, check=True):
+        return run(*self.prefix, "systemctl", *self.own, *words, check=check).stdout.strip()
+
+    def show(self, name, unit="llmhostd.service"):
+        return self.ctl("show", "--value", "-p", name, unit)
+
+    def running(self):
+        """The pid of the daemon that is ready, or None."""
+        state = dict(l.split("=", 1) for l in self.ctl("show", "-p", "ActiveState", "-p", "MainPID", "llmhostd.service").splitlines())
+        return int(state["MainPID"]) if state["ActiveState"] == "active" else None
+
+    @property
+    def pid(self):
+        pid = self.running()
+        if not pid:
+            raise AssertionError("the daemon does not run")
+        return pid
+
+    def wait_other(self, pid):
+        """Until another daemon than that one is ready."""
+        hosts.until(lambda: self.running() not in (None, pid), 15, "another daemon")
+
+    def wait_status(self, pattern):
+        hosts.until(lambda: re.search(pattern, self.show("StatusText")), 15, f"{pattern}, it is {self.show('StatusText')}")
+
+    def lines(self, *matches):
+        """The daemon's lines in the journal, as dicts."""
+        run("journalctl", "--sync")
+        text = run("journalctl", "-o", "json", "--no-pager", *self.journal, *matches).stdout
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    def call(self, method, **parameters):
+        with daemons.Varlink(self.socket) as v:
+            v.send(method, parameters)
+            return list(v.replies())[-1]
+
+    def verb(self, *words, check=True):
+        return run(*self.prefix, "llmhostctl", *words, check=check, timeout=40)
+
+    def get(self, path="/v1/models"):
+        c = http.client.HTTPConnection("127.0.0.1", self.gateway_port, timeout=20)
+        try:
+            c.request("GET", path)
+            answer = c.getresponse()
+            return answer.status, answer.read()
+        finally:
+            c.close()
+
+    def stop(self):
+        self.ctl("stop", *UNITS, check=False)
+        self.ctl("reset-failed", *UNITS, check=False)
+
+    def open(self):
+        """Both sockets are there, the daemon is not."""
+        self.stop()
+        self.ctl("start", *SOCKETS)
+
+
+class Box(unittest.TestCase):
+    def assertNoSanitizer(self, manager):
+        for line in manager.lines():
+            self.assertNotRegex(str(line["MESSAGE"]), daemons.SANITIZER)
+
+
+class UnitFiles(Box):
+    def test_systemd_finds_nothing_to_complain_of(self):
+        os.makedirs("/run/user/0", exist_ok=True)
+        for words, place in ((["--system"], installed_at("SYSTEM_UNITS")), (["--user"], installed_at("USER_UNITS"))):
+            with self.subTest(place):
+                done = run("systemd-analyze", *words, "verify", *(f"{place}/{u}" for u in UNITS), check=False,
+                           env=dict(os.environ, XDG_RUNTIME_DIR="/run/user/0"))
+                self.assertEqual((done.returncode, done.stdout), (0, ""))
+
+    def test_system_service_is_shut_in(self):
+        done = run("systemd-analyze", "security", "--offline=true", "--threshold=15",
+                   installed_at("SYSTEM_UNITS") + "/llmhostd.service", check=False)
+        self.assertEqual(done.returncode, 0, done.stdout[-3000:])
+
+    def test_enabling_the_sockets_enables_all(self):
+        m = Manager()
+        m.ctl("enable", *SOCKETS)
+        self.assertEqual(m.ctl("is-enabled", *UNITS).split(), ["enabled"] * 3)
+        m.ctl("disable", "llmhostd.service")
+        self.assertEqual(m.ctl("is-enabled", *UNITS, check=False).split(), ["disabled"] * 3)
+
+    def test_user_and_directory_are_as_declared(self):
+        user, at = pwd.getpwnam("llmhost"), os.stat("/run/llmhost")
+        self.assertEqual((user.pw_dir, user.pw_shell), ("/var/lib/llmhost", "/usr/sbin/nologin"))
+        self.assertEqual((at.st_uid, at.st_gid, at.st_mode & 0o7777), (user.pw_uid, grp.getgrnam("llmhost").gr_gid, 0o750))
+
+
+class SystemService(Box):
+    @classmethod
+    def setUpClass(cls):
+        cls.m = Manager()
+        os.makedirs("/run/sshd", exist_ok=True)
+        run("useradd", "-m", "-s", "/bin/sh", "gpu")
+        subprocess.run(["chpasswd"], input=f"gpu:{PASSWORD}\n", text=True, check=True)
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/run/sshd/key")
+        cls.sshd = subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", "/dev/null", "-h", "/run/sshd/key", "-p", "2222",
+                                     "-o", "PasswordAuthentication=yes", "-o", "UseDNS=no", "-o", "PidFile=none"],
+                                    stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        cls.addClassCleanup(cls.sshd.wait)
+        cls.addClassCleanup(cls.sshd.kill)
+        # The secret of an instance, handed over by systemd.
+        write("/etc/llmhost/gpu1.password", PASSWORD + "\n", 0o600)
+        write("/etc/systemd/system/llmhostd.service.d/gpu1.conf",
+              "[Service]\nLoadCredential=gpu1.password:/etc/llmhost/gpu1.password\n")
+        cls.m.ctl("daemon-reload")
+
+    def setUp(self):
+        self.m.open()
+        self.addCleanup(self.m.stop)
+        self.addCleanup(self.assertNoSanitizer, self.m)
+
+    def with_instance(self):
+        """gpu1, whose tunnel is up."""
+        if not any(i["name"] == "gpu1" for i in self.m.call("Status")["instances"]):
+            self.m.call("InstanceAdd", name="gpu1", command="ssh -p 2222 gpu@127.0.0.1", install_key=False)
+        self.m.wait_status("1 of 1 tunnels up")
+
+    def setting(self, name, text):
+        """A drop-in for this test alone."""
+        path = f"/etc/systemd/system/llmhostd.service.d/{name}.conf"
+        write(path, text)
+        self.m.ctl("daemon-reload")
+        self.addCleanup(self.m.ctl, "daemon-reload")
+        self.addCleanup(os.unlink, path)
+
+    def test_first_connection_to_the_control_socket_starts_it(self):
+        self.assertFalse(self.m.running())
+        self.assertEqual(self.m.call("org.varlink.service.GetInfo")["product"], "llmhostd")
+        self.assertTrue(self.m.running())
+
+    def test_first_request_to_the_port_starts_it(self):
+        self.assertFalse(self.m.running())
+        self.assertEqual(self.m.get(), (200, b'{"object":"list","data":[]}'))
+        self.assertTrue(self.m.running())
+        self.assertTrue(self.m.verb("doctor").stdout.count("127.0.0.1:11434 is ours"))
+
+    def test_ready_means_that_both_doors_are_open_and_status_follows_the_tunnels(self):
+        self.m.ctl("start", "llmhostd.service")
+        self.assertTrue(self.m.running(), "start returned, so READY came")
+        self.assertEqual(self.m.show("NotifyAccess"), "main")
+        self.m.wait_status(r"^0 of 0 models ready, \d of \d tunnels up; http://127\.0\.0\.1:11434$")
+        self.with_instance()
+        self.sshd.send_signal(signal.SIGSTOP)
+        run("pkill", "-KILL", "-f", "sshd: gpu")
+        self.addCleanup(self.sshd.send_signal, signal.SIGCONT)
+        self.m.wait_status("0 of 1 tunnels up")
+        self.sshd.send_signal(signal.SIGCONT)
+        self.m.wait_status("1 of 1 tunnels up")
+
+    def test_password_of_an_instance_comes_from_systemd_and_is_written_nowhere(self):
+        self.with_instance()
+        self.assertEqual(os.listdir("/var/lib/llmhost/secrets"), [])
+        found = run("grep", "-rlF", PASSWORD, "/var/lib/llmhost", "/run/llmhost", "/run/log/journal", check=False).stdout
+        self.assertEqual(found, "")
+
+    def test_killed_it_comes_back_and_knows_what_it_knew(self):
+        self.with_instance()
+        pid, times = self.m.pid, int(self.m.show("NRestarts"))
+        os.kill(pid, signal.SIGKILL)
+        self.m.wait_other(pid)
+        self.assertEqual(int(self.m.show("NRestarts")), times + 1)
+        self.with_instance()
+        self.assertEqual([i["name"] for i in self.m.call("Status")["instances"]], ["gpu1"])
+        self.assertEqual(self.m.get()[0], 200)
+
+    def test_killed_again_and_again_it_is_never_given_up(self):
+        self.m.ctl("start", "llmhostd.service")
+        self.setting("fast", "[Service]\nRestartSec=50ms\n")
+        for _ in range(8):
+            pid = self.m.pid
+            os.kill(pid, signal.SIGKILL)
+            self.m.wait_other(pid)
+        self.assertEqual(self.m.get()[0], 200)
+
+    def test_watchdog_ends_one_that_hangs(self):
+        self.setting("watchdog", "[Service]\nWatchdogSec=1s\n")
+        self.m.ctl("start", "llmhostd.service")
+        pid = self.m.pid
+        time.sleep(2.5)                 # two and a half times its patience
+        self.assertEqual(self.m.pid, pid, "it is fed while all is well")
+        os.kill(pid, signal.SIGSTOP)
+        self.m.wait_other(pid)
+        self.assertIn("Watchdog timeout", run("journalctl", "--no-pager", "-u", "llmhostd.service").stdout)
+        self.assertEqual(self.m.get()[0], 200)
+        self.assertEqual([f for f in os.listdir("/var/lib/llmhost") if f.startswith("core")], [])
+
+    def test_restart_refuses_nobody(self):
+        self.m.ctl("start", "llmhostd.service")
+        over, answers = threading.Event(), {"gateway": 0, "control": 0}
+
+        def ask(door, question):
+            """Until it is over, a new connection each time: an answer, and the right one."""
+            while not over.is_set():
+                try:
+                    self.assertEqual(question(), True)
+                    answers[door] += 1
+                except Exception as e:
+                    raise AssertionError(f"{door}, after {answers[door]} answers: {e!r}") from e
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            clients = [pool.submit(ask, "gateway", lambda: self.m.get()[0] == 200) for _ in range(2)]
+            clients.append(pool.submit(ask, "control", lambda: "product" in self.m.call("org.varlink.service.GetInfo")))
+            try:
+                for _ in range(5):
+                    pid, before = self.m.pid, dict(answers)
+                    self.m.ctl("restart", "llmhostd.service")
+                    self.assertNotEqual(self.m.pid, pid)
+                    hosts.until(lambda: all(answers[d] > before[d] + 20 for d in answers) or any(c.done() for c in clients), 15,
+                                "answers of the next one")
+            finally:
+                over.set()
+            for client in clients:
+                client.result(timeout=20)
+
+    def test_members_of_the_group_alone_may_call(self):
+        self.m.ctl("start", "llmhostd.service")
+        at = os.stat("/run/llmhost/control")
+        self.assertEqual((at.st_gid, at.st_mode & 0o7777), (grp.getgrnam("llmhost").gr_gid, 0o660))
+        run("useradd", "-G", "llmhost", "member")
+        run("useradd", "stranger")
+        as_user = lambda name: run("setpriv", "--reuid", name, "--regid", name, "--init-groups", "llmhostctl", "status", check=False)
+        self.assertEqual(as_user("member").returncode, 0)
+        refused = as_user("stranger")
+        self.assertEqual(refused.returncode, 8, refused.stdout)
+        self.assertIn("usermod -aG llmhost", refused.stdout)
+
+    def test_lines_of_the_journal_have_their_fields(self):
+        self.with_instance()
+        of_gpu1 = self.m.lines("LLMHOST_TARGET=gpu1")
+        self.assertTrue(of_gpu1)
+        for line in of_gpu1:
+            self.assertTrue(line["MESSAGE"].startswith("gpu1: "), line["MESSAGE"])
+            self.assertIn(line["PRIORITY"], "34567")
+            self.assertIn(line["LLMHOST_SOURCE"], ("daemon", "session", "engine", "request", "provider"))
+            self.assertEqual(line["_SYSTEMD_UNIT"], "llmhostd.service")
+        started = [l for l in self.m.lines() if "control socket /run/llmhost/control" in l["MESSAGE"]]
+        self.assertEqual(started[-1]["PRIORITY"], "5")
+
+    def test_wrong_settings_are_said_once_and_not_tried_again(self):
+        write("/etc/llmhost/llmhostd.conf", "[gateway]\nhold = a while\n")
+        self.addCleanup(os.unlink, "/etc/llmhost/llmhostd.conf")
+        self.m.ctl("start", "llmhostd.service", check=False)
+        self.assertEqual(self.m.show("ActiveState"), "failed")
+        self.assertEqual((self.m.show("ExecMainStatus"), self.m.show("NRestarts")), ("2", "0"))
+        self.assertIn("/etc/llmhost/llmhostd.conf", self.m.lines("_TRANSPORT=stdout")[-1]["MESSAGE"])
+
+    def test_a_taken_port_leaves_the_rest_working(self):
+        self.m.ctl("stop", *UNITS)
+        with socket.create_server(("127.0.0.1", 11434)):
+            self.m.ctl("start", "llmhostd-gateway.socket", check=False)
+            self.assertEqual(self.m.show("ActiveState", "llmhostd-gateway.socket"), "failed")
+            self.m.ctl("start", "llmhostd.service")
+            self.m.wait_status("http://127.0.0.1:11434 is taken$")
+            self.assertIn("11434", self.m.verb("doctor", check=False).stdout)
+
+
+class UserService(Box):
+    """A person's service, with what it has started running beside it."""
+
+    @classmethod
+    def setUpClass(cls):
+        run("useradd", "-m", "-s", "/bin/sh", "alice")
+        cls.user = pwd.getpwnam("alice")
+        cls.runtime = f"/run/user/{cls.user.pw_uid}"
+        os.makedirs(cls.runtime, 0o700)
+        os.chown(cls.runtime, cls.user.pw_uid, cls.user.pw_gid)
+        write("/home/alice/bin/ollama", "#!/bin/sh\nexec python3 /usr/local/lib/http_engine.py \"$@\"\n", 0o755)
+        shutil.copy(os.path.join(hosts.REPO, "tests/lab/http_engine.py"), "/usr/local/lib/")
+        write("/home/alice/.config/llmhost/llmhostd.conf", "[engine.ollama]\npath = /home/alice/bin/ollama\n")
+        run("chown", "-R", "alice:alice", "/home/alice")
+        # What logind starts for a person who logs in; there is no logind here.
+        run("systemd-run", "--unit=manager-of-alice", "-p", "User=alice", "-p", "Type=notify", "-p", "Delegate=yes", "-p",
+            f"Environment=XDG_RUNTIME_DIR={cls.runtime}", "/lib/systemd/systemd", "--user")
+        cls.addClassCleanup(run, "systemctl", "stop", "manager-of-alice")
+        cls.m = Manager(["setpriv", "--reuid", "alice", "--regid", "alice", "--init-groups", "env", "HOME=/home/alice",
+                         f"XDG_RUNTIME_DIR={cls.runtime}"], ["--user"], cls.runtime,
+                        ["_SYSTEMD_USER_UNIT=llmhostd.service"])
+
+    def setUp(self):
+        self.m.open()
+        self.addCleanup(self.m.stop)
+        self.addCleanup(self.assertNoSanitizer, self.m)
+
+    def with_model(self):
+        """A model of this host, ready; returns the pid of its server."""
+        if not self.m.call("Status")["instances"]:
+            self.m.verb("instance", "add", "here", "--provider=local")
+        self.m.verb("up", SCRIPTED)
+        return self.server()
+
+    def server(self):
+        return int(run("pgrep", "-u", "alice", "-f", "http_engine.py serve").stdout)
+
+    def state(self):
+        return self.m.call("Status")["models"][0]["state"]
+
+    def stream(self):
+        """An answer that would go on for a minute, begun."""
+        c = http.client.HTTPConnection("127.0.0.1", 11434, timeout=20)
+        self.addCleanup(c.close)
+        c.request("POST", "/v1/chat/completions", json.dumps(
+            {"model": "scripted:latest", "stream": True, "messages": [], "script": {"chunks": 600, "gap_ms": 100}}),
+            {"Content-Type": "application/json"})
+        answer = c.getresponse()
+        self.assertEqual(answer.status, 200)
+        self.assertTrue(answer.readline().startswith(b"data: "))
+        return answer
+
+    def test_its_files_are_the_owners_alone(self):
+        self.assertFalse(self.m.running())
+        self.assertEqual(self.m.get()[0], 200)
+        self.assertTrue(self.m.running())
+        self.assertEqual(os.stat(self.m.socket).st_mode & 0o7777, 0o600)
+        for place in ("/home/alice/.local/state/llmhost", self.runtime + "/llmhost"):
+            at = os.stat(place)
+            self.assertEqual((at.st_uid, at.st_mode & 0o7777), (self.user.pw_uid, 0o700), place)
+
+    def test_restart_ends_running_streams_with_an_error_and_leaves_models_running(self):
+        server = self.with_model()
+        self.m.wait_status("^1 of 1 models ready")
+        answer = self.stream()
+        self.m.ctl("restart", "llmhostd.service")
+        rest = answer.read()            # to its end, in order: a cut would raise here
+        events = [json.loads(e[6:]) for e in rest.split(b"\n\n") if e.startswith(b"data: {")]
+        self.assertEqual(len(events), 1, rest[-500:])
+        self.assertEqual(events[0]["error"]["code"], "shutting_down")
+        self.assertNotIn(b"[DONE]", rest)
+        hosts.until(lambda: self.state() == "ready", 15, "the model is ready again")
+        self.assertEqual(self.server(), server, "the same server")
+        self.assertTrue(self.stream())
+
+    def test_models_outlive_a_daemon_that_was_killed(self):
+        server = self.with_model()
+        pid = self.m.pid
+        os.kill(pid, signal.SIGKILL)
+        self.m.wait_other(pid)
+        hosts.until(lambda: self.state() == "ready", 15, "the model is ready again")
+        self.assertEqual(self.server(), server, "the same server")
+        self.m.verb("down", SCRIPTED)
+        self.assertEqual(run("pgrep", "-u", "alice", "-f", "http_engine.py serve", check=False).stdout, "")
