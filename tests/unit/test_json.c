@@ -25,11 +25,6 @@ static void *test_calloc(size_t n, size_t size)
     return memory_is_gone() ? NULL : calloc(n, size);
 }
 
-static void *test_realloc(void *p, size_t n)
-{
-    return memory_is_gone() ? NULL : realloc(p, n);
-}
-
 static void *test_reallocarray(void *p, size_t n, size_t size)
 {
     return memory_is_gone() ? NULL : reallocarray(p, n, size);
@@ -45,7 +40,6 @@ static char *test_strdup(const char *text)
 
 #define malloc       test_malloc
 #define calloc       test_calloc
-#define realloc      test_realloc
 #define reallocarray test_reallocarray
 #undef strdup
 #define strdup test_strdup
@@ -56,7 +50,6 @@ static char *test_strdup(const char *text)
 #include "proto/json_yajl.c"
 #undef malloc
 #undef calloc
-#undef realloc
 #undef reallocarray
 #undef strdup
 
