@@ -232,12 +232,17 @@ static void request_arm(struct request *r)
 static void request_give_up(struct request *r)
 {
     const char *id = deployment_id(r->deployment);
+    enum deployment_state state = deployment_state(r->deployment);
     char waited[TEXT_SHORT_MAX], text[640];
 
     duration_format(waited, clock_now_ms() - r->begun_due, false);
-    snprintf(text, sizeof(text), "%s is not ready after %s: %s%s%s; ask again", id, waited,
-             deployment_state_name(deployment_state(r->deployment)), r->last.text[0] ? ", " : "",
-             r->last.text);
+    /* A dial that has not even failed waits for the tunnel. */
+    if (state == DEPLOYMENT_READY)
+        snprintf(text, sizeof(text), "%s cannot be reached after %s: %s; ask again", id, waited,
+                 r->last.text[0] ? r->last.text : "the tunnel to its machine is down");
+    else
+        snprintf(text, sizeof(text), "%s is not ready after %s: %s%s%s; ask again", id, waited,
+                 deployment_state_name(state), r->last.text[0] ? ", " : "", r->last.text);
     request_fail(r, 503, "not_ready", text, "not ready");
 }
 

@@ -116,10 +116,10 @@ class Stream:
 
 class Tunnels(road.Road):
     @contextlib.contextmanager
-    def several(self, names, engines=("scripted",), up=True):
+    def several(self, names, engines=("scripted",), up=True, **sections):
         """One daemon with a host per name, and on each a model scripted:NAME."""
         with contextlib.ExitStack() as stack:
-            d = stack.enter_context(daemons.Daemon())
+            d = stack.enter_context(daemons.Daemon(**sections))
             found = {}
             for n in names:
                 h = stack.enter_context(self.host(n, engines))
@@ -187,6 +187,37 @@ class Tunnels(road.Road):
         with self.several(self.NAMES) as (d, found), Knocker(d) as knocker:
             self.together(one, d, found)
         self.assertEqual(knocker.failures, [])
+
+    def test_many_wait_and_all_are_answered(self):
+        with self.several(["many"]) as (d, found):
+            h, eye = found["many"], Eye(d, "many")
+            begin(h, "refuse")
+            eye.noticed(time.monotonic(), IDLE_S)
+            waiting = [Stream(d, "scripted:many", ("/v1/chat/completions", "/api/chat")[n % 2], chunks=3) for n in range(40)]
+            hosts.until(lambda: d.model("ollama:scripted:many")["held"] == 40, 10, "all of them held")
+            self.assertEqual(d.model("ollama:scripted:many")["in_flight"], 0)
+            h.heal()
+            for stream in waiting:
+                self.assertTrue(stream.wait(BACK_S))
+                self.assertEqual((stream.error, stream.status), (None, 200), stream.body)
+                self.assertEqual(len(re.findall(rb'(?:data: |"n":)\d', stream.body)), 3)
+            hosts.until(lambda: d.model("ollama:scripted:many")["held"] == 0, 5, "none held")
+
+    def test_waiting_has_an_end_and_it_is_said_in_the_dialect(self):
+        def ask(d, path):
+            started = time.monotonic()
+            return path, d.post(path, {"model": "scripted:end", "messages": road.QUESTION}), time.monotonic() - started
+        with self.several(["end"], gateway={"hold": "6s"}) as (d, found):
+            h, eye = found["end"], Eye(d, "end")
+            begin(h, "refuse")
+            eye.noticed(time.monotonic(), IDLE_S)
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                for path, answer, took in pool.map(lambda p: ask(d, p), ("/v1/chat/completions", "/api/chat")):
+                    self.assertEqual((answer.status, answer.headers["x-should-retry"]), (503, "false"))
+                    self.assertIn("Retry-After", answer.headers)
+                    self.assertTrue(5.9 < took < 8, took)
+                    error = answer.json()["error"]
+                    self.assertIn("tunnel", error if path == "/api/chat" else error["message"])
 
     def test_silent_engine_is_not_taken_for_a_dead_peer(self):
         with self.several(["slow"]) as (d, _):
