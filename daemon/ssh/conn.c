@@ -202,8 +202,11 @@ void conn_receive(struct ssh_conn *c)
     if (buf_reserve(&c->in, CONN_TURN_BYTES, &room) < 0)
         abort(); /* no memory: the ceiling is far above the mark */
     n = recv(c->fd, room, CONN_TURN_BYTES, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        if (c->in.len == 0)
+            buf_done(&c->in); /* a thousand idle ones may look in the same turn */
         return;
+    }
     if (n <= 0) {
         c->eof = true;
         c->receive_error = n < 0 ? -errno : 0;

@@ -7,8 +7,9 @@
 
 struct fault;
 
-/* A public host key as the server sends it: pinned per instance, byte for byte. */
-#define HOST_KEY_BYTES_MAX 4096
+/* A public host key as the server sends it: pinned per instance, byte for byte. The longest is RSA of 16384 bits, the most OpenSSH
+ * takes (sshbuf.h, SSHBUF_MAX_BIGNUM), 2071 bytes; each session keeps two. */
+#define HOST_KEY_BYTES_MAX 2080
 struct host_key {
     char algorithm[40];                 /* "ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa": the first string in the blob */
     size_t n;                           /* 0: none known */
