@@ -14,14 +14,14 @@
 
 struct service {
     struct loop *loop;
-    char **names;           /* of passed sockets, which are SD_LISTEN_FDS_START and up; NULL behind the last */
-    int n_sockets;          /* those taken have an empty name */
+    char **names;  /* of passed sockets, which are SD_LISTEN_FDS_START and up; NULL behind the last */
+    int n_sockets; /* those taken have an empty name */
     struct timer *watchdog;
-    uint64_t feed_ms;       /* 0: there is no watchdog */
+    uint64_t feed_ms; /* 0: there is no watchdog */
     service_status_fn status;
     void *ctx;
     struct timer *tell;
-    uint64_t told_due;      /* when status() was asked last */
+    uint64_t told_due; /* when status() was asked last */
     char *told;
     bool ready;
 };
@@ -100,7 +100,9 @@ void service_ready(struct service *s)
 {
     for (int i = 0; i < s->n_sockets; i++)
         if (*s->names[i])
-            log_warning(NULL, "the service manager passes a socket \"%s\" that is not used: who connects there waits in vain",
+            log_warning(NULL,
+                        "the service manager passes a socket \"%s\" that is not used: who connects there "
+                        "waits in vain",
                         s->names[i]);
     s->ready = true;
     sd_notify(0, "READY=1");

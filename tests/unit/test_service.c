@@ -1,5 +1,5 @@
-/* The service manager is a datagram socket of ours here, and passed sockets are put where systemd puts them, in a child
- * process whose descriptors may be overwritten. links: base */
+/* The service manager is a datagram socket of ours here, and passed sockets are put where systemd puts them,
+ * in a child process whose descriptors may be overwritten. links: base */
 #include "base/service.h"
 
 #include <criterion/criterion.h>
@@ -34,7 +34,9 @@ static void manager_begins(void)
 
     memcpy(at.sun_path + 1, name + 1, (size_t)n - 1);
     manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    cr_assert_eq(bind(manager, (struct sockaddr *)&at, (socklen_t)offsetof(struct sockaddr_un, sun_path) + (socklen_t)n), 0);
+    cr_assert_eq(bind(manager, (struct sockaddr *)&at,
+                      (socklen_t)offsetof(struct sockaddr_un, sun_path) + (socklen_t)n),
+                 0);
     setenv("NOTIFY_SOCKET", name, 1);
 }
 
@@ -183,10 +185,10 @@ static void on_stream(void *ctx, struct stream *s)
 }
 
 /* In a child: 0, or the line that was not as it should be. */
-#define CHECK(condition) \
-    do {                 \
-        if (!(condition)) \
-            _exit(__LINE__ % 251 + 1); \
+#define CHECK(condition)                                                                                     \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            _exit(__LINE__ % 251 + 1);                                                                       \
     } while (0)
 
 static int in_child(void (*test)(void))
@@ -248,14 +250,14 @@ static void accepts_there(void)
     CHECK(getsockname(fd, (struct sockaddr *)&at, &n) == 0);
     first = socket(AF_INET, SOCK_STREAM, 0);
     CHECK(connect(first, (struct sockaddr *)&at, n) == 0);
-    alarm(20);      /* a blocking accept() would wait for the second one for ever */
+    alarm(20); /* a blocking accept() would wait for the second one for ever */
     CHECK(LOOP_UNTIL(l, accepted == 1));
     loop_turns(l, 3);
     listener_free(door);
     service_free(s);
     loop_free(l);
     second = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(connect(second, (struct sockaddr *)&at, n) == 0);     /* the manager still listens */
+    CHECK(connect(second, (struct sockaddr *)&at, n) == 0); /* the manager still listens */
     CHECK(accept(kept, NULL, NULL) >= 0 || errno == EAGAIN);
 }
 
