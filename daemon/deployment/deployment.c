@@ -247,8 +247,14 @@ void deployment_waiting(struct deployment *d, int change)
     host_waiting(lease_host(d->lease), change);
 }
 
+void deployment_suspect(struct deployment *d)
+{
+    d->engine->suspect = true;
+}
+
 void deployment_doubt(struct deployment *d)
 {
+    deployment_suspect(d);
     if (d->state == DEPLOYMENT_READY && !d->op)
         timer_arm(d->timer, 0);
 }

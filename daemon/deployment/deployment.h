@@ -58,6 +58,8 @@ void deployment_request_held(struct deployment *d, int change);
 void deployment_waiting(struct deployment *d, int change);
 /* A request got no answer although the connection stood or was refused: look whether the engine lives. */
 void deployment_doubt(struct deployment *d);
+/* An idle connection to it ended: the next look, whenever that is, asks whether it is still the same process. */
+void deployment_suspect(struct deployment *d);
 /* True once `down --now` cuts: open requests end now, with an error event where they have begun. Announced by the manager's
  * listener (manager.h). */
 bool deployment_is_cut(const struct deployment *d);

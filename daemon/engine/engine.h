@@ -77,6 +77,7 @@ struct engine {
     char *path;                         /* [engine.NAME] path=, NULL: look in the usual places */
     char *socket_directory;             /* where Unix sockets for our own calls may be made */
     char *instance;                     /* for names and messages */
+    bool suspect;                       /* its connections ended: the next probe asks whether it is still the same process */
     struct engine_facts facts;
 };
 

@@ -234,7 +234,12 @@ static void fetch_look(struct llamacpp *c)
 static void on_fetch_health(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct llamacpp *c = llamacpp_of(ctx);
+    struct fault forbidden;
 
+    if (f && server_is_forbidden(&c->server, &forbidden)) {
+        server_end(&c->server, false, &forbidden);
+        return;
+    }
     if (f || (a->status != 200 && a->status != 503)) {
         fetch_look(c);          /* nobody answers yet: it downloads, or it is dead */
         return;
@@ -324,12 +329,30 @@ static void on_probe(void *ctx, struct http_answer *a, const struct fault *f)
         server_end(&c->server, false, NULL);
 }
 
-/* /health is no task: it neither wakes nor delays anything (unlike /slots). */
+static void on_probe_looked(void *ctx, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+    struct fault dead;
+
+    c->engine.suspect = f != NULL;
+    if (f)
+        server_end(&c->server, false, f);
+    else if (server_judge(&c->server, &dead) < 0)
+        server_end(&c->server, false, &dead);
+    else
+        server_get(&c->server, "/health", ASK_MS, on_probe);
+}
+
+/* Somebody else's server may have the port by now, and answer. /health is no task: it neither wakes nor delays anything (unlike
+ * /slots). */
 static void llamacpp_probe(struct engine *e, struct engine_reply to)
 {
     struct llamacpp *c = llamacpp_begin(e, to);
 
-    server_get(&c->server, "/health", ASK_MS, on_probe);
+    if (e->suspect)
+        server_look(&c->server, on_probe_looked);
+    else
+        server_get(&c->server, "/health", ASK_MS, on_probe);
 }
 
 static void on_stopped(void *ctx, const struct fault *f)

@@ -184,7 +184,12 @@ static void on_version(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
     _cleanup_json_ struct json *v = NULL;
+    struct fault forbidden;
 
+    if (f && server_is_forbidden(&o->server, &forbidden)) {
+        server_end(&o->server, false, &forbidden);
+        return;
+    }
     if (f || a->status != 200) {
         server_look(&o->server, on_start_judged);       /* not yet, or dead? */
         return;
@@ -611,11 +616,29 @@ static void on_probe(void *ctx, struct http_answer *a, const struct fault *f)
     server_end(&o->server, false, NULL);
 }
 
+static void on_probe_looked(void *ctx, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    struct fault dead;
+
+    o->engine.suspect = f != NULL;
+    if (f)
+        server_end(&o->server, false, f);
+    else if (server_judge(&o->server, &dead) < 0)
+        server_end(&o->server, false, &dead);
+    else
+        server_get(&o->server, "/api/ps", ASK_MS, on_probe);
+}
+
+/* Somebody else's server may have the port by now, and answer. */
 static void ollama_probe(struct engine *e, struct engine_reply to)
 {
     struct ollama *o = ollama_begin(e, to);
 
-    server_get(&o->server, "/api/ps", ASK_MS, on_probe);
+    if (e->suspect)
+        server_look(&o->server, on_probe_looked);
+    else
+        server_get(&o->server, "/api/ps", ASK_MS, on_probe);
 }
 
 static void on_unloaded(void *ctx, struct http_answer *a, const struct fault *f)

@@ -194,6 +194,18 @@ int server_judge(struct server *s, struct fault *f)
     return -ESRCH;
 }
 
+bool server_is_forbidden(const struct server *s, struct fault *f)
+{
+    const struct fault *way = s->forward ? forward_fault(s->forward) : NULL;
+
+    if (!way || way->kind != FAULT_DENIED)
+        return false;
+    fault_code(f, FAULT_DENIED, "forwarding_forbidden",
+               "%s lets nobody through to its ports: AllowTcpForwarding, DisableForwarding or PermitOpen in its sshd_config",
+               s->engine->instance);
+    return true;
+}
+
 char *server_version(const char *line)
 {
     for (const char *p = line; p && *p; p++)

@@ -105,6 +105,7 @@ static void idle_on_ready(void *ctx, unsigned what)
     (void)what;
     if (stream_read(i->stream, &byte, 1) == -EAGAIN)
         return;
+    deployment_suspect(p->deployment);
     if (clock_now_ms() - i->since_due < POOL_REDIAL_MIN_MS) /* closed at once: do not hammer */
         p->redial_ms = MIN(p->redial_ms * 2, (uint64_t)POOL_REDIAL_MAX_MS);
     else

@@ -46,6 +46,7 @@ struct forward {
     struct list links;
     unsigned connections;
     uint64_t bytes;
+    struct fault fault; /* of the newest dial */
 };
 
 static void link_wait(struct forward_link *k, bool waiting)
@@ -218,6 +219,7 @@ static void link_on_dialled(void *ctx, struct stream *s, const struct fault *f)
 {
     struct forward_link *k = ctx;
 
+    k->forward->fault = f ? *f : (struct fault){0};
     if (f) {
         log_debug(NULL, "forward to %s:%u: %s", k->forward->address, k->forward->port, f->text);
         link_end(k, true);
@@ -330,4 +332,9 @@ unsigned forward_connections(const struct forward *f)
 uint64_t forward_bytes(const struct forward *f)
 {
     return f->bytes;
+}
+
+const struct fault *forward_fault(const struct forward *f)
+{
+    return f->fault.kind ? &f->fault : NULL;
 }

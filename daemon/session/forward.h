@@ -21,3 +21,5 @@ struct forward *forward_free(struct forward *f);
 uint16_t forward_port(const struct forward *f);          /* of the listener; 0 for a Unix socket */
 unsigned forward_connections(const struct forward *f);
 uint64_t forward_bytes(const struct forward *f);        /* both ways, since it was made */
+/* Why the newest connection could not be made; NULL: it could, or there was none. */
+const struct fault *forward_fault(const struct forward *f);

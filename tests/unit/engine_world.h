@@ -26,6 +26,7 @@ enum then {
     CUT,    /* the connection, where the answer ends: not whole */
     HANG,   /* the answer is not over, and nothing follows by itself */
     REFUSE, /* nobody listens: this one is for a dial */
+    FORBID, /* and this: the machine opens no way to its ports */
 };
 
 struct exchange {
@@ -269,12 +270,15 @@ static void fake_dial_answer(void *ctx)
 
     op_end(&d->op);
     free(d);
-    if (!x || x->then != REFUSE) {
+    if (!x || (x->then != REFUSE && x->then != FORBID)) {
         done(done_ctx, dial_peer(), NULL);
         return;
     }
     w.next++;
-    fault_code(&f, FAULT_TRANSIENT, "refused", "nothing listens");
+    if (x->then == FORBID)
+        fault_code(&f, FAULT_DENIED, "forbidden", "gpu1 forbids it");
+    else
+        fault_code(&f, FAULT_TRANSIENT, "refused", "nothing listens");
     f.error = -ECONNREFUSED;
     done(done_ctx, NULL, &f);
 }

@@ -167,6 +167,20 @@ Test(ollama, a_server_that_does_not_answer_yet_is_asked_again)
     cr_assert(w.again);
 }
 
+Test(ollama, a_machine_without_forwarding_says_so_at_once_and_until_it_is_allowed)
+{
+    w.find_says = FOUND NONE;
+    w.start_says = RUNS;
+    find_it();
+    ASK(ops()->start, {.request = "", .then = FORBID});
+    failed_with("forwarding_forbidden", FAULT_DENIED);
+    cr_assert_not_null(strstr(w.fault.text, "AllowTcpForwarding"));
+    ASK(ops()->start, {"GET /api/version", NULL, 200, {VERSION}});
+    went_well();
+    ASK(ops()->start, {.request = "", .then = REFUSE});
+    cr_assert(w.again);
+}
+
 Test(ollama, a_server_that_is_silent_is_looked_at_after_5_s)
 {
     find_it();
@@ -592,6 +606,25 @@ Test(ollama, a_probe_tells_dead_from_silent)
     ASK(ops()->probe, {.request = "", .then = REFUSE});
     failed_with("engine_exited", FAULT_GONE);
     cr_assert_not_null(strstr(w.fault.text, "fatal error: runtime"));
+}
+
+Test(ollama, whoever_has_the_port_of_a_dead_server_is_not_taken_for_it)
+{
+    find_it();
+    w.engine->suspect = true;
+    ASK(ops()->probe, {"GET /api/ps", NULL, 200, {PS("5")}});
+    went_well();
+    cr_assert(!w.engine->suspect);
+    cr_assert_not_null(strstr(w.script, "set -- look") ? w.script : strstr(w.script, "set -- 'look'"));
+    w.engine->suspect = true;
+    w.look_says = DEAD("killed");
+    ASK_SHELL(ops()->probe); /* somebody would answer; nobody is asked */
+    failed_with("engine_exited", FAULT_GONE);
+    w.engine->suspect = true;
+    w.shell_fault = (struct fault){FAULT_TRANSIENT, -ECONNRESET, "lost", "the connection was lost"};
+    ASK_SHELL(ops()->probe);
+    failed_with("lost", FAULT_TRANSIENT);
+    cr_assert(w.engine->suspect);
 }
 
 Test(ollama, unloading_what_is_not_loaded_is_done)

@@ -216,6 +216,19 @@ Test(llamacpp, a_probe_tells_silent_from_well)
     failed_with("no_answer", FAULT_TRANSIENT);
 }
 
+Test(llamacpp, whoever_has_the_port_of_a_dead_server_is_not_taken_for_it)
+{
+    find_it();
+    w.engine->suspect = true;
+    ASK(ops()->probe, {"GET /health", NULL, 200, {OK}});
+    went_well();
+    cr_assert(!w.engine->suspect);
+    w.engine->suspect = true;
+    w.look_says = DEAD("killed");
+    ASK_SHELL(ops()->probe);
+    failed_with("engine_exited", FAULT_GONE);
+}
+
 Test(llamacpp, unloading_is_stopping)
 {
     find_it();

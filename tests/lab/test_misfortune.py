@@ -1,0 +1,58 @@
+"""What machines do to a model server behind our back, and what their sshd does not allow."""
+import os
+import unittest
+
+import host as hosts
+import road
+
+LIMIT_S = 120
+SCRIPTED = "ollama:scripted:gpu1"
+STRANGER = """
+import http.server, sys
+class Stranger(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(200)
+        self.send_header("Content-Length", "8")
+        self.end_headers()
+        self.wfile.write(b"stranger")
+    do_GET = do_POST
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Stranger).serve_forever()
+"""
+
+
+class Misfortune(road.Road):
+    def ask(self, d):
+        return self.chat(d, "scripted:gpu1", timeout_s=40)
+
+    def test_whoever_takes_the_port_of_a_dead_server_is_left_alone(self):
+        with self.road(engines=["scripted"]) as (d, h):
+            d.ctl("up", SCRIPTED)
+            self.assertEqual(self.ask(d).status, 200)
+            h.put("/root/stranger.py", STRANGER)
+            server, port = h.pids("ollama serve")[0], road.engine_port(h)
+            os.kill(server.outer_pid, 9)
+            h.start("/usr/bin/python3", "/root/stranger.py", str(port))
+            hosts.until(lambda: h.run(f"ss -Htln 'sport = :{port}'").stdout, 10, "the stranger")
+            hosts.until(lambda: h.pids("ollama serve"), 20, "a new server")
+            self.wait_state(d, "ready", SCRIPTED)
+            self.assertNotEqual(road.engine_port(h), port)
+            for _ in range(5):
+                self.assertNotEqual(self.ask(d).body, b"stranger")
+
+    def test_sshd_that_forbids_forwarding_is_named_at_once(self):
+        for option in ("AllowTcpForwarding no", "PermitOpen none"):
+            with self.subTest(option), self.road(engines=["scripted"], opt=[option]) as (d, h):
+                error = d.ctl("up", SCRIPTED, check=9, json=True, timeout=15)["error"]
+                self.assertEqual(error["code"], "forwarding_forbidden")
+                self.assertIn("AllowTcpForwarding", error["message"])
+                self.assertEqual(self.ask(d).status, 503)
+                h.down()
+                h.up()
+                d.wait_tunnel("gpu1", "up")
+                d.ctl("up", SCRIPTED)
+
+
+if __name__ == "__main__":
+    unittest.main()
