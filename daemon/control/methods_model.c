@@ -173,6 +173,17 @@ static bool up_tell(struct follow *w)
     return true;
 }
 
+/* A server that runs behind a tunnel that is down answers nobody. False also when the call is over, because nobody is let in. */
+static bool follow_may_ask(struct follow *w, const struct deployment *d)
+{
+    const struct lease *l = deployment_lease(d);
+    const struct fault *refusal = lease_refusal(l);
+
+    if (refusal)
+        call_fault(w->call, refusal, lease_name(l), NULL);
+    return !refusal && lease_is_reachable(l);
+}
+
 static void up_look(struct follow *w)
 {
     struct deployment *d = w->models[0];
@@ -186,7 +197,8 @@ static void up_look(struct follow *w)
         return;
     deployment_figures(d, &n);
     if (deployment_state(d) == DEPLOYMENT_READY) {
-        up_answer(w, n.took_ms);
+        if (follow_may_ask(w, d))
+            up_answer(w, n.took_ms);
     } else if (deployment_state(d) == DEPLOYMENT_FAILED) {
         call_fault(w->call, deployment_fault(d), deployment_name(d), NULL);
     } else if (deployment_goal(d) == GOAL_OFF) {
@@ -234,7 +246,8 @@ void method_up(struct call *c)
         call_fault(c, &f, streq(f.code, "no_such_instance") ? on : model, NULL);
         return;
     }
-    bool ready = deployment_state(d) == DEPLOYMENT_READY && deployment_goal(d) == GOAL_ON_DEMAND;
+    bool ready = deployment_state(d) == DEPLOYMENT_READY && deployment_goal(d) == GOAL_ON_DEMAND &&
+                 lease_is_reachable(deployment_lease(d));
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
     follow_add(w, d);
@@ -393,7 +406,7 @@ static void wait_look_ready(struct follow *w)
                       "%s is off: nobody brings it up", deployment_name(d));
             return;
         }
-        if (deployment_state(d) != DEPLOYMENT_READY)
+        if (deployment_state(d) != DEPLOYMENT_READY || !follow_may_ask(w, d))
             return;
     }
     wait_answer(w, NULL);

@@ -1,7 +1,9 @@
 """What machines do to a model server behind our back, and what their sshd does not allow."""
 import os
+import subprocess
 import unittest
 
+import daemon as daemons
 import host as hosts
 import road
 
@@ -40,6 +42,30 @@ class Misfortune(road.Road):
             self.assertNotEqual(road.engine_port(h), port)
             for _ in range(5):
                 self.assertNotEqual(self.ask(d).body, b"stranger")
+
+    def test_nothing_is_called_ready_that_cannot_be_reached(self):
+        with self.road(engines=["scripted"]) as (d, h):
+            d.ctl("up", SCRIPTED)
+            h.sshd_stop()
+            hosts.until(lambda: not d.tunnel_is("gpu1", "up"), 10, "the loss")
+            d.ctl("up", SCRIPTED, "--timeout", "1s", check=7)
+            d.ctl("wait", SCRIPTED, "--timeout", "1s", check=7)
+            waiting = [subprocess.Popen(d.ctl_words(verb, SCRIPTED), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                       for verb in ("up", "wait")]
+            h.sshd_start()
+            self.assertEqual([p.wait(30) for p in waiting], [0, 0])
+
+    def test_nothing_is_called_ready_where_nobody_is_let_in(self):
+        with self.host(engines=["scripted"]) as h, daemons.Daemon() as d:
+            d.ctl("instance", "add", "gpu1", h.ssh_command, "--install-key=no", password=h.password)
+            d.ctl("up", SCRIPTED)
+            h.down(clean=True)
+            h.password = "another"
+            h.up()
+            d.wait_tunnel("gpu1", "refused", 30)
+            for verb in ("up", "wait"):
+                error = d.ctl(verb, SCRIPTED, check=5, json=True)["error"]
+                self.assertEqual((error["code"], error["target"]), ("login_refused", "gpu1"))
 
     def test_sshd_that_forbids_forwarding_is_named_at_once(self):
         for option in ("AllowTcpForwarding no", "PermitOpen none"):
