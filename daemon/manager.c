@@ -124,14 +124,14 @@ struct deployment *manager_find_deployment(struct manager *m, const char *name)
     return NULL;
 }
 
-/* "qwen3" is "qwen3:latest", as ollama has it. */
+/* "qwen3" is "qwen3:latest" and the other way round, as ollama has it: a name without a tag means that one. */
 static bool id_matches(const char *id, const char *asked)
 {
-    size_t n = strlen(asked);
+    size_t n = strlen(id), m = strlen(asked), same = MIN(n, m);
 
-    if (strncmp(id, asked, n) != 0)
+    if (strncmp(id, asked, same) != 0)
         return false;
-    return id[n] == '\0' || (streq(id + n, ":latest") && !strchr(asked, ':'));
+    return n == m || streq(n > m ? id + m : asked + n, ":latest");
 }
 
 static int find_rank(const struct deployment *d)
@@ -199,6 +199,9 @@ static struct deployment *manager_insert_deployment(struct manager *m, struct le
 
 static void manager_drop_deployment(struct manager *m, struct managed_deployment *d)
 {
+    if (!m->ending && deployment_may_run(d->deployment))
+        log_warning(deployment_name(d->deployment), "forgotten; its engine may still run on %s",
+                    lease_name(deployment_lease(d->deployment)));
     manager_tell_deployment(m, d->deployment, true);
     list_remove(&d->node);
     deployment_free(d->deployment);

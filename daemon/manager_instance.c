@@ -343,10 +343,16 @@ static int check_removable(struct manager *m, struct lease *l, struct fault *f)
 {
     if (removals_have(m, lease_name(l)))
         return fault_code(f, FAULT_INVALID, "being_removed", "%s is being removed already", lease_name(l));
-    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
-        if (deployment_lease(d->deployment) == l && !deployment_is_idle(d->deployment))
-            return fault_code(f, FAULT_INVALID, "in_use", "%s was not removed: %s runs on it", lease_name(l),
-                              deployment_name(d->deployment));
+    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node) {
+        const struct deployment *on = d->deployment;
+
+        if (deployment_lease(on) != l || deployment_is_idle(on))
+            continue;
+        /* A machine that is gone for good cannot be asked to stop what ran there. */
+        if (deployment_goal(on) == GOAL_OFF && !lease_is_reachable(l))
+            continue;
+        return fault_code(f, FAULT_INVALID, "in_use", "%s was not removed: %s runs on it", lease_name(l), deployment_name(on));
+    }
     return 0;
 }
 

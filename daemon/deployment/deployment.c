@@ -36,8 +36,7 @@ static bool hold_is_over(const struct deployment *d, const struct fault **ret_fa
 
     *ret_fault = NULL;
     if (d->goal == GOAL_OFF && d->state != DEPLOYMENT_READY) {
-        fault_code(room, FAULT_GONE, "stopped_by_user", "%s is off (llmhostctl down). bring it back: llmhostctl up %s", d->name,
-                   d->name);
+        fault_code(room, FAULT_GONE, "stopped_by_user", "%s is off (llmhostctl down)", d->name);
         *ret_fault = room;
         return true;
     }
@@ -298,14 +297,14 @@ void deployment_look(struct deployment *d)
     runq_add(d->context.loop, &d->changed);
 }
 
-uint64_t deployment_record(struct deployment *d)
+uint64_t deployment_write(struct deployment *d)
 {
     struct buf text;
     struct deployment_record r = {
         .name = d->name,
         .instance = (char *)lease_name(d->lease),
         .goal = d->goal == GOAL_OFF ? "off" : "on_demand",
-        .goal_at_ms = d->entered_at_ms,
+        .goal_at_ms = d->goal_at_ms,
         .touched = d->touched,
         .requests = d->requests,
         .last_used_at_ms = d->last_used_at_ms,
@@ -392,6 +391,8 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
 {
     if (goal == GOAL_ON_DEMAND && d->state != DEPLOYMENT_READY && !d->wanted_due)
         d->wanted_due = clock_now_ms();
+    if (d->goal != goal || !d->goal_at_ms)
+        d->goal_at_ms = clock_wall_ms();
     d->goal = goal;
     d->cut = goal == GOAL_OFF && (cut || d->cut);
     if (goal == GOAL_ON_DEMAND) {
@@ -402,7 +403,7 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
             session_hurry(lease_session(d->lease));         /* somebody waits: no back-off now */
     }
 
-    uint64_t ticket = deployment_record(d);
+    uint64_t ticket = deployment_write(d);
 
     deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
     runq_add(d->context.loop, &d->changed);
@@ -447,6 +448,11 @@ struct lease *deployment_lease(const struct deployment *d)
 bool deployment_is_idle(const struct deployment *d)
 {
     return d->goal == GOAL_OFF && (d->state == DEPLOYMENT_OFF || d->state == DEPLOYMENT_FAILED);
+}
+
+bool deployment_may_run(const struct deployment *d)
+{
+    return d->touched;
 }
 
 const struct fault *deployment_fault(const struct deployment *d)

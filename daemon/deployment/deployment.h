@@ -40,8 +40,7 @@ const struct engine_ops *deployment_engine(const struct deployment *d);
 enum deployment_state deployment_state(const struct deployment *d);
 enum deployment_goal deployment_goal(const struct deployment *d);
 
-/* Done when requests can be sent (NULL), or when they cannot: FAULT_GONE "stopped_by_user" (off or draining; the text has the
- * command that brings it back), or the fault it failed with. Never waits for ever by itself in those states; while it is waking
+/* Done when requests can be sent (NULL), or when they cannot: FAULT_GONE "stopped_by_user" (off or draining), or the fault it failed with. Never waits for ever by itself in those states; while it is waking
  * or the tunnel is down it waits until the caller cancels. */
 void deployment_hold(struct deployment *d, struct op **slot, op_done_fn done, void *ctx);
 /* A fresh connection to the engine's port; waits while the tunnel is down. done() takes the stream. */
@@ -105,6 +104,8 @@ void deployment_look(struct deployment *d);
 struct lease *deployment_lease(const struct deployment *d);
 /* Nothing of it runs and nothing is wanted: may be forgotten. */
 bool deployment_is_idle(const struct deployment *d);
+/* As far as we know a server of it may run on the machine: whoever forgets it says so. */
+bool deployment_may_run(const struct deployment *d);
 
 struct deployment_figures {
     unsigned in_flight, held;

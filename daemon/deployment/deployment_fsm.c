@@ -370,7 +370,7 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
         event_publish(LOG_LEVEL_ERR, LOG_DAEMON, d->name, "failed", "%s", d->fault.text);
     if (next == DEPLOYMENT_OFF)
         event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "off", "stopped on %s", lease_name(d->lease));
-    deployment_record(d);
+    deployment_write(d);
     runq_add(d->context.loop, &d->changed);
     if (next == DEPLOYMENT_READY)
         timer_arm(d->timer, state_rest_ms(d));  /* the load was just proved; probe later */

@@ -69,7 +69,7 @@ struct deployment {
     struct fault fault;
 
     unsigned server_number, held;
-    int64_t requests, last_used_at_ms, held_since_at_ms, in_flight_since_at_ms;
+    int64_t goal_at_ms, requests, last_used_at_ms, held_since_at_ms, in_flight_since_at_ms;
     uint64_t wanted_due, took_ms;
     struct stage_record stages[STAGE_COUNT];
 };
@@ -81,7 +81,7 @@ const char *deployment_event_name(enum deployment_event ev);
 void deployment_event(struct deployment *d, enum deployment_event ev, const struct fault *f);
 
 /* deployment.c, for the life: */
-uint64_t deployment_record(struct deployment *d);
+uint64_t deployment_write(struct deployment *d);       /* its record to the database; a store_ticket */
 void deployment_answer_holds(struct deployment *d);
 void deployment_stage_begin(struct deployment *d, enum stage s);
 void deployment_stage_end(struct deployment *d, enum stage s, enum stage_state how, const char *text);

@@ -275,11 +275,12 @@ static void request_try_again(struct request *r, const struct fault *f)
 static void request_failed_hold(struct request *r, const struct fault *f)
 {
     const char *code = f->code[0] ? f->code : fault_kind_name(f->kind);
-    const char *id = deployment_id(r->deployment);
-    char text[640];
+    char text[900];
 
-    snprintf(text, sizeof(text), "%s%s%s", streq(code, "stopped_by_user") ? "" : id,
-             streq(code, "stopped_by_user") ? "" : ": ", f->text);
+    if (streq(code, "stopped_by_user"))
+        snprintf(text, sizeof(text), "%s. bring it back: llmhostctl up %s", f->text, deployment_name(r->deployment));
+    else
+        snprintf(text, sizeof(text), "%s: %s", deployment_id(r->deployment), f->text);
     request_fail(r, 503, code, text, code);
 }
 

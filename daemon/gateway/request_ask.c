@@ -322,7 +322,7 @@ static void request_ask_model(struct request *r)
     if (!asked)
         return;
     r->streams = !member_is(r, "stream", &stream) || stream.type != JSON_BOOL || stream.number;
-    d = route_find(r->gateway->manager, asked);
+    d = manager_find_id(r->gateway->manager, asked);
     if (!d) {
         request_unknown_model(r, asked);
     } else if (r->route.kind == ROUTE_SHOW) {
@@ -344,7 +344,7 @@ static void request_ask_model(struct request *r)
 static void request_model(struct request *r)
 {
     _cleanup_free_ char *id = route_model_id(&r->route);
-    struct deployment *d = id ? route_find(r->gateway->manager, id) : NULL;
+    struct deployment *d = id ? manager_find_id(r->gateway->manager, id) : NULL;
     struct buf body;
     int e;
 
@@ -407,6 +407,8 @@ static void request_preflight(struct request *r)
 
 void request_body_over(struct request *r)
 {
+    if (r->route.kind < ELEMENTS(r->gateway->looks))
+        r->gateway->looks[r->route.kind]++;
     if (route_reads_body(&r->route))
         request_ask_model(r);
     else if (r->route.kind == ROUTE_PREFLIGHT)

@@ -262,20 +262,6 @@ bool route_allows_origin(const struct route_access *a, const char *origin)
 
 /* ---- names ---- */
 
-struct deployment *route_find(struct manager *m, const char *name)
-{
-    static const char latest[] = ":latest";
-    struct deployment *d = manager_find_id(m, name);
-    size_t n = strlen(name), tail = sizeof(latest) - 1;
-    _cleanup_free_ char *bare = NULL;
-
-    if (d || n <= tail || !streq(name + n - tail, latest))
-        return d;
-    bare = xstrdup(name);
-    bare[n - tail] = '\0';
-    return manager_find_id(m, bare);
-}
-
 static bool is_near(const char *id, const char *name)
 {
     unsigned limit = (unsigned)MIN(strlen(name) / 3, (size_t)4);

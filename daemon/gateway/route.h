@@ -54,7 +54,5 @@ bool route_allows_origin(const struct route_access *a, const char *origin);
 
 /* ---- names ---- */
 
-/* As the manager finds it; "name:latest" also finds "name". NULL: none. */
-struct deployment *route_find(struct manager *m, const char *name);
 /* Adds what to say about a name nobody has: names that look like it, and the command that would make one. */
 void route_explain_unknown(struct manager *m, const char *name, struct buf *out);
