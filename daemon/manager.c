@@ -199,13 +199,19 @@ static struct deployment *manager_insert_deployment(struct manager *m, struct le
 
 static void manager_drop_deployment(struct manager *m, struct managed_deployment *d)
 {
-    if (!m->ending && deployment_may_run(d->deployment))
-        log_warning(deployment_name(d->deployment), "forgotten; its engine may still run on %s",
-                    lease_name(deployment_lease(d->deployment)));
     manager_tell_deployment(m, d->deployment, true);
     list_remove(&d->node);
     deployment_free(d->deployment);
     free(d);
+}
+
+/* Nobody will stop any more what it may have left over there: that is said. */
+static void manager_forget_deployment(struct manager *m, struct managed_deployment *d)
+{
+    if (deployment_may_run(d->deployment))
+        log_warning(deployment_name(d->deployment), "forgotten; its engine may still run on %s",
+                    lease_name(deployment_lease(d->deployment)));
+    manager_drop_deployment(m, d);
 }
 
 void manager_drop_deployments(struct manager *m, struct lease *l)
@@ -213,7 +219,7 @@ void manager_drop_deployments(struct manager *m, struct lease *l)
     LIST_FOREACH_SAFE(d, &m->deployments, struct managed_deployment, node)
         if (deployment_lease(d->deployment) == l) {
             store_remove_deployment(m->context.store, deployment_name(d->deployment));
-            manager_drop_deployment(m, d);
+            manager_forget_deployment(m, d);
         }
 }
 
@@ -301,7 +307,7 @@ int manager_place(struct manager *m, const char *model, const char *on, struct d
                           lease_name(deployment_lease(*ret)));
     LIST_FOREACH_SAFE(d, &m->deployments, struct managed_deployment, node)
         if (d->deployment == *ret)
-            manager_drop_deployment(m, d);      /* off: it may begin anew on another machine */
+            manager_forget_deployment(m, d);    /* off: it may begin anew on another machine */
     *ret = manager_insert_deployment(m, l, model, NULL);
     return 0;
 }
