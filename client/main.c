@@ -14,6 +14,8 @@
 static const struct verb verbs[] = {
     {"status", "[TARGET...]", 0, 1000, "watch check", "daemon, models, instances, trouble; from memory only",
      verb_status},
+    {"ps", "[TARGET...]", 0, 1000, "all filter", "the models in memory: size, processor, context, requests", verb_ps},
+    {"why", "[TARGET...]", 0, 1000, "", "what keeps it awake, or down, or off", verb_why},
     {"up", "MODEL", 1, 1, "on no-wait timeout", "wanted from now on: wake it, and wait until it answers",
      verb_up},
     {"down", "TARGET...", 1, 1000, "now timeout", "drain, unload, stop; stays off until up", verb_down},
@@ -51,11 +53,13 @@ static const struct option {
 #define AT(member) offsetof(struct options, member)
     {"socket", 's', TEXT, true, AT(socket), "SOCKET", "the daemon's control socket"},
     {"json", 0, FLAG, true, AT(json), NULL, "JSON on stdout"},
-    {"quiet", 'q', FLAG, true, AT(quiet), NULL, "errors only on stderr; status: names only"},
+    {"quiet", 'q', FLAG, true, AT(quiet), NULL, "errors only on stderr; status, ps: names only"},
     {"help", 'h', FLAG, true, AT(help), NULL, "this text"},
     {"version", 0, FLAG, true, AT(version), NULL, "the version of llmhostctl"},
     {"watch", 'w', FLAG, false, AT(watch), NULL, "go on, with each change"},
     {"check", 0, FLAG, false, AT(check), NULL, "trouble becomes the exit status"},
+    {"all", 'a', FLAG, false, AT(all), NULL, "also those that are not in memory"},
+    {"filter", 0, TEXT, false, AT(filter), "state=STATE", "of all, those asleep, off, waking, ready, draining or failed"},
     {"on", 0, TEXT, false, AT(on), "INSTANCE", "where; needed when there are several"},
     {"no-wait", 0, FLAG, false, AT(no_wait), NULL, "return once the daemon has accepted"},
     {"timeout", 0, DURATION, false, AT(timeout_ms), "TIME", "wait so long (90s, 5m); the work goes on"},
@@ -64,7 +68,7 @@ static const struct option {
     {"follow", 'f', FLAG, false, AT(follow), NULL, "go on with what is written from now on"},
     {"lines", 'n', LINES, false, AT(lines), "N", "at most so many (default 200)"},
     {"since", 0, SINCE, false, AT(since_at_ms), "TIME",
-     "10m (ago), 12:20, today, 2026-11-20, \"2026-11-20 12:20\""},
+     "10m (ago), 12:20, today, 2026-11-20"},
     {"source", 0, TEXT, false, AT(sources), "LIST", "of daemon, session, engine, request, provider"},
     {"events", 0, FLAG, false, AT(events), NULL, "what happened and why, instead of lines"},
     {"accept-new-host-key", 0, TEXT, false, AT(accept_new_host_key), "SHA256:...",
@@ -74,10 +78,10 @@ static const struct option {
     {"port", 0, PORT, false, AT(port), "PORT", "likewise"},
     {"user", 0, TEXT, false, AT(user), "USER", "likewise"},
     {"password-file", 0, TEXT, false, AT(password_file), "FILE",
-     "the password's first line; - is standard input"},
+     "its first line is the password; -: stdin"},
     {"key-file", 'i', TEXT, false, AT(key_file), "FILE", "a private key, as ssh -i"},
     {"passphrase-file", 0, TEXT, false, AT(passphrase_file), "FILE",
-     "what unlocks that key; - is standard input"},
+     "what unlocks that key; -: stdin"},
     {"install-key", 0, TEXT, false, AT(install_key), "yes|no",
      "put the daemon's own key there (default yes)"},
 #undef AT
@@ -196,8 +200,8 @@ static void print_help(FILE *f, const struct verb *v)
         fprintf(f, "llmhostctl VERB [ARGUMENT...]    talks to llmhostd\n\n");
         for (size_t i = 0; i < ELEMENTS(verbs); i++)
             fprintf(f, "  %-16s  %s\n", verbs[i].name, verbs[i].summary);
-        fprintf(f, "\nA TARGET is a model (ollama:deepseek-r1:7b), an instance (gz-4090) or a glob "
-                   "('ollama:*').\n\n");
+        fprintf(f, "\nA TARGET is a model (ollama:deepseek-r1:7b), an instance (gz-4090)\n"
+                   "or a glob ('ollama:*').\n\n");
     }
     for (size_t i = 0; i < ELEMENTS(options); i++)
         if (options[i].global)

@@ -89,6 +89,13 @@ const char *age_format(char out[static TEXT_SHORT_MAX], int64_t since_at_ms);
 /* "14:31:02", with the date in front when not today, with ".204" when millis. */
 const char *clock_format(char out[static CLOCK_MAX], int64_t at_ms, bool millis);
 
+/* What status says of a model, and the other screens too. state_word: as people say it ("waking"); next_text: what happens by
+ * itself, and when; caller frees. */
+const char *state_word(const char *state);
+enum style state_style(const char *state);
+char *next_text(const struct json *model);
+const char *plural(int64_t n);
+
 /* Screens. */
 void screen_status(const struct output *o, const struct json *status, struct buf *out);
 void screen_names(const struct output *o, const struct json *status, struct buf *out);
@@ -99,6 +106,10 @@ void screen_trouble(const struct output *o, const struct json *status, struct bu
 void screen_instances(const struct output *o, const struct json *reply, struct buf *out);
 void screen_show(const struct output *o, const struct json *reply, struct buf *out);
 void screen_forwards(const struct output *o, const struct json *reply, struct buf *out);
+/* Of Ps: what is in memory; all there is, with states. */
+void screen_ps(const struct output *o, const struct json *reply, struct buf *out);
+void screen_ps_all(const struct output *o, const struct json *reply, struct buf *out);
+void screen_why(const struct output *o, const struct json *reply, struct buf *out);
 void screen_doctor(const struct output *o, const struct json *reply, struct buf *out);
 /* One line of a log; events put the target and the kind where others have the source. */
 void screen_line(const struct output *o, const struct json *line, bool events, struct buf *out);

@@ -25,12 +25,12 @@ static bool is_waking(const char *state)
 }
 
 /* A state the way people say it; one this client does not know is shown as it is. */
-static const char *state_word(const char *state)
+const char *state_word(const char *state)
 {
     return is_waking(state) ? "waking" : state;
 }
 
-static enum style state_style(const char *state)
+enum style state_style(const char *state)
 {
     if (streq(state, "ready") || streq(state, "running") || streq(state, "up"))
         return STYLE_GOOD;
@@ -39,7 +39,7 @@ static enum style state_style(const char *state)
     return is_waking(state) || streq(state, "draining") ? STYLE_BUSY : STYLE_PLAIN;
 }
 
-static const char *plural(int64_t n)
+const char *plural(int64_t n)
 {
     return n == 1 ? "" : "s";
 }
@@ -106,7 +106,7 @@ static void next_draining(const struct json *model, const struct json *next, str
 }
 
 /* The NEXT cell: what happens by itself, and when. */
-static char *next_text(const struct json *model)
+char *next_text(const struct json *model)
 {
     const struct json *next = json_get(model, "next");
     const char *state = member_text(model, "state", ""), *action = member_text(next, "action", "none");

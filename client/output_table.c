@@ -11,6 +11,7 @@
 
 #define GAP_COLUMNS 2
 #define CUT_COLUMNS 12 /* a column cut shorter than this says nothing: it is left out instead */
+#define COLUMNS_MIN 2  /* name and state */
 
 /* ---- the terminal ---- */
 
@@ -250,14 +251,15 @@ static unsigned column_width(const struct table *t, unsigned column)
     return width;
 }
 
-/* Gives up columns from the right, the first never; *ret_last is the width of the last that stays. */
+/* Gives up columns from the right, the first two never: a thing without its state says nothing. One of words that
+ * becomes the last is cut, where enough of it stays. */
 static unsigned table_fit(const struct table *t, unsigned width, unsigned *widths)
 {
     unsigned n = t->n_columns, total = 0;
 
     for (unsigned i = 0; i < n; i++)
         total += (widths[i] = column_width(t, i)) + (i ? GAP_COLUMNS : 0);
-    while (width && n > 1 && total > width) {
+    while (width && n > COLUMNS_MIN && total > width) {
         unsigned before = total - widths[n - 1];
 
         if (t->columns[n - 1].words && before + CUT_COLUMNS <= width) {

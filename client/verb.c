@@ -49,6 +49,19 @@ enum exit_status verb_connect(struct run *r, bool changes)
     return changes ? version_check(r) : EXIT_DONE;
 }
 
+struct json *verb_targets(const struct options *opt)
+{
+    struct json *parameters = json_object(), *targets;
+
+    if (!opt->n_arguments)
+        return parameters;
+    targets = json_array();
+    for (unsigned i = 0; i < opt->n_arguments; i++)
+        json_append_string(targets, opt->arguments[i]);
+    json_put(parameters, "targets", targets);
+    return parameters;
+}
+
 enum exit_status verb_failed(struct run *r, const struct call *call)
 {
     if (!call->error)

@@ -12,9 +12,9 @@
 struct options {
     const char *socket;
     bool json, quiet, help, version;
-    const char *on, *until, *sources, *provider, *host, *user, *accept_new_host_key;
+    const char *on, *until, *sources, *filter, *provider, *host, *user, *accept_new_host_key;
     const char *password_file, *key_file, *passphrase_file, *install_key;
-    bool no_wait, now, watch, check, follow, events;
+    bool no_wait, now, watch, check, follow, events, all;
     uint64_t timeout_ms;        /* 0: not given */
     int64_t lines, port;        /* -1: not given */
     int64_t since_at_ms;        /* -1: not given */
@@ -42,6 +42,8 @@ struct verb {
 
 /* Connects; a problem is shown and its status returned. With changes, a daemon of another version is refused (1). */
 enum exit_status verb_connect(struct run *r, bool changes);
+/* A parameters object with the arguments as targets; without one when there are none. */
+struct json *verb_targets(const struct options *opt);
 /* One call to its end; an error is shown. Interrupted: nothing is shown. */
 enum exit_status verb_call(struct run *r, struct call *call);
 /* Shows the error the call ended with. */
@@ -53,6 +55,8 @@ enum exit_status verb_up(struct run *r);
 enum exit_status verb_down(struct run *r);
 enum exit_status verb_wait(struct run *r);
 enum exit_status verb_status(struct run *r);
+enum exit_status verb_ps(struct run *r);
+enum exit_status verb_why(struct run *r);
 enum exit_status verb_logs(struct run *r);
 enum exit_status verb_doctor(struct run *r);
 enum exit_status verb_version(struct run *r);

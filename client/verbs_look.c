@@ -7,19 +7,6 @@
 
 /* ---- status ---- */
 
-static struct json *targets_of(const struct options *opt)
-{
-    struct json *parameters = json_object(), *targets;
-
-    if (!opt->n_arguments)
-        return parameters;
-    targets = json_array();
-    for (unsigned i = 0; i < opt->n_arguments; i++)
-        json_append_string(targets, opt->arguments[i]);
-    json_put(parameters, "targets", targets);
-    return parameters;
-}
-
 static bool any_in_state(const struct json *list, const char *state)
 {
     for (size_t i = 0; i < json_count(list); i++) {
@@ -98,7 +85,7 @@ static void add_instance_of_model(struct run *r, struct json *reply)
 static enum exit_status status_once(struct run *r)
 {
     _cleanup_call_ struct call call = {
-        .method = "Status", .limit_ms = QUICK_MS, .parameters = targets_of(&r->options)};
+        .method = "Status", .limit_ms = QUICK_MS, .parameters = verb_targets(&r->options)};
     enum exit_status status = verb_call(r, &call);
     screen_fn screen;
     struct buf out;
@@ -257,7 +244,7 @@ static enum exit_status status_watch(struct run *r)
     struct watch w = {.run = r, .world = json_object()};
     _cleanup_call_ struct call call = {.method = "Watch",
                                        .more = true,
-                                       .parameters = targets_of(&r->options),
+                                       .parameters = verb_targets(&r->options),
                                        .on_reply = watch_on_reply,
                                        .on_tick = watch_on_tick,
                                        .tick_ms = 1000,
@@ -309,9 +296,10 @@ static void older_show(struct run *r, const struct json *reply)
     int64_t older = json_get_int(reply, "older", 0);
 
     if (older > 0)
-        output_hint(&r->output, "-- %lld older line%s: llmhostctl logs%s%s%s -n %lld --", (long long)older,
+        output_hint(&r->output, "-- %lld older line%s: llmhostctl logs%s%s%s%s%s -n %lld --", (long long)older,
                     older == 1 ? "" : "s", target ? " " : "", target ? target : "",
-                    opt->events ? " --events" : "",
+                    opt->events ? " --events" : "", opt->sources ? " --source=" : "",
+                    opt->sources ? opt->sources : "",
                     (long long)MIN((int64_t)json_count(json_get(reply, "lines")) + older, 10000));
 }
 
@@ -321,27 +309,47 @@ static void logs_on_reply(void *ctx, const struct json *reply)
     lines_show(ctx, reply);
 }
 
-/* "engine,daemon" */
+static bool is_source(const char *word, size_t n)
+{
+    static const char *const names[] = {"daemon", "session", "engine", "request", "provider"};
+
+    for (size_t i = 0; i < ELEMENTS(names); i++)
+        if (strlen(names[i]) == n && strncmp(names[i], word, n) == 0)
+            return true;
+    return false;
+}
+
+/* "engine,daemon"; NULL when a word is no source, or there is none: no line would ever be shown. */
 static struct json *sources_of(const char *list)
 {
-    struct json *sources = json_array();
+    _cleanup_json_ struct json *sources = json_array();
 
     while (*list) {
         size_t n = strcspn(list, ",");
 
+        if (n && !is_source(list, n))
+            return NULL;
         if (n)
             json_append(sources, json_string_n(list, n));
         list += n + (list[n] == ',');
     }
-    return sources;
+    return json_count(sources) ? TAKE_PTR(sources) : NULL;
 }
 
 enum exit_status verb_logs(struct run *r)
 {
     const struct options *opt = &r->options;
+    struct json *sources = opt->sources ? sources_of(opt->sources) : NULL;
     _cleanup_call_ struct call call = {.method = "Logs", .more = opt->follow, .parameters = json_object()};
     enum exit_status status;
 
+    if (opt->sources && !sources) {
+        _cleanup_free_ char *message =
+            xasprintf("--source=%s: it can be daemon, session, engine, request or provider, with commas "
+                      "between several.", opt->sources);
+
+        return verb_usage(r, message, NULL, "llmhostctl logs -h");
+    }
     if (opt->n_arguments)
         json_put_string(call.parameters, "target", opt->arguments[0]);
     if (opt->lines >= 0)
@@ -349,7 +357,7 @@ enum exit_status verb_logs(struct run *r)
     if (opt->since_at_ms >= 0)
         json_put_int(call.parameters, "since_at_ms", opt->since_at_ms);
     if (opt->sources)
-        json_put(call.parameters, "sources", sources_of(opt->sources));
+        json_put(call.parameters, "sources", sources);
     if (opt->events)
         json_put_bool(call.parameters, "events", true);
     if (opt->follow)

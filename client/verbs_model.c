@@ -59,7 +59,8 @@ static void timed_out_explain(struct json *error, const char *target, const char
         return;
     if (!json_get_text(error, "why"))
         json_put_string(error, "why", "the work goes on");
-    for (size_t i = 0; i < json_count(next); i++)
+    /* The daemon's own command waits for "ready". */
+    for (size_t i = 0; (!until || streq(until, "ready")) && i < json_count(next); i++)
         if (json_text(json_at(next, i)) && strstr(json_text(json_at(next, i)), " wait "))
             return;
     command = xasprintf("llmhostctl wait %s%s%s", target, until ? " --for=" : "", until ? until : "");
