@@ -84,6 +84,11 @@ void log_open(enum log_level most)
         journal.ring = xalloc(RING_BYTES);
 }
 
+bool log_wants(enum log_level level)
+{
+    return level <= journal.most;
+}
+
 void log_close(void)
 {
     free(journal.ring);

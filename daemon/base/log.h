@@ -13,6 +13,7 @@ enum log_level { LOG_LEVEL_ERR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_NOTICE = 5,
 enum log_source { LOG_DAEMON, LOG_SESSION, LOG_ENGINE, LOG_REQUEST, LOG_PROVIDER };
 
 void log_open(enum log_level most);         /* what is above goes nowhere; journal when stderr is one, else plain text */
+bool log_wants(enum log_level level);       /* whether it would go anywhere: before costly words are made */
 void log_close(void);                       /* frees the ring */
 
 /* target: the model or instance the line is about, NULL: none. */

@@ -1,5 +1,6 @@
-/* Connections are small state machines: bytes gather in a bounded buffer, the next call begins when the one before is over, replies
- * wait in a bounded buffer for a reader who is slow. A caller who leaves takes his call along. */
+/* Connections are small state machines: bytes gather in a bounded buffer, the next call begins when the one
+ * before is over, replies wait in a bounded buffer for a reader who is slow. A caller who leaves takes his
+ * call along. */
 #include "control/socket.h"
 
 #include <errno.h>
@@ -18,11 +19,12 @@
 #include "proto/json.h"
 #include "proto/varlink.h"
 
-#define CONNECTIONS_MAX      2048
-#define BACKLOG_BYTES_MAX    (1u << 20)
-#define ERROR_BYTES_MAX      (64u << 10)    /* room kept for the error that ends a call */
+#define CONNECTIONS_MAX   2048
+#define BACKLOG_BYTES_MAX (1u << 20)
+#define ERROR_BYTES_MAX   (64u << 10) /* room kept for the error that ends a call */
+#define LOGGED_BYTES_MAX  4096
 /* A connection that ends itself gives its reader this long to take what waits. */
-#define LINGER_MS            10000
+#define LINGER_MS 10000
 
 struct control {
     struct control_context context;
@@ -38,9 +40,9 @@ struct connection {
     struct stream *stream;
     struct caller caller;
     struct buf in, out;
-    struct call call;               /* valid while busy */
+    struct call call; /* valid while busy */
     struct varlink_call message;
-    bool busy, ended;               /* ended: nothing more is read; goes when out is empty */
+    bool busy, ended; /* ended: nothing more is read; goes when out is empty */
     struct work advance;
     struct timer *linger;
 };
@@ -65,7 +67,7 @@ static void connection_free(struct connection *c)
     runq_drop(&c->advance);
     timer_free(c->linger);
     stream_free(c->stream, false);
-    buf_wipe(&c->in);               /* calls may carry secrets */
+    buf_wipe(&c->in); /* calls may carry secrets */
     buf_wipe(&c->out);
     list_remove(&c->node);
     c->control->n_connections--;
@@ -129,7 +131,8 @@ void connection_send_error(struct connection *c, const char *error, const struct
     runq_add(c->control->context.loop, &c->advance);
 }
 
-void connection_send_service_error(struct connection *c, const char *error, const char *key, const char *value)
+void connection_send_service_error(struct connection *c, const char *error, const char *key,
+                                   const char *value)
 {
     _cleanup_json_ struct json *p = json_object();
 
@@ -178,7 +181,8 @@ static void service_description(struct connection *c, const struct json *paramet
             connection_send(c, p, false);
             return;
         }
-    connection_send_service_error(c, "org.varlink.service.InterfaceNotFound", "interface", interface ? interface : "");
+    connection_send_service_error(c, "org.varlink.service.InterfaceNotFound", "interface",
+                                  interface ? interface : "");
 }
 
 static void service_call(struct connection *c, const struct varlink_call *m)
@@ -187,13 +191,14 @@ static void service_call(struct connection *c, const struct varlink_call *m)
     const char *name = strrchr(m->method, '.') + 1;
 
     if (m->oneway)
-        return;         /* these only tell, and nobody listens */
+        return; /* these only tell, and nobody listens */
     int r = varlink_check_call(c->control->service, m->method, m->parameters, &where);
 
     if (r == -ENOENT)
         connection_send_service_error(c, "org.varlink.service.MethodNotFound", "method", m->method);
     else if (r < 0)
-        connection_send_service_error(c, "org.varlink.service.InvalidParameter", "parameter", where ? where : "");
+        connection_send_service_error(c, "org.varlink.service.InvalidParameter", "parameter",
+                                      where ? where : "");
     else if (streq(name, "GetInfo"))
         service_info(c);
     else
@@ -216,6 +221,21 @@ static bool in_interface(const char *method, const char *interface)
     size_t n = strlen(interface);
 
     return strncmp(method, interface, n) == 0 && method[n] == '.' && !strchr(method + n + 1, '.');
+}
+
+/* What was asked, without its secrets. */
+static void connection_log_call(const struct connection *c)
+{
+    _cleanup_json_ struct json *shown = NULL;
+    struct buf text;
+
+    if (!log_wants(LOG_LEVEL_DEBUG))
+        return;
+    buf_init(&text, LOGGED_BYTES_MAX);
+    shown = varlink_hide_secrets(c->control->contract, c->message.method, c->message.parameters);
+    log_debug(NULL, "pid %d asks %s %s", (int)c->caller.pid, c->message.method,
+              shown && json_write(shown, &text) == 0 ? buf_text(&text) : "");
+    buf_done(&text);
 }
 
 static void connection_begin_call(struct connection *c)
@@ -242,8 +262,10 @@ static void connection_begin_call(struct connection *c)
         call_method_not_found(&c->call, c->message.method);
     else if (r < 0)
         call_invalid_parameter(&c->call, where ? where : "");
-    else
+    else {
+        connection_log_call(c);
         fn(&c->call);
+    }
 }
 
 /* One whole message, if there is one. Returns false when there is none, or the connection ends. */
@@ -259,11 +281,12 @@ static bool connection_next(struct connection *c)
         r = varlink_call_parse(text, n, &c->message);
     if (r < 0) {
         /* There is no way to know where the next message begins, or what was meant. */
-        log_info(NULL, "control connection of pid %d closed: it does not speak Varlink (%s)", (int)c->caller.pid, strerror(-r));
+        log_info(NULL, "control connection of pid %d closed: it does not speak Varlink (%s)",
+                 (int)c->caller.pid, strerror(-r));
         connection_end(c);
         return false;
     }
-    wipe((char *)text, n);          /* a call may carry a secret */
+    wipe((char *)text, n); /* a call may carry a secret */
     buf_drop(&c->in, n + 1);
     if (in_interface(c->message.method, "org.varlink.service")) {
         service_call(c, &c->message);
@@ -324,8 +347,10 @@ static void control_on_stream(void *ctx, struct stream *s)
     struct ucred peer = {};
     socklen_t n = sizeof peer;
 
-    if (k->n_connections >= CONNECTIONS_MAX || getsockopt(stream_fd(s), SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0) {
-        log_warning(NULL, "control connection refused: %s", k->n_connections >= CONNECTIONS_MAX ? "too many" : strerror(errno));
+    if (k->n_connections >= CONNECTIONS_MAX ||
+        getsockopt(stream_fd(s), SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0) {
+        log_warning(NULL, "control connection refused: %s",
+                    k->n_connections >= CONNECTIONS_MAX ? "too many" : strerror(errno));
         stream_free(s, true);
         return;
     }
@@ -354,8 +379,10 @@ static int control_listen(struct control *k, struct fault *f)
 
     if (!c->passed_fd) {
         r = listener_new_unix(c->loop, c->socket_path, c->socket_mode, control_on_stream, k, &k->listener);
-    } else if (getsockopt(c->passed_fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof domain}) == 0 && domain != AF_UNIX) {
-        return fault_set(f, FAULT_INVALID, -EINVAL, "the control socket that was passed is no Unix socket, which alone tells who calls");
+    } else if (getsockopt(c->passed_fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof domain}) == 0 &&
+               domain != AF_UNIX) {
+        return fault_set(f, FAULT_INVALID, -EINVAL,
+                         "the control socket that was passed is no Unix socket, which alone tells who calls");
     } else {
         r = listener_new_fd(c->loop, c->passed_fd, control_on_stream, k, &k->listener);
     }

@@ -1,3 +1,5 @@
+/* Idle connections wait here for the next request, newest first; each is watched, so one that its engine closes leaves at once. A
+ * timer dials a new one when the last was taken or ended, while the model has been asked lately. */
 #include "gateway/pool.h"
 
 #include <errno.h>

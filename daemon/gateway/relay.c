@@ -1,3 +1,5 @@
+/* The head is written anew, without what belongs to one hop alone; the body passes in the framing its reader understands. How an
+ * answer that breaks off is told depends on what has gone out: an event where there are events, else the connection breaks. */
 #include "gateway/relay.h"
 
 #include <string.h>

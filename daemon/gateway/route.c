@@ -1,3 +1,4 @@
+/* Pure: paths to what they mean, Host and Origin to whether they may ask, unknown names to near ones. */
 #include "gateway/route.h"
 
 #include <arpa/inet.h>

@@ -1,3 +1,5 @@
+/* One request over one connection to an engine: head and body out as the connection takes them, the answer in through the parser.
+ * When it is over and the engine keeps the connection open, the stream is handed on to the pool. */
 #include "gateway/upstream.h"
 
 #include <errno.h>
