@@ -14,6 +14,10 @@
 #include "base/log.h"
 #include "base/op.h"
 
+/* A forward that leads back to itself makes connections without end, and none of them ends by itself: with all
+ * descriptors taken nobody can be accepted any more, not even who would remove it. The one too many is reset,
+ * and takes the others along. */
+#define LINKS_MAX     512u
 #define SCRATCH_BYTES (64u << 10) /* a quarter of the smallest window: a larger read makes libssh2 widen it  \
                                    */
 
@@ -246,7 +250,7 @@ static void forward_on_stream(void *ctx, struct stream *s)
 {
     struct forward *f = ctx;
 
-    if (f->only_us && !is_ours(s)) {
+    if (f->only_us ? !is_ours(s) : f->connections >= LINKS_MAX) {
         stream_free(s, true);
         return;
     }

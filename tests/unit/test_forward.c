@@ -448,6 +448,20 @@ Test(forward, a_taken_port_is_said)
     cr_assert_null(other);
 }
 
+Test(forward, one_that_leads_to_itself_ends_with_a_reset)
+{
+    forward_free(forward);
+    close(far);
+    far = -1;
+    cr_assert_eq(forward_new_tcp(loop, &gate.host, "127.0.0.1", far_port, "127.0.0.1", far_port, &forward), 0);
+    int client = call(far_port);
+
+    expect_end(client, -ECONNRESET);
+    cr_assert(LOOP_UNTIL(loop, forward_connections(forward) == 0));
+    cr_assert_lt(gate.dials, 1000);
+    close(client);
+}
+
 Test(forward, two_hundred_connections_at_once)
 {
     enum { N = 200 };
