@@ -9,6 +9,8 @@ static const struct {
 } methods[] = {
     {"Status", method_status},
     {"Watch", method_watch},
+    {"Ps", method_ps},
+    {"Why", method_why},
     {"Up", method_up},
     {"Down", method_down},
     {"Wait", method_wait},

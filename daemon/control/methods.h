@@ -8,6 +8,9 @@ typedef void (*method_fn)(struct call *c);
 /* NULL: not in the interface. */
 method_fn method_find(const char *name);
 
+/* methods_why.c */
+void method_ps(struct call *c);
+void method_why(struct call *c);
 /* methods_model.c */
 void method_up(struct call *c);
 void method_down(struct call *c);

@@ -55,7 +55,7 @@ static struct json *show_fault(const struct fault *f, const char *target, int64_
     return v;
 }
 
-static void add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms)
+void show_add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms, const char *text)
 {
     struct json *v = json_object();
 
@@ -63,22 +63,25 @@ static void add_cause(struct json *list, const char *cause, int64_t count, int64
     json_put_int(v, "count", count);
     if (since_at_ms)
         json_put_int(v, "since_at_ms", since_at_ms);
+    json_put_string(v, "text", text);
     json_append(list, v);
 }
 
-static struct json *model_causes(const struct deployment *d, const struct deployment_figures *n)
+struct json *show_causes(const struct deployment *d)
 {
     struct json *list = json_array();
     enum deployment_state s = deployment_state(d);
+    struct deployment_figures n;
 
-    if (n->in_flight)
-        add_cause(list, "request", n->in_flight, n->in_flight_since_at_ms);
-    if (n->held)
-        add_cause(list, "held_request", n->held, n->held_since_at_ms);
+    deployment_figures(d, &n);
+    if (n.in_flight)
+        show_add_cause(list, "request", n.in_flight, n.in_flight_since_at_ms, NULL);
+    if (n.held)
+        show_add_cause(list, "held_request", n.held, n.held_since_at_ms, NULL);
     if (s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING)
-        add_cause(list, "loading", 1, n->since_at_ms);
+        show_add_cause(list, "loading", 1, n.since_at_ms, NULL);
     if (s == DEPLOYMENT_READY)
-        add_cause(list, "stays_up", 1, n->since_at_ms);     /* until `down`: nothing puts it to sleep yet */
+        show_add_cause(list, "stays_up", 1, n.since_at_ms, NULL);       /* until `down`: nothing puts it to sleep yet */
     return list;
 }
 
@@ -166,7 +169,7 @@ struct json *show_model(const struct deployment *d)
     json_put_int(v, "in_flight", n.in_flight);
     json_put_int(v, "held", n.held);
     json_put_int(v, "requests", n.requests);
-    json_put(v, "awake", model_causes(d, &n));
+    json_put(v, "awake", show_causes(d));
     json_put(v, "next", model_next(d, &n));
     put_facts(v, d);
     json_put_int(v, "since_at_ms", n.since_at_ms);

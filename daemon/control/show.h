@@ -13,11 +13,16 @@ struct lease;
 struct json *show_daemon(const struct control_context *k);
 struct json *show_model(const struct deployment *d);
 struct json *show_instance(struct lease *l);
+/* What keeps a model awake; empty when nothing does. */
+struct json *show_causes(const struct deployment *d);
 struct json *show_progress(const struct deployment *d, enum stage s);
 /* What needs somebody: of all models and instances, of the gateway and the database. */
 struct json *show_trouble(const struct control_context *k);
 /* False: the gateway listens. Else *ret says who has its port. */
 bool show_port_taken(const struct control_context *k, struct fault *ret);
+
+/* Adds a Cause. since_at_ms 0: not known; text may be NULL. */
+void show_add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms, const char *text);
 
 /* A Line. at_ms 0: not known. target and kind may be NULL. */
 struct json *show_line(int64_t at_ms, const char *source, const char *target, const char *level, const char *kind, const char *text);

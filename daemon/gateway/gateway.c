@@ -325,3 +325,21 @@ void gateway_figures(const struct gateway *g, struct gateway_figures *ret)
 {
     *ret = g->figures;
 }
+
+/* In the order in which people know them. */
+static const struct {
+    enum route_kind kind;
+    const char *what;
+} looks[] = {
+    {ROUTE_TAGS, "GET /api/tags"},      {ROUTE_MODELS, "GET /v1/models"},    {ROUTE_MODEL, "GET /v1/models/ID"},
+    {ROUTE_PS, "GET /api/ps"},          {ROUTE_SHOW, "POST /api/show"},      {ROUTE_VERSION, "GET /api/version"},
+    {ROUTE_HEALTH, "GET /health"},      {ROUTE_ROOT, "GET /"},
+};
+
+const char *gateway_look_at(const struct gateway *g, unsigned i, uint64_t *ret_count)
+{
+    if (i >= ELEMENTS(looks))
+        return NULL;
+    *ret_count = g->looks[looks[i].kind];
+    return looks[i].what;
+}

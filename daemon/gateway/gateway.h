@@ -30,3 +30,6 @@ struct gateway_figures {
     unsigned open;                              /* connections now */
 };
 void gateway_figures(const struct gateway *g, struct gateway_figures *ret);
+/* What applications have only looked at since the daemon started: "GET /api/tags", and how often. It wakes nothing. NULL beyond the
+ * last. */
+const char *gateway_look_at(const struct gateway *g, unsigned i, uint64_t *ret_count);

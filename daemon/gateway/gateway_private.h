@@ -40,6 +40,7 @@ struct gateway {
     struct list pools;
     unsigned next_id;                   /* of requests, for the log */
     struct gateway_figures figures;
+    uint64_t looks[ROUTE_SHOW + 1];     /* by enum route_kind */
 };
 
 /* gateway.c */

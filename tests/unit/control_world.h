@@ -182,7 +182,7 @@ static struct json *hear(struct caller_end *c)
     return v;
 }
 
-static bool is_silent(struct caller_end *c)
+static __attribute__((unused)) bool is_silent(struct caller_end *c)
 {
     loop_turns(w.loop, 30);
     return !has_message(c) && !c->ended;

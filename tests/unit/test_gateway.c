@@ -563,6 +563,30 @@ Test(gateway, figures_count)
     cr_assert_eq(f.open, 0);
 }
 
+static uint64_t looks_at(const char *what)
+{
+    const char *name;
+    uint64_t count;
+
+    for (unsigned i = 0; (name = gateway_look_at(world.gateway, i, &count)); i++)
+        if (strcmp(name, what) == 0)
+            return count;
+    cr_assert_fail("%s is not counted", what);
+    return 0;
+}
+
+Test(gateway, what_only_looks_is_counted_by_its_path)
+{
+    _cleanup_free_ char *one = get("/api/tags"), *two = get("/api/tags?x=1"), *three = get("/v1/models"),
+                        *four = get("/health"), *none = get("/api/create");
+
+    cr_assert_eq(looks_at("GET /api/tags"), 2);
+    cr_assert_eq(looks_at("GET /v1/models"), 1);
+    cr_assert_eq(looks_at("GET /health"), 1);
+    cr_assert_eq(looks_at("GET /"), 0);
+    cr_assert_eq(looks_at("POST /api/show"), 0);
+}
+
 /* ---- settings and the port ---- */
 
 static int try_listen_or(const char *listen, int passed_fd, struct fault *f, struct gateway **ret)

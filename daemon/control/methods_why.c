@@ -1,0 +1,150 @@
+/* Ps, Why: what is in memory, and what keeps it there or not. */
+#include "base/fault.h"
+#include "control/methods.h"
+#include "control/show.h"
+#include "control/target.h"
+#include "gateway/gateway.h"
+#include "lease/lease.h"
+#include "manager.h"
+#include "proto/json.h"
+#include "provider/provider.h"
+#include "session/session.h"
+
+/* ---- Ps ---- */
+
+static bool is_in_memory(const struct deployment *d)
+{
+    enum deployment_state s = deployment_state(d);
+
+    return s == DEPLOYMENT_READY || s == DEPLOYMENT_DRAINING || s == DEPLOYMENT_STOPPING;
+}
+
+void method_ps(struct call *c)
+{
+    const struct json *targets = json_get(c->parameters, "targets");
+    bool all = json_get_bool(c->parameters, "all", false);
+    struct deployment *d;
+
+    if (!target_check(c, targets))
+        return;
+    struct json *v = json_object(), *models = json_array();
+
+    for (unsigned i = 0; (d = manager_deployment_at(c->context->manager, i)); i++)
+        if (target_has_model(targets, d) && (all || is_in_memory(d)))
+            json_append(models, show_model(d));
+    json_put(v, "models", models);
+    call_reply(c, v);
+}
+
+/* ---- Why ---- */
+
+static void add_line(struct json *lines, const char *target, const char *verdict, struct json *causes)
+{
+    struct json *v = json_object();
+
+    json_put_string(v, "target", target);
+    json_put_string(v, "verdict", verdict);
+    json_put(v, "causes", causes);
+    json_append(lines, v);
+}
+
+/* The machine is to be reached, and just now it is not. */
+static bool is_cut_off(struct lease *l)
+{
+    const struct session *s = lease_session(l);
+
+    return s && session_state(s) != SESSION_UP && session_state(s) != SESSION_IDLE;
+}
+
+/* The first connection of all is no broken one. */
+static void add_tunnel(struct json *causes, struct lease *l)
+{
+    const struct session *s = lease_session(l);
+    const struct fault *f = session_fault(s);
+    struct session_figures n;
+
+    session_figures(s, &n);
+    show_add_cause(causes, f->kind ? "tunnel_down" : "connecting", n.tries, n.since_at_ms, f->kind ? f->text : NULL);
+}
+
+static void why_instance(struct lease *l, struct json *lines)
+{
+    struct json *causes = json_array();
+    bool cut_off = is_cut_off(l);
+
+    if (cut_off)
+        add_tunnel(causes, l);
+    show_add_cause(causes, lease_provider(l)->rented ? "stays_up" : "not_rented", 1, 0, NULL);
+    add_line(lines, lease_name(l), cut_off ? "down" : "awake", causes);
+}
+
+static const char *model_verdict(const struct deployment *d, bool cut_off)
+{
+    switch (deployment_state(d)) {
+    case DEPLOYMENT_OFF: return deployment_goal(d) == GOAL_OFF ? "off" : "asleep";
+    case DEPLOYMENT_FAILED: return "failed";
+    case DEPLOYMENT_CONNECTING:
+    case DEPLOYMENT_INSTALLING:
+    case DEPLOYMENT_STARTING:
+    case DEPLOYMENT_FETCHING:
+    case DEPLOYMENT_LOADING:
+    case DEPLOYMENT_READY:
+    case DEPLOYMENT_DRAINING:
+    case DEPLOYMENT_STOPPING: break;
+    }
+    return cut_off ? "down" : "awake";
+}
+
+static void why_model(const struct deployment *d, struct json *lines)
+{
+    enum deployment_state s = deployment_state(d);
+    const char *verdict = model_verdict(d, is_cut_off(deployment_lease(d)));
+    struct json *causes = show_causes(d);
+    struct deployment_figures n;
+
+    deployment_figures(d, &n);
+    if (streq(verdict, "down"))
+        add_tunnel(causes, deployment_lease(d));
+    if (s == DEPLOYMENT_DRAINING || s == DEPLOYMENT_STOPPING)
+        show_add_cause(causes, "draining", n.in_flight, n.since_at_ms, NULL);
+    if (deployment_goal(d) == GOAL_OFF && s != DEPLOYMENT_FAILED)
+        show_add_cause(causes, "stopped_by_user", 1, s == DEPLOYMENT_OFF ? n.since_at_ms : 0, NULL);
+    if (deployment_fault(d)->kind)
+        show_add_cause(causes, "failure", 1, n.since_at_ms, deployment_fault(d)->text);
+    add_line(lines, deployment_name(d), verdict, causes);
+}
+
+static struct json *not_counted(const struct gateway *g)
+{
+    struct json *list = json_array();
+    const char *what;
+    uint64_t count;
+
+    for (unsigned i = 0; (what = gateway_look_at(g, i, &count)); i++)
+        if (count)
+            show_add_cause(list, what, (int64_t)count, 0, NULL);
+    return list;
+}
+
+void method_why(struct call *c)
+{
+    const struct json *targets = json_get(c->parameters, "targets");
+    struct manager *m = c->context->manager;
+    struct deployment *d;
+    struct lease *l;
+
+    if (!target_check(c, targets))
+        return;
+    struct json *v = json_object(), *lines = json_array();
+
+    for (unsigned i = 0; (l = manager_lease_at(m, i)); i++) {
+        if (target_has_instance(targets, l))
+            why_instance(l, lines);
+        for (unsigned k = 0; (d = manager_deployment_at(m, k)); k++)
+            if (deployment_lease(d) == l && target_has_model(targets, d))
+                why_model(d, lines);
+    }
+    json_put(v, "lines", lines);
+    json_put(v, "not_counted", not_counted(c->context->gateway));
+    call_reply(c, v);
+}
