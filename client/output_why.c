@@ -1,0 +1,255 @@
+/* What `ps` and `why` show: the models in memory, and what keeps each thing as it is. */
+#include <ctype.h>
+
+#include "client/output.h"
+#include "proto/mem.h"
+
+/* ---- ps ---- */
+
+/* How much of it is left to the processor, in percent, rounded up: what is not wholly on the GPU must not read as if it
+ * were. -1: the engine does not tell. */
+static int cpu_share(const struct json *model)
+{
+    int64_t size = json_get_int(model, "size_bytes", 0), vram = json_get_int(model, "size_vram_bytes", -1);
+
+    if (size <= 0 || vram < 0)
+        return -1;
+    return vram >= size ? 0 : 100 - (int)((double)vram * 100 / (double)size);
+}
+
+/* The PROC cell. */
+static const char *processor_text(char out[static TEXT_SHORT_MAX], int share)
+{
+    if (share < 0)
+        return "?";
+    if (share == 0 || share == 100)
+        return share ? "100% CPU" : "100% GPU";
+    snprintf(out, TEXT_SHORT_MAX, "%d%% CPU!", share);
+    return out;
+}
+
+static const char *number_text(char out[static TEXT_SHORT_MAX], int64_t n)
+{
+    snprintf(out, TEXT_SHORT_MAX, "%lld", (long long)n);
+    return out;
+}
+
+/* The UNTIL cell. */
+static char *until_text(const struct json *model)
+{
+    bool busy = json_get_int(model, "in_flight", 0) + json_get_int(model, "held", 0) > 0;
+
+    return busy && streq(member_text(model, "state", ""), "ready") ? xstrdup("busy") : next_text(model);
+}
+
+static void add_process(struct table *t, const struct json *model)
+{
+    int64_t size = json_get_int(model, "size_bytes", 0), context = json_get_int(model, "context", 0);
+    char bytes[TEXT_SHORT_MAX], share[TEXT_SHORT_MAX], tokens[TEXT_SHORT_MAX], requests[TEXT_SHORT_MAX];
+    int cpu = cpu_share(model);
+    _cleanup_free_ char *until = until_text(model);
+
+    table_add(t, STYLE_PLAIN, json_get_text(model, "name"));
+    table_add(t, STYLE_PLAIN, json_get_text(model, "instance"));
+    table_add(t, STYLE_PLAIN, size > 0 ? bytes_format(bytes, (uint64_t)size) : "?");
+    table_add(t, cpu > 0 ? STYLE_BAD : STYLE_PLAIN, processor_text(share, cpu));
+    table_add(t, STYLE_PLAIN, context > 0 ? number_text(tokens, context) : "?");
+    table_add(t, STYLE_PLAIN,
+              number_text(requests, json_get_int(model, "in_flight", 0) + json_get_int(model, "held", 0)));
+    table_add(t, STYLE_PLAIN, until);
+}
+
+/* Below the table, next to the prompt: what makes a model slow. */
+static void add_spills(const struct output *o, const struct json *models, struct buf *out)
+{
+    bool first = true;
+
+    for (size_t i = 0; i < json_count(models); i++) {
+        const char *name = member_text(json_at(models, i), "name", "");
+        int share = cpu_share(json_at(models, i));
+        _cleanup_free_ char *text = NULL;
+
+        if (share <= 0)
+            continue;
+        text = share == 100 ? xasprintf("%s runs on the CPU alone.", name)
+                            : xasprintf("%s does not fit on the GPU: %d%% of it runs on the CPU.", name, share);
+        buf_add_text(out, first ? "\n" : "");
+        add_wrapped(out, 0, o->out_width, text);
+        buf_addf(out, "  llmhostctl doctor %s\n", name);
+        first = false;
+    }
+}
+
+void screen_ps(const struct output *o, const struct json *reply, struct buf *out)
+{
+    static const struct column columns[] = {
+        {"MODEL", false, false}, {"ON", false, false},  {"SIZE", true, false},  {"PROC", false, false},
+        {"CTX", true, false},    {"REQ", true, false},  {"UNTIL", false, true},
+    };
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+    const struct json *models = json_get(reply, "models");
+
+    if (!json_count(models)) {
+        buf_add_text(out, "no model is in memory. all there are: llmhostctl ps -a\n");
+        return;
+    }
+    for (size_t i = 0; i < json_count(models); i++)
+        add_process(t, json_at(models, i));
+    table_write(t, o->out_width, o->out_colour, out);
+    add_spills(o, models, out);
+}
+
+void screen_ps_all(const struct output *o, const struct json *reply, struct buf *out)
+{
+    static const struct column columns[] = {
+        {"MODEL", false, false}, {"ON", false, false},        {"STATE", false, false},
+        {"REQ", true, false},    {"LAST USED", false, false}, {"NEXT", false, true},
+    };
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+    const struct json *models = json_get(reply, "models");
+
+    if (!json_count(models)) {
+        buf_add_text(out, "no model.\n");
+        return;
+    }
+    for (size_t i = 0; i < json_count(models); i++) {
+        const struct json *model = json_at(models, i);
+        const char *state = member_text(model, "state", "");
+        int64_t last = json_get_int(model, "last_used_at_ms", 0);
+        _cleanup_free_ char *next = next_text(model), *used = NULL;
+        char age[TEXT_SHORT_MAX], requests[TEXT_SHORT_MAX];
+
+        used = last ? xasprintf("%s ago", age_format(age, last)) : NULL;
+        table_add(t, STYLE_PLAIN, json_get_text(model, "name"));
+        table_add(t, STYLE_PLAIN, json_get_text(model, "instance"));
+        table_add(t, state_style(state), state_word(state));
+        table_add(t, STYLE_PLAIN,
+                  number_text(requests, json_get_int(model, "in_flight", 0) + json_get_int(model, "held", 0)));
+        table_add(t, STYLE_PLAIN, used);
+        table_add(t, STYLE_PLAIN, next);
+    }
+    table_write(t, o->out_width, o->out_colour, out);
+}
+
+/* ---- why ---- */
+
+static void add_tunnel_words(struct buf *out, int64_t tries, const char *age, const char *text)
+{
+    buf_addf(out, "tunnel down%s%s", *age ? " " : "", age);
+    if (tries > 1)
+        buf_addf(out, ", try %lld", (long long)tries);
+    if (text)
+        buf_addf(out, ": %s", text);
+}
+
+/* One cause as part of a sentence; one this client does not know is shown in its own words. */
+static void add_cause(struct buf *out, const struct json *cause)
+{
+    const char *name = member_text(cause, "cause", "?"), *text = json_get_text(cause, "text");
+    int64_t count = json_get_int(cause, "count", 0), since = json_get_int(cause, "since_at_ms", 0);
+    char age[TEXT_SHORT_MAX] = "";
+
+    if (since)
+        age_format(age, since);
+    if (streq(name, "request"))
+        buf_addf(out, "%lld open request%s%s%s", (long long)count, plural(count), since ? ", oldest " : "", age);
+    else if (streq(name, "held_request"))
+        buf_addf(out, "%lld request%s held%s%s", (long long)count, plural(count), since ? " for " : "", age);
+    else if (streq(name, "loading"))
+        buf_addf(out, "waking%s%s", since ? " for " : "", age);
+    else if (streq(name, "stays_up"))
+        buf_add_text(out, "stays up until down");
+    else if (streq(name, "not_rented"))
+        buf_add_text(out, "not rented, never stopped");
+    else if (streq(name, "draining"))
+        buf_addf(out, "draining, %lld request%s left", (long long)count, plural(count));
+    else if (streq(name, "connecting"))
+        buf_addf(out, "connecting%s%s", since ? " for " : "", age);
+    else if (streq(name, "tunnel_down"))
+        add_tunnel_words(out, count, age, text);
+    else if (streq(name, "stopped_by_user"))
+        buf_addf(out, "stopped with llmhostctl down%s%s%s", since ? " " : "", age, since ? " ago" : "");
+    else if (streq(name, "failure"))
+        buf_addf(out, "%s%s%s%s", text ? text : "failed", since ? " (" : "", age, since ? " ago)" : "");
+    else {
+        _cleanup_free_ char *words = words_of(name);
+
+        buf_addf(out, "%s%s%s", words, text ? ": " : "", text ? text : "");
+    }
+}
+
+static char *causes_text(const struct json *causes)
+{
+    struct buf out;
+
+    buf_init(&out, SCREEN_BYTES_MAX);
+    for (size_t i = 0; i < json_count(causes); i++) {
+        buf_add_text(&out, i ? "; " : "");
+        add_cause(&out, json_at(causes, i));
+    }
+    return buf_take(&out);
+}
+
+static enum style verdict_style(const char *verdict)
+{
+    if (streq(verdict, "awake"))
+        return STYLE_GOOD;
+    return streq(verdict, "failed") || streq(verdict, "down") ? STYLE_BAD : STYLE_PLAIN;
+}
+
+/* The reason beside target and verdict where it has room, else below them. */
+#define REASON_COLUMNS  30
+#define VERDICT_COLUMNS 6
+
+static void add_line(const struct output *o, const struct json *line, unsigned target_width, struct buf *out)
+{
+    const char *verdict = member_text(line, "verdict", "?");
+    _cleanup_free_ char *causes = causes_text(json_get(line, "causes")), *shown = xstrdup(verdict);
+    unsigned beside = target_width + 2 + VERDICT_COLUMNS + 2;
+    bool below = o->out_width && o->out_width < beside + REASON_COLUMNS;
+    struct buf reason;
+
+    for (char *p = shown; *p; p++)
+        *p = (char)toupper((unsigned char)*p);
+    buf_init(&reason, SCREEN_BYTES_MAX);
+    add_wrapped(&reason, below ? 4 : beside, o->out_width, causes);
+    add_padded(out, member_text(line, "target", ""), target_width);
+    buf_add_text(out, "  ");
+    add_styled(out, o->out_colour, verdict_style(verdict), shown);
+    if (below || !reason.len)
+        buf_addf(out, "\n%s", buf_text(&reason));
+    else
+        buf_addf(out, "%*s%s", MAX(VERDICT_COLUMNS + 2 - (int)text_columns(shown), 1), "",
+                 buf_text(&reason) + MIN(beside, reason.len));
+    buf_done(&reason);
+}
+
+static void add_not_counted(const struct output *o, const struct json *list, struct buf *out)
+{
+    struct buf text;
+
+    if (!json_count(list))
+        return;
+    buf_init(&text, SCREEN_BYTES_MAX);
+    buf_add_text(&text, "not counted as activity:");
+    for (size_t i = 0; i < json_count(list); i++)
+        buf_addf(&text, "%s %s %lldx", i ? "," : "", member_text(json_at(list, i), "cause", "?"),
+                 (long long)json_get_int(json_at(list, i), "count", 0));
+    buf_add_text(out, "\n");
+    add_wrapped(out, 0, o->out_width, buf_text(&text));
+    buf_done(&text);
+}
+
+void screen_why(const struct output *o, const struct json *reply, struct buf *out)
+{
+    const struct json *lines = json_get(reply, "lines");
+    unsigned width = 0;
+
+    for (size_t i = 0; i < json_count(lines); i++)
+        width = MAX(width, text_columns(member_text(json_at(lines, i), "target", "")));
+    for (size_t i = 0; i < json_count(lines); i++)
+        add_line(o, json_at(lines, i), width, out);
+    if (!json_count(lines))
+        buf_add_text(out, "no instance and no model: nothing is awake.\n");
+    add_not_counted(o, json_get(reply, "not_counted"), out);
+}
