@@ -178,10 +178,13 @@ static void add_cause(struct buf *out, const struct json *cause)
     }
 }
 
-static char *causes_text(const struct json *causes)
+/* What sleeps has no cause: it waits for one. */
+static char *causes_text(const char *verdict, const struct json *causes)
 {
     struct buf out;
 
+    if (!json_count(causes))
+        return xstrdup(streq(verdict, "asleep") ? "wakes at a request" : "");
     buf_init(&out, SCREEN_BYTES_MAX);
     for (size_t i = 0; i < json_count(causes); i++) {
         buf_add_text(&out, i ? "; " : "");
@@ -204,7 +207,7 @@ static enum style verdict_style(const char *verdict)
 static void add_line(const struct output *o, const struct json *line, unsigned target_width, struct buf *out)
 {
     const char *verdict = member_text(line, "verdict", "?");
-    _cleanup_free_ char *causes = causes_text(json_get(line, "causes")), *shown = xstrdup(verdict);
+    _cleanup_free_ char *causes = causes_text(verdict, json_get(line, "causes")), *shown = xstrdup(verdict);
     unsigned beside = target_width + 2 + VERDICT_COLUMNS + 2;
     bool below = o->out_width && o->out_width < beside + REASON_COLUMNS;
     struct buf reason;

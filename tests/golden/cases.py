@@ -4,6 +4,9 @@ import os
 import socket
 
 STATUS = [{"reply": {"world": "well"}}]
+PS = [{"reply": {"world": "ps"}}]
+PS_ALL = [{"reply": {"world": "ps-all"}}]
+WHY = [{"reply": {"world": "why"}}]
 MODEL = "ollama:deepseek-r1:7b"
 LINES = [
     {"at_ms": "@-70s", "source": "session", "target": "gz-4090", "level": "notice", "text": "gz-4090: up, 1 request had waited 0.4s, none lost"},
@@ -127,6 +130,28 @@ CASES = [
     case("status-watch-80", "status -w", {"Watch": [{"more": {"world": "off-model"}}, {"await": "off"},
                                                     {"more": {"model": {"world": "ready-model"}, "event": EVENTS[0]}},
                                                     {"await": "busy"}, {"interrupt": True}, {"hang": True}]}, columns=80),
+    # ---- ps, why ----
+    *widths("ps", "ps", {"Ps": PS}),
+    case("ps-pipe", f"ps {MODEL}", {"Ps": PS}),
+    case("ps-colour", "ps", {"Ps": PS}, columns=120, colour=True),
+    case("ps-json", "ps --json ollama:*", {"Ps": [{"reply": {"models": []}}]}),
+    case("ps-names", "ps -q", {"Ps": PS}),
+    case("ps-none", "ps", {"Ps": [{"reply": {"models": []}}]}),
+    case("ps-not-running", f"ps {MODEL} attic ollama:qwen3:14b", {"Ps": PS}),
+    *widths("ps-all", "ps -a", {"Ps": PS_ALL}),
+    case("ps-all-not-running", "ps -a ollama:qwen3:14b", {"Ps": PS_ALL}),
+    case("ps-filter", "ps --filter state=asleep", {"Ps": PS_ALL}, columns=80),
+    case("ps-filter-waking", "ps -aq --filter=state=waking", {"Ps": PS_ALL}),
+    case("ps-filter-wrong", "ps --filter state=sleeping", None),
+    case("ps-unknown", "ps ollama:deepseek-r1:8b", {"Ps": [UNKNOWN]}, columns=80),
+    *widths("why", "why", {"Why": WHY}),
+    case("why-pipe", "why gz-4090 attic", {"Why": WHY}),
+    case("why-colour", "why", {"Why": WHY}, columns=120, colour=True),
+    case("why-none", "why", {"Why": [{"reply": {"lines": [], "not_counted": []}}]}),
+    case("why-json", "why attic --json", {"Why": [{"reply": {"lines": [{"target": "attic", "verdict": "awake", "causes": [{"cause": "not_rented", "count": 1}]}],
+                                                             "not_counted": []}}]}),
+    case("why-unknown", "why ollama:deepseek-r1:8b", {"Why": [UNKNOWN]}),
+    case("help-ps", "ps -h", None),
     # ---- up ----
     case("up-80", f"up {MODEL}", {"Up": STAGES + [READY]}, columns=80),
     case("up-60", f"up {MODEL} --on gz-4090", {"Up": STAGES + [READY]}, columns=60),
