@@ -48,6 +48,9 @@ struct ssh_conn_events {
     /* Over, once: every open request has been answered with this fault or will be; free the connection. Codes: "host_key",
      * "login_refused", "passphrase_needed", "unreachable", "ping" (no answer), "lost", "protocol". */
     void (*down)(void *ctx, const struct fault *f);
+    /* Yes: it did not answer a ping in time and may be dead; it goes on, and ends with "ping" when 10 s have passed without a byte.
+     * No: a byte came after all. NULL: the first ping without an answer is the end. */
+    void (*suspect)(void *ctx, bool is_suspect);
 };
 
 /* Begins at once. Deadlines: 15 s to the login, then pings. */
@@ -59,6 +62,7 @@ struct ssh_conn *ssh_conn_free(struct ssh_conn *c);
 
 bool ssh_conn_is_up(const struct ssh_conn *c);
 uint64_t ssh_conn_last_contact_due(const struct ssh_conn *c);       /* clock_now_ms() of the last byte from the peer */
+unsigned ssh_conn_streams(const struct ssh_conn *c);                /* dialled, and not yet freed by their owners */
 double ssh_conn_rtt_ms(const struct ssh_conn *c);                   /* smallest of the last pings; < 0: not known yet */
 const char *ssh_conn_peer(const struct ssh_conn *c);                /* "10.0.0.1:22"; "" before it is connected */
 const char *ssh_conn_banner(const struct ssh_conn *c);              /* the server's, "" before the handshake */
@@ -70,7 +74,9 @@ void ssh_conn_waiters(struct ssh_conn *c, unsigned n);
 void ssh_conn_ping(struct ssh_conn *c);
 
 #define SSH_WINDOW_STREAM (256u << 10)
-#define SSH_WINDOW_BULK   (2u << 20)
+/* libssh2 1.10 widens a window when a quarter of it is used up, ssh its 2 MiB after 96 KiB (channel.c,
+ * libssh2_channel_read; channels.c, channel_check_window): a half more, or we are a fifth slower over a long wire. */
+#define SSH_WINDOW_BULK (3u << 20)
 
 /* A channel to host:port as the far end sees it (direct-tcpip). done() takes the stream. Codes of faults: "refused" (nothing
  * listens there), "forbidden" (the server forbids forwarding), "timeout" (15 s). */
