@@ -143,6 +143,28 @@ def next_port():
     return next(ports)
 
 
+@contextlib.contextmanager
+def far_away(host, round_trip_ms):
+    """A longer wire, half of it at each receiver. The lab's own fault holds our packets on their way out, where TCP counts
+    them as not yet sent (TCP small queues) and an upload stays below 6 MB/s; a wire does not do that."""
+    queue, delay = "60", f"{round_trip_ms / 2:g}"
+    ends = (["ip", "netns", "exec", host.name], ["-i", "eth0"]), ([], ["-s", host.ip])
+    helpers = []
+    try:
+        for words, rule in ends:
+            helper = subprocess.Popen(words + [hosts.delay_program(), queue, "--", delay, "0", "0"], stdout=subprocess.PIPE)
+            helpers.append(helper)
+            if helper.stdout.readline() != b"bound\n":
+                raise hosts.HostError("no delay")
+            hosts.command(*words, "iptables", "-w", "-A", "INPUT", *rule, "-j", "NFQUEUE", "--queue-num", queue, "--queue-bypass")
+        yield
+    finally:
+        for (words, rule), helper in zip(ends, helpers):
+            hosts.command(*words, "iptables", "-w", "-F", "INPUT", check=False)
+            helper.kill()
+            helper.wait()
+
+
 def sshd_version():
     """(9, 2) for OpenSSH_9.2p1; sshd and ssh come from one package here."""
     said = subprocess.run(["ssh", "-V"], stderr=subprocess.PIPE, text=True).stderr

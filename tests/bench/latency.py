@@ -25,7 +25,7 @@ with server, bench.World() as w, w.ssh(w.engine) as peer:
     measure(w, peer, floor, 0, "keep", 2000)
     measure(w, peer, floor, 0, "new", 200)
     measure(w, peer, floor, 0, "keep", 200, gap_us=5000)
-    w.host.fault("delay", "20")
-    measure(w, peer, floor, 40, "keep", 100)
-    measure(w, peer, floor, 40, "new", 40)
+    with bench.far_away(w.host, 40):
+        measure(w, peer, floor, 40, "keep", 100)
+        measure(w, peer, floor, 40, "new", 40)
     server.kill()

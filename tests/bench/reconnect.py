@@ -64,5 +64,5 @@ def measure(w, name):
 
 with bench.World() as w:
     measure(w, "loopback")
-    w.host.fault("delay", "20")
-    measure(w, "40 ms")
+    with bench.far_away(w.host, 40):
+        measure(w, "40 ms")
