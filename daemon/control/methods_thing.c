@@ -39,7 +39,8 @@ static void on_instance_added(void *ctx, struct lease *l, const char *notes, con
 
     if (f) {
         /* There is no such instance to look at: what helps is the same command once more. */
-        _cleanup_free_ char *next = xasprintf("llmhostctl instance add %s 'ssh -p PORT USER@HOST'%s", name,
+        _cleanup_free_ char *next = xasprintf("llmhostctl instance add %s 'ssh -p PORT USER@HOST'%s",
+                                              streq(f->code, "bad_name") ? "NAME" : name,
                                               streq(f->code, "passphrase_needed") ? " --passphrase-file FILE" : "");
 
         call_fail(c, explain_status(f), explain_code(f), name, NULL, streq(f->code, "exists") ? "llmhostctl instance list" : next,
@@ -138,6 +139,20 @@ void method_instance_show(struct call *c)
     call_reply(c, v);
 }
 
+/* The command that shows the secret there is instead; NULL: none. Caller frees. */
+static char *stored_secret(const struct call *c, const struct lease *l)
+{
+    static const char *const kinds[] = {"password", "key", "passphrase"};
+
+    for (size_t i = 0; i < ELEMENTS(kinds); i++) {
+        _cleanup_secret_ char *text = NULL;
+
+        if (secrets_get(c->context->secrets, lease_name(l), kinds[i], &text) >= 0)
+            return xasprintf("llmhostctl instance secret %s %s", lease_name(l), kinds[i]);
+    }
+    return NULL;
+}
+
 void method_instance_secret(struct call *c)
 {
     const char *kind = json_get_text(c->parameters, "kind");
@@ -151,7 +166,10 @@ void method_instance_secret(struct call *c)
         return;
     }
     if (secrets_get(c->context->secrets, lease_name(l), kind, &text) < 0) {
-        call_fail(c, EXIT_NOT_FOUND, "no_secret", lease_name(l), NULL, "", "no %s is stored for %s", kind, lease_name(l));
+        _cleanup_free_ char *next = stored_secret(c, l);
+
+        call_fail(c, EXIT_NOT_FOUND, "no_secret", lease_name(l), NULL, next ? next : "", "no %s is stored for %s", kind,
+                  lease_name(l));
         return;
     }
     call_log_change(c, lease_name(l), "%s shown", kind);
