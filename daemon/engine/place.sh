@@ -74,7 +74,7 @@ sweep() {
 
 # Why it ended: the last line that names a cause, else the last one that speaks of something wrong, else the last one.
 last_line() {
-    tail -c 8000 "$log" 2>/dev/null | text -iE 'no such file|no space|out of memory|to allocate|invalid magic|architecture|not within|in use' |
+    tail -c 8000 "$log" 2>/dev/null | text -iE 'no such file|could not establish connection|no space|out of memory|to allocate|invalid magic|architecture|not within|in use' |
         tail -n 1 | text . ||
         tail -c 8000 "$log" 2>/dev/null | text -iE 'error|fail|memory|invalid|cannot|not found' | tail -n 1 | text . ||
         tail -c 4000 "$log" 2>/dev/null | text -v '^[[:space:]]*$' | tail -n 1

@@ -155,6 +155,7 @@ static const struct {
     {"invalid magic", "model_unreadable", FAULT_INVALID},
     {"dial tcp", "registry_unreachable", FAULT_TRANSIENT},
     {"no such host", "registry_unreachable", FAULT_TRANSIENT},
+    {"could not establish connection", "registry_unreachable", FAULT_TRANSIENT},
     {"x509", "registry_unreachable", FAULT_INVALID},
     {"connection refused", "registry_unreachable", FAULT_TRANSIENT},
     {"i/o timeout", "registry_unreachable", FAULT_TRANSIENT},

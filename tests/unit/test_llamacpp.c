@@ -173,6 +173,8 @@ Test(llamacpp, a_server_that_ended_says_why)
         enum fault_kind kind;
     } ends[] = {
         {DEAD("common_init_from_params: failed to load model ''"), "model_unknown", FAULT_GONE},
+        {DEAD("0.00.007.142 E get_repo_commit: error: HTTPLIB failed: Could not establish connection"),
+         "registry_unreachable", FAULT_TRANSIENT},
         {DEAD("ggml_backend_cuda_buffer_type_alloc_buffer: allocating 2375.91 MiB on device 0: cudaMalloc "
               "failed: out of memory"),
          "out_of_memory", FAULT_EXHAUSTED},
