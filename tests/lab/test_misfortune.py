@@ -67,6 +67,20 @@ class Misfortune(road.Road):
                 error = d.ctl(verb, SCRIPTED, check=5, json=True)["error"]
                 self.assertEqual((error["code"], error["target"]), ("login_refused", "gpu1"))
 
+    def test_machine_that_is_gone_for_good_can_be_removed(self):
+        with self.road(engines=["scripted"]) as (d, h):
+            d.ctl("up", SCRIPTED)
+            h.down()
+            d.ctl("instance", "remove", "gpu1", check=12)           # wanted still
+            d.ctl("down", SCRIPTED, "--timeout", "1s", check=7)
+            hosts.until(lambda: not d.tunnel_is("gpu1", "up"), 15, "the loss")
+            waiting = subprocess.Popen(d.ctl_words("down", SCRIPTED), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            d.ctl("instance", "remove", "gpu1")
+            self.assertIn(waiting.wait(10), (0, 4))
+            self.assertEqual((d.call("Status")["instances"], d.call("Status")["models"]), ([], []))
+            d.restart()
+            self.assertEqual(d.call("Status")["models"], [])
+
     def test_sshd_that_forbids_forwarding_is_named_at_once(self):
         for option in ("AllowTcpForwarding no", "PermitOpen none"):
             with self.subTest(option), self.road(engines=["scripted"], opt=[option]) as (d, h):
