@@ -53,7 +53,7 @@ static const struct option {
 #define AT(member) offsetof(struct options, member)
     {"socket", 's', TEXT, true, AT(socket), "SOCKET", "the daemon's control socket"},
     {"json", 0, FLAG, true, AT(json), NULL, "JSON on stdout"},
-    {"quiet", 'q', FLAG, true, AT(quiet), NULL, "errors only on stderr; status, ps: names only"},
+    {"quiet", 'q', FLAG, true, AT(quiet), NULL, "only errors on stderr; status, ps: names"},
     {"help", 'h', FLAG, true, AT(help), NULL, "this text"},
     {"version", 0, FLAG, true, AT(version), NULL, "the version of llmhostctl"},
     {"watch", 'w', FLAG, false, AT(watch), NULL, "go on, with each change"},
@@ -69,7 +69,7 @@ static const struct option {
     {"lines", 'n', LINES, false, AT(lines), "N", "at most so many (default 200)"},
     {"since", 0, SINCE, false, AT(since_at_ms), "TIME",
      "10m (ago), 12:20, today, 2026-11-20"},
-    {"source", 0, TEXT, false, AT(sources), "LIST", "of daemon, session, engine, request, provider"},
+    {"source", 0, TEXT, false, AT(sources), "LIST", "daemon, session, engine, request, provider"},
     {"events", 0, FLAG, false, AT(events), NULL, "what happened and why, instead of lines"},
     {"accept-new-host-key", 0, TEXT, false, AT(accept_new_host_key), "SHA256:...",
      "accept exactly this host key"},
