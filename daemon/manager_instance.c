@@ -351,7 +351,8 @@ static int check_removable(struct manager *m, struct lease *l, struct fault *f)
         /* A machine that is gone for good cannot be asked to stop what ran there. */
         if (deployment_goal(on) == GOAL_OFF && !lease_is_reachable(l))
             continue;
-        return fault_code(f, FAULT_INVALID, "in_use", "%s was not removed: %s runs on it", lease_name(l), deployment_name(on));
+        return fault_code(f, FAULT_INVALID, "in_use", "%s was not removed: %s %s on it", lease_name(l),
+                          deployment_name(on), deployment_goal(on) == GOAL_OFF ? "still runs" : "is wanted");
     }
     return 0;
 }
