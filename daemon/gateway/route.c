@@ -111,7 +111,7 @@ static void take_word(struct route *r, size_t n)
     else if (path_is_under(p, n, "/api"))
         p += 4;
     for (p += p < end && *p == '/'; p < end && *p != '/' && i < sizeof(r->word) - 1; p++)
-        r->word[i++] = (*p >= 'a' && *p <= 'z') || *p == '_' || (*p >= '0' && *p <= '9') ? *p : '?';
+        r->word[i++] = (*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9') || strchr("_-.", *p) ? *p : '?';
     if (i == 0)
         r->word[i++] = '/';
     r->word[i] = '\0';
