@@ -111,5 +111,6 @@ void screen_ps(const struct output *o, const struct json *reply, struct buf *out
 void screen_ps_all(const struct output *o, const struct json *reply, struct buf *out);
 void screen_why(const struct output *o, const struct json *reply, struct buf *out);
 void screen_doctor(const struct output *o, const struct json *reply, struct buf *out);
+void screen_accepted(const struct output *o, const struct json *reply, struct buf *out);     /* of a Doctor that changed something */
 /* One line of a log; events put the target and the kind where others have the source. */
 void screen_line(const struct output *o, const struct json *line, bool events, struct buf *out);

@@ -51,23 +51,26 @@ void screen_forwards(const struct output *o, const struct json *reply, struct bu
 
 /* ---- the doctor ---- */
 
+#define CHECK_COLUMNS 8 /* "  FAIL  " */
+
 static void add_check(const struct output *o, const struct json *check, struct buf *out)
 {
     const char *level = member_text(check, "level", "?"), *message = member_text(check, "message", "");
     const struct json *next = json_get(check, "next");
     bool failed = streq(level, "fail"), fine = streq(level, "ok");
+    struct buf lines;
 
+    buf_init(&lines, SCREEN_BYTES_MAX);
+    add_wrapped(&lines, CHECK_COLUMNS, o->out_width, message);
     buf_add_text(out, "  ");
     add_styled(out, o->out_colour,
                failed ? STYLE_BAD
                : fine ? STYLE_GOOD
                       : STYLE_BUSY,
                failed ? "FAIL" : level);
-    buf_addf(out, "%*s", MAX(6 - (int)text_columns(level), 1), "");
-    for (size_t n; *message; message += n + (message[n] == '\n')) {
-        n = strcspn(message, "\n");
-        buf_addf(out, "%.*s\n%s", (int)n, message, message[n] ? "        " : "");
-    }
+    buf_addf(out, "%*s%s", MAX(CHECK_COLUMNS - 2 - (int)text_columns(level), 1), "",
+             lines.len ? buf_text(&lines) + MIN(CHECK_COLUMNS, lines.len) : "\n");
+    buf_done(&lines);
     for (size_t i = 0; i < json_count(next); i++)
         buf_addf(out, "          %s\n", json_text(json_at(next, i)));
 }
@@ -92,7 +95,7 @@ static unsigned count_level(const struct json *checks, const char *level)
     return n;
 }
 
-void screen_doctor(const struct output *o, const struct json *reply, struct buf *out)
+static void screen_checks(const struct output *o, const struct json *reply, struct buf *out)
 {
     const struct json *checks = json_get(reply, "checks");
     unsigned warnings = count_level(checks, "warn");
@@ -108,8 +111,20 @@ void screen_doctor(const struct output *o, const struct json *reply, struct buf 
             if (streq(member_text(json_at(checks, k), "target", ""), target))
                 add_check(o, json_at(checks, k), out);
     }
-    buf_addf(out, "\n%u failed, %u warning%s, %u ok.\n", count_level(checks, "fail"), warnings,
-             warnings == 1 ? "" : "s", count_level(checks, "ok"));
+    buf_addf(out, "\n%u failed, %u warning%s, %u ok.", count_level(checks, "fail"), warnings, warnings == 1 ? "" : "s",
+             count_level(checks, "ok"));
+}
+
+void screen_doctor(const struct output *o, const struct json *reply, struct buf *out)
+{
+    screen_checks(o, reply, out);
+    buf_add_text(out, "  nothing was changed.\n");
+}
+
+void screen_accepted(const struct output *o, const struct json *reply, struct buf *out)
+{
+    screen_checks(o, reply, out);
+    buf_add_text(out, "\n");
 }
 
 /* ---- logs ---- */

@@ -396,7 +396,7 @@ enum exit_status verb_doctor(struct run *r)
     if (status != EXIT_DONE)
         return status;
     status = json_get_bool(call.answer, "healthy", true) ? EXIT_DONE : EXIT_FAILED;
-    output_answer(&r->output, call.answer, screen_doctor, status);
+    output_answer(&r->output, call.answer, opt->accept_new_host_key ? screen_accepted : screen_doctor, status);
     return status;
 }
 

@@ -8,6 +8,8 @@ typedef void (*method_fn)(struct call *c);
 /* NULL: not in the interface. */
 method_fn method_find(const char *name);
 
+/* methods_doctor.c */
+void method_doctor(struct call *c);
 /* methods_why.c */
 void method_ps(struct call *c);
 void method_why(struct call *c);
@@ -27,6 +29,5 @@ void method_forward_remove(struct call *c);
 /* methods_look.c */
 void method_status(struct call *c);
 void method_watch(struct call *c);
-void method_doctor(struct call *c);
 /* methods_logs.c */
 void method_logs(struct call *c);

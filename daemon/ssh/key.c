@@ -5,6 +5,7 @@
 #include "ssh/key.h"
 
 #include <errno.h>
+#include <libssh2.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 
@@ -404,4 +405,14 @@ bool key_is_rsa(const char *text)
           read_string(&k.public, &name) >= 0 && reader_is(&name, "ssh-rsa");
     buf_wipe(&file);
     return rsa;
+}
+
+const char *ssh_library_version(void)
+{
+    return libssh2_version(0);
+}
+
+bool ssh_library_has_rsa(void)
+{
+    return libssh2_version(0x010b00) != NULL;
 }

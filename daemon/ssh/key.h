@@ -34,5 +34,9 @@ int key_public(const char *private_key, char **ret_public);
 /* What a private key in memory is: 0, or -EBADMSG (no key we can read; *ret_why is static text: "a public key", "a PuTTY key", …),
  * -ENOKEY (encrypted: needs a passphrase). */
 int key_check(const char *text, const char **ret_why);
+/* libssh2 as it runs: "1.11.1". has_rsa: it can sign and check with RSA the way servers since OpenSSH 8.8 want it (rsa-sha2). */
+const char *ssh_library_version(void);
+bool ssh_library_has_rsa(void);
+
 /* Whether it is an RSA key, encrypted or not: libssh2 before 1.11 signs those with SHA-1, which servers refuse. */
 bool key_is_rsa(const char *text);

@@ -66,6 +66,23 @@ CHECKS = [
     {"id": "gpu", "target": "gz-4090", "level": "warn", "message": "gemma3:27b runs 41% on the CPU:\nneeds ~26 GB, card has 24 GB", "next": []},
     {"id": "ssh", "target": "hz-3090", "level": "fail", "message": "the host key changed", "next": ["llmhostctl doctor hz-3090 --accept-new-host-key=SHA256:Lr2d"]},
 ]
+FULL_CHECKS = [
+    {"id": "daemon.running", "level": "ok", "message": "llmhostd 0.1.0, control socket /run/llmhost/control 0660", "next": []},
+    {"id": "daemon.clock", "level": "fail", "message": "the clock of this host says 1970-01-01: times in logs and events are wrong",
+     "next": ["timedatectl set-ntp true"]},
+    {"id": "gateway.port", "level": "ok", "message": "http://127.0.0.1:11434 is ours", "next": []},
+    {"id": "store.space", "level": "warn", "message": "71 MB free for /var/lib/llmhost: without room what you change is not kept", "next": []},
+    {"id": "ssh.library", "level": "ok", "next": [],
+     "message": "libssh2 1.10.0: it does RSA with SHA-1 alone, which newer servers refuse; ed25519 and ECDSA keys do"},
+    {"id": "ssh.host_key", "target": "gz-4090", "level": "ok", "message": "host key SHA256:9qzWm0bXkq5mLwYk0 pinned", "next": []},
+    {"id": "ssh.session", "target": "gz-4090", "level": "ok", "message": "ssh is up, logged in by password", "next": []},
+    {"id": "ssh.own_key", "target": "gz-4090", "level": "warn", "next": ["llmhostctl logs gz-4090 --source=session"],
+     "message": "the password is used at each login: our own key did not work there (~/.ssh/authorized_keys, PubkeyAuthentication)"},
+    {"id": "ssh.forwards", "target": "gz-4090", "level": "ok", "message": "forwards allowed", "next": []},
+    {"id": "engine.found", "target": "gz-4090", "level": "ok", "message": "ollama 0.12.3 at /usr/local/bin/ollama", "next": []},
+    {"id": "model.memory", "target": "ollama:gemma3:27b", "level": "warn", "next": [],
+     "message": "41% of it runs on the CPU, which is slow: it takes 19 GB, and 11 GB of that fit on the GPU"},
+]
 ADDED = [stage("ssh", "running", "connect.gz.example:34222"), stage("ssh", "done", "logged in by password", took_ms=900),
          {"reply": {"instance": {"world": "gz"}, "notes": ["-L 6006 was left out: llmhostctl forward add gz-4090 6006"]}}]
 SSH = "ssh -p 34222 root@connect.gz.example"
@@ -202,6 +219,7 @@ CASES = [
     case("logs-follow-interrupted", "logs -f", {"Logs": [{"more": {"lines": LINES[:1], "older": 0}}, {"await": "none lost"}, {"interrupt": True}, {"hang": True}]}, columns=80),
     # ---- doctor, version ----
     case("doctor-80", "doctor", {"Doctor": [{"reply": {"healthy": False, "checks": CHECKS}}]}, columns=80),
+    *widths("doctor-full", "doctor", {"Doctor": [{"reply": {"healthy": False, "checks": FULL_CHECKS}}]}),
     case("doctor-healthy", "doctor gz-4090", {"Doctor": [{"reply": {"healthy": True, "checks": CHECKS[2:4]}}]}),
     case("doctor-json", "doctor --json", {"Doctor": [{"reply": {"healthy": False, "checks": CHECKS[4:]}}]}),
     case("doctor-accept", "doctor gz-4090 --accept-new-host-key=SHA256:Lr2d", {"Doctor": [{"reply": {"healthy": True, "checks": CHECKS[2:3]}}]}),

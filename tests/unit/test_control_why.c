@@ -177,3 +177,132 @@ Test(control_why, a_machine_that_is_not_reached_is_down_with_all_that_is_wanted_
     verdict_is(line_of(v, "ollama:tiny"), "down");
     cause_of(line_of(v, "ollama:tiny"), "tunnel_down");
 }
+
+/* ---- Doctor ---- */
+
+static const struct json *check_of(const struct json *reply, const char *id)
+{
+    return member(json_get(reply, "checks"), "id", id);
+}
+
+static void level_is(const struct json *check, const char *level)
+{
+    cr_assert_str_eq(json_get_text(check, "level"), level, "%s", json_get_text(check, "message"));
+}
+
+static void says(const struct json *check, const char *words)
+{
+    cr_assert(strstr(json_get_text(check, "message"), words), "%s", json_get_text(check, "message"));
+}
+
+static bool has_check(const struct json *reply, const char *id)
+{
+    const struct json *list = json_get(reply, "checks");
+
+    for (size_t i = 0; i < json_count(list); i++)
+        if (streq(json_get_text(json_at(list, i), "id"), id))
+            return true;
+    return false;
+}
+
+Test(control_why, the_doctor_of_a_fresh_daemon_finds_nothing_wrong)
+{
+    _cleanup_json_ struct json *v = answers("Doctor", ALL);
+
+    cr_assert(json_get_bool(v, "healthy", false));
+    level_is(check_of(v, "daemon.running"), "ok");
+    says(check_of(v, "daemon.running"), "0600");
+    level_is(check_of(v, "daemon.clock"), "ok");
+    level_is(check_of(v, "gateway.port"), "ok");
+    level_is(check_of(v, "store.writable"), "ok");
+    says(check_of(v, "store.space"), w.directory);
+    says(check_of(v, "ssh.library"), "libssh2 1.");
+}
+
+Test(control_why, the_doctor_names_the_engine_that_is_missing_once_and_on_its_machine)
+{
+    add_local();
+    add_failed_model();
+    _cleanup_json_ struct json *v = answers("Doctor", "{\"target\":\"ollama:tiny\"}");
+
+    cr_assert_not(json_get_bool(v, "healthy", true));
+    level_is(check_of(v, "engine.found"), "fail");
+    says(check_of(v, "engine.found"), "/nowhere/ollama");
+    cr_assert_str_eq(json_get_text(check_of(v, "engine.found"), "target"), "here");
+    cr_assert_not(has_check(v, "model.state"));
+    cr_assert_not(has_check(v, "daemon.running"), "it was asked about one model");
+}
+
+Test(control_why, what_is_not_wanted_needs_no_engine)
+{
+    add_local();
+    add_failed_model();
+    json_free(answers("Down", "{\"target\":\"ollama:tiny\"}"));
+    _cleanup_json_ struct json *v = answers("Doctor", ALL);
+
+    cr_assert(json_get_bool(v, "healthy", false));
+    cr_assert_not(has_check(v, "engine.found"));
+}
+
+Test(control_why, the_doctor_shows_the_engine_that_was_found_and_what_runs_on_the_processor)
+{
+    add_local();
+    struct deployment *d = add_failed_model();
+    const struct engine_facts before = d->engine->facts;
+
+    d->state = DEPLOYMENT_READY;
+    d->fault = (struct fault){};
+    d->engine->facts.path = "/usr/bin/ollama";
+    d->engine->facts.version = "0.12.3";
+    d->engine->facts.size_bytes = 19000000000;
+    d->engine->facts.size_vram_bytes = 11210000000;
+    _cleanup_json_ struct json *partly = answers("Doctor", ALL);
+
+    d->engine->facts.size_vram_bytes = 0;
+    _cleanup_json_ struct json *none = answers("Doctor", ALL);
+
+    d->engine->facts.size_vram_bytes = 19000000000;
+    _cleanup_json_ struct json *all = answers("Doctor", ALL);
+
+    d->engine->facts.size_vram_bytes = -1;
+    _cleanup_json_ struct json *unknown = answers("Doctor", ALL);
+
+    d->engine->facts = before;
+    d->state = DEPLOYMENT_FAILED;
+    says(check_of(partly, "engine.found"), "ollama 0.12.3 at /usr/bin/ollama");
+    level_is(check_of(partly, "model.memory"), "warn");
+    says(check_of(partly, "model.memory"), "41%");
+    cr_assert(json_get_bool(partly, "healthy", false), "a warning is no illness");
+    level_is(check_of(none, "model.memory"), "warn");
+    level_is(check_of(all, "model.memory"), "ok");
+    cr_assert_not(has_check(unknown, "model.memory"));
+}
+
+Test(control_why, the_doctor_says_which_machine_is_not_reached_and_why)
+{
+    add_unreachable();
+    struct lease *l = manager_find_lease(w.manager, "gone");
+
+    cr_assert(LOOP_UNTIL(w.loop, session_fault(lease_session(l))->kind != FAULT_NONE));
+    _cleanup_json_ struct json *v = answers("Doctor", "{\"target\":\"gone\"}");
+
+    level_is(check_of(v, "ssh.session"), "fail");
+    says(check_of(v, "ssh.session"), "127.0.0.1");
+    cr_assert_not(has_check(v, "ssh.forwards"), "nothing is known of them");
+}
+
+/* What the machine forbids is said of the machine, not of each model on it. */
+Test(control_why, forwards_that_are_forbidden_are_the_machines_fault)
+{
+    add_unreachable();
+    json_free(answers("Up", TINY));
+    struct deployment *d = manager_find_deployment(w.manager, "ollama:tiny");
+
+    fault_code(&d->fault, FAULT_DENIED, "forwarding_forbidden", "gone lets nobody through to its ports");
+    _cleanup_json_ struct json *v = answers("Doctor", ALL);
+
+    level_is(check_of(v, "ssh.forwards"), "fail");
+    says(check_of(v, "ssh.forwards"), "lets nobody through");
+    cr_assert_str_eq(json_get_text(check_of(v, "ssh.forwards"), "target"), "gone");
+    cr_assert_not(has_check(v, "model.state"));
+}

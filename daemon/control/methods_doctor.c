@@ -1,0 +1,377 @@
+/* Doctor: checks of the daemon, the instances and the models, out of what is known already. A check that nothing is known for is
+ * left out: "ok" is never a guess. */
+#include <errno.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "control/methods.h"
+#include "control/show.h"
+#include "control/target.h"
+#include "engine/engine.h"
+#include "gateway/gateway.h"
+#include "lease/lease.h"
+#include "manager.h"
+#include "proto/json.h"
+#include "proto/text.h"
+#include "session/session.h"
+#include "ssh/key.h"
+#include "store/store.h"
+
+/* No clock that was ever set shows less: 2020-01-01. */
+#define CLOCK_LEAST_MS    1577836800000
+/* Less is a few days of events, or one database being rewritten. */
+#define SPACE_LEAST_BYTES (100 * 1000 * 1000)
+/* So long after the key was first put there, a login is not the one that put it. */
+#define FIRST_LOGIN_MS    60000
+
+static void add_check(struct json *list, const char *id, const char *target, const char *level, struct json *next,
+                      const char *format, ...) __attribute__((format(printf, 6, 7)));
+static void add_check(struct json *list, const char *id, const char *target, const char *level, struct json *next,
+                      const char *format, ...)
+{
+    struct json *v = json_object();
+    _cleanup_free_ char *text = NULL;
+    va_list args;
+
+    va_start(args, format);
+    if (vasprintf(&text, format, args) < 0)
+        text = NULL;
+    va_end(args);
+    json_put_string(v, "id", id);
+    json_put_string(v, "target", target);
+    json_put_string(v, "level", level);
+    json_put_string(v, "message", text ? text : "");
+    json_put(v, "next", next ? next : json_array());
+    json_append(list, v);
+}
+
+static struct json *one_command(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static struct json *one_command(const char *format, ...)
+{
+    struct json *list = json_array();
+    _cleanup_free_ char *text = NULL;
+    va_list args;
+
+    va_start(args, format);
+    if (vasprintf(&text, format, args) >= 0)
+        json_append_string(list, text);
+    va_end(args);
+    return list;
+}
+
+static bool is_healthy(const struct json *list)
+{
+    for (size_t i = 0; i < json_count(list); i++)
+        if (streq(json_get_text(json_at(list, i), "level"), "fail"))
+            return false;
+    return true;
+}
+
+/* ---- the daemon ---- */
+
+static void check_clock(struct json *list, int64_t wall_ms)
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    char day[24];
+    struct tm tm;
+
+    strftime(day, sizeof day, "%Y-%m-%d", localtime_r(&seconds, &tm));
+    if (wall_ms >= CLOCK_LEAST_MS)
+        add_check(list, "daemon.clock", NULL, "ok", NULL, "the clock of this host says %s", day);
+    else
+        add_check(list, "daemon.clock", NULL, "fail", one_command("timedatectl set-ntp true"),
+                  "the clock of this host says %s: times in logs and events are wrong", day);
+}
+
+static void check_space(struct json *list, const char *directory, uint64_t bytes)
+{
+    char text[TEXT_SHORT_MAX];
+
+    bytes_format(text, bytes);
+    if (bytes >= SPACE_LEAST_BYTES)
+        add_check(list, "store.space", NULL, "ok", NULL, "%s free for %s", text, directory);
+    else
+        add_check(list, "store.space", NULL, "warn", NULL, "%s free for %s: without room what you change is not kept", text,
+                  directory);
+}
+
+static void check_store(const struct call *c, struct json *list)
+{
+    const char *directory = c->context->state_directory;
+    const struct fault *stuck = NULL;
+    struct statvfs disk;
+
+    if (store_stuck_ms(c->context->store, &stuck) && stuck)
+        add_check(list, "store.writable", NULL, "fail", NULL, "changes do not reach the disk: %s", stuck->text);
+    else
+        add_check(list, "store.writable", NULL, "ok", NULL, "the database in %s is written", directory);
+    if (statvfs(directory, &disk) == 0)
+        check_space(list, directory, (uint64_t)disk.f_bavail * disk.f_frsize);
+}
+
+static void check_library(struct json *list)
+{
+    const char *version = ssh_library_version();
+
+    add_check(list, "ssh.library", NULL, "ok", NULL, "libssh2 %s%s", version,
+              ssh_library_has_rsa() ? "" : ": it does RSA with SHA-1 alone, which newer servers refuse; ed25519 and ECDSA keys do");
+}
+
+static void check_daemon(const struct call *c, struct json *list)
+{
+    struct fault taken;
+
+    add_check(list, "daemon.running", NULL, "ok", NULL, "llmhostd %s, control socket %s %04o", LLMHOST_VERSION,
+              c->context->socket_path, c->context->socket_mode);
+    check_clock(list, clock_wall_ms());
+    if (show_port_taken(c->context, &taken))
+        add_check(list, "gateway.port", NULL, "fail", NULL, "%s", taken.text);
+    else
+        add_check(list, "gateway.port", NULL, "ok", NULL, "%s is ours", gateway_endpoint(c->context->gateway));
+    check_store(c, list);
+    check_library(list);
+}
+
+/* ---- instances ---- */
+
+static void check_host_key(struct lease *l, struct json *list)
+{
+    const struct host_key *shown = session_shown_key(lease_session(l));
+    const char *name = lease_name(l);
+    char expected[FINGERPRINT_BYTES], got[FINGERPRINT_BYTES];
+
+    if (!lease_host_key(l))
+        return;
+    host_key_fingerprint(lease_host_key(l), expected);
+    if (!shown || !shown->n || host_key_equal(shown, lease_host_key(l))) {
+        add_check(list, "ssh.host_key", name, "ok", NULL, "host key %s pinned", expected);
+        return;
+    }
+    host_key_fingerprint(shown, got);
+    add_check(list, "ssh.host_key", name, "fail", one_command("llmhostctl doctor %s --accept-new-host-key=%s", name, got),
+              "shows another host key than before: expected %s, got %s; if you re-installed it, accept the new one", expected, got);
+}
+
+static bool is_password(const char *method)
+{
+    return method && (streq(method, "password") || streq(method, "keyboard-interactive"));
+}
+
+/* Our key goes there at the first login, so that later ones need no password. */
+static void check_login(const struct lease *l, const struct session_figures *n, struct json *list)
+{
+    const struct instance_record *r = lease_record(l);
+    const char *name = lease_name(l);
+
+    add_check(list, "ssh.session", name, "ok", NULL, "ssh is up, logged in by %s", n->method ? n->method : "?");
+    if (is_password(n->method) && r->install_key && n->since_at_ms > r->host_key_at_ms + FIRST_LOGIN_MS)
+        add_check(list, "ssh.own_key", name, "warn", one_command("llmhostctl logs %s --source=session", name),
+                  "the password is used at each login: our own key did not work there (~/.ssh/authorized_keys, PubkeyAuthentication)");
+}
+
+static void check_session(struct lease *l, struct json *list)
+{
+    struct session *s = lease_session(l);
+    const char *name = lease_name(l);
+    struct session_figures n;
+
+    check_host_key(l, list);
+    session_figures(s, &n);
+    if (session_state(s) == SESSION_UP)
+        check_login(l, &n, list);
+    else
+        add_check(list, "ssh.session", name, "fail", one_command("llmhostctl logs %s", name), "ssh is %s: %s",
+                  session_state_name(session_state(s)), session_fault(s)->kind ? session_fault(s)->text : "no try has ended yet");
+}
+
+static bool is_forbidden(const struct deployment *d)
+{
+    const char *code = deployment_fault(d)->code;
+
+    return streq(code, "forwarding_forbidden") || streq(code, "forbidden");
+}
+
+/* Known from the models: one that is ready is asked through a forward every few seconds. */
+static void check_forwards(struct manager *m, struct lease *l, struct json *list)
+{
+    const struct deployment *forbidden = NULL, *ready = NULL;
+    struct deployment *d;
+
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++) {
+        if (deployment_lease(d) != l)
+            continue;
+        if (is_forbidden(d))
+            forbidden = d;
+        else if (deployment_state(d) == DEPLOYMENT_READY)
+            ready = d;
+    }
+    if (forbidden)
+        add_check(list, "ssh.forwards", lease_name(l), "fail", NULL, "%s", deployment_fault(forbidden)->text);
+    else if (ready && session_state(lease_session(l)) == SESSION_UP)
+        add_check(list, "ssh.forwards", lease_name(l), "ok", NULL, "forwards allowed");
+}
+
+static bool is_engine_missing(const struct deployment *d)
+{
+    return streq(deployment_fault(d)->code, "engine_missing");
+}
+
+/* Of the models wanted on l the one that knows most about its engine; NULL: none. */
+static const struct deployment *find_engine(struct manager *m, struct lease *l, const char *engine)
+{
+    const struct deployment *best = NULL;
+    struct deployment *d;
+
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++) {
+        bool meant = deployment_lease(d) == l && deployment_goal(d) != GOAL_OFF && streq(deployment_engine(d)->name, engine);
+
+        if (meant && (!best || is_engine_missing(d) || (deployment_facts(d)->path && !is_engine_missing(best))))
+            best = d;
+    }
+    return best;
+}
+
+static void check_engines(struct manager *m, struct lease *l, struct json *list)
+{
+    const char *engine;
+
+    for (unsigned i = 0; (engine = engine_name_at(i)); i++) {
+        const struct deployment *d = find_engine(m, l, engine);
+        const struct engine_facts *f = d ? deployment_facts(d) : NULL;
+
+        if (d && is_engine_missing(d))
+            add_check(list, "engine.found", lease_name(l), "fail", one_command("llmhostctl up %s", deployment_name(d)), "%s",
+                      deployment_fault(d)->text);
+        else if (f && f->path)
+            add_check(list, "engine.found", lease_name(l), "ok", NULL, "%s%s%s at %s", engine, f->version ? " " : "",
+                      f->version ? f->version : "", f->path);
+    }
+}
+
+static void check_instance(struct manager *m, struct lease *l, struct json *list)
+{
+    if (lease_session(l)) {
+        check_session(l, list);
+        check_forwards(m, l, list);
+    } else {
+        add_check(list, "instance.local", lease_name(l), "ok", NULL, "this very host");
+    }
+    check_engines(m, l, list);
+}
+
+/* The instances meant by target (NULL: all), and those of the models meant by it. */
+static void check_instances(struct manager *m, const char *target, struct json *list)
+{
+    struct lease *l;
+
+    for (unsigned i = 0; (l = manager_lease_at(m, i)); i++) {
+        bool meant = !target || target_is_instance(target, l);
+        struct deployment *d;
+
+        for (unsigned k = 0; !meant && (d = manager_deployment_at(m, k)); k++)
+            meant = deployment_lease(d) == l && target_is_model(target, d);
+        if (meant)
+            check_instance(m, l, list);
+    }
+}
+
+/* ---- models ---- */
+
+static void check_memory(const struct deployment *d, struct json *list)
+{
+    const struct engine_facts *f = deployment_facts(d);
+    char size[TEXT_SHORT_MAX], vram[TEXT_SHORT_MAX];
+
+    if (deployment_state(d) != DEPLOYMENT_READY || f->size_bytes <= 0 || f->size_vram_bytes < 0)
+        return;
+    bytes_format(size, (uint64_t)f->size_bytes);
+    bytes_format(vram, (uint64_t)f->size_vram_bytes);
+    if (f->size_vram_bytes >= f->size_bytes)
+        add_check(list, "model.memory", deployment_name(d), "ok", NULL, "%s, all of it on the GPU", size);
+    else if (f->size_vram_bytes == 0)
+        add_check(list, "model.memory", deployment_name(d), "warn", NULL, "%s, all of it on the CPU: that is slow", size);
+    else
+        add_check(list, "model.memory", deployment_name(d), "warn", NULL,
+                  "%d%% of it runs on the CPU, which is slow: it takes %s, and %s of that fit on the GPU",
+                  100 - (int)((double)f->size_vram_bytes * 100 / (double)f->size_bytes), size, vram);
+}
+
+static void check_models(struct manager *m, const char *target, struct json *list)
+{
+    struct deployment *d;
+
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++) {
+        if (target && !target_is_model(target, d))
+            continue;
+        /* What is wrong with the machine is said there. */
+        if (deployment_fault(d)->kind && !is_engine_missing(d) && !is_forbidden(d))
+            add_check(list, "model.state", deployment_name(d), "fail", one_command("llmhostctl logs %s", deployment_name(d)), "%s",
+                      deployment_fault(d)->text);
+        check_memory(d, list);
+    }
+}
+
+/* ---- the verb ---- */
+
+/* fingerprint is pinned. */
+static void doctor_accepted(struct call *c, struct lease *l, const char *fingerprint, store_ticket t)
+{
+    struct json *v = json_object(), *list = json_array();
+
+    call_log_change(c, lease_name(l), "new host key accepted");
+    add_check(list, "ssh.host_key", lease_name(l), "ok", NULL, "the host key %s is pinned now; connecting", fingerprint);
+    json_put_bool(v, "healthy", true);
+    json_put(v, "checks", list);
+    call_reply_after(c, t, v, "the host key is accepted, but not on disk yet");
+}
+
+static void doctor_accept(struct call *c, struct lease *l, const char *fingerprint)
+{
+    store_ticket t;
+    int r = lease_accept_host_key(l, fingerprint, &t);
+
+    if (r == 0) {
+        doctor_accepted(c, l, fingerprint, t);
+    } else if (r == -ENOENT) {
+        call_fail(c, EXIT_CONFLICT, "no_new_host_key", lease_name(l), NULL, "", "%s shows no other host key than the pinned one",
+                  lease_name(l));
+    } else {
+        char got[FINGERPRINT_BYTES];
+
+        host_key_fingerprint(session_shown_key(lease_session(l)), got);
+        _cleanup_free_ char *why = xasprintf("it shows %s", got);
+
+        call_fail(c, EXIT_TUNNEL, "host_key", lease_name(l), why, "", "not accepted: %s does not show %s", lease_name(l),
+                  fingerprint);
+    }
+}
+
+void method_doctor(struct call *c)
+{
+    const char *target = json_get_text(c->parameters, "target");
+    const char *fingerprint = json_get_text(c->parameters, "accept_new_host_key");
+    struct lease *l = target ? manager_find_lease(c->context->manager, target) : NULL;
+
+    if (fingerprint && !l) {
+        call_fail(c, target ? EXIT_NOT_FOUND : EXIT_USAGE, "not_found", target, NULL, "llmhostctl instance list",
+                  "a host key is accepted for one instance%s%s", target ? ", and there is none called " : "", target ? target : "");
+        return;
+    }
+    if (fingerprint) {
+        doctor_accept(c, l, fingerprint);
+        return;
+    }
+    if (target && !target_check_one(c, target))
+        return;
+
+    struct json *v = json_object(), *list = json_array();
+
+    if (!target)
+        check_daemon(c, list);
+    check_instances(c->context->manager, target, list);
+    check_models(c->context->manager, target, list);
+    json_put_bool(v, "healthy", is_healthy(list));
+    json_put(v, "checks", list);
+    call_reply(c, v);
+}
