@@ -226,8 +226,13 @@ static struct deployment *logs_engine_of(const struct logs *g)
 {
     struct deployment *d;
 
-    for (unsigned i = 0; g->target && (d = manager_deployment_at(g->call->context->manager, i)); i++)
-        if (target_is_model(g->target, d) && deployment_facts(d)->log && lease_is_reachable(deployment_lease(d)))
+    /* Without a target only where the engine was asked for and there is no choice. */
+    if (!g->target && (json_count(json_get(g->call->parameters, "sources")) == 0 ||
+                       manager_deployment_at(g->call->context->manager, 1)))
+        return NULL;
+    for (unsigned i = 0; (d = manager_deployment_at(g->call->context->manager, i)); i++)
+        if ((!g->target || target_is_model(g->target, d)) && deployment_facts(d)->log &&
+            lease_is_reachable(deployment_lease(d)))
             return d;
     return NULL;
 }
@@ -266,6 +271,19 @@ static void logs_on_events(void *ctx, const struct event_row *rows, unsigned n, 
     call_reply(c, logs_take(g));
 }
 
+static bool sources_are_known(const struct json *sources)
+{
+    for (size_t i = 0; i < json_count(sources); i++) {
+        bool known = false;
+
+        for (enum log_source s = LOG_DAEMON; s <= LOG_PROVIDER; s++)
+            known = known || streq(json_text(json_at(sources, i)), log_source_name(s));
+        if (!known)
+            return false;
+    }
+    return true;
+}
+
 void method_logs(struct call *c)
 {
     const struct json *p = c->parameters;
@@ -274,6 +292,10 @@ void method_logs(struct call *c)
 
     if (lines < 1 || lines > LINES_MAX) {
         call_invalid_parameter(c, "lines");
+        return;
+    }
+    if (!sources_are_known(json_get(p, "sources"))) {
+        call_invalid_parameter(c, "sources");
         return;
     }
     if (json_get_bool(p, "follow", false) && !c->more) {

@@ -30,6 +30,7 @@ struct follow {
     /* Up: what was told of each stage. Down: how many streams were told. */
     unsigned told[STAGE_COUNT];
     unsigned told_streams, told_off;
+    bool told_away;
     /* Looks at what it follows; answers the call when there is something to say for the last time. */
     void (*fn)(struct follow *w);
 };
@@ -122,6 +123,15 @@ static void follow_add_target(struct follow *w, const char *target)
     for (unsigned i = 0; (d = manager_deployment_at(w->call->context->manager, i)); i++)
         if (target_is_model(target, d))
             follow_add(w, d);
+}
+
+/* A limit of no time, or less, is none at all: it is not taken as "for ever". The call was answered then. */
+static bool timeout_is_wrong(struct call *c)
+{
+    if (!json_get(c->parameters, "timeout_ms") || json_get_int(c->parameters, "timeout_ms", 1) > 0)
+        return false;
+    call_invalid_parameter(c, "timeout_ms");
+    return true;
 }
 
 static void follow_gone(struct follow *w)
@@ -237,6 +247,8 @@ void method_up(struct call *c)
     struct deployment *d = NULL;
     struct fault f = {};
 
+    if (timeout_is_wrong(c))
+        return;
     if (show_port_taken(c->context, &f)) {
         call_fail(c, EXIT_CONFLICT, f.code, model, "stop it, or set [gateway] listen= to another address in llmhostd.conf",
                   "llmhostctl status", "%s", f.text);
@@ -288,7 +300,7 @@ static struct json *down_progress(const char *stage, const char *state, const ch
 }
 
 /* How many requests are open, when it changed. False when the call is over. */
-static bool down_tell(struct follow *w, unsigned streams, unsigned off)
+static bool down_tell(struct follow *w, unsigned streams, unsigned off, struct lease *away)
 {
     uint64_t took_ms = clock_now_ms() - w->begun_due;
     char text[64];
@@ -305,11 +317,20 @@ static bool down_tell(struct follow *w, unsigned streams, unsigned off)
         if (!call_reply_more(w->call, down_progress("engine", off == w->n_models ? "done" : "running", text, took_ms)))
             return false;
     }
+    if (away && !w->told_away) {
+        const struct fault *refusal = lease_refusal(away);
+
+        w->told_away = true;
+        snprintf(text, sizeof text, "%s; it stops when that is back", refusal ? "the login is refused" : "the tunnel is down");
+        if (!call_reply_more(w->call, down_progress("engine", "running", text, took_ms)))
+            return false;
+    }
     return true;
 }
 
 static void down_look(struct follow *w)
 {
+    struct lease *away = NULL;
     const struct fault *failed = NULL;
     const char *name = NULL;
     unsigned streams = 0, off = 0;
@@ -333,8 +354,10 @@ static void down_look(struct follow *w)
         }
         deployment_figures(d, &n);
         streams += n.in_flight;
+        if (!lease_is_reachable(deployment_lease(d)))
+            away = deployment_lease(d);
     }
-    if (w->call->more && !down_tell(w, streams, off))
+    if (w->call->more && !down_tell(w, streams, off, away))
         return;
     if (off < w->n_models)
         return;
@@ -357,7 +380,7 @@ void method_down(struct call *c)
     bool cut = json_get_bool(c->parameters, "now", false);
     uint64_t ticket = 0;
 
-    if (!target_check_one(c, target))
+    if (timeout_is_wrong(c) || !target_check_one(c, target))
         return;
     struct follow *w = follow_new(c, down_look);
 
@@ -455,7 +478,7 @@ void method_wait(struct call *c)
         call_invalid_parameter(c, "until");
         return;
     }
-    if (!target_check_one(c, target))
+    if (timeout_is_wrong(c) || !target_check_one(c, target))
         return;
     struct follow *w = follow_new(c, fn);
 

@@ -149,6 +149,29 @@ Test(control, every_parameter_of_every_method_is_looked_at)
     is_well();
 }
 
+Test(control, values_out_of_their_range_are_refused_by_name)
+{
+    static const struct {
+        const char *method, *parameters, *wrong;
+    } calls[] = {
+        {"Up", "{\"model\":\"ollama:x\",\"timeout_ms\":0}", "timeout_ms"},
+        {"Down", "{\"target\":\"*\",\"timeout_ms\":-1}", "timeout_ms"},
+        {"Wait", "{\"target\":\"*\",\"timeout_ms\":0}", "timeout_ms"},
+        {"Wait", "{\"target\":\"*\",\"until\":\"dawn\"}", "until"},
+        {"Logs", "{\"sources\":[\"daemon\",\"gossip\"]}", "sources"},
+        {"Logs", "{\"lines\":0}", "lines"},
+        {"Logs", "{\"lines\":10001}", "lines"},
+    };
+
+    for (size_t i = 0; i < ELEMENTS(calls); i++) {
+        _cleanup_free_ char *call =
+            xasprintf("{\"method\":\"io.llmhost.%s\",\"parameters\":%s}", calls[i].method, calls[i].parameters);
+
+        refuses(call, "org.varlink.service.InvalidParameter", "parameter", calls[i].wrong);
+    }
+    is_well();
+}
+
 Test(control, every_method_of_the_contract_is_there)
 {
     const char *name;
