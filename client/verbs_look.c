@@ -253,6 +253,8 @@ static enum exit_status status_watch(struct run *r)
 
     if (status == EXIT_DONE)
         watch_on_reply(&w, call.answer);
+    if (status == EXIT_INTERRUPTED && r->output.out_terminal)
+        putchar('\n'); /* the terminal wrote ^C, and the shell writes on */
     json_free(w.world);
     return status;
 }
@@ -303,10 +305,19 @@ static void older_show(struct run *r, const struct json *reply)
                     (long long)MIN((int64_t)json_count(json_get(reply, "lines")) + older, 10000));
 }
 
+struct logs_shown {
+    struct run *run;
+    bool begun;
+};
+
 static void logs_on_reply(void *ctx, const struct json *reply)
 {
-    older_show(ctx, reply);
-    lines_show(ctx, reply);
+    struct logs_shown *shown = ctx;
+
+    if (!shown->begun)
+        older_show(shown->run, reply);
+    shown->begun = true;
+    lines_show(shown->run, reply);
 }
 
 static bool is_source(const char *word, size_t n)
@@ -340,6 +351,7 @@ enum exit_status verb_logs(struct run *r)
 {
     const struct options *opt = &r->options;
     struct json *sources = opt->sources ? sources_of(opt->sources) : NULL;
+    struct logs_shown shown = {.run = r};
     _cleanup_call_ struct call call = {.method = "Logs", .more = opt->follow, .parameters = json_object()};
     enum exit_status status;
 
@@ -365,13 +377,13 @@ enum exit_status verb_logs(struct run *r)
     else
         call.limit_ms = 2 * QUICK_MS; /* lines of an engine are read from the instance */
     call.on_reply = logs_on_reply;
-    call.ctx = r;
+    call.ctx = &shown;
     status = verb_connect(r, false);
     if (status != EXIT_DONE)
         return status;
     status = verb_call(r, &call);
     if (status == EXIT_DONE)
-        logs_on_reply(r, call.answer);
+        logs_on_reply(&shown, call.answer);
     return status;
 }
 

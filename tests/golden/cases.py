@@ -215,7 +215,7 @@ CASES = [
     case("logs-json-verbatim", "logs --json", {"Logs": [{"reply": {"lines": LINES[2:3], "older": 0}}]}),
     case("logs-json", "logs --json", {"Logs": [{"reply": {"lines": LINES[:2], "older": 0}}]}),
     case("logs-events", "logs --events --since 1h", {"Logs": [{"reply": {"lines": EVENTS, "older": 0}}]}),
-    case("logs-follow-gone", "logs -fn2", {"Logs": [{"more": {"lines": LINES[:2], "older": 0}}, {"more": {"lines": LINES[3:], "older": 0}}, {"close": True}]}),
+    case("logs-follow-gone", "logs -fn2", {"Logs": [{"more": {"lines": LINES[:2], "older": 3}}, {"more": {"lines": LINES[3:], "older": 3}}, {"close": True}]}),
     case("logs-follow-interrupted", "logs -f", {"Logs": [{"more": {"lines": LINES[:1], "older": 0}}, {"await": "none lost"}, {"interrupt": True}, {"hang": True}]}, columns=80),
     # ---- doctor, version ----
     case("doctor-80", "doctor", {"Doctor": [{"reply": {"healthy": False, "checks": CHECKS}}]}, columns=80),
@@ -282,6 +282,15 @@ CASES = [
     case("users-socket", "version", {}, socket="run/llmhost/control", env={"LLMHOST_SOCKET": "", "XDG_RUNTIME_DIR": "/FOLDER/run"}),
     case("parameter-refused", "logs", {"Logs": [{"system_error": "InvalidParameter", "parameter": "lines"}]}),
     case("gone-at-once", "status", {"Status": [{"close": True}]}),
+    # ---- what does not work ----
+    case("version-reads", "status", {"Status": STATUS}, version="0.9.0", columns=80),
+    case("words-forbidden", f"up {MODEL}", {"Up": [HEAD, error("TunnelFailed", "forwarding_forbidden",
+         "gz-4090 lets nobody through to its ports: AllowTcpForwarding, DisableForwarding or PermitOpen in its sshd_config",
+         [f"llmhostctl up {MODEL}"], target=MODEL)]}, columns=80),
+    case("words-engine-silent", f"wait {MODEL}", {"Wait": [error("EngineFailed", "no_answer", "ollama runs on gz-4090, but does not answer",
+         [f"llmhostctl logs {MODEL}"], target=MODEL)]}, columns=80),
+    case("words-off", f"wait {MODEL}", {"Wait": [error("NotRunning", "stopped_by_user", f"{MODEL} is off: nobody brings it up",
+         [f"llmhostctl up {MODEL}"], target=MODEL)]}, columns=80),
     # ---- the command line ----
     case("unknown-verb", "statsu", None),
     case("unknown-verb-json", "statsu --json", None),
