@@ -210,7 +210,7 @@ static void up_look(struct follow *w)
         if (follow_may_ask(w, d))
             up_answer(w, n.took_ms);
     } else if (deployment_state(d) == DEPLOYMENT_FAILED) {
-        call_fault(w->call, deployment_fault(d), deployment_name(d), NULL);
+        call_fault(w->call, deployment_fault(d), show_subject(d), NULL);
     } else if (deployment_goal(d) == GOAL_OFF) {
         call_fail(w->call, EXIT_NOT_RUNNING, "stopped_by_user", deployment_name(d), NULL, "", "%s was switched off meanwhile",
                   deployment_name(d));
@@ -419,7 +419,7 @@ static void wait_look_ready(struct follow *w)
             return;
         }
         if (deployment_state(d) == DEPLOYMENT_FAILED) {
-            call_fault(w->call, deployment_fault(d), deployment_name(d), NULL);
+            call_fault(w->call, deployment_fault(d), show_subject(d), NULL);
             return;
         }
         if (deployment_goal(d) == GOAL_OFF) {

@@ -36,14 +36,21 @@ struct json *show_daemon(const struct control_context *k)
     return v;
 }
 
-/* One line of trouble about target (NULL: the daemon) out of a fault. */
-static struct json *show_fault(const struct fault *f, const char *target, int64_t since_at_ms)
+const char *show_subject(const struct deployment *d)
+{
+    const struct fault *refusal = lease_refusal(deployment_lease(d));
+
+    return refusal && streq(refusal->code, deployment_fault(d)->code) ? lease_name(deployment_lease(d)) : deployment_name(d);
+}
+
+/* One line of trouble about target (NULL: the daemon) out of a fault; the commands that help are for subject. */
+static struct json *show_fault(const struct fault *f, const char *target, const char *subject, int64_t since_at_ms)
 {
     struct json *v = json_object();
     struct buf next;
 
     buf_init(&next, 4096);
-    explain_next(f, target, &next);
+    explain_next(f, subject, &next);
     json_put_string(v, "code", explain_code(f));
     json_put_string(v, "target", target);
     json_put_int(v, "exit", explain_status(f));
@@ -176,7 +183,7 @@ struct json *show_model(const struct deployment *d)
     if (n.last_used_at_ms)
         json_put_int(v, "last_used_at_ms", n.last_used_at_ms);
     if (deployment_fault(d)->kind)
-        json_put(v, "trouble", show_fault(deployment_fault(d), deployment_name(d), n.since_at_ms));
+        json_put(v, "trouble", show_fault(deployment_fault(d), deployment_name(d), show_subject(d), n.since_at_ms));
     return v;
 }
 
@@ -214,7 +221,7 @@ static struct json *instance_trouble(struct lease *l)
     session_figures(s, &n);
     if (session_state(s) != SESSION_REFUSED && n.tries < 2 && clock_wall_ms() - n.since_at_ms < TUNNEL_TROUBLE_MS)
         return NULL;
-    return show_fault(session_fault(s), lease_name(l), n.since_at_ms);
+    return show_fault(session_fault(s), lease_name(l), lease_name(l), n.since_at_ms);
 }
 
 struct json *show_instance(struct lease *l)
@@ -280,11 +287,11 @@ static void add_daemon_trouble(const struct control_context *k, struct json *lis
     struct fault f;
 
     if (show_port_taken(k, &f))
-        json_append(list, show_fault(&f, NULL, 0));
+        json_append(list, show_fault(&f, NULL, NULL, 0));
     if (stuck_ms > STORE_TROUBLE_MS && stuck) {
         fault_code(&f, stuck->kind, "store", "changes are not on disk for %llu s: %s", (unsigned long long)(stuck_ms / 1000),
                    stuck->text);
-        json_append(list, show_fault(&f, NULL, 0));
+        json_append(list, show_fault(&f, NULL, NULL, 0));
     }
 }
 
@@ -307,7 +314,7 @@ struct json *show_trouble(const struct control_context *k)
 
         deployment_figures(d, &n);
         if (f->kind)
-            json_append(list, show_fault(f, deployment_name(d), n.since_at_ms));
+            json_append(list, show_fault(f, deployment_name(d), show_subject(d), n.since_at_ms));
     }
     return list;
 }

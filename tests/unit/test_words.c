@@ -4,6 +4,7 @@
  * itself (no daemon, a socket of somebody else, another version) is among the screens of tests/golden; a stream that is cut off, in
  * test_request.c; a machine that forbids forwarding, in tests/lab. */
 #include "deployment/deployment_private.h"
+#include "session/session_private.h"
 #include "tests/unit/control_world.h"
 
 TestSuite(words, .init = world_begin, .fini = world_end, .timeout = 60);
@@ -59,8 +60,6 @@ Test(words, a_failed_model_says_what_went_wrong_with_its_own_error_and_command)
         {FAULT_TRANSIENT, "no_answer", "ollama runs on gpu1, but does not answer", "EngineFailed",
          "llmhostctl logs ollama:tiny", 13},
         {FAULT_EXHAUSTED, "out_of_memory", "out of GPU memory", "EngineFailed", "llmhostctl logs ollama:tiny", 13},
-        {FAULT_DENIED, "login_refused", "gpu1 refused the password for root", "CredentialsRefused",
-         "llmhostctl instance remove ollama:tiny", 5},
     };
     struct deployment *d = add_model();
 
@@ -76,6 +75,54 @@ Test(words, a_failed_model_says_what_went_wrong_with_its_own_error_and_command)
         cr_assert_str_eq(json_get_text(trouble, "message"), rows[i].text);
         cr_assert_eq(json_get_int(trouble, "exit", 0), rows[i].exit, "%s", rows[i].code);
         cr_assert_str_eq(json_text(json_at(json_get(trouble, "next"), 0)), rows[i].next);
+    }
+}
+
+/* An instance of an earlier life, on a port where nobody listens, with a model wanted there. */
+static struct session *add_unreachable(void)
+{
+    const struct instance_record r = {
+        .name = "gpu2", .provider = "ssh", .host = "127.0.0.1", .port = free_port(), .user = "root"};
+    struct session *s;
+
+    store_put_instance(w.store, &r);
+    caller_leaves(&w.caller);
+    daemon_ends();
+    loop_turns(w.loop, 5);
+    daemon_begins();
+    caller_comes(&w.caller);
+    s = lease_session(manager_find_lease(w.manager, "gpu2"));
+    cr_assert(LOOP_UNTIL(w.loop, session_fault(s)->kind != FAULT_NONE));
+    json_free(answers("Up", "{\"model\":\"ollama:tiny\",\"wait\":false}"));
+    cr_assert(LOOP_UNTIL(w.loop, session_fault(s)->kind != FAULT_NONE));
+    return s;
+}
+
+/* Its server comes back, and sends us away. */
+static void refuse(struct session *s, const char *why)
+{
+    s->state = SESSION_REFUSED;
+    fault_code(&s->fault, FAULT_DENIED, "login_refused", "%s", why);
+    s->events.changed(s->ctx, s);
+}
+
+Test(words, a_refused_password_is_mended_at_the_machine_not_at_the_model)
+{
+    struct session *s = add_unreachable();
+    static const char what[] = "gpu2 refused the password for root", next[] = "llmhostctl instance remove gpu2";
+    struct deployment *d = manager_find_deployment(w.manager, "ollama:tiny");
+
+    refuse(s, what);
+    cr_assert(LOOP_UNTIL(w.loop, deployment_state(d) == DEPLOYMENT_FAILED));
+    refuses("{\"method\":\"io.llmhost.Wait\",\"parameters\":{\"target\":\"ollama:tiny\"}}", "io.llmhost.CredentialsRefused", "message",
+            what);
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+    const struct json *trouble = json_get(v, "trouble");
+
+    cr_assert_eq(json_count(trouble), 2);
+    for (size_t i = 0; i < 2; i++) {
+        cr_assert_eq(json_get_int(json_at(trouble, i), "exit", 0), 5);
+        cr_assert_str_eq(json_text(json_at(json_get(json_at(trouble, i), "next"), 0)), next);
     }
 }
 
