@@ -90,7 +90,7 @@ void screen_ps(const struct output *o, const struct json *reply, struct buf *out
     const struct json *models = json_get(reply, "models");
 
     if (!json_count(models)) {
-        buf_add_text(out, "no model is in memory. all there are: llmhostctl ps -a\n");
+        buf_add_text(out, "none is in memory. all there are: llmhostctl ps -a\n");
         return;
     }
     for (size_t i = 0; i < json_count(models); i++)

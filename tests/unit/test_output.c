@@ -76,9 +76,13 @@ Test(table, cuts_words_with_an_ellipsis_while_they_still_say_something)
            "ollama:deepseek-r1:7b   12  busy, 12 requ…\n");
 }
 
+/* Nor gives up what stands beside it: a name without its state says nothing. */
 Test(table, never_cuts_the_name_even_when_it_does_not_fit)
 {
-    expect(10, two_rows, ELEMENTS(two_rows), "MODEL\nollama:phi4\nollama:deepseek-r1:7b\n");
+    expect(10, two_rows, ELEMENTS(two_rows),
+           "MODEL                  REQ\n"
+           "ollama:phi4              0\n"
+           "ollama:deepseek-r1:7b   12\n");
 }
 
 Test(table, stays_straight_with_chinese_letters)
