@@ -35,8 +35,12 @@ class Way:
             answer = self.chat(d, shown["id"])
             self.assertEqual((answer.status, road.text_of(answer)), (200, models.answer()))
             self.assertIn("already ready", d.ctl("up", self.model).stdout)
+            self.looks_well(d)
 
             d.ctl("down", self.model)
+            d.ctl("ps", self.model, check=3)
+            verdicts = {line["target"]: line["verdict"] for line in d.ctl("why", json=True)["lines"]}
+            self.assertEqual(verdicts, {"gpu1": "awake", self.model: "off"})
             self.assertEqual([p for p in h.pids() if re.search("ollama|llama-server", " ".join(p.words))], [])
             started = time.monotonic()
             refused = self.chat(d, shown["id"])
@@ -45,6 +49,16 @@ class Way:
             self.assertIn(f"llmhostctl up {self.model}", refused.json()["error"]["message"])
             self.assertLess(time.monotonic() - started, 1)
             self.assertEqual(d.ctl("status", self.model, check=3, json=True)["models"][0]["state"], "off")
+
+    def looks_well(self, d):
+        """ps, why and doctor of a model that is ready."""
+        self.assertEqual([m["name"] for m in d.ctl("ps", self.model, json=True)["models"]], [self.model])
+        self.assertRegex(d.ctl("ps").stdout, rf"{re.escape(self.model)} +gpu1 .* stays up until down")
+        lines = {line["target"]: line for line in d.ctl("why", json=True)["lines"]}
+        self.assertEqual([lines[name]["verdict"] for name in ("gpu1", self.model)], ["awake", "awake"])
+        self.assertIn("stays_up", [c["cause"] for c in lines[self.model]["causes"]])
+        checks = {c["id"]: c["level"] for c in d.ctl("doctor", "gpu1", json=True)["checks"]}
+        self.assertEqual({checks[name] for name in ("ssh.host_key", "ssh.session", "ssh.forwards", "engine.found")}, {"ok"})
 
     def compare(self, d, h, path, body):
         """Twice directly, so that the engine has seen the prompt, then through us, then directly again."""
