@@ -62,7 +62,7 @@ struct session_figures {
     int64_t since_at_ms;            /* in this state */
     unsigned tries;                 /* since it was last up */
     int64_t next_try_at_ms;         /* 0: none planned */
-    unsigned reconnects;            /* since the daemon started */
+    unsigned reconnects;            /* since the daemon started; silence that ended by itself is none */
     double rtt_ms;                  /* < 0: unknown */
     char last_break[160];           /* "0.6s, 12:20:07 no answer to a ping"; "" when there was none */
     const char *method;             /* how we logged in: "own key", "password", …; NULL */
@@ -70,9 +70,10 @@ struct session_figures {
 void session_figures(const struct session *s, struct session_figures *ret);
 
 /* As ssh_dial() and ssh_run(), but they wait for the session. A command is never repeated by itself: once it was started, a lost
- * connection is FAULT_UNCERTAIN. A dial that found the connection dying is tried again on the next. Uploads (input of 256 KiB and
- * more), streams with a large window and what comes after a dial that hangs for 3 s go over further connections of the session,
- * up to four in all, made on demand. */
+ * connection is FAULT_UNCERTAIN. A dial that found the connection dying, or silent, is tried again on the next. Uploads (input of
+ * 256 KiB and more), streams with a large window and what comes after a dial that hangs for 3 s go over further connections of the
+ * session, up to four in all, made on demand and gone after a minute without work. Silence (SESSION_CONNECTING again) ends a
+ * connection after 10 s; until then its streams and commands go on as soon as it speaks, also beside the next one. */
 void session_dial(struct session *s, const char *host, uint16_t port, uint32_t window_bytes, struct op **slot, ssh_dial_fn done,
                   void *ctx);
 void session_run(struct session *s, const struct run_spec *spec, struct op **slot, run_done_fn done, void *ctx);

@@ -15,6 +15,7 @@
 #define MOVE(x) ((struct session_move){(x), SESSION_ENTER})
 #define PING    ((struct session_move){s->state, SESSION_PING})
 #define SETTLE  ((struct session_move){s->state, SESSION_SETTLE})
+#define SWAP    ((struct session_move){s->state, SESSION_SWAP})
 
 const char *session_state_name(enum session_state st)
 {
@@ -35,6 +36,8 @@ const char *session_event_name(enum session_event ev)
     case SESSION_EV_UNWANT: return "not wanted";
     case SESSION_EV_UP: return "logged in";
     case SESSION_EV_DOWN: return "connection lost";
+    case SESSION_EV_SUSPECT: return "connection silent";
+    case SESSION_EV_SPOKE: return "connection heard again";
     case SESSION_EV_TIMER: return "timer";
     case SESSION_EV_RENEW: return "renewed";
     case SESSION_EV_HURRY: return "hurry";
@@ -59,6 +62,12 @@ static struct session_move session_after_fault(const struct session *s, const st
     return session_try(s);
 }
 
+/* A peer that lets us in and drops us at once would otherwise be asked thirty times a second. */
+static struct session_move session_after_loss(const struct session *s)
+{
+    return s->tries <= 1 ? session_try(s) : MOVE(SESSION_WAITING);
+}
+
 struct session_move session_next(const struct session *s, enum session_event ev, const struct fault *f)
 {
     switch (s->state) {
@@ -68,6 +77,8 @@ struct session_move session_next(const struct session *s, enum session_event ev,
         case SESSION_EV_UNWANT:
         case SESSION_EV_UP:
         case SESSION_EV_DOWN:
+        case SESSION_EV_SUSPECT:
+        case SESSION_EV_SPOKE:
         case SESSION_EV_TIMER:
         case SESSION_EV_RENEW:
         case SESSION_EV_HURRY: return STAY;
@@ -77,35 +88,40 @@ struct session_move session_next(const struct session *s, enum session_event ev,
         switch (ev) {
         case SESSION_EV_UNWANT: return MOVE(SESSION_IDLE);
         case SESSION_EV_UP: return MOVE(SESSION_UP);
+        case SESSION_EV_SPOKE: return s->has_other ? MOVE(SESSION_UP) : STAY;
         case SESSION_EV_DOWN: return session_after_fault(s, f);
         case SESSION_EV_TIMER: return MOVE(SESSION_WAITING);
         /* What it began with may be wrong by now; but this may be the last login of the hour. */
         case SESSION_EV_RENEW:
         case SESSION_EV_HURRY: return s->login_wait_ms > 0 ? STAY : MOVE(SESSION_CONNECTING);
+        case SESSION_EV_SUSPECT:
         case SESSION_EV_WANT: return STAY;
         }
         break;
     case SESSION_UP:
         switch (ev) {
         case SESSION_EV_UNWANT: return MOVE(SESSION_IDLE);
-        /* A peer that lets us in and drops us at once would otherwise be asked thirty times a second. */
-        case SESSION_EV_DOWN: return MOVE(s->tries <= 1 ? SESSION_CONNECTING : SESSION_WAITING);
+        case SESSION_EV_DOWN: return session_after_loss(s);
+        case SESSION_EV_SUSPECT: return s->has_other ? SWAP : session_after_loss(s);
         case SESSION_EV_TIMER: return SETTLE;
         case SESSION_EV_RENEW: return s->moved ? MOVE(SESSION_CONNECTING) : PING;
         case SESSION_EV_HURRY: return PING;
         case SESSION_EV_WANT:
-        case SESSION_EV_UP: return STAY;
+        case SESSION_EV_UP:
+        case SESSION_EV_SPOKE: return STAY;
         }
         break;
     case SESSION_WAITING:
         switch (ev) {
         case SESSION_EV_UNWANT: return MOVE(SESSION_IDLE);
+        case SESSION_EV_SPOKE: return s->has_other ? MOVE(SESSION_UP) : STAY;
         case SESSION_EV_TIMER:
         case SESSION_EV_RENEW:
         case SESSION_EV_HURRY: return session_try(s);
         case SESSION_EV_WANT:
         case SESSION_EV_UP:
-        case SESSION_EV_DOWN: return STAY;
+        case SESSION_EV_DOWN:
+        case SESSION_EV_SUSPECT: return STAY;
         }
         break;
     case SESSION_REFUSED:
@@ -115,6 +131,8 @@ struct session_move session_next(const struct session *s, enum session_event ev,
         case SESSION_EV_WANT: /* wanting harder changes no credential */
         case SESSION_EV_UP:
         case SESSION_EV_DOWN:
+        case SESSION_EV_SUSPECT:
+        case SESSION_EV_SPOKE:
         case SESSION_EV_TIMER:
         case SESSION_EV_HURRY: return STAY;
         }
@@ -132,7 +150,8 @@ static void session_remember_loss(struct session *s, const struct fault *f)
     event_publish(LOG_LEVEL_WARNING, LOG_SESSION, s->name, "tunnel_lost", "tunnel lost: %s", f->text);
 }
 
-static void session_remember_return(struct session *s)
+/* With the connection it had, or with another one. */
+static void session_remember_return(struct session *s, bool same)
 {
     char away[TEXT_SHORT_MAX], at_time[16] = "";
     time_t at = s->lost_at_ms / 1000;
@@ -142,10 +161,11 @@ static void session_remember_return(struct session *s)
     if (localtime_r(&at, &tm))
         strftime(at_time, sizeof(at_time), "%H:%M:%S", &tm);
     snprintf(s->last_break, sizeof(s->last_break), "%s, %s %s", away, at_time, s->lost_why);
-    s->reconnects++;
+    s->reconnects += !same;
     s->lost_due = 0;
     event_publish(LOG_LEVEL_NOTICE, LOG_SESSION, s->name, "tunnel_restored",
-                  "tunnel back after %s (%s; logged in with %s)", away, s->lost_why, s->method);
+                  "tunnel back after %s (%s; %s %s)", away, s->lost_why,
+                  same ? "the same connection, logged in with" : "logged in with", s->method);
 }
 
 /* One line per change. The same failure every 15 s for a night is worth one line, not two thousand. */
@@ -154,10 +174,10 @@ static void session_tell(struct session *s, enum session_state next, enum sessio
 {
     bool again = f && s->tries > 1 && streq(f->text, s->fault.text);
 
-    if (s->state == SESSION_UP && ev == SESSION_EV_DOWN)
+    if (s->state == SESSION_UP && (ev == SESSION_EV_DOWN || ev == SESSION_EV_SUSPECT))
         session_remember_loss(s, f);
     else if (next == SESSION_UP && s->lost_due)
-        session_remember_return(s);
+        session_remember_return(s, ev == SESSION_EV_SPOKE);
     else if (next == SESSION_UP)
         event_publish(LOG_LEVEL_NOTICE, LOG_SESSION, s->name, "tunnel_up",
                       "tunnel up: logged in at %s with %s", ssh_conn_peer(s->link->conn), s->method);
@@ -171,7 +191,8 @@ static void session_tell(struct session *s, enum session_state next, enum sessio
 }
 
 /* The facts that go with being in a state. */
-static void session_take_facts(struct session *s, enum session_state next, const struct fault *f)
+static void session_take_facts(struct session *s, enum session_state next, enum session_event ev,
+                               const struct fault *f)
 {
     if (f)
         s->fault = *f;
@@ -188,9 +209,11 @@ static void session_take_facts(struct session *s, enum session_state next, const
         break;
     case SESSION_CONNECTING: s->tries++; break;
     case SESSION_UP:
+        s->fault = (struct fault){0};
+        if (ev == SESSION_EV_SPOKE) /* which is no login */
+            break;
         s->reread = s->refused = false;
         retry_login_accepted(&s->logins);
-        s->fault = (struct fault){0};
         break;
     case SESSION_WAITING: break;
     case SESSION_REFUSED: s->refused = true; break;
@@ -222,6 +245,23 @@ static void session_act(struct session *s)
     }
 }
 
+/* A connection under suspicion stays beside those that are tried for it. */
+static void session_change_links(struct session *s, enum session_state next, enum session_event ev)
+{
+    bool tries = next == SESSION_CONNECTING || next == SESSION_WAITING;
+
+    if (s->state == SESSION_UP && tries && ev == SESSION_EV_SUSPECT)
+        session_links_suspect(s);
+    else if (s->state != SESSION_UP && tries)
+        session_link_abandon(s);
+    else if (next == SESSION_UP && ev == SESSION_EV_SPOKE)
+        session_link_take_over(s);
+    else if (next == SESSION_UP)
+        session_links_retire(s);
+    else
+        session_links_drop(s);
+}
+
 /* The only place that writes s->state. */
 static void session_enter(struct session *s, enum session_state next, enum session_event ev,
                           const struct fault *f)
@@ -229,9 +269,8 @@ static void session_enter(struct session *s, enum session_state next, enum sessi
     op_cancel(&s->key_op);
     timer_disarm(s->timer);
     session_tell(s, next, ev, f);
-    session_take_facts(s, next, f);
-    if (next != SESSION_UP)
-        session_links_drop(s);
+    session_take_facts(s, next, ev, f);
+    session_change_links(s, next, ev);
     s->state = next;
     s->since_at_ms = clock_wall_ms();
     s->next_try_at_ms = 0;
@@ -249,6 +288,8 @@ static void session_note(struct session *s, enum session_event ev)
         s->refused = s->reread = false;
         if (s->state != SESSION_UP)
             s->tries = 0;
+        if (s->state != SESSION_UP && s->moved)
+            session_links_drop_others(s);
         if (s->state == SESSION_IDLE)
             s->fault = (struct fault){0};
         break;
@@ -258,8 +299,11 @@ static void session_note(struct session *s, enum session_event ev)
         break;
     case SESSION_EV_UP:
     case SESSION_EV_DOWN:
+    case SESSION_EV_SUSPECT:
+    case SESSION_EV_SPOKE:
     case SESSION_EV_TIMER: break;
     }
+    s->has_other = session_link_heard(s) != NULL;
     s->login_wait_ms = retry_login_wait_ms(&s->logins, clock_now_ms());
 }
 
@@ -281,4 +325,6 @@ void session_event(struct session *s, enum session_event ev, const struct fault 
         session_links_ping(s);
     else if (m.how == SESSION_SETTLE)
         s->tries = 0;
+    else if (m.how == SESSION_SWAP)
+        session_link_take_over(s);
 }

@@ -19,6 +19,9 @@ struct session_link {
     struct ssh_conn *conn;
     uint64_t number; /* never used twice in a session, as an address is */
     bool is_bulk;
+    bool is_suspect;   /* silent for too long; it may speak again, or end */
+    bool is_retired;   /* another one became the first: it keeps what it carries and takes nothing new */
+    uint64_t used_due; /* when it was last seen to carry something, or made */
     bool has_run;      /* a command: the machine does open session channels */
     unsigned runs_max; /* at a time, as far as its refusals tell; 0: as many as you like */
     struct work bury;
@@ -32,7 +35,9 @@ struct session {
     bool reread;            /* the refused credentials were read a second time */
     bool moved;             /* RENEW: the connection we have leads to another place than the one now named */
     unsigned tries;         /* begun since a connection last held for SESSION_SETTLE_MS */
-    uint64_t login_wait_ms; /* the ration of logins: how long until one may begin; made anew for each event */
+    /* The next two are made anew for each event. */
+    uint64_t login_wait_ms; /* the ration of logins: how long until one may begin */
+    bool has_other;         /* beside the first connection is one that was heard since that one was not */
 
     struct loop *loop; /* borrowed, as the next two */
     struct resolver *resolver;
@@ -46,7 +51,7 @@ struct session {
     void *ctx;
 
     struct session_link *link; /* CONNECTING and UP: the first of links */
-    struct list links;         /* UP: with spares, see session_link.c */
+    struct list links;         /* with spares and with those under suspicion, see session_link.c */
     struct timer *spare_timer;
     uint64_t spare_due;  /* no further one before */
     struct timer *timer; /* CONNECTING: deadline; UP: has it settled; WAITING: the next try */
@@ -73,16 +78,18 @@ enum session_event {
     SESSION_EV_UNWANT,
     SESSION_EV_UP,
     SESSION_EV_DOWN,
+    SESSION_EV_SUSPECT, /* the first connection is silent */
+    SESSION_EV_SPOKE,   /* another one may have been heard meanwhile */
     SESSION_EV_TIMER,
     SESSION_EV_RENEW,
     SESSION_EV_HURRY,
 };
 
 /* What to do next: KEEP; ENTER a state (also the same one, anew); PING the peer; SETTLE: this connection
- * holds, a loss of it is a first loss again. */
+ * holds, a loss of it is a first loss again; SWAP: another connection becomes the first. */
 struct session_move {
     enum session_state state;
-    enum { SESSION_KEEP, SESSION_ENTER, SESSION_PING, SESSION_SETTLE } how;
+    enum { SESSION_KEEP, SESSION_ENTER, SESSION_PING, SESSION_SETTLE, SESSION_SWAP } how;
 };
 
 #define SESSION_SETTLE_MS 1000u
@@ -99,7 +106,13 @@ uint32_t session_dice(struct session *s);
 /* session_link.c */
 #define SESSION_LINKS_MAX 4
 void session_link_open(struct session *s);
+void session_link_abandon(struct session *s);
+void session_link_take_over(struct session *s);
+struct session_link *session_link_heard(const struct session *s);
 void session_links_drop(struct session *s);
+void session_links_drop_others(struct session *s);
+void session_links_suspect(struct session *s);
+void session_links_retire(struct session *s);
 void session_links_ping(struct session *s);
 bool session_spare_open(struct session *s, bool is_bulk);
 void session_on_spare_timer(void *ctx);
@@ -108,6 +121,7 @@ void session_on_spare_timer(void *ctx);
 void session_requests_start(struct session *s);   /* all that are queued, when the connection is there */
 void session_requests_abandon(struct session *s); /* answers FAULT_GONE, later in this turn */
 void session_requests_count(struct session *s);   /* tells the connection how many wait for bytes */
+unsigned session_requests_on(const struct session_link *link);
 
 /* session_key.c */
 void session_credentials(struct session *s, struct ssh_secrets *ret);

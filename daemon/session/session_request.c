@@ -51,6 +51,15 @@ static bool request_waits(const struct session_request *rq)
     return !rq->script || rq->spec.timeout_ms != UINT64_MAX;
 }
 
+unsigned session_requests_on(const struct session_link *link)
+{
+    unsigned n = 0;
+
+    LIST_FOREACH (rq, &link->session->started, struct session_request, node)
+        n += rq->link_number == link->number;
+    return n;
+}
+
 /* Whose streams the others wait on is not known here: on any. */
 void session_requests_count(struct session *s)
 {
@@ -140,13 +149,9 @@ static bool link_has_room(struct session_link *link)
     return !link->runs_max || n < link->runs_max;
 }
 
-/* A place comes free by itself. */
-static bool session_has_ending_runs(const struct session *s, bool is_bulk)
+static bool link_takes_work(const struct session_link *link)
 {
-    LIST_FOREACH (link, &s->links, struct session_link, node)
-        if (link->is_bulk == is_bulk && ssh_conn_is_up(link->conn) && link_runs(link, true) > 0)
-            return true;
-    return false;
+    return ssh_conn_is_up(link->conn) && !link->is_suspect && !link->is_retired;
 }
 
 /* A dial hangs in it, and all that comes after. The first one found is the oldest. */
@@ -155,6 +160,16 @@ static bool link_is_stalled(const struct session *s, const struct session_link *
     LIST_FOREACH (rq, &s->started, struct session_request, node)
         if (rq->link_number == link->number && !rq->script)
             return clock_now_ms() >= rq->started_due + STALLED_MS;
+    return false;
+}
+
+/* A place comes free by itself. */
+static bool session_has_ending_runs(const struct session *s, bool is_bulk)
+{
+    LIST_FOREACH (link, &s->links, struct session_link, node)
+        if (link->is_bulk == is_bulk && link_takes_work(link) && !link_is_stalled(s, link) &&
+            link_runs(link, true) > 0)
+            return true;
     return false;
 }
 
@@ -172,7 +187,7 @@ static struct session_link *request_choose(const struct session_request *rq)
     bool is_bulk = request_is_bulk(rq), found = false;
 
     LIST_FOREACH (link, &s->links, struct session_link, node)
-        if (link->is_bulk == is_bulk && ssh_conn_is_up(link->conn) && !link_is_stalled(s, link) &&
+        if (link->is_bulk == is_bulk && link_takes_work(link) && !link_is_stalled(s, link) &&
             (!rq->script || link_has_room(link)))
             return link;
     if (rq->script && session_has_ending_runs(s, is_bulk))
@@ -267,17 +282,32 @@ static void request_start(struct session_request *rq, struct session_link *link)
     list_remove(&rq->node);
     list_append(&rq->session->started, &rq->node);
     rq->link_number = link->number;
-    rq->started_due = clock_now_ms();
+    rq->started_due = link->used_due = clock_now_ms();
     if (rq->script)
         ssh_run(link->conn, &rq->spec, &rq->inner, request_on_ran, rq);
     else
         ssh_dial(link->conn, rq->host, rq->port, rq->window_bytes, &rq->inner, request_on_dialled, rq);
 }
 
+/* A dial without an answer, on a connection that may be dead, has moved no byte. */
+static void requests_take_back(struct session *s)
+{
+    LIST_FOREACH_SAFE (rq, &s->started, struct session_request, node) {
+        const struct session_link *link = request_link(rq);
+
+        if (rq->script || !link || !link->is_suspect)
+            continue;
+        op_cancel(&rq->inner);
+        list_remove(&rq->node);
+        request_queue(rq);
+    }
+}
+
 void session_requests_start(struct session *s)
 {
     if (s->state != SESSION_UP || !ssh_conn_is_up(s->link->conn))
         return;
+    requests_take_back(s);
     LIST_FOREACH_SAFE (rq, &s->queued, struct session_request, node) {
         struct session_link *link = request_choose(rq);
 

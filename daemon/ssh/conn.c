@@ -490,6 +490,8 @@ static void conn_run(void *ctx)
     if (!c->gone && before < CONN_UP && c->step == CONN_UP)
         conn_dirty(c); /* after what is queued now: whoever waited for this login has its dial before our
                           control channel */
+    if (!c->gone)
+        ping_tell(c);
     if (!c->gone && c->failed && !c->lent)
         conn_down(c);
     c->running = false;
@@ -568,6 +570,11 @@ bool ssh_conn_is_up(const struct ssh_conn *c)
 uint64_t ssh_conn_last_contact_due(const struct ssh_conn *c)
 {
     return c->last_contact_due;
+}
+
+unsigned ssh_conn_streams(const struct ssh_conn *c)
+{
+    return c->n_channels;
 }
 
 const char *ssh_conn_peer(const struct ssh_conn *c)

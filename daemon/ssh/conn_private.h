@@ -82,6 +82,7 @@ struct ping {
     struct timer *timer;
     unsigned waiters;
     uint64_t deadline_due;      /* 0: none asked */
+    bool is_suspect, told;      /* the answer is late; what the owner knows of it */
     uint64_t sent_ns;           /* 0: no byte under way through the control channel */
     bool is_warm;               /* the far side's cat has answered once */
     double rtt_ms[8];
@@ -167,6 +168,7 @@ void login_forget(struct ssh_conn *c);
 void control_begin(struct ssh_conn *c);
 void control_pull(struct ssh_conn *c);
 void ping_heard(struct ssh_conn *c);
+void ping_tell(struct ssh_conn *c);
 void ping_end(struct ssh_conn *c);
 
 /* open.c: done takes ch; NULL with a fault. Not called any more after opening_abandon(). */

@@ -18,6 +18,7 @@
 #define SILENCE_FALLBACK_MS 30000
 #define DEADLINE_MS         4000
 #define DEADLINE_WAITING_MS 2500
+#define DEAD_MS             10000 /* without a byte, where the owner is told of a late answer */
 /* As libssh2 keeps it, in an int of seconds since its last one by the wall clock: long ago, whatever that
  * clock says now. */
 #define KEEPALIVE_NOW    0x80000000u
@@ -60,6 +61,7 @@ void ping_heard(struct ssh_conn *c)
     if (!c->ping.deadline_due)
         return;
     c->ping.deadline_due = 0;
+    c->ping.is_suspect = false;
     if (c->ping.timer)
         timer_disarm(c->ping.timer);
     ping_plan(c);
@@ -89,6 +91,31 @@ static void ping_send(struct ssh_conn *c)
     conn_dirty(c);
 }
 
+/* The owner learns of it from conn_run(), as of all else. */
+void ping_tell(struct ssh_conn *c)
+{
+    struct ping *p = &c->ping;
+
+    if (p->told == p->is_suspect || c->failed)
+        return;
+    p->told = p->is_suspect;
+    c->events.suspect(c->ctx, p->told);
+}
+
+/* A path that stalls for some seconds loses nothing: the end is not yet. */
+static bool ping_suspect(struct ssh_conn *c, uint64_t now)
+{
+    struct ping *p = &c->ping;
+    uint64_t dead_due = c->last_contact_due + DEAD_MS;
+
+    if (!c->events.suspect || now >= dead_due)
+        return false;
+    p->is_suspect = true;
+    p->deadline_due = dead_due;
+    conn_dirty(c);
+    return true;
+}
+
 static void ping_on_timer(void *ctx)
 {
     struct ssh_conn *c = ctx;
@@ -99,7 +126,7 @@ static void ping_on_timer(void *ctx)
     now = clock_now_ms();
     if (c->failed)
         return;
-    if (p->deadline_due && now >= p->deadline_due) {
+    if (p->deadline_due && now >= p->deadline_due && !ping_suspect(c, now)) {
         conn_fail(c, FAULT_TRANSIENT, "ping", "%s does not answer: no byte for %.1f s", c->name,
                   (double)(now - c->last_contact_due) / 1000);
         return;
@@ -221,7 +248,7 @@ void ssh_conn_waiters(struct ssh_conn *c, unsigned n)
     p->waiters = n;
     if (n == 0 || !p->timer)
         return;
-    if (p->deadline_due)
+    if (p->deadline_due && !p->is_suspect)
         p->deadline_due = MIN(p->deadline_due, clock_now_ms() + DEADLINE_WAITING_MS);
     ping_plan(c);
 }

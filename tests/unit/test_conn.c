@@ -397,6 +397,77 @@ Test(conn, frozen_peer_is_found_within_three_seconds_when_somebody_waits)
     sshd_fixture_free(s);
 }
 
+/* Until the suspicion of a peer that is waited for. */
+static void client_freeze(struct client *c, struct sshd_fixture *s)
+{
+    uint64_t start;
+
+    c->hears_suspicion = true;
+    client_login(c, s);
+    cr_assert(LOOP_UNTIL(c->loop, ssh_conn_rtt_ms(c->conn) >= 0));
+    ssh_conn_waiters(c->conn, 1);
+    cr_assert_gt(sshd_fixture_signal(s, SIGSTOP), 0);
+    start = clock_now_ms();
+    while (!c->n_suspect && clock_now_ms() - start < 10000) {
+        loop_advance(c->loop, 100);
+        loop_turns(c->loop, 20);
+    }
+    cr_assert_eq(c->n_suspect, 1);
+    cr_assert_lt(clock_now_ms() - start, 3500);
+}
+
+Test(conn, silent_peer_is_under_suspicion_until_ten_seconds_without_a_byte)
+{
+    struct sshd_fixture *s = sshd_fixture_new(NULL);
+    struct client c = {0};
+    uint64_t heard;
+
+    REQUIRE_SSHD(s);
+    client_freeze(&c, s);
+    cr_assert(ssh_conn_is_up(c.conn));
+    heard = ssh_conn_last_contact_due(c.conn);
+    ssh_conn_waiters(c.conn, 2);
+    ssh_conn_ping(c.conn);
+    ms_until_down(&c, 20000);
+    cr_assert_eq(c.n_down, 1);
+    cr_assert_str_eq(c.fault.code, "ping");
+    cr_assert(clock_now_ms() - heard >= 10000 && clock_now_ms() - heard < 10300, "%lu ms",
+              (unsigned long)(clock_now_ms() - heard));
+    cr_assert(c.n_suspect == 1 && c.n_spoke == 0);
+    client_close(&c);
+    sshd_fixture_free(s);
+}
+
+Test(conn, silent_peer_that_speaks_again_is_as_before)
+{
+    struct sshd_fixture *s = sshd_fixture_new(NULL);
+    struct client c = {0};
+
+    REQUIRE_SSHD(s);
+    client_freeze(&c, s);
+    cr_assert_gt(sshd_fixture_signal(s, SIGCONT), 0);
+    cr_assert(LOOP_UNTIL(c.loop, c.n_spoke == 1));
+    cr_assert(ssh_conn_is_up(c.conn));
+    cr_assert_gt(sshd_fixture_signal(s, SIGSTOP), 0);
+    ms_until_down(&c, 20000);
+    cr_assert(c.n_suspect == 2 && c.n_spoke == 1 && c.n_down == 1);
+    client_close(&c);
+    sshd_fixture_free(s);
+}
+
+Test(conn, owner_may_free_it_when_it_is_silent)
+{
+    struct sshd_fixture *s = sshd_fixture_new(NULL);
+    struct client c = {.free_in_suspect = true};
+
+    REQUIRE_SSHD(s);
+    client_freeze(&c, s);
+    cr_assert_null(c.conn);
+    cr_assert_eq(c.n_down, 0);
+    client_close(&c);
+    sshd_fixture_free(s);
+}
+
 static void live_for(struct client *c, uint64_t ms)
 {
     for (uint64_t passed = 0; passed < ms; passed += 500) {

@@ -428,6 +428,111 @@ Test(session, a_frozen_machine_is_noticed_and_a_dial_outlives_it)
     target_free(echo);
 }
 
+static struct stream *dial_echo(struct target *echo)
+{
+    answer.n = 0;
+    host_dial(host, "127.0.0.1", target_port(echo), HOST_STREAM, &op, on_dialled, &answer);
+    cr_assert(LOOP_UNTIL(loop, answer.n == 1));
+    cr_assert_not_null(answer.stream, "%s", answer.fault.text);
+    return TAKE_PTR(answer.stream);
+}
+
+static void stream_echoes(struct stream *s, const char *text)
+{
+    char got[16];
+    size_t n = strlen(text);
+
+    cr_assert_eq(stream_write(s, text, n), (ssize_t)n);
+    cr_assert(LOOP_UNTIL(loop, stream_read(s, got, sizeof(got)) == (ssize_t)n));
+    cr_assert_eq(memcmp(got, text, n), 0);
+}
+
+static unsigned links(void)
+{
+    unsigned n = 0;
+
+    LIST_FOREACH (link, &session->links, struct session_link, node)
+        n++;
+    return n;
+}
+
+/* Each time the machine answers the ping that is due, however slow it is. Somebody waits. */
+static void live_for(unsigned ms)
+{
+    for (unsigned passed = 0; passed < ms; passed += 600) {
+        uint64_t heard = ssh_conn_last_contact_due(session->link->conn);
+
+        loop_advance(loop, 600);
+        cr_assert(LOOP_UNTIL(loop, ssh_conn_last_contact_due(session->link->conn) > heard));
+    }
+}
+
+/* What a machine under load does to us, or a path that is away for some seconds. */
+Test(session, a_stream_outlives_silence_while_new_ones_have_a_second_connection)
+{
+    struct target *echo = target_new(TARGET_ECHO);
+    struct stream *old, *new;
+    struct session_figures figures;
+
+    REQUIRE_SSHD();
+    come_up();
+    old = dial_echo(echo);
+    stream_echoes(old, "before");
+    cr_assert_gt(sshd_fixture_signal(sshd, SIGSTOP), 0);
+    session_waiting(session, 1);
+    cr_assert_eq(stream_write(old, "meanwhile", 9), 9);
+    for (unsigned ms = 0; is_up() && ms < 3500; ms += 100) {
+        loop_advance(loop, 100);
+        loop_turns(loop, 5);
+    }
+    cr_assert(!is_up());
+    cr_assert_str_eq(session_fault(session)->code, "ping");
+    new = dial_echo(echo);
+    stream_echoes(new, "new");
+    cr_assert_eq(links(), 2);
+    live_for(3000);
+    cr_assert_gt(sshd_fixture_signal(sshd, SIGCONT), 0);
+    char got[16];
+
+    cr_assert(LOOP_UNTIL(loop, stream_read(old, got, sizeof(got)) == 9));
+    cr_assert_eq(memcmp(got, "meanwhile", 9), 0);
+    stream_echoes(old, "after");
+    cr_assert_eq(links(), 2);
+    session_figures(session, &figures);
+    cr_assert_eq(figures.reconnects, 1);
+    cr_assert(strstr(figures.last_break, "no byte for"), "%s", figures.last_break);
+    cr_assert_str_eq(seen.events, "tunnel_up;tunnel_lost;tunnel_restored;");
+    stream_free(old, false);
+    live_for(12000);
+    cr_assert_eq(links(), 1, "the old one went with its last stream");
+    stream_echoes(new, "still");
+    stream_free(new, false);
+    target_free(echo);
+}
+
+Test(session, stalls_of_two_seconds_lose_nothing)
+{
+    struct target *echo = target_new(TARGET_ECHO);
+    struct stream *stream;
+
+    REQUIRE_SSHD();
+    come_up();
+    stream = dial_echo(echo);
+    session_waiting(session, 1);
+    for (unsigned i = 0; i < 8; i++) {
+        cr_assert_gt(sshd_fixture_signal(sshd, SIGSTOP), 0);
+        loop_advance(loop, 1000);
+        loop_advance(loop, 1000);
+        cr_assert_gt(sshd_fixture_signal(sshd, SIGCONT), 0);
+        stream_echoes(stream, "here");
+    }
+    session_waiting(session, -1);
+    cr_assert_str_eq(seen.events, "tunnel_up;");
+    cr_assert_eq(session->links_made, 1);
+    stream_free(stream, false);
+    target_free(echo);
+}
+
 Test(session, what_was_asked_before_it_was_there_is_done_when_it_is)
 {
     struct session_target target = target_at(closed_port());
@@ -477,12 +582,7 @@ Test(session, a_port_that_never_answers_leaves_the_way_open_for_others)
     REQUIRE_SSHD();
     come_up();
     host_dial(host, "127.0.0.1", target_port(full), HOST_STREAM, &op, on_dialled, &answer);
-    for (int i = 0; i < 6; i++) { /* each time the machine answers the ping that is due, however slow it is */
-        uint64_t heard = ssh_conn_last_contact_due(session->link->conn);
-
-        loop_advance(loop, 600);
-        cr_assert(LOOP_UNTIL(loop, ssh_conn_last_contact_due(session->link->conn) > heard));
-    }
+    live_for(3600);
     host_run(host, &(struct run_spec){.script = "echo not held up"}, &other, on_other, NULL);
     cr_assert(LOOP_UNTIL(loop, others == 1));
     cr_assert_eq(answer.n, 0);

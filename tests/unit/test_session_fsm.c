@@ -7,25 +7,27 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
-#define clock_now_ms     fake_clock_now_ms
-#define clock_wall_ms    fake_clock_wall_ms
-#define timer_new        fake_timer_new
-#define timer_free       fake_timer_free
-#define timer_arm        fake_timer_arm
-#define timer_disarm     fake_timer_disarm
-#define runq_add         fake_runq_add
-#define runq_drop        fake_runq_drop
-#define ssh_conn_new     fake_ssh_conn_new
-#define ssh_conn_free    fake_ssh_conn_free
-#define ssh_conn_is_up   fake_ssh_conn_is_up
-#define ssh_conn_rtt_ms  fake_ssh_conn_rtt_ms
-#define ssh_conn_peer    fake_ssh_conn_peer
-#define ssh_conn_waiters fake_ssh_conn_waiters
-#define ssh_conn_ping    fake_ssh_conn_ping
-#define ssh_dial         fake_ssh_dial
-#define ssh_run          fake_ssh_run
-#define event_publish    fake_event_publish
-#define log_line         fake_log_line
+#define clock_now_ms              fake_clock_now_ms
+#define clock_wall_ms             fake_clock_wall_ms
+#define timer_new                 fake_timer_new
+#define timer_free                fake_timer_free
+#define timer_arm                 fake_timer_arm
+#define timer_disarm              fake_timer_disarm
+#define runq_add                  fake_runq_add
+#define runq_drop                 fake_runq_drop
+#define ssh_conn_new              fake_ssh_conn_new
+#define ssh_conn_free             fake_ssh_conn_free
+#define ssh_conn_is_up            fake_ssh_conn_is_up
+#define ssh_conn_rtt_ms           fake_ssh_conn_rtt_ms
+#define ssh_conn_peer             fake_ssh_conn_peer
+#define ssh_conn_streams          fake_ssh_conn_streams
+#define ssh_conn_last_contact_due fake_ssh_conn_last_contact_due
+#define ssh_conn_waiters          fake_ssh_conn_waiters
+#define ssh_conn_ping             fake_ssh_conn_ping
+#define ssh_dial                  fake_ssh_dial
+#define ssh_run                   fake_ssh_run
+#define event_publish             fake_event_publish
+#define log_line                  fake_log_line
 #include "session/session.c"
 #include "session/session_fsm.c"
 #include "session/session_link.c"
@@ -38,11 +40,12 @@
 #define KEY    {FAULT_DENIED, 0, "host_key", ""}
 #define LOCKED {FAULT_DENIED, 0, "passphrase_needed", ""}
 #define LOST   {FAULT_TRANSIENT, 0, "lost", ""}
+#define SILENT {FAULT_TRANSIENT, 0, "ping", ""}
 #define BROKEN {FAULT_INVALID, 0, "protocol", ""}
 #define NONE   {FAULT_NONE, 0, "", ""}
 /* clang-format on */
 
-enum { REFUSED = 1, REREAD = 2, MOVED = 4, RATIONED = 8 };
+enum { REFUSED = 1, REREAD = 2, MOVED = 4, RATIONED = 8, OTHER = 16 };
 
 struct row {
     enum session_state from;
@@ -61,6 +64,8 @@ static const struct row rows[] = {
     {SESSION_IDLE, 0, 0, SESSION_EV_UNWANT, NONE, SESSION_KEEP, SESSION_IDLE},
     {SESSION_IDLE, 0, 0, SESSION_EV_UP, NONE, SESSION_KEEP, SESSION_IDLE},
     {SESSION_IDLE, 0, 0, SESSION_EV_DOWN, LOST, SESSION_KEEP, SESSION_IDLE},
+    {SESSION_IDLE, 0, 0, SESSION_EV_SUSPECT, SILENT, SESSION_KEEP, SESSION_IDLE},
+    {SESSION_IDLE, OTHER, 0, SESSION_EV_SPOKE, NONE, SESSION_KEEP, SESSION_IDLE},
     {SESSION_IDLE, 0, 0, SESSION_EV_TIMER, NONE, SESSION_KEEP, SESSION_IDLE},
     {SESSION_IDLE, MOVED, 0, SESSION_EV_RENEW, NONE, SESSION_KEEP, SESSION_IDLE},
     {SESSION_IDLE, 0, 0, SESSION_EV_HURRY, NONE, SESSION_KEEP, SESSION_IDLE},
@@ -75,6 +80,9 @@ static const struct row rows[] = {
     {SESSION_CONNECTING, REREAD, 2, SESSION_EV_DOWN, DENIED, SESSION_ENTER, SESSION_REFUSED},
     {SESSION_CONNECTING, 0, 1, SESSION_EV_DOWN, KEY, SESSION_ENTER, SESSION_REFUSED},
     {SESSION_CONNECTING, 0, 1, SESSION_EV_DOWN, LOCKED, SESSION_ENTER, SESSION_REFUSED},
+    {SESSION_CONNECTING, 0, 1, SESSION_EV_SUSPECT, SILENT, SESSION_KEEP, SESSION_CONNECTING},
+    {SESSION_CONNECTING, OTHER, 1, SESSION_EV_SPOKE, NONE, SESSION_ENTER, SESSION_UP},
+    {SESSION_CONNECTING, 0, 1, SESSION_EV_SPOKE, NONE, SESSION_KEEP, SESSION_CONNECTING},
     {SESSION_CONNECTING, 0, 1, SESSION_EV_TIMER, LOST, SESSION_ENTER, SESSION_WAITING},
     {SESSION_CONNECTING, 0, 1, SESSION_EV_RENEW, NONE, SESSION_ENTER, SESSION_CONNECTING},
     {SESSION_CONNECTING, RATIONED, 1, SESSION_EV_RENEW, NONE, SESSION_KEEP, SESSION_CONNECTING},
@@ -87,6 +95,13 @@ static const struct row rows[] = {
     {SESSION_UP, 0, 0, SESSION_EV_DOWN, LOST, SESSION_ENTER, SESSION_CONNECTING},
     {SESSION_UP, 0, 1, SESSION_EV_DOWN, LOST, SESSION_ENTER, SESSION_CONNECTING},
     {SESSION_UP, 0, 2, SESSION_EV_DOWN, LOST, SESSION_ENTER, SESSION_WAITING},
+    {SESSION_UP, RATIONED, 1, SESSION_EV_DOWN, LOST, SESSION_ENTER, SESSION_WAITING},
+    {SESSION_UP, OTHER, 0, SESSION_EV_DOWN, LOST, SESSION_ENTER, SESSION_CONNECTING},
+    {SESSION_UP, 0, 0, SESSION_EV_SUSPECT, SILENT, SESSION_ENTER, SESSION_CONNECTING},
+    {SESSION_UP, 0, 2, SESSION_EV_SUSPECT, SILENT, SESSION_ENTER, SESSION_WAITING},
+    {SESSION_UP, RATIONED, 1, SESSION_EV_SUSPECT, SILENT, SESSION_ENTER, SESSION_WAITING},
+    {SESSION_UP, OTHER, 2, SESSION_EV_SUSPECT, SILENT, SESSION_SWAP, SESSION_UP},
+    {SESSION_UP, OTHER, 0, SESSION_EV_SPOKE, NONE, SESSION_KEEP, SESSION_UP},
     {SESSION_UP, 0, 0, SESSION_EV_DOWN, BROKEN, SESSION_ENTER, SESSION_CONNECTING},
     {SESSION_UP, 0, 0, SESSION_EV_DOWN, DENIED, SESSION_ENTER, SESSION_CONNECTING},
     {SESSION_UP, 0, 3, SESSION_EV_TIMER, NONE, SESSION_SETTLE, SESSION_UP},
@@ -98,6 +113,10 @@ static const struct row rows[] = {
     {SESSION_WAITING, 0, 1, SESSION_EV_UNWANT, NONE, SESSION_ENTER, SESSION_IDLE},
     {SESSION_WAITING, 0, 1, SESSION_EV_UP, NONE, SESSION_KEEP, SESSION_WAITING},
     {SESSION_WAITING, 0, 1, SESSION_EV_DOWN, LOST, SESSION_KEEP, SESSION_WAITING},
+    {SESSION_WAITING, 0, 1, SESSION_EV_SUSPECT, SILENT, SESSION_KEEP, SESSION_WAITING},
+    {SESSION_WAITING, OTHER, 1, SESSION_EV_SPOKE, NONE, SESSION_ENTER, SESSION_UP},
+    {SESSION_WAITING, OTHER | RATIONED, 2, SESSION_EV_SPOKE, NONE, SESSION_ENTER, SESSION_UP},
+    {SESSION_WAITING, 0, 1, SESSION_EV_SPOKE, NONE, SESSION_KEEP, SESSION_WAITING},
     {SESSION_WAITING, 0, 1, SESSION_EV_TIMER, NONE, SESSION_ENTER, SESSION_CONNECTING},
     {SESSION_WAITING, RATIONED, 1, SESSION_EV_TIMER, NONE, SESSION_ENTER, SESSION_WAITING},
     {SESSION_WAITING, 0, 1, SESSION_EV_RENEW, NONE, SESSION_ENTER, SESSION_CONNECTING},
@@ -108,6 +127,8 @@ static const struct row rows[] = {
     {SESSION_REFUSED, REFUSED, 2, SESSION_EV_UNWANT, NONE, SESSION_ENTER, SESSION_IDLE},
     {SESSION_REFUSED, REFUSED, 2, SESSION_EV_UP, NONE, SESSION_KEEP, SESSION_REFUSED},
     {SESSION_REFUSED, REFUSED, 2, SESSION_EV_DOWN, DENIED, SESSION_KEEP, SESSION_REFUSED},
+    {SESSION_REFUSED, REFUSED, 2, SESSION_EV_SUSPECT, SILENT, SESSION_KEEP, SESSION_REFUSED},
+    {SESSION_REFUSED, REFUSED | OTHER, 2, SESSION_EV_SPOKE, NONE, SESSION_KEEP, SESSION_REFUSED},
     {SESSION_REFUSED, REFUSED, 2, SESSION_EV_TIMER, NONE, SESSION_KEEP, SESSION_REFUSED},
     {SESSION_REFUSED, 0, 0, SESSION_EV_RENEW, NONE, SESSION_ENTER, SESSION_CONNECTING},
     {SESSION_REFUSED, RATIONED, 0, SESSION_EV_RENEW, NONE, SESSION_ENTER, SESSION_WAITING},
@@ -125,6 +146,7 @@ Test(session_fsm, each_row_of_the_table)
         s->reread = row->facts & REREAD;
         s->moved = row->facts & MOVED;
         s->login_wait_ms = row->facts & RATIONED ? 1000 : 0;
+        s->has_other = row->facts & OTHER;
         s->tries = row->tries;
         struct session_move m = session_next(s, row->ev, row->fault.kind ? &row->fault : NULL);
 
@@ -157,16 +179,19 @@ struct timer {
     uint64_t due; /* 0: not armed */
 };
 
-enum phase { BEGUN, SHOWN, LOGGING_IN, LIVES, DYING, OVER };
+enum phase { BEGUN, SHOWN, LOGGING_IN, LIVES, MUTE, OVER };
 
 struct ssh_conn {
     struct list node, ops;
     struct ssh_conn_events events;
     void *ctx;
     enum phase phase;
-    uint64_t due;      /* of the next step; UINT64_MAX: it never comes */
-    bool keeps_silent; /* a bug: no answer ever */
-    bool freed;        /* waits for its ops to be answered */
+    uint64_t due;             /* of the next step; UINT64_MAX: it never comes */
+    bool keeps_silent;        /* a bug: no answer ever */
+    bool is_suspect, stalled; /* told so; its own way is blocked */
+    uint64_t heard_due;
+    unsigned streams;
+    bool freed; /* waits for its ops to be answered */
     int password;
     unsigned waiters;
     unsigned id;
@@ -208,7 +233,7 @@ static struct world {
     int password, right_password; /* in the file, at the server */
     struct host_key pinned;
     struct ask asks[ASKS];
-    unsigned logins, answers, ups, refusals, spares;
+    unsigned logins, answers, ups, refusals, spares, suspects, losses, same;
     uint64_t login_at[64];
     unsigned n_rationed; /* logins after a refusal */
     bool after_refusal;
@@ -283,6 +308,8 @@ void fake_event_publish(enum log_level level, enum log_source source, const char
     va_end(args);
     w.ups += streq(kind, "tunnel_up") || streq(kind, "tunnel_restored");
     w.refusals += streq(kind, "tunnel_refused");
+    w.losses += streq(kind, "tunnel_lost");
+    w.same += strstr(w.told, "the same connection") != NULL;
 }
 
 void fake_log_line(enum log_level level, enum log_source source, const char *target, const char *format, ...)
@@ -331,7 +358,19 @@ struct ssh_conn *fake_ssh_conn_free(struct ssh_conn *c)
 bool fake_ssh_conn_is_up(const struct ssh_conn *c)
 {
     cr_assert(!c->freed);
-    return c->phase == LIVES;
+    return c->phase == LIVES || c->phase == MUTE;
+}
+
+unsigned fake_ssh_conn_streams(const struct ssh_conn *c)
+{
+    cr_assert(!c->freed);
+    return c->streams;
+}
+
+uint64_t fake_ssh_conn_last_contact_due(const struct ssh_conn *c)
+{
+    cr_assert(!c->freed);
+    return c->phase == MUTE ? c->heard_due : w.now;
 }
 
 double fake_ssh_conn_rtt_ms(const struct ssh_conn *c)
@@ -352,13 +391,34 @@ void fake_ssh_conn_waiters(struct ssh_conn *c, unsigned n)
     c->waiters = n;
 }
 
+/* From now on no byte comes; told after a while, and ended after 10 s. */
+static void conn_mute(struct ssh_conn *c)
+{
+    if (c->phase != LIVES || c->freed)
+        return;
+    c->phase = MUTE;
+    c->is_suspect = false;
+    c->heard_due = w.now;
+    c->due = w.now + (w.plain ? 3000 : 2500 + dice(6500));
+}
+
+/* It speaks, unless its end came first. */
+static void conn_speak(struct ssh_conn *c)
+{
+    if (c->phase != MUTE || c->freed || !w.network || c->stalled)
+        return;
+    c->phase = LIVES;
+    c->due = UINT64_MAX;
+    if (c->is_suspect)
+        c->events.suspect(c->ctx, false);
+    c->is_suspect = false;
+}
+
 void fake_ssh_conn_ping(struct ssh_conn *c)
 {
     cr_assert(!c->freed);
-    if (!w.network && c->phase == LIVES) {
-        c->phase = DYING;
-        c->due = w.now + 4000;
-    }
+    if (!w.network)
+        conn_mute(c);
 }
 
 static void fake_op_cancel(struct op *op)
@@ -373,7 +433,7 @@ static struct fake_op *fake_op_new(struct ssh_conn *c, struct op **slot, void *c
 {
     struct fake_op *o = xnew(struct fake_op);
 
-    cr_assert(!c->freed && c->phase == LIVES);
+    cr_assert(!c->freed && fake_ssh_conn_is_up(c));
     op_begin(&o->op, slot, fake_op_cancel);
     list_init(&o->node);
     list_append(&c->ops, &o->node);
@@ -593,7 +653,7 @@ static void conn_step(struct ssh_conn *c)
     struct fault f;
     struct host_key shown = key_of(w.key_is_old);
 
-    if (c->keeps_silent && c->phase != LIVES && c->phase != DYING) {
+    if (c->keeps_silent && c->phase < LIVES) {
         c->due = UINT64_MAX;
         return;
     }
@@ -631,7 +691,20 @@ static void conn_step(struct ssh_conn *c)
         }
         c->events.up(c->ctx, "password");
         break;
-    case DYING: conn_end(c, FAULT_TRANSIENT, "ping"); break;
+    case MUTE:
+        if (w.network && !c->stalled && dice(2)) {
+            conn_speak(c);
+        } else if (w.now >= c->heard_due + 10000) {
+            conn_end(c, FAULT_TRANSIENT, "ping");
+        } else {
+            c->due = w.now + 1 + dice(8000);
+            c->due = MIN(c->due, c->heard_due + 10000);
+            if (!c->is_suspect) {
+                c->is_suspect = true;
+                c->events.suspect(c->ctx, true);
+            }
+        }
+        break;
     case LIVES:
     case OVER: c->due = UINT64_MAX; break;
     }
@@ -665,6 +738,35 @@ static void drain(void)
     w.in_drain = false;
 }
 
+/* Whatever lives beside the first one was up once and is heard, or was until now; only of an UP session are
+ * further ones on their way. */
+static void check_links(unsigned conns)
+{
+    const struct session *s = w.session;
+    unsigned links = 0;
+
+    LIST_FOREACH (link, &s->links, struct session_link, node) {
+        struct ssh_conn *c = link->conn;
+
+        links++;
+        cr_assert(c->phase != OVER && !c->freed);
+        cr_assert_eq(link->is_suspect, c->is_suspect);
+        if (link == s->link) {
+            cr_assert_eq(links, 1, "the first stands first");
+            cr_assert(!link->is_suspect && !link->is_retired && !link->is_bulk);
+            cr_assert_eq(fake_ssh_conn_is_up(c), s->state == SESSION_UP, "seed %u", w.seed);
+            continue;
+        }
+        cr_assert(s->state == SESSION_UP || fake_ssh_conn_is_up(c));
+        cr_assert(c->phase != MUTE || w.now <= c->heard_due + 10000, "seed %u: kept for ever", w.seed);
+        if (c->phase == MUTE || s->state != SESSION_UP)
+            w.suspects++;
+        cr_assert_neq(w.spare_timer->due, 0, "somebody looks after it");
+    }
+    cr_assert_eq(links, conns, "seed %u", w.seed);
+    cr_assert_eq(s->link != NULL, s->state == SESSION_CONNECTING || s->state == SESSION_UP);
+}
+
 static void check(void)
 {
     const struct session *s = w.session;
@@ -673,13 +775,16 @@ static void check(void)
     LIST_FOREACH (c, &w.conns, struct ssh_conn, node)
         conns++;
     switch (s->state) {
-    case SESSION_CONNECTING: cr_assert_eq(conns, 1, "seed %u: %u connections", w.seed, conns); break;
+    case SESSION_CONNECTING:
+        cr_assert(conns >= 1 && conns <= 4, "seed %u: %u connections", w.seed, conns);
+        break;
     case SESSION_UP: cr_assert(conns >= 1 && conns <= 4, "seed %u: %u connections", w.seed, conns); break;
+    case SESSION_WAITING: cr_assert_leq(conns, 3, "seed %u: %u connections", w.seed, conns); break;
     case SESSION_IDLE:
-    case SESSION_WAITING:
     case SESSION_REFUSED: cr_assert_eq(conns, 0, "seed %u: %u connections", w.seed, conns); break;
     }
     w.spares = MAX(w.spares, conns);
+    check_links(conns);
     cr_assert(s->wanted || s->state == SESSION_IDLE);
     cr_assert(!s->wanted || s->state != SESSION_IDLE);
     cr_assert_eq(s->timer->due != 0, s->state == SESSION_CONNECTING || s->state == SESSION_WAITING ||
@@ -700,9 +805,8 @@ static void check(void)
             LIST_FOREACH (rq, &s->started, struct session_request, node)
                 n += rq->link_number == link->number;
             cr_assert_eq(link->conn->waiters, n);
-            coming += link->conn->phase != LIVES;
+            coming += link->conn->phase < LIVES;
         }
-        cr_assert_eq(retry_login_wait_ms(&s->logins, w.now), 0, "a good login ends the ration");
         cr_assert(coming || list_is_empty(&s->queued), "seed %u: waits beside a living connection", w.seed);
     }
 }
@@ -757,7 +861,7 @@ static bool happen(uint64_t until)
             conn = c;
         }
         LIST_FOREACH (o, &c->ops, struct fake_op, node)
-            if (o->due < due && c->phase == LIVES) {
+            if (o->due < due && c->phase == LIVES && !c->freed) {
                 due = o->due;
                 op = o;
             }
@@ -840,17 +944,53 @@ static void network_ends(void)
 {
     w.network = false;
     LIST_FOREACH (c, &w.conns, struct ssh_conn, node)
-        if (c->phase == LIVES) {
-            c->phase = DYING;
-            c->due = w.now + 1000 + dice(9000);
+        conn_mute(c);
+}
+
+static void network_begins(void)
+{
+    w.network = true;
+    LIST_FOREACH_SAFE (c, &w.conns, struct ssh_conn, node)
+        if (dice(4))
+            conn_speak(c);
+}
+
+static void hiccup(void)
+{
+    network_ends();
+    pass(dice(11000));
+    network_begins();
+}
+
+/* One connection's way alone. */
+static void stall(void)
+{
+    unsigned n = dice(3);
+
+    LIST_FOREACH (c, &w.conns, struct ssh_conn, node)
+        if (c->phase == LIVES && !c->freed && n-- == 0) {
+            c->stalled = dice(2);
+            conn_mute(c);
+            return;
         }
+}
+
+/* Streams come and go. */
+static void carry(void)
+{
+    LIST_FOREACH (c, &w.conns, struct ssh_conn, node)
+        if (!c->freed && fake_ssh_conn_is_up(c))
+            c->streams = dice(3);
 }
 
 static void story_step(void)
 {
     unsigned i = dice(ASKS);
 
-    switch (dice(20)) {
+    switch (dice(23)) {
+    case 22: hiccup(); break;
+    case 20: stall(); break;
+    case 21: carry(); break;
     case 0:
     case 1: session_want(w.session, true); break;
     case 2: session_want(w.session, false); break;
@@ -861,7 +1001,7 @@ static void story_step(void)
         break;
     case 5: network_ends(); break;
     case 6:
-    case 7: w.network = true; break;
+    case 7: network_begins(); break;
     case 8:
     case 9: cut(); break;
     case 10: w.password = w.right_password; break;
@@ -1168,6 +1308,169 @@ Test(session_fsm, four_connections_are_the_most)
     scene_end();
 }
 
+static struct ssh_conn *conn_first(void)
+{
+    return w.session->link->conn;
+}
+
+Test(session_fsm, silence_is_told_and_the_same_connection_may_come_back)
+{
+    struct session_figures figures;
+
+    scene_begin();
+    come_up();
+    conn_first()->streams = 1;
+    network_ends();
+    pass(2900);
+    cr_assert_eq(session_state(w.session), SESSION_UP);
+    pass(200);
+    cr_assert_neq(session_state(w.session), SESSION_UP);
+    cr_assert_eq(w.losses, 1);
+    cr_assert_str_eq(w.told, "tunnel lost: box does not answer: no byte for 3.0 s");
+    pass(3000);
+    cr_assert_eq(w.losses, 1, "once");
+    w.network = true;
+    conn_speak(LIST_FIRST(&w.conns, struct ssh_conn, node));
+    cr_assert_eq(session_state(w.session), SESSION_UP, "within the same turn");
+    cr_assert_str_eq(w.told, "tunnel back after 3.1s (box does not answer: no byte for 3.0 s; the same "
+                             "connection, logged in with password)");
+    session_figures(w.session, &figures);
+    cr_assert_eq(figures.reconnects, 0);
+    cr_assert(strncmp(figures.last_break, "3.1s, ", 6) == 0, "%s", figures.last_break);
+    pass(1);
+    cr_assert_eq(conn_first()->id, 1);
+    cr_assert_eq(w.conns.next->next, &w.conns, "nothing is beside it");
+    scene_end();
+}
+
+Test(session_fsm, silence_is_answered_by_a_second_connection_beside_the_first)
+{
+    struct session_figures figures;
+    struct ssh_conn *old;
+
+    scene_begin();
+    come_up();
+    old = conn_first();
+    old->streams = 2;
+    old->stalled = true;
+    conn_mute(old);
+    ask_for(0, false, false);
+    ask_for(1, true, false);
+    cr_assert(w.on[0] == 1 && w.on[1] == 1);
+    pass(3000);
+    cr_assert_eq(session_state(w.session), SESSION_CONNECTING);
+    ask_for(2, true, false);
+    pass(900);
+    cr_assert_eq(session_state(w.session), SESSION_UP);
+    session_figures(w.session, &figures);
+    cr_assert_eq(figures.reconnects, 1);
+    cr_assert(w.on[0] == 2 && w.on[2] == 2, "what had no answer, and what was asked meanwhile");
+    cr_assert_eq(w.on[1], 1, "a command may have begun");
+    cr_assert_eq(w.answers, 2);
+    old->stalled = false;
+    conn_speak(old);
+    pass(1000);
+    cr_assert_eq(w.answers, 3);
+    cr_assert_eq(w.asks[1].executions, 1);
+    ask_for(3, false, false);
+    cr_assert_eq(w.on[3], 2, "though the old one is alive");
+    pass(30000);
+    cr_assert(!old->freed && old->phase == LIVES);
+    old->streams = 0;
+    pass(11000);
+    cr_assert_eq(LIST_FIRST(&w.conns, struct ssh_conn, node)->id, 2, "it went with its last stream");
+    cr_assert_eq(session_state(w.session), SESSION_UP);
+    cr_assert_eq(w.conns_made, 2);
+    scene_end();
+}
+
+Test(session_fsm, a_dead_one_goes_after_ten_seconds_and_is_no_second_loss)
+{
+    scene_begin();
+    come_up();
+    conn_first()->streams = 2;
+    conn_first()->stalled = true;
+    conn_mute(conn_first());
+    ask_for(0, true, false);
+    pass(9900);
+    cr_assert_eq(w.answers, 0);
+    cr_assert_eq(w.losses, 1);
+    pass(1000);
+    cr_assert_eq(w.answers, 1);
+    cr_assert_eq(w.on[0], 2, "it never began over there");
+    cr_assert_eq(w.losses, 1);
+    cr_assert_eq(session_state(w.session), SESSION_UP);
+    cr_assert_eq(w.conns_made, 2);
+    cr_assert_eq(conn_first()->id, 2);
+    scene_end();
+}
+
+Test(session_fsm, a_spare_that_is_heard_takes_over_at_once)
+{
+    scene_begin();
+    come_up();
+    ask_for(0, true, true);
+    pass(2000);
+    cr_assert_eq(w.on[0], 2);
+    conn_first()->streams = 1;
+    conn_first()->stalled = true;
+    conn_mute(conn_first());
+    ask_for(1, false, false);
+    cr_assert_eq(w.on[1], 1);
+    pass(3001);
+    cr_assert_eq(session_state(w.session), SESSION_UP);
+    cr_assert_eq(w.losses, 0);
+    cr_assert_eq(w.on[1], 2);
+    ask_for(2, true, false);
+    cr_assert_eq(w.on[2], 2);
+    pass(1000);
+    cr_assert_eq(w.answers, 3);
+    cr_assert_eq(w.conns_made, 2);
+    scene_end();
+}
+
+Test(session_fsm, spares_without_work_go_after_a_minute)
+{
+    scene_begin();
+    come_up();
+    ask_for(0, true, true);
+    pass(2000);
+    LIST_FOREACH (c, &w.conns, struct ssh_conn, node)
+        c->streams = c->id == 2;
+    pass(600000);
+    ask_for(1, true, true);
+    cr_assert_eq(w.on[1], 2, "still there: it carries a stream");
+    pass(1000);
+    LIST_FOREACH (c, &w.conns, struct ssh_conn, node)
+        c->streams = 0;
+    pass(49000);
+    ask_for(2, true, true);
+    cr_assert_eq(w.on[2], 2);
+    pass(71000);
+    cr_assert_eq(LIST_FIRST(&w.conns, struct ssh_conn, node)->node.next, &w.conns, "only the first is left");
+    ask_for(3, true, true);
+    pass(1000);
+    cr_assert_eq(w.on[3], 3);
+    scene_end();
+}
+
+Test(session_fsm, an_address_that_changed_under_suspicion_leaves_nothing_of_the_old_one)
+{
+    scene_begin();
+    come_up();
+    conn_first()->streams = 1;
+    network_ends();
+    pass(3100);
+    renew("other", &w.pinned);
+    drain();
+    LIST_FOREACH (c, &w.conns, struct ssh_conn, node)
+        cr_assert_neq(c->id, 1);
+    w.network = true;
+    pass(30000);
+    cr_assert_eq(session_state(w.session), SESSION_UP);
+    scene_end();
+}
+
 Test(session_fsm, requests_wait_and_begin_in_order)
 {
     scene_begin();
@@ -1207,7 +1510,7 @@ Test(session_fsm, requests_end_with_their_session)
 
 Test(session_fsm, thousands_of_random_stories_end_well, .timeout = 100)
 {
-    unsigned ups = 0, refusals = 0, answers = 0, logins = 0, spares = 0;
+    unsigned ups = 0, refusals = 0, answers = 0, logins = 0, spares = 0, suspects = 0, same = 0;
 
     for (unsigned seed = 1; seed <= STORIES; seed++) {
         world_begin(seed);
@@ -1221,10 +1524,13 @@ Test(session_fsm, thousands_of_random_stories_end_well, .timeout = 100)
         answers += w.answers;
         logins += w.logins;
         spares += w.spares > 1;
+        suspects += w.suspects > 0;
+        same += w.same;
     }
-    cr_assert(
-        ups > 5 * STORIES && refusals > STORIES / 2 && answers > 3 * STORIES && logins > ups &&
-            spares > STORIES / 10,
-        "the stories must have something in them: %u ups, %u refusals, %u answers, %u logins, %u with spares",
-        ups, refusals, answers, logins, spares);
+    cr_assert(ups > 5 * STORIES && refusals > STORIES / 2 && answers > 3 * STORIES && logins > ups &&
+                  spares > STORIES / 10 && suspects > STORIES / 2 && same > STORIES / 20,
+              "the stories must have something in them: %u ups, %u refusals, %u answers, %u logins, %u with "
+              "spares, "
+              "%u with suspicion, %u returns of the same connection",
+              ups, refusals, answers, logins, spares, suspects, same);
 }
