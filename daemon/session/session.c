@@ -145,7 +145,7 @@ const struct host_key *session_shown_key(const struct session *s)
 void session_figures(const struct session *s, struct session_figures *ret)
 {
     *ret = (struct session_figures){
-        .since_at_ms = s->since_at_ms,
+        .since_at_ms = s->lost_due ? s->lost_at_ms : s->since_at_ms,
         .tries = s->state == SESSION_UP ? 0 : s->tries,
         .next_try_at_ms = s->next_try_at_ms,
         .reconnects = s->reconnects,

@@ -59,7 +59,7 @@ const struct fault *session_fault(const struct session *s);
 const struct host_key *session_shown_key(const struct session *s);
 
 struct session_figures {
-    int64_t since_at_ms;            /* in this state */
+    int64_t since_at_ms;            /* in this state; while it is away: since the loss */
     unsigned tries;                 /* since it was last up */
     int64_t next_try_at_ms;         /* 0: none planned */
     unsigned reconnects;            /* since the daemon started; silence that ended by itself is none */
