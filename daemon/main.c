@@ -28,8 +28,8 @@
 #include "store/secrets.h"
 #include "store/store.h"
 
-/* While sockets are passed, those who were let in just before the end may still say what they want for so long; everybody else
- * waits for our successor. */
+/* While sockets are passed, those who were let in just before the end may still say what they want for so
+ * long; everybody else waits for our successor. */
 #define LAST_WORDS_MS 100
 
 static const char usage[] =
@@ -52,8 +52,8 @@ struct options {
 struct daemon {
     struct loop *loop;
     struct service *service;
-    int control_fd, gateway_fd;             /* passed sockets; 0: none */
-    char *state, *runtime, *engines;        /* directories */
+    int control_fd, gateway_fd;      /* passed sockets; 0: none */
+    char *state, *runtime, *engines; /* directories */
     char *socket;
     struct settings *settings;
     struct resolver *resolver;
@@ -131,7 +131,8 @@ static char *config_path(void)
     return xstrdup("/etc/llmhost/llmhostd.conf");
 }
 
-/* Makes the directory and what is above it, for us alone. A directory of somebody else, or open to others in /tmp, is refused. */
+/* Makes the directory and what is above it, for us alone. A directory of somebody else, or open to others in
+ * /tmp, is refused. */
 static int make_directory(const char *path)
 {
     _cleanup_free_ char *copy = xstrdup(path);
@@ -157,9 +158,10 @@ static int make_directory(const char *path)
 static char *control_path(const struct daemon *d)
 {
     struct sockaddr_un at = {};
-    socklen_t n = sizeof at - 1;            /* a path of full length has no NUL behind it */
+    socklen_t n = sizeof at - 1; /* a path of full length has no NUL behind it */
 
-    if (d->control_fd && getsockname(d->control_fd, (struct sockaddr *)&at, &n) == 0 && at.sun_family == AF_UNIX && at.sun_path[0])
+    if (d->control_fd && getsockname(d->control_fd, (struct sockaddr *)&at, &n) == 0 &&
+        at.sun_family == AF_UNIX && at.sun_path[0])
         return xstrdup(at.sun_path);
     return xasprintf("%s/control", d->runtime);
 }
@@ -178,7 +180,8 @@ static int prepare_directories(struct daemon *d, struct fault *f)
 
         if (r < 0)
             return fault_set(f, FAULT_INVALID, r, "%s: %s", directories[i],
-                             r == -EPERM ? "belongs to somebody else, or others may write to it" : strerror(-r));
+                             r == -EPERM ? "belongs to somebody else, or others may write to it"
+                                         : strerror(-r));
     }
     return 0;
 }
@@ -238,8 +241,9 @@ static char *daemon_status(void *ctx)
             tunnels++;
             up += lease_is_reachable(l);
         }
-    return xasprintf("%u of %u models ready, %u of %u tunnels up; %s%s", ready, MAX(ready, wanted), up, tunnels,
-                     gateway_endpoint(d->gateway), gateway_is_listening(d->gateway) ? "" : " is taken");
+    return xasprintf("%u of %u models ready, %u of %u tunnels up; %s%s", ready, MAX(ready, wanted), up,
+                     tunnels, gateway_endpoint(d->gateway),
+                     gateway_is_listening(d->gateway) ? "" : " is taken");
 }
 
 static void daemon_on_deployment(void *ctx, struct deployment *m, bool gone)
@@ -334,7 +338,8 @@ static int daemon_open(struct daemon *d, struct fault *f)
     r = manager_new(&manager, &d->manager, f);
     if (r < 0)
         return r;
-    d->changes = (struct manager_listener){.deployment = daemon_on_deployment, .lease = daemon_on_lease, .ctx = d};
+    d->changes =
+        (struct manager_listener){.deployment = daemon_on_deployment, .lease = daemon_on_lease, .ctx = d};
     manager_listen(d->manager, &d->changes);
     r = gateway_new(d->loop, d->manager, d->settings, d->gateway_fd, &d->gateway, f);
     if (r < 0)
@@ -349,7 +354,7 @@ static int daemon_open(struct daemon *d, struct fault *f)
         .settings = d->settings,
         .state_directory = d->state,
         .socket_path = d->socket,
-        .socket_mode = 0660,        /* its directory lets nobody else in, but for the system service's group */
+        .socket_mode = 0660, /* its directory lets nobody else in, but for the system service's group */
         .passed_fd = d->control_fd,
         .started_due = d->started_due,
     };
@@ -386,7 +391,8 @@ static void daemon_close(struct daemon *d)
     log_close();
 }
 
-/* Secrets are in our memory: no core, no ptrace by others of the same user. Look-ups and key unlocking share libuv's pool. */
+/* Secrets are in our memory: no core, no ptrace by others of the same user. Look-ups and key unlocking share
+ * libuv's pool. */
 static void harden(void)
 {
     const struct rlimit none = {0, 0};
@@ -396,7 +402,7 @@ static void harden(void)
     setenv("UV_THREADPOOL_SIZE", "8", 1);
     umask(0077);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN);       /* a file limit is an error of write(), as a full disk is */
+    signal(SIGXFSZ, SIG_IGN); /* a file limit is an error of write(), as a full disk is */
 }
 
 /* As many descriptors as we may have: every stream is one. */
@@ -425,8 +431,9 @@ static int daemon_run(struct daemon *d)
         return EXIT_FAILED;
     }
     daemon_watch_signals(d);
-    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, NULL, "started", "llmhostd %s, control socket %s, applications at %s", LLMHOST_VERSION,
-                  d->socket, gateway_endpoint(d->gateway));
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, NULL, "started",
+                  "llmhostd %s, control socket %s, applications at %s", LLMHOST_VERSION, d->socket,
+                  gateway_endpoint(d->gateway));
     service_ready(d->service);
     loop_run(d->loop);
     daemon_close(d);

@@ -1,4 +1,5 @@
-/* The objects and who hears of their changes. Verbs on instances are in manager_instance.c, on forwards in manager_forward.c. */
+/* The objects and who hears of their changes. Verbs on instances are in manager_instance.c, on forwards in
+ * manager_forward.c. */
 #include "manager_private.h"
 
 #include <errno.h>
@@ -57,8 +58,8 @@ static void manager_lease_changed(void *ctx, struct lease *l)
 
     trials_lease_changed(m, l);
     if (manager_find_lease(m, lease_name(l)) != l)
-        return;         /* on trial: nobody else knows of it */
-    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+        return; /* on trial: nobody else knows of it */
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (deployment_lease(d->deployment) == l)
             deployment_look(d->deployment);
     manager_tell_lease(m, l, false);
@@ -68,7 +69,7 @@ static void manager_lease_changed(void *ctx, struct lease *l)
 
 struct lease *manager_find_lease(struct manager *m, const char *name)
 {
-    LIST_FOREACH(l, &m->leases, struct managed_lease, node)
+    LIST_FOREACH (l, &m->leases, struct managed_lease, node)
         if (streq(lease_name(l->lease), name))
             return l->lease;
     return NULL;
@@ -76,7 +77,7 @@ struct lease *manager_find_lease(struct manager *m, const char *name)
 
 struct lease *manager_lease_at(struct manager *m, unsigned i)
 {
-    LIST_FOREACH(l, &m->leases, struct managed_lease, node)
+    LIST_FOREACH (l, &m->leases, struct managed_lease, node)
         if (i-- == 0)
             return l->lease;
     return NULL;
@@ -89,7 +90,7 @@ void manager_insert_lease(struct manager *m, struct lease *lease)
 
     n->lease = lease;
     list_init(&n->node);
-    LIST_FOREACH(l, &m->leases, struct managed_lease, node)
+    LIST_FOREACH (l, &m->leases, struct managed_lease, node)
         if (strcmp(lease_name(l->lease), lease_name(lease)) > 0) {
             before = &l->node;
             break;
@@ -99,7 +100,7 @@ void manager_insert_lease(struct manager *m, struct lease *lease)
 
 void manager_drop_lease(struct manager *m, struct lease *lease)
 {
-    LIST_FOREACH_SAFE(l, &m->leases, struct managed_lease, node)
+    LIST_FOREACH_SAFE (l, &m->leases, struct managed_lease, node)
         if (l->lease == lease) {
             manager_tell_lease(m, lease, true);
             list_remove(&l->node);
@@ -110,7 +111,7 @@ void manager_drop_lease(struct manager *m, struct lease *lease)
 
 struct deployment *manager_deployment_at(struct manager *m, unsigned i)
 {
-    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (i-- == 0)
             return d->deployment;
     return NULL;
@@ -118,13 +119,14 @@ struct deployment *manager_deployment_at(struct manager *m, unsigned i)
 
 struct deployment *manager_find_deployment(struct manager *m, const char *name)
 {
-    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (streq(deployment_name(d->deployment), name))
             return d->deployment;
     return NULL;
 }
 
-/* "qwen3" is "qwen3:latest" and the other way round, as ollama has it: a name without a tag means that one. */
+/* "qwen3" is "qwen3:latest" and the other way round, as ollama has it: a name without a tag means that one.
+ */
 static bool id_matches(const char *id, const char *asked)
 {
     size_t n = strlen(id), m = strlen(asked), same = MIN(n, m);
@@ -147,8 +149,9 @@ struct deployment *manager_find_id(struct manager *m, const char *id)
 
     if (best)
         return best;
-    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
-        if ((id_matches(deployment_id(d->deployment), id) || id_matches(deployment_name(d->deployment), id)) &&
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
+        if ((id_matches(deployment_id(d->deployment), id) ||
+             id_matches(deployment_name(d->deployment), id)) &&
             (!best || find_rank(d->deployment) > find_rank(best)))
             best = d->deployment;
     return best;
@@ -163,7 +166,7 @@ static bool manager_shares_server(void *ctx, const struct deployment *asking)
 {
     struct manager *m = ctx;
 
-    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (d->deployment != asking && deployment_lease(d->deployment) == deployment_lease(asking) &&
             deployment_engine(d->deployment) == deployment_engine(asking) && needs_server(d->deployment))
             return true;
@@ -188,7 +191,7 @@ static struct deployment *manager_insert_deployment(struct manager *m, struct le
 
     n->deployment = deployment_new(&context, l, name, restored);
     list_init(&n->node);
-    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (strcmp(deployment_name(d->deployment), name) > 0) {
             before = &d->node;
             break;
@@ -216,7 +219,7 @@ static void manager_forget_deployment(struct manager *m, struct managed_deployme
 
 void manager_drop_deployments(struct manager *m, struct lease *l)
 {
-    LIST_FOREACH_SAFE(d, &m->deployments, struct managed_deployment, node)
+    LIST_FOREACH_SAFE (d, &m->deployments, struct managed_deployment, node)
         if (deployment_lease(d->deployment) == l) {
             store_remove_deployment(m->context.store, deployment_name(d->deployment));
             manager_forget_deployment(m, d);
@@ -246,12 +249,14 @@ static int check_model(const char *model, struct fault *f)
         struct buf names;
 
         buf_init(&names, 1024);
-        fault_code(f, FAULT_INVALID, "unknown_engine", "no engine \"%s\"; there are: %s", parts.engine, engine_list(&names));
+        fault_code(f, FAULT_INVALID, "unknown_engine", "no engine \"%s\"; there are: %s", parts.engine,
+                   engine_list(&names));
         buf_done(&names);
         return -EINVAL;
     }
     if (ops->check(parts.rest, &why) < 0)
-        return fault_code(f, FAULT_INVALID, "bad_model", "\"%.100s\" names no model of %s: %s", model, ops->name, why);
+        return fault_code(f, FAULT_INVALID, "bad_model", "\"%.100s\" names no model of %s: %s", model,
+                          ops->name, why);
     return 0;
 }
 
@@ -264,19 +269,22 @@ static const char *lease_list(struct manager *m, struct buf *out)
     return buf_text(out);
 }
 
-static int choose_lease(struct manager *m, const char *model, const char *on, struct lease **ret, struct fault *f)
+static int choose_lease(struct manager *m, const char *model, const char *on, struct lease **ret,
+                        struct fault *f)
 {
     if (on) {
         *ret = manager_find_lease(m, on);
         return *ret ? 0 : fault_code(f, FAULT_INVALID, "no_such_instance", "no instance \"%.60s\"", on);
     }
     if (list_is_empty(&m->leases))
-        return fault_code(f, FAULT_INVALID, "no_instance", "%s was not started: there is no instance to run it on", model);
+        return fault_code(f, FAULT_INVALID, "no_instance",
+                          "%s was not started: there is no instance to run it on", model);
     if (manager_lease_at(m, 1)) {
         struct buf names;
 
         buf_init(&names, 1024);
-        fault_code(f, FAULT_INVALID, "which_instance", "%s was not started: there are several instances to run it on: %s", model,
+        fault_code(f, FAULT_INVALID, "which_instance",
+                   "%s was not started: there are several instances to run it on: %s", model,
                    lease_list(m, &names));
         buf_done(&names);
         return -EINVAL;
@@ -285,7 +293,8 @@ static int choose_lease(struct manager *m, const char *model, const char *on, st
     return 0;
 }
 
-int manager_place(struct manager *m, const char *model, const char *on, struct deployment **ret, struct fault *f)
+int manager_place(struct manager *m, const char *model, const char *on, struct deployment **ret,
+                  struct fault *f)
 {
     struct lease *l = NULL;
     int r = check_model(model, f);
@@ -299,15 +308,16 @@ int manager_place(struct manager *m, const char *model, const char *on, struct d
     if (r < 0)
         return r;
     if (removals_have(m, lease_name(l)))
-        return fault_code(f, FAULT_INVALID, "being_removed", "%s was not started: %s is being removed", model, lease_name(l));
+        return fault_code(f, FAULT_INVALID, "being_removed", "%s was not started: %s is being removed", model,
+                          lease_name(l));
     if (*ret && deployment_lease(*ret) == l)
         return 0;
     if (*ret && !deployment_is_idle(*ret))
         return fault_code(f, FAULT_INVALID, "placed_elsewhere", "%s is on %s; it moves when it is off", model,
                           lease_name(deployment_lease(*ret)));
-    LIST_FOREACH_SAFE(d, &m->deployments, struct managed_deployment, node)
+    LIST_FOREACH_SAFE (d, &m->deployments, struct managed_deployment, node)
         if (d->deployment == *ret)
-            manager_forget_deployment(m, d);    /* off: it may begin anew on another machine */
+            manager_forget_deployment(m, d); /* off: it may begin anew on another machine */
     *ret = manager_insert_deployment(m, l, model, NULL);
     return 0;
 }
@@ -360,10 +370,10 @@ static void restore_forward(void *ctx, const struct forward_record *r)
 /* Nothing can be trusted to be as it was: connections may be dead, engines gone. */
 static void manager_hurry(struct manager *m)
 {
-    LIST_FOREACH(l, &m->leases, struct managed_lease, node)
+    LIST_FOREACH (l, &m->leases, struct managed_lease, node)
         if (lease_session(l->lease))
             session_hurry(lease_session(l->lease));
-    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node)
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         deployment_doubt(d->deployment);
 }
 
@@ -403,7 +413,7 @@ struct manager *manager_free(struct manager *m)
     clock_watch_free(m->clock_watch);
     trials_drop(m);
     forwards_drop(m, NULL);
-    LIST_FOREACH_SAFE(d, &m->deployments, struct managed_deployment, node)
+    LIST_FOREACH_SAFE (d, &m->deployments, struct managed_deployment, node)
         manager_drop_deployment(m, d);
     while (!list_is_empty(&m->leases))
         manager_drop_lease(m, LIST_FIRST(&m->leases, struct managed_lease, node)->lease);

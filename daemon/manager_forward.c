@@ -1,4 +1,5 @@
-/* Forwards people asked for: bound from start to end; a port that somebody else has is tried again every 10 s. */
+/* Forwards people asked for: bound from start to end; a port that somebody else has is tried again every 10
+ * s. */
 #include "manager_private.h"
 
 #include <arpa/inet.h>
@@ -17,9 +18,9 @@ struct managed_forward {
     struct list node;
     struct manager *manager;
     struct lease *lease;
-    struct forward_record record;       /* instance is the lease's */
-    struct forward *forward;            /* NULL: not listening */
-    char listen[64], target[300];       /* as people write them */
+    struct forward_record record; /* instance is the lease's */
+    struct forward *forward;      /* NULL: not listening */
+    char listen[64], target[300]; /* as people write them */
     char reason[120];
     struct timer *timer;
 };
@@ -27,8 +28,8 @@ struct managed_forward {
 static int forward_listen(struct managed_forward *f)
 {
     struct manager *m = f->manager;
-    int r = forward_new_tcp(m->context.loop, lease_host(f->lease), f->record.listen_ip, f->record.listen_port, f->record.address,
-                            f->record.port, &f->forward);
+    int r = forward_new_tcp(m->context.loop, lease_host(f->lease), f->record.listen_ip, f->record.listen_port,
+                            f->record.address, f->record.port, &f->forward);
 
     if (r < 0) {
         snprintf(f->reason, sizeof f->reason, "%s", r == -EADDRINUSE ? "the port is taken" : strerror(-r));
@@ -45,8 +46,8 @@ static void forward_on_timer(void *ctx)
         log_notice(lease_name(f->lease), "forward %s listens now", f->listen);
 }
 
-static struct managed_forward *managed_forward_new(struct manager *m, struct lease *l, const char *listen_ip, uint16_t listen_port,
-                                                   const char *address, uint16_t port)
+static struct managed_forward *managed_forward_new(struct manager *m, struct lease *l, const char *listen_ip,
+                                                   uint16_t listen_port, const char *address, uint16_t port)
 {
     struct managed_forward *f = xnew(struct managed_forward);
 
@@ -92,14 +93,14 @@ void forwards_restore(struct manager *m, const struct forward_record *r)
 /* l NULL: all of them. */
 void forwards_drop(struct manager *m, struct lease *l)
 {
-    LIST_FOREACH_SAFE(f, &m->forwards, struct managed_forward, node)
+    LIST_FOREACH_SAFE (f, &m->forwards, struct managed_forward, node)
         if (!l || f->lease == l)
             managed_forward_free(f);
 }
 
 static struct managed_forward *forward_find(struct manager *m, const char *ip, uint16_t port)
 {
-    LIST_FOREACH(f, &m->forwards, struct managed_forward, node)
+    LIST_FOREACH (f, &m->forwards, struct managed_forward, node)
         if (f->record.listen_port == port && (!ip || streq(f->record.listen_ip, ip)))
             return f;
     return NULL;
@@ -117,13 +118,14 @@ static void forward_look(const struct managed_forward *f, struct forward_view *r
     };
 }
 
-int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_forward *w, struct forward_view *ret,
-                        uint64_t *ret_ticket, struct fault *fault)
+int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_forward *w,
+                        struct forward_view *ret, uint64_t *ret_ticket, struct fault *fault)
 {
     struct in6_addr room;
 
     if (inet_pton(strchr(w->listen_ip, ':') ? AF_INET6 : AF_INET, w->listen_ip, &room) != 1)
-        return fault_code(fault, FAULT_INVALID, "bad_forward", "\"%.60s\" is no numeric address to listen on", w->listen_ip);
+        return fault_code(fault, FAULT_INVALID, "bad_forward", "\"%.60s\" is no numeric address to listen on",
+                          w->listen_ip);
     if (forward_find(m, w->listen_ip, w->listen_port)) {
         char listen[64];
 
@@ -147,7 +149,7 @@ int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_for
 
 int manager_remove_forward(struct manager *m, struct lease *l, const char *listen, uint64_t *ret_ticket)
 {
-    LIST_FOREACH(f, &m->forwards, struct managed_forward, node) {
+    LIST_FOREACH (f, &m->forwards, struct managed_forward, node) {
         char port[8];
 
         snprintf(port, sizeof port, "%u", f->record.listen_port);
@@ -162,7 +164,7 @@ int manager_remove_forward(struct manager *m, struct lease *l, const char *liste
 
 bool manager_forward_at(struct manager *m, const struct lease *l, unsigned i, struct forward_view *ret)
 {
-    LIST_FOREACH(f, &m->forwards, struct managed_forward, node) {
+    LIST_FOREACH (f, &m->forwards, struct managed_forward, node) {
         if ((l && f->lease != l) || i-- > 0)
             continue;
         forward_look(f, ret);

@@ -23,12 +23,13 @@ struct trial {
     struct op op;
     struct list node;
     struct manager *manager;
-    struct lease *lease;            /* NULL once it is the manager's: found by name then, since it may be removed meanwhile */
+    struct lease
+        *lease; /* NULL once it is the manager's: found by name then, since it may be removed meanwhile */
     char *name, *notes;
     struct timer *timer;
     struct work judge;
     struct op *kept;
-    struct fault refusal;           /* of what was asked for: told from the loop */
+    struct fault refusal; /* of what was asked for: told from the loop */
     manager_added_fn done;
     void *ctx;
 };
@@ -87,7 +88,8 @@ static void trial_on_durable(void *ctx, const struct fault *f)
         /* Known to us, not to the disk: the database tries on, and says so. */
         log_err(t->name, "the instance is not on disk yet: %s", f->text);
     } else {
-        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, t->name, "instance_added", "added (%s)", lease_provider(l)->name);
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, t->name, "instance_added", "added (%s)",
+                      lease_provider(l)->name);
     }
     trial_end(t, NULL);
 }
@@ -135,14 +137,14 @@ static void trial_on_timer(void *ctx)
 
 void trials_lease_changed(struct manager *m, struct lease *l)
 {
-    LIST_FOREACH(t, &m->trials, struct trial, node)
+    LIST_FOREACH (t, &m->trials, struct trial, node)
         if (t->lease == l)
             runq_add(m->context.loop, &t->judge);
 }
 
 static bool trials_have(struct manager *m, const char *name)
 {
-    LIST_FOREACH(t, &m->trials, struct trial, node)
+    LIST_FOREACH (t, &m->trials, struct trial, node)
         if (streq(t->name, name))
             return true;
     return false;
@@ -167,7 +169,8 @@ static int check_key(const struct manager_new_instance *w, struct fault *f)
     int r = w->key ? key_check(w->key, &why) : 0;
 
     if (r == -ENOKEY && !w->passphrase)
-        return fault_code(f, FAULT_DENIED, "passphrase_needed", "the key file is encrypted and needs its passphrase");
+        return fault_code(f, FAULT_DENIED, "passphrase_needed",
+                          "the key file is encrypted and needs its passphrase");
     if (r < 0 && r != -ENOKEY)
         return fault_code(f, FAULT_INVALID, "bad_key", "the key file cannot be used: it is %s", why);
     return 0;
@@ -185,22 +188,25 @@ static int refuse_provider(const char *name, struct fault *f)
     struct buf names;
 
     buf_init(&names, 1024);
-    int r = fault_code(f, FAULT_INVALID, "unknown_provider", "no provider \"%.60s\"; there are: %s", name, provider_list(&names));
+    int r = fault_code(f, FAULT_INVALID, "unknown_provider", "no provider \"%.60s\"; there are: %s", name,
+                       provider_list(&names));
 
     buf_done(&names);
     return r;
 }
 
-static int read_wish(struct manager *m, const struct manager_new_instance *w, struct instance_record *ret, struct buf *notes,
-                     struct fault *f)
+static int read_wish(struct manager *m, const struct manager_new_instance *w, struct instance_record *ret,
+                     struct buf *notes, struct fault *f)
 {
     const char *provider_name = w->provider ? w->provider : "ssh";
     const struct provider_ops *provider = provider_find(provider_name);
-    const struct provider_wish wish = {.command = w->command, .host = w->host, .user = w->user, .port = w->port};
+    const struct provider_wish wish = {
+        .command = w->command, .host = w->host, .user = w->user, .port = w->port};
     _cleanup_free_ char *why = NULL;
 
     if (!name_is_instance(w->name))
-        return fault_code(f, FAULT_INVALID, "bad_name", "\"%.60s\" cannot name an instance: use 1 to 40 of a-z 0-9 -", w->name);
+        return fault_code(f, FAULT_INVALID, "bad_name",
+                          "\"%.60s\" cannot name an instance: use 1 to 40 of a-z 0-9 -", w->name);
     if (manager_find_lease(m, w->name) || trials_have(m, w->name) || removals_have(m, w->name))
         return fault_code(f, FAULT_INVALID, "exists", "there is an instance %s already", w->name);
     if (!provider)
@@ -223,14 +229,15 @@ static int put_secrets(struct manager *m, const struct manager_new_instance *w, 
 
         if (r < 0) {
             forget_secrets(m, w->name);
-            return fault_set(f, FAULT_EXHAUSTED, r, "the %s cannot be stored: %s", secret_kinds[i], strerror(-r));
+            return fault_set(f, FAULT_EXHAUSTED, r, "the %s cannot be stored: %s", secret_kinds[i],
+                             strerror(-r));
         }
     }
     return 0;
 }
 
-void manager_add_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot, manager_added_fn done,
-                          void *ctx)
+void manager_add_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot,
+                          manager_added_fn done, void *ctx)
 {
     struct instance_record record = {};
     struct trial *t = xnew(struct trial);
@@ -255,7 +262,7 @@ void manager_add_instance(struct manager *m, const struct manager_new_instance *
         t->lease = manager_make_lease(m, &record, false);
         timer_arm(t->timer, TRIAL_MS);
     }
-    runq_add(m->context.loop, &t->judge);       /* a refusal, or this very host, is there already */
+    runq_add(m->context.loop, &t->judge); /* a refusal, or this very host, is there already */
     free(record.host);
     free(record.user);
 }
@@ -317,7 +324,8 @@ static void removal_on_key_gone(void *ctx, const struct fault *f)
         forget_secrets(m, x->name);
         event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, x->name, "instance_removed", "removed");
     }
-    store_after(m->context.store, store_remove_instance(m->context.store, x->name), &x->step, removal_on_durable, x);
+    store_after(m->context.store, store_remove_instance(m->context.store, x->name), &x->step,
+                removal_on_durable, x);
 }
 
 static void removal_on_timer(void *ctx)
@@ -330,10 +338,11 @@ static void removal_on_timer(void *ctx)
     removal_on_key_gone(x, &f);
 }
 
-/* From the question to the disk: nothing is placed there meanwhile, and nobody else removes what may come under its name. */
+/* From the question to the disk: nothing is placed there meanwhile, and nobody else removes what may come
+ * under its name. */
 bool removals_have(struct manager *m, const char *name)
 {
-    LIST_FOREACH(x, &m->removals, struct removal, node)
+    LIST_FOREACH (x, &m->removals, struct removal, node)
         if (streq(x->name, name))
             return true;
     return false;
@@ -343,7 +352,7 @@ static int check_removable(struct manager *m, struct lease *l, struct fault *f)
 {
     if (removals_have(m, lease_name(l)))
         return fault_code(f, FAULT_INVALID, "being_removed", "%s is being removed already", lease_name(l));
-    LIST_FOREACH(d, &m->deployments, struct managed_deployment, node) {
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node) {
         const struct deployment *on = d->deployment;
 
         if (deployment_lease(on) != l || deployment_is_idle(on))

@@ -10,8 +10,8 @@
 #include "proto/mem.h"
 #include "proto/varlink.h"
 
-/* What a method waits for may come in the turn in which its call was answered: on the wire only the first last reply counts, a second
- * one would be taken for the answer to the next call. */
+/* What a method waits for may come in the turn in which its call was answered: on the wire only the first
+ * last reply counts, a second one would be taken for the answer to the next call. */
 static void call_over(struct call *c)
 {
     c->over = true;
@@ -37,7 +37,8 @@ bool call_reply_more(struct call *c, struct json *parameters)
         return !c->over;
     if (connection_send(c->connection, p, true) == 0)
         return true;
-    call_fail(c, EXIT_FAILED, "slow_reader", NULL, NULL, "", "the reader of %s is too slow: 1 MiB of replies waits", c->method);
+    call_fail(c, EXIT_FAILED, "slow_reader", NULL, NULL, "",
+              "the reader of %s is too slow: 1 MiB of replies waits", c->method);
     return false;
 }
 
@@ -52,14 +53,15 @@ void call_reply(struct call *c, struct json *parameters)
         return;
     }
     if (!c->oneway && connection_send(c->connection, p, false) < 0) {
-        call_fail(c, EXIT_FAILED, "too_large", NULL, NULL, "", "the answer to %s is larger than 1 MiB", c->method);
+        call_fail(c, EXIT_FAILED, "too_large", NULL, NULL, "", "the answer to %s is larger than 1 MiB",
+                  c->method);
         return;
     }
     call_over(c);
 }
 
-void call_fail(struct call *c, enum exit_status status, const char *code, const char *target, const char *why, const char *next,
-               const char *format, ...)
+void call_fail(struct call *c, enum exit_status status, const char *code, const char *target, const char *why,
+               const char *next, const char *format, ...)
 {
     _cleanup_json_ struct json *p = json_object();
     _cleanup_free_ char *message = NULL;
@@ -146,5 +148,6 @@ void call_log_change(const struct call *c, const char *target, const char *forma
     if (vasprintf(&text, format, args) < 0)
         text = NULL;
     va_end(args);
-    log_notice(target, "%s, by uid %u (pid %d)", text ? text : c->method, (unsigned)c->caller.uid, (int)c->caller.pid);
+    log_notice(target, "%s, by uid %u (pid %d)", text ? text : c->method, (unsigned)c->caller.uid,
+               (int)c->caller.pid);
 }

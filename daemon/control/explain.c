@@ -9,7 +9,7 @@
 struct explanation {
     const char *code;
     enum exit_status status;
-    const char *next;               /* lines; every %s is the target */
+    const char *next; /* lines; every %s is the target */
 };
 
 #define LOOK "llmhostctl logs %s"

@@ -1,5 +1,5 @@
-/* Doctor: checks of the daemon, the instances and the models, out of what is known already. A check that nothing is known for is
- * left out: "ok" is never a guess. */
+/* Doctor: checks of the daemon, the instances and the models, out of what is known already. A check that
+ * nothing is known for is left out: "ok" is never a guess. */
 #include <errno.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -19,16 +19,16 @@
 #include "store/store.h"
 
 /* No clock that was ever set shows less: 2020-01-01. */
-#define CLOCK_LEAST_MS    1577836800000
+#define CLOCK_LEAST_MS 1577836800000
 /* Less is a few days of events, or one database being rewritten. */
 #define SPACE_LEAST_BYTES (100 * 1000 * 1000)
 /* So long after the key was first put there, a login is not the one that put it. */
-#define FIRST_LOGIN_MS    60000
+#define FIRST_LOGIN_MS 60000
 
-static void add_check(struct json *list, const char *id, const char *target, const char *level, struct json *next,
-                      const char *format, ...) __attribute__((format(printf, 6, 7)));
-static void add_check(struct json *list, const char *id, const char *target, const char *level, struct json *next,
-                      const char *format, ...)
+static void add_check(struct json *list, const char *id, const char *target, const char *level,
+                      struct json *next, const char *format, ...) __attribute__((format(printf, 6, 7)));
+static void add_check(struct json *list, const char *id, const char *target, const char *level,
+                      struct json *next, const char *format, ...)
 {
     struct json *v = json_object();
     _cleanup_free_ char *text = NULL;
@@ -92,8 +92,8 @@ static void check_space(struct json *list, const char *directory, uint64_t bytes
     if (bytes >= SPACE_LEAST_BYTES)
         add_check(list, "store.space", NULL, "ok", NULL, "%s free for %s", text, directory);
     else
-        add_check(list, "store.space", NULL, "warn", NULL, "%s free for %s: without room what you change is not kept", text,
-                  directory);
+        add_check(list, "store.space", NULL, "warn", NULL,
+                  "%s free for %s: without room what you change is not kept", text, directory);
 }
 
 static void check_store(const struct call *c, struct json *list)
@@ -103,7 +103,8 @@ static void check_store(const struct call *c, struct json *list)
     struct statvfs disk;
 
     if (store_stuck_ms(c->context->store, &stuck) && stuck)
-        add_check(list, "store.writable", NULL, "fail", NULL, "changes do not reach the disk: %s", stuck->text);
+        add_check(list, "store.writable", NULL, "fail", NULL, "changes do not reach the disk: %s",
+                  stuck->text);
     else
         add_check(list, "store.writable", NULL, "ok", NULL, "the database in %s is written", directory);
     if (statvfs(directory, &disk) == 0)
@@ -115,20 +116,23 @@ static void check_library(struct json *list)
     const char *version = ssh_library_version();
 
     add_check(list, "ssh.library", NULL, "ok", NULL, "libssh2 %s%s", version,
-              ssh_library_has_rsa() ? "" : ": it does RSA with SHA-1 alone, which newer servers refuse; ed25519 and ECDSA keys do");
+              ssh_library_has_rsa()
+                  ? ""
+                  : ": it does RSA with SHA-1 alone, which newer servers refuse; ed25519 and ECDSA keys do");
 }
 
 static void check_daemon(const struct call *c, struct json *list)
 {
     struct fault taken;
 
-    add_check(list, "daemon.running", NULL, "ok", NULL, "llmhostd %s, control socket %s %04o", LLMHOST_VERSION,
-              c->context->socket_path, c->context->socket_mode);
+    add_check(list, "daemon.running", NULL, "ok", NULL, "llmhostd %s, control socket %s %04o",
+              LLMHOST_VERSION, c->context->socket_path, c->context->socket_mode);
     check_clock(list, clock_wall_ms());
     if (show_port_taken(c->context, &taken))
         add_check(list, "gateway.port", NULL, "fail", NULL, "%s", taken.text);
     else
-        add_check(list, "gateway.port", NULL, "ok", NULL, "%s is ours", gateway_endpoint(c->context->gateway));
+        add_check(list, "gateway.port", NULL, "ok", NULL, "%s is ours",
+                  gateway_endpoint(c->context->gateway));
     check_store(c, list);
     check_library(list);
 }
@@ -149,8 +153,11 @@ static void check_host_key(struct lease *l, struct json *list)
         return;
     }
     host_key_fingerprint(shown, got);
-    add_check(list, "ssh.host_key", name, "fail", one_command("llmhostctl doctor %s --accept-new-host-key=%s", name, got),
-              "shows another host key than before: expected %s, got %s; if you re-installed it, accept the new one", expected, got);
+    add_check(
+        list, "ssh.host_key", name, "fail",
+        one_command("llmhostctl doctor %s --accept-new-host-key=%s", name, got),
+        "shows another host key than before: expected %s, got %s; if you re-installed it, accept the new one",
+        expected, got);
 }
 
 static bool is_password(const char *method)
@@ -164,10 +171,12 @@ static void check_login(const struct lease *l, const struct session_figures *n, 
     const struct instance_record *r = lease_record(l);
     const char *name = lease_name(l);
 
-    add_check(list, "ssh.session", name, "ok", NULL, "ssh is up, logged in by %s", n->method ? n->method : "?");
+    add_check(list, "ssh.session", name, "ok", NULL, "ssh is up, logged in by %s",
+              n->method ? n->method : "?");
     if (is_password(n->method) && r->install_key && n->since_at_ms > r->host_key_at_ms + FIRST_LOGIN_MS)
         add_check(list, "ssh.own_key", name, "warn", one_command("llmhostctl logs %s --source=session", name),
-                  "the password is used at each login: our own key did not work there (~/.ssh/authorized_keys, PubkeyAuthentication)");
+                  "the password is used at each login: our own key did not work there "
+                  "(~/.ssh/authorized_keys, PubkeyAuthentication)");
 }
 
 static void check_session(struct lease *l, struct json *list)
@@ -182,7 +191,8 @@ static void check_session(struct lease *l, struct json *list)
         check_login(l, &n, list);
     else
         add_check(list, "ssh.session", name, "fail", one_command("llmhostctl logs %s", name), "ssh is %s: %s",
-                  session_state_name(session_state(s)), session_fault(s)->kind ? session_fault(s)->text : "no try has ended yet");
+                  session_state_name(session_state(s)),
+                  session_fault(s)->kind ? session_fault(s)->text : "no try has ended yet");
 }
 
 static bool is_forbidden(const struct deployment *d)
@@ -224,9 +234,11 @@ static const struct deployment *find_engine(struct manager *m, struct lease *l, 
     struct deployment *d;
 
     for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++) {
-        bool meant = deployment_lease(d) == l && deployment_goal(d) != GOAL_OFF && streq(deployment_engine(d)->name, engine);
+        bool meant = deployment_lease(d) == l && deployment_goal(d) != GOAL_OFF &&
+                     streq(deployment_engine(d)->name, engine);
 
-        if (meant && (!best || is_engine_missing(d) || (deployment_facts(d)->path && !is_engine_missing(best))))
+        if (meant &&
+            (!best || is_engine_missing(d) || (deployment_facts(d)->path && !is_engine_missing(best))))
             best = d;
     }
     return best;
@@ -241,11 +253,11 @@ static void check_engines(struct manager *m, struct lease *l, struct json *list)
         const struct engine_facts *f = d ? deployment_facts(d) : NULL;
 
         if (d && is_engine_missing(d))
-            add_check(list, "engine.found", lease_name(l), "fail", one_command("llmhostctl up %s", deployment_name(d)), "%s",
-                      deployment_fault(d)->text);
+            add_check(list, "engine.found", lease_name(l), "fail",
+                      one_command("llmhostctl up %s", deployment_name(d)), "%s", deployment_fault(d)->text);
         else if (f && f->path)
-            add_check(list, "engine.found", lease_name(l), "ok", NULL, "%s%s%s at %s", engine, f->version ? " " : "",
-                      f->version ? f->version : "", f->path);
+            add_check(list, "engine.found", lease_name(l), "ok", NULL, "%s%s%s at %s", engine,
+                      f->version ? " " : "", f->version ? f->version : "", f->path);
     }
 }
 
@@ -290,7 +302,8 @@ static void check_memory(const struct deployment *d, struct json *list)
     if (f->size_vram_bytes >= f->size_bytes)
         add_check(list, "model.memory", deployment_name(d), "ok", NULL, "%s, all of it on the GPU", size);
     else if (f->size_vram_bytes == 0)
-        add_check(list, "model.memory", deployment_name(d), "warn", NULL, "%s, all of it on the CPU: that is slow", size);
+        add_check(list, "model.memory", deployment_name(d), "warn", NULL,
+                  "%s, all of it on the CPU: that is slow", size);
     else
         add_check(list, "model.memory", deployment_name(d), "warn", NULL,
                   "%d%% of it runs on the CPU, which is slow: it takes %s, and %s of that fit on the GPU",
@@ -306,8 +319,8 @@ static void check_models(struct manager *m, const char *target, struct json *lis
             continue;
         /* What is wrong with the machine is said there. */
         if (deployment_fault(d)->kind && !is_engine_missing(d) && !is_forbidden(d))
-            add_check(list, "model.state", deployment_name(d), "fail", one_command("llmhostctl logs %s", deployment_name(d)), "%s",
-                      deployment_fault(d)->text);
+            add_check(list, "model.state", deployment_name(d), "fail",
+                      one_command("llmhostctl logs %s", deployment_name(d)), "%s", deployment_fault(d)->text);
         check_memory(d, list);
     }
 }
@@ -320,7 +333,8 @@ static void doctor_accepted(struct call *c, struct lease *l, const char *fingerp
     struct json *v = json_object(), *list = json_array();
 
     call_log_change(c, lease_name(l), "new host key accepted");
-    add_check(list, "ssh.host_key", lease_name(l), "ok", NULL, "the host key %s is pinned now; connecting", fingerprint);
+    add_check(list, "ssh.host_key", lease_name(l), "ok", NULL, "the host key %s is pinned now; connecting",
+              fingerprint);
     json_put_bool(v, "healthy", true);
     json_put(v, "checks", list);
     call_reply_after(c, t, v, "the host key is accepted, but not on disk yet");
@@ -334,16 +348,16 @@ static void doctor_accept(struct call *c, struct lease *l, const char *fingerpri
     if (r == 0) {
         doctor_accepted(c, l, fingerprint, t);
     } else if (r == -ENOENT) {
-        call_fail(c, EXIT_CONFLICT, "no_new_host_key", lease_name(l), NULL, "", "%s shows no other host key than the pinned one",
-                  lease_name(l));
+        call_fail(c, EXIT_CONFLICT, "no_new_host_key", lease_name(l), NULL, "",
+                  "%s shows no other host key than the pinned one", lease_name(l));
     } else {
         char got[FINGERPRINT_BYTES];
 
         host_key_fingerprint(session_shown_key(lease_session(l)), got);
         _cleanup_free_ char *why = xasprintf("it shows %s", got);
 
-        call_fail(c, EXIT_TUNNEL, "host_key", lease_name(l), why, "", "not accepted: %s does not show %s", lease_name(l),
-                  fingerprint);
+        call_fail(c, EXIT_TUNNEL, "host_key", lease_name(l), why, "", "not accepted: %s does not show %s",
+                  lease_name(l), fingerprint);
     }
 }
 
@@ -354,8 +368,9 @@ void method_doctor(struct call *c)
     struct lease *l = target ? manager_find_lease(c->context->manager, target) : NULL;
 
     if (fingerprint && !l) {
-        call_fail(c, target ? EXIT_NOT_FOUND : EXIT_USAGE, "not_found", target, NULL, "llmhostctl instance list",
-                  "a host key is accepted for one instance%s%s", target ? ", and there is none called " : "", target ? target : "");
+        call_fail(c, target ? EXIT_NOT_FOUND : EXIT_USAGE, "not_found", target, NULL,
+                  "llmhostctl instance list", "a host key is accepted for one instance%s%s",
+                  target ? ", and there is none called " : "", target ? target : "");
         return;
     }
     if (fingerprint) {

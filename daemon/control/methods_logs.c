@@ -21,27 +21,27 @@
 #define LINE_BYTES_MAX 4096
 
 struct found {
-    int64_t at_ms;                      /* to sort by */
-    unsigned number;                    /* as they came, where the time is the same */
+    int64_t at_ms;   /* to sort by */
+    unsigned number; /* as they came, where the time is the same */
     struct json *line;
 };
 
 struct logs {
     struct call *call;
-    const char *target;                 /* NULL: all */
+    const char *target; /* NULL: all */
     int64_t since_at_ms;
     unsigned lines;
     bool follow;
-    struct found *found;                /* as they came: the daemon's, then the engine's; room for two times lines */
+    struct found *found; /* as they came: the daemon's, then the engine's; room for two times lines */
     unsigned n_found;
     unsigned numbered;
     uint64_t older;
-    uint64_t next_number;               /* of the daemon's ring: where to go on */
+    uint64_t next_number; /* of the daemon's ring: where to go on */
     struct log_follower follower;
     struct work send;
-    struct deployment *engine_of;       /* whose engine's log is read, NULL: none */
-    struct buf partial;                 /* an engine line not whole yet */
-    int64_t engine_at_ms;               /* of the last line that said so */
+    struct deployment *engine_of; /* whose engine's log is read, NULL: none */
+    struct buf partial;           /* an engine line not whole yet */
+    int64_t engine_at_ms;         /* of the last line that said so */
 };
 
 static void logs_drop(struct call *c)
@@ -68,7 +68,8 @@ static bool logs_want_source(const struct logs *g, const char *source)
     return json_count(sources) == 0;
 }
 
-/* An instance's lines are its own and those of the models on it; a model's are its own and its machine's session. */
+/* An instance's lines are its own and those of the models on it; a model's are its own and its machine's
+ * session. */
 static bool logs_want_target(const struct logs *g, const char *line_target, enum log_source source)
 {
     struct manager *m = g->call->context->manager;
@@ -138,7 +139,9 @@ static bool logs_see(void *ctx, const struct log_entry *e)
     g->next_number = e->number + 1;
     if (e->at_ms >= g->since_at_ms && logs_want_source(g, log_source_name(e->source)) &&
         logs_want_target(g, e->target, e->source))
-        logs_add(g, e->at_ms, show_line(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), NULL, e->text));
+        logs_add(g, e->at_ms,
+                 show_line(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), NULL,
+                           e->text));
     return true;
 }
 
@@ -179,8 +182,9 @@ static void logs_add_engine_line(struct logs *g, const char *text, size_t n)
         rfc3339_parse(stamp, &g->engine_at_ms);
     }
     /* A log without times (llama.cpp's) comes last: it is as new as this look. */
-    logs_add(g, g->engine_at_ms ? g->engine_at_ms : INT64_MAX,
-             show_line(g->engine_at_ms, "engine", deployment_name(g->engine_of), "info", NULL, buf_text(&clean)));
+    logs_add(
+        g, g->engine_at_ms ? g->engine_at_ms : INT64_MAX,
+        show_line(g->engine_at_ms, "engine", deployment_name(g->engine_of), "info", NULL, buf_text(&clean)));
     buf_done(&clean);
 }
 
@@ -190,7 +194,7 @@ static void logs_on_engine_output(void *ctx, const char *data, size_t n)
     struct logs *g = c->state;
 
     if (buf_add(&g->partial, data, n) < 0) {
-        buf_clear(&g->partial);         /* one endless line */
+        buf_clear(&g->partial); /* one endless line */
         return;
     }
     for (;;) {
@@ -214,7 +218,8 @@ static void logs_on_engine_end(void *ctx, struct run_result *result, const struc
 
     (void)result;
     if (f)
-        logs_add(g, INT64_MAX, show_line(0, "engine", deployment_name(g->engine_of), "warning", NULL, f->text));
+        logs_add(g, INT64_MAX,
+                 show_line(0, "engine", deployment_name(g->engine_of), "warning", NULL, f->text));
     if (!g->follow)
         call_reply(c, logs_take(g));
     else if (g->n_found)
@@ -242,7 +247,8 @@ static void logs_read_engine(struct logs *g)
     struct buf script;
 
     buf_init(&script, 4096);
-    buf_addf(&script, "exec tail -n %u %s ", g->follow ? MIN(g->lines, 20u) : g->lines, g->follow ? "-F" : "");
+    buf_addf(&script, "exec tail -n %u %s ", g->follow ? MIN(g->lines, 20u) : g->lines,
+             g->follow ? "-F" : "");
     shell_quote(&script, deployment_facts(g->engine_of)->log);
     const struct run_spec spec = {
         .script = buf_text(&script),
@@ -256,7 +262,8 @@ static void logs_read_engine(struct logs *g)
 
 /* ---- events ---- */
 
-static void logs_on_events(void *ctx, const struct event_row *rows, unsigned n, uint64_t older, const struct fault *f)
+static void logs_on_events(void *ctx, const struct event_row *rows, unsigned n, uint64_t older,
+                           const struct fault *f)
 {
     struct call *c = ctx;
     struct logs *g = c->state;
@@ -267,7 +274,9 @@ static void logs_on_events(void *ctx, const struct event_row *rows, unsigned n, 
     }
     g->older = older;
     for (unsigned i = 0; i < n; i++)
-        logs_add(g, rows[i].at_ms, show_line(rows[i].at_ms, rows[i].source, rows[i].target, rows[i].level, rows[i].kind, rows[i].text));
+        logs_add(g, rows[i].at_ms,
+                 show_line(rows[i].at_ms, rows[i].source, rows[i].target, rows[i].level, rows[i].kind,
+                           rows[i].text));
     call_reply(c, logs_take(g));
 }
 

@@ -42,9 +42,9 @@ void method_status(struct call *c)
 /* What happened during a turn of the loop goes out at its end, each event with the object it is about. */
 struct watch_event {
     struct list node;
-    char *target;               /* NULL: the daemon */
-    bool gone;                  /* the object of that name was freed */
-    struct json *line;          /* of the log; NULL: the object changed without one */
+    char *target;      /* NULL: the daemon */
+    bool gone;         /* the object of that name was freed */
+    struct json *line; /* of the log; NULL: the object changed without one */
 };
 
 struct watch_state {
@@ -70,12 +70,13 @@ static void watch_drop(struct call *c)
     manager_unlisten(c->context->manager, &w->listener);
     event_unlisten(&w->events);
     runq_drop(&w->send);
-    LIST_FOREACH_SAFE(e, &w->waiting, struct watch_event, node)
+    LIST_FOREACH_SAFE (e, &w->waiting, struct watch_event, node)
         watch_event_free(e);
     free(w);
 }
 
-/* What is told of it: the object as it is now. NULL: it is none of those that were asked for. Takes the line. */
+/* What is told of it: the object as it is now. NULL: it is none of those that were asked for. Takes the line.
+ */
 static struct json *watch_reply(struct watch_state *w, struct watch_event *e)
 {
     const struct control_context *k = w->call->context;
@@ -132,14 +133,15 @@ static void watch_queue(struct watch_state *w, const char *target, bool gone, st
 static void watch_on_event(void *ctx, const struct event *e)
 {
     watch_queue(ctx, e->target, false,
-                show_line(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), e->kind, e->text));
+                show_line(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), e->kind,
+                          e->text));
 }
 
-/* Changes that are no event (a count, a stage): the object alone, once however often it changed. Whether one that goes was asked for
- * is known only now. */
+/* Changes that are no event (a count, a stage): the object alone, once however often it changed. Whether one
+ * that goes was asked for is known only now. */
 static void watch_on_change(struct watch_state *w, const char *name, bool gone)
 {
-    LIST_FOREACH(e, &w->waiting, struct watch_event, node)
+    LIST_FOREACH (e, &w->waiting, struct watch_event, node)
         if (!gone && !e->gone && e->target && streq(e->target, name))
             return;
     watch_queue(w, name, gone, NULL);
@@ -176,7 +178,8 @@ void method_watch(struct call *c)
     w->call = c;
     list_init(&w->waiting);
     work_init(&w->send, watch_send, w);
-    w->listener = (struct manager_listener){.deployment = watch_on_deployment, .lease = watch_on_lease, .ctx = w};
+    w->listener =
+        (struct manager_listener){.deployment = watch_on_deployment, .lease = watch_on_lease, .ctx = w};
     w->events = (struct event_listener){.heard = watch_on_event, .ctx = w};
     manager_listen(c->context->manager, &w->listener);
     event_listen(&w->events);

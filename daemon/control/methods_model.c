@@ -1,5 +1,5 @@
-/* Up, Down, Wait: they set a goal, wait until it is on disk, then follow the deployments until they are there. What they follow goes on
- * without them: a caller who leaves changes nothing. */
+/* Up, Down, Wait: they set a goal, wait until it is on disk, then follow the deployments until they are
+ * there. What they follow goes on without them: a caller who leaves changes nothing. */
 #include "control/methods.h"
 
 #include "base/clock.h"
@@ -24,7 +24,7 @@ struct follow {
     struct manager_listener listener;
     struct work look;
     struct timer *timer;
-    struct deployment **models;         /* an element is NULL once its deployment is gone */
+    struct deployment **models; /* an element is NULL once its deployment is gone */
     unsigned n_models;
     uint64_t begun_due;
     /* Up: what was told of each stage. Down: how many streams were told. */
@@ -82,10 +82,11 @@ static void follow_on_timer(void *ctx)
     char took[TEXT_SHORT_MAX];
 
     duration_format(took, clock_now_ms() - w->begun_due, false);
-    _cleanup_free_ char *next = target ? xasprintf("llmhostctl wait %s", target) : xstrdup("llmhostctl status");
+    _cleanup_free_ char *next =
+        target ? xasprintf("llmhostctl wait %s", target) : xstrdup("llmhostctl status");
 
-    call_fail(w->call, EXIT_TIMED_OUT, "timed_out", target, "the work goes on", next, "%s is not there after %s",
-              target ? target : "it", took);
+    call_fail(w->call, EXIT_TIMED_OUT, "timed_out", target, "the work goes on", next,
+              "%s is not there after %s", target ? target : "it", took);
 }
 
 /* From now on fn() looks after each change, until the call is over. */
@@ -97,7 +98,8 @@ static struct follow *follow_new(struct call *c, void (*fn)(struct follow *w))
     w->call = c;
     w->fn = fn;
     w->begun_due = clock_now_ms();
-    w->listener = (struct manager_listener){.deployment = follow_on_deployment, .lease = follow_on_lease, .ctx = w};
+    w->listener =
+        (struct manager_listener){.deployment = follow_on_deployment, .lease = follow_on_lease, .ctx = w};
     manager_listen(c->context->manager, &w->listener);
     work_init(&w->look, follow_look, w);
     w->timer = timer_new(c->context->loop, follow_on_timer, w);
@@ -136,7 +138,8 @@ static bool timeout_is_wrong(struct call *c)
 
 static void follow_gone(struct follow *w)
 {
-    call_fail(w->call, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status", "the model was removed meanwhile");
+    call_fail(w->call, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status",
+              "the model was removed meanwhile");
 }
 
 /* A goal is on disk, or cannot be written: work goes on in both cases, but only the first was promised. */
@@ -183,7 +186,8 @@ static bool up_tell(struct follow *w)
     return true;
 }
 
-/* A server that runs behind a tunnel that is down answers nobody. False also when the call is over, because nobody is let in. */
+/* A server that runs behind a tunnel that is down answers nobody. False also when the call is over, because
+ * nobody is let in. */
 static bool follow_may_ask(struct follow *w, const struct deployment *d)
 {
     const struct lease *l = deployment_lease(d);
@@ -212,8 +216,8 @@ static void up_look(struct follow *w)
     } else if (deployment_state(d) == DEPLOYMENT_FAILED) {
         call_fault(w->call, deployment_fault(d), show_subject(d), NULL);
     } else if (deployment_goal(d) == GOAL_OFF) {
-        call_fail(w->call, EXIT_NOT_RUNNING, "stopped_by_user", deployment_name(d), NULL, "", "%s was switched off meanwhile",
-                  deployment_name(d));
+        call_fail(w->call, EXIT_NOT_RUNNING, "stopped_by_user", deployment_name(d), NULL, "",
+                  "%s was switched off meanwhile", deployment_name(d));
     }
 }
 
@@ -250,7 +254,8 @@ void method_up(struct call *c)
     if (timeout_is_wrong(c))
         return;
     if (show_port_taken(c->context, &f)) {
-        call_fail(c, EXIT_CONFLICT, f.code, model, "stop it, or set [gateway] listen= to another address in llmhostd.conf",
+        call_fail(c, EXIT_CONFLICT, f.code, model,
+                  "stop it, or set [gateway] listen= to another address in llmhostd.conf",
                   "llmhostctl status", "%s", f.text);
         return;
     }
@@ -267,9 +272,10 @@ void method_up(struct call *c)
         struct stage_view p;
 
         deployment_stage(d, s, &p);
-        w->told[s] = p.changes;         /* what is over does not concern this call; what runs is told below */
-        if (p.state == STAGE_RUNNING || (!ready && p.state == STAGE_DONE && deployment_state(d) != DEPLOYMENT_FAILED &&
-                                         deployment_state(d) != DEPLOYMENT_OFF))
+        w->told[s] = p.changes; /* what is over does not concern this call; what runs is told below */
+        if (p.state == STAGE_RUNNING ||
+            (!ready && p.state == STAGE_DONE && deployment_state(d) != DEPLOYMENT_FAILED &&
+             deployment_state(d) != DEPLOYMENT_OFF))
             w->told[s] = p.changes - 1;
     }
     if (ready) {
@@ -314,14 +320,16 @@ static bool down_tell(struct follow *w, unsigned streams, unsigned off, struct l
     if (off != w->told_off) {
         w->told_off = off;
         snprintf(text, sizeof text, w->n_models == 1 ? "stopped" : "%u of %u stopped", off, w->n_models);
-        if (!call_reply_more(w->call, down_progress("engine", off == w->n_models ? "done" : "running", text, took_ms)))
+        if (!call_reply_more(w->call,
+                             down_progress("engine", off == w->n_models ? "done" : "running", text, took_ms)))
             return false;
     }
     if (away && !w->told_away) {
         const struct fault *refusal = lease_refusal(away);
 
         w->told_away = true;
-        snprintf(text, sizeof text, "%s; it stops when that is back", refusal ? "the login is refused" : "the tunnel is down");
+        snprintf(text, sizeof text, "%s; it stops when that is back",
+                 refusal ? "the login is refused" : "the tunnel is down");
         if (!call_reply_more(w->call, down_progress("engine", "running", text, took_ms)))
             return false;
     }
@@ -392,7 +400,7 @@ void method_down(struct call *c)
     if (ticket)
         store_after(c->context->store, ticket, &c->op, follow_on_durable, c);
     else
-        down_look(w);           /* an instance without a model */
+        down_look(w); /* an instance without a model */
 }
 
 /* ---- Wait ---- */
@@ -469,10 +477,10 @@ void method_wait(struct call *c)
 {
     const char *target = json_get_text(c->parameters, "target");
     const char *until = json_get_text(c->parameters, "until");
-    void (*fn)(struct follow *w) = !until || streq(until, "ready") ? wait_look_ready
-                                   : streq(until, "stopped")       ? wait_look_stopped
-                                   : streq(until, "tunnel")        ? wait_look_tunnel
-                                                                   : NULL;
+    void (*fn)(struct follow * w) = !until || streq(until, "ready") ? wait_look_ready
+                                    : streq(until, "stopped")       ? wait_look_stopped
+                                    : streq(until, "tunnel")        ? wait_look_tunnel
+                                                                    : NULL;
 
     if (!fn) {
         call_invalid_parameter(c, "until");
@@ -484,7 +492,8 @@ void method_wait(struct call *c)
 
     follow_add_target(w, target);
     if (!w->n_models && fn == wait_look_ready) {
-        call_fail(c, EXIT_NOT_FOUND, "not_found", target, NULL, "llmhostctl status", "no model is wanted on %s", target);
+        call_fail(c, EXIT_NOT_FOUND, "not_found", target, NULL, "llmhostctl status",
+                  "no model is wanted on %s", target);
         return;
     }
     w->fn(w);

@@ -21,7 +21,8 @@ static struct lease *find_lease(struct call *c, const char *name)
     struct lease *l = manager_find_lease(c->context->manager, name);
 
     if (!l)
-        call_fail(c, EXIT_NOT_FOUND, "not_found", name, NULL, "llmhostctl instance list", "no instance \"%.60s\"", name);
+        call_fail(c, EXIT_NOT_FOUND, "not_found", name, NULL, "llmhostctl instance list",
+                  "no instance \"%.60s\"", name);
     return l;
 }
 
@@ -39,12 +40,14 @@ static void on_instance_added(void *ctx, struct lease *l, const char *notes, con
 
     if (f) {
         /* There is no such instance to look at: what helps is the same command once more. */
-        _cleanup_free_ char *next = xasprintf("llmhostctl instance add %s 'ssh -p PORT USER@HOST'%s",
-                                              streq(f->code, "bad_name") ? "NAME" : name,
-                                              streq(f->code, "passphrase_needed") ? " --passphrase-file FILE" : "");
+        _cleanup_free_ char *next =
+            xasprintf("llmhostctl instance add %s 'ssh -p PORT USER@HOST'%s",
+                      streq(f->code, "bad_name") ? "NAME" : name,
+                      streq(f->code, "passphrase_needed") ? " --passphrase-file FILE" : "");
 
-        call_fail(c, explain_status(f), explain_code(f), name, NULL, streq(f->code, "exists") ? "llmhostctl instance list" : next,
-                  "%s was not added: %s", name, f->text);
+        call_fail(c, explain_status(f), explain_code(f), name, NULL,
+                  streq(f->code, "exists") ? "llmhostctl instance list" : next, "%s was not added: %s", name,
+                  f->text);
         return;
     }
     struct json *v = json_object();
@@ -90,7 +93,8 @@ void method_instance_add(struct call *c)
         .password = secret_text(p, "password"),
         .key = secret_text(p, "key"),
         .passphrase = secret_text(p, "passphrase"),
-        .install_key = json_get_bool(p, "install_key", settings_bool(c->context->settings, "ssh", "install_key")),
+        .install_key =
+            json_get_bool(p, "install_key", settings_bool(c->context->settings, "ssh", "install_key")),
     };
 
     if (read_options(c, &w) < 0)
@@ -168,8 +172,8 @@ void method_instance_secret(struct call *c)
     if (secrets_get(c->context->secrets, lease_name(l), kind, &text) < 0) {
         _cleanup_free_ char *next = stored_secret(c, l);
 
-        call_fail(c, EXIT_NOT_FOUND, "no_secret", lease_name(l), NULL, next ? next : "", "no %s is stored for %s", kind,
-                  lease_name(l));
+        call_fail(c, EXIT_NOT_FOUND, "no_secret", lease_name(l), NULL, next ? next : "",
+                  "no %s is stored for %s", kind, lease_name(l));
         return;
     }
     call_log_change(c, lease_name(l), "%s shown", kind);
@@ -228,8 +232,8 @@ void method_forward_add(struct call *c)
     if (!l)
         return;
     if (ssh_forward_parse(spec, &w, &why) < 0) {
-        call_fail(c, EXIT_USAGE, "bad_forward", lease_name(l), why, "llmhostctl forward add gpu1 6006:127.0.0.1:6006",
-                  "\"%.100s\" is no forward", spec);
+        call_fail(c, EXIT_USAGE, "bad_forward", lease_name(l), why,
+                  "llmhostctl forward add gpu1 6006:127.0.0.1:6006", "\"%.100s\" is no forward", spec);
         return;
     }
     int r = manager_add_forward(c->context->manager, l, &w, &made, &ticket, &f);
@@ -272,8 +276,8 @@ void method_forward_remove(struct call *c)
     if (!l)
         return;
     if (manager_remove_forward(c->context->manager, l, listen, &ticket) < 0) {
-        call_fail(c, EXIT_NOT_FOUND, "not_found", lease_name(l), NULL, "llmhostctl forward list", "%s has no forward on %.60s",
-                  lease_name(l), listen);
+        call_fail(c, EXIT_NOT_FOUND, "not_found", lease_name(l), NULL, "llmhostctl forward list",
+                  "%s has no forward on %.60s", lease_name(l), listen);
         return;
     }
     call_log_change(c, lease_name(l), "forward remove %s", listen);

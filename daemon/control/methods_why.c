@@ -64,7 +64,8 @@ static void add_tunnel(struct json *causes, struct lease *l)
     struct session_figures n;
 
     session_figures(s, &n);
-    show_add_cause(causes, f->kind ? "tunnel_down" : "connecting", n.tries, n.since_at_ms, f->kind ? f->text : NULL);
+    show_add_cause(causes, f->kind ? "tunnel_down" : "connecting", n.tries, n.since_at_ms,
+                   f->kind ? f->text : NULL);
 }
 
 static void why_instance(struct lease *l, struct json *lines)

@@ -18,9 +18,9 @@
 #include "store/store.h"
 
 /* A tunnel that is away for so long is worth a line. */
-#define TUNNEL_TROUBLE_MS  3000
+#define TUNNEL_TROUBLE_MS 3000
 /* A change that is not on disk after so long is worth one, too. */
-#define STORE_TROUBLE_MS   10000
+#define STORE_TROUBLE_MS 10000
 
 struct json *show_daemon(const struct control_context *k)
 {
@@ -40,11 +40,14 @@ const char *show_subject(const struct deployment *d)
 {
     const struct fault *refusal = lease_refusal(deployment_lease(d));
 
-    return refusal && streq(refusal->code, deployment_fault(d)->code) ? lease_name(deployment_lease(d)) : deployment_name(d);
+    return refusal && streq(refusal->code, deployment_fault(d)->code) ? lease_name(deployment_lease(d))
+                                                                      : deployment_name(d);
 }
 
-/* One line of trouble about target (NULL: the daemon) out of a fault; the commands that help are for subject. */
-static struct json *show_fault(const struct fault *f, const char *target, const char *subject, int64_t since_at_ms)
+/* One line of trouble about target (NULL: the daemon) out of a fault; the commands that help are for subject.
+ */
+static struct json *show_fault(const struct fault *f, const char *target, const char *subject,
+                               int64_t since_at_ms)
 {
     struct json *v = json_object();
     struct buf next;
@@ -62,7 +65,8 @@ static struct json *show_fault(const struct fault *f, const char *target, const 
     return v;
 }
 
-void show_add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms, const char *text)
+void show_add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms,
+                    const char *text)
 {
     struct json *v = json_object();
 
@@ -88,7 +92,8 @@ struct json *show_causes(const struct deployment *d)
     if (s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING)
         show_add_cause(list, "loading", 1, n.since_at_ms, NULL);
     if (s == DEPLOYMENT_READY)
-        show_add_cause(list, "stays_up", 1, n.since_at_ms, NULL);       /* until `down`: nothing puts it to sleep yet */
+        show_add_cause(list, "stays_up", 1, n.since_at_ms,
+                       NULL); /* until `down`: nothing puts it to sleep yet */
     return list;
 }
 
@@ -183,7 +188,8 @@ struct json *show_model(const struct deployment *d)
     if (n.last_used_at_ms)
         json_put_int(v, "last_used_at_ms", n.last_used_at_ms);
     if (deployment_fault(d)->kind)
-        json_put(v, "trouble", show_fault(deployment_fault(d), deployment_name(d), show_subject(d), n.since_at_ms));
+        json_put(v, "trouble",
+                 show_fault(deployment_fault(d), deployment_name(d), show_subject(d), n.since_at_ms));
     return v;
 }
 
@@ -219,7 +225,8 @@ static struct json *instance_trouble(struct lease *l)
     if (!s || session_state(s) == SESSION_UP || session_state(s) == SESSION_IDLE || !session_fault(s)->kind)
         return NULL;
     session_figures(s, &n);
-    if (session_state(s) != SESSION_REFUSED && n.tries < 2 && clock_wall_ms() - n.since_at_ms < TUNNEL_TROUBLE_MS)
+    if (session_state(s) != SESSION_REFUSED && n.tries < 2 &&
+        clock_wall_ms() - n.since_at_ms < TUNNEL_TROUBLE_MS)
         return NULL;
     return show_fault(session_fault(s), lease_name(l), lease_name(l), n.since_at_ms);
 }
@@ -275,8 +282,8 @@ bool show_port_taken(const struct control_context *k, struct fault *ret)
 
     if (gateway_is_listening(k->gateway))
         return false;
-    fault_code(ret, FAULT_INVALID, "port_taken", "cannot listen on %s: taken by %s", gateway_endpoint(k->gateway),
-               owner ? owner : "another program");
+    fault_code(ret, FAULT_INVALID, "port_taken", "cannot listen on %s: taken by %s",
+               gateway_endpoint(k->gateway), owner ? owner : "another program");
     return true;
 }
 
@@ -289,8 +296,8 @@ static void add_daemon_trouble(const struct control_context *k, struct json *lis
     if (show_port_taken(k, &f))
         json_append(list, show_fault(&f, NULL, NULL, 0));
     if (stuck_ms > STORE_TROUBLE_MS && stuck) {
-        fault_code(&f, stuck->kind, "store", "changes are not on disk for %llu s: %s", (unsigned long long)(stuck_ms / 1000),
-                   stuck->text);
+        fault_code(&f, stuck->kind, "store", "changes are not on disk for %llu s: %s",
+                   (unsigned long long)(stuck_ms / 1000), stuck->text);
         json_append(list, show_fault(&f, NULL, NULL, 0));
     }
 }
@@ -319,7 +326,8 @@ struct json *show_trouble(const struct control_context *k)
     return list;
 }
 
-struct json *show_line(int64_t at_ms, const char *source, const char *target, const char *level, const char *kind, const char *text)
+struct json *show_line(int64_t at_ms, const char *source, const char *target, const char *level,
+                       const char *kind, const char *text)
 {
     struct json *v = json_object();
 

@@ -80,7 +80,9 @@ bool target_check_one(struct call *c, const char *text)
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
         near_name(text, lease_name(l), &best, &close);
 
-    const char *kind = glob_is_pattern(text) ? "nothing matches" : strchr(text, ':') ? "no model" : "no instance or model";
+    const char *kind = glob_is_pattern(text) ? "nothing matches"
+                       : strchr(text, ':')   ? "no model"
+                                             : "no instance or model";
     _cleanup_free_ char *why = close ? xasprintf("close: %s", close) : NULL;
 
     call_fail(c, EXIT_NOT_FOUND, "not_found", text, why, "llmhostctl status", "%s \"%.200s\"", kind, text);

@@ -1,4 +1,5 @@
-/* The object: its record, its requests, who waits for it, what people see of it. Its life is in deployment_fsm.c. */
+/* The object: its record, its requests, who waits for it, what people see of it. Its life is in
+ * deployment_fsm.c. */
 #include "deployment/deployment_private.h"
 
 #include <errno.h>
@@ -41,12 +42,8 @@ static bool hold_is_over(const struct deployment *d, const struct fault **ret_fa
         return true;
     }
     switch (d->state) {
-    case DEPLOYMENT_READY:
-        *ret_fault = refusal;
-        return true;
-    case DEPLOYMENT_FAILED:
-        *ret_fault = &d->fault;
-        return true;
+    case DEPLOYMENT_READY: *ret_fault = refusal; return true;
+    case DEPLOYMENT_FAILED: *ret_fault = &d->fault; return true;
     case DEPLOYMENT_OFF:
     case DEPLOYMENT_DRAINING:
     case DEPLOYMENT_STOPPING:
@@ -59,7 +56,8 @@ static bool hold_is_over(const struct deployment *d, const struct fault **ret_fa
     return false;
 }
 
-/* In order of arrival. A hold that is answered may start another request on us: so one at a time, from the front. */
+/* In order of arrival. A hold that is answered may start another request on us: so one at a time, from the
+ * front. */
 void deployment_answer_holds(struct deployment *d)
 {
     const struct fault *f;
@@ -98,10 +96,13 @@ static void deployment_on_done(void *ctx, bool again, const struct fault *f)
     deployment_event(ctx, f ? DEPLOYMENT_EV_FAULT : again ? DEPLOYMENT_EV_AGAIN : DEPLOYMENT_EV_ANSWER, f);
 }
 
-/* The stage the present state is shown as, if it still runs: a step done before, and asked again, has nothing new to tell. */
+/* The stage the present state is shown as, if it still runs: a step done before, and asked again, has nothing
+ * new to tell. */
 static struct stage_record *running_stage(struct deployment *d)
 {
-    enum stage s = d->state == DEPLOYMENT_FETCHING ? STAGE_FETCH : d->state == DEPLOYMENT_LOADING ? STAGE_LOAD : STAGE_ENGINE;
+    enum stage s = d->state == DEPLOYMENT_FETCHING  ? STAGE_FETCH
+                   : d->state == DEPLOYMENT_LOADING ? STAGE_LOAD
+                                                    : STAGE_ENGINE;
 
     return d->stages[s].view.state == STAGE_RUNNING ? &d->stages[s] : NULL;
 }
@@ -133,7 +134,7 @@ static void deployment_on_progress(void *ctx, const struct engine_progress *p)
     if (!r)
         return;
     if (p->bytes > r->view.bytes && r->view.bytes >= 0)
-        d->attempts = 0;        /* it goes forward: a loss now is a first one */
+        d->attempts = 0; /* it goes forward: a loss now is a first one */
     if (p->bytes >= 0)
         stage_count_bytes(r, p);
     if (p->text)
@@ -174,7 +175,8 @@ void deployment_stages_reset(struct deployment *d)
     for (enum stage s = 0; s < STAGE_COUNT; s++) {
         unsigned changes = d->stages[s].view.changes + 1;
 
-        d->stages[s] = (struct stage_record){.view = {.bytes = -1, .bytes_total = -1, .rate_bytes = -1, .changes = changes}};
+        d->stages[s] = (struct stage_record){
+            .view = {.bytes = -1, .bytes_total = -1, .rate_bytes = -1, .changes = changes}};
     }
 }
 
@@ -271,7 +273,8 @@ static void deployment_on_changed(void *ctx)
     struct deployment *d = ctx;
 
     if (d->state == DEPLOYMENT_OFF && (d->goal == GOAL_ON_DEMAND || d->touched))
-        deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);      /* it was asked for again while it stopped, or is restored */
+        deployment_event(d, DEPLOYMENT_EV_GOAL,
+                         NULL); /* it was asked for again while it stopped, or is restored */
     deployment_answer_holds(d);
     d->context.changed(d->context.ctx, d);
 }
@@ -329,8 +332,8 @@ static void deployment_restore(struct deployment *d, const struct deployment_rec
     d->last_used_at_ms = r->last_used_at_ms;
     if (r->shown && json_parse(r->shown, strlen(r->shown), &d->shown) < 0)
         d->shown = NULL;
-    /* A restored state is a memory to check: the way up finds what runs, the way down stops what may run. Later, when all are
-     * restored: whether the server is needed by others decides how it is stopped. */
+    /* A restored state is a memory to check: the way up finds what runs, the way down stops what may run.
+     * Later, when all are restored: whether the server is needed by others decides how it is stopped. */
     runq_add(d->context.loop, &d->changed);
 }
 
@@ -342,13 +345,13 @@ struct deployment *deployment_new(const struct deployment_context *context, stru
     const char *why;
 
     if (model_name_parse(name, &parts, &why) < 0)
-        abort();        /* the caller has looked */
+        abort(); /* the caller has looked */
     d->context = *context;
     d->lease = l;
     d->name = xstrdup(name);
     d->id = strchr(d->name, ':') + 1;
-    d->engine = engine_new(engine_find_ops(parts.engine), context->loop, lease_host(l), context->http, lease_name(l), parts.rest,
-                           context->settings, context->socket_directory);
+    d->engine = engine_new(engine_find_ops(parts.engine), context->loop, lease_host(l), context->http,
+                           lease_name(l), parts.rest, context->settings, context->socket_directory);
     d->timer = timer_new(context->loop, deployment_on_timer, d);
     work_init(&d->changed, deployment_on_changed, d);
     work_init(&d->look, deployment_on_look, d);
@@ -398,9 +401,10 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
     if (goal == GOAL_ON_DEMAND) {
         d->attempts = d->misses = d->crashes = 0;
         if (lease_refusal(d->lease))
-            session_renew(lease_session(d->lease), NULL);   /* somebody asks again: it may have been mended over there */
+            session_renew(lease_session(d->lease),
+                          NULL); /* somebody asks again: it may have been mended over there */
         else if (lease_session(d->lease))
-            session_hurry(lease_session(d->lease));         /* somebody waits: no back-off now */
+            session_hurry(lease_session(d->lease)); /* somebody waits: no back-off now */
     }
 
     uint64_t ticket = deployment_write(d);

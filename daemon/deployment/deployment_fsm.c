@@ -2,8 +2,8 @@
  *
  *     off → connecting → installing → starting → fetching → loading → ready → draining → stopping → off
  *
- * A fault that time may mend leads back to connecting, where everything is looked at again: every step is harmless when it was done
- * before. One that only people can mend leads to failed. */
+ * A fault that time may mend leads back to connecting, where everything is looked at again: every step is
+ * harmless when it was done before. One that only people can mend leads to failed. */
 #include "deployment/deployment_private.h"
 
 #include <errno.h>
@@ -32,12 +32,13 @@ static struct deployment_move next_unwanted(const struct deployment *d)
 }
 
 /* A step on the way up: its driver was asked something. */
-static struct deployment_move next_in_step(const struct deployment *d, enum deployment_event ev, const struct fault *f,
-                                           enum deployment_state after)
+static struct deployment_move next_in_step(const struct deployment *d, enum deployment_event ev,
+                                           const struct fault *f, enum deployment_state after)
 {
     switch (ev) {
     case DEPLOYMENT_EV_GOAL: return d->goal == GOAL_OFF ? next_unwanted(d) : STAY;
-    case DEPLOYMENT_EV_WAY: return d->refused ? MOVE(DEPLOYMENT_FAILED) : STAY; /* what was asked reports its own loss */
+    case DEPLOYMENT_EV_WAY:
+        return d->refused ? MOVE(DEPLOYMENT_FAILED) : STAY; /* what was asked reports its own loss */
     case DEPLOYMENT_EV_ANSWER: return MOVE(after);
     case DEPLOYMENT_EV_AGAIN: return d->late ? MOVE(DEPLOYMENT_FAILED) : REST;
     case DEPLOYMENT_EV_TIMER: return ACT;
@@ -51,20 +52,22 @@ static struct deployment_move next_in_step(const struct deployment *d, enum depl
     return STAY;
 }
 
-static struct deployment_move next_in_ready(const struct deployment *d, enum deployment_event ev, const struct fault *f)
+static struct deployment_move next_in_ready(const struct deployment *d, enum deployment_event ev,
+                                            const struct fault *f)
 {
     switch (ev) {
     case DEPLOYMENT_EV_GOAL:
         if (d->goal == GOAL_ON_DEMAND)
             return STAY;
         return MOVE(d->in_flight == 0 || d->cut ? DEPLOYMENT_STOPPING : DEPLOYMENT_DRAINING);
-    case DEPLOYMENT_EV_WAY: return d->reachable ? ACT : STAY;   /* back after a loss: is the server still the same? */
+    case DEPLOYMENT_EV_WAY:
+        return d->reachable ? ACT : STAY; /* back after a loss: is the server still the same? */
     case DEPLOYMENT_EV_TIMER: return d->reachable ? ACT : REST;
     case DEPLOYMENT_EV_ANSWER:
     case DEPLOYMENT_EV_AGAIN: return REST;
     case DEPLOYMENT_EV_FAULT:
         if (!d->reachable)
-            return REST;                /* no answer says nothing about the server */
+            return REST; /* no answer says nothing about the server */
         if (may_pass(f) && d->misses < DEPLOYMENT_MISSES_MAX)
             return REST;
         return MOVE(d->crashes >= DEPLOYMENT_CRASHES_MAX ? DEPLOYMENT_FAILED : DEPLOYMENT_CONNECTING);
@@ -74,7 +77,8 @@ static struct deployment_move next_in_ready(const struct deployment *d, enum dep
     return STAY;
 }
 
-static struct deployment_move next_in_stopping(const struct deployment *d, enum deployment_event ev, const struct fault *f)
+static struct deployment_move next_in_stopping(const struct deployment *d, enum deployment_event ev,
+                                               const struct fault *f)
 {
     switch (ev) {
     case DEPLOYMENT_EV_ANSWER: return MOVE(d->goal == GOAL_OFF ? DEPLOYMENT_OFF : DEPLOYMENT_CONNECTING);
@@ -82,17 +86,19 @@ static struct deployment_move next_in_stopping(const struct deployment *d, enum 
     case DEPLOYMENT_EV_TIMER: return ACT;
     case DEPLOYMENT_EV_FAULT:
         if (may_pass(f) && (!d->reachable || d->attempts < DEPLOYMENT_ATTEMPTS_MAX))
-            return REST;                /* the machine is away: for as long as it takes */
-        return MOVE(d->goal == GOAL_OFF ? DEPLOYMENT_FAILED : DEPLOYMENT_CONNECTING);   /* what still runs is found again */
-    case DEPLOYMENT_EV_GOAL:            /* first off, then it is asked again */
-    case DEPLOYMENT_EV_WAY:             /* what was asked waits for the way by itself */
+            return REST; /* the machine is away: for as long as it takes */
+        return MOVE(d->goal == GOAL_OFF ? DEPLOYMENT_FAILED
+                                        : DEPLOYMENT_CONNECTING); /* what still runs is found again */
+    case DEPLOYMENT_EV_GOAL:                                      /* first off, then it is asked again */
+    case DEPLOYMENT_EV_WAY: /* what was asked waits for the way by itself */
     case DEPLOYMENT_EV_EMPTY:
     case DEPLOYMENT_EV_COUNT: break;
     }
     return STAY;
 }
 
-struct deployment_move deployment_next(const struct deployment *d, enum deployment_event ev, const struct fault *f)
+struct deployment_move deployment_next(const struct deployment *d, enum deployment_event ev,
+                                       const struct fault *f)
 {
     switch (d->state) {
     case DEPLOYMENT_OFF:
@@ -100,10 +106,10 @@ struct deployment_move deployment_next(const struct deployment *d, enum deployme
             return STAY;
         if (d->goal == GOAL_ON_DEMAND)
             return MOVE(DEPLOYMENT_CONNECTING);
-        return d->touched ? MOVE(DEPLOYMENT_STOPPING) : STAY;   /* an earlier life may have left it running */
+        return d->touched ? MOVE(DEPLOYMENT_STOPPING) : STAY; /* an earlier life may have left it running */
     case DEPLOYMENT_CONNECTING:
         if (ev == DEPLOYMENT_EV_GOAL)
-            return d->goal == GOAL_OFF ? next_unwanted(d) : ACT;    /* asked for again: no back-off now */
+            return d->goal == GOAL_OFF ? next_unwanted(d) : ACT; /* asked for again: no back-off now */
         if (ev != DEPLOYMENT_EV_WAY && ev != DEPLOYMENT_EV_TIMER)
             return STAY;
         if (d->refused)
@@ -133,7 +139,8 @@ struct deployment_move deployment_next(const struct deployment *d, enum deployme
 
 const char *deployment_event_name(enum deployment_event ev)
 {
-    static const char *const names[DEPLOYMENT_EV_COUNT] = {"goal", "way", "answer", "again", "fault", "timer", "drained"};
+    static const char *const names[DEPLOYMENT_EV_COUNT] = {"goal",  "way",   "answer", "again",
+                                                           "fault", "timer", "drained"};
 
     return names[ev];
 }
@@ -155,8 +162,8 @@ const char *deployment_state_name(enum deployment_state s)
     return "";
 }
 
-/* How long a state may go on hearing "not yet"; 0: for ever. Loading is bounded by the engine's own limit (15 min without progress,
- * engine/ollama.c), fetching by its silence. */
+/* How long a state may go on hearing "not yet"; 0: for ever. Loading is bounded by the engine's own limit (15
+ * min without progress, engine/ollama.c), fetching by its silence. */
 static uint64_t state_limit_ms(enum deployment_state s)
 {
     switch (s) {
@@ -191,7 +198,7 @@ static uint64_t state_rest_ms(const struct deployment *d)
     case DEPLOYMENT_DRAINING:
     case DEPLOYMENT_FAILED: break;
     }
-    return age_ms < 2000 ? 50 : age_ms < 20000 ? 500 : 2000;    /* most things are there at once, or take long */
+    return age_ms < 2000 ? 50 : age_ms < 20000 ? 500 : 2000; /* most things are there at once, or take long */
 }
 
 #define DRAIN_MS (5 * 60 * 1000)
@@ -252,7 +259,7 @@ static void stage_end_once(struct deployment *d, enum stage s, const char *text)
 static void enter_stage_connecting(struct deployment *d)
 {
     if (d->attempts)
-        return;         /* again: the stage that failed goes on running */
+        return; /* again: the stage that failed goes on running */
     deployment_stages_reset(d);
     if (lease_session(d->lease))
         deployment_stage_begin(d, STAGE_SSH);
@@ -348,11 +355,12 @@ static void enter_figures(struct deployment *d, enum deployment_state was, const
 }
 
 /* The only place that writes d->state. */
-static void deployment_enter(struct deployment *d, enum deployment_state next, const char *why, const struct fault *f)
+static void deployment_enter(struct deployment *d, enum deployment_state next, const char *why,
+                             const struct fault *f)
 {
     enum deployment_state was = d->state;
 
-    op_cancel(&d->op);          /* a state takes nothing along */
+    op_cancel(&d->op); /* a state takes nothing along */
     timer_disarm(d->timer);
     log_notice(d->name, "%s -> %s (%s)", deployment_state_name(was), deployment_state_name(next), why);
     d->state = next;
@@ -373,7 +381,7 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
     deployment_write(d);
     runq_add(d->context.loop, &d->changed);
     if (next == DEPLOYMENT_READY)
-        timer_arm(d->timer, state_rest_ms(d));  /* the load was just proved; probe later */
+        timer_arm(d->timer, state_rest_ms(d)); /* the load was just proved; probe later */
     else
         deployment_act(d);
 }
@@ -381,7 +389,8 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
 /* The fault of a way that only people can open. */
 static const struct fault *way_fault(const struct deployment *d, const struct fault *f)
 {
-    static const struct fault late = {FAULT_TRANSIENT, -ETIMEDOUT, "timed_out", "the engine did not get there in time"};
+    static const struct fault late = {FAULT_TRANSIENT, -ETIMEDOUT, "timed_out",
+                                      "the engine did not get there in time"};
 
     if (f)
         return f;

@@ -28,8 +28,9 @@ static void lease_copy_record(struct lease *l, const struct instance_record *r)
     l->record.host_key = NULL;
     l->record.n_host_key = 0;
     if (r->n_host_key && host_key_read(&l->pinned, r->host_key, r->n_host_key) < 0) {
-        l->pinned = (struct host_key){.n = 1};      /* no key at all would let the next one shown be pinned */
-        log_err(r->name, "the pinned host key in the database cannot be read; any that is shown is refused until it is accepted");
+        l->pinned = (struct host_key){.n = 1}; /* no key at all would let the next one shown be pinned */
+        log_err(r->name, "the pinned host key in the database cannot be read; any that is shown is refused "
+                         "until it is accepted");
     }
 }
 
@@ -57,8 +58,8 @@ static void lease_pin(struct lease *l, const struct host_key *shown)
     l->record.host_key_at_ms = clock_wall_ms();
 }
 
-/* The first login of all: the login goes on at once. A crash before the record is on disk pins the next key shown, as a first login
- * does. */
+/* The first login of all: the login goes on at once. A crash before the record is on disk pins the next key
+ * shown, as a first login does. */
 static void lease_on_pin(void *ctx, const struct host_key *shown)
 {
     struct lease *l = ctx;
@@ -79,7 +80,8 @@ static void lease_target(const struct lease *l, struct session_target *ret)
     };
 }
 
-struct lease *lease_new(const struct lease_context *context, const struct instance_record *record, bool stored)
+struct lease *lease_new(const struct lease_context *context, const struct instance_record *record,
+                        bool stored)
 {
     static const struct session_events events = {.changed = lease_on_changed, .pin = lease_on_pin};
     struct lease *l = xnew(struct lease);
@@ -92,7 +94,8 @@ struct lease *lease_new(const struct lease_context *context, const struct instan
         struct session_target target;
 
         lease_target(l, &target);
-        l->session = session_new(context->loop, context->resolver, context->secrets, l->record.name, &target, &events, l);
+        l->session = session_new(context->loop, context->resolver, context->secrets, l->record.name, &target,
+                                 &events, l);
         l->host = host_ssh_new(l->session);
         session_want(l->session, true);
     } else {

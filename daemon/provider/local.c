@@ -7,7 +7,8 @@
 
 extern const struct provider_ops provider_local;
 
-static int local_read_wish(const struct provider_wish *w, struct instance_record *ret, struct buf *notes, char **ret_why)
+static int local_read_wish(const struct provider_wish *w, struct instance_record *ret, struct buf *notes,
+                           char **ret_why)
 {
     (void)ret, (void)notes;
     if (w->command || w->host || w->user || w->port) {

@@ -17,7 +17,9 @@ static void note_left_out(const struct ssh_command *c, struct buf *notes)
         const struct ssh_forward *f = &c->forwards[i];
         char listen[64], target[300];
 
-        buf_addf(notes, "the forward of the pasted line was not made; to have it: llmhostctl forward add INSTANCE %s:%s\n",
+        buf_addf(notes,
+                 "the forward of the pasted line was not made; to have it: llmhostctl forward add INSTANCE "
+                 "%s:%s\n",
                  host_port_format(listen, sizeof listen, f->listen_ip, f->listen_port),
                  host_port_format(target, sizeof target, f->host, f->port));
     }
@@ -25,7 +27,8 @@ static void note_left_out(const struct ssh_command *c, struct buf *notes)
         buf_addf(notes, "not needed here and left out: %s\n", c->left_out);
 }
 
-static int ssh_read_wish(const struct provider_wish *w, struct instance_record *ret, struct buf *notes, char **ret_why)
+static int ssh_read_wish(const struct provider_wish *w, struct instance_record *ret, struct buf *notes,
+                         char **ret_why)
 {
     struct ssh_command c = {};
     int r = w->command ? ssh_command_parse(w->command, &c, ret_why) : 0;
