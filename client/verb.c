@@ -14,7 +14,8 @@ static bool version_agrees(const char *theirs)
     return ours[0] == other[0] && ours[1] == other[1];
 }
 
-static enum exit_status version_check(struct run *r)
+/* Reading goes on, with a word; a change is refused before it is made. */
+static enum exit_status version_check(struct run *r, bool changes)
 {
     _cleanup_call_ struct call call = {.method = "org.varlink.service.GetInfo", .limit_ms = 10000};
     enum exit_status status = verb_call(r, &call);
@@ -25,6 +26,13 @@ static enum exit_status version_check(struct run *r)
     theirs = json_get_text(call.answer, "version");
     if (!theirs || version_agrees(theirs))
         return EXIT_DONE;
+    if (!changes) {
+        output_hint(&r->output,
+                    "llmhostctl %s talks to llmhostd %s: reading works, changes need a restart:\n"
+                    "  systemctl --user restart llmhostd",
+                    LLMHOST_VERSION, theirs);
+        return EXIT_DONE;
+    }
     _cleanup_free_ char *message =
         xasprintf("llmhostctl %s talks to llmhostd %s: nothing was changed.", LLMHOST_VERSION, theirs);
     _cleanup_json_ struct json *error =
@@ -46,7 +54,7 @@ enum exit_status verb_connect(struct run *r, bool changes)
         return status;
     }
     connection_set_verbatim(r->connection, r->output.json);
-    return changes ? version_check(r) : EXIT_DONE;
+    return version_check(r, changes);
 }
 
 struct json *verb_targets(const struct options *opt)
