@@ -169,16 +169,21 @@ static const char *stops_text(const struct json *instance)
 
 static void add_header(const struct output *o, const struct json *daemon, struct buf *out)
 {
+    const char *owner = json_get_text(daemon, "owner");
     char age[TEXT_SHORT_MAX];
+    _cleanup_free_ char *line =
+        xasprintf("llmhostd %s  up %s  endpoint %s", member_text(daemon, "version", "?"),
+                  duration_format(age, (uint64_t)json_get_int(daemon, "uptime_ms", 0), false),
+                  member_text(daemon, "endpoint", "?"));
+    _cleanup_free_ char *taken = xasprintf("%s%s", owner ? " by " : "", owner ? owner : "");
 
-    buf_addf(out, "llmhostd %s  up %s  endpoint %s", member_text(daemon, "version", "?"),
-             duration_format(age, (uint64_t)json_get_int(daemon, "uptime_ms", 0), false),
-             member_text(daemon, "endpoint", "?"));
+    buf_add_text(out, line);
     if (streq(member_text(daemon, "gateway_state", ""), "taken")) {
-        buf_add_text(out, "  ");
+        bool fits = !o->out_width || text_columns(line) + 7 + text_columns(taken) <= o->out_width;
+
+        buf_add_text(out, fits ? "  " : "\n  ");
         add_styled(out, o->out_colour, STYLE_BAD, "TAKEN");
-        if (json_get_text(daemon, "owner"))
-            buf_addf(out, " by %s", json_get_text(daemon, "owner"));
+        buf_add_text(out, taken);
     }
     buf_add_text(out, "\n");
 }
@@ -235,7 +240,8 @@ static void add_instances(const struct output *o, const struct json *instances, 
 /* "tunnel_down" -> "TUNNEL DOWN" */
 static char *code_words(const char *code)
 {
-    char *copy = words_of(code);
+    /* The one that costs money in plain words, as `down` has them. */
+    char *copy = words_of(streq(code, "stop_unconfirmed") ? "stop_not_confirmed" : code);
 
     for (char *p = copy; *p; p++)
         *p = (char)toupper((unsigned char)*p);
@@ -283,7 +289,9 @@ static void add_trouble(const struct output *o, const struct json *list, struct 
     if (!n)
         return;
     for (size_t i = 0; i < n; i++) {
-        code_width = MAX(code_width, text_columns(member_text(json_at(list, i), "code", "trouble")));
+        _cleanup_free_ char *code = code_words(member_text(json_at(list, i), "code", "trouble"));
+
+        code_width = MAX(code_width, text_columns(code));
         target_width = MAX(target_width, text_columns(member_text(json_at(list, i), "target", "")));
     }
     buf_addf(out, "\n%zu thing%s you:\n", n, n == 1 ? " needs" : "s need");
@@ -345,13 +353,18 @@ static void add_field(const struct output *o, struct buf *out, const char *name,
     buf_done(&lines);
 }
 
-static void add_since(struct buf *out, const struct json *object)
+/* Behind the state, whose line has so many columns already; below it where the terminal ends. */
+static void add_since(const struct output *o, struct buf *out, unsigned columns, const struct json *object)
 {
     int64_t since = json_get_int(object, "since_at_ms", 0);
     char age[TEXT_SHORT_MAX], at[CLOCK_MAX];
+    _cleanup_free_ char *text = NULL;
 
-    if (since)
-        buf_addf(out, " since %s (%s)", clock_format(at, since, false), age_format(age, since));
+    if (!since)
+        return;
+    text = xasprintf("since %s (%s)", clock_format(at, since, false), age_format(age, since));
+    buf_addf(out, "%s%s", o->out_width && columns + 1 + text_columns(text) > o->out_width ? "\n  " : " ",
+             text);
 }
 
 static void add_part(struct buf *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -501,13 +514,12 @@ void screen_model(const struct output *o, const struct json *status, struct buf 
     const struct json *model = json_at(json_get(status, "models"), 0), *daemon = json_get(status, "daemon");
     const char *state = member_text(model, "state", ""), *on = json_get_text(model, "instance");
     _cleanup_free_ char *endpoint = NULL, *next = next_text(model);
+    _cleanup_free_ char *head =
+        xasprintf("%s%s%s  ", member_text(model, "name", ""), on ? " on " : "", on ? on : "");
 
-    buf_add_text(out, member_text(model, "name", ""));
-    if (on)
-        buf_addf(out, " on %s", on);
-    buf_add_text(out, "  ");
+    buf_add_text(out, head);
     add_styled(out, o->out_colour, state_style(state), state_word(state));
-    add_since(out, model);
+    add_since(o, out, text_columns(head) + text_columns(state_word(state)), model);
     buf_add_text(out, "\n");
     endpoint = xasprintf("%s  model name \"%s\"", member_text(daemon, "endpoint", "?"),
                          member_text(model, "id", "?"));

@@ -1,5 +1,5 @@
-/* One line is the running stage; what came before it stays above. Off a terminal a line is written when there is something to say: a
- * stage begins or ends, or nothing was said for a while. */
+/* One line is the running stage; what came before it stays above. Off a terminal a line is written when there
+ * is something to say: a stage begins or ends, or nothing was said for a while. */
 #include "client/progress.h"
 
 #include "client/connection.h"
@@ -74,34 +74,42 @@ static void add_download(const struct progress *p, struct buf *out)
             duration_format(left, (uint64_t)((p->bytes_total - p->bytes) / p->rate_bytes) * 1000, false));
 }
 
-/* "  load        5.6 GB, 100% GPU              11.6s" */
-static void add_stage_line(const char *stage, const char *text, const char *time, struct buf *out)
+/* "  load        5.6 GB, 100% GPU              11.6s   usually 12s" */
+static void add_stage_line(const struct output *o, const char *stage, const char *text, const char *time,
+                           const char *usual, struct buf *out)
 {
+    unsigned time_columns = MAX(text_columns(time), (unsigned)TIME_COLUMNS), columns = TEXT_COLUMNS;
+    unsigned rest = 2 + STAGE_COLUMNS + 1 + time_columns + text_columns(usual);
+
+    /* On a narrow terminal a long time ("FAILED after 48s") takes the room of a short text. */
+    if (o->err_width > rest && o->err_width <= rest + columns)
+        columns = o->err_width - 1 - rest;
     buf_add_text(out, "  ");
     add_padded(out, stage, STAGE_COLUMNS);
     if (!*time) {
         buf_add_text(out, text);
         return;
     }
-    add_padded(out, text, TEXT_COLUMNS);
-    buf_addf(out, " %*s", TIME_COLUMNS, time);
+    add_padded(out, text, columns);
+    buf_addf(out, " %*s%s", TIME_COLUMNS, time, usual);
 }
 
 /* The running line goes back to its start and over itself; what does not fit is cut, since a wrapped line
  * cannot be taken back. */
 static void running_paint(struct progress *p)
 {
-    char took[TEXT_SHORT_MAX], usual[TEXT_SHORT_MAX];
+    char took[TEXT_SHORT_MAX], duration[TEXT_SHORT_MAX], usual[80] = "";
     struct buf text, line;
 
     buf_init(&text, 4096);
     buf_init(&line, 8192);
     buf_add_text(&text, p->text);
     add_download(p, &text);
-    add_stage_line(p->stage, buf_text(&text), duration_format(took, steady_now_ms() - p->started_at, true),
-                   &line);
     if (p->usual_ms >= 0 && p->bytes < 0)
-        buf_addf(&line, "   usually %s", duration_format(usual, (uint64_t)p->usual_ms, false));
+        snprintf(usual, sizeof(usual), "   usually %s",
+                 duration_format(duration, (uint64_t)p->usual_ms, false));
+    add_stage_line(p->output, p->stage, buf_text(&text),
+                   duration_format(took, steady_now_ms() - p->started_at, true), usual, &line);
     fprintf(stderr, "\r%.*s\033[K", (int)text_fit(buf_text(&line), p->output->err_width - 1),
             buf_text(&line));
     fflush(stderr);
@@ -114,15 +122,15 @@ static void running_paint(struct progress *p)
 static void plain_say(struct progress *p, bool first)
 {
     char took[TEXT_SHORT_MAX], usual[TEXT_SHORT_MAX];
-    struct buf line;
+    struct buf text, line;
 
     buf_init(&line, 8192);
-    if (*p->text)
-        buf_addf(&line, ", %s", p->text);
-    if (p->bytes >= 0) {
-        buf_add_text(&line, *p->text ? "" : ", ");
-        add_download(p, &line);
-    }
+    buf_init(&text, 4096);
+    buf_add_text(&text, p->text);
+    add_download(p, &text);
+    if (text.len)
+        buf_addf(&line, ", %s", buf_text(&text));
+    buf_done(&text);
     if (!first)
         buf_addf(&line, ", %s so far", duration_format(took, steady_now_ms() - p->started_at, false));
     if (p->usual_ms >= 0)
@@ -185,7 +193,7 @@ static void stage_over(struct progress *p, const char *stage, const char *state,
              skipped ? "" : took);
     if (!o->quiet && o->err_moves) {
         buf_init(&line, 8192);
-        add_stage_line(stage, text ? text : "", time, &line);
+        add_stage_line(o, stage, text ? text : "", time, "", &line);
         fprintf(stderr, "%s%s%s\n", p->on_line ? "\r" : "", buf_text(&line), p->on_line ? "\033[K" : "");
         buf_done(&line);
     } else if (!o->quiet && (failed || (!ran && !skipped))) {

@@ -82,14 +82,26 @@ static void add_took(struct buf *out, const struct json *reply)
         buf_addf(out, " (usually %s)", duration_format(usual, (uint64_t)usual_ms, false));
 }
 
+/* One more part of the line, below it where the terminal ends. */
+static void up_add_part(const struct output *o, struct buf *out, unsigned *columns, const char *part)
+{
+    unsigned n = text_columns(part);
+    bool below = o->out_width && *columns + 3 + n > o->out_width;
+
+    buf_addf(out, "%s%s", below ? "\n  " : "   ", part);
+    *columns = (below ? 2 : *columns + 3) + n;
+}
+
 static void up_screen(const struct output *o, const struct json *reply, bool already, const char *name,
                       struct buf *out)
 {
     const struct json *model = json_get(reply, "model");
     const char *on = json_get_text(model, "instance"), *endpoint = json_get_text(reply, "endpoint");
     const char *id = json_get_text(model, "id");
+    _cleanup_free_ char *called = id ? xasprintf("model \"%s\"", id) : NULL;
     int64_t since = json_get_int(model, "since_at_ms", 0);
     char age[TEXT_SHORT_MAX];
+    unsigned columns;
 
     if (!o->err_moves)
         buf_addf(out, "llmhostctl: %s: ", name);
@@ -102,10 +114,11 @@ static void up_screen(const struct output *o, const struct json *reply, bool alr
     } else {
         add_took(out, reply);
     }
+    columns = text_columns(buf_text(out));
     if (endpoint)
-        buf_addf(out, "   %s", endpoint);
-    if (id)
-        buf_addf(out, "   model \"%s\"", id);
+        up_add_part(o, out, &columns, endpoint);
+    if (called)
+        up_add_part(o, out, &columns, called);
     buf_add_text(out, "\n");
 }
 
