@@ -90,6 +90,25 @@ PASSPHRASE = error("CredentialsRefused", "passphrase_needed", "the key is locked
 PROVIDER = error("NoCapacity", "no_capacity", "no card free on bj-4090 after 5m (10 tries).", ["llmhostctl down ollama:qwen3:14b"],
                  retry_after_ms=30000, provider={"name": "autodl", "code": "NoStock", "message": "当前算力规格暂无库存"})
 FORWARD = {"instance": "gz-4090", "listen": "127.0.0.1:6006", "target": "127.0.0.1:6006", "state": "listening", "connections": 2}
+TOKEN = error("CredentialsRefused", "token_refused", "AutoDL refused the token.", ["llmhostctl provider set autodl --token"],
+              provider={"name": "autodl", "code": "AuthorizeFailed", "message": "登录超时", "request_id": "8f21"})
+API_DOWN = error("Failed", "provider_down", "AutoDL API: 502 for 3m; running machines are not touched, leases go on.", ["llmhostctl logs gz-4090 --source=provider"],
+                 target="gz-4090", retry_after_ms=15000)
+BALANCE = error("Refused", "balance_low", "balance ¥2.10 ends in about 1h03m; gz-4090 will drain and stop at ¥1.00.", ["llmhostctl cost"], target="gz-4090")
+UNCONFIRMED = error("StopNotConfirmed", "stop_unconfirmed", "STOP NOT CONFIRMED: hz-3090 may still be billed at ¥1.48/h.", ["llmhostctl down hz-3090 --now"],
+                    why="the daemon asks again every 30s; the guard on the machine switches it off by 14:58.\ncheck: https://www.autodl.com/console/instance/list",
+                    target="hz-3090", provider={"name": "autodl", "code": "running", "message": "运行中"})
+STOPPING = [{"more": {"progress": {"stage": "power_off", "state": "done", "text": "asked 3 times"}, "done": False}},
+            {"more": {"progress": {"stage": "confirmed", "state": "failed", "text": "autodl still says \"running\"", "took_ms": 120000}, "done": False}}]
+PORT = error("Conflict", "port_taken", "cannot listen on http://127.0.0.1:11434: taken by \"ollama\" (pid 1880).", ["llmhostctl status"],
+             why="stop it, or set [gateway] listen= to another address in llmhostd.conf", target=MODEL)
+HOST_KEY = error("TunnelFailed", "host_key", "gz-4090 shows another host key than before: expected SHA256:9qzWm0bXkq5mLwYk0, got SHA256:Lr2dc8E; "
+                 "not connected, no password was sent.", ["llmhostctl doctor gz-4090"], target="gz-4090")
+PASSWORD = error("CredentialsRefused", "login_refused", "gz-4090 refused the password for root.",
+                 ["llmhostctl instance remove gz-4090", "llmhostctl instance add gz-4090 'ssh …'"], target="gz-4090")
+MISSING = error("EngineFailed", "engine_missing", "no ollama on gz-4090: it is not in PATH and not in the usual places.", [f"llmhostctl up {MODEL}"], target=MODEL)
+RENEWED = [{"at_ms": "@-70s", "source": "provider", "target": "gz-4090", "level": "info", "text": "GET status -> running (0.21s)"},
+           {"at_ms": "@-69s", "source": "session", "target": "gz-4090", "level": "notice", "text": "new password read from the provider, connected."}]
 TAKEN = {**FORWARD, "listen": "127.0.0.1:8888", "target": "10.0.0.5:80", "state": "taken", "connections": 0, "reason": "jupyter (pid 99) has the port"}
 
 
@@ -123,6 +142,9 @@ CASES = [
     case("status-check", "status --check -q", {"Status": [{"reply": {"world": "trouble"}}]}),
     case("status-empty", "status", {"Status": [{"reply": {"world": "empty"}}]}, columns=80),
     *widths("status-chinese", "status", {"Status": [{"reply": {"world": "chinese"}}]}),
+    case("status-tty-no-colour", "status", {"Status": [{"reply": {"world": "trouble"}}]}, columns=120, env={"NO_COLOR": "1"}, colour=True),
+    case("status-dumb", "status", {"Status": [{"reply": {"world": "trouble"}}]}, columns=120, env={"TERM": "dumb"}, colour=True),
+    case("status-pipe-colour", "status", {"Status": [{"reply": {"world": "trouble"}}]}, colour=True),
     *widths("status-model", f"status {MODEL}", {"Status#1": [{"reply": {"world": "one-model"}}],
                                                 "Status#2": [{"reply": {"world": "one-instance"}}],
                                                 "Logs": [{"reply": {"lines": LINES, "older": 0}}]}),
@@ -291,6 +313,28 @@ CASES = [
          [f"llmhostctl logs {MODEL}"], target=MODEL)]}, columns=80),
     case("words-off", f"wait {MODEL}", {"Wait": [error("NotRunning", "stopped_by_user", f"{MODEL} is off: nobody brings it up",
          [f"llmhostctl up {MODEL}"], target=MODEL)]}, columns=80),
+    *widths("words-port-taken", f"up {MODEL}", {"Up": [PORT]}),
+    *widths("words-host-key", f"wait {MODEL}", {"Wait": [HOST_KEY]}),
+    *widths("words-password-refused", f"up {MODEL}", {"Up": [HEAD, PASSWORD]}),
+    *widths("words-engine-missing", f"up {MODEL}", {"Up": [HEAD, stage("engine", "failed", "", took_ms=900), MISSING]}),
+    *widths("words-ssh-not-yet", f"up {MODEL}", {"Up": [HEAD, stage("ssh", "running", "no answer yet", usual_ms=12000), {"await": "usually 12s"},
+                                                        {"interrupt": True}, {"hang": True}]}),
+    # Rows that come with providers and leases: the client shows them already, the daemon has none of them yet.
+    *widths("words-token-refused", "up ollama:qwen3:14b", {"Up": [TOKEN]}),
+    *widths("words-new-password", "logs gz-4090", {"Logs": [{"reply": {"lines": RENEWED, "older": 0}}]}),
+    *widths("words-provider-down", "up ollama:qwen3:14b", {"Up": [API_DOWN]}),
+    *widths("words-balance-low", "up ollama:qwen3:14b", {"Up": [BALANCE]}),
+    *widths("words-stop-unconfirmed", "down hz-3090", {"Down": STOPPING + [UNCONFIRMED]}),
+    case("words-stop-unconfirmed-pipe", "down hz-3090", {"Down": STOPPING + [UNCONFIRMED]}),
+    case("words-stop-unconfirmed-json", "down hz-3090 --json -q", {"Down": STOPPING + [UNCONFIRMED]}),
+    case("words-no-capacity-60", "up ollama:qwen3:14b", {"Up": [PROVIDER]}, columns=60),
+    *widths("words-rented", "status", {"Status": [{"reply": {"world": "rented"}}]}),
+    case("words-rented-check", "status --check -q", {"Status": [{"reply": {"world": "rented"}}]}),
+    # ---- several targets: the worst decides ----
+    case("down-worst", "down a b c d", {"Down#1": [TIMED_OUT], "Down#2": [error("NotFound", "not_found", 'no instance or model "b"')],
+                                        "Down#3": STOPPING + [UNCONFIRMED], "Down#4": [HOST_KEY]}),
+    case("down-worst-but-one", "down a b c", {"Down#1": [TIMED_OUT], "Down#2": [HOST_KEY], "Down#3": [NO_MEMORY]}),
+    case("down-usage-ends-it", "down a b c", {"Down#1": [TIMED_OUT], "Down#2": [error("Usage", "bad_name", "\"b\" is no name")], "Down#3": DOWN}),
     # ---- the command line ----
     case("unknown-verb", "statsu", None),
     case("unknown-verb-json", "statsu --json", None),

@@ -4,7 +4,10 @@
 usage: run.py [-w] [-k WORD] [LLMHOSTCTL]      -w writes the screens anew (look at the difference before committing them)
                                                -k runs the cases whose name has WORD
 Each case of cases.py has a file in screens/: the command, what it showed, its exit status, and what the daemon was asked.
-Clock times are written HH:MM:SS there; a terminal's screen is shown as it stands at the end."""
+Clock times are written HH:MM:SS there; a terminal's screen is shown as it stands at the end.
+
+Beside the letters two rules are held: from 60 columns on nothing but lines of logs and JSON is wider than its terminal, and some
+words stand neither on a screen nor in a text of the programs."""
 import fcntl
 import json
 import os
@@ -21,6 +24,7 @@ import tempfile
 import termios
 import threading
 import time
+import unicodedata
 
 from cases import CASES
 from contract import Contract
@@ -29,6 +33,10 @@ from server import Server
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LIMIT_S = 30
+FORBIDDEN = re.compile(r"\b(terminated|offline|unknown error|please)\b", re.IGNORECASE)
+TEXTS = ("client/*.[ch1]", "daemon/**/*.[ch58]", "daemon/**/*.sh", "proto/*.[ch]", "proto/*.varlink", "units/**/*", "contrib/*.example", "README.md")
+STRING = re.compile(r'"(?:[^"\\]|\\.)*"')      # comments may speak of bytes
+LOG_LINE = re.compile(r"HH:MM:SS |             engine ")
 SANITIZER = re.compile(r"(Address|Leak|UndefinedBehavior)Sanitizer|runtime error")
 
 
@@ -206,12 +214,35 @@ def run_case(program, contract, case, folder):
     return text, (server.complaints if server else []), client
 
 
+def columns_of(text):
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in text)
+
+
+def too_wide(case, text):
+    columns = case.get("columns") or 0
+    if columns < 60 or "--json" in case["argv"]:
+        return []
+    shown = text.split("\n-- exit ")[0].split("\n")[1:]
+    plain = [re.sub(r"\\e\[[0-9;]*m", "", line) for line in shown]
+    return [f"wider than {columns} columns: {line}" for line in plain if columns_of(line) > columns and not LOG_LINE.match(line)]
+
+
+def forbidden_words():
+    """Places where a word stands that says nothing, or begs."""
+    files = sorted({f for pattern in TEXTS for f in ROOT.glob(pattern) if f.is_file()} | set((HERE / "screens").iterdir()))
+    assert len(files) > 200, "the sources are not where they were"
+    return [f"{f.relative_to(ROOT)}:{n}: the word \"{found[0]}\"" for f in files
+            for n, line in enumerate(f.read_text().splitlines(), 1)
+            if (found := FORBIDDEN.search(" ".join(STRING.findall(line)) if f.suffix in (".c", ".h") else line))]
+
+
 def judge(case, text, complaints, client, write):
     file = HERE / "screens" / (case["name"] + ".txt")
     raw = (client.out + client.err).decode()
     problems = list(complaints)
     if SANITIZER.search(raw):
         problems.append("a sanitizer complains:\n" + raw)
+    problems += too_wide(case, text)
     problems += [f"shows what must stay hidden: {word}" for word in case.get("hidden", []) if word in raw]
     if not case.get("columns") and "\r" in raw:
         problems.append("carriage returns off a terminal")
@@ -232,7 +263,10 @@ def main():
     if not os.access(program, os.X_OK):
         sys.exit(f"no llmhostctl at {program}: build it, or name it")
     contract = Contract((ROOT / "proto" / "io.llmhost.varlink").read_text())
-    passed = failed = 0
+    passed, words = 0, forbidden_words()
+    failed = len(words)
+    for word_found in words:
+        print(f"FAIL {word_found}")
     for case in CASES:
         if word not in case["name"]:
             continue
