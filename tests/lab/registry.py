@@ -4,6 +4,7 @@
     with Registry(store) as r:                      # an OLLAMA_MODELS directory, see models.py
         r.serve_host(gpu)                           # from now on gpu's registry.ollama.ai is this one, with TLS
         r.fault(close_after=300_000, times=2)       # then: r.asked is what was asked, one tuple per request
+                                                    # r.sent: bytes of blobs
 
 How a client finds it, all on one port: by the names in NAMES (TLS; serve_host() writes the host's /etc/hosts and lets it
 trust our certificate), as an HTTPS proxy (CONNECT, then TLS for whatever name was asked), or by plain HTTP with its
@@ -156,6 +157,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
                 piece, flip = bytes([piece[0] ^ 1]) + piece[1:], False
             self.wfile.write(piece)
             sent += len(piece)
+            registry.count(len(piece))
             registry.pace(len(piece))
 
     def next_fault(self, sent):
@@ -205,7 +207,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 class Registry:
     def __init__(self, store, bind="0.0.0.0", port=0):
-        self.store, self.asked, self.faults = store, [], dict(NO_FAULTS)
+        self.store, self.asked, self.sent, self.faults = store, [], 0, dict(NO_FAULTS)
         self.lock, self.pacing, self.stopped = threading.Lock(), threading.Lock(), threading.Event()
         self.tls_dir = tempfile.mkdtemp(prefix="registry.")
         self.ca_file = certificates(self.tls_dir)
@@ -256,6 +258,10 @@ class Registry:
             if self.faults["times"]:
                 self.faults["times"] -= 1
             return value
+
+    def count(self, bytes):
+        with self.lock:
+            self.sent += bytes
 
     def pace(self, count):
         rate = self.playing("rate")
