@@ -21,11 +21,13 @@ import unittest
 
 import daemon as daemons
 import host as hosts
+import kept
+import planted
 
 LIMIT_S = 110
 UNITS = ("llmhostd.service", "llmhostd.socket", "llmhostd-gateway.socket")
 SOCKETS = UNITS[1:]
-PASSWORD = "only systemd knows"
+PASSWORD = planted.new("password only systemd knows")
 SCRIPTED = "ollama:scripted:latest"
 
 
@@ -60,6 +62,15 @@ def setUpModule():
     for place in ("/etc/systemd/system", "/etc/systemd/user"):
         write(place + "/llmhostd.service.d/test.conf", "[Service]\nEnvironment=ASAN_OPTIONS=detect_leaks=0\n")
     run("systemctl", "daemon-reload")
+
+
+def tearDownModule():
+    """For those who look afterwards: what is in the journal, compressed or not, and the state of both services."""
+    if os.environ.get("BOX") == "1" and kept.FOLDER:
+        with open(kept.FOLDER + "/box.journal", "wb") as f:
+            subprocess.run(["journalctl", "-o", "export", "--no-pager"], stdout=f, check=True)
+        kept.state("box.system", "/var/lib/llmhost")
+        kept.state("box.alice", "/home/alice/.local/state/llmhost")
 
 
 class Manager:
@@ -106,7 +117,9 @@ class Manager:
             return list(v.replies())[-1]
 
     def verb(self, *words, check=True):
-        return run(*self.prefix, "llmhostctl", *words, check=check, timeout=40)
+        done = run(*self.prefix, "llmhostctl", *words, check=check, timeout=40)
+        kept.said("box", done.stdout)
+        return done
 
     def get(self, path="/v1/models"):
         c = http.client.HTTPConnection("127.0.0.1", self.gateway_port, timeout=20)

@@ -15,6 +15,7 @@ import unittest
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
+import kept
 
 
 class Results(unittest.TextTestResult):
@@ -78,7 +79,8 @@ def main():
     if wanted.countTestCases() == 0:
         print(f"{path}: no such test", file=sys.stderr)
         return 0 if names else 1
-    result = unittest.TextTestRunner(resultclass=Results, verbosity=2).run(wanted)
+    with kept.Processes(module_name):
+        result = unittest.TextTestRunner(resultclass=Results, verbosity=2).run(wanted)
     return 0 if result.wasSuccessful() else 1
 
 

@@ -1,7 +1,7 @@
 """The daemon under test, in directories of its own, and the three ways to talk to it.
 
     with Daemon() as d:                             # or Daemon(gateway={"hold": "5s"}, ssh={...})
-        d.ctl("instance", "add", "gpu1", gpu.ssh_command, password="secret")
+        d.ctl("instance", "add", "gpu1", gpu.ssh_command, password=gpu.password)
         d.ctl("up", "ollama:deepseek-r1:7b")        # llmhostctl; json=True returns the envelope's data
         d.call("Status")                            # Varlink, as any client speaks it; a dict
         for reply in d.stream("Watch"): ...         # "more"
@@ -9,7 +9,8 @@
         d.kill(); d.start()                         # SIGKILL, and again with the same state
 
 Leaving the with block ends it with SIGTERM, and fails if it does not end well or a sanitizer had a word to say.
-Programs are taken from $BUILD (default: build/ of the checkout). $LAB_LOGS, if set, keeps the logs.
+Programs are taken from $BUILD (default: build/ of the checkout). $LAB_LOGS, if set, keeps the logs, and
+what kept.py says.
 """
 import contextlib
 import fcntl
@@ -29,6 +30,7 @@ import termios
 import time
 
 import host as hosts
+import kept
 import lab
 
 BUILD = os.environ.get("BUILD") or hosts.REPO + "/build"
@@ -68,6 +70,11 @@ def free_port():
         return s.getsockname()[1]
 
 
+def name_of(socket_path):
+    """What a daemon's kept things are called: its directory's name."""
+    return os.path.basename(os.path.dirname(os.path.dirname(socket_path)))
+
+
 class Varlink:
     """One connection to a control socket: NUL-terminated JSON both ways."""
 
@@ -76,6 +83,7 @@ class Varlink:
         self.socket.settimeout(timeout_s)
         self.socket.connect(path)
         self.pending = b""
+        self.name, self.asked_for_secret = name_of(path), False
 
     def __enter__(self):
         return self
@@ -89,6 +97,7 @@ class Varlink:
         message = dict({"method": method}, **flags)
         if parameters:
             message["parameters"] = parameters
+        self.asked_for_secret |= method.endswith(".InstanceSecret")
         self.send_bytes(json.dumps(message).encode() + b"\0")
 
     def send_bytes(self, data):
@@ -102,6 +111,8 @@ class Varlink:
                 return None
             self.pending += data
         message, self.pending = self.pending.split(b"\0", 1)
+        if not self.asked_for_secret:
+            kept.said(self.name, message + b"\n")
         return json.loads(message)
 
     def replies(self):
@@ -154,6 +165,7 @@ class Daemon:
             if failed:
                 print(f"--- the daemon's last lines\n{self.log()[-6000:]}", flush=True)
             self.keep_log()
+            self.keep_state()
             shutil.rmtree(self.dir, ignore_errors=True)
 
     # Its life --------------------------------------------------------------------------------------------------------
@@ -194,6 +206,7 @@ class Daemon:
 
     def stop(self, check=True):
         """An orderly end."""
+        self.keep_state()                       # with its write-ahead log
         self.process.send_signal(signal.SIGTERM)
         try:
             status = self.process.wait(STOP_S)
@@ -209,6 +222,7 @@ class Daemon:
     def kill(self):
         self.process.kill()
         self.process.wait()
+        self.keep_state()
 
     def restart(self, hard=False):
         if hard:
@@ -235,6 +249,9 @@ class Daemon:
             os.makedirs(folder, exist_ok=True)
             shutil.copyfile(self.log_file, f"{folder}/{os.path.basename(self.dir)}.log")
 
+    def keep_state(self):
+        kept.state(name_of(self.socket_path), self.state)
+
     # llmhostctl ------------------------------------------------------------------------------------------------------
 
     def ctl_words(self, *words):
@@ -250,6 +267,7 @@ class Daemon:
             words.append("--json")
         done = subprocess.run(self.ctl_words(*words), input=input if input is not None else "", text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
+        kept.said(name_of(self.socket_path), done.stdout + done.stderr)
         wanted = 0 if check is True else check
         if SANITIZER.search(done.stderr) or (check is not False and done.returncode != wanted):
             raise DaemonError(f"llmhostctl {' '.join(words)}: status {done.returncode}\n{done.stdout}{done.stderr}"
@@ -281,6 +299,8 @@ class Daemon:
                     os.write(ours, keys.pop(0)[1])
             return process.wait(max(0.1, due - time.monotonic())), said
         finally:
+            if words[:2] != ("instance", "secret"):
+                kept.said(name_of(self.socket_path), said)
             process.kill()
             process.wait()
             os.close(ours)

@@ -26,7 +26,9 @@ import subprocess
 import threading
 import time
 
+import kept
 import lab
+import planted
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 REPO = os.path.dirname(os.path.dirname(HERE))
@@ -115,12 +117,13 @@ def engine_path(name):
 class Host:
     kept = ("ip", "port", "password", "disk", "data", "engines", "number")
 
-    def __init__(self, name, ip=None, port=22, password="secret", disk="64m", data=None, engines=(), number=None):
+    def __init__(self, name, ip=None, port=22, password=None, disk="64m", data=None, engines=(), number=None):
         if not lab.is_inside():
             raise HostError("hosts live in an enclosure: tests/lab/lab -- COMMAND")
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,11}", name):
             raise HostError(f"{name!r}: a host's name is up to 12 of a-z 0-9 -")
-        self.name, self.port, self.password, self.disk, self.data = name, port, password, disk, data
+        self.name, self.port, self.disk, self.data = name, port, disk, data
+        self.password = planted.register(f"password of {name}", password) if password else planted.new(f"password of {name}")
         self.engines = list(engines)
         self.number = number or next_number()
         self.ip = ip or f"10.99.{1 + self.number // 250}.{1 + self.number % 250}"
@@ -316,10 +319,17 @@ class Host:
         if clean:
             time.sleep(0.05)                    # the last packets are on the wire
         self.clear_faults()
+        self.keep()
         command("ip", "link", "del", self.link, check=False)
         command("ip", "netns", "del", self.name, check=False)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.dir + "/pid")
+
+    def keep(self):
+        """The console, and what stands on the disk where something could have been written: not its own /etc."""
+        name = f"host.{self.name}.{self.number}.{os.getpid()}"
+        kept.small_files(self.upper(), name, without=("etc", "usr"))
+        kept.file(self.console_log, name + "/console")
 
     def reap(self):
         outer = getattr(self, "outer", None)
