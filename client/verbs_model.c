@@ -237,13 +237,13 @@ static void down_screen(const struct run *r, const char *target, const struct js
     struct buf out;
 
     buf_init(&out, 65536);
-    buf_addf(&out, "%s is off", target);
+    buf_addf(&out, "%s is off%s", target, r->options.forget ? " and forgotten" : "");
     if (took_ms >= 0)
         buf_addf(&out, ", after %s", duration_format(took, (uint64_t)took_ms, true));
     buf_add_text(&out, ".\n");
     output_flush(&out);
     buf_done(&out);
-    if (r->output.err_moves && strchr(target, ':') && !glob_is_pattern(target))
+    if (r->output.err_moves && !r->options.forget && strchr(target, ':') && !glob_is_pattern(target))
         output_hint(&r->output, "  it stays off until: llmhostctl up %s", target);
 }
 
@@ -271,6 +271,8 @@ static enum exit_status down_one(struct run *r, const char *target, struct json 
     json_put_string(call.parameters, "target", target);
     if (r->options.now)
         json_put_bool(call.parameters, "now", true);
+    if (r->options.forget)
+        json_put_bool(call.parameters, "forget", true);
     call_prepare(r, &call, &p);
     status = connection_run(r->connection, &call);
     progress_leave(&p);

@@ -209,21 +209,24 @@ static void manager_drop_deployment(struct manager *m, struct managed_deployment
 }
 
 /* Nobody will stop any more what it may have left over there: that is said. */
-static void manager_forget_deployment(struct manager *m, struct managed_deployment *d)
+uint64_t manager_forget_deployment(struct manager *m, struct deployment *d)
 {
-    if (deployment_may_run(d->deployment))
-        log_warning(deployment_name(d->deployment), "forgotten; its engine may still run on %s",
-                    lease_name(deployment_lease(d->deployment)));
-    manager_drop_deployment(m, d);
+    store_ticket t = store_remove_deployment(m->context.store, deployment_name(d));
+
+    if (deployment_may_run(d))
+        log_warning(deployment_name(d), "forgotten; its engine may still run on %s",
+                    lease_name(deployment_lease(d)));
+    LIST_FOREACH_SAFE (managed, &m->deployments, struct managed_deployment, node)
+        if (managed->deployment == d)
+            manager_drop_deployment(m, managed);
+    return t;
 }
 
 void manager_drop_deployments(struct manager *m, struct lease *l)
 {
     LIST_FOREACH_SAFE (d, &m->deployments, struct managed_deployment, node)
-        if (deployment_lease(d->deployment) == l) {
-            store_remove_deployment(m->context.store, deployment_name(d->deployment));
-            manager_forget_deployment(m, d);
-        }
+        if (deployment_lease(d->deployment) == l)
+            manager_forget_deployment(m, d->deployment);
 }
 
 /* ---- placing ---- */
@@ -315,9 +318,8 @@ int manager_place(struct manager *m, const char *model, const char *on, struct d
     if (*ret && !deployment_is_idle(*ret))
         return fault_code(f, FAULT_INVALID, "placed_elsewhere", "%s is on %s; it moves when it is off", model,
                           lease_name(deployment_lease(*ret)));
-    LIST_FOREACH_SAFE (d, &m->deployments, struct managed_deployment, node)
-        if (d->deployment == *ret)
-            manager_forget_deployment(m, d); /* off: it may begin anew on another machine */
+    if (*ret)
+        manager_forget_deployment(m, *ret); /* off: it may begin anew on another machine */
     *ret = manager_insert_deployment(m, l, model, NULL);
     return 0;
 }

@@ -83,6 +83,8 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
  * unknown_engine, no_instance, which_instance, no_such_instance, placed_elsewhere, being_removed. */
 int manager_place(struct manager *m, const char *model, const char *on, struct deployment **ret, struct fault *f);
 struct deployment *manager_find_deployment(struct manager *m, const char *name);   /* the whole name; NULL: none */
+/* d is freed, as if it had never been wanted; the ticket says when the disk knows. What may still run of it is left alone. */
+uint64_t manager_forget_deployment(struct manager *m, struct deployment *d);
 
 /* ---- forwards ---- */
 

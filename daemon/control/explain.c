@@ -43,7 +43,7 @@ static const struct explanation table[] = {
     {"forward_exists", EXIT_CONFLICT, "llmhostctl forward list"},
     {"stopped_by_user", EXIT_NOT_RUNNING, "llmhostctl up %s"},
     {"engine_missing", EXIT_ENGINE, "llmhostctl up %s"},
-    {"model_unknown", EXIT_ENGINE, LOOK},
+    {"model_unknown", EXIT_ENGINE, LOOK "\nllmhostctl down %s --forget"},
     {"registry_unreachable", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
     {"disk_full", EXIT_ENGINE, "llmhostctl up %s"},
     {"digest_mismatch", EXIT_ENGINE, "llmhostctl up %s"},

@@ -336,6 +336,26 @@ static bool down_tell(struct follow *w, unsigned streams, unsigned off, struct l
     return true;
 }
 
+/* All of it is off. */
+static void down_over(struct follow *w)
+{
+    bool forget = json_get_bool(w->call->parameters, "forget", false);
+    struct json *v = json_object();
+    store_ticket t = 0;
+
+    if (w->n_models == 1 && w->models[0] && !forget)
+        json_put(v, "model", show_model(w->models[0]));
+    json_put_bool(v, "done", true);
+    json_put_int(v, "took_ms", (int64_t)(clock_now_ms() - w->begun_due));
+    for (unsigned i = 0; forget && i < w->n_models; i++)
+        if (w->models[i])
+            t = manager_forget_deployment(w->call->context->manager, w->models[i]);
+    if (t)
+        call_reply_after(w->call, t, v, "it is off and forgotten, but not on disk yet");
+    else
+        call_reply(w->call, v);
+}
+
 static void down_look(struct follow *w)
 {
     struct lease *away = NULL;
@@ -373,13 +393,7 @@ static void down_look(struct follow *w)
         call_fault(w->call, failed, name, "its engine may still run");
         return;
     }
-    struct json *v = json_object();
-
-    if (w->n_models == 1 && w->models[0])
-        json_put(v, "model", show_model(w->models[0]));
-    json_put_bool(v, "done", true);
-    json_put_int(v, "took_ms", (int64_t)(clock_now_ms() - w->begun_due));
-    call_reply(w->call, v);
+    down_over(w);
 }
 
 void method_down(struct call *c)
@@ -394,7 +408,8 @@ void method_down(struct call *c)
 
     follow_add_target(w, target);
     if (w->n_models)
-        call_log_change(c, target, cut ? "down, now" : "down");
+        call_log_change(c, target, "down%s%s", cut ? ", now" : "",
+                        json_get_bool(c->parameters, "forget", false) ? ", and to be forgotten" : "");
     for (unsigned i = 0; i < w->n_models; i++)
         ticket = deployment_want(w->models[i], GOAL_OFF, cut);
     if (ticket)

@@ -225,6 +225,7 @@ CASES = [
     case("down-pipe", "down gz-4090 --now", {"Down": DOWN}),
     case("down-several", f"down {MODEL} ollama:deepseek-r1:8b", {"Down#1": DOWN, "Down#2": [UNKNOWN]}),
     case("down-several-json", f"down {MODEL} ollama:deepseek-r1:8b --json -q", {"Down#1": DOWN, "Down#2": [UNKNOWN]}),
+    case("down-forget", "down ollama:deepsek --forget", {"Down": [{"reply": {"done": True, "took_ms": 40}}]}, columns=80),
     case("down-interrupted", f"down {MODEL}", {"Down": DOWN[:1] + [{"await": "2 left"}, {"interrupt": True}, {"hang": True}]}, columns=80),
     case("wait-pipe", f"wait {MODEL}", {"Wait": [{"more": {"model": {"world": "ready-model"}}}, {"reply": {"model": {"world": "ready-model"}}}]}),
     case("wait-tunnel", "wait gz-4090 --for tunnel", {"Wait": [{"reply": {"instance": {"world": "gz"}}}]}, columns=80),
