@@ -1,6 +1,8 @@
 /* What all verbs do: connect, call, show what went wrong. */
 #include "client/verb.h"
 
+#include <string.h>
+
 #include "proto/mem.h"
 
 /* "0.4.1" -> 0 and 4: within one of these the contract only grows. */
@@ -83,6 +85,23 @@ enum exit_status verb_call(struct run *r, struct call *call)
     enum exit_status status = connection_run(r->connection, call);
 
     return status == EXIT_DONE ? status : verb_failed(r, call);
+}
+
+void verb_notes(const struct output *o, const struct json *reply)
+{
+    const struct json *notes = json_get(reply, "notes");
+
+    for (size_t i = 0; i < json_count(notes); i++) {
+        static const char head[] = "  note: ";
+        struct buf lines;
+
+        buf_init(&lines, SCREEN_BYTES_MAX);
+        add_wrapped(&lines, strlen(head), o->err_width, json_text(json_at(notes, i)));
+        if (lines.len > strlen(head))
+            output_hint(o, "%s%.*s", head, (int)(lines.len - strlen(head) - 1),
+                        buf_text(&lines) + strlen(head));
+        buf_done(&lines);
+    }
 }
 
 enum exit_status verb_usage(struct run *r, const char *message, const char *why, const char *next)

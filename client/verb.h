@@ -48,6 +48,8 @@ struct json *verb_targets(const struct options *opt);
 enum exit_status verb_call(struct run *r, struct call *call);
 /* Shows the error the call ended with. */
 enum exit_status verb_failed(struct run *r, const struct call *call);
+/* The notes of a reply, as hints. */
+void verb_notes(const struct output *o, const struct json *reply);
 /* A mistake on the command line: shown, EXIT_USAGE. */
 enum exit_status verb_usage(struct run *r, const char *message, const char *why, const char *next);
 

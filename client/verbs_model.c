@@ -14,10 +14,12 @@ static void on_tick(void *ctx)
 static void on_reply(void *ctx, const struct json *reply)
 {
     const char *on = json_get_text(json_get(reply, "model"), "instance");
+    struct progress *p = ctx;
 
     if (on)
-        progress_headline(ctx, on);
-    progress_show(ctx, json_get(reply, "progress"));
+        progress_headline(p, on);
+    verb_notes(p->output, reply);
+    progress_show(p, json_get(reply, "progress"));
 }
 
 static void call_prepare(struct run *r, struct call *call, struct progress *p)
@@ -137,6 +139,7 @@ static void up_answer(struct run *r, const struct json *reply, bool already, con
         up_screen(&r->output, reply, already, name, &out);
     output_flush(&out);
     buf_done(&out);
+    verb_notes(&r->output, reply);
     if (r->options.no_wait)
         output_hint(&r->output, "  watch: llmhostctl wait %s", name);
 }

@@ -287,10 +287,7 @@ static void added_screen(const struct output *o, const struct json *reply, struc
 
 static void added_hints(const struct run *r, const struct adding *a, const struct json *reply)
 {
-    const struct json *notes = json_get(reply, "notes");
-
-    for (size_t i = 0; i < json_count(notes); i++)
-        output_hint(&r->output, "  note: %s", json_text(json_at(notes, i)));
+    verb_notes(&r->output, reply);
     if (!r->output.json)
         output_hint(&r->output, "  next: llmhostctl up ollama:NAME --on %s", a->name);
 }
@@ -313,7 +310,8 @@ static enum exit_status adding_run(struct run *r, struct adding *a)
 
     progress_init(&p, &r->output, a->name);
     status = adding_call(r, a, &p, &call);
-    if (!a->passphrase.text && wants_passphrase(&call)) { /* one that was given and is wrong: say so, ask nothing */
+    if (!a->passphrase.text &&
+        wants_passphrase(&call)) { /* one that was given and is wrong: say so, ask nothing */
         call_done(&call);
         secret_done(&a->passphrase);
         status = secret_asked(r, "passphrase", a->key_path ? a->key_path : "the key",

@@ -356,6 +356,7 @@ static int daemon_open(struct daemon *d, struct fault *f)
         .socket_path = d->socket,
         .socket_mode = 0660, /* its directory lets nobody else in, but for the system service's group */
         .passed_fd = d->control_fd,
+        .linger_file = service_linger_file(d->service),
         .started_due = d->started_due,
     };
 

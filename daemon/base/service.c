@@ -1,6 +1,7 @@
 /* Notifications are datagrams to PID 1: a few a minute, and one a second at most while things change. */
 #include "base/service.h"
 
+#include <pwd.h>
 #include <stdlib.h>
 #include <systemd/sd-daemon.h>
 
@@ -23,6 +24,7 @@ struct service {
     struct timer *tell;
     uint64_t told_due; /* when status() was asked last */
     char *told;
+    char *linger_file;
     bool ready;
 };
 
@@ -49,6 +51,15 @@ static void service_on_tell(void *ctx)
     sd_notifyf(0, "STATUS=%s", text);
 }
 
+/* A terminal inherits MANAGERPID too: only what the manager started itself is its service. NULL: not ours. */
+static char *find_linger_file(void)
+{
+    const char *manager = getenv("MANAGERPID");
+    const struct passwd *user = manager && atoi(manager) == getppid() ? getpwuid(getuid()) : NULL;
+
+    return user ? xasprintf("/var/lib/systemd/linger/%s", user->pw_name) : NULL;
+}
+
 struct service *service_new(struct loop *l, service_status_fn status, void *ctx)
 {
     struct service *s = xnew(struct service);
@@ -66,6 +77,7 @@ struct service *service_new(struct loop *l, service_status_fn status, void *ctx)
         log_warning(NULL, "sockets of the service manager cannot be taken: %s", strerror(-n));
     if (sd_watchdog_enabled(true, &watchdog_us) > 0)
         s->feed_ms = MAX(watchdog_us / 2000, 1u);
+    s->linger_file = find_linger_file();
     return s;
 }
 
@@ -82,6 +94,7 @@ struct service *service_free(struct service *s)
     timer_free(s->watchdog);
     timer_free(s->tell);
     free(s->told);
+    free(s->linger_file);
     free(s);
     return NULL;
 }
@@ -94,6 +107,11 @@ int service_take_socket(struct service *s, const char *name)
             return SD_LISTEN_FDS_START + i;
         }
     return 0;
+}
+
+const char *service_linger_file(const struct service *s)
+{
+    return s->linger_file;
 }
 
 void service_ready(struct service *s)

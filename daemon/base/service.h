@@ -19,6 +19,9 @@ int service_take_socket(struct service *s, const char *name);
 /* Everything is open: from now on the watchdog is fed, from a timer on the loop at half its time, so that a loop that hangs is
  * noticed. */
 void service_ready(struct service *s);
+/* When we are a service of a person: the file that is there when such services go on after logout. NULL: no logout ends us.
+ * systemd.exec(5) MANAGERPID, loginctl(1) enable-linger, of systemd 252. Borrowed. */
+const char *service_linger_file(const struct service *s);
 /* What status() says may be different now. It is asked at most once a second, and told only when it is. */
 void service_changed(struct service *s);
 void service_stopping(struct service *s);

@@ -24,6 +24,7 @@ struct control_context {
     const char *socket_path;
     unsigned socket_mode;           /* of the socket's file */
     int passed_fd;                  /* listens there already, from now on the door's; 0: none */
+    const char *linger_file;        /* base/service.h; NULL: no logout ends us */
     uint64_t started_due;           /* clock_now_ms() when the daemon began */
 };
 

@@ -121,12 +121,27 @@ static void check_library(struct json *list)
                   : ": it does RSA with SHA-1 alone, which newer servers refuse; ed25519 and ECDSA keys do");
 }
 
+/* What a person's service needs to outlive the person's last terminal. */
+static void check_linger(const struct call *c, struct json *list)
+{
+    const char *file = c->context->linger_file;
+
+    if (!file)
+        return;
+    if (access(file, F_OK) == 0)
+        add_check(list, "daemon.linger", NULL, "ok", NULL, "goes on when you log out (lingering is enabled)");
+    else
+        add_check(list, "daemon.linger", NULL, "warn", one_command("loginctl enable-linger"),
+                  "ends when you log out, and all tunnels with it: lingering is not enabled");
+}
+
 static void check_daemon(const struct call *c, struct json *list)
 {
     struct fault taken;
 
     add_check(list, "daemon.running", NULL, "ok", NULL, "llmhostd %s, control socket %s %04o",
               LLMHOST_VERSION, c->context->socket_path, c->context->socket_mode);
+    check_linger(c, list);
     check_clock(list, clock_wall_ms());
     if (show_port_taken(c->context, &taken))
         add_check(list, "gateway.port", NULL, "fail", NULL, "%s", taken.text);

@@ -31,6 +31,7 @@ struct follow {
     unsigned told[STAGE_COUNT];
     unsigned told_streams, told_off;
     bool told_away;
+    const char *note; /* Up: for the first reply, NULL: none */
     /* Looks at what it follows; answers the call when there is something to say for the last time. */
     void (*fn)(struct follow *w);
 };
@@ -157,6 +158,18 @@ static void follow_on_durable(void *ctx, const struct fault *f)
 
 /* ---- Up ---- */
 
+static void up_put_note(struct follow *w, struct json *v)
+{
+    struct json *list;
+
+    if (!w->note)
+        return;
+    list = json_array();
+    json_append_string(list, w->note);
+    json_put(v, "notes", list);
+    w->note = NULL;
+}
+
 static void up_answer(struct follow *w, uint64_t took_ms)
 {
     struct json *v = json_object();
@@ -164,6 +177,7 @@ static void up_answer(struct follow *w, uint64_t took_ms)
     json_put(v, "model", show_model(w->models[0]));
     json_put_int(v, "took_ms", (int64_t)took_ms);
     json_put_string(v, "endpoint", gateway_endpoint(w->call->context->gateway));
+    up_put_note(w, v);
     call_reply(w->call, v);
 }
 
@@ -232,6 +246,7 @@ static bool up_begin(struct follow *w)
     json_put_string(v, "endpoint", gateway_endpoint(w->call->context->gateway));
     if (n.usual_ms)
         json_put_int(v, "usual_ms", (int64_t)n.usual_ms);
+    up_put_note(w, v);
     return call_reply_more(w->call, v);
 }
 
@@ -243,11 +258,21 @@ static void up_accepted(struct follow *w)
         follow_gone(w);
 }
 
+/* What the first `up` of all says once. NULL: nothing. */
+static const char *first_note(const struct control_context *k)
+{
+    if (manager_deployment_at(k->manager, 0) || !k->linger_file || access(k->linger_file, F_OK) == 0)
+        return NULL;
+    return "llmhostd ends when you log out, and its tunnels with it; so that it goes on:\n"
+           "loginctl enable-linger";
+}
+
 void method_up(struct call *c)
 {
     const char *model = json_get_text(c->parameters, "model");
     const char *on = json_get_text(c->parameters, "on");
     bool wait = json_get_bool(c->parameters, "wait", true);
+    const char *note = first_note(c->context);
     struct deployment *d = NULL;
     struct fault f = {};
 
@@ -267,6 +292,7 @@ void method_up(struct call *c)
                  lease_is_reachable(deployment_lease(d));
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
+    w->note = note;
     follow_add(w, d);
     for (enum stage s = 0; s < STAGE_COUNT; s++) {
         struct stage_view p;

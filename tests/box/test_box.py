@@ -220,7 +220,9 @@ class SystemService(Box):
         self.assertFalse(self.m.running())
         self.assertEqual(self.m.get(), (200, b'{"object":"list","data":[]}'))
         self.assertTrue(self.m.running())
-        self.assertTrue(self.m.verb("doctor").stdout.count("127.0.0.1:11434 is ours"))
+        said = self.m.verb("doctor").stdout
+        self.assertIn("127.0.0.1:11434 is ours", said)
+        self.assertNotIn("linger", said, "nobody logs in here")
 
     def test_ready_means_that_both_doors_are_open_and_status_follows_the_tunnels(self):
         self.m.ctl("start", "llmhostd.service")
@@ -416,6 +418,20 @@ class UserService(Box):
         hosts.until(lambda: self.state() == "ready", 15, "the model is ready again")
         self.assertEqual(self.server(), server, "the same server")
         self.assertTrue(self.stream())
+
+    def test_what_ends_at_logout_is_said_until_lingering_is_enabled(self):
+        hint, linger = "loginctl enable-linger", "/var/lib/systemd/linger/alice"
+        self.with_model()
+        self.m.verb("down", "here", "--forget")
+        self.assertIn(hint, self.m.verb("up", SCRIPTED).stdout, "the first of all")
+        self.m.verb("down", SCRIPTED)
+        self.assertNotIn(hint, self.m.verb("up", SCRIPTED).stdout)
+        self.assertRegex(self.m.verb("doctor").stdout, rf"(?s)warn .*lingering is not enabled\s+{hint}")
+        write(linger, "")               # what enable-linger does; there is no logind here
+        self.addCleanup(os.unlink, linger)
+        self.assertIn("lingering is enabled", self.m.verb("doctor").stdout)
+        self.m.verb("down", "here", "--forget")
+        self.assertNotIn(hint, self.m.verb("up", SCRIPTED).stdout)
 
     def test_models_outlive_a_daemon_that_was_killed(self):
         server = self.with_model()

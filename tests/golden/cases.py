@@ -40,6 +40,7 @@ STAGES = [
     stage("ready", "done", "", took_ms=1),
 ]
 READY = {"reply": {"model": {"world": "ready-model"}, "took_ms": 39100, "usual_ms": 41000, "endpoint": "http://127.0.0.1:11434"}}
+LINGER = "llmhostd ends when you log out, and its tunnels with it; so that it goes on:\nloginctl enable-linger"
 DOWNLOAD = [
     HEAD,
     stage("fetch", "running", "", bytes=0, bytes_total=4700000000, rate_bytes=0),
@@ -68,6 +69,8 @@ CHECKS = [
 ]
 FULL_CHECKS = [
     {"id": "daemon.running", "level": "ok", "message": "llmhostd 0.1.0, control socket /run/llmhost/control 0660", "next": []},
+    {"id": "daemon.linger", "level": "warn", "message": "ends when you log out, and all tunnels with it: lingering is not enabled",
+     "next": ["loginctl enable-linger"]},
     {"id": "daemon.clock", "level": "fail", "message": "the clock of this host says 1970-01-01: times in logs and events are wrong",
      "next": ["timedatectl set-ntp true"]},
     {"id": "gateway.port", "level": "ok", "message": "http://127.0.0.1:11434 is ours", "next": []},
@@ -201,6 +204,8 @@ CASES = [
     case("up-download-60", f"up {MODEL}", {"Up": DOWNLOAD + [{"await": "1.2 GB"}, {"interrupt": True}, {"hang": True}]}, columns=60),
     case("up-download-pipe", f"up {MODEL}", {"Up": DOWNLOAD + [stage("fetch", "done", "4.7 GB", took_ms=151000), READY]}),
     case("up-already", f"up {MODEL}", {"Up": [{"reply": {**READY["reply"], "took_ms": 0}}]}, columns=80),
+    *widths("up-first", f"up {MODEL}", {"Up": [{"more": {**HEAD["more"], "notes": [LINGER]}}] + STAGES[1:] + [READY]}),
+    case("up-first-no-wait", f"up {MODEL} --no-wait", {"Up": [{"reply": {"model": {"world": "ready-model"}, "notes": [LINGER]}}]}),
     case("up-no-wait", f"up {MODEL} --no-wait", {"Up": [{"reply": {"model": {"world": "ready-model"}}}]}),
     case("up-fails-80", f"up {MODEL}", {"Up": FAILING}, columns=80),
     case("up-fails-60", f"up {MODEL}", {"Up": FAILING}, columns=60),

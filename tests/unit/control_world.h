@@ -47,7 +47,7 @@ static struct world {
     struct gateway *gateway;
     struct control *control;
     struct varlink_contract *contract;
-    char directory[40], engines[60], socket[60];
+    char directory[40], engines[60], socket[60], linger[60]; /* linger "": we are nobody's service */
     struct event_listener events;
     struct caller_end caller; /* the usual one */
 } w;
@@ -90,6 +90,7 @@ static void daemon_begins(void)
                                        .state_directory = w.directory,
                                        .socket_path = w.socket,
                                        .socket_mode = 0600,
+                                       .linger_file = *w.linger ? w.linger : NULL,
                                        .started_due = clock_now_ms()};
 
     cr_assert_eq(control_new(&cc, &w.control, &f), 0, "%s", f.text);

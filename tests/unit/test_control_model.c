@@ -1,6 +1,8 @@
 /* links: control
  *
  * Up and Down beside the road itself: what they tell, and what is known afterwards. */
+#include <fcntl.h>
+
 #include "deployment/deployment_private.h"
 #include "tests/unit/control_world.h"
 
@@ -80,4 +82,86 @@ Test(control_model, a_name_nobody_has_is_forgotten_by_the_command_that_is_shown)
     const struct json *next = json_get(json_at(json_get(v, "trouble"), 0), "next");
 
     cr_assert_str_eq(json_text(json_at(next, json_count(next) - 1)), "llmhostctl down ollama:tinny --forget");
+}
+
+/* ---- a person's service ---- */
+
+static void become_a_persons_service(void)
+{
+    snprintf(w.linger, sizeof w.linger, "%s/linger", w.directory);
+    daemon_starts_anew();
+    add_local();
+}
+
+static void enable_linger(void)
+{
+    int fd = open(w.linger, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    cr_assert_geq(fd, 0);
+    close(fd);
+}
+
+/* "ok", "warn", or NULL: not asked about. */
+static const char *linger_level(char level[static 8], const char **ret_next)
+{
+    static char next[64];
+    _cleanup_json_ struct json *v = answers("Doctor", "{}");
+    const struct json *checks = json_get(v, "checks");
+
+    for (size_t i = 0; i < json_count(checks); i++)
+        if (streq(json_get_text(json_at(checks, i), "id"), "daemon.linger")) {
+            const char *command = json_text(json_at(json_get(json_at(checks, i), "next"), 0));
+
+            snprintf(next, sizeof next, "%s", command ? command : "");
+            snprintf(level, 8, "%s", json_get_text(json_at(checks, i), "level"));
+            *ret_next = next;
+            return level;
+        }
+    return NULL;
+}
+
+Test(control_model, the_doctor_looks_whether_a_persons_service_outlives_the_login)
+{
+    char level[8];
+    const char *next;
+
+    cr_assert_null(linger_level(level, &next), "nobody's service needs no lingering");
+    become_a_persons_service();
+    cr_assert_str_eq(linger_level(level, &next), "warn");
+    cr_assert_str_eq(next, "loginctl enable-linger");
+    enable_linger();
+    cr_assert_str_eq(linger_level(level, &next), "ok");
+    cr_assert_str_eq(next, "");
+}
+
+static bool has_note(const struct json *reply)
+{
+    const char *note = json_text(json_at(json_get(reply, "notes"), 0));
+
+    return note && strstr(note, "loginctl enable-linger");
+}
+
+Test(control_model, the_first_up_of_a_persons_service_says_so_once)
+{
+    become_a_persons_service();
+    _cleanup_json_ struct json *first = answers("Up", "{\"model\":\"ollama:tiny\",\"wait\":false}");
+    _cleanup_json_ struct json *again = answers("Up", "{\"model\":\"ollama:tiny\",\"wait\":false}");
+    _cleanup_json_ struct json *other = answers("Up", "{\"model\":\"ollama:tinny\",\"wait\":false}");
+
+    cr_assert(has_note(first));
+    cr_assert_not(has_note(again));
+    cr_assert_not(has_note(other));
+    json_free(answers("Down", "{\"target\":\"here\",\"forget\":true}"));
+    say(&w.caller, "{\"method\":\"io.llmhost.Up\",\"parameters\":{\"model\":\"ollama:tiny\"},\"more\":true}");
+    _cleanup_json_ struct json *begun = hear(&w.caller);
+
+    cr_assert(has_note(json_get(begun, "parameters")), "one who follows hears it before anything else");
+    cr_assert(json_get_bool(begun, "continues", false));
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+    json_free(answers("Down", "{\"target\":\"here\",\"forget\":true}"));
+    enable_linger();
+    _cleanup_json_ struct json *safe = answers("Up", "{\"model\":\"ollama:tiny\",\"wait\":false}");
+
+    cr_assert_not(has_note(safe));
 }

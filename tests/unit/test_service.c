@@ -265,3 +265,27 @@ Test(service, who_connects_while_we_are_away_is_not_refused)
 {
     cr_assert_eq(in_child(accepts_there), 0);
 }
+
+Test(service, a_persons_service_knows_where_its_lingering_is_written)
+{
+    static const struct {
+        int manager; /* who it is, from our parent on */
+        bool ours;
+    } rows[] = {{0, true}, {1, false}};
+    struct loop *l = loop_new();
+    char pid[16];
+
+    unsetenv("MANAGERPID");
+    for (size_t i = 0; i <= ELEMENTS(rows); i++) {
+        struct service *s = service_new(l, on_status, NULL);
+        const char *file = service_linger_file(s);
+
+        cr_assert_eq(file != NULL, i && rows[i - 1].ours, "%zu", i);
+        cr_assert(!file || strncmp(file, "/var/lib/systemd/linger/", 24) == 0, "%s", file);
+        service_free(s);
+        snprintf(pid, sizeof(pid), "%d", (int)getppid() + rows[MIN(i, 1u)].manager);
+        setenv("MANAGERPID", pid, 1);
+    }
+    unsetenv("MANAGERPID");
+    loop_free_dry(l);
+}
