@@ -48,7 +48,8 @@ struct ssh_conn_events {
     /* Over, once: every open request has been answered with this fault or will be; free the connection. Codes: "host_key",
      * "login_refused", "passphrase_needed", "unreachable", "ping" (no answer), "lost", "protocol". */
     void (*down)(void *ctx, const struct fault *f);
-    /* Yes: it did not answer a ping in time and may be dead; it goes on, and ends with "ping" when 10 s have passed without a byte.
+    /* Yes: it did not answer a ping in time and may be dead; it goes on, and ends with "ping" when 10 s have passed without a byte,
+     * counted anew from ssh_conn_ping().
      * No: a byte came after all. NULL: the first ping without an answer is the end. */
     void (*suspect)(void *ctx, bool is_suspect);
 };
@@ -70,7 +71,7 @@ const char *ssh_conn_banner(const struct ssh_conn *c);              /* the serve
 /* How many requests wait for bytes of this peer just now. While it is not 0: nothing for 0.5 s → ping with a 2.5 s deadline.
  * While it is 0: nothing for 5 s → ping with a 4 s deadline. */
 void ssh_conn_waiters(struct ssh_conn *c, unsigned n);
-/* Ask now whether the peer lives (resume from sleep, a changed address). */
+/* Ask now whether the peer lives (resume from sleep, a changed address), with a deadline of 1 s. */
 void ssh_conn_ping(struct ssh_conn *c);
 
 #define SSH_WINDOW_STREAM (256u << 10)

@@ -82,6 +82,7 @@ struct ping {
     struct timer *timer;
     unsigned waiters;
     uint64_t deadline_due;      /* 0: none asked */
+    uint64_t doubted_due;       /* when the owner last asked whether it lives */
     bool is_suspect, told;      /* the answer is late; what the owner knows of it */
     uint64_t sent_ns;           /* 0: no byte under way through the control channel */
     bool is_warm;               /* the far side's cat has answered once */

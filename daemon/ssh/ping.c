@@ -18,6 +18,7 @@
 #define SILENCE_FALLBACK_MS 30000
 #define DEADLINE_MS         4000
 #define DEADLINE_WAITING_MS 2500
+#define DEADLINE_DOUBT_MS   1000  /* after sleep, or with other addresses: more likely dead than late */
 #define DEAD_MS             10000 /* without a byte, where the owner is told of a late answer */
 /* As libssh2 keeps it, in an int of seconds since its last one by the wall clock: long ago, whatever that
  * clock says now. */
@@ -106,7 +107,7 @@ void ping_tell(struct ssh_conn *c)
 static bool ping_suspect(struct ssh_conn *c, uint64_t now)
 {
     struct ping *p = &c->ping;
-    uint64_t dead_due = c->last_contact_due + DEAD_MS;
+    uint64_t dead_due = MAX(c->last_contact_due, p->doubted_due) + DEAD_MS;
 
     if (!c->events.suspect || now >= dead_due)
         return false;
@@ -255,9 +256,14 @@ void ssh_conn_waiters(struct ssh_conn *c, unsigned n)
 
 void ssh_conn_ping(struct ssh_conn *c)
 {
-    if (!c->ping.timer || c->failed || c->ping.deadline_due)
+    struct ping *p = &c->ping;
+
+    if (!p->timer || c->failed || p->is_suspect)
         return;
-    ping_send(c);
+    if (!p->deadline_due)
+        ping_send(c);
+    p->doubted_due = clock_now_ms();
+    p->deadline_due = MIN(p->deadline_due, p->doubted_due + DEADLINE_DOUBT_MS);
     ping_plan(c);
 }
 
