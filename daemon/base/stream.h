@@ -24,6 +24,7 @@ struct stream_ops {
     ssize_t (*write)(struct stream *s, const void *from, size_t n);
     int (*shutdown)(struct stream *s);
     void (*free)(struct stream *s, bool reset);
+    bool (*is_silent)(const struct stream *s);      /* NULL: never */
 };
 
 /* Embedded by each kind. */
@@ -53,6 +54,11 @@ static inline ssize_t stream_read(struct stream *s, void *to, size_t n)
 static inline ssize_t stream_write(struct stream *s, const void *from, size_t n)
 {
     return s->ops->write(s, from, n);
+}
+/* Its way is under suspicion just now: it may go on, or turn out to be dead. Begin nothing new on it. */
+static inline bool stream_is_silent(const struct stream *s)
+{
+    return s->ops->is_silent && s->ops->is_silent(s);
 }
 /* No more from us; the peer sees an end after everything taken before. 0, -EAGAIN (try again when STREAM_OUT) or negative errno. */
 static inline int stream_shutdown(struct stream *s)

@@ -1,5 +1,6 @@
-/* Idle connections wait here for the next request, newest first; each is watched, so one that its engine closes leaves at once. A
- * timer dials a new one when the last was taken or ended, while the model has been asked lately. */
+/* Idle connections wait here for the next request, newest first; each is watched, so one that its engine
+ * closes leaves at once. A timer dials a new one when the last was taken or ended, while the model has been
+ * asked lately. */
 #include "gateway/pool.h"
 
 #include <errno.h>
@@ -199,19 +200,27 @@ void pool_look(struct pool *p)
     pool_tend(p);
 }
 
-bool pool_has_idle(const struct pool *p)
+/* A request that was written to a dead tunnel cannot be sent again; one that waits for another way can. */
+static void pool_drop_silent(struct pool *p)
 {
+    LIST_FOREACH_SAFE (i, &p->idles, struct idle, node)
+        if (stream_is_silent(i->stream))
+            stream_free(idle_release(i), false);
+}
+
+bool pool_has_idle(struct pool *p)
+{
+    pool_drop_silent(p);
     return p->n_idle > 0;
 }
 
 struct stream *pool_take(struct pool *p)
 {
-    struct idle *i = LIST_FIRST(&p->idles, struct idle, node);
     struct stream *s = NULL;
 
     p->asked_due = clock_now_ms();
-    if (i)
-        s = idle_release(i);
+    if (pool_has_idle(p))
+        s = idle_release(LIST_FIRST(&p->idles, struct idle, node));
     /* Another one for the next request, but not in front of this one's own, and not if this one is back by
      * then. */
     p->redial_due = MAX(p->redial_due, p->asked_due + POOL_REDIAL_MIN_MS);

@@ -29,7 +29,7 @@ struct pool *pool_of_node(struct list *node);
 /* The deployment may be another now: ready or not, its server a new one. */
 void pool_look(struct pool *p);
 /* Could pool_take() give one? */
-bool pool_has_idle(const struct pool *p);
+bool pool_has_idle(struct pool *p);
 /* An idle connection, the one used last; NULL: none. The caller owns it. Counts as a request. */
 struct stream *pool_take(struct pool *p);
 /* Takes a connection whose last answer is complete. number: deployment_server_number() when it was made or taken. */

@@ -394,12 +394,20 @@ static void channel_free(struct stream *s, bool reset)
     conn_dirty(c);
 }
 
+static bool channel_is_silent(const struct stream *s)
+{
+    const struct channel *ch = CONTAINER_OF(s, struct channel, stream);
+
+    return ch->conn && ch->conn->ping.is_suspect;
+}
+
 static const struct stream_ops channel_ops = {
     .want = channel_want,
     .read = channel_read,
     .write = channel_write,
     .shutdown = channel_shutdown,
     .free = channel_free,
+    .is_silent = channel_is_silent,
 };
 
 struct stream *channel_stream(struct ssh_conn *c, LIBSSH2_CHANNEL *ssh)

@@ -126,6 +126,33 @@ Test(channel, bytes_go_both_ways)
     sshd_fixture_free(s);
 }
 
+Test(channel, stream_is_silent_while_its_peer_is)
+{
+    struct sshd_fixture *s = sshd_fixture_new(NULL);
+    struct target *t = target_new(TARGET_ECHO);
+    struct client c = {.hears_suspicion = true};
+    struct end e = {.lazy = true};
+
+    REQUIRE_SSHD(s);
+    client_login(&c, s);
+    dial_to_end(&c, &e, target_port(t));
+    cr_assert(LOOP_UNTIL(c.loop, ssh_conn_rtt_ms(c.conn) >= 0));
+    cr_assert(!stream_is_silent(e.stream));
+    cr_assert_gt(sshd_fixture_signal(s, SIGSTOP), 0);
+    ssh_conn_ping(c.conn);
+    loop_advance(c.loop, 1001);
+    loop_turns(c.loop, 3);
+    cr_assert(c.n_suspect == 1 && stream_is_silent(e.stream));
+    cr_assert_gt(sshd_fixture_signal(s, SIGCONT), 0);
+    cr_assert(LOOP_UNTIL(c.loop, c.n_spoke == 1));
+    cr_assert(!stream_is_silent(e.stream));
+    client_close(&c);
+    cr_assert(!stream_is_silent(e.stream), "broken, which its owner is told otherwise");
+    e.stream = stream_free(e.stream, false);
+    target_free(t);
+    sshd_fixture_free(s);
+}
+
 Test(channel, rekeying_server_loses_no_byte)
 {
     struct sshd_fixture *s = sshd_fixture_new("RekeyLimit 256K\n");

@@ -948,6 +948,26 @@ Test(request, an_old_channel_that_broke_with_the_tunnel_was_not_stale)
     app_free(a);
 }
 
+/* What was written to it could not be sent again. */
+Test(request, nothing_new_begins_on_a_silent_tunnel)
+{
+    struct app *a;
+    unsigned n;
+
+    world.deepseek.channels = true;
+    a = with_idle();
+    n = world.n_links;
+    for (unsigned i = 0; i < n; i++)
+        world.links[i]->silent = true;
+    app_post(a, CHAT, MODEL);
+    cr_assert(LOOP_UNTIL(world.loop, world.n_links > n && link_has(world.n_links - 1, MODEL)));
+    for (unsigned i = 0; i < n; i++)
+        cr_assert(world.links[i]->freed && !link_has(i, MODEL));
+    link_say(world.n_links - 1, OK);
+    app_wants(a, "ok");
+    app_free(a);
+}
+
 Test(request, a_ready_model_is_warm_before_it_is_asked)
 {
     world_tell(&world.deepseek);
