@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/network.h"
 #include "engine/engine.h"
 #include "lease/lease.h"
 #include "proto/text.h"
@@ -369,20 +370,28 @@ static void restore_forward(void *ctx, const struct forward_record *r)
     forwards_restore(ctx, r);
 }
 
-/* Nothing can be trusted to be as it was: connections may be dead, engines gone. */
-static void manager_hurry(struct manager *m)
+static void manager_hurry_sessions(struct manager *m)
 {
     LIST_FOREACH (l, &m->leases, struct managed_lease, node)
         if (lease_session(l->lease))
             session_hurry(lease_session(l->lease));
+}
+
+/* Nothing can be trusted to be as it was: connections may be dead, engines gone. */
+static void manager_on_resumed(void *ctx, uint64_t slept_ms)
+{
+    struct manager *m = ctx;
+
+    log_notice(NULL, "the machine slept for %llu s", (unsigned long long)(slept_ms / 1000));
+    manager_hurry_sessions(m);
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         deployment_doubt(d->deployment);
 }
 
-static void manager_on_resumed(void *ctx, uint64_t slept_ms)
+static void manager_on_network(void *ctx)
 {
-    log_notice(NULL, "the machine slept for %llu s", (unsigned long long)(slept_ms / 1000));
-    manager_hurry(ctx);
+    log_info(NULL, "this machine's addresses or its default route changed: looking at every tunnel");
+    manager_hurry_sessions(ctx);
 }
 
 int manager_new(const struct manager_context *context, struct manager **ret, struct fault *f)
@@ -404,6 +413,9 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
         return r;
     }
     m->clock_watch = clock_watch_new(context->loop, manager_on_resumed, m);
+    r = network_watch_new(context->loop, manager_on_network, m, &m->network_watch);
+    if (r < 0)
+        log_info(NULL, "changes of the network are not told here: %s", strerror(-r));
     *ret = m;
     return 0;
 }
@@ -413,6 +425,7 @@ struct manager *manager_free(struct manager *m)
     if (!m)
         return NULL;
     clock_watch_free(m->clock_watch);
+    network_watch_free(m->network_watch);
     trials_drop(m);
     forwards_drop(m, NULL);
     LIST_FOREACH_SAFE (d, &m->deployments, struct managed_deployment, node)

@@ -26,6 +26,7 @@ struct manager {
     struct list forwards, trials, removals;
     struct manager_listener *listeners;
     struct clock_watch *clock_watch;
+    struct network_watch *network_watch;        /* NULL: no news of it can be had */
 };
 
 /* manager.c */

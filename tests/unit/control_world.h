@@ -199,7 +199,8 @@ static struct json *ask(const char *message)
 }
 
 /* The call is answered with an error: its name, and the member key of its parameters. */
-static void refuses(const char *message, const char *error, const char *key, const char *value)
+static __attribute__((unused)) void refuses(const char *message, const char *error, const char *key,
+                                            const char *value)
 {
     _cleanup_json_ struct json *v = ask(message);
     const char *is = json_get_text(v, "error"), *text = json_get_text(json_get(v, "parameters"), key);
@@ -210,7 +211,7 @@ static void refuses(const char *message, const char *error, const char *key, con
 }
 
 /* The call is answered; what it says fits the contract. Caller frees. */
-static struct json *answers(const char *method, const char *parameters)
+static __attribute__((unused)) struct json *answers(const char *method, const char *parameters)
 {
     _cleanup_free_ char *message =
         xasprintf("{\"method\":\"io.llmhost.%s\",\"parameters\":%s}", method, parameters);
