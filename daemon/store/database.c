@@ -3,14 +3,12 @@
 #include "store/database.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pwd.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "base/fault.h"
+#include "store/directory.h"
 
 #define APPLICATION_ID  0x6c6c6d68 /* "llmh" */
 #define BUSY_TIMEOUT_MS 250
@@ -102,94 +100,6 @@ int database_fault(struct database *d, int code, struct fault *f)
     case SQLITE_NOMEM: return fault_set(f, FAULT_EXHAUSTED, -ENOMEM, "no memory for the database");
     default: return fault_set(f, FAULT_INVALID, -EIO, "%s: %s", d->path, sqlite3_errmsg(d->sql));
     }
-}
-
-/* ---- directory, file, lock ---- */
-
-static const char *owner_name(uid_t uid)
-{
-    const struct passwd *p = getpwuid(uid);
-
-    return p ? p->pw_name : "somebody else";
-}
-
-static int check_owner(const char *path, const struct stat *st, struct fault *f)
-{
-    if (st->st_uid == geteuid())
-        return 0;
-    _cleanup_free_ char *owner = xstrdup(owner_name(st->st_uid));
-
-    return fault_set(f, FAULT_DENIED, -EPERM,
-                     "%s belongs to %s (uid %u), this is %s (uid %u): "
-                     "start llmhostd as its owner, or give it another state directory",
-                     path, owner, st->st_uid, owner_name(geteuid()), geteuid());
-}
-
-static int check_directory(const char *directory, struct fault *f)
-{
-    struct stat st;
-
-    if (mkdir(directory, 0700) < 0 && errno != EEXIST)
-        return fault_set(f, FAULT_DENIED, -errno, "%s cannot be made (%s)", directory, strerror(errno));
-    if (stat(directory, &st) < 0)
-        return database_fault_errno(directory, -errno, f);
-    if (!S_ISDIR(st.st_mode))
-        return fault_set(f, FAULT_DENIED, -ENOTDIR, "%s is not a directory", directory);
-    int r = check_owner(directory, &st, f);
-
-    if (r < 0)
-        return r;
-    if (st.st_mode & 022)
-        return fault_set(f, FAULT_DENIED, -EPERM, "%s can be written by others: chmod go-w %s", directory,
-                         directory);
-    return 0;
-}
-
-/* Opens or makes a plain file of ours that nobody else reads. */
-static int open_file(const char *path, int *ret_fd, struct fault *f)
-{
-    _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
-    struct stat st;
-
-    if (fd < 0 && errno == ELOOP)
-        return fault_set(f, FAULT_DENIED, -EPERM, "%s is a link", path);
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return database_fault_errno(path, -errno, f);
-    if (!S_ISREG(st.st_mode))
-        return fault_set(f, FAULT_DENIED, -EPERM, "%s is not a plain file", path);
-    int r = check_owner(path, &st, f);
-
-    if (r < 0)
-        return r;
-    *ret_fd = TAKE_FD(fd);
-    return 0;
-}
-
-/* The number in the file is for people; the lock is the kernel's and goes with the process. */
-static int lock_directory(const char *directory, int *ret_fd, struct fault *f)
-{
-    _cleanup_free_ char *path = xasprintf("%s/lock", directory);
-    _cleanup_close_ int fd = -1;
-    char text[24] = "";
-    int r = open_file(path, &fd, f);
-
-    if (r < 0)
-        return r;
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK)
-            return fault_set(f, FAULT_TRANSIENT, -errno, "%s cannot be locked (%s)", path, strerror(errno));
-        long pid = pread(fd, text, sizeof(text) - 1, 0) > 0 ? strtol(text, NULL, 10) : 0;
-
-        if (pid > 0)
-            return fault_set(f, FAULT_DENIED, -EBUSY, "%s is in use by another llmhostd (process %ld)",
-                             directory, pid);
-        return fault_set(f, FAULT_DENIED, -EBUSY, "%s is in use by another llmhostd", directory);
-    }
-    snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-    if (ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) < 0)
-        (void)0; /* a full disk: locked all the same, only without the number */
-    *ret_fd = TAKE_FD(fd);
-    return 0;
 }
 
 /* ---- judging and migrating ---- */
@@ -390,11 +300,11 @@ int database_open(const char *directory, struct database **ret, struct fault *f)
 
     d->path = xasprintf("%s/llmhost.db", directory);
     d->lock = -1;
-    r = check_directory(directory, f);
+    r = directory_check(directory, f);
     if (r == 0)
-        r = lock_directory(directory, &d->lock, f);
+        r = directory_lock(directory, &d->lock, f);
     if (r == 0)
-        r = open_file(d->path, &fd, f);
+        r = directory_open_file(d->path, &fd, f);
     if (fd >= 0)
         close(fd); /* made with the right mode, which SQLite also gives to the files beside it */
     if (r == 0)
