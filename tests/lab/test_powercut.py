@@ -4,8 +4,7 @@ Its state lies on an ext4 in a file, the file on a btrfs. Copying the file by re
 one moment, without what only the page cache has: what a power cut leaves. The copy is mounted, as a boot would, and the daemon is
 started on it. Every other time the daemon is stopped (SIGSTOP) just before, so that nothing more reaches the disk between the
 last promise and the cut. A kill finds no missing fsync, since the page cache outlives it; this does: with
-"PRAGMA synchronous = NORMAL" in database.c 30 of 30 cuts were caught, and without
-the fsync of a file in secrets.c as many.
+"PRAGMA synchronous = NORMAL" in database.c 30 of 30 cuts were caught, and without the fsync of a file in secrets.c as many.
 
 $POWER_CUTS: how many (`tests/run powercut`: many); $POWER_SEED draws the same moments again.
 """
@@ -29,6 +28,8 @@ LIMIT_S = 120
 CUTS = int(os.environ.get("POWER_CUTS", "10"))
 SEED = int(os.environ.get("POWER_SEED", time.time_ns() % 1_000_000))
 GONE = "gone"
+# A network of its own: the ports of a restored daemon are those of the one that goes on.
+ALONE = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
 
 
 class Disk:
@@ -76,6 +77,10 @@ class Promises:
             self.acknowledged[thing] = number
             self.count += 1
 
+    def last(self, thing):
+        with self.lock:
+            return self.asked.get(thing, [GONE])[-1]
+
     def made(self):
         with self.lock:
             return dict(self.acknowledged)
@@ -90,7 +95,7 @@ class PowerCuts(unittest.TestCase):
     def setUp(self):
         self.folder = "/run/lab/powercut"
         self.disk = Disk(self.folder)
-        self.h = Host("gpu1").up(wipe=True)
+        self.h = Host("gpu1").up(wipe=True, opt=["MaxStartups 200"])
         self.addCleanup(self.h.down)
         self.promises, self.over, self.broken = Promises(), threading.Event(), []
 
@@ -103,22 +108,25 @@ class PowerCuts(unittest.TestCase):
 
     def goals(self, d, n):
         model = f"ollama:m{n % 20}"
-        self.promises.make(model, "on_demand", lambda: d.call("Up", model=model, on="here", wait=False))
-        if n % 3:
+        if self.promises.last(model) == "on_demand":
             self.promises.make(model, "off", lambda: d.call("Down", target=model, now=True))
+        else:
+            self.promises.make(model, "on_demand", lambda: d.call("Up", model=model, on="here", wait=False))
 
     def forwards(self, d, n):
-        port = 20000 + n
-        self.promises.make(port, "there", lambda: d.call("ForwardAdd", instance="gpu1", spec=str(port)))
-        if n % 10:
+        port = 20000 + n % 40
+        if self.promises.last(port) == "there":
             self.promises.make(port, GONE, lambda: d.call("ForwardRemove", instance="gpu1", listen=str(port)))
+        else:
+            self.promises.make(port, "there", lambda: d.call("ForwardAdd", instance="gpu1", spec=str(port)))
 
     def instances(self, d, n):
-        name = f"i{n}"
-        self.promises.make(name, "there", lambda: d.call("InstanceAdd", name=name, command=self.h.ssh_command, install_key=False,
-                                                         password={"text": self.h.password}))
-        if n % 3:
+        name = f"i{n % 5}"
+        if self.promises.last(name) == "there":
             self.promises.make(name, GONE, lambda: d.call("InstanceRemove", name=name))
+        else:
+            self.promises.make(name, "there", lambda: d.call(
+                "InstanceAdd", name=name, command=self.h.ssh_command, install_key=False, password={"text": self.h.password}))
 
     def write(self, d, change):
         try:
@@ -150,7 +158,7 @@ class PowerCuts(unittest.TestCase):
             shutil.rmtree(place)
 
     def found_by_daemon(self, state):
-        with self.daemon(state, port=daemons.free_port()) as d:
+        with self.daemon(state, wrap=ALONE) as d:
             status = d.call("Status")
             found = {m["name"]: m["goal"] for m in status["models"]}
             found.update((int(f["listen"].rsplit(":", 1)[1]), "there") for f in d.call("ForwardList")["forwards"])
