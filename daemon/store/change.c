@@ -1,51 +1,86 @@
-/* Merging keeps what the changes mean. A record that others refer to (an instance) takes its newest value at the place of the
- * oldest, so that it stands before those who refer to it; any other takes the place of the newest, behind what it refers to.
- * Nothing is moved over a removal, and a value that refers to another instance is not merged: it may be refused where the older one
- * was not. */
+/* Merging keeps what the changes mean. A record that others refer to (an instance) takes its newest value at
+ * the place of the oldest, so that it stands before those who refer to it; any other takes the place of the
+ * newest, behind what it refers to. Nothing is moved over a removal, and a value that refers to another
+ * instance is not merged: it may be refused where the older one was not. */
 #include "store/change.h"
 
 #include "base/fault.h"
 
 const struct change_spec change_specs[CHANGE_KINDS] = {
-    [CHANGE_PUT_INSTANCE] = {
-        .noun = "instance", .keys = 1, .parent = -1, .others_need_it = true,
-        .sql = "INSERT INTO instance(name, provider, host, user, port, install_key, added_at_ms, host_key, host_key_at_ms)"
-               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
-               " ON CONFLICT(name) DO UPDATE SET provider = ?2, host = ?3, user = ?4, port = ?5, install_key = ?6,"
-               " added_at_ms = ?7, host_key = ?8, host_key_at_ms = ?9",
-    },
-    [CHANGE_REMOVE_INSTANCE] = {
-        .noun = "instance", .keys = 1, .parent = -1, .removes = true,
-        .sql = "DELETE FROM instance WHERE name = ?1",
-    },
-    [CHANGE_PUT_DEPLOYMENT] = {
-        .noun = "model", .keys = 1, .parent = 1,
-        .sql = "INSERT INTO deployment(name, instance, goal, goal_at_ms, touched, shown, requests, last_used_at_ms)"
-               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
-               " ON CONFLICT(name) DO UPDATE SET instance = ?2, goal = ?3, goal_at_ms = ?4, touched = ?5, shown = ?6,"
-               " requests = ?7, last_used_at_ms = ?8",
-    },
-    [CHANGE_REMOVE_DEPLOYMENT] = {
-        .noun = "model", .keys = 1, .parent = -1, .removes = true,
-        .sql = "DELETE FROM deployment WHERE name = ?1",
-    },
-    [CHANGE_PUT_FORWARD] = {
-        .noun = "forward", .keys = 2, .parent = 2,
-        .sql = "INSERT INTO forward(listen_ip, listen_port, instance, address, port) VALUES (?1, ?2, ?3, ?4, ?5)"
-               " ON CONFLICT(listen_ip, listen_port) DO UPDATE SET instance = ?3, address = ?4, port = ?5",
-    },
-    [CHANGE_REMOVE_FORWARD] = {
-        .noun = "forward", .keys = 2, .parent = -1, .removes = true,
-        .sql = "DELETE FROM forward WHERE listen_ip = ?1 AND listen_port = ?2",
-    },
-    [CHANGE_PUT_EVENT] = {
-        .noun = "event", .parent = -1,
-        .sql = "INSERT INTO event(at_ms, level, source, target, kind, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    },
-    [CHANGE_PUT_DURATION] = {
-        .noun = "duration", .keys = 1, .parent = -1,
-        .sql = "INSERT INTO duration(what, last) VALUES (?1, ?2) ON CONFLICT(what) DO UPDATE SET last = ?2",
-    },
+    [CHANGE_PUT_INSTANCE] =
+        {
+            .noun = "instance",
+            .keys = 1,
+            .parent = -1,
+            .others_need_it = true,
+            .sql = "INSERT INTO instance(name, provider, host, user, port, install_key, added_at_ms, "
+                   "host_key, host_key_at_ms)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+                   " ON CONFLICT(name) DO UPDATE SET provider = ?2, host = ?3, user = ?4, port = ?5, "
+                   "install_key = ?6,"
+                   " added_at_ms = ?7, host_key = ?8, host_key_at_ms = ?9",
+        },
+    [CHANGE_REMOVE_INSTANCE] =
+        {
+            .noun = "instance",
+            .keys = 1,
+            .parent = -1,
+            .removes = true,
+            .sql = "DELETE FROM instance WHERE name = ?1",
+        },
+    [CHANGE_PUT_DEPLOYMENT] =
+        {
+            .noun = "model",
+            .keys = 1,
+            .parent = 1,
+            .sql = "INSERT INTO deployment(name, instance, goal, goal_at_ms, touched, shown, requests, "
+                   "last_used_at_ms)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                   " ON CONFLICT(name) DO UPDATE SET instance = ?2, goal = ?3, goal_at_ms = ?4, touched = "
+                   "?5, shown = ?6,"
+                   " requests = ?7, last_used_at_ms = ?8",
+        },
+    [CHANGE_REMOVE_DEPLOYMENT] =
+        {
+            .noun = "model",
+            .keys = 1,
+            .parent = -1,
+            .removes = true,
+            .sql = "DELETE FROM deployment WHERE name = ?1",
+        },
+    [CHANGE_PUT_FORWARD] =
+        {
+            .noun = "forward",
+            .keys = 2,
+            .parent = 2,
+            .sql =
+                "INSERT INTO forward(listen_ip, listen_port, instance, address, port) VALUES (?1, ?2, ?3, "
+                "?4, ?5)"
+                " ON CONFLICT(listen_ip, listen_port) DO UPDATE SET instance = ?3, address = ?4, port = ?5",
+        },
+    [CHANGE_REMOVE_FORWARD] =
+        {
+            .noun = "forward",
+            .keys = 2,
+            .parent = -1,
+            .removes = true,
+            .sql = "DELETE FROM forward WHERE listen_ip = ?1 AND listen_port = ?2",
+        },
+    [CHANGE_PUT_EVENT] =
+        {
+            .noun = "event",
+            .parent = -1,
+            .sql =
+                "INSERT INTO event(at_ms, level, source, target, kind, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        },
+    [CHANGE_PUT_DURATION] =
+        {
+            .noun = "duration",
+            .keys = 1,
+            .parent = -1,
+            .sql =
+                "INSERT INTO duration(what, last) VALUES (?1, ?2) ON CONFLICT(what) DO UPDATE SET last = ?2",
+        },
 };
 
 struct change *change_new(enum change_kind kind)
@@ -102,7 +137,7 @@ void change_int(struct change *c, int64_t number)
 
 void changes_free(struct list *changes)
 {
-    LIST_FOREACH_SAFE(c, changes, struct change, node)
+    LIST_FOREACH_SAFE (c, changes, struct change, node)
         change_free(c);
 }
 
@@ -113,7 +148,7 @@ struct index {
     struct slot {
         struct change *change;
         unsigned era;
-    } *slots;
+    } * slots;
     size_t mask;
     unsigned era;
 };
@@ -210,7 +245,7 @@ void changes_merge(struct list *changes)
     for (size_t n = count(changes); x.mask < 2 * n;)
         x.mask = 2 * x.mask + 1;
     x.slots = xalloc((x.mask + 1) * sizeof(*x.slots));
-    LIST_FOREACH_SAFE(c, changes, struct change, node) {
+    LIST_FOREACH_SAFE (c, changes, struct change, node) {
         if (change_specs[c->kind].removes)
             x.era++;
         if (change_specs[c->kind].removes || change_specs[c->kind].keys == 0)
@@ -227,9 +262,9 @@ unsigned changes_drop_events(struct list *changes, unsigned max)
 {
     unsigned events = 0, dropped = 0;
 
-    LIST_FOREACH(c, changes, struct change, node)
+    LIST_FOREACH (c, changes, struct change, node)
         events += c->kind == CHANGE_PUT_EVENT;
-    LIST_FOREACH_SAFE(c, changes, struct change, node) {
+    LIST_FOREACH_SAFE (c, changes, struct change, node) {
         if (events <= max)
             break;
         if (c->kind != CHANGE_PUT_EVENT)

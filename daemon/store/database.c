@@ -1,13 +1,16 @@
-/* Opening. Everything that can be wrong with a state directory is found here, before anything is changed, and
- * said with the name of the file and what to do about it. */
+/* Opening. Everything that can be wrong with a database is found here, before anything is changed, and said
+ * with the name of the file and what to do about it. One that cannot be written is read all the same, and
+ * opened anew before each write until that works. One that is damaged is left exactly as it is. */
 #include "store/database.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "base/fault.h"
+#include "proto/buf.h"
 #include "store/directory.h"
 
 #define APPLICATION_ID  0x6c6c6d68 /* "llmh" */
@@ -50,10 +53,14 @@ int database_fault_errno(const char *path, int error, struct fault *f)
 
 static int fault_damaged(const char *path, const char *why, struct fault *f)
 {
-    return fault_set(f, FAULT_INVALID, -EBADMSG,
-                     "%s is damaged (%s): move it away together with the files that begin with its name, "
-                     "and a new one is made at the next start",
-                     path, why);
+    int r = fault_set(f, FAULT_INVALID, -EBADMSG,
+                      "%s is damaged (%s): move it away together with the files that begin with its name, "
+                      "and a new one is made at the next start",
+                      path, why);
+
+    if (f)
+        strcpy(f->code, "store_damaged");
+    return r;
 }
 
 /* SQLite says "readonly" for a file system, for permissions, and for a file that was moved under its feet. */
@@ -72,7 +79,7 @@ static int fault_readonly_code(const struct database *d, int code, struct fault 
  * 0: not known. */
 static int last_errno(struct database *d)
 {
-    int error = sqlite3_system_errno(d->sql);
+    int error = d->sql ? sqlite3_system_errno(d->sql) : EIO;
     sqlite3_file *log = NULL;
 
     if (error == 0 && sqlite3_file_control(d->sql, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) == SQLITE_OK &&
@@ -83,6 +90,20 @@ static int last_errno(struct database *d)
     return -error;
 }
 
+/* What keeps files from being made or from growing, where SQLite's last errno tells of something else that it
+ * tried. */
+static int look_for_reason(const struct database *d)
+{
+    _cleanup_free_ char *directory = strndup(d->path, (size_t)(strrchr(d->path, '/') - d->path));
+    struct statvfs fs;
+
+    if (access(directory, W_OK) < 0)
+        return -errno;
+    if (statvfs(directory, &fs) == 0 && (fs.f_bavail == 0 || (fs.f_files > 0 && fs.f_favail == 0)))
+        return -ENOSPC;
+    return -EIO;
+}
+
 int database_fault(struct database *d, int code, struct fault *f)
 {
     int error = last_errno(d);
@@ -91,7 +112,8 @@ int database_fault(struct database *d, int code, struct fault *f)
     case SQLITE_FULL: return fault_full(d->path, error == -EDQUOT ? error : -ENOSPC, f);
     case SQLITE_READONLY: return fault_readonly_code(d, code, f);
     case SQLITE_IOERR:
-    case SQLITE_CANTOPEN: return database_fault_errno(d->path, error < 0 ? error : -EIO, f);
+    case SQLITE_CANTOPEN:
+        return database_fault_errno(d->path, error == 0 || error == -ENOENT ? look_for_reason(d) : error, f);
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
         return fault_set(f, FAULT_TRANSIENT, -EBUSY, "%s is locked by another program", d->path);
@@ -192,9 +214,10 @@ static int migrate_steps(struct database *d, const char *schema, int64_t from, i
     return run(d, words, f);
 }
 
-int database_migrate(struct database *d, const char *schema, struct fault *f)
+/* Ours, and not from the future: then its version. */
+static int judge(struct database *d, int64_t newest, int64_t *ret_version, struct fault *f)
 {
-    int64_t application = 0, version = 0, tables = 0, newest = schema_newest(schema);
+    int64_t application = 0, version = 0, tables = 0;
     int r = read_int(d, "PRAGMA application_id", &application, f);
 
     if (r == 0)
@@ -211,8 +234,17 @@ int database_migrate(struct database *d, const char *schema, struct fault *f)
                          "%s was written by a newer llmhostd (schema %lld, this one knows %lld): "
                          "install that version again, or move the file away",
                          d->path, (long long)version, (long long)newest);
-    if (version == newest)
-        return 0;
+    *ret_version = version;
+    return 0;
+}
+
+int database_migrate(struct database *d, const char *schema, struct fault *f)
+{
+    int64_t version = 0, newest = schema_newest(schema);
+    int r = judge(d, newest, &version, f);
+
+    if (r < 0 || version == newest)
+        return r;
     r = run(d, "BEGIN IMMEDIATE", f);
     if (r < 0)
         return r;
@@ -238,38 +270,51 @@ static void make_id(char out[static 9])
     out[8] = 0;
 }
 
-static int read_id(struct database *d, struct fault *f)
+static int put_id(struct database *d, struct fault *f)
 {
-    sqlite3_stmt *statement = NULL;
     char id[9];
 
     make_id(id);
     _cleanup_free_ char *insert =
         xasprintf("INSERT OR IGNORE INTO daemon(key, value) VALUES ('id', '%s')", id);
-    int r = run(d, insert, f);
 
-    if (r < 0)
-        return r;
+    return run(d, insert, f);
+}
+
+static int read_id(struct database *d, struct fault *f)
+{
+    sqlite3_stmt *statement = NULL;
     int code = sqlite3_prepare_v2(d->sql, "SELECT value FROM daemon WHERE key = 'id'", -1, &statement, NULL);
+    int r = 0;
 
     if (code == SQLITE_OK)
         code = sqlite3_step(statement);
     if (code == SQLITE_ROW)
         snprintf(d->daemon_id, sizeof(d->daemon_id), "%s", (const char *)sqlite3_column_text(statement, 0));
+    else if (code == SQLITE_DONE)
+        r = fault_damaged(d->path, "it has no name of its daemon", f);
     else
         r = database_fault(d, code, f);
     sqlite3_finalize(statement);
     return r;
 }
 
-/* ---- all of it ---- */
+/* ---- opening ---- */
 
-/* foreign_keys and synchronous belong to the connection, WAL to the file. The page cache is small: everything
- * is read once. */
-static int open_sql(struct database *d, struct fault *f)
+static void close_sql(struct database *d)
 {
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_PRIVATECACHE;
-    int code = sqlite3_open_v2(d->path, &d->sql, flags, NULL);
+    for (int i = 0; i < CHANGE_KINDS; i++) {
+        sqlite3_finalize(d->statements[i]);
+        d->statements[i] = NULL;
+    }
+    sqlite3_close(d->sql);
+    d->sql = NULL;
+}
+
+/* The page cache is small: everything is read once. */
+static int open_sql(struct database *d, const char *name, int flags, struct fault *f)
+{
+    int code = sqlite3_open_v2(name, &d->sql, flags | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
 
     if (!d->sql)
         return fault_set(f, FAULT_EXHAUSTED, -ENOMEM, "no memory for the database");
@@ -277,26 +322,170 @@ static int open_sql(struct database *d, struct fault *f)
         return database_fault(d, code, f);
     sqlite3_extended_result_codes(d->sql, 1);
     sqlite3_busy_timeout(d->sql, BUSY_TIMEOUT_MS);
-    int r = run(d,
-                "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF;"
-                "PRAGMA cache_size = -256",
-                f);
+    int r = run(d, "PRAGMA trusted_schema = OFF; PRAGMA cache_size = -256", f);
 
+    return r < 0 ? r : check_pages(d, f);
+}
+
+/* foreign_keys and synchronous belong to the connection, WAL to the file. */
+static int open_for_writing(struct database *d, struct fault *f)
+{
+    int r = open_sql(d, d->path, SQLITE_OPEN_READWRITE, f);
+
+    if (r == 0 && sqlite3_db_readonly(d->sql, "main"))
+        r = fault_readonly_code(d, SQLITE_READONLY, f);
     if (r == 0)
-        r = check_pages(d, f);
-    if (r == 0)
-        r = run(d, "PRAGMA journal_mode = WAL", f);
+        r = run(d, "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL", f);
     if (r == 0)
         r = database_migrate(d, store_schema, f);
     if (r == 0)
+        r = put_id(d, f);
+    if (r == 0)
         r = read_id(d, f);
+    if (r < 0 && d->sql) /* a log that does not belong to it must not end up in it */
+        sqlite3_db_config(d->sql, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     return r;
+}
+
+static bool has_log(const char *path)
+{
+    _cleanup_free_ char *log = xasprintf("%s-wal", path);
+    struct stat st;
+
+    return stat(log, &st) == 0 && st.st_size > 0;
+}
+
+/* A URI of SQLite; caller frees. */
+static char *uri(const char *path, const char *option)
+{
+    struct buf out;
+
+    buf_init(&out, 3 * strlen(path) + 40);
+    buf_add_text(&out, "file:");
+    for (const char *p = path; *p; p++)
+        buf_addf(&out, strchr("%?#", *p) ? "%%%02X" : "%c", *p);
+    buf_addf(&out, "?%s", option);
+    return buf_take(&out);
+}
+
+/* Without making or changing any file. What was written last may be in the log, which is read with its index
+ * in memory then (https://www.sqlite.org/wal.html, "Read-Only Databases"). */
+static int open_for_reading(struct database *d, struct fault *f)
+{
+    _cleanup_free_ char *name = uri(d->path, has_log(d->path) ? "readonly_shm=1" : "immutable=1");
+    int64_t version = 0, newest = schema_newest(store_schema);
+    int r = open_sql(d, name, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, f);
+
+    if (r == 0)
+        r = judge(d, newest, &version, f);
+    if (r == 0 && version < newest)
+        r = fault_set(f, FAULT_INVALID, -ENOTSUP, "%s is of an older version", d->path);
+    return r < 0 ? r : read_id(d, f);
+}
+
+static bool is_about_writing(const struct fault *f)
+{
+    return streq(f->code, "store_full") || streq(f->code, "store_read_only") || f->error == -EFBIG ||
+           f->error == -EIO;
+}
+
+static int open_either(struct database *d, struct fault *f)
+{
+    struct fault ignored;
+    int r = open_for_writing(d, f);
+
+    d->read_only = false;
+    if (r == 0 || !is_about_writing(f))
+        return r;
+    close_sql(d);
+    if (open_for_reading(d, &ignored) < 0)
+        return r;
+    d->read_only = true;
+    return 0;
+}
+
+int database_reopen(struct database *d, struct fault *f)
+{
+    close_sql(d);
+    int r = open_either(d, f);
+
+    return r == 0 && d->read_only ? f->error : r;
+}
+
+/* ---- the file ---- */
+
+static void remove_all(const char *path)
+{
+    static const char *const ends[] = {"", "-journal", "-wal", "-shm"};
+
+    for (size_t i = 0; i < ELEMENTS(ends); i++) {
+        _cleanup_free_ char *file = xasprintf("%s%s", path, ends[i]);
+
+        (void)unlink(file);
+    }
+}
+
+static int move_into_place(const char *directory, const char *from, const char *to)
+{
+    _cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return fd < 0 || rename(from, to) < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+/* Made beside and moved into place when it is whole, so that a file that is empty or half a database was
+ * never one of ours. */
+static int make(const char *directory, const char *path, struct fault *f)
+{
+    _cleanup_free_ char *beside = xasprintf("%s.new", path);
+    struct database d = {.path = beside};
+    _cleanup_close_ int fd = -1;
+
+    remove_all(beside);
+    int r = directory_make_file(beside, &fd,
+                                f); /* the right mode, which SQLite also gives to the files beside it */
+
+    if (r < 0)
+        return r;
+    r = open_for_writing(&d, f);
+    close_sql(&d);
+    if (r == 0 && has_log(beside))
+        r = fault_full(path, -ENOSPC, f); /* closing it should have emptied that */
+    if (r == 0) {
+        r = move_into_place(directory, beside, path);
+        if (r < 0)
+            database_fault_errno(path, r, f);
+    }
+    remove_all(beside);
+    return r;
+}
+
+/* There and ours; -ENOENT: there is none, and none was there. */
+static int look(const char *path, struct fault *f)
+{
+    struct stat st;
+
+    if (lstat(path, &st) == 0)
+        return st.st_size == 0 && S_ISREG(st.st_mode) ? fault_damaged(path, "it is empty", f)
+                                                      : directory_check_file(path, &st, f);
+    if (errno != ENOENT)
+        return database_fault_errno(path, -errno, f);
+    if (has_log(path))
+        return fault_damaged(
+            path, "it is gone, but what it wrote last is there, in the file with \"-wal\" at its end", f);
+    return -ENOENT;
+}
+
+static int find_or_make(const char *directory, const char *path, struct fault *f)
+{
+    int r = look(path, f);
+
+    return r == -ENOENT ? make(directory, path, f) : r;
 }
 
 int database_open(const char *directory, struct database **ret, struct fault *f)
 {
     struct database *d = xnew(struct database);
-    int r, fd = -1;
+    int r;
 
     d->path = xasprintf("%s/llmhost.db", directory);
     d->lock = -1;
@@ -304,11 +493,9 @@ int database_open(const char *directory, struct database **ret, struct fault *f)
     if (r == 0)
         r = directory_lock(directory, &d->lock, f);
     if (r == 0)
-        r = directory_open_file(d->path, &fd, f);
-    if (fd >= 0)
-        close(fd); /* made with the right mode, which SQLite also gives to the files beside it */
+        r = find_or_make(directory, d->path, f);
     if (r == 0)
-        r = open_sql(d, f);
+        r = open_either(d, f);
     if (r < 0) {
         database_free(d);
         return r;
@@ -321,9 +508,7 @@ struct database *database_free(struct database *d)
 {
     if (!d)
         return NULL;
-    for (int i = 0; i < CHANGE_KINDS; i++)
-        sqlite3_finalize(d->statements[i]);
-    sqlite3_close(d->sql);
+    close_sql(d);
     if (d->lock >= 0)
         close(d->lock);
     free(d->path);

@@ -9,7 +9,8 @@
 struct database {
     char *path;
     sqlite3 *sql;
-    int lock;                                   /* descriptor of the locked file beside it */
+    int lock;                                   /* descriptor of the locked directory */
+    bool read_only;                             /* could be read, but not opened for writing */
     sqlite3_stmt *statements[CHANGE_KINDS];     /* made when first needed */
     unsigned events_since_prune;
     char daemon_id[9];
@@ -17,8 +18,10 @@ struct database {
 
 #define DATABASE_EVENTS_MAX 100000
 
-/* As store_open(). */
+/* As store_open(). When it is read_only afterwards, f says why. */
 int database_open(const char *directory, struct database **ret, struct fault *f);
+/* Again, for writing. < 0: read_only still; or, when it cannot even be read any more, of no use until it is opened again. */
+int database_reopen(struct database *d, struct fault *f);
 struct database *database_free(struct database *d);
 
 /* From whatever version it has to the newest of schema, in one transaction. -ENOTSUP: it is newer; -EBADMSG: not ours. */

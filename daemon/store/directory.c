@@ -50,8 +50,16 @@ int directory_check(const char *directory, struct fault *f)
     return 0;
 }
 
-/* Opens or makes a plain file of ours that nobody else reads. */
-int directory_open_file(const char *path, int *ret_fd, struct fault *f)
+int directory_check_file(const char *path, const struct stat *st, struct fault *f)
+{
+    if (S_ISLNK(st->st_mode))
+        return fault_set(f, FAULT_DENIED, -EPERM, "%s is a link", path);
+    if (!S_ISREG(st->st_mode))
+        return fault_set(f, FAULT_DENIED, -EPERM, "%s is not a plain file", path);
+    return check_owner(path, st, f);
+}
+
+int directory_make_file(const char *path, int *ret_fd, struct fault *f)
 {
     _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
     struct stat st;
@@ -60,9 +68,7 @@ int directory_open_file(const char *path, int *ret_fd, struct fault *f)
         return fault_set(f, FAULT_DENIED, -EPERM, "%s is a link", path);
     if (fd < 0 || fstat(fd, &st) < 0)
         return database_fault_errno(path, -errno, f);
-    if (!S_ISREG(st.st_mode))
-        return fault_set(f, FAULT_DENIED, -EPERM, "%s is not a plain file", path);
-    int r = check_owner(path, &st, f);
+    int r = directory_check_file(path, &st, f);
 
     if (r < 0)
         return r;
@@ -70,29 +76,54 @@ int directory_open_file(const char *path, int *ret_fd, struct fault *f)
     return 0;
 }
 
-/* The number in the file is for people; the lock is the kernel's and goes with the process. */
+/* ---- the lock ---- */
+
+static int fault_in_use(const char *directory, int fd, struct fault *f)
+{
+    char text[24] = "";
+    long pid = fd >= 0 && pread(fd, text, sizeof(text) - 1, 0) > 0 ? strtol(text, NULL, 10) : 0;
+
+    if (pid > 0)
+        return fault_set(f, FAULT_DENIED, -EBUSY, "%s is in use by another llmhostd (process %ld)", directory,
+                         pid);
+    return fault_set(f, FAULT_DENIED, -EBUSY, "%s is in use by another llmhostd", directory);
+}
+
+/* For people. A disk that is full or read-only does without it. */
+static void write_pid(int fd)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) < 0)
+        return;
+}
+
+/* The directory itself is locked, since that wants no room on the disk; NFS locks files alone. The lock is
+ * the kernel's and goes with the process. */
 int directory_lock(const char *directory, int *ret_fd, struct fault *f)
 {
     _cleanup_free_ char *path = xasprintf("%s/lock", directory);
-    _cleanup_close_ int fd = -1;
-    char text[24] = "";
-    int r = directory_open_file(path, &fd, f);
+    _cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), file = -1;
+    int r = directory_make_file(path, &file, f);
 
+    if (r == -EPERM)
+        return r; /* not ours */
     if (r < 0)
-        return r;
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK)
-            return fault_set(f, FAULT_TRANSIENT, -errno, "%s cannot be locked (%s)", path, strerror(errno));
-        long pid = pread(fd, text, sizeof(text) - 1, 0) > 0 ? strtol(text, NULL, 10) : 0;
+        file = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    bool locked = flock(fd, LOCK_EX | LOCK_NB) == 0;
 
-        if (pid > 0)
-            return fault_set(f, FAULT_DENIED, -EBUSY, "%s is in use by another llmhostd (process %ld)",
-                             directory, pid);
-        return fault_set(f, FAULT_DENIED, -EBUSY, "%s is in use by another llmhostd", directory);
+    if (!locked && errno != EWOULDBLOCK) {
+        close(fd);
+        fd = file >= 0 ? fcntl(file, F_DUPFD_CLOEXEC, 0) : -1;
+        locked = flock(fd, LOCK_EX | LOCK_NB) == 0;
     }
-    snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-    if (ftruncate(fd, 0) < 0 || pwrite(fd, text, strlen(text), 0) < 0)
-        (void)0; /* a full disk: locked all the same, only without the number */
+    if (!locked && errno != EWOULDBLOCK)
+        return fault_set(f, FAULT_TRANSIENT, -errno, "%s cannot be locked (%s)", directory, strerror(errno));
+    if (!locked)
+        return fault_in_use(directory, file, f);
+    if (file >= 0)
+        write_pid(file);
     *ret_fd = TAKE_FD(fd);
     return 0;
 }

@@ -123,13 +123,29 @@ static int write_all(struct database *d, struct list *changes)
     return code == SQLITE_OK ? run(d, "COMMIT") : code;
 }
 
+/* SQLite goes on writing to a file that was moved or removed, where nobody will find it. */
+static int check_place(struct database *d, struct fault *f)
+{
+    int moved = 0;
+
+    if (sqlite3_file_control(d->sql, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved)
+        return database_fault(d, SQLITE_READONLY_DBMOVED, f);
+    return 0;
+}
+
 int database_write(struct database *d, struct list *changes, struct fault *f)
 {
+    int r = d->read_only ? database_reopen(d, f) : 0;
+
+    if (r == 0)
+        r = check_place(d, f);
+    if (r < 0)
+        return r;
     int code = write_all(d, changes);
 
     if (code == SQLITE_OK)
         return 0;
-    int r = database_fault(d, code, f); /* before ROLLBACK: it would overwrite the reason */
+    r = database_fault(d, code, f); /* before ROLLBACK: it would overwrite the reason */
 
     if (!sqlite3_get_autocommit(d->sql))
         run(d, "ROLLBACK");
@@ -233,11 +249,10 @@ int database_load(struct database *d, const struct store_readers *readers, void 
         see_instance, &load, f);
 
     if (r == 0)
-        r = for_each_row(
-            d,
-            "SELECT name, instance, goal, goal_at_ms, touched, shown, requests, last_used_at_ms"
-            " FROM deployment ORDER BY name",
-            see_deployment, &load, f);
+        r = for_each_row(d,
+                         "SELECT name, instance, goal, goal_at_ms, touched, shown, requests, last_used_at_ms"
+                         " FROM deployment ORDER BY name",
+                         see_deployment, &load, f);
     if (r == 0)
         r = for_each_row(d,
                          "SELECT listen_ip, listen_port, instance, address, port"

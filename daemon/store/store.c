@@ -121,7 +121,7 @@ static bool is_written(const struct store *s, store_ticket t, struct fault *ret_
             *ret_fault = f->fault;
             return false;
         }
-    if (t > s->forgotten)
+    if (t == 0 || t > s->forgotten)
         return true;
     fault_set(ret_fault, FAULT_UNCERTAIN, -ETIMEDOUT, "too long ago to know whether it was written");
     return false;
@@ -161,6 +161,18 @@ static void tell_waiters(struct store *s, store_ticket upto, const struct fault 
     }
 }
 
+static void add_waiter(struct store *s, store_ticket t, struct op **slot, op_done_fn done, void *ctx)
+{
+    struct waiter *w = xnew(struct waiter);
+
+    w->ticket = t;
+    w->done = done;
+    w->ctx = ctx;
+    list_append(&s->waiters, &w->node);
+    op_begin(&w->op, slot, waiter_cancel);
+    runq_add(s->loop, &s->turn);
+}
+
 void store_after(struct store *s, store_ticket t, struct op **slot, op_done_fn done, void *ctx)
 {
     struct fault f;
@@ -176,14 +188,15 @@ void store_after(struct store *s, store_ticket t, struct op **slot, op_done_fn d
         op_finish_later(s->loop, slot, written ? NULL : &f, done, ctx);
         return;
     }
-    struct waiter *w = xnew(struct waiter);
+    add_waiter(s, t, slot, done, ctx);
+}
 
-    w->ticket = t;
-    w->done = done;
-    w->ctx = ctx;
-    list_append(&s->waiters, &w->node);
-    op_begin(&w->op, slot, waiter_cancel);
-    runq_add(s->loop, &s->turn);
+void store_ready(struct store *s, struct op **slot, op_done_fn done, void *ctx)
+{
+    if (s->is_stuck)
+        add_waiter(s, 0, slot, done, ctx);
+    else
+        op_finish_later(s->loop, slot, NULL, done, ctx);
 }
 
 /* ---- batches ---- */
@@ -227,17 +240,22 @@ static void batch_written(struct store *s, struct batch *b)
     s->retry_ms = 0;
 }
 
-static void batch_failed(struct store *s, struct batch *b)
+static void set_stuck(struct store *s, const struct fault *f, uint64_t since_due)
 {
     if (!s->is_stuck)
-        s->stuck_due = b->queued_due;
-    if (!s->is_stuck || !streq(s->fault.text, b->fault.text))
-        log_err(NULL, "%s", b->fault.text);
+        s->stuck_due = since_due;
+    if (!s->is_stuck || !streq(s->fault.text, f->text))
+        log_err(NULL, "%s", f->text);
     s->is_stuck = true;
-    s->fault = b->fault;
+    s->fault = *f;
     s->retry_ms = s->retry_ms ? MIN(2 * s->retry_ms, (uint64_t)RETRY_LAST_MS) : RETRY_FIRST_MS;
     s->tried_due = clock_now_ms();
     timer_arm(s->retry, s->retry_ms);
+}
+
+static void batch_failed(struct store *s, struct batch *b)
+{
+    set_stuck(s, &b->fault, b->queued_due);
     move_to_front(&s->queue, &b->changes);
 }
 
@@ -264,14 +282,14 @@ static void send_batch(struct store *s)
 {
     struct change *first = LIST_FIRST(&s->queue, struct change, node);
 
-    if (!first)
+    if (!first && !s->is_stuck)
         return;
     struct batch *b = xnew(struct batch);
 
     b->job = (struct job){.run = batch_run, .over = batch_over, .drop = batch_drop};
     b->store = s;
     b->last = s->last;
-    b->queued_due = first->queued_due;
+    b->queued_due = first ? first->queued_due : clock_now_ms();
     list_init(&b->changes);
     move_to_front(&b->changes, &s->queue);
     s->under_way = b;
@@ -364,6 +382,7 @@ int store_open(struct loop *l, const char *directory, struct store **ret, struct
 
     if (r < 0)
         return r;
+    struct fault why = *f; /* of one that can only be read */
     struct usual *usual = usual_new();
 
     r = database_load_durations(d, add_usual, usual, f);
@@ -388,6 +407,8 @@ int store_open(struct loop *l, const char *directory, struct store **ret, struct
     work_init(&s->turn, store_on_turn, s);
     s->retry = timer_new(l, store_on_retry, s);
     s->writer = writer_new(l, d);
+    if (d->read_only)
+        set_stuck(s, &why, clock_now_ms());
     *ret = s;
     return 0;
 }

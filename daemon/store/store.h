@@ -19,7 +19,8 @@ struct store;
 typedef uint64_t store_ticket;
 
 /* Opens or makes directory/llmhost.db, migrates it forward in one transaction, starts the thread. Blocks: before the loop runs.
- * 0 or -errno: *f says what is wrong with which file and what to do (damaged, from a newer version, read-only, not ours). */
+ * 0 or -errno: *f says what is wrong with which file and what to do (damaged, from a newer version, not ours). On a full or
+ * read-only disk what is there is read, and the store is stuck from the start, until it can be written. */
 int store_open(struct loop *l, const char *directory, struct store **ret, struct fault *f);
 /* Writes what is queued (bounded by 5 s), ends the thread. Who still waits is cancelled: done() does not run. Not from inside a
  * done(). */
@@ -28,6 +29,9 @@ struct store *store_close(struct store *s);
 /* done() when the change is on disk (NULL) or could not be written (fault; it may still be written later). A ticket may be waited
  * for at any time later, also again after a fault; 0 is a change that was not needed. */
 void store_after(struct store *s, store_ticket t, struct op **slot, op_done_fn done, void *ctx);
+/* done() at once with NULL while all is well; else after a try to write (one a second at most) with what became of it. For those who
+ * begin nothing that cannot be kept. */
+void store_ready(struct store *s, struct op **slot, op_done_fn done, void *ctx);
 /* How old the oldest change is that could not be written yet, or is being written for more than 5 s; 0: none; and why. */
 uint64_t store_stuck_ms(const struct store *s, const struct fault **ret_fault);
 /* Eight letters and digits made at first start: who we are to others. */
