@@ -166,12 +166,17 @@ static void logs_send(void *ctx)
 /* ollama begins its lines with time=RFC3339; a line without a time happened at that of the one before. */
 static void logs_add_engine_line(struct logs *g, const char *text, size_t n)
 {
+    const struct engine_ops *engine = deployment_engine(g->engine_of);
     struct buf clean;
     const char *at = NULL;
     char stamp[48] = "";
 
     buf_init(&clean, 2 * LINE_BYTES_MAX);
     if (n == 0 || utf8_clean(&clean, text, MIN(n, LINE_BYTES_MAX), false) < 0) {
+        buf_done(&clean);
+        return;
+    }
+    if (engine->is_probe_line && engine->is_probe_line(buf_text(&clean))) {
         buf_done(&clean);
         return;
     }

@@ -65,6 +65,8 @@ struct engine_ops {
     void (*probe)(struct engine *e, struct engine_reply to);
     void (*unload)(struct engine *e, struct engine_reply to);
     void (*stop)(struct engine *e, struct engine_reply to);         /* the server and all it started; done: it is gone */
+    /* A line of its log that tells of a probe of ours: nobody wants to read it. NULL: there are none. */
+    bool (*is_probe_line)(const char *line);
 };
 
 /* Embedded by each driver's own struct. */

@@ -690,6 +690,13 @@ static void ollama_stop(struct engine *e, struct engine_reply to)
     place_stop(o->server.place, o->server.name, &o->server.op, on_stopped, &o->server);
 }
 
+/* [GIN] 2026/11/27 - 12:14:10 | 200 |     142.181µs |       127.0.0.1 | GET      "/api/ps"
+ * Applications never get there with these: the gateway answers them itself. */
+static bool ollama_is_probe_line(const char *line)
+{
+    return strncmp(line, "[GIN]", 5) == 0 && (strstr(line, " \"/api/ps\"") || strstr(line, " \"/api/version\""));
+}
+
 const struct engine_ops engine_ollama = {
     .name = "ollama",
     .dialects = ENGINE_OPENAI | ENGINE_OLLAMA,
@@ -704,4 +711,5 @@ const struct engine_ops engine_ollama = {
     .probe = ollama_probe,
     .unload = ollama_unload,
     .stop = ollama_stop,
+    .is_probe_line = ollama_is_probe_line,
 };
