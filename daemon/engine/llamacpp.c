@@ -315,7 +315,7 @@ static void on_probe_judged(void *ctx, const struct fault *f)
         return;
     }
     if (server_judge(&c->server, &fault) == 0)
-        fault_code(&fault, FAULT_TRANSIENT, "no_answer", "llama-server runs on %s, but does not answer", c->engine.instance);
+        server_fault_silent(&c->server, "llama-server", &fault);
     server_end(&c->server, false, &fault);
 }
 

@@ -600,7 +600,7 @@ static void on_probe_judged(void *ctx, const struct fault *f)
         return;
     }
     if (server_judge(&o->server, &fault) == 0)
-        fault_code(&fault, FAULT_TRANSIENT, "no_answer", "ollama runs on %s, but does not answer", o->engine.instance);
+        server_fault_silent(&o->server, "ollama", &fault);
     server_end(&o->server, false, &fault);
 }
 

@@ -32,6 +32,7 @@ static void facts_clear(struct place_facts *f)
     free(f->log);
     free(f->models);
     free(f->last_line);
+    free(f->last_words);
     *f = (struct place_facts){.pid = -1};
 }
 
@@ -130,6 +131,8 @@ static int read_line(struct place_facts *f, const char *key, const char *value, 
         take_text(&f->models, value);
     else if (streq(key, "last_line"))
         take_text(&f->last_line, value);
+    else if (streq(key, "last_words"))
+        take_text(&f->last_words, value);
     else if (streq(key, "pid"))
         f->pid = strtoll(value, NULL, 10);
     else if (streq(key, "port"))
@@ -170,7 +173,8 @@ static void place_on_run(void *ctx, struct run_result *result, const struct faul
     facts->pid = -1;
     facts->port = 0;
     free(facts->last_line);
-    facts->last_line = NULL;
+    free(facts->last_words);
+    facts->last_line = facts->last_words = NULL;
     _cleanup_free_ char *text = buf_take(&result->out);
 
     if (text && read_answer(facts, text, &fault) > 0) {

@@ -24,7 +24,8 @@ struct place_facts {
     char *version;          /* what it says of itself, its first line */
     char *log;
     char *models;           /* where its models are kept already, if somewhere */
-    char *last_line;        /* of the log: why it ended */
+    char *last_line;        /* of the log: why it ended; NULL: it does not say */
+    char *last_words;       /* the last line of the log that is no line about a request */
     int64_t pid;            /* of our server, -1: none runs */
     uint16_t port;
 };
@@ -43,7 +44,7 @@ void place_find(struct place *p, const char *server, const char *program, const 
  * ("NAME=value" words, quoted for sh by the caller). When the server runs already that is all. After find. */
 void place_start(struct place *p, const char *server, const char *environment, const char *command, struct op **slot,
                  place_done_fn done, void *ctx);
-/* Is our server still that process? facts.pid is -1 when not, and last_line says why. */
+/* Is our server still that process? facts.pid is -1 when not, and last_line says why, if the log does. */
 void place_look(struct place *p, const char *server, struct op **slot, place_done_fn done, void *ctx);
 /* TERM, again after 5 s (llama-server needs it), KILL for the whole process group after 10 s, then what is left of its children, also
  * of a server that died before. Faults of start and stop: disk_full, engine_exited (no setsid, say), engine_stuck, busy. */

@@ -72,12 +72,14 @@ sweep() {
     done
 }
 
-# Why it ended: the last line that names a cause, else the last one that speaks of something wrong, else the last one.
+# The end of the log without what tells of requests and of things that go well.
+meant() { tail -c 8000 "$log" 2>/dev/null | text -vE '^[[:space:]]*$|^\[GIN\]|level=(INFO|DEBUG)'; }
+
+# Why it ended: the last line that names a cause, else the last one that speaks of something wrong.
 last_line() {
-    tail -c 8000 "$log" 2>/dev/null | text -iE 'no such file|could not establish connection|no space|out of memory|to allocate|invalid magic|architecture|not within|in use' |
+    meant | text -iE 'no such file|could not establish connection|no space|out of memory|to allocate|invalid magic|architecture|not within|in use' |
         tail -n 1 | text . ||
-        tail -c 8000 "$log" 2>/dev/null | text -iE 'error|fail|memory|invalid|cannot|not found' | tail -n 1 | text . ||
-        tail -c 4000 "$log" 2>/dev/null | text -v '^[[:space:]]*$' | tail -n 1
+        meant | text -iE 'error|fail|memory|invalid|cannot|not found|panic|fatal|abort|killed' | tail -n 1 | text .
 }
 
 tell_server() {
@@ -88,8 +90,9 @@ tell_server() {
         say pid "$pid"
         say port "$port"
     else
-        [ -s "$log" ] && say last_line "$(last_line)"
+        last=$(last_line) && say last_line "$last"
     fi
+    last=$(meant | tail -n 1 | text .) && say last_words "$last"
 }
 
 find_program() {    # NAME PATH USUAL
@@ -144,7 +147,7 @@ launch() {          # LINE
         sleep 0.05 2>/dev/null || sleep 1
     done
     [ -n "$new" ] || [ ! -e "$pidfile.new" ] || fail disk_full "cannot write $pidfile"
-    [ -n "$new" ] || fail engine_exited "cannot be started: $(last_line)"
+    [ -n "$new" ] || fail engine_exited "cannot be started: $(last_line || meant | tail -n 1)"
     since=$(born "$new")
     if ! { echo "$new ${since:-0} $port" >"$pidfile.new" && mv "$pidfile.new" "$pidfile"; } 2>/dev/null; then
         kill -KILL "-$new" 2>/dev/null

@@ -188,11 +188,20 @@ int server_judge(struct server *s, struct fault *f)
         return 0;
     what = xasprintf("%s ended on %s", s->engine->ops->name, s->engine->instance);
     if (!p->last_line)
-        return fault_code(f, FAULT_GONE, "engine_exited", "%s and left nothing in its log", what);
+        return fault_code(f, FAULT_GONE, "engine_exited", "%s, and its log does not say why%s%.200s", what,
+                          p->last_words ? "; it ends with: " : "", p->last_words ? p->last_words : "");
     server_explain(f, what, p->last_line);
     if (streq(f->code, "engine_failed"))
         fault_code(f, FAULT_GONE, "engine_exited", "%s: %.250s", what, p->last_line);
     return -ESRCH;
+}
+
+void server_fault_silent(const struct server *s, const char *program, struct fault *f)
+{
+    const char *words = place_facts(s->place)->last_words;
+
+    fault_code(f, FAULT_TRANSIENT, "no_answer", "%s runs on %s, but does not answer%s%.200s", program,
+               s->engine->instance, words ? "; its log ends with: " : "", words ? words : "");
 }
 
 bool server_is_forbidden(const struct server *s, struct fault *f)

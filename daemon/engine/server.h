@@ -43,6 +43,8 @@ void server_post(struct server *s, const char *path, const char *body, uint64_t 
 void server_look(struct server *s, place_done_fn done);
 /* After a look: 0 when the process lives, else *f (engine_exited, out_of_memory, …) with the last line of its log. */
 int server_judge(struct server *s, struct fault *f);
+/* After a look at one that lives: *f says that it answers nobody (no_answer), and how its log ends. */
+void server_fault_silent(const struct server *s, const char *program, struct fault *f);
 /* After a failed request: whether the machine lets nobody through to its ports; then *f says so. Looking at the process would tell
  * nothing. */
 bool server_is_forbidden(const struct server *s, struct fault *f);

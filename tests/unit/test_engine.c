@@ -602,10 +602,42 @@ Test(ollama, a_probe_tells_dead_from_silent)
     went_well();
     ASK(ops()->probe, {.request = "", .then = REFUSE});
     failed_with("no_answer", FAULT_TRANSIENT);
+    cr_assert_str_eq(w.fault.text, "ollama runs on gpu1, but does not answer");
+    w.look_says = "base=/root/llmhost\nlog=/root/llmhost/run/x.log\npid=77\nport=21000\nlast_words=runner started\nok=1\n";
+    ASK(ops()->probe, {.request = "", .then = REFUSE});
+    cr_assert_str_eq(w.fault.text, "ollama runs on gpu1, but does not answer; its log ends with: runner started");
     w.look_says = DEAD("fatal error: runtime");
     ASK(ops()->probe, {.request = "", .then = REFUSE});
     failed_with("engine_exited", FAULT_GONE);
     cr_assert_not_null(strstr(w.fault.text, "fatal error: runtime"));
+}
+
+Test(ollama, one_that_ended_without_a_word_why_is_not_given_a_reason)
+{
+    find_it();
+    w.look_says = "base=/root/llmhost\nlog=/root/llmhost/run/x.log\nlast_words=slots are idle\nok=1\n";
+    ASK(ops()->probe, {.request = "", .then = REFUSE});
+    failed_with("engine_exited", FAULT_GONE);
+    cr_assert_str_eq(w.fault.text, "ollama ended on gpu1, and its log does not say why; it ends with: slots are idle");
+}
+
+Test(ollama, its_probes_are_told_from_requests_in_its_log)
+{
+    static const char head[] = "[GIN] 2026/11/27 - 12:14:10 | 200 |     142.181µs |       127.0.0.1 | ";
+    static const struct {
+        const char *rest;
+        bool probe;
+    } rows[] = {{"GET      \"/api/ps\"", true},
+                {"GET      \"/api/version\"", true},
+                {"POST     \"/v1/chat/completions\"", false},
+                {"POST     \"/api/generate\"", false}};
+
+    for (size_t i = 0; i < ELEMENTS(rows); i++) {
+        _cleanup_free_ char *line = xasprintf("%s%s", head, rows[i].rest);
+
+        cr_assert_eq(ops()->is_probe_line(line), rows[i].probe, "%s", line);
+    }
+    cr_assert_not(ops()->is_probe_line("loading \"/api/ps\""), "a line of another kind");
 }
 
 Test(ollama, whoever_has_the_port_of_a_dead_server_is_not_taken_for_it)
