@@ -540,7 +540,7 @@ static void on_lost(void *ctx, int error)
     }
     deployment_doubt(r->deployment);
     request_break(r, tunnel ? "tunnel_lost" : "engine_lost",
-                  tunnel ? "the tunnel broke in the middle of this answer"
-                         : "the engine ended in the middle of this answer",
+                  tunnel ? "the tunnel broke in the middle of this answer; the request was not repeated"
+                         : "the engine ended in the middle of this answer; the request was not repeated",
                   "lost");
 }
