@@ -28,7 +28,7 @@ struct follow {
     unsigned n_models;
     uint64_t begun_due;
     /* Up: what was told of each stage. Down: how many streams were told. */
-    unsigned told[STAGE_COUNT];
+    unsigned told[STAGE_COUNT], told_tries;
     unsigned told_streams, told_off;
     bool told_away;
     const char *note; /* Up: for the first reply, NULL: none */
@@ -181,14 +181,28 @@ static void up_answer(struct follow *w, uint64_t took_ms)
     call_reply(w->call, v);
 }
 
+/* Tries of the session that have ended, while the way is looked for. */
+static unsigned tries_of(const struct deployment *d)
+{
+    const struct session *way = lease_session(deployment_lease(d));
+    struct session_figures n = {};
+
+    if (way)
+        session_figures(way, &n);
+    return n.tries;
+}
+
 /* Every stage that changed since it was told. False when the call is over. */
 static bool up_tell(struct follow *w)
 {
+    unsigned tries = tries_of(w->models[0]);
     struct stage_view p;
 
     for (enum stage s = 0; s < STAGE_COUNT; s++) {
         deployment_stage(w->models[0], s, &p);
-        if (p.state == STAGE_AHEAD || p.changes == w->told[s])
+        bool tried = s == STAGE_SSH && p.state == STAGE_RUNNING && tries != w->told_tries;
+
+        if (p.state == STAGE_AHEAD || (p.changes == w->told[s] && !tried))
             continue;
         w->told[s] = p.changes;
         struct json *v = json_object();
@@ -197,6 +211,7 @@ static bool up_tell(struct follow *w)
         if (!call_reply_more(w->call, v))
             return false;
     }
+    w->told_tries = tries;
     return true;
 }
 

@@ -258,6 +258,14 @@ struct json *show_instance(struct lease *l)
     return v;
 }
 
+/* While the way is looked for: what the last try met. */
+static const char *way_text(const struct deployment *d)
+{
+    const struct session *way = lease_session(deployment_lease(d));
+
+    return way && session_fault(way)->kind ? session_fault(way)->text : "";
+}
+
 struct json *show_progress(const struct deployment *d, enum stage s)
 {
     struct stage_view p;
@@ -266,7 +274,7 @@ struct json *show_progress(const struct deployment *d, enum stage s)
     deployment_stage(d, s, &p);
     json_put_string(v, "stage", stage_name(s));
     json_put_string(v, "state", stage_state_name(p.state));
-    json_put_string(v, "text", p.text);
+    json_put_string(v, "text", s == STAGE_SSH && p.state == STAGE_RUNNING ? way_text(d) : p.text);
     json_put_int(v, "took_ms", (int64_t)p.took_ms);
     if (p.usual_ms)
         json_put_int(v, "usual_ms", (int64_t)p.usual_ms);

@@ -98,6 +98,28 @@ static struct session *add_unreachable(void)
     return s;
 }
 
+/* What the last try met is said while the way is looked for, and again after each try. */
+Test(words, a_machine_that_does_not_answer_yet_is_said_while_it_is_waited_for)
+{
+    struct session *s = add_unreachable();
+    unsigned told = 0;
+
+    say(&w.caller, "{\"method\":\"io.llmhost.Up\",\"parameters\":{\"model\":\"ollama:tiny\"},\"more\":true}");
+    json_free(hear(&w.caller)); /* where it goes */
+    while (told < 2) {
+        _cleanup_json_ struct json *v = hear(&w.caller);
+        const struct json *p = json_get(json_get(v, "parameters"), "progress");
+
+        cr_assert_str_eq(json_get_text(p, "stage"), "ssh");
+        cr_assert_str_eq(json_get_text(p, "state"), "running");
+        cr_assert_str_eq(json_get_text(p, "text"), session_fault(s)->text);
+        told++;
+    }
+    cr_assert(strstr(session_fault(s)->text, "127.0.0.1"), "%s", session_fault(s)->text);
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+}
+
 /* Its server comes back, and sends us away. */
 static void refuse(struct session *s, const char *why)
 {
