@@ -335,7 +335,7 @@ static void check_models(struct manager *m, const char *target, struct json *lis
         /* What is wrong with the machine is said there. */
         if (deployment_fault(d)->kind && !is_engine_missing(d) && !is_forbidden(d))
             add_check(list, "model.state", deployment_name(d), "fail",
-                      one_command("llmhostctl logs %s", deployment_name(d)), "%s", deployment_fault(d)->text);
+                      show_next(deployment_fault(d), show_subject(d)), "%s", deployment_fault(d)->text);
         check_memory(d, list);
     }
 }

@@ -44,24 +44,32 @@ const char *show_subject(const struct deployment *d)
                                                                       : deployment_name(d);
 }
 
+struct json *show_next(const struct fault *f, const char *subject)
+{
+    struct json *list;
+    struct buf next;
+
+    buf_init(&next, 4096);
+    explain_next(f, subject, &next);
+    list = explain_lines(buf_text(&next));
+    buf_done(&next);
+    return list;
+}
+
 /* One line of trouble about target (NULL: the daemon) out of a fault; the commands that help are for subject.
  */
 static struct json *show_fault(const struct fault *f, const char *target, const char *subject,
                                int64_t since_at_ms)
 {
     struct json *v = json_object();
-    struct buf next;
 
-    buf_init(&next, 4096);
-    explain_next(f, subject, &next);
     json_put_string(v, "code", explain_code(f));
     json_put_string(v, "target", target);
     json_put_int(v, "exit", explain_status(f));
     json_put_string(v, "message", f->text);
-    json_put(v, "next", explain_lines(buf_text(&next)));
+    json_put(v, "next", show_next(f, subject));
     if (since_at_ms)
         json_put_int(v, "since_at_ms", since_at_ms);
-    buf_done(&next);
     return v;
 }
 

@@ -15,6 +15,8 @@ struct json *show_model(const struct deployment *d);
 struct json *show_instance(struct lease *l);
 /* Whom the commands are for that mend its fault: the machine when that refuses us, else the model itself. */
 const char *show_subject(const struct deployment *d);
+/* The commands that help, for subject. */
+struct json *show_next(const struct fault *f, const char *subject);
 /* What keeps a model awake; empty when nothing does. */
 struct json *show_causes(const struct deployment *d);
 struct json *show_progress(const struct deployment *d, enum stage s);
