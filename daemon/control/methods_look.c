@@ -25,7 +25,7 @@ static struct json *status_of(const struct call *c, const struct json *targets)
     json_put(v, "daemon", show_daemon(c->context));
     json_put(v, "models", models);
     json_put(v, "instances", instances);
-    json_put(v, "trouble", show_trouble(c->context));
+    json_put(v, "trouble", show_trouble(c->context, targets));
     return v;
 }
 
@@ -98,7 +98,7 @@ static struct json *watch_reply(struct watch_state *w, struct watch_event *e)
         json_put(v, "instance", show_instance(l));
     if (e->gone)
         json_put_string(v, "gone", e->target);
-    json_put(v, "trouble", show_trouble(k));
+    json_put(v, "trouble", show_trouble(k, targets));
     if (e->line)
         json_put(v, "event", TAKE_PTR(e->line));
     return v;

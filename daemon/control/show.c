@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "control/call.h"
 #include "control/explain.h"
+#include "control/target.h"
 #include "engine/engine.h"
 #include "gateway/gateway.h"
 #include "lease/lease.h"
@@ -318,7 +319,18 @@ static void add_daemon_trouble(const struct control_context *k, struct json *lis
     }
 }
 
-struct json *show_trouble(const struct control_context *k)
+/* The machine itself is meant, or a model on it. */
+static bool is_meant(const struct control_context *k, const struct json *targets, const struct lease *l)
+{
+    struct deployment *d;
+
+    for (unsigned i = 0; (d = manager_deployment_at(k->manager, i)); i++)
+        if (deployment_lease(d) == l && target_has_model(targets, d))
+            return true;
+    return target_has_instance(targets, l);
+}
+
+struct json *show_trouble(const struct control_context *k, const struct json *targets)
 {
     struct json *list = json_array();
     struct deployment *d;
@@ -326,7 +338,7 @@ struct json *show_trouble(const struct control_context *k)
 
     add_daemon_trouble(k, list);
     for (unsigned i = 0; (l = manager_lease_at(k->manager, i)); i++) {
-        struct json *v = instance_trouble(l);
+        struct json *v = is_meant(k, targets, l) ? instance_trouble(l) : NULL;
 
         if (v)
             json_append(list, v);
@@ -336,7 +348,7 @@ struct json *show_trouble(const struct control_context *k)
         struct deployment_figures n;
 
         deployment_figures(d, &n);
-        if (f->kind)
+        if (f->kind && target_has_model(targets, d))
             json_append(list, show_fault(f, deployment_name(d), show_subject(d), n.since_at_ms));
     }
     return list;

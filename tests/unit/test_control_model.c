@@ -84,6 +84,25 @@ Test(control_model, a_name_nobody_has_is_forgotten_by_the_command_that_is_shown)
     cr_assert_str_eq(json_text(json_at(next, json_count(next) - 1)), "llmhostctl down ollama:tinny --forget");
 }
 
+static size_t count_trouble(const char *parameters)
+{
+    _cleanup_json_ struct json *v = answers("Status", parameters);
+
+    return json_count(json_get(v, "trouble"));
+}
+
+Test(control_model, who_asks_about_one_is_told_its_trouble_alone)
+{
+    add_local();
+    json_free(answers("InstanceAdd", "{\"name\":\"there\",\"provider\":\"local\"}"));
+    json_free(answers("Up", "{\"model\":\"ollama:tiny\",\"on\":\"here\",\"wait\":false}"));
+    json_free(answers("Up", "{\"model\":\"llama.cpp:/nowhere.gguf\",\"on\":\"there\",\"wait\":false}"));
+    cr_assert(LOOP_UNTIL(w.loop, count_trouble("{}") == 2));
+    cr_assert_eq(count_trouble("{\"targets\":[\"ollama:tiny\"]}"), 1);
+    cr_assert_eq(count_trouble("{\"targets\":[\"there\"]}"), 1);
+    cr_assert_eq(count_trouble("{\"targets\":[\"here\",\"llama.cpp:*\"]}"), 2);
+}
+
 /* ---- a person's service ---- */
 
 static void become_a_persons_service(void)
