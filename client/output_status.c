@@ -432,6 +432,8 @@ static void add_awake(const struct output *o, const struct json *model, struct b
         int64_t count = json_get_int(cause, "count", 0), since = json_get_int(cause, "since_at_ms", 0);
         _cleanup_free_ char *name = words_of(member_text(cause, "cause", "?"));
 
+        if (streq(name, "stays up"))
+            continue; /* that is what "then" says */
         if (strstr(name, "request"))
             add_part(&line, "%lld %s%s", (long long)count, name, plural(count));
         else

@@ -111,8 +111,8 @@ static void screen_checks(const struct output *o, const struct json *reply, stru
             if (streq(member_text(json_at(checks, k), "target", ""), target))
                 add_check(o, json_at(checks, k), out);
     }
-    buf_addf(out, "\n%u failed, %u warning%s, %u ok.", count_level(checks, "fail"), warnings, warnings == 1 ? "" : "s",
-             count_level(checks, "ok"));
+    buf_addf(out, "\n%u failed, %u warning%s, %u ok.", count_level(checks, "fail"), warnings,
+             warnings == 1 ? "" : "s", count_level(checks, "ok"));
 }
 
 void screen_doctor(const struct output *o, const struct json *reply, struct buf *out)
@@ -147,13 +147,16 @@ static char *kind_word(const char *kind)
     return copy;
 }
 
-void screen_line(const struct output *o, const struct json *line, bool events, struct buf *out)
+void screen_line(const struct output *o, const struct json *line, bool events, bool cut, struct buf *out)
 {
     const char *level = member_text(line, "level", ""), *text = member_text(line, "text", "");
     const char *target = member_text(line, "target", "");
     int64_t at = json_get_int(line, "at_ms", 0);
+    const char *word = streq(level, "err") ? "error: " : streq(level, "warning") ? "warning: " : "";
     char clock[CLOCK_MAX] = "";
-    _cleanup_free_ char *kind = kind_word(member_text(line, "kind", "-"));
+    _cleanup_free_ char *kind = kind_word(member_text(line, "kind", "-")), *shown = NULL;
+    size_t begin = out->len;
+    unsigned used;
 
     /* Lines of an engine may have no time of their own. */
     add_padded(out, at ? clock_format(clock, at, !events) : "", events ? 8 : 12);
@@ -166,8 +169,10 @@ void screen_line(const struct output *o, const struct json *line, bool events, s
         add_padded(out, member_text(line, "source", ""), 9);
     }
     buf_add_text(out, " ");
-    if (streq(level, "err") || streq(level, "warning"))
-        add_styled(out, o->out_colour, level_style(level), streq(level, "err") ? "error: " : "warning: ");
-    add_styled(out, o->out_colour, level_style(level), text);
+    used = text_columns(buf_text(out) + begin) + text_columns(word);
+    if (cut && o->out_width > used && used + text_columns(text) > o->out_width)
+        shown = xasprintf("%.*s\xe2\x80\xa6", (int)text_fit(text, o->out_width - used - 1), text);
+    add_styled(out, o->out_colour, level_style(level), word);
+    add_styled(out, o->out_colour, level_style(level), shown ? shown : text);
     buf_add_text(out, "\n");
 }

@@ -18,14 +18,36 @@ static bool any_in_state(const struct json *list, const char *state)
     return false;
 }
 
+/* By its own name, not only by that of its machine. */
+static bool is_named(const struct options *opt, const struct json *model)
+{
+    const char *name = json_get_text(model, "name"), *id = json_get_text(model, "id");
+
+    for (unsigned i = 0; i < opt->n_arguments; i++)
+        if ((name && glob_match(opt->arguments[i], name)) || (id && streq(opt->arguments[i], id)))
+            return true;
+    return false;
+}
+
+static bool any_named_is_down(const struct options *opt, const struct json *models)
+{
+    for (size_t i = 0; i < json_count(models); i++) {
+        const char *state = json_get_text(json_at(models, i), "state");
+
+        if (state && (streq(state, "off") || streq(state, "failed")) && is_named(opt, json_at(models, i)))
+            return true;
+    }
+    return false;
+}
+
 /* Asleep is healthy; off and failed are not running. Without a target the answer itself is the good news. */
 static enum exit_status status_exit(const struct options *opt, const struct json *reply)
 {
     const struct json *models = json_get(reply, "models"), *trouble = json_get(reply, "trouble");
     enum exit_status worst = EXIT_DONE;
 
-    if (opt->n_arguments && (any_in_state(models, "off") || any_in_state(models, "failed") ||
-                             any_in_state(json_get(reply, "instances"), "stopped")))
+    if (opt->n_arguments &&
+        (any_named_is_down(opt, models) || any_in_state(json_get(reply, "instances"), "stopped")))
         worst = EXIT_NOT_RUNNING;
     for (size_t i = 0; opt->check && i < json_count(trouble); i++)
         worst = exit_worse(worst, (enum exit_status)json_get_int(json_at(trouble, i), "exit", EXIT_FAILED));
@@ -51,21 +73,33 @@ static screen_fn screen_for(const struct options *opt, const struct json *reply)
     return screen_status;
 }
 
+/* What an engine prints about each request says nothing here; why it failed does. */
+static struct json *last_sources(bool failed)
+{
+    static const char *const names[] = {"daemon", "session", "request", "provider", "engine"};
+    struct json *sources = json_array();
+
+    for (size_t i = 0; i < ELEMENTS(names) - !failed; i++)
+        json_append_string(sources, names[i]);
+    return sources;
+}
+
 /* The newest lines about the target below its long form; that there are none is no error. */
-static void add_last_lines(struct run *r, const char *target, struct buf *out)
+static void add_last_lines(struct run *r, const char *target, bool failed, struct buf *out)
 {
     _cleanup_call_ struct call call = {.method = "Logs", .limit_ms = QUICK_MS, .parameters = json_object()};
     const struct json *lines;
 
     json_put_string(call.parameters, "target", target);
     json_put_int(call.parameters, "lines", LAST_LINES);
+    json_put(call.parameters, "sources", last_sources(failed));
     if (connection_run(r->connection, &call) != EXIT_DONE)
         return;
     lines = json_get(call.answer, "lines");
     if (json_count(lines))
         buf_add_text(out, "\n");
     for (size_t i = 0; i < json_count(lines); i++)
-        screen_line(&r->output, json_at(lines, i), false, out);
+        screen_line(&r->output, json_at(lines, i), false, true, out);
 }
 
 /* The model's own reply may come without its instance, whose tunnel belongs on the screen. */
@@ -103,7 +137,8 @@ static enum exit_status status_once(struct run *r)
     buf_init(&out, SCREEN_BYTES_MAX);
     screen(&r->output, call.answer, &out);
     if (screen == screen_model || screen == screen_instance) {
-        add_last_lines(r, r->options.arguments[0], &out);
+        add_last_lines(r, r->options.arguments[0], any_in_state(json_get(call.answer, "models"), "failed"),
+                       &out);
         screen_trouble(&r->output, call.answer, &out);
     }
     output_flush(&out);
@@ -203,7 +238,7 @@ static void watch_line(struct watch *w, const struct json *reply)
 
     buf_init(&out, SCREEN_BYTES_MAX);
     if (given(reply, "event"))
-        screen_line(&w->run->output, event, true, &out);
+        screen_line(&w->run->output, event, true, false, &out);
     else if (json_get_text(thing, "name") && json_get_text(thing, "state"))
         buf_addf(&out, "%s %s\n", json_get_text(thing, "name"), json_get_text(thing, "state"));
     output_flush(&out);
@@ -285,7 +320,7 @@ static void lines_show(struct run *r, const struct json *reply)
         if (r->output.json)
             envelope_write(&out, json_at(lines, i), NULL, EXIT_DONE);
         else
-            screen_line(&r->output, json_at(lines, i), r->options.events, &out);
+            screen_line(&r->output, json_at(lines, i), r->options.events, false, &out);
     output_flush(&out);
     buf_done(&out);
 }
@@ -298,8 +333,8 @@ static void older_show(struct run *r, const struct json *reply)
     int64_t older = json_get_int(reply, "older", 0);
 
     if (older > 0)
-        output_hint(&r->output, "-- %lld older line%s: llmhostctl logs%s%s%s%s%s -n %lld --", (long long)older,
-                    older == 1 ? "" : "s", target ? " " : "", target ? target : "",
+        output_hint(&r->output, "-- %lld older line%s: llmhostctl logs%s%s%s%s%s -n %lld --",
+                    (long long)older, older == 1 ? "" : "s", target ? " " : "", target ? target : "",
                     opt->events ? " --events" : "", opt->sources ? " --source=" : "",
                     opt->sources ? opt->sources : "",
                     (long long)MIN((int64_t)json_count(json_get(reply, "lines")) + older, 10000));
@@ -358,7 +393,8 @@ enum exit_status verb_logs(struct run *r)
     if (opt->sources && !sources) {
         _cleanup_free_ char *message =
             xasprintf("--source=%s: it can be daemon, session, engine, request or provider, with commas "
-                      "between several.", opt->sources);
+                      "between several.",
+                      opt->sources);
 
         return verb_usage(r, message, NULL, "llmhostctl logs -h");
     }
@@ -408,7 +444,8 @@ enum exit_status verb_doctor(struct run *r)
     if (status != EXIT_DONE)
         return status;
     status = json_get_bool(call.answer, "healthy", true) ? EXIT_DONE : EXIT_FAILED;
-    output_answer(&r->output, call.answer, opt->accept_new_host_key ? screen_accepted : screen_doctor, status);
+    output_answer(&r->output, call.answer, opt->accept_new_host_key ? screen_accepted : screen_doctor,
+                  status);
     return status;
 }
 

@@ -14,6 +14,8 @@ LINES = [
     {"source": "engine", "target": MODEL, "level": "info", "text": "llama runner: \u001b[31mslot 0\u0007 released"},
     {"at_ms": "@-50s", "source": "daemon", "level": "warning", "text": "commit took 12s"},
 ]
+ENGINE_LINE = {"source": "engine", "target": "ollama:gemma3:27b", "level": "warning",
+               "text": "显存不足 slot print_timing: id  0 | task 66 | prompt eval time =       0.28 ms /     1 tokens (    0.28 ms per token)"}
 EVENTS = [
     {"at_ms": "@-70s", "source": "session", "target": "gz-4090", "level": "notice", "kind": "tunnel_restored", "text": "0.6s after resume"},
     {"at_ms": "@-60s", "source": "daemon", "target": None, "level": "err", "kind": "port_taken", "text": "127.0.0.1:11434 is taken by ollama"},
@@ -163,6 +165,9 @@ CASES = [
                                                "Logs": [{"reply": {"lines": LINES[:1], "older": 0}}]}, columns=80),
     case("status-instance-trouble", "status gz-4090", {"Status": [{"reply": {"world": "instance-trouble"}}],
                                                        "Logs": [{"reply": {"lines": LINES[:1], "older": 0}}]}, columns=100),
+    case("status-instance-failed-model", "status attic", {"Status": [{"reply": {"world": "attic-failed"}}], "Logs": [{"reply": {"lines": [ENGINE_LINE], "older": 0}}]},
+         columns=80),
+    case("status-instance-failed-model-pipe", "status attic", {"Status": [{"reply": {"world": "attic-failed"}}], "Logs": [{"reply": {"lines": [ENGINE_LINE], "older": 0}}]}),
     case("status-unknown", "status ollama:deepseek-r1:8b", {"Status": [UNKNOWN]}, columns=80),
     case("status-unknown-json", "status ollama:deepseek-r1:8b --json", {"Status": [UNKNOWN]}),
     case("status-watch-pipe", "status -w", {"Watch": [{"more": {"world": "well"}},
