@@ -25,7 +25,8 @@ struct channel {
     size_t ahead_at, n_ahead;
     char *held; /* taken, not yet sent: libssh2 wants the same bytes again */
     size_t held_at, n_held;
-    uint64_t drained_at; /* nothing more to read since this reception */
+    uint64_t drained_at;        /* nothing more to read since this reception */
+    bool is_asked, is_answered; /* bytes went out; came back, or never will */
     bool at_end, end_wanted, end_sent;
     bool is_closed; /* by the peer: it takes nothing more, though its window may be open */
 };
@@ -111,6 +112,21 @@ static bool has_room(struct channel *ch)
     return ch->n_held == 0 && conn_has_room(ch->conn) && libssh2_channel_window_write(ch->ssh) > 0;
 }
 
+static void channel_asks(struct channel *ch)
+{
+    ch->conn->n_unanswered += !ch->is_asked && !ch->is_answered;
+    ch->is_asked = true;
+}
+
+static void channel_is_answered(struct channel *ch)
+{
+    if (ch->is_answered)
+        return;
+    ch->is_answered = true;
+    if (ch->is_asked && --ch->conn->n_unanswered == 0)
+        conn_dirty(ch->conn); /* what waited for it */
+}
+
 /* Up to n bytes into to; 0 at the end, -EAGAIN. */
 static ssize_t channel_take(struct channel *ch, char *to, size_t n)
 {
@@ -122,12 +138,15 @@ static ssize_t channel_take(struct channel *ch, char *to, size_t n)
     if (ch->drained_at == c->generation)
         return -EAGAIN;
     r = libssh2_channel_read(ch->ssh, to, MIN(n, (size_t)CHANNEL_CALL_BYTES));
-    if (r > 0)
+    if (r > 0) {
+        channel_is_answered(ch);
         return r;
+    }
     if (r < 0 && conn_check(c, (int)r))
         return -ECONNRESET;
     if (r == 0 && libssh2_channel_eof(ch->ssh) == 1) {
         ch->at_end = true;
+        channel_is_answered(ch);
         return 0;
     }
     ch->drained_at = c->generation;
@@ -254,7 +273,7 @@ void channels_break(struct ssh_conn *c)
         ch->ssh = NULL;
         runq_add(ch->loop, &ch->broken);
     }
-    c->n_channels = 0;
+    c->n_channels = c->n_unanswered = 0;
     c->visited = NULL;
 }
 
@@ -353,6 +372,7 @@ static ssize_t channel_write(struct stream *s, const void *from, size_t n)
     if (r < 0 && conn_check(ch->conn, (int)r))
         return -ECONNRESET;
     if (taken > 0) {
+        channel_asks(ch);
         channel_touched(ch);
         return (ssize_t)taken;
     }
@@ -385,6 +405,7 @@ static void channel_free(struct stream *s, bool reset)
         c->visited = NULL;
     if (reset)
         ch->n_held = 0;
+    channel_is_answered(ch);
     ch->wanted = 0;
     free(TAKE_PTR(ch->ahead));
     ch->n_ahead = 0;

@@ -364,9 +364,10 @@ static void conn_pump(struct ssh_conn *c)
         c->generation++;
     control_begin(c);
     control_pull(c);
-    openings_continue(c);
     requests_continue(c);
     channels_pump(c);
+    if (!c->gone)
+        openings_continue(c); /* after those who may have asked something */
     if (!c->gone)
         runs_pump(c);
     if (!c->gone)

@@ -126,14 +126,14 @@ struct ssh_conn {
     char last_words[160];       /* of the peer's disconnect message */
     bool quick_ack;
     uint64_t generation;        /* moves on when libssh2 was given bytes: there may be something to read anywhere */
-    uint64_t last_contact_due;
+    uint64_t last_contact_due, up_due;
     char peer[64], *banner;
 
     struct list openings;       /* the first one is in flight */
     struct timer *open_timer;
     struct list requests;       /* the same */
     struct list channels, dying, runs;
-    unsigned n_channels;
+    unsigned n_channels, n_unanswered; /* of these: written to, and nothing came back yet */
     struct channel *visited;
 };
 

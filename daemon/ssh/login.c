@@ -6,6 +6,7 @@
  * key of our own on the box it is skipped. */
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/timer.h"
 #include "ssh/conn_private.h"
 
@@ -150,6 +151,7 @@ static int login_is_up(struct ssh_conn *c, const char *method)
     timer_disarm(c->deadline);
     login_forget(c);
     c->step = CONN_UP;
+    c->up_due = clock_now_ms();
     c->events.up(c->ctx, method);
     return 0;
 }

@@ -2,15 +2,20 @@
  *
  * libssh2 keeps the state of an open in the session, so there is one at a time, in order, and none can be
  * taken back: who gave up is struck off, and a channel that comes after all is buried. A message is not
- * copied by libssh2: it lives in the opening. */
+ * copied by libssh2: it lives in the opening.
+ *
+ * Right after the login sshd still keeps a small packet until the one before it is acknowledged: what it says
+ * to a session channel would hold back the first answer by a round trip. So those wait for that answer, if
+ * somebody waited for this login and has asked now, but not for long. */
 #include <errno.h>
 
 #include "base/clock.h"
 #include "base/timer.h"
 #include "ssh/conn_private.h"
 
-#define MESSAGE_BYTES 600
-#define HOST_BYTES    256
+#define MESSAGE_BYTES   600
+#define FIRST_ANSWER_MS 1000 /* after the login */
+#define HOST_BYTES      256
 
 struct opening {
     struct list node;
@@ -30,14 +35,33 @@ static void opening_free(struct opening *o)
     free(o);
 }
 
+static bool waits_for_first_answer(const struct ssh_conn *c)
+{
+    return c->ping.control != CONTROL_ON && c->n_unanswered > 0 &&
+           clock_now_ms() < c->up_due + FIRST_ANSWER_MS;
+}
+
+/* The one in flight, else the oldest that may begin. */
+static struct opening *openings_next(struct ssh_conn *c)
+{
+    LIST_FOREACH (o, &c->openings, struct opening, node)
+        if (o->begun)
+            return o;
+    LIST_FOREACH (o, &c->openings, struct opening, node)
+        if (!o->is_session || !waits_for_first_answer(c))
+            return o;
+    return NULL;
+}
+
 static void openings_plan(struct ssh_conn *c)
 {
-    uint64_t due = UINT64_MAX;
+    bool waits = !list_is_empty(&c->openings) && waits_for_first_answer(c);
+    uint64_t due = waits ? c->up_due + FIRST_ANSWER_MS : UINT64_MAX;
 
     LIST_FOREACH (o, &c->openings, struct opening, node) {
         if (!o->done)
             continue;
-        due = o->due; /* the first is the oldest */
+        due = MIN(due, o->due); /* the first is the oldest */
         break;
     }
     if (due == UINT64_MAX)
@@ -146,24 +170,30 @@ static void opening_report(struct ssh_conn *c, struct opening *o, LIBSSH2_CHANNE
 
 void openings_continue(struct ssh_conn *c)
 {
+    bool dialled = false;
     struct opening *o;
 
-    while (!c->failed && (o = LIST_FIRST(&c->openings, struct opening, node))) {
+    while (!c->failed && (o = openings_next(c))) {
         LIBSSH2_CHANNEL *ch;
         struct fault f;
         int r = 0;
 
+        if (dialled && o->is_session) { /* whoever dialled may ask first */
+            conn_dirty(c);
+            break;
+        }
         o->begun = true;
         ch = opening_ask(c, o);
         if (!ch)
             r = libssh2_session_last_errno(c->ssh);
         if (r == LIBSSH2_ERROR_EAGAIN || conn_check(c, r))
-            return;
+            break;
         if (!ch)
             opening_fault(c, o, r, &f);
+        dialled |= !o->is_session;
         opening_report(c, o, ch, ch ? NULL : &f);
-        openings_plan(c);
     }
+    openings_plan(c);
 }
 
 /* Fails the caller; an open that is in flight runs on without one. */
@@ -187,6 +217,7 @@ void openings_on_timer(void *ctx)
         done(done_ctx, NULL, &f);
     }
     openings_plan(c);
+    conn_dirty(c); /* what waited for the first answer goes on */
 }
 
 void openings_end(struct ssh_conn *c, const struct fault *f)

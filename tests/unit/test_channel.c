@@ -1,4 +1,5 @@
 /* Dials and streams. links: ssh */
+#include "ssh/conn_private.h"
 #include "tests/fixture/ssh_client.h"
 
 #define PATTERN 251
@@ -123,6 +124,66 @@ Test(channel, bytes_go_both_ways)
     e.stream = stream_free(e.stream, false);
     client_close(&c);
     target_free(t);
+    sshd_fixture_free(s);
+}
+
+static void note_run(void *ctx, struct run_result *result, const struct fault *f)
+{
+    (void)result;
+    *(unsigned *)ctx += f ? 100 : 1;
+}
+
+/* Nagle in sshd would make the first answer wait for the acknowledgement of another one. */
+Test(channel, session_channels_wait_for_the_first_answer)
+{
+    struct sshd_fixture *s = sshd_fixture_new(NULL);
+    struct target *echo = target_new(TARGET_ECHO);
+    struct client c = {0};
+    struct end e = {.to_send = 10};
+    unsigned ran = 0;
+    struct op *run = NULL;
+
+    REQUIRE_SSHD(s);
+    client_begin(&c, s);
+    dial(&c, &e, target_port(echo));
+    ssh_run(c.conn, &(struct run_spec){.script = "true"}, &run, note_run, &ran);
+    cr_assert(LOOP_UNTIL(c.loop, e.received == 10));
+    cr_assert(ran == 0 && ssh_conn_rtt_ms(c.conn) < 0, "before anything else");
+    cr_assert(LOOP_UNTIL(c.loop, ran && ssh_conn_rtt_ms(c.conn) >= 0), "without time going on");
+    cr_assert_eq(ran, 1);
+    e.stream = stream_free(e.stream, false);
+    client_close(&c);
+    target_free(echo);
+    sshd_fixture_free(s);
+}
+
+Test(channel, session_channels_do_not_wait_long_nor_for_a_stream_that_asked_nothing)
+{
+    struct sshd_fixture *s = sshd_fixture_new(NULL);
+    struct target *deaf = target_new(TARGET_DEAF), *echo = target_new(TARGET_ECHO);
+    struct client c[2] = {{0}, {0}};
+    struct end silent = {.lazy = true}, asks = {.to_send = 10}, other = {.to_send = 10};
+
+    REQUIRE_SSHD(s);
+    client_begin(&c[0], s);
+    dial(&c[0], &silent, target_port(deaf));
+    cr_assert(LOOP_UNTIL(c[0].loop, ssh_conn_rtt_ms(c[0].conn) >= 0));
+    silent.stream = stream_free(silent.stream, false);
+    client_close(&c[0]);
+
+    client_begin(&c[1], s);
+    dial(&c[1], &asks, target_port(deaf));
+    cr_assert(LOOP_UNTIL(c[1].loop, asks.n_done));
+    dial_to_end(&c[1], &other, target_port(echo));
+    cr_assert_null(c[1].conn->ping.channel, "it was queued before this dial, which overtook it");
+    loop_advance(c[1].loop, 1000);
+    cr_assert(LOOP_UNTIL(c[1].loop, ssh_conn_rtt_ms(c[1].conn) >= 0));
+    cr_assert_eq(asks.received, 0);
+    asks.stream = stream_free(asks.stream, true);
+    other.stream = stream_free(other.stream, true);
+    client_close(&c[1]);
+    target_free(echo);
+    target_free(deaf);
     sshd_fixture_free(s);
 }
 
