@@ -89,6 +89,11 @@ void deployment_dial(struct deployment *d, struct op **slot, host_dial_fn done, 
     host_dial(lease_host(d->lease), "127.0.0.1", d->engine->facts.port, HOST_STREAM, slot, done, ctx);
 }
 
+bool deployment_is_reachable(const struct deployment *d)
+{
+    return lease_is_reachable(d->lease);
+}
+
 /* ---- what the driver says ---- */
 
 static void deployment_on_done(void *ctx, bool again, const struct fault *f)

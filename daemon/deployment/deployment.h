@@ -45,6 +45,8 @@ enum deployment_goal deployment_goal(const struct deployment *d);
 void deployment_hold(struct deployment *d, struct op **slot, op_done_fn done, void *ctx);
 /* A fresh connection to the engine's port; waits while the tunnel is down. done() takes the stream. */
 void deployment_dial(struct deployment *d, struct op **slot, host_dial_fn done, void *ctx);
+/* The way to its machine is open just now. */
+bool deployment_is_reachable(const struct deployment *d);
 /* Changes whenever the server behind it is another one than before: connections of an older number are of no use. */
 unsigned deployment_server_number(const struct deployment *d);
 

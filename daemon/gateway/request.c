@@ -278,7 +278,8 @@ static void request_failed_hold(struct request *r, const struct fault *f)
     char text[900];
 
     if (streq(code, "stopped_by_user"))
-        snprintf(text, sizeof(text), "%s. bring it back: llmhostctl up %s", f->text, deployment_name(r->deployment));
+        snprintf(text, sizeof(text), "%s. bring it back: llmhostctl up %s", f->text,
+                 deployment_name(r->deployment));
     else
         snprintf(text, sizeof(text), "%s: %s", deployment_id(r->deployment), f->text);
     request_fail(r, 503, code, text, code);
@@ -333,8 +334,10 @@ static void request_dial(struct request *r)
         return;
     }
     r->step = REQUEST_DIALING;
-    /* However little of the hold is left, and however often it has to be tried. */
-    r->limit_due = MAX(r->limit_due, MIN(clock_now_ms(), r->begun_due + r->wait_ms) + DIAL_MS_MIN);
+    /* However little of the hold is left, and however often it has to be tried; but to wait for the tunnel is
+     * to hold. */
+    if (deployment_is_reachable(r->deployment))
+        r->limit_due = MAX(r->limit_due, MIN(clock_now_ms(), r->begun_due + r->wait_ms) + DIAL_MS_MIN);
     request_arm(r);
     deployment_dial(r->deployment, &r->op, on_dialed, r);
 }

@@ -561,6 +561,36 @@ Test(request, the_application_may_bound_the_hold)
     app_free(a);
 }
 
+static const char *ask_for_2_s =
+    "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nX-LLMHost-Max-Wait: 2\r\nContent-Length: 26\r\n\r\n" MODEL;
+
+Test(request, a_short_hold_is_as_short_while_the_tunnel_is_down)
+{
+    struct app *a = app_new();
+
+    world.deepseek.hold_is_over = world.deepseek.tunnel_down = true;
+    app_say(a, ask_for_2_s);
+    cr_assert(LOOP_UNTIL(world.loop, !list_is_empty(&world.deepseek.dials)));
+    loop_advance(world.loop, 2001);
+    app_wants(a, "HTTP/1.1 503 ");
+    cr_assert(app_has(a, "the tunnel to its machine is down"));
+    app_free(a);
+}
+
+Test(request, a_dial_under_way_outlasts_a_short_hold)
+{
+    struct app *a = app_new();
+
+    world.deepseek.hold_is_over = world.deepseek.port_hangs = true;
+    app_say(a, ask_for_2_s);
+    cr_assert(LOOP_UNTIL(world.loop, !list_is_empty(&world.deepseek.dials)));
+    loop_advance(world.loop, 4000);
+    cr_assert_eq(strlen(app_got(a)), 0);
+    loop_advance(world.loop, 1001);
+    app_wants(a, "HTTP/1.1 503 ");
+    app_free(a);
+}
+
 Test(request, a_stopped_model_says_so_at_once)
 {
     _cleanup_free_ char *answer = NULL;
