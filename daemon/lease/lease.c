@@ -14,12 +14,14 @@ struct lease {
     const struct provider_ops *provider;
     struct session *session;
     struct host *host;
-    struct host_key pinned;
+    struct host_key *pinned; /* NULL: none yet */
     bool stored;
 };
 
 static void lease_copy_record(struct lease *l, const struct instance_record *r)
 {
+    struct host_key pinned = {};
+
     l->record = *r;
     l->record.name = xstrdup(r->name);
     l->record.provider = xstrdup(r->provider);
@@ -27,11 +29,12 @@ static void lease_copy_record(struct lease *l, const struct instance_record *r)
     l->record.user = xstrdup(r->user);
     l->record.host_key = NULL;
     l->record.n_host_key = 0;
-    if (r->n_host_key && host_key_read(&l->pinned, r->host_key, r->n_host_key) < 0) {
-        l->pinned = (struct host_key){.n = 1}; /* no key at all would let the next one shown be pinned */
+    if (r->n_host_key && host_key_read(&pinned, r->host_key, r->n_host_key) < 0) {
+        pinned = (struct host_key){.n = 1}; /* no key at all would let the next one shown be pinned */
         log_err(r->name, "the pinned host key in the database cannot be read; any that is shown is refused "
                          "until it is accepted");
     }
+    host_key_keep(&l->pinned, &pinned);
 }
 
 /* The record as the database wants it, with the pin. */
@@ -39,8 +42,8 @@ static store_ticket lease_write(struct lease *l)
 {
     struct instance_record r = l->record;
 
-    r.host_key = l->pinned.n ? l->pinned.blob : NULL;
-    r.n_host_key = l->pinned.n;
+    r.host_key = l->pinned ? l->pinned->blob : NULL;
+    r.n_host_key = l->pinned ? l->pinned->n : 0;
     return store_put_instance(l->context.store, &r);
 }
 
@@ -54,7 +57,7 @@ static void lease_on_changed(void *ctx, struct session *s)
 
 static void lease_pin(struct lease *l, const struct host_key *shown)
 {
-    l->pinned = *shown;
+    host_key_keep(&l->pinned, shown);
     l->record.host_key_at_ms = clock_wall_ms();
 }
 
@@ -75,7 +78,7 @@ static void lease_target(const struct lease *l, struct session_target *ret)
         .host = l->record.host,
         .port = l->record.port,
         .user = l->record.user,
-        .pinned = &l->pinned,
+        .pinned = l->pinned,
         .install_key = l->record.install_key,
     };
 }
@@ -114,6 +117,7 @@ struct lease *lease_free(struct lease *l)
     free(l->record.provider);
     free(l->record.host);
     free(l->record.user);
+    free(l->pinned);
     free(l);
     return NULL;
 }
@@ -145,7 +149,7 @@ struct session *lease_session(struct lease *l)
 
 const struct host_key *lease_host_key(const struct lease *l)
 {
-    return l->pinned.n ? &l->pinned : NULL;
+    return l->pinned;
 }
 
 bool lease_is_reachable(const struct lease *l)
@@ -171,7 +175,7 @@ int lease_accept_host_key(struct lease *l, const char *fingerprint, store_ticket
     const struct host_key *shown = l->session ? session_shown_key(l->session) : NULL;
     char text[FINGERPRINT_BYTES];
 
-    if (!shown || !shown->n || host_key_equal(shown, &l->pinned))
+    if (!shown || !shown->n || (l->pinned && host_key_equal(shown, l->pinned)))
         return -ENOENT;
     if (!streq(host_key_fingerprint(shown, text), fingerprint))
         return -EKEYREJECTED;

@@ -32,7 +32,7 @@ static void session_on_pin(void *ctx)
     struct session *s = ctx;
 
     if (s->events.pin)
-        s->events.pin(s->ctx, &s->pinned);
+        s->events.pin(s->ctx, s->pinned);
 }
 
 /* A changed target leads elsewhere unless all it says is what we have: also the pin that our own first
@@ -50,8 +50,8 @@ static bool session_set_target(struct session *s, const struct session_target *t
         s->port = t->port;
         s->logins = (struct retry_logins){0}; /* the ration is the other host's */
     }
-    if (pinned ? !host_key_equal(pinned, &s->pinned) : s->pinned.n > 0) {
-        s->pinned = pinned ? *pinned : (struct host_key){0};
+    if (!pinned != !s->pinned || (pinned && !host_key_equal(pinned, s->pinned))) {
+        host_key_keep(&s->pinned, pinned);
         moved = moved || pinned;
     }
     s->install_key = t->install_key;
@@ -95,6 +95,7 @@ struct session *session_free(struct session *s)
     timer_free(s->spare_timer);
     runq_drop(&s->changed);
     runq_drop(&s->pin);
+    free(s->pinned);
     free(s->shown);
     free(s->name);
     free(s->host);

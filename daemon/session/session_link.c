@@ -29,20 +29,18 @@ static int session_on_host_key(void *ctx, const struct host_key *shown, struct f
 
     if (!s)
         return fault_set(f, FAULT_TRANSIENT, -ECANCELED, "no longer wanted");
-    if (s->pinned.n == 0) {
-        s->pinned = *shown;
+    if (!s->pinned) {
+        host_key_keep(&s->pinned, shown);
         runq_add(s->loop, &s->pin);
         return 0;
     }
-    if (host_key_equal(&s->pinned, shown))
+    if (host_key_equal(s->pinned, shown))
         return 0;
-    if (!s->shown)
-        s->shown = xnew(struct host_key);
-    *s->shown = *shown;
+    host_key_keep(&s->shown, shown);
     return fault_code(f, FAULT_DENIED, "host_key",
                       "%s shows another host key than before: expected %s, got %s at %s:%u; not connected, "
                       "no password was sent",
-                      s->name, host_key_fingerprint(&s->pinned, expected), host_key_fingerprint(shown, got),
+                      s->name, host_key_fingerprint(s->pinned, expected), host_key_fingerprint(shown, got),
                       s->host, s->port);
 }
 
@@ -187,7 +185,7 @@ static struct session_link *link_new(struct session *s)
         .down = session_on_down,
         .suspect = session_on_suspect,
     };
-    struct ssh_target target = {s->name, s->host, s->port, s->user, &s->pinned};
+    struct ssh_target target = {s->name, s->host, s->port, s->user, s->pinned};
     struct session_link *link = xnew(struct session_link);
 
     link->session = s;

@@ -45,8 +45,7 @@ struct session {
     char *name, *host, *user;
     uint16_t port;
     bool install_key;
-    struct host_key pinned;
-    struct host_key *shown; /* of the last mismatch */
+    struct host_key *pinned, *shown; /* NULL: none yet; of the last mismatch */
     struct session_events events;
     void *ctx;
 

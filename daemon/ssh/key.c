@@ -99,6 +99,18 @@ int host_key_read(struct host_key *ret, const void *blob, size_t n)
     return 0;
 }
 
+void host_key_keep(struct host_key **kept, const struct host_key *k)
+{
+    struct host_key *copy = NULL;
+
+    if (k && k->n > 0) {
+        copy = xalloc(offsetof(struct host_key, blob) + k->n);
+        memcpy(copy, k, offsetof(struct host_key, blob) + k->n);
+    }
+    free(*kept);
+    *kept = copy;
+}
+
 bool host_key_equal(const struct host_key *a, const struct host_key *b)
 {
     return a->n == b->n && memcmp(a->blob, b->blob, a->n) == 0;

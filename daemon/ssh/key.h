@@ -8,7 +8,7 @@
 struct fault;
 
 /* A public host key as the server sends it: pinned per instance, byte for byte. The longest is RSA of 16384 bits, the most OpenSSH
- * takes (sshbuf.h, SSHBUF_MAX_BIGNUM), 2071 bytes; each session keeps two. */
+ * takes (sshbuf.h, SSHBUF_MAX_BIGNUM), 2071 bytes; those that are kept are as long as they are, see host_key_keep(). */
 #define HOST_KEY_BYTES_MAX 2080
 struct host_key {
     char algorithm[40];                 /* "ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa": the first string in the blob */
@@ -18,6 +18,9 @@ struct host_key {
 
 /* -EBADMSG when the blob is no public key; -E2BIG. */
 int host_key_read(struct host_key *ret, const void *blob, size_t n);
+/* Replaces *kept by a copy of k that ends with its last byte: never to be assigned as a whole. Freed by free(). k NULL or n = 0:
+ * none, *kept is NULL. */
+void host_key_keep(struct host_key **kept, const struct host_key *k);
 bool host_key_equal(const struct host_key *a, const struct host_key *b);
 /* "SHA256:…", as ssh-keygen -lf prints it. */
 #define FINGERPRINT_BYTES 64

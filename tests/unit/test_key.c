@@ -164,6 +164,27 @@ Test(key, equal_means_every_byte)
     cr_assert(!host_key_equal(&a, &c));
 }
 
+Test(key, kept_host_key_is_replaced_and_forgotten)
+{
+    static const uint8_t one[10] = {0, 0, 0, 1, 'a', 1, 2, 3, 4, 5};
+    struct host_key k, *kept = NULL;
+
+    cr_assert_eq(host_key_read(&k, one, 10), 0);
+    host_key_keep(&kept, &k);
+    cr_assert(host_key_equal(kept, &k));
+    cr_assert_str_eq(kept->algorithm, "a");
+    host_key_keep(&kept, kept);
+    cr_assert(host_key_equal(kept, &k), "by itself too");
+    k.blob[9]++;
+    host_key_keep(&kept, &k);
+    cr_assert(host_key_equal(kept, &k));
+    host_key_keep(&kept, &(struct host_key){0});
+    cr_assert_null(kept);
+    host_key_keep(&kept, &k);
+    host_key_keep(&kept, NULL);
+    cr_assert_null(kept);
+}
+
 Test(key, preference_begins_with_what_is_pinned)
 {
     struct host_key k = {.n = 1};

@@ -513,7 +513,7 @@ static void on_pin(void *ctx, const struct host_key *shown)
 {
     (void)ctx;
     cr_assert(w.in_drain);
-    w.pinned = *shown;
+    memcpy(&w.pinned, shown, offsetof(struct host_key, blob) + shown->n);
 }
 
 static void ask_answered(struct ask *a)
@@ -816,7 +816,7 @@ static bool is_good(void)
     struct host_key k = key_of(w.key_is_old);
 
     return w.session->wanted && w.network && w.password == w.right_password && !w.session->refused &&
-           (w.session->pinned.n == 0 || host_key_equal(&k, &w.session->pinned)) &&
+           (!w.session->pinned || host_key_equal(&k, w.session->pinned)) &&
            retry_login_wait_ms(&w.session->logins, w.now) == 0 && w.session->login_wait_ms == 0;
 }
 
