@@ -417,6 +417,13 @@ static void raise_descriptors(void)
     }
 }
 
+static void complain(const struct daemon *d, const struct fault *f)
+{
+    _cleanup_free_ char *rescue = streq(f->code, "store_damaged") ? store_rescue(d->state) : NULL;
+
+    fprintf(stderr, "llmhostd: %s\n%s", f->text, rescue ? rescue : "");
+}
+
 static int daemon_run(struct daemon *d)
 {
     struct fault f = {};
@@ -427,7 +434,7 @@ static int daemon_run(struct daemon *d)
     d->end = timer_new(d->loop, daemon_on_end, d);
     d->started_due = clock_now_ms();
     if (daemon_open(d, &f) < 0) {
-        fprintf(stderr, "llmhostd: %s\n", f.text);
+        complain(d, &f);
         daemon_close(d);
         return EXIT_FAILED;
     }
@@ -435,6 +442,8 @@ static int daemon_run(struct daemon *d)
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, NULL, "started",
                   "llmhostd %s, control socket %s, applications at %s", LLMHOST_VERSION, d->socket,
                   gateway_endpoint(d->gateway));
+    if (!clock_was_set(clock_wall_ms()))
+        log_warning(NULL, "the clock of this host is wrong: times in logs and events are, too");
     service_ready(d->service);
     loop_run(d->loop);
     daemon_close(d);

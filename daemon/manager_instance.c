@@ -36,8 +36,12 @@ struct trial {
 
 static void forget_secrets(struct manager *m, const char *name)
 {
-    for (size_t i = 0; i < ELEMENTS(secret_kinds); i++)
-        secrets_remove(m->context.secrets, name, secret_kinds[i]);
+    for (size_t i = 0; i < ELEMENTS(secret_kinds); i++) {
+        int r = secrets_remove(m->context.secrets, name, secret_kinds[i]);
+
+        if (r < 0)
+            log_err(name, "its %s is on the disk still: %s", secret_kinds[i], strerror(-r));
+    }
 }
 
 static void trial_free(struct trial *t)
@@ -72,26 +76,38 @@ static void trial_end(struct trial *t, const struct fault *f)
     done(ctx, l, notes, f);
 }
 
+/* Everything of it that is ours, here; the disk is told by the caller. */
+static void forget_instance(struct manager *m, struct lease *l)
+{
+    _cleanup_free_ char *name = xstrdup(lease_name(l));
+
+    forwards_drop(m, l);
+    manager_drop_deployments(m, l);
+    manager_drop_lease(m, l);
+    forget_secrets(m, name);
+}
+
+/* Nothing is added that cannot be kept. */
 static void trial_on_durable(void *ctx, const struct fault *f)
 {
     struct trial *t = ctx;
-    struct lease *l = manager_find_lease(t->manager, t->name);
+    struct manager *m = t->manager;
+    struct lease *l = manager_find_lease(m, t->name);
+    struct fault failed;
 
     if (!l) {
-        struct fault gone;
-
-        fault_code(&gone, FAULT_GONE, "gone", "%s was removed meanwhile", t->name);
-        trial_end(t, &gone);
-        return;
-    }
-    if (f) {
-        /* Known to us, not to the disk: the database tries on, and says so. */
-        log_err(t->name, "the instance is not on disk yet: %s", f->text);
+        fault_code(&failed, FAULT_GONE, "gone", "%s was removed meanwhile", t->name);
+        trial_end(t, &failed);
+    } else if (f) {
+        failed = *f;
+        forget_instance(m, l);
+        store_remove_instance(m->context.store, t->name);
+        trial_end(t, &failed);
     } else {
         event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, t->name, "instance_added", "added (%s)",
                       lease_provider(l)->name);
+        trial_end(t, NULL);
     }
-    trial_end(t, NULL);
 }
 
 static void trial_keep(struct trial *t)
@@ -229,8 +245,10 @@ static int put_secrets(struct manager *m, const struct manager_new_instance *w, 
 
         if (r < 0) {
             forget_secrets(m, w->name);
-            return fault_set(f, FAULT_EXHAUSTED, r, "the %s cannot be stored: %s", secret_kinds[i],
-                             strerror(-r));
+            return fault_code(f, FAULT_EXHAUSTED,
+                              r == -ENOSPC || r == -EDQUOT ? "store_full" : "store_read_only",
+                              "the %s cannot be kept in %s: %s", secret_kinds[i],
+                              secrets_path(m->context.secrets), strerror(-r));
         }
     }
     return 0;
@@ -318,10 +336,7 @@ static void removal_on_key_gone(void *ctx, const struct fault *f)
     if (f)
         log_warning(x->name, "our key stays in its authorized_keys: %s", f->text);
     if (l) {
-        forwards_drop(m, l);
-        manager_drop_deployments(m, l);
-        manager_drop_lease(m, l);
-        forget_secrets(m, x->name);
+        forget_instance(m, l);
         event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, x->name, "instance_removed", "removed");
     }
     store_after(m->context.store, store_remove_instance(m->context.store, x->name), &x->step,

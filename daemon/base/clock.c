@@ -11,6 +11,7 @@
 #include "base/loop_private.h"
 
 #define SLEPT_MS_MIN 5000
+#define SET_MS_MIN   1577836800000 /* 2020-01-01 */
 
 struct clock_watch {
     struct list node;
@@ -38,6 +39,11 @@ uint64_t clock_now_ms(void)
 int64_t clock_wall_ms(void)
 {
     return (int64_t)(read_ms(CLOCK_REALTIME) + shift.boot_ms);
+}
+
+bool clock_was_set(int64_t wall_ms)
+{
+    return wall_ms >= SET_MS_MIN;
 }
 
 uint64_t clock_kernel_ms(uint64_t due_ms)

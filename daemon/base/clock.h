@@ -2,12 +2,14 @@
  * display and records. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct loop;
 
 uint64_t clock_now_ms(void);        /* boottime; read anew at each call */
 int64_t clock_wall_ms(void);        /* since 1970 */
+bool clock_was_set(int64_t wall_ms); /* no earlier than 2020, as no clock is that was never set */
 
 /* Tells when the machine has slept: boottime went on by at least 5 s more than CLOCK_MONOTONIC. Runs on each resume, from the
  * loop, before timers that came due meanwhile. Returns NULL-safe handle; the loop owns nothing. */

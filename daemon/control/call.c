@@ -98,12 +98,22 @@ void call_fault(struct call *c, const struct fault *f, const char *target, const
     buf_done(&next);
 }
 
+void call_not_kept(struct call *c, const struct fault *f, const char *what)
+{
+    struct buf next;
+
+    buf_init(&next, 4096);
+    explain_next(f, c->context->state_directory, &next);
+    call_fail(c, explain_status(f), explain_code(f), NULL, f->text, buf_text(&next), "%s", what);
+    buf_done(&next);
+}
+
 static void call_on_durable(void *ctx, const struct fault *f)
 {
     struct call *c = ctx;
 
     if (f)
-        call_fault(c, f, NULL, c->not_durable);
+        call_not_kept(c, f, c->not_durable);
     else
         call_reply(c, TAKE_PTR(c->answer));
 }
@@ -113,6 +123,27 @@ void call_reply_after(struct call *c, store_ticket t, struct json *parameters, c
     c->answer = parameters;
     c->not_durable = not_durable;
     store_after(c->context->store, t, &c->op, call_on_durable, c);
+}
+
+static void call_on_ready(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+
+    if (f)
+        call_not_kept(c, f, "nothing was done: it could not be kept");
+    else
+        c->then(c);
+}
+
+void call_if_kept(struct call *c, void (*then)(struct call *c))
+{
+    const struct fault *stuck;
+
+    c->then = then;
+    if (store_stuck_ms(c->context->store, &stuck))
+        store_ready(c->context->store, &c->op, call_on_ready, c);
+    else
+        then(c);
 }
 
 static void call_service_error(struct call *c, const char *error, const char *key, const char *value)

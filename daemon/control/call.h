@@ -31,6 +31,7 @@ struct call {
     struct connection *connection;
     struct json *answer;                /* of call_reply_after(), until it is given */
     const char *not_durable;            /* likewise */
+    void (*then)(struct call *c);       /* of call_if_kept() */
     bool over;                          /* the last reply was given */
 };
 
@@ -39,6 +40,11 @@ void call_reply(struct call *c, struct json *parameters);
 /* The same, when t is on disk; takes c->op. not_durable: the sentence of the error when it cannot be written ("the forward works, but
  * is not on disk yet"); what was done stays done. */
 void call_reply_after(struct call *c, store_ticket t, struct json *parameters, const char *not_durable);
+/* then() when what it changes can be kept, which is at once, or after a try to write when the disk did not want to lately; else the
+ * call is answered with the reason. Takes c->op until then. */
+void call_if_kept(struct call *c, void (*then)(struct call *c));
+/* The last reply is an error: WHAT, because of f, which the store says. */
+void call_not_kept(struct call *c, const struct fault *f, const char *what);
 /* One of several: only when c->more. False when the reader was too slow and the call is over. */
 bool call_reply_more(struct call *c, struct json *parameters);
 

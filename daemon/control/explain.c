@@ -57,9 +57,11 @@ static const struct explanation table[] = {
     {"busy", EXIT_ENGINE, "llmhostctl up %s"},
     {"stalled", EXIT_ENGINE, "llmhostctl up %s"},
     {"timed_out", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
-    {"store", EXIT_FAILED, ""}, /* the daemon's own disk: nobody's engine or password */
-    {"store_full", EXIT_FAILED, ""},
-    {"store_read_only", EXIT_FAILED, ""},
+    /* The daemon's own disk, nobody's engine or password; the target is its directory. */
+    {"store", EXIT_FAILED, "df -h %s"},
+    {"store_full", EXIT_FAILED, "df -h %s\ndf -i %s"},
+    {"store_read_only", EXIT_FAILED, "ls -ld %s\nfindmnt -T %s"},
+    {"clock", EXIT_FAILED, "timedatectl set-ntp true"},
     {"gone", EXIT_NOT_FOUND, "llmhostctl status"},
     {"shutting_down", EXIT_FAILED, "llmhostctl status"},
 };

@@ -3,33 +3,50 @@
 
 #include "proto/mem.h"
 
-static const struct {
+static const struct method {
     const char *name;
     method_fn fn;
+    bool keeps; /* begins nothing that cannot be kept. Up looks at what it is asked for; Down stops what it
+                   can */
 } methods[] = {
-    {"Status", method_status},
-    {"Watch", method_watch},
-    {"Ps", method_ps},
-    {"Why", method_why},
-    {"Up", method_up},
-    {"Down", method_down},
-    {"Wait", method_wait},
-    {"Logs", method_logs},
-    {"Doctor", method_doctor},
-    {"InstanceAdd", method_instance_add},
-    {"InstanceList", method_instance_list},
-    {"InstanceShow", method_instance_show},
-    {"InstanceSecret", method_instance_secret},
-    {"InstanceRemove", method_instance_remove},
-    {"ForwardAdd", method_forward_add},
-    {"ForwardList", method_forward_list},
-    {"ForwardRemove", method_forward_remove},
+    {"Status", method_status, false},
+    {"Watch", method_watch, false},
+    {"Ps", method_ps, false},
+    {"Why", method_why, false},
+    {"Up", method_up, false},
+    {"Down", method_down, false},
+    {"Wait", method_wait, false},
+    {"Logs", method_logs, false},
+    {"Doctor", method_doctor, false},
+    {"InstanceAdd", method_instance_add, true},
+    {"InstanceList", method_instance_list, false},
+    {"InstanceShow", method_instance_show, false},
+    {"InstanceSecret", method_instance_secret, false},
+    {"InstanceRemove", method_instance_remove, true},
+    {"ForwardAdd", method_forward_add, true},
+    {"ForwardList", method_forward_list, false},
+    {"ForwardRemove", method_forward_remove, true},
 };
 
-method_fn method_find(const char *name)
+static const struct method *find(const char *name)
 {
     for (size_t i = 0; i < ELEMENTS(methods); i++)
         if (streq(methods[i].name, name))
-            return methods[i].fn;
+            return &methods[i];
     return NULL;
+}
+
+bool method_exists(const char *name)
+{
+    return find(name) != NULL;
+}
+
+void method_run(struct call *c)
+{
+    const struct method *m = find(c->method);
+
+    if (m->keeps)
+        call_if_kept(c, m->fn);
+    else
+        m->fn(c);
 }

@@ -5,8 +5,9 @@
 
 typedef void (*method_fn)(struct call *c);
 
-/* NULL: not in the interface. */
-method_fn method_find(const char *name);
+bool method_exists(const char *name);
+/* The one that the call names, which exists. */
+void method_run(struct call *c);
 
 /* methods_doctor.c */
 void method_doctor(struct call *c);

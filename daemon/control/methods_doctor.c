@@ -18,8 +18,6 @@
 #include "ssh/key.h"
 #include "store/store.h"
 
-/* No clock that was ever set shows less: 2020-01-01. */
-#define CLOCK_LEAST_MS 1577836800000
 /* Less is a few days of events, or one database being rewritten. */
 #define SPACE_LEAST_BYTES (100 * 1000 * 1000)
 /* So long after the key was first put there, a login is not the one that put it. */
@@ -77,7 +75,7 @@ static void check_clock(struct json *list, int64_t wall_ms)
     struct tm tm;
 
     strftime(day, sizeof day, "%Y-%m-%d", localtime_r(&seconds, &tm));
-    if (wall_ms >= CLOCK_LEAST_MS)
+    if (clock_was_set(wall_ms))
         add_check(list, "daemon.clock", NULL, "ok", NULL, "the clock of this host says %s", day);
     else
         add_check(list, "daemon.clock", NULL, "fail", one_command("timedatectl set-ntp true"),
@@ -103,8 +101,8 @@ static void check_store(const struct call *c, struct json *list)
     struct statvfs disk;
 
     if (store_stuck_ms(c->context->store, &stuck) && stuck)
-        add_check(list, "store.writable", NULL, "fail", NULL, "changes do not reach the disk: %s",
-                  stuck->text);
+        add_check(list, "store.writable", NULL, "fail", one_command("df -h %s", directory),
+                  "changes do not reach the disk: %s", stuck->text);
     else
         add_check(list, "store.writable", NULL, "ok", NULL, "the database in %s is written", directory);
     if (statvfs(directory, &disk) == 0)

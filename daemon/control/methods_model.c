@@ -31,7 +31,9 @@ struct follow {
     unsigned told[STAGE_COUNT], told_tries;
     unsigned told_streams, told_off;
     bool told_away;
-    const char *note; /* Up: for the first reply, NULL: none */
+    bool was_off;        /* up: nobody wanted it before */
+    store_ticket ticket; /* down: of the goal */
+    const char *note;    /* Up: for the first reply, NULL: none */
     /* Looks at what it follows; answers the call when there is something to say for the last time. */
     void (*fn)(struct follow *w);
 };
@@ -141,19 +143,6 @@ static void follow_gone(struct follow *w)
 {
     call_fail(w->call, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status",
               "the model was removed meanwhile");
-}
-
-/* A goal is on disk, or cannot be written: work goes on in both cases, but only the first was promised. */
-static void follow_on_durable(void *ctx, const struct fault *f)
-{
-    struct call *c = ctx;
-    struct follow *w = c->state;
-
-    if (f) {
-        call_fault(c, f, NULL, "it is under way, but not on disk yet");
-        return;
-    }
-    w->fn(w);
 }
 
 /* ---- Up ---- */
@@ -282,7 +271,20 @@ static const char *first_note(const struct control_context *k)
            "loginctl enable-linger";
 }
 
-void method_up(struct call *c)
+static void up_on_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct follow *w = c->state;
+
+    if (f && w->was_off && w->models[0]) {
+        deployment_want(w->models[0], GOAL_OFF, true);
+        call_not_kept(c, f, "it was not brought up: that it is wanted could not be kept");
+        return;
+    }
+    w->fn(w);
+}
+
+static void up_place(struct call *c)
 {
     const char *model = json_get_text(c->parameters, "model");
     const char *on = json_get_text(c->parameters, "on");
@@ -291,14 +293,6 @@ void method_up(struct call *c)
     struct deployment *d = NULL;
     struct fault f = {};
 
-    if (timeout_is_wrong(c))
-        return;
-    if (show_port_taken(c->context, &f)) {
-        call_fail(c, EXIT_CONFLICT, f.code, model,
-                  "stop it, or set [gateway] listen= to another address in llmhostd.conf",
-                  "llmhostctl status", "%s", f.text);
-        return;
-    }
     if (manager_place(c->context->manager, model, on, &d, &f) < 0) {
         call_fault(c, &f, streq(f.code, "no_such_instance") ? on : model, NULL);
         return;
@@ -308,6 +302,7 @@ void method_up(struct call *c)
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
     w->note = note;
+    w->was_off = deployment_goal(d) == GOAL_OFF;
     follow_add(w, d);
     for (enum stage s = 0; s < STAGE_COUNT; s++) {
         struct stage_view p;
@@ -328,7 +323,28 @@ void method_up(struct call *c)
 
     if (wait && c->more && !up_begin(w))
         return;
-    store_after(c->context->store, ticket, &c->op, follow_on_durable, c);
+    store_after(c->context->store, ticket, &c->op, up_on_durable, c);
+}
+
+void method_up(struct call *c)
+{
+    const char *model = json_get_text(c->parameters, "model");
+    struct deployment *known;
+    struct fault f = {};
+
+    if (timeout_is_wrong(c))
+        return;
+    if (show_port_taken(c->context, &f)) {
+        call_fail(c, EXIT_CONFLICT, f.code, model,
+                  "stop it, or set [gateway] listen= to another address in llmhostd.conf",
+                  "llmhostctl status", "%s", f.text);
+        return;
+    }
+    known = manager_find_deployment(c->context->manager, model);
+    if (known && deployment_goal(known) == GOAL_ON_DEMAND)
+        up_place(c); /* wanted already: nothing new to keep */
+    else
+        call_if_kept(c, up_place);
 }
 
 /* ---- Down ---- */
@@ -382,7 +398,7 @@ static void down_over(struct follow *w)
 {
     bool forget = json_get_bool(w->call->parameters, "forget", false);
     struct json *v = json_object();
-    store_ticket t = 0;
+    store_ticket t = w->ticket;
 
     if (w->n_models == 1 && w->models[0] && !forget)
         json_put(v, "model", show_model(w->models[0]));
@@ -392,7 +408,10 @@ static void down_over(struct follow *w)
         if (w->models[i])
             t = manager_forget_deployment(w->call->context->manager, w->models[i]);
     if (t)
-        call_reply_after(w->call, t, v, "it is off and forgotten, but not on disk yet");
+        call_reply_after(
+            w->call, t, v,
+            forget ? "it is off and forgotten, but not on disk yet"
+                   : "it is off, but not on disk yet: llmhostd would bring it up again at its next start");
     else
         call_reply(w->call, v);
 }
@@ -437,11 +456,19 @@ static void down_look(struct follow *w)
     down_over(w);
 }
 
+/* A stop waits for no disk: one that cannot be kept is told of at its end. */
+static void down_on_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+
+    (void)f;
+    down_look(c->state);
+}
+
 void method_down(struct call *c)
 {
     const char *target = json_get_text(c->parameters, "target");
     bool cut = json_get_bool(c->parameters, "now", false);
-    uint64_t ticket = 0;
 
     if (timeout_is_wrong(c) || !target_check_one(c, target))
         return;
@@ -452,9 +479,9 @@ void method_down(struct call *c)
         call_log_change(c, target, "down%s%s", cut ? ", now" : "",
                         json_get_bool(c->parameters, "forget", false) ? ", and to be forgotten" : "");
     for (unsigned i = 0; i < w->n_models; i++)
-        ticket = deployment_want(w->models[i], GOAL_OFF, cut);
-    if (ticket)
-        store_after(c->context->store, ticket, &c->op, follow_on_durable, c);
+        w->ticket = deployment_want(w->models[i], GOAL_OFF, cut);
+    if (w->ticket)
+        store_after(c->context->store, w->ticket, &c->op, down_on_durable, c);
     else
         down_look(w); /* an instance without a model */
 }

@@ -187,9 +187,12 @@ void method_instance_secret(struct call *c)
 static void on_instance_removed(void *ctx, const struct fault *f)
 {
     struct call *c = ctx;
+    const char *name = json_get_text(c->parameters, "name");
 
-    if (f)
-        call_fault(c, f, json_get_text(c->parameters, "name"), NULL);
+    if (f && manager_find_lease(c->context->manager, name))
+        call_fault(c, f, name, NULL);
+    else if (f)
+        call_not_kept(c, f, "it is removed, but still on disk");
     else
         call_reply(c, json_object());
 }

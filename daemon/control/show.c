@@ -20,7 +20,7 @@
 
 /* A tunnel that is away for so long is worth a line. */
 #define TUNNEL_TROUBLE_MS 3000
-/* A change that is not on disk after so long is worth one, too. */
+/* A change that is not on disk after so long is worth one, too; at once where only somebody can help. */
 #define STORE_TROUBLE_MS 10000
 
 struct json *show_daemon(const struct control_context *k)
@@ -308,13 +308,21 @@ static void add_daemon_trouble(const struct control_context *k, struct json *lis
 {
     const struct fault *stuck = NULL;
     uint64_t stuck_ms = store_stuck_ms(k->store, &stuck);
+    char ago[TEXT_SHORT_MAX], day[TEXT_SHORT_MAX];
     struct fault f;
 
     if (show_port_taken(k, &f))
         json_append(list, show_fault(&f, NULL, NULL, 0));
-    if (stuck_ms > STORE_TROUBLE_MS && stuck) {
-        fault_code(&f, stuck->kind, "store", "changes are not on disk for %llu s: %s",
-                   (unsigned long long)(stuck_ms / 1000), stuck->text);
+    if (stuck && (stuck_ms > STORE_TROUBLE_MS || *stuck->code)) {
+        fault_code(&f, stuck->kind, *stuck->code ? stuck->code : "store",
+                   "nothing new has been kept for %s: %s", duration_format(ago, stuck_ms, false),
+                   stuck->text);
+        json_append(list, show_fault(&f, NULL, k->state_directory, 0));
+    }
+    if (!clock_was_set(clock_wall_ms())) {
+        fault_code(&f, FAULT_INVALID, "clock",
+                   "the clock of this host says %.10s: times in logs and events are wrong",
+                   rfc3339_format(day, clock_wall_ms()));
         json_append(list, show_fault(&f, NULL, NULL, 0));
     }
 }

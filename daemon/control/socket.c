@@ -242,7 +242,6 @@ static void connection_begin_call(struct connection *c)
 {
     struct control *k = c->control;
     const char *name = strrchr(c->message.method, '.');
-    method_fn fn = name ? method_find(name + 1) : NULL;
     _cleanup_free_ char *where = NULL;
 
     c->busy = true;
@@ -256,7 +255,9 @@ static void connection_begin_call(struct connection *c)
         .caller = c->caller,
         .connection = c,
     };
-    int r = fn ? varlink_check_call(k->contract, c->message.method, c->message.parameters, &where) : -ENOENT;
+    int r = name && method_exists(name + 1)
+                ? varlink_check_call(k->contract, c->message.method, c->message.parameters, &where)
+                : -ENOENT;
 
     if (r == -ENOENT)
         call_method_not_found(&c->call, c->message.method);
@@ -264,7 +265,7 @@ static void connection_begin_call(struct connection *c)
         call_invalid_parameter(&c->call, where ? where : "");
     else {
         connection_log_call(c);
-        fn(&c->call);
+        method_run(&c->call);
     }
 }
 

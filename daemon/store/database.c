@@ -234,7 +234,7 @@ static int judge(struct database *d, int64_t newest, int64_t *ret_version, struc
                          "%s was written by a newer llmhostd (schema %lld, this one knows %lld): "
                          "install that version again, or move the file away",
                          d->path, (long long)version, (long long)newest);
-    *ret_version = version;
+    *ret_version = tables > 0 ? version : 0;
     return 0;
 }
 
@@ -254,6 +254,19 @@ int database_migrate(struct database *d, const char *schema, struct fault *f)
     if (r < 0 && !sqlite3_get_autocommit(d->sql))
         run(d, "ROLLBACK", NULL);
     return r;
+}
+
+/* By .dump, since .recover is not everywhere (Debian 12's sqlite3 3.40.1 answers "SQL logic error", tried
+ * 2026-11-27). It forgets what a file says of itself, and ends with ROLLBACK where something could not be
+ * read. */
+char *store_rescue(const char *directory)
+{
+    return xasprintf(
+        "  keep it:       mkdir %s/damaged && mv %s/llmhost.db* %s/damaged/\n"
+        "  save the rest: (sqlite3 %s/damaged/llmhost.db .dump | grep -vE '^(ROLLBACK|COMMIT);'; "
+        "echo 'COMMIT; PRAGMA application_id = %d; PRAGMA user_version = %lld;') | sqlite3 %s/llmhost.db\n",
+        directory, directory, directory, directory, APPLICATION_ID, (long long)schema_newest(store_schema),
+        directory);
 }
 
 /* ---- who we are ---- */

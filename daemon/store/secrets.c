@@ -10,6 +10,7 @@
 #define NAME_BYTES_MAX 160
 
 struct secrets {
+    char *path;
     int directory;
     int credentials; /* -1: none */
 };
@@ -50,6 +51,7 @@ int secrets_open(const char *directory, struct secrets **ret)
         return r;
     struct secrets *s = xnew(struct secrets);
 
+    s->path = TAKE_PTR(path);
     s->directory = fd;
     s->credentials = -1;
     if (credentials && credentials[0] == '/') {
@@ -67,8 +69,14 @@ struct secrets *secrets_free(struct secrets *s)
     close(s->directory);
     if (s->credentials >= 0)
         close(s->credentials);
+    free(s->path);
     free(s);
     return NULL;
+}
+
+const char *secrets_path(const struct secrets *s)
+{
+    return s->path;
 }
 
 /* Small letters, digits, "-" and "_" alone: no name can leave the directory or meet a file that is being

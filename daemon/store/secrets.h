@@ -13,6 +13,8 @@ struct secrets;
 /* Makes directory/secrets (0700) when it is not there; -EPERM when it is not ours or open to others. */
 int secrets_open(const char *directory, struct secrets **ret);
 struct secrets *secrets_free(struct secrets *s);
+/* For people. */
+const char *secrets_path(const struct secrets *s);
 
 /* kind: password, key, passphrase. thing: an instance, or "daemon". Written beside and moved, fsynced. A trailing newline of a
  * password is not part of it. */

@@ -22,6 +22,9 @@ typedef uint64_t store_ticket;
  * 0 or -errno: *f says what is wrong with which file and what to do (damaged, from a newer version, not ours). On a full or
  * read-only disk what is there is read, and the store is stuck from the start, until it can be written. */
 int store_open(struct loop *l, const char *directory, struct store **ret, struct fault *f);
+/* What to type when store_open() failed with the code "store_damaged": two commands, a line each, that keep the files and save what can
+ * be read. Caller frees. */
+char *store_rescue(const char *directory);
 /* Writes what is queued (bounded by 5 s), ends the thread. Who still waits is cancelled: done() does not run. Not from inside a
  * done(). */
 struct store *store_close(struct store *s);

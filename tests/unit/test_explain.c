@@ -87,6 +87,17 @@ Test(explain, no_code_is_explained_twice)
         cr_expect_eq(explain_find(table[i].code), &table[i], "%s", table[i].code);
 }
 
+/* Ours, or one of every system that looks after its own disk or clock. */
+static bool is_command(const char *line)
+{
+    static const char *const programs[] = {"llmhostctl ", "df ", "ls ", "findmnt ", "timedatectl "};
+
+    for (size_t i = 0; i < ELEMENTS(programs); i++)
+        if (strncmp(line, programs[i], strlen(programs[i])) == 0)
+            return true;
+    return false;
+}
+
 /* Commands are shown as they are typed: each begins with the program, and only the target is filled in. */
 Test(explain, what_to_do_next_is_a_command)
 {
@@ -103,7 +114,7 @@ Test(explain, what_to_do_next_is_a_command)
         for (size_t k = 0; k < json_count(lines); k++) {
             const char *line = json_text(json_at(lines, k));
 
-            cr_expect_eq(strncmp(line, "llmhostctl ", 11), 0, "%s: %s", coded.code, line);
+            cr_expect(is_command(line), "%s: %s", coded.code, line);
             cr_expect_null(strchr(line, '%'), "%s: %s", coded.code, line);
         }
         buf_done(&out);
@@ -142,7 +153,8 @@ Test(explain, what_has_no_code_is_explained_by_its_kind)
 /* As the kinds of fault alone would have it, a read-only disk here were a refused password over there. */
 Test(explain, the_disk_of_the_daemon_is_no_fault_of_the_machine)
 {
-    cr_assert_eq(explain_status(&(struct fault){.kind = FAULT_DENIED, .code = "store_read_only"}), EXIT_FAILED);
+    cr_assert_eq(explain_status(&(struct fault){.kind = FAULT_DENIED, .code = "store_read_only"}),
+                 EXIT_FAILED);
     cr_assert_eq(explain_status(&(struct fault){.kind = FAULT_EXHAUSTED, .code = "store_full"}), EXIT_FAILED);
     cr_assert_eq(explain_status(&(struct fault){.kind = FAULT_DENIED, .code = "store"}), EXIT_FAILED);
     cr_assert_eq(explain_status(&(struct fault){.kind = FAULT_EXHAUSTED, .code = "disk_full"}), EXIT_ENGINE);
