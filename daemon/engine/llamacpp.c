@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 
+#include "engine/answer.h"
 #include "engine/server.h"
 #include "proto/json.h"
 #include "proto/mem.h"
@@ -259,19 +260,16 @@ static void on_models(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct llamacpp *c = llamacpp_of(ctx);
     struct engine_facts *facts = &c->engine.facts;
-    _cleanup_json_ struct json *v = NULL;
-    char size[TEXT_SHORT_MAX];
-
-    if (!f && a->status == 200)
-        json_parse(a->body.data ? a->body.data : "", a->body.len, &v);
-    const struct json *m = json_at(json_get(v, "data"), 0);
+    bool answered = !f && a->status == 200 && a->body.len;
+    struct json *m = answered ? llamacpp_read_model(a->body.data, a->body.len) : NULL;
     const struct json *meta = json_get(m, "meta");
+    char size[TEXT_SHORT_MAX];
 
     facts->shown = NULL;
     json_free(c->shown);
     c->shown = json_object();
     if (m)
-        json_put(c->shown, "model", json_copy(m));
+        json_put(c->shown, "model", m);
     json_put_string(c->shown, "version", c->version);
     facts->shown = c->shown;
     facts->size_bytes = json_get_int(meta, "size", -1);

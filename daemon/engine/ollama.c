@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "engine/answer.h"
 #include "engine/server.h"
 #include "proto/json.h"
 #include "proto/mem.h"
@@ -22,30 +23,15 @@ extern const struct engine_ops engine_ollama;
 #define STALL_MS (120 * 1000)
 /* A stream that says nothing at all: verifying a large model on a slow disk is silent for minutes. */
 #define QUIET_MS (20 * 60 * 1000)
-#define LAYERS_MAX 64
-#define LAYER_BYTES_MAX (1ll << 50)
-#define LINE_BYTES_MAX (256 * 1024)
-
-/* One blob of a pull; what is reported can go back when a part is tried again, so the highest counts. */
-struct layer {
-    char digest[80];
-    int64_t total, completed;
-};
-
 struct ollama {
     struct engine engine;
     struct server server;
     struct json *shown;             /* facts.shown; under construction while load asks */
     char *version;
-    struct layer layers[LAYERS_MAX];
-    unsigned n_layers;
-    struct buf line;                /* of a pull's answer, not whole yet */
-    char *pull_error;
-    bool pulled;
+    struct ollama_pull pull;
     bool launched;                  /* by us, since find: what was found dead is started anew, what we started is not */
     bool embeds;                    /* load has asked for an embedding instead */
-    int64_t pull_bytes;
-    uint64_t grown_due, told_due;
+    uint64_t grown_due, told_due;   /* of the pull */
 };
 
 static struct ollama *ollama_of(void *server)
@@ -57,7 +43,7 @@ static struct engine *ollama_new(void)
 {
     struct ollama *o = xnew(struct ollama);
 
-    buf_init(&o->line, LINE_BYTES_MAX);
+    ollama_pull_init(&o->pull);
     return &o->engine;
 }
 
@@ -69,8 +55,7 @@ static void ollama_free(struct engine *e)
         server_done(&o->server);
     json_free(o->shown);
     free(o->version);
-    free(o->pull_error);
-    buf_done(&o->line);
+    ollama_pull_done(&o->pull);
     free(o);
 }
 
@@ -107,14 +92,16 @@ static char *body_for_model(const struct ollama *o, const char *key, struct json
     return buf_take(&text);
 }
 
+static const char *text_of(const struct http_answer *a)
+{
+    return a->body.data ? a->body.data : "";
+}
+
 /* What an error answer says, else its status. The texts are the engine's own. */
 static void answer_fault(struct fault *f, const char *what, struct http_answer *a)
 {
-    _cleanup_json_ struct json *v = NULL;
+    _cleanup_free_ char *words = ollama_read_error(text_of(a), a->body.len);
     char status[32];
-
-    json_parse(a->body.data ? a->body.data : "", a->body.len, &v);
-    const char *words = json_get_text(v, "error");
 
     snprintf(status, sizeof status, "HTTP status %d", a->status);
     server_explain(f, what, words ? words : status);
@@ -183,7 +170,6 @@ static void on_start_judged(void *ctx, const struct fault *f)
 static void on_version(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
-    _cleanup_json_ struct json *v = NULL;
     struct fault forbidden;
 
     if (f && server_is_forbidden(&o->server, &forbidden)) {
@@ -194,10 +180,11 @@ static void on_version(void *ctx, struct http_answer *a, const struct fault *f)
         server_look(&o->server, on_start_judged);       /* not yet, or dead? */
         return;
     }
-    if (json_parse(a->body.data ? a->body.data : "", a->body.len, &v) == 0 && json_get_text(v, "version")) {
+    char *version = ollama_read_version(text_of(a), a->body.len);
+
+    if (version) {
         free(o->version);
-        o->version = xstrdup(json_get_text(v, "version"));
-        o->engine.facts.version = o->version;
+        o->engine.facts.version = o->version = version;
     }
     server_end(&o->server, false, NULL);
 }
@@ -260,87 +247,22 @@ static void ollama_start(struct engine *e, struct engine_reply to)
 
 /* ---- fetch ---- */
 
-/* /api/tags always writes the tag: "qwen3" is "qwen3:latest" there. */
-static bool same_model(const char *listed, const char *wanted)
+/* At most ten times a second. */
+static void pull_tell(struct ollama *o, int64_t bytes_before)
 {
-    size_t n = strlen(wanted);
-
-    if (!listed || strncasecmp(listed, wanted, n) != 0)
-        return false;
-    return !listed[n] || (!strcmp(listed + n, ":latest") && !strchr(strrchr(wanted, '/') ? strrchr(wanted, '/') : wanted, ':'));
-}
-
-static const struct json *find_tag(const struct ollama *o, const struct json *answer)
-{
-    const struct json *models = json_get(answer, "models");
-
-    for (size_t i = 0; i < json_count(models); i++)
-        if (same_model(json_get_text(json_at(models, i), "name"), o->engine.model))
-            return json_at(models, i);
-    return NULL;
-}
-
-static struct layer *find_layer(struct ollama *o, const char *digest)
-{
-    for (unsigned i = 0; i < o->n_layers; i++)
-        if (streq(o->layers[i].digest, digest))
-            return &o->layers[i];
-    if (o->n_layers == LAYERS_MAX)
-        return NULL;
-    struct layer *l = &o->layers[o->n_layers++];
-
-    snprintf(l->digest, sizeof l->digest, "%s", digest);
-    l->total = l->completed = 0;
-    return l;
-}
-
-static void pull_tell(struct ollama *o, const char *status)
-{
-    int64_t bytes = 0, total = 0;
+    const struct ollama_pull *p = &o->pull;
     uint64_t now = clock_now_ms();
 
-    for (unsigned i = 0; i < o->n_layers; i++) {
-        bytes += o->layers[i].completed;
-        total += o->layers[i].total;
-    }
-    if (bytes > o->pull_bytes)
+    if (p->bytes > bytes_before || p->is_step)      /* in another step no bytes are due */
         o->grown_due = now;
-    o->pull_bytes = bytes;
     if (now - o->told_due < 100)
         return;
     o->told_due = now;
-    if (total)
-        server_progress(&o->server, bytes, total, "%s", strncmp(status, "pulling ", 8) == 0 ? "downloading" : status);
+    if (p->bytes_total)
+        server_progress(&o->server, p->bytes, p->bytes_total, "%s",
+                        strncmp(p->status, "pulling ", 8) == 0 ? "downloading" : p->status);
     else
-        server_progress(&o->server, -1, -1, "%s", status);
-}
-
-/* One line: {"status","digest","total","completed"} or {"error"}. "completed" is absent while it is 0. */
-static void pull_line(struct ollama *o, const char *text, size_t n)
-{
-    _cleanup_json_ struct json *v = NULL;
-
-    if (json_parse(text, n, &v) < 0)
-        return;
-    const char *status = json_get_text(v, "status"), *digest = json_get_text(v, "digest");
-
-    if (json_get_text(v, "error")) {
-        free(o->pull_error);
-        o->pull_error = xstrdup(json_get_text(v, "error"));
-    }
-    if (!status)
-        return;
-    if (streq(status, "success"))
-        o->pulled = true;
-    struct layer *l = digest ? find_layer(o, digest) : NULL;
-
-    if (!digest)
-        o->grown_due = clock_now_ms();      /* another step: no bytes are due */
-    if (l) {
-        l->total = MAX(l->total, MIN(json_get_int(v, "total", 0), LAYER_BYTES_MAX));
-        l->completed = MAX(l->completed, MIN(json_get_int(v, "completed", 0), LAYER_BYTES_MAX));
-    }
-    pull_tell(o, status);
+        server_progress(&o->server, -1, -1, "%s", p->status);
 }
 
 static void pull_stalled(struct ollama *o)
@@ -352,23 +274,19 @@ static void pull_stalled(struct ollama *o)
     server_end(&o->server, false, &f);
 }
 
+static void pull_read(struct ollama *o, bool is_end)
+{
+    for (int64_t before = o->pull.bytes; ollama_pull_next(&o->pull, is_end); before = o->pull.bytes)
+        pull_tell(o, before);
+}
+
 static void on_pull_data(void *ctx, const char *data, size_t n)
 {
     struct ollama *o = ollama_of(ctx);
 
-    if (buf_add(&o->line, data, n) < 0)
-        buf_clear(&o->line);
-    for (;;) {
-        const char *end = o->line.len ? memchr(o->line.data, '\n', o->line.len) : NULL;
-
-        if (!end)
-            break;
-        size_t length = (size_t)(end - o->line.data);
-
-        pull_line(o, o->line.data, length);
-        buf_drop(&o->line, length + 1);
-    }
-    if (o->pull_bytes && clock_now_ms() - o->grown_due > STALL_MS)
+    ollama_pull_add(&o->pull, data, n);
+    pull_read(o, false);
+    if (o->pull.bytes && clock_now_ms() - o->grown_due > STALL_MS)
         pull_stalled(o);
 }
 
@@ -378,19 +296,18 @@ static void on_pulled(void *ctx, struct http_answer *a, const struct fault *f)
     _cleanup_free_ char *what = xasprintf("%s cannot be fetched", o->engine.model);
     struct fault fault;
 
-    if (o->line.len)
-        pull_line(o, o->line.data, o->line.len);
+    pull_read(o, true);
     if (f) {
         server_end(&o->server, false, f);
         return;
     }
-    if (o->pulled) {
-        server_progress(&o->server, o->pull_bytes, o->pull_bytes, "fetched");
+    if (o->pull.success) {
+        server_progress(&o->server, o->pull.bytes, o->pull.bytes, "fetched");
         server_end(&o->server, false, NULL);
         return;
     }
-    if (o->pull_error)
-        server_explain(&fault, what, o->pull_error);
+    if (o->pull.error)
+        server_explain(&fault, what, o->pull.error);
     else if (a->status != 200)
         answer_fault(&fault, what, a);
     else
@@ -402,14 +319,10 @@ static void pull_begin(struct ollama *o)
 {
     _cleanup_free_ char *body = body_for_model(o, "stream", json_bool(true));
 
-    o->n_layers = 0;
-    o->pulled = false;
-    o->pull_bytes = 0;
+    ollama_pull_done(&o->pull);
+    ollama_pull_init(&o->pull);
     o->told_due = 0;
     o->grown_due = clock_now_ms();
-    free(o->pull_error);
-    o->pull_error = NULL;
-    buf_clear(&o->line);
     server_progress(&o->server, -1, -1, "asking for %s", o->engine.model);
     server_post(&o->server, "/api/pull", body, UINT64_MAX, QUIET_MS, on_pull_data, on_pulled);
 }
@@ -417,7 +330,6 @@ static void pull_begin(struct ollama *o)
 static void on_tags_before_pull(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
-    _cleanup_json_ struct json *v = NULL;
 
     if (f) {
         server_end(&o->server, false, f);
@@ -430,8 +342,9 @@ static void on_tags_before_pull(void *ctx, struct http_answer *a, const struct f
         server_end(&o->server, false, &fault);
         return;
     }
-    json_parse(a->body.data ? a->body.data : "", a->body.len, &v);
-    if (!find_tag(o, v)) {
+    _cleanup_json_ struct json *entry = ollama_read_entry(text_of(a), a->body.len, o->engine.model);
+
+    if (!entry) {
         pull_begin(o);
         return;
     }
@@ -452,19 +365,18 @@ static void put_answer(struct ollama *o, const char *key, struct http_answer *a)
 {
     struct json *v = NULL;
 
-    if (a && a->status == 200 && json_parse(a->body.data ? a->body.data : "", a->body.len, &v) == 0)
+    if (a && a->status == 200 && json_parse(text_of(a), a->body.len, &v) == 0)
         json_put(o->shown, key, v);
 }
 
 /* The numbers of /api/ps; before 0.30 they are the engine's plan, from 0.30 on what its runner reports. */
 static void read_ps(struct ollama *o, struct http_answer *a)
 {
-    _cleanup_json_ struct json *v = NULL;
     struct engine_facts *f = &o->engine.facts;
 
-    if (a->status != 200 || json_parse(a->body.data ? a->body.data : "", a->body.len, &v) < 0)
+    if (a->status != 200)
         return;
-    const struct json *m = find_tag(o, v);
+    _cleanup_json_ struct json *m = ollama_read_entry(text_of(a), a->body.len, o->engine.model);
 
     if (!m)
         return;
@@ -506,10 +418,10 @@ static void on_loaded_ps(void *ctx, struct http_answer *a, const struct fault *f
 static void on_loaded_tags(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
-    _cleanup_json_ struct json *v = NULL;
+    struct json *entry = f ? NULL : ollama_read_entry(text_of(a), a->body.len, o->engine.model);
 
-    if (!f && json_parse(a->body.data ? a->body.data : "", a->body.len, &v) == 0 && find_tag(o, v))
-        json_put(o->shown, "tag", json_copy(find_tag(o, v)));
+    if (entry)
+        json_put(o->shown, "tag", entry);
     server_get(&o->server, "/api/ps", ASK_MS, on_loaded_ps);
 }
 
@@ -542,7 +454,7 @@ static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f);
 /* A model that only embeds is loaded by an empty embedding. */
 static bool load_otherwise(struct ollama *o, struct http_answer *a)
 {
-    if (o->embeds || a->status != 400 || !memmem(a->body.data ? a->body.data : "", a->body.len, "does not support generate", 25))
+    if (o->embeds || a->status != 400 || !memmem(text_of(a), a->body.len, "does not support generate", 25))
         return false;
     _cleanup_free_ char *body = body_for_model(o, "keep_alive", json_int(-1));
 

@@ -1,0 +1,153 @@
+/* Lines of a pull are taken one at a time, so that whoever shows progress hears of each. */
+#include "engine/answer.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "proto/json.h"
+#include "proto/mem.h"
+
+#define LINE_BYTES_MAX  (256 * 1024)
+#define LAYER_BYTES_MAX (1ll << 50)
+
+void ollama_pull_init(struct ollama_pull *p)
+{
+    *p = (struct ollama_pull){};
+    buf_init(&p->line, LINE_BYTES_MAX);
+}
+
+void ollama_pull_done(struct ollama_pull *p)
+{
+    buf_done(&p->line);
+    free(p->error);
+    p->error = NULL;
+}
+
+void ollama_pull_add(struct ollama_pull *p, const char *data, size_t n)
+{
+    if (buf_add(&p->line, data, n) < 0)
+        buf_clear(&p->line);
+}
+
+static struct ollama_layer *find_layer(struct ollama_pull *p, const char *digest)
+{
+    for (unsigned i = 0; i < p->n_layers; i++)
+        if (strncmp(p->layers[i].digest, digest, sizeof p->layers[i].digest - 1) == 0)
+            return &p->layers[i];
+    if (p->n_layers == OLLAMA_LAYERS_MAX)
+        return NULL;
+    struct ollama_layer *l = &p->layers[p->n_layers++];
+
+    snprintf(l->digest, sizeof l->digest, "%s", digest);
+    return l;
+}
+
+/* "completed" is absent while it is 0. */
+static void read_layer(struct ollama_pull *p, struct ollama_layer *l, const struct json *v)
+{
+    int64_t total = MAX(l->total, MIN(json_get_int(v, "total", 0), LAYER_BYTES_MAX));
+    int64_t completed = MAX(l->completed, MIN(json_get_int(v, "completed", 0), LAYER_BYTES_MAX));
+
+    p->bytes_total += total - l->total;
+    p->bytes += completed - l->completed;
+    l->total = total;
+    l->completed = completed;
+}
+
+static bool read_line(struct ollama_pull *p, const char *text, size_t n)
+{
+    _cleanup_json_ struct json *v = NULL;
+
+    if (json_parse(text, n, &v) < 0)
+        return false;
+    const char *status = json_get_text(v, "status"), *digest = json_get_text(v, "digest");
+    const char *error = json_get_text(v, "error");
+
+    if (error) {
+        free(p->error);
+        p->error = xstrdup(error);
+    }
+    if (!status)
+        return false;
+    if (streq(status, "success"))
+        p->success = true;
+    snprintf(p->status, sizeof p->status, "%s", status);
+    p->is_step = !digest;
+    struct ollama_layer *l = digest ? find_layer(p, digest) : NULL;
+
+    if (l)
+        read_layer(p, l, v);
+    return true;
+}
+
+bool ollama_pull_next(struct ollama_pull *p, bool is_end)
+{
+    while (p->line.len) {
+        const char *end = memchr(p->line.data, '\n', p->line.len);
+
+        if (!end && !is_end)
+            break;
+        size_t n = end ? (size_t)(end - p->line.data) : p->line.len;
+        bool has_status = read_line(p, p->line.data, n);
+
+        buf_drop(&p->line, end ? n + 1 : n);
+        if (has_status)
+            return true;
+    }
+    return false;
+}
+
+static char *read_text(const char *text, size_t n, const char *key)
+{
+    _cleanup_json_ struct json *v = NULL;
+
+    json_parse(text, n, &v);
+    const char *value = json_get_text(v, key);
+
+    return value ? xstrdup(value) : NULL;
+}
+
+char *ollama_read_version(const char *text, size_t n)
+{
+    return read_text(text, n, "version");
+}
+
+char *ollama_read_error(const char *text, size_t n)
+{
+    return read_text(text, n, "error");
+}
+
+/* Lists always write the tag: "qwen3" is "qwen3:latest" there. */
+static bool same_model(const char *listed, const char *wanted)
+{
+    size_t n = strlen(wanted);
+    const char *slash = strrchr(wanted, '/');
+
+    if (!listed || strncasecmp(listed, wanted, n) != 0)
+        return false;
+    return !listed[n] || (streq(listed + n, ":latest") && !strchr(slash ? slash : wanted, ':'));
+}
+
+struct json *ollama_read_entry(const char *text, size_t n, const char *name)
+{
+    _cleanup_json_ struct json *v = NULL;
+
+    json_parse(text, n, &v);
+    const struct json *models = json_get(v, "models");
+
+    for (size_t i = 0; i < json_count(models); i++)
+        if (same_model(json_get_text(json_at(models, i), "name"), name))
+            return json_copy(json_at(models, i));
+    return NULL;
+}
+
+struct json *llamacpp_read_model(const char *text, size_t n)
+{
+    _cleanup_json_ struct json *v = NULL;
+
+    json_parse(text, n, &v);
+    const struct json *model = json_at(json_get(v, "data"), 0);
+
+    return model ? json_copy(model) : NULL;
+}

@@ -1,0 +1,50 @@
+/* What the servers of engines say, read: bytes in, facts out; no I/O, no clock. Any bytes may come.
+ *
+ * Shapes observed with ollama 0.11.4 and 0.32.15 and llama-server 0.7.0 (2026-11-20; tests/fuzz/corpus has some of them). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/buf.h"
+
+struct json;
+
+#define OLLAMA_LAYERS_MAX 64
+
+/* One blob of a pull; what is reported goes back when a part is tried again, so the highest counts. */
+struct ollama_layer {
+    char digest[80];
+    int64_t total, completed;
+};
+
+/* The answer of /api/pull: a JSON object in each line, the last one with "success" or an error. */
+struct ollama_pull {
+    struct buf line; /* not whole yet */
+    struct ollama_layer layers[OLLAMA_LAYERS_MAX];
+    unsigned n_layers;
+    int64_t bytes, bytes_total; /* over all layers seen so far; neither ever falls */
+    char status[80];            /* of the last line that had one */
+    bool is_step;               /* that line was about another step than a layer's bytes */
+    bool success;
+    char *error; /* the engine's words, NULL: none */
+};
+
+void ollama_pull_init(struct ollama_pull *p);
+void ollama_pull_done(struct ollama_pull *p);
+/* Adds bytes of the answer; a line beyond 256 KiB is dropped. */
+void ollama_pull_add(struct ollama_pull *p, const char *data, size_t n);
+/* Reads one line: true when it had a status. False: none is whole. The rest that has no newline counts as one when is_end. */
+bool ollama_pull_next(struct ollama_pull *p, bool is_end);
+
+/* /api/version; caller frees. NULL: it says none. */
+char *ollama_read_version(const char *text, size_t n);
+/* The words of {"error": …}; caller frees. NULL: it is no such answer. */
+char *ollama_read_error(const char *text, size_t n);
+/* The entry of one model in the answer of /api/tags or /api/ps; caller frees. NULL: it is not listed. name: as people write it,
+ * "qwen3" finds "qwen3:latest". */
+struct json *ollama_read_entry(const char *text, size_t n, const char *name);
+
+/* The model of llama-server's /v1/models; caller frees. NULL: it names none. */
+struct json *llamacpp_read_model(const char *text, size_t n);
