@@ -1,4 +1,5 @@
-/* HTTP/1 messages in two lengths of pieces: whatever the bytes, both readings come to the same end, and the
+/* links: gateway
+ * HTTP/1 messages in two lengths of pieces: whatever the bytes, both readings come to the same end, and the
  * library never disagrees with our own count of where a body ends without the message being refused.
  *
  * The first byte chooses: its lowest bit a request or an answer, the rest the length of the pieces. */
