@@ -112,6 +112,16 @@ HOST_KEY = error("TunnelFailed", "host_key", "gz-4090 shows another host key tha
 PASSWORD = error("CredentialsRefused", "login_refused", "gz-4090 refused the password for root.",
                  ["llmhostctl instance remove gz-4090", "llmhostctl instance add gz-4090 'ssh …'"], target="gz-4090")
 MISSING = error("EngineFailed", "engine_missing", "no ollama on gz-4090: it is not in PATH and not in the usual places.", [f"llmhostctl up {MODEL}"], target=MODEL)
+WHY_CHINESE = [{"target": "gz-4090", "verdict": "awake", "causes": [{"cause": "not_rented", "count": 1}]},
+               {"target": "ollama:通义千问:7b", "verdict": "failed", "causes": [{"cause": "failure", "count": 1, "since_at_ms": "@-185s",
+                "text": "引擎失败: 显存不足, 模型大约需要六十四吉字节, 而这块显卡只有二十四吉字节, 请换一块更大的显卡"}]}]
+CHECKS_CHINESE = [{"id": "engine.found", "target": "gz-4090", "level": "ok", "message": "ollama 0.12.3 在 /usr/local/bin/ollama", "next": []},
+                  {"id": "model.state", "target": "ollama:通义千问:7b", "level": "fail", "next": ["llmhostctl logs ollama:通义千问:7b"],
+                   "message": "引擎失败: 显存不足, 模型大约需要六十四吉字节, 而这块显卡只有二十四吉字节, 请换一块更大的显卡"}]
+NO_MEMORY_CHINESE = error("EngineFailed", "out_of_memory", "显存不足: 模型大约需要六十四吉字节, 而这块显卡只有二十四吉字节, 请换一块更大的显卡",
+                          ["llmhostctl logs ollama:通义千问:7b"], target="ollama:通义千问:7b")
+LINES_CHINESE = [{"at_ms": "@-70s", "source": "engine", "target": "ollama:通义千问:7b", "level": "info", "text": "加载模型 通义千问"},
+                 {"at_ms": "@-60s", "source": "provider", "target": "gz-4090", "level": "warning", "text": "当前算力规格暂无库存, 请修改配置或稍等再试"}]
 RENEWED = [{"at_ms": "@-70s", "source": "provider", "target": "gz-4090", "level": "info", "text": "GET status -> running (0.21s)"},
            {"at_ms": "@-69s", "source": "session", "target": "gz-4090", "level": "notice", "text": "new password read from the provider, connected."}]
 TAKEN = {**FORWARD, "listen": "127.0.0.1:8888", "target": "10.0.0.5:80", "state": "taken", "connections": 0, "reason": "jupyter (pid 99) has the port"}
@@ -177,6 +187,7 @@ CASES = [
     case("status-watch-80", "status -w", {"Watch": [{"more": {"world": "off-model"}}, {"await": "off"},
                                                     {"more": {"model": {"world": "ready-model"}, "event": EVENTS[0]}},
                                                     {"await": "busy"}, {"interrupt": True}, {"hang": True}]}, columns=80),
+    case("status-watch-60", "status -w", {"Watch": [{"more": {"world": "trouble"}}, {"await": "logs gz-4090"}, {"interrupt": True}, {"hang": True}]}, columns=60),
     # ---- ps, why ----
     *widths("ps", "ps", {"Ps": PS}),
     case("ps-pipe", f"ps {MODEL}", {"Ps": PS}),
@@ -199,6 +210,13 @@ CASES = [
                                                              "not_counted": []}}]}),
     case("why-unknown", "why ollama:deepseek-r1:8b", {"Why": [UNKNOWN]}),
     case("help-ps", "ps -h", None),
+    # ---- Chinese names and reasons keep the columns straight, at both widths ----
+    *widths("ps-chinese", "ps", {"Ps": [{"reply": {"world": "ps-chinese"}}]}),
+    *widths("why-chinese", "why", {"Why": [{"reply": {"lines": WHY_CHINESE, "not_counted": []}}]}),
+    *widths("doctor-chinese", "doctor", {"Doctor": [{"reply": {"healthy": False, "checks": CHECKS_CHINESE}}]}),
+    *widths("up-chinese", "up ollama:通义千问:7b", {"Up": [stage("ssh", "done", "上海一区:34222", took_ms=900), stage("engine", "done", "ollama 0.12.3", took_ms=1200),
+                                                        stage("load", "failed", "显存不足, 需要 64 GB", took_ms=4100), NO_MEMORY_CHINESE]}),
+    *widths("logs-chinese", "logs gz-4090", {"Logs": [{"reply": {"lines": LINES_CHINESE, "older": 0}}]}),
     # ---- up ----
     case("up-80", f"up {MODEL}", {"Up": STAGES + [READY]}, columns=80),
     case("up-60", f"up {MODEL} --on gz-4090", {"Up": STAGES + [READY]}, columns=60),
@@ -244,6 +262,8 @@ CASES = [
     case("wait-interrupted", f"wait {MODEL}", {"Wait": [{"await": "until ready"}, {"interrupt": True}, {"hang": True}]}, columns=80),
     # ---- logs ----
     case("logs-80", "logs gz-4090 -n 4", {"Logs": [{"reply": {"lines": LINES, "older": 1204}}]}, columns=80),
+    case("logs-60", "logs gz-4090 -n 4", {"Logs": [{"reply": {"lines": LINES + [ENGINE_LINE], "older": 1204}}]}, columns=60),
+    case("logs-events-60", "logs --events", {"Logs": [{"reply": {"lines": EVENTS, "older": 0}}]}, columns=60),
     case("logs-pipe", "logs --source engine,daemon", {"Logs": [{"reply": {"lines": LINES[2:], "older": 0}}]}),
     case("logs-json-verbatim", "logs --json", {"Logs": [{"reply": {"lines": LINES[2:3], "older": 0}}]}),
     case("logs-json", "logs --json", {"Logs": [{"reply": {"lines": LINES[:2], "older": 0}}]}),
