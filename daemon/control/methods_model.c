@@ -514,10 +514,10 @@ static void wait_look_ready(struct follow *w)
             return;
         }
         if (deployment_goal(d) == GOAL_OFF) {
-            _cleanup_free_ char *next = xasprintf("llmhostctl up %s", deployment_name(d));
+            struct fault off;
 
-            call_fail(w->call, EXIT_NOT_RUNNING, "stopped_by_user", deployment_name(d), NULL, next,
-                      "%s is off: nobody brings it up", deployment_name(d));
+            deployment_describe_off(d, &off);
+            call_fault(w->call, &off, deployment_name(d), NULL);
             return;
         }
         if (deployment_state(d) != DEPLOYMENT_READY || !follow_may_ask(w, d))

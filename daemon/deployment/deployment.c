@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -30,6 +31,23 @@ static void hold_cancel(struct op *op)
     free(h);
 }
 
+/* "ollama:x is off since 14:02 (llmhostctl down)"; with a date when that was not today. */
+void deployment_describe_off(const struct deployment *d, struct fault *ret)
+{
+    time_t then = (time_t)(d->goal_at_ms / 1000), now = (time_t)(clock_wall_ms() / 1000);
+    struct tm at, today;
+    char since[40] = "";
+
+    localtime_r(&then, &at);
+    localtime_r(&now, &today);
+    if (d->goal_at_ms)
+        strftime(since, sizeof since,
+                 at.tm_year == today.tm_year && at.tm_yday == today.tm_yday ? " since %H:%M"
+                                                                            : " since %Y-%m-%d %H:%M",
+                 &at);
+    fault_code(ret, FAULT_GONE, "stopped_by_user", "%s is off%s (llmhostctl down)", d->name, since);
+}
+
 /* Whether requests can be sent now, or will never be: true with *ret_fault NULL or the reason. */
 static bool hold_is_over(const struct deployment *d, const struct fault **ret_fault, struct fault *room)
 {
@@ -37,7 +55,7 @@ static bool hold_is_over(const struct deployment *d, const struct fault **ret_fa
 
     *ret_fault = NULL;
     if (d->goal == GOAL_OFF && d->state != DEPLOYMENT_READY) {
-        fault_code(room, FAULT_GONE, "stopped_by_user", "%s is off (llmhostctl down)", d->name);
+        deployment_describe_off(d, room);
         *ret_fault = room;
         return true;
     }
@@ -331,6 +349,9 @@ uint64_t deployment_write(struct deployment *d)
 static void deployment_restore(struct deployment *d, const struct deployment_record *r)
 {
     d->goal = streq(r->goal, "on_demand") ? GOAL_ON_DEMAND : GOAL_OFF;
+    d->goal_at_ms = r->goal_at_ms;
+    if (d->goal == GOAL_OFF && d->goal_at_ms)
+        d->entered_at_ms = d->goal_at_ms; /* off since then, not since our start */
     /* What was wanted may run, even when the start was not on disk yet. */
     d->touched = r->touched || d->goal == GOAL_ON_DEMAND;
     d->requests = r->requests;

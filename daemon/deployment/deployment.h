@@ -116,6 +116,8 @@ struct deployment_figures {
     uint64_t took_ms, usual_ms;     /* of the way from `up` to ready, the last time and usually; 0: never */
 };
 void deployment_figures(const struct deployment *d, struct deployment_figures *ret);
+/* Its goal is GOAL_OFF: who switched it off, and when. */
+void deployment_describe_off(const struct deployment *d, struct fault *ret);
 /* Why it failed, or what is wrong although it goes on; kind FAULT_NONE while all is well. */
 const struct fault *deployment_fault(const struct deployment *d);
 

@@ -342,7 +342,7 @@ CASES = [
          [f"llmhostctl up {MODEL}"], target=MODEL)]}),
     *widths("words-engine-silent", f"wait {MODEL}", {"Wait": [error("EngineFailed", "no_answer", "ollama runs on gz-4090, but does not answer; its log ends with: llama runner started in 3.10 seconds",
          [f"llmhostctl logs {MODEL}"], target=MODEL)]}),
-    *widths("words-off", f"wait {MODEL}", {"Wait": [error("NotRunning", "stopped_by_user", f"{MODEL} is off: nobody brings it up",
+    *widths("words-off", f"wait {MODEL}", {"Wait": [error("NotRunning", "stopped_by_user", f"{MODEL} is off since 14:02 (llmhostctl down)",
          [f"llmhostctl up {MODEL}"], target=MODEL)]}),
     *widths("words-port-taken", f"up {MODEL}", {"Up": [PORT]}),
     *widths("words-host-key", f"wait {MODEL}", {"Wait": [HOST_KEY]}),

@@ -2,6 +2,7 @@
  *
  * Up and Down beside the road itself: what they tell, and what is known afterwards. */
 #include <fcntl.h>
+#include <time.h>
 
 #include "deployment/deployment_private.h"
 #include "tests/unit/control_world.h"
@@ -101,6 +102,32 @@ Test(control_model, who_asks_about_one_is_told_its_trouble_alone)
     cr_assert_eq(count_trouble("{\"targets\":[\"ollama:tiny\"]}"), 1);
     cr_assert_eq(count_trouble("{\"targets\":[\"there\"]}"), 1);
     cr_assert_eq(count_trouble("{\"targets\":[\"here\",\"llama.cpp:*\"]}"), 2);
+}
+
+static int64_t off_since(void)
+{
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+
+    return json_get_int(json_at(json_get(v, "models"), 0), "since_at_ms", 0);
+}
+
+Test(control_model, what_is_off_is_off_since_it_was_switched_off_also_after_a_restart)
+{
+    char since[80];
+    time_t then;
+    int64_t before;
+    struct tm tm;
+
+    add_local();
+    add_failed_model("ollama:tiny");
+    json_free(answers("Down", "{\"target\":\"ollama:tiny\"}"));
+    before = off_since();
+    daemon_starts_anew();
+    cr_assert_leq(off_since(), before);
+    cr_assert_gt(off_since(), 0);
+    then = (time_t)(off_since() / 1000);
+    strftime(since, sizeof since, "ollama:tiny is off since %H:%M (llmhostctl down)", localtime_r(&then, &tm));
+    refuses("{\"method\":\"io.llmhost.Wait\",\"parameters\":{\"target\":\"ollama:tiny\"}}", "io.llmhost.NotRunning", "message", since);
 }
 
 /* ---- a person's service ---- */

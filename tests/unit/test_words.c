@@ -195,6 +195,6 @@ Test(words, an_application_learns_who_stopped_a_model_and_how_it_comes_back)
     post("{\"model\":\"tiny\"}", answer, sizeof answer);
     cr_assert_eq(strncmp(answer, "HTTP/1.1 503 ", 13), 0, "%s", answer);
     cr_assert(strstr(answer, "\"code\":\"stopped_by_user\""), "%s", answer);
-    cr_assert(strstr(answer, "ollama:tiny is off"), "%s", answer);
+    cr_assert(strstr(answer, "ollama:tiny is off since "), "%s", answer);
     cr_assert(strstr(answer, "(llmhostctl down). bring it back: llmhostctl up ollama:tiny"), "%s", answer);
 }
