@@ -27,7 +27,7 @@ struct follow {
     struct deployment **models; /* an element is NULL once its deployment is gone */
     unsigned n_models;
     uint64_t begun_due;
-    /* Up: what was told of each stage. Down: how many streams were told. */
+    /* What was told. Up: of each stage, and of the tunnel. Down: how many streams. */
     unsigned told[STAGE_COUNT], told_tries;
     unsigned told_streams, told_off;
     bool told_away;
@@ -181,6 +181,15 @@ static unsigned tries_of(const struct deployment *d)
     return n.tries;
 }
 
+/* Nothing is under way over there: it waits for the tunnel alone. */
+static bool up_is_away(const struct deployment *d)
+{
+    enum deployment_state s = deployment_state(d);
+
+    return (s == DEPLOYMENT_READY || s == DEPLOYMENT_DRAINING || s == DEPLOYMENT_STOPPING) &&
+           !lease_is_reachable(deployment_lease(d)) && !lease_refusal(deployment_lease(d));
+}
+
 /* Every stage that changed since it was told. False when the call is over. */
 static bool up_tell(struct follow *w)
 {
@@ -200,7 +209,16 @@ static bool up_tell(struct follow *w)
         if (!call_reply_more(w->call, v))
             return false;
     }
+    bool away = up_is_away(w->models[0]) && (tries != w->told_tries || !w->told_away);
+
+    w->told_away |= away;
     w->told_tries = tries;
+    if (away) {
+        struct json *v = json_object();
+
+        json_put(v, "progress", show_way(w->models[0]));
+        return call_reply_more(w->call, v);
+    }
     return true;
 }
 

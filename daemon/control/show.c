@@ -275,6 +275,22 @@ static const char *way_text(const struct deployment *d)
     return way && session_fault(way)->kind ? session_fault(way)->text : "";
 }
 
+struct json *show_way(const struct deployment *d)
+{
+    const struct session *way = lease_session(deployment_lease(d));
+    struct json *v = json_object();
+    struct session_figures n = {};
+
+    if (way)
+        session_figures(way, &n);
+    json_put_string(v, "stage", stage_name(STAGE_SSH));
+    json_put_string(v, "state", stage_state_name(STAGE_RUNNING));
+    json_put_string(v, "text", way_text(d));
+    if (n.since_at_ms)
+        json_put_int(v, "took_ms", MAX(clock_wall_ms() - n.since_at_ms, 0));
+    return v;
+}
+
 struct json *show_progress(const struct deployment *d, enum stage s)
 {
     struct stage_view p;

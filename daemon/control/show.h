@@ -20,6 +20,8 @@ struct json *show_next(const struct fault *f, const char *subject);
 /* What keeps a model awake; empty when nothing does. */
 struct json *show_causes(const struct deployment *d);
 struct json *show_progress(const struct deployment *d, enum stage s);
+/* Progress of a model that runs already, as far as we know, and whose machine is looked for. */
+struct json *show_way(const struct deployment *d);
 /* What needs somebody: of the gateway and the database, and of the models and instances meant by targets (target.h). */
 struct json *show_trouble(const struct control_context *k, const struct json *targets);
 /* False: the gateway listens. Else *ret says who has its port. */
