@@ -384,14 +384,14 @@ Test(place, tells_why_a_server_ended)
         ;
     cr_assert_null(f->last_line, "it does not say why");
     cr_assert_eq(strncmp(f->last_words, "a quiet end", 11), 0);
-    write_program("modeld", "echo time=1 level=INFO msg=\"system memory\"; echo 'llm: loaded'; "
+    write_program("modeld", "echo time=1 level=INFO msg=\"no error\"; echo 'slot 0: memory_seq_rm [58, end)'; "
                             "echo '[GIN] 12:00 | 500 | 1ms | POST \"/api/error\"'; exit 1");
     start("modeld @PORT@");
     look_until_said("GIN");
     while ((f = look())->pid > 0)
         ;
     cr_assert_null(f->last_line, "requests and good news are no reason");
-    cr_assert_str_eq(f->last_words, "llm: loaded");
+    cr_assert_str_eq(f->last_words, "slot 0: memory_seq_rm [58, end)");
 }
 
 Test(place, a_program_that_cannot_be_started_says_so)
