@@ -8,6 +8,7 @@
 #define SILENCE_MS       10000
 #define TICK_TERMINAL_MS 200
 #define TICK_PLAIN_MS    1000
+#define USUAL_LEAST_MS   1000 /* nobody waits for less */
 #define STAGE_COLUMNS    12
 #define TEXT_COLUMNS     30
 #define TIME_COLUMNS     8
@@ -105,7 +106,7 @@ static void running_paint(struct progress *p)
     buf_init(&line, 8192);
     buf_add_text(&text, p->text);
     add_download(p, &text);
-    if (p->usual_ms >= 0 && p->bytes < 0)
+    if (p->usual_ms >= USUAL_LEAST_MS && p->bytes < 0)
         snprintf(usual, sizeof(usual), "   usually %s",
                  duration_format(duration, (uint64_t)p->usual_ms, false));
     add_stage_line(p->output, p->stage, buf_text(&text),
@@ -133,7 +134,7 @@ static void plain_say(struct progress *p, bool first)
     buf_done(&text);
     if (!first)
         buf_addf(&line, ", %s so far", duration_format(took, steady_now_ms() - p->started_at, false));
-    if (p->usual_ms >= 0)
+    if (p->usual_ms >= USUAL_LEAST_MS)
         buf_addf(&line, " (usually %s)", duration_format(usual, (uint64_t)p->usual_ms, false));
     output_hint(p->output, "llmhostctl: %s: %s%s", p->subject, p->stage, buf_text(&line));
     p->said_at = steady_now_ms();

@@ -137,7 +137,8 @@ static enum exit_status status_once(struct run *r)
     buf_init(&out, SCREEN_BYTES_MAX);
     screen(&r->output, call.answer, &out);
     if (screen == screen_model || screen == screen_instance) {
-        add_last_lines(r, r->options.arguments[0], any_in_state(json_get(call.answer, "models"), "failed"),
+        add_last_lines(r, r->options.arguments[0],
+                       screen == screen_model && any_in_state(json_get(call.answer, "models"), "failed"),
                        &out);
         screen_trouble(&r->output, call.answer, &out);
     }

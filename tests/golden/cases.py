@@ -236,6 +236,7 @@ CASES = [
     case("up-fails-json", f"up {MODEL} --json -q", {"Up": FAILING}),
     case("up-no-capacity", "up ollama:qwen3:14b", {"Up": [PROVIDER]}, columns=80),
     case("up-interrupted-80", f"up {MODEL}", {"Up": STAGES[:2] + [{"await": "usually 3"}, {"interrupt": True}, {"hang": True}]}, columns=80),
+    case("up-quick-stage-80", f"up {MODEL}", {"Up": [HEAD, stage("engine", "running", "", usual_ms=300), {"await": "engine"}, {"interrupt": True}, {"hang": True}]}, columns=80),
     case("up-interrupted-pipe", f"up {MODEL}", {"Up": STAGES[:2] + [{"await": "usually 3"}, {"interrupt": True}, {"hang": True}]}),
     case("up-interrupted-json", f"up {MODEL} --json -q", {"Up": STAGES[:2] + [{"interrupt": True}, {"hang": True}]}),
     case("up-timeout", f"up {MODEL} --timeout 5m", {"Up": STAGES[:2] + [TIMED_OUT]}),
