@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 
 #include "base/watch.h"
 #include "proto/mem.h"
@@ -108,4 +109,11 @@ struct stream *stream_new_fd(struct loop *l, int fd)
 int stream_fd(const struct stream *s)
 {
     return s->ops == &fd_ops ? of(s)->fd : -1;
+}
+
+bool stream_peer_left(const struct stream *s)
+{
+    struct pollfd p = {.fd = stream_fd(s)};
+
+    return p.fd >= 0 && poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
 }

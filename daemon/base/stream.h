@@ -77,6 +77,9 @@ static inline struct stream *stream_free(struct stream *s, bool reset)
 struct stream *stream_new_fd(struct loop *l, int fd);
 /* The descriptor behind a stream_new_fd(), -1 for another kind: for SO_PEERCRED and addresses. */
 int stream_fd(const struct stream *s);
+/* The peer has closed both ways, or broken off: nobody is left to read an answer. Tells one who said all from one who left where the
+ * kernel can: on a Unix socket at once, for TCP (both are a FIN) not before the reset that answers our next byte. */
+bool stream_peer_left(const struct stream *s);
 
 /* A connection to a local TCP port or Unix socket, or to an address as resolved; an op. */
 struct op;

@@ -1,6 +1,6 @@
 /* Connections are small state machines: bytes gather in a bounded buffer, the next call begins when the one
  * before is over, replies wait in a bounded buffer for a reader who is slow. A caller who leaves takes his
- * call along. */
+ * call along; one who only has nothing more to say is answered to the end. */
 #include "control/socket.h"
 
 #include <errno.h>
@@ -42,7 +42,9 @@ struct connection {
     struct buf in, out;
     struct call call; /* valid while busy */
     struct varlink_call message;
-    bool busy, ended; /* ended: nothing more is read; goes when out is empty */
+    bool busy;
+    bool said_all; /* he closed his side: answered, and then it ends */
+    bool ended;    /* nothing more is read; goes when out is empty */
     struct work advance;
     struct timer *linger;
 };
@@ -89,6 +91,11 @@ static void connection_end(struct connection *c)
 
 /* ---- out ---- */
 
+static void connection_want(struct connection *c)
+{
+    stream_want(c->stream, (c->ended || c->said_all ? 0 : STREAM_IN) | (c->out.len ? STREAM_OUT : 0));
+}
+
 /* Returns false when the connection is gone. */
 static bool connection_flush(struct connection *c)
 {
@@ -107,7 +114,7 @@ static bool connection_flush(struct connection *c)
         connection_free(c);
         return false;
     }
-    stream_want(c->stream, (c->ended ? 0 : STREAM_IN) | (c->out.len ? STREAM_OUT : 0));
+    connection_want(c);
     return true;
 }
 
@@ -312,6 +319,8 @@ static void connection_advance(void *ctx)
         if (c->busy || c->ended || c->out.len > BACKLOG_BYTES_MAX || !connection_next(c))
             break;
     }
+    if (c->said_all && !c->busy && c->out.len <= BACKLOG_BYTES_MAX)
+        connection_end(c);
     connection_flush(c);
 }
 
@@ -319,8 +328,11 @@ static void connection_on_ready(void *ctx, unsigned what)
 {
     struct connection *c = ctx;
 
-    if (what & STREAM_OUT && !connection_flush(c))
-        return;
+    if (what & STREAM_OUT) {
+        if (!connection_flush(c))
+            return;
+        runq_add(c->control->context.loop, &c->advance); /* there may be room for the next call */
+    }
     if (!(what & STREAM_IN))
         return;
     char *room;
@@ -334,10 +346,11 @@ static void connection_on_ready(void *ctx, unsigned what)
 
     if (n == -EAGAIN)
         return;
-    if (n <= 0) {
+    if (n < 0 || (n == 0 && stream_peer_left(c->stream))) {
         connection_free(c);
         return;
     }
+    c->said_all = n == 0;
     buf_grew(&c->in, (size_t)n);
     runq_add(c->control->context.loop, &c->advance);
 }

@@ -284,8 +284,9 @@ static void client_process(struct client *c)
     client_update(c);
 }
 
-/* The application has closed. Whoever closes its side before the answer is there has left: so do its
- * libraries, and nobody else would notice before the whole answer was made. */
+/* The application has closed. Whoever closes its side before the answer is there has left: TCP cannot tell it
+ * from one who said all, the engines themselves and nginx take it so too, and else a machine would be woken, or
+ * a whole answer made, for nobody. */
 static void client_on_end(struct client *c)
 {
     client_close(c, c->state == CLIENT_BODY || c->state == CLIENT_ANSWER);

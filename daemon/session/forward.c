@@ -7,19 +7,18 @@
 #include "session/forward.h"
 
 #include <errno.h>
-#include <poll.h>
 
 #include "base/fault.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/op.h"
 
-/* A forward that leads back to itself makes connections without end, and none of them ends by itself: with all
- * descriptors taken nobody can be accepted any more, not even who would remove it. The one too many is reset,
- * and takes the others along. */
-#define LINKS_MAX     512u
-#define SCRATCH_BYTES (64u << 10) /* a quarter of the smallest window: a larger read makes libssh2 widen it  \
-                                   */
+/* A forward that leads back to itself makes connections without end, and none of them ends by itself: with
+ * all descriptors taken nobody can be accepted any more, not even who would remove it. The one too many is
+ * reset, and takes the others along. */
+#define LINKS_MAX 512u
+/* A quarter of the smallest window: a larger read makes libssh2 widen it. */
+#define SCRATCH_BYTES (64u << 10)
 
 static char scratch[SCRATCH_BYTES];
 
@@ -152,18 +151,9 @@ static int link_pump(struct forward_link *k, struct pump *p, struct stream *from
     return r < 0 ? r : pump_shut(p, to);
 }
 
-/* A reader of an end cannot tell one who said all from one who left; where the kernel can, we ask. TCP cannot
- * (both are a FIN) before the reset that answers our next byte. */
-static bool client_left(const struct forward_link *k)
-{
-    struct pollfd p = {.fd = stream_fd(k->local)};
-
-    return p.fd >= 0 && poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
-}
-
 static void link_update(struct forward_link *k)
 {
-    if (k->up.ended && !k->gone && client_left(k))
+    if (k->up.ended && !k->gone && stream_peer_left(k->local))
         k->gone = true;
     if (k->up.shut && (k->down.shut || k->gone)) {
         link_end(k, false);
@@ -199,7 +189,7 @@ static void link_on_remote(void *ctx, unsigned what)
 static void link_on_held(struct forward_link *k)
 {
     ssize_t n = pump_read(k, &k->up, k->local, SCRATCH_BYTES - k->up.left.len);
-    bool left = n < 0 || (k->up.ended && (k->up.left.len == 0 || client_left(k)));
+    bool left = n < 0 || (k->up.ended && (k->up.left.len == 0 || stream_peer_left(k->local)));
 
     if (n > 0)
         left = buf_add(&k->up.left, scratch, (size_t)n) < 0;

@@ -164,8 +164,8 @@ Test(control, values_out_of_their_range_are_refused_by_name)
     };
 
     for (size_t i = 0; i < ELEMENTS(calls); i++) {
-        _cleanup_free_ char *call =
-            xasprintf("{\"method\":\"io.llmhost.%s\",\"parameters\":%s}", calls[i].method, calls[i].parameters);
+        _cleanup_free_ char *call = xasprintf("{\"method\":\"io.llmhost.%s\",\"parameters\":%s}",
+                                              calls[i].method, calls[i].parameters);
 
         refuses(call, "org.varlink.service.InvalidParameter", "parameter", calls[i].wrong);
     }
@@ -433,6 +433,56 @@ Test(control, one_who_does_not_read_is_dropped_with_an_error_after_1_MiB)
 
 /* ---- callers who leave ---- */
 
+/* As printf … | nc -U does. */
+Test(control, whoever_has_said_all_is_answered_to_the_end)
+{
+    struct caller_end c;
+
+    json_free(answers("InstanceAdd", "{\"name\":\"here\",\"provider\":\"local\"}"));
+    caller_comes(&c);
+    for (unsigned i = 0; i < 3; i++)
+        say(&c, "{\"method\":\"io.llmhost.Status\"}");
+    say(&c, "{\"method\":\"io.llmhost.Up\",\"parameters\":{\"model\":\"ollama:tiny\"},\"more\":true}");
+    shutdown(c.fd, SHUT_WR);
+    for (unsigned i = 0; i < 3; i++) {
+        _cleanup_json_ struct json *v = hear(&c);
+
+        cr_assert_not_null(json_get(v, "parameters"), "reply %u", i);
+    }
+    for (bool last = false; !last;) {
+        _cleanup_json_ struct json *v = hear(&c);
+
+        cr_assert_not_null(v, "no last reply");
+        last = !json_get_bool(v, "continues", false);
+        cr_assert(!last || json_get_text(v, "error"), "there is no such engine here");
+    }
+    cr_assert_null(hear(&c), "and then it ends");
+    caller_leaves(&c);
+    is_well();
+}
+
+Test(control, whoever_has_said_half_a_word_and_no_more_is_let_go)
+{
+    struct caller_end c;
+
+    caller_comes(&c);
+    say_bytes(&c, "{\"method\":", 10);
+    shutdown(c.fd, SHUT_WR);
+    cr_assert_null(hear(&c));
+    caller_leaves(&c);
+    caller_comes(&c);
+    shutdown(c.fd, SHUT_WR);
+    cr_assert_null(hear(&c));
+    caller_leaves(&c);
+    caller_comes(&c);
+    say(&c, "{\"method\":\"io.llmhost.Watch\",\"more\":true}");
+    shutdown(c.fd, SHUT_WR);
+    json_free(hear(&c));
+    caller_leaves(&c);
+    json_free(answers("InstanceAdd", "{\"name\":\"here\",\"provider\":\"local\"}"));
+    is_well();
+}
+
 Test(control, whoever_leaves_takes_his_call_along_and_changes_nothing)
 {
     static const char *const calls[] = {
@@ -530,7 +580,8 @@ Test(control, a_passed_socket_is_served_and_left_where_it_is)
     struct control *second = NULL;
     struct fault f = {};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), others = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    _cleanup_close_ int early = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), late = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    _cleanup_close_ int early = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
+                        late = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     static const char question[] = "{\"method\":\"org.varlink.service.GetInfo\"}";
     char answer[16];
 

@@ -39,6 +39,23 @@ static void open_pair(struct loop *l, struct end *a, struct end *b)
     stream_watch(b->stream, on_ready, b);
 }
 
+Test(stream, tells_who_left_from_who_said_all)
+{
+    struct loop *l = loop_new();
+    struct end a = {0}, b = {0};
+    char byte;
+
+    open_pair(l, &a, &b);
+    cr_assert(!stream_peer_left(b.stream));
+    cr_assert_eq(stream_shutdown(a.stream), 0);
+    cr_assert_eq(stream_read(b.stream, &byte, 1), 0);
+    cr_assert(!stream_peer_left(b.stream));
+    stream_free(a.stream, false);
+    cr_assert(LOOP_UNTIL(l, stream_peer_left(b.stream)));
+    stream_free(b.stream, false);
+    loop_free_dry(l);
+}
+
 Test(stream, reads_what_was_written_and_the_end_behind_it)
 {
     struct loop *l = loop_new();
