@@ -112,6 +112,8 @@ static int read_error(const char *value, struct fault *fault)
     return fault_set(fault, FAULT_INVALID, 0, "%.300s", value);
 }
 
+#define NOT_OURS 2
+
 /* One KEY=VALUE of the answer. 1: it was the last one and all is well. */
 static int read_line(struct place_facts *f, const char *key, const char *value, struct fault *fault)
 {
@@ -137,25 +139,46 @@ static int read_line(struct place_facts *f, const char *key, const char *value, 
         f->pid = strtoll(value, NULL, 10);
     else if (streq(key, "port"))
         f->port = (uint16_t)strtoul(value, NULL, 10);
+    else
+        return NOT_OURS;
     return 0;
 }
 
-/* Lines that are not ours (a banner of the shell's start-up files) are passed over. */
-static int read_answer(struct place_facts *f, char *text, struct fault *fault)
+/* Nothing of ours ran: the account has a command of its own (ForceCommand, nologin, a menu). */
+static int read_stranger(const char *line, struct fault *fault)
 {
+    _cleanup_free_ char *clean = NULL;
+
+    take_text(&clean, line);
+    return fault_set(fault, FAULT_INVALID, 0,
+                     "the machine does not run what it is asked to in this account; it says: %.200s",
+                     clean ? clean : "?");
+}
+
+/* Lines that are not ours (a banner of the shell's start-up files) are passed over, if there are any of ours. */
+static int read_answer(struct place_facts *f, char *text, int status, struct fault *fault)
+{
+    const char *stranger = NULL;
+    bool ours = false;
     char *save = NULL;
 
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         char *value = strchr(line, '=');
+        int r = NOT_OURS;
 
-        if (!value)
-            continue;
-        *value++ = '\0';
-        int r = read_line(f, line, value, fault);
-
-        if (r != 0)
+        if (value) {
+            *value = '\0';
+            r = read_line(f, line, value + 1, fault);
+            *value = '=';
+        }
+        if (r != 0 && r != NOT_OURS)
             return r;
+        ours |= r == 0;
+        if (!stranger && line[strspn(line, " \t\r")])
+            stranger = line;
     }
+    if (!ours && stranger && status < 128)
+        return read_stranger(stranger, fault);
     return fault_code(fault, FAULT_TRANSIENT, "", "the machine did not answer to the end");
 }
 
@@ -177,11 +200,11 @@ static void place_on_run(void *ctx, struct run_result *result, const struct faul
     facts->last_line = facts->last_words = NULL;
     _cleanup_free_ char *text = buf_take(&result->out);
 
-    if (text && read_answer(facts, text, &fault) > 0) {
+    if (text && read_answer(facts, text, result->status, &fault) > 0) {
         step_end(s, NULL);
         return;
     }
-    if (result->err.len && !*fault.code)
+    if (result->err.len && fault.kind != FAULT_INVALID && !*fault.code)
         fault_set(&fault, FAULT_TRANSIENT, 0, "the machine's shell says: %.200s", buf_text(&result->err));
     step_end(s, &fault);
 }

@@ -545,6 +545,30 @@ Test(place, a_shell_that_prints_a_banner_or_dies_is_no_answer)
     cr_assert(answer.fault.kind == FAULT_TRANSIENT, "%s", answer.fault.text);
 }
 
+/* As ForceCommand does: whatever is asked, something else answers. */
+static void forced_run(struct host *h, const struct run_spec *spec, struct op **slot, run_done_fn done, void *ctx)
+{
+    struct run_spec forced = *spec;
+
+    (void)h;
+    forced.script = "printf '\\n  \\nThis account=closed \\033[31m.\\nAsk root.\\n'; exit 1";
+    host_run(host, &forced, slot, done, ctx);
+}
+
+Test(place, an_account_with_a_command_of_its_own_is_quoted)
+{
+    static const struct host_ops ops = {.run = forced_run};
+    struct host other = {.ops = &ops};
+
+    place_free(place);
+    place = place_new(&other);
+    look();
+    cr_assert_eq(answer.fault.kind, FAULT_INVALID, "%s", answer.fault.text);
+    cr_assert_not_null(strstr(answer.fault.text, "it says: This account=closed "), "%s", answer.fault.text);
+    cr_assert_null(strstr(answer.fault.text, "Ask root"));
+    cr_assert_null(strchr(answer.fault.text, '\033'));
+}
+
 Test(place, a_step_that_is_cancelled_says_nothing)
 {
     place_start(place, server, "", "modeld @PORT@", &answer.op, on_done, &answer);
