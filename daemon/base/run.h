@@ -8,6 +8,7 @@
 struct fault;
 
 #define RUN_OUTPUT_BYTES_MAX (1u << 20)
+#define RUN_ERRORS_BYTES_MAX (16u << 20)    /* of stderr, in all; a command that says more there is ended too */
 
 struct run_spec {
     const char *script;             /* for a POSIX sh; runs without a terminal, with a short PATH and no profile */

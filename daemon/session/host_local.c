@@ -146,7 +146,7 @@ struct local_run {
     bool script_is_word; /* the script is an argument, for there is input */
     uint64_t timeout_ms;
     void (*on_output)(void *ctx, const char *data, size_t n);
-    size_t n_out, max_out; /* of on_output(), which may go on for ever when no ceiling was asked for */
+    size_t n_err, n_out, max_out; /* of on_output(), which may go on for ever when no ceiling was asked for */
     bool ended;
     int wait_status;
     struct run_result result;
@@ -286,6 +286,9 @@ static void local_run_on_err(void *ctx, unsigned what)
     if (len + (size_t)n > ERR_BYTES_MAX)
         buf_drop(&r->result.err, len + (size_t)n - ERR_BYTES_MAX);
     buf_add(&r->result.err, piece, (size_t)n);
+    r->n_err += (size_t)n;
+    if (r->n_err > RUN_ERRORS_BYTES_MAX)
+        local_run_cut(r);
 }
 
 static int pipe_new(int *ret_ours, int *ret_theirs)

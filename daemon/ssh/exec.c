@@ -141,7 +141,7 @@ struct run {
     uint64_t timeout_ms;
     void (*on_output)(void *ctx, const char *data, size_t n);
     struct run_result result;
-    size_t n_out, max_bytes;
+    size_t n_out, max_bytes, n_err;
     struct work report;
     bool failed;
     struct fault fault;
@@ -285,6 +285,13 @@ static void run_feed(struct run *r)
         r->end_sent = true;
 }
 
+/* Nobody may fill our memory, or keep us busy with what nobody reads. */
+static void run_cut(struct run *r)
+{
+    r->result.status = STATUS_UNKNOWN;
+    run_end(r);
+}
+
 /* What one reading of stdout brought. Returns whether the run goes on. */
 static bool run_take_output(struct run *r, const char *data, size_t n)
 {
@@ -299,17 +306,17 @@ static bool run_take_output(struct run *r, const char *data, size_t n)
         too_much = true;
     if (!r->conn)
         return false;
-    if (too_much) {
-        r->result.status = STATUS_UNKNOWN;
-        run_end(r);
-    }
+    if (too_much)
+        run_cut(r);
     return !too_much;
 }
 
-static void run_take_errors(struct run *r, const char *data, size_t n)
+/* The same of stderr. */
+static bool run_take_errors(struct run *r, const char *data, size_t n)
 {
     struct buf *err = &r->result.err;
 
+    r->n_err += n;
     if (n > STDERR_BYTES_MAX) {
         data += n - STDERR_BYTES_MAX;
         n = STDERR_BYTES_MAX;
@@ -318,6 +325,9 @@ static void run_take_errors(struct run *r, const char *data, size_t n)
         buf_drop(err, err->len + n - STDERR_BYTES_MAX);
     if (buf_add(err, data, n) < 0)
         buf_clear(err);
+    if (r->n_err > RUN_ERRORS_BYTES_MAX)
+        run_cut(r);
+    return r->n_err <= RUN_ERRORS_BYTES_MAX;
 }
 
 /* Returns whether the run goes on. */
@@ -330,9 +340,7 @@ static bool run_read(struct run *r, int stream)
 
         if (n <= 0)
             return n == 0 || !conn_check(r->conn, (int)n);
-        if (stream != 0)
-            run_take_errors(r, data, (size_t)n);
-        else if (!run_take_output(r, data, (size_t)n))
+        if (stream != 0 ? !run_take_errors(r, data, (size_t)n) : !run_take_output(r, data, (size_t)n))
             return false;
     }
     r->conn->again = true;

@@ -334,6 +334,13 @@ class Refusals(road.Road):
                 self.assertEqual(refused.status, 503)
                 d.ctl("down", model)
 
+    def test_account_with_a_command_of_its_own_is_quoted(self):
+        with self.road(engines=["scripted"], opt=["ForceCommand echo 'Only tunnels here.'; exit 1"]) as (d, _):
+            started = time.monotonic()
+            error = d.ctl("up", "ollama:scripted", check=False, json=True)["error"]
+            self.assertIn("it says: Only tunnels here", error["message"])
+            self.assertLess(time.monotonic() - started, 5)
+
     def test_engine_that_is_where_the_settings_say(self):
         with self.host(engines=["ollama"]) as h:
             h.run("mkdir -p /opt/x && mv /usr/local/bin/ollama /opt/x/")

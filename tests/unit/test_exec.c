@@ -170,6 +170,28 @@ Test(exec, output_is_cut_at_its_ceiling)
     sshd_fixture_free(s);
 }
 
+Test(exec, flood_of_errors_ends_it)
+{
+    struct sshd_fixture *s = sshd_fixture_new(NULL);
+    struct client c = {0};
+    struct runner r = {0}, after = {0};
+
+    REQUIRE_SSHD(s);
+    client_login(&c, s);
+    run_to_end(&c, &r,
+               &(struct run_spec){.script = "echo begun; exec yes flood >&2", .timeout_ms = UINT64_MAX});
+    cr_assert(!r.failed);
+    cr_assert_eq(r.status, 255);
+    cr_assert_str_eq(r.out, "begun\n");
+    cr_assert_not_null(strstr(r.err, "flood\n"));
+    runner_done(&r);
+    run_to_end(&c, &after, &(struct run_spec){.script = "echo on"});
+    cr_assert_str_eq(after.out, "on\n", "the connection lives");
+    runner_done(&after);
+    client_close(&c);
+    sshd_fixture_free(s);
+}
+
 Test(exec, many_at_once_keep_their_answers_apart)
 {
     enum { N = 30 };

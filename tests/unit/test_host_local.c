@@ -152,6 +152,14 @@ Test(host_local, keeps_the_last_4_kib_of_what_was_complained_about)
     cr_assert_str_eq(answer.err + 4096 - 10, "line 2999\n");
 }
 
+Test(host_local, flood_of_errors_ends_the_command)
+{
+    run_spec(&(struct run_spec){.script = "echo begun; exec yes flood >&2", .timeout_ms = UINT64_MAX});
+    cr_assert_eq(answer.status, 255);
+    cr_assert_str_eq(answer.out, "begun\n");
+    cr_assert_not_null(strstr(answer.err, "flood\n"));
+}
+
 Test(host_local, output_beyond_the_ceiling_is_cut_and_the_command_ended)
 {
     char path[64];
