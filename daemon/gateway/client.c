@@ -255,7 +255,7 @@ static int client_take_body(struct client *c)
     buf_drop(&c->in, used);
     timer_arm(c->timer, CLIENT_BODY_MS);
     if (r < 0) {
-        request_body_broken(c->request, http1_get_refusal(c->http)->text);
+        request_body_broken(c->request, http1_get_refusal(c->http));
         c->closes = true;
     } else if (piece.len == 0 || request_body(c->request, piece.data, piece.len)) {
         if (r > 0)
@@ -355,11 +355,17 @@ static void client_on_timer(void *ctx)
 
 struct client *client_new(struct gateway *g, struct stream *s)
 {
-    struct client *c = xnew(struct client);
+    struct http1 *http = http1_new(HTTP1_REQUEST);
+    struct client *c;
 
+    if (!http) {
+        stream_free(s, true);
+        return NULL;
+    }
+    c = xnew(struct client);
     c->gateway = g;
     c->stream = s;
-    c->http = http1_new(HTTP1_REQUEST);
+    c->http = http;
     c->timer = timer_new(g->loop, client_on_timer, c);
     work_init(&c->work, client_on_work, c);
     buf_init(&c->in, READ_BYTES + CLIENT_EARLY_MAX);

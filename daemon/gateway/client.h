@@ -19,7 +19,7 @@ struct stream;
 #define CLIENT_OUT_LOW   (16u << 10)
 #define CLIENT_EARLY_MAX (16u << 10)    /* of what follows a request that is being answered */
 
-/* Takes s; adds itself to the gateway's list. */
+/* Takes s; adds itself to the gateway's list. NULL: no memory, the connection is closed. */
 struct client *client_new(struct gateway *g, struct stream *s);
 /* At once, with its request. Not from inside a call of the request. */
 struct client *client_free(struct client *c);

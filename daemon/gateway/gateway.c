@@ -38,8 +38,9 @@ static void gateway_on_stream(void *ctx, struct stream *s)
     struct gateway *g = ctx;
 
     g->figures.connections++;
+    if (!client_new(g, s))
+        return;
     g->figures.open++;
-    client_new(g, s);
     if (g->figures.open >= g->clients_max && !make_room(g)) {
         g->is_full = true; /* who comes now waits in the backlog */
         listener_pause(g->listener, true);

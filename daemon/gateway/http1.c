@@ -140,10 +140,11 @@ static bool library_takes_end(struct http1 *h)
 
 struct http1 *http1_new(enum http1_kind kind)
 {
-    struct http1 *h = xnew(struct http1);
+    struct http1 *h = calloc(1, sizeof(*h));
 
+    if (!h)
+        return NULL;
     h->kind = kind;
-    buf_init(&h->raw, HTTP1_HEAD_BYTES_MAX);
     http1_next(h);
     return h;
 }
@@ -192,6 +193,11 @@ static int refuse(struct http1 *h, unsigned status, const char *text)
     h->failed = true;
     h->refusal = (struct http1_refusal){status, text};
     return -EBADMSG;
+}
+
+static int refuse_for_memory(struct http1 *h)
+{
+    return refuse(h, 503, "there is no memory for the message");
 }
 
 /* ---- words ---- */
@@ -357,7 +363,9 @@ static int take_lines(struct http1 *h)
     char *line = h->text;
     int r = 0;
 
-    h->head.fields = xalloc(HTTP1_FIELDS_MAX * sizeof(*h->head.fields));
+    h->head.fields = calloc(HTTP1_FIELDS_MAX, sizeof(*h->head.fields));
+    if (!h->head.fields)
+        return refuse_for_memory(h);
     for (bool first = true; *line && r == 0; first = false) {
         char *end = strchr(line, '\r');
         size_t n = (size_t)(end - line);
@@ -446,7 +454,7 @@ static int head_is_whole(struct http1 *h)
 
     h->text = malloc(h->raw.len + 1);
     if (!h->text)
-        abort();
+        return refuse_for_memory(h);
     memcpy(h->text, h->raw.data, h->raw.len);
     h->text[h->raw.len] = '\0';
     r = take_lines(h);
@@ -489,9 +497,19 @@ static bool is_lead(struct http1 *h, char c)
     return true;
 }
 
+static int keep_raw(struct http1 *h, const char *data, size_t n)
+{
+    int r = buf_add(&h->raw, data, n);
+
+    if (r == 0)
+        return 0;
+    return r == -ENOMEM ? refuse_for_memory(h) : refuse(h, 431, "the head is larger than 32 KiB");
+}
+
 int http1_read_head(struct http1 *h, const char *data, size_t n, size_t *ret_used)
 {
     size_t from = 0;
+    int r;
 
     *ret_used = n;
     if (h->failed)
@@ -517,13 +535,10 @@ int http1_read_head(struct http1 *h, const char *data, size_t n, size_t *ret_use
             continue;
         }
         *ret_used = i + 1;
-        if (buf_add(&h->raw, data + from, i + 1 - from) < 0)
-            return refuse(h, 431, "the head is larger than 32 KiB");
-        return head_is_whole(h);
+        r = keep_raw(h, data + from, i + 1 - from);
+        return r < 0 ? r : head_is_whole(h);
     }
-    if (buf_add(&h->raw, data + from, n - from) < 0)
-        return refuse(h, 431, "the head is larger than 32 KiB");
-    return 0;
+    return keep_raw(h, data + from, n - from);
 }
 
 /* ---- bodies ---- */
@@ -647,8 +662,12 @@ int http1_read_body(struct http1 *h, const char *data, size_t n, struct buf *out
         return (int)span;
     h->out = out;
     h->out_error = 0;
-    if (span > 0 && !library_takes(h, data, (size_t)span))
-        return h->out_error < 0 ? h->out_error : refuse(h, 400, "the body of the message makes no sense");
+    if (span > 0 && !library_takes(h, data, (size_t)span)) {
+        if (h->out_error == 0)
+            return refuse(h, 400, "the body of the message makes no sense");
+        refuse_for_memory(h);
+        return h->out_error;
+    }
     *ret_used = (size_t)span;
     if (h->over != h->library_over)
         return refuse(h, 400, "where the body ends is not clear");

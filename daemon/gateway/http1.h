@@ -36,11 +36,11 @@ struct http1_head {
 
 /* Why a message was refused, and the status that says so. */
 struct http1_refusal {
-    unsigned status;                /* 400, 431, 501 or 505; for answers it means nothing */
+    unsigned status;                /* 400, 413, 431, 501, 503 (no memory) or 505; for answers it means nothing */
     const char *text;               /* one sentence without a full stop; static */
 };
 
-struct http1 *http1_new(enum http1_kind kind);
+struct http1 *http1_new(enum http1_kind kind);     /* NULL: no memory */
 struct http1 *http1_free(struct http1 *h);
 /* Forgets the message; the next one of the same connection begins. */
 void http1_next(struct http1 *h);
@@ -50,8 +50,8 @@ void http1_next(struct http1 *h);
 int http1_read_head(struct http1 *h, const char *data, size_t n, size_t *ret_used);
 /* Has a byte of the head been seen? */
 bool http1_has_begun(const struct http1 *h);
-/* After the head: adds what is body to out, without chunk framing. 1: the message is over. 0: not yet. -EBADMSG: refused.
- * -ENOBUFS, -ENOMEM: from out, which must have room for n more bytes. */
+/* After the head: adds what is body to out, which must have room for n more bytes, without chunk framing. 1: the message is over.
+ * 0: not yet. -EBADMSG: refused; -ENOBUFS, -ENOMEM: likewise, out could not take it. */
 int http1_read_body(struct http1 *h, const char *data, size_t n, struct buf *out, size_t *ret_used);
 /* The peer sends no more. 0: that was the end of the body; -EPIPE: something is missing. */
 int http1_read_end(struct http1 *h);

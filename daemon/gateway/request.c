@@ -158,7 +158,7 @@ void request_reply_bare(struct client *c, unsigned status, const char *text)
     struct buf body;
 
     buf_init(&body, ANSWER_BYTES_MAX);
-    dialect_error(DIALECT_OPENAI, &body, status, "bad_request", text);
+    dialect_error(DIALECT_OPENAI, &body, status, status == 503 ? "internal" : "bad_request", text);
     reply_send(
         c, &(struct reply){.status = status, .type = "application/json", .body = body.data, .n = body.len});
     buf_done(&body);

@@ -8,6 +8,7 @@ struct client;
 struct deployment;
 struct gateway;
 struct http1_head;
+struct http1_refusal;
 struct request;
 
 /* Borrows all; the head lasts as long as the request. */
@@ -19,8 +20,8 @@ struct request *request_free(struct request *r);
 bool request_begin(struct request *r);
 /* A piece of its body. False: as above. */
 bool request_body(struct request *r, const char *data, size_t n);
-/* The body makes no sense: answers so. */
-void request_body_broken(struct request *r, const char *text);
+/* The body makes no sense, or there is no memory for it: answers so. */
+void request_body_broken(struct request *r, const struct http1_refusal *why);
 /* All of it is there: from here on it answers in its own time, and calls client_answered() or client_abort() in the end. */
 void request_body_over(struct request *r);
 

@@ -114,10 +114,10 @@ bool request_body(struct request *r, const char *data, size_t n)
     return false;
 }
 
-void request_body_broken(struct request *r, const char *text)
+void request_body_broken(struct request *r, const struct http1_refusal *why)
 {
     if (r->step != REQUEST_OVER)
-        request_refuse(r, 400, "bad_request", "%s", text);
+        request_refuse(r, why->status, why->status == 503 ? "internal" : "bad_request", "%s", why->text);
 }
 
 static bool member_is(struct request *r, const char *key, struct json_member *ret)

@@ -23,7 +23,7 @@ struct upstream {
     uint64_t size, sent; /* of head and body */
     uint64_t progress_due;
     uint64_t answer_bytes;
-    struct http1 *answer;
+    struct http1 *answer; /* NULL: no memory, which is told from the loop */
     struct upstream_events events;
     bool paused, ended;
 };
@@ -156,11 +156,11 @@ static int upstream_read(struct upstream *u)
 static void upstream_on_ready(void *ctx, unsigned what)
 {
     struct upstream *u = ctx;
-    int r = 0, w = 0;
+    int r = u->answer ? 0 : -ENOMEM, w = 0;
 
-    if (what & STREAM_OUT)
+    if (r == 0 && (what & STREAM_OUT))
         w = upstream_write(u);
-    if ((what & STREAM_IN) || w < 0) /* a broken way out may still have an answer on the way in */
+    if (r == 0 && ((what & STREAM_IN) || w < 0)) /* a broken way out may still have an answer on the way in */
         r = upstream_read(u);
     if (r == 0)
         r = w;
@@ -189,7 +189,8 @@ struct upstream *upstream_new(struct stream *s, char *head, size_t n_head, const
     u->answer = http1_new(HTTP1_ANSWER);
     u->progress_due = clock_now_ms();
     stream_watch(s, upstream_on_ready, u);
-    upstream_write(u); /* at once; if it fails it fails again, from the loop */
+    if (u->answer)
+        upstream_write(u); /* at once; if it fails it fails again, from the loop */
     upstream_update(u);
     return u;
 }
@@ -207,7 +208,7 @@ struct upstream *upstream_free(struct upstream *u, bool reset)
 
 struct stream *upstream_take_stream(struct upstream *u)
 {
-    const struct http1_head *head = http1_get_head(u->answer);
+    const struct http1_head *head = u->answer ? http1_get_head(u->answer) : NULL;
 
     if (!head || !head->keep_alive || u->ended || u->sent < u->size)
         return NULL;
