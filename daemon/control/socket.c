@@ -25,6 +25,8 @@
 #define LOGGED_BYTES_MAX  4096
 /* A connection that ends itself gives its reader this long to take what waits. */
 #define LINGER_MS 10000
+/* A flood of calls takes turns with everybody else. */
+#define CALLS_PER_TURN 4
 
 struct control {
     struct control_context context;
@@ -46,7 +48,7 @@ struct connection {
     bool said_all; /* he closed his side: answered, and then it ends */
     bool ended;    /* nothing more is read; goes when out is empty */
     struct work advance;
-    struct timer *linger;
+    struct timer *timer; /* ended: the reader's time is over. Else: it is our turn again */
 };
 
 /* ---- end ---- */
@@ -67,7 +69,7 @@ static void connection_free(struct connection *c)
 {
     connection_drop_call(c);
     runq_drop(&c->advance);
-    timer_free(c->linger);
+    timer_free(c->timer);
     stream_free(c->stream, false);
     buf_wipe(&c->in); /* calls may carry secrets */
     buf_wipe(&c->out);
@@ -76,17 +78,12 @@ static void connection_free(struct connection *c)
     free(c);
 }
 
-static void connection_on_linger(void *ctx)
-{
-    connection_free(ctx);
-}
-
 static void connection_end(struct connection *c)
 {
     if (c->ended)
         return;
     c->ended = true;
-    timer_arm(c->linger, LINGER_MS);
+    timer_arm(c->timer, LINGER_MS);
 }
 
 /* ---- out ---- */
@@ -118,12 +115,13 @@ static bool connection_flush(struct connection *c)
     return true;
 }
 
+/* The last reply to a call always finds room: a call begins only below the limit of the backlog. */
 int connection_send(struct connection *c, const struct json *parameters, bool continues)
 {
     size_t before = c->out.len;
     int r = varlink_reply_write(&c->out, parameters, continues);
 
-    if (r == 0 && c->out.len > BACKLOG_BYTES_MAX && before) {
+    if (r == 0 && continues && c->out.len > BACKLOG_BYTES_MAX && before) {
         c->out.len = before;
         r = -ENOBUFS;
     }
@@ -160,6 +158,13 @@ const struct varlink_contract *connection_contract(const struct connection *c)
 
 /* ---- the service interface ---- */
 
+/* What cannot be said must not be waited for. */
+static void service_answer(struct connection *c, const struct json *parameters)
+{
+    if (connection_send(c, parameters, false) < 0)
+        connection_end(c);
+}
+
 static void service_info(struct connection *c)
 {
     _cleanup_json_ struct json *p = json_object();
@@ -172,7 +177,7 @@ static void service_info(struct connection *c)
     json_append_string(interfaces, "org.varlink.service");
     json_append_string(interfaces, "io.llmhost");
     json_put(p, "interfaces", interfaces);
-    connection_send(c, p, false);
+    service_answer(c, p);
 }
 
 static void service_description(struct connection *c, const struct json *parameters)
@@ -185,7 +190,7 @@ static void service_description(struct connection *c, const struct json *paramet
             _cleanup_json_ struct json *p = json_object();
 
             json_put_string(p, "description", varlink_contract_text(ours[i]));
-            connection_send(c, p, false);
+            service_answer(c, p);
             return;
         }
     connection_send_service_error(c, "org.varlink.service.InterfaceNotFound", "interface",
@@ -212,13 +217,13 @@ static void service_call(struct connection *c, const struct varlink_call *m)
         service_description(c, m->parameters);
 }
 
-static void interface_not_found(struct connection *c, const struct varlink_call *m)
+static void interface_not_found(struct connection *c, struct varlink_call *m)
 {
-    const char *dot = strrchr(m->method, '.');
-    _cleanup_free_ char *interface = xasprintf("%.*s", dot ? (int)(dot - m->method) : 0, m->method);
+    char *dot = strrchr(m->method, '.');
 
+    *(dot ? dot : m->method) = '\0';
     if (!m->oneway)
-        connection_send_service_error(c, "org.varlink.service.InterfaceNotFound", "interface", interface);
+        connection_send_service_error(c, "org.varlink.service.InterfaceNotFound", "interface", m->method);
 }
 
 /* ---- in ---- */
@@ -312,16 +317,33 @@ static bool connection_next(struct connection *c)
 static void connection_advance(void *ctx)
 {
     struct connection *c = ctx;
+    unsigned n = 0;
 
     for (;;) {
         if (c->busy && c->call.over)
             connection_drop_call(c);
-        if (c->busy || c->ended || c->out.len > BACKLOG_BYTES_MAX || !connection_next(c))
+        if (c->busy || c->ended || c->out.len > BACKLOG_BYTES_MAX || n == CALLS_PER_TURN ||
+            !connection_next(c))
             break;
+        n++;
     }
-    if (c->said_all && !c->busy && c->out.len <= BACKLOG_BYTES_MAX)
+    if (n == CALLS_PER_TURN && !c->ended) {
+        runq_drop(&c->advance); /* work queued by work runs in the same turn; a timer does not */
+        timer_arm(c->timer, 0);
+    } else if (c->said_all && !c->busy && c->out.len <= BACKLOG_BYTES_MAX) {
         connection_end(c);
+    }
     connection_flush(c);
+}
+
+static void connection_on_timer(void *ctx)
+{
+    struct connection *c = ctx;
+
+    if (c->ended)
+        connection_free(c);
+    else
+        connection_advance(c);
 }
 
 static void connection_on_ready(void *ctx, unsigned what)
@@ -336,13 +358,14 @@ static void connection_on_ready(void *ctx, unsigned what)
     if (!(what & STREAM_IN))
         return;
     char *room;
+    int r = buf_reserve(&c->in, 16384, &room);
 
     /* A caller who sends on while his call runs is buffered up to one message, then left unread. */
-    if (buf_reserve(&c->in, 16384, &room) < 0) {
+    if (r == -ENOBUFS) {
         stream_want(c->stream, c->out.len ? STREAM_OUT : 0);
         return;
     }
-    ssize_t n = stream_read(c->stream, room, 16384);
+    ssize_t n = r < 0 ? r : stream_read(c->stream, room, 16384);
 
     if (n == -EAGAIN)
         return;
@@ -376,7 +399,7 @@ static void control_on_stream(void *ctx, struct stream *s)
     buf_init(&c->in, VARLINK_MESSAGE_BYTES_MAX + 32768);
     buf_init(&c->out, 2 * BACKLOG_BYTES_MAX + ERROR_BYTES_MAX);
     work_init(&c->advance, connection_advance, c);
-    c->linger = timer_new(k->context.loop, connection_on_linger, c);
+    c->timer = timer_new(k->context.loop, connection_on_timer, c);
     list_init(&c->node);
     list_append(&k->connections, &c->node);
     k->n_connections++;

@@ -431,6 +431,42 @@ Test(control, one_who_does_not_read_is_dropped_with_an_error_after_1_MiB)
     caller_leaves(&c);
 }
 
+Test(control, answers_that_nobody_takes_hold_up_later_calls_and_lose_none)
+{
+    static const char call[] = "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":"
+                               "{\"interface\":\"io.llmhost\"}}";
+    struct caller_end c;
+
+    caller_comes(&c);
+    for (unsigned i = 0; i < 1000; i++) /* several MiB of answers */
+        say(&c, i % 2 ? call : STATUS);
+    loop_turns(w.loop, 100);
+    is_well();
+    for (unsigned i = 0; i < 1000; i++) {
+        _cleanup_json_ struct json *v = hear(&c);
+
+        cr_assert_not_null(json_get(json_get(v, "parameters"), i % 2 ? "description" : "daemon"), "answer %u",
+                           i);
+    }
+    cr_assert(is_silent(&c));
+    caller_leaves(&c);
+}
+
+Test(control, a_flood_of_calls_takes_turns_with_everybody_else)
+{
+    static const char oneway[] = "{\"method\":\"io.llmhost.Status\",\"oneway\":true}";
+    struct caller_end c;
+
+    caller_comes(&c);
+    for (unsigned i = 0; i < 2000; i++)
+        say(&c, oneway);
+    say(&c, LIST);
+    is_well();
+    cr_assert(!has_message(&c), "all of the flood came first");
+    json_free(hear(&c));
+    caller_leaves(&c);
+}
+
 /* ---- callers who leave ---- */
 
 /* As printf … | nc -U does. */
