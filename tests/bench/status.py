@@ -1,4 +1,8 @@
-"""`llmhostctl status` with 100 deployments: from the start of the program to its end."""
+"""`llmhostctl status` with 100 deployments: from the start of the program to its end; then the same beside a thousand who hold
+a connection and say nothing, and one who asks without end and does not read."""
+import contextlib
+import resource
+import socket
 import subprocess
 import time
 
@@ -6,6 +10,8 @@ import bench
 from bench import median, rounds, show
 
 MODELS = 100
+IDLE = 1000
+CALLS = b'{"method":"io.llmhost.Status"}\0' * 1000
 
 
 def timed(words):
@@ -14,6 +20,20 @@ def timed(words):
     return {"ms": (time.monotonic() - begun) * 1e3, "text": done.stdout, "status": done.returncode}
 
 
+@contextlib.contextmanager
+def crowd(d):
+    with contextlib.ExitStack() as held:
+        for n in range(IDLE + 1):
+            s = held.enter_context(socket.socket(socket.AF_UNIX))
+            s.connect(d.socket_path)
+        s.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            s.sendall(CALLS)
+        yield
+
+
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 # The machine is known and off: nothing may be asked of it.
 with bench.World(model=False) as w:
     d = w.daemon
@@ -31,3 +51,7 @@ with bench.World(model=False) as w:
     for side, name in (("ours", "status"), ("json", "status --json")):
         ours = median(got[side], "ms")
         show(f"llmhostctl {name}, {MODELS} deployments", "ms", ours, None, "<= 20 ms", ours <= 20, note)
+    with crowd(d):
+        got = rounds(15, {"ours": lambda: timed(d.ctl_words("status"))})
+    ours = median(got["ours"], "ms")
+    show(f"llmhostctl status, beside {IDLE} idle clients, 1 slow", "ms", ours, None, "<= 20 ms", ours <= 20, "")
