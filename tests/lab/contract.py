@@ -1,10 +1,12 @@
 """The contract of the control socket, read from its own text (proto/io.llmhost.varlink): what a call may say, and whether a
 reply says what it must."""
+import functools
 import re
 
 import host as hosts
 
 FILE = hosts.REPO + "/proto/io.llmhost.varlink"
+SERVICE_FILE = hosts.REPO + "/proto/org.varlink.service.varlink"
 WORD = re.compile(r"\s*(->|[A-Za-z][A-Za-z0-9_.]*|\[string\]|\[\]|[?(),:])")
 
 
@@ -106,9 +108,14 @@ class Contract:
         if isinstance(kind, tuple) and kind[0] == "?":
             return self.wrong_values(kind[1])
         if isinstance(kind, tuple):
-            return [1, "x", {"a": 1} if kind[0] == "[]" else ["a"], True]
+            inner = self.wrong_values(kind[1])
+            return [1, "x", True] + ([{"a": 1}] + [[w] for w in inner] if kind[0] == "[]" else
+                                     [["a"]] + [{"a": w} for w in inner])
         if isinstance(kind, dict) or kind in self.types:
-            return [1, "x", [], {"unheard_of": 1}]
+            fields = kind if isinstance(kind, dict) else self.types[kind]
+            right = self.right_value(kind)
+            return [1, "x", [], {"unheard_of": 1}, dict(right, unheard_of=1)] + [
+                dict(right, **{n: w}) for n, k in fields.items() for w in self.wrong_values(k)]
         return {"string": [1, 1.5, True, [], {}], "int": ["1", 1.5, True, [], {}], "bool": ["true", 1, [], {}],
                 "float": ["1", True, [], {}]}[kind]
 
@@ -118,3 +125,23 @@ class Contract:
         if isinstance(kind, dict) or kind in self.types:
             return {n: self.right_value(k) for n, k in (kind if isinstance(kind, dict) else self.types[kind]).items()}
         return {"string": "x", "int": 1, "bool": False, "float": 1.5}[kind]
+
+
+@functools.cache
+def contracts():
+    with open(SERVICE_FILE) as f:
+        return {c.name: c for c in (Contract(), Contract(f.read()))}
+
+
+def check(method, reply):
+    """Holds a whole REPLY to a call of METHOD (with its interface) against the contract; an assertion fails when it does not fit."""
+    if unknown := set(reply) - {"error", "parameters", "continues"}:
+        raise AssertionError(f"{method}: {unknown} in a reply")
+    interface, _, name = method.rpartition(".")
+    if "error" in reply:
+        of = contracts().get(reply["error"].rpartition(".")[0])
+        if not of:
+            raise AssertionError(f"{method}: the error {reply['error']} is in no contract")
+        of.check_error(reply)
+    else:
+        contracts()[interface].check_reply(name, reply.get("parameters") or {})

@@ -29,6 +29,7 @@ import tempfile
 import termios
 import time
 
+import contract
 import host as hosts
 import kept
 import lab
@@ -76,13 +77,15 @@ def name_of(socket_path):
 
 
 class Varlink:
-    """One connection to a control socket: NUL-terminated JSON both ways."""
+    """One connection to a control socket: NUL-terminated JSON both ways. Every reply is held against the contract, as long as
+    all that was sent went through send()."""
 
     def __init__(self, path, timeout_s=SAFETY_S):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout_s)
         self.socket.connect(path)
         self.pending = b""
+        self.asked = []                         # the methods whose last reply is to come; None: we cannot know
         self.name, self.asked_for_secret = name_of(path), False
 
     def __enter__(self):
@@ -98,9 +101,12 @@ class Varlink:
         if parameters:
             message["parameters"] = parameters
         self.asked_for_secret |= method.endswith(".InstanceSecret")
-        self.send_bytes(json.dumps(message).encode() + b"\0")
+        if self.asked is not None and not flags.get("oneway"):
+            self.asked.append(method)
+        self.socket.sendall(json.dumps(message).encode() + b"\0")
 
     def send_bytes(self, data):
+        self.asked = None
         self.socket.sendall(data)
 
     def receive(self):
@@ -113,7 +119,12 @@ class Varlink:
         message, self.pending = self.pending.split(b"\0", 1)
         if not self.asked_for_secret:
             kept.said(self.name, message + b"\n")
-        return json.loads(message)
+        reply = json.loads(message)
+        if self.asked is not None:
+            contract.check(self.asked[0], reply)
+            if not reply.get("continues"):
+                self.asked.pop(0)
+        return reply
 
     def replies(self):
         """The parameters of every reply until the last. An error reply is raised."""

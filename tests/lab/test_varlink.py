@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -186,7 +187,13 @@ class Contract(road.Road):
         v.send(method, parameters)
         reply = v.receive()
         self.assertEqual(reply.get("error"), SERVICE + "InvalidParameter", (method, parameters, reply))
-        self.assertEqual(reply["parameters"]["parameter"].split(".")[0], about, (method, parameters, reply))
+        self.assertEqual(re.split(r"[.\[]", reply["parameters"]["parameter"])[0], about, (method, parameters, reply))
+
+    def parameters(self):
+        """(METHOD, RIGHT PARAMETERS, NAME, TYPE) of each parameter of each method."""
+        for method, (asked, _) in self.contract.methods.items():
+            for name, kind in asked.items():
+                yield method, self.right(method), name, kind
 
     def test_every_wrong_parameter_is_named(self):
         with daemons.Daemon() as d, d.varlink() as v:
@@ -200,6 +207,45 @@ class Contract(road.Road):
                             self.refused(v, method, dict(right, **{name: None}), name)
                         for wrong in self.contract.wrong_values(kind):
                             self.refused(v, method, dict(right, **{name: wrong}), name)
+            self.assertEqual(d.call("Status")["instances"], [])
+
+    def test_integers_at_the_ends_of_64_bits_and_beyond(self):
+        """What a 64-bit integer can be is answered; a number beyond is none, and ends the connection like any other noise."""
+        tried = 0
+        with daemons.Daemon() as d:
+            for method, right, name, kind in self.parameters():
+                if kind not in ("int", ("?", "int")):
+                    continue
+                for value in (-1, 0, (1 << 63) - 1, -(1 << 63)):
+                    with self.subTest(f"{method}.{name} = {value}"), d.varlink() as v:
+                        v.send(method, dict(right, **{name: value}))
+                        self.assertIsNotNone(v.receive())           # and it fits the contract
+                        tried += 1
+            for method, right, name, kind in self.parameters():
+                for value in (str(1 << 63), str(-(1 << 63) - 1), "1" + "0" * 400, "1e400", "1" * 5000):
+                    with self.subTest(f"{method}.{name} = {value[:30]}"), d.varlink() as v:
+                        text = json.dumps({"method": "io.llmhost." + method, "parameters": dict(right, **{name: "HERE"})})
+                        v.send_bytes(text.replace('"HERE"', value).encode() + b"\0")
+                        self.assertIsNone(v.receive())
+            self.assertGreaterEqual(tried, 4)
+            self.assertEqual((d.call("Status")["models"], d.call("Status")["instances"]), ([], []))
+
+    def test_nesting_is_refused_by_name_up_to_its_limit_and_noise_beyond(self):
+        with daemons.Daemon() as d:
+            for method, right, name, kind in self.parameters():
+                for opening, closing in (("[", "]"), ('{"a":', "}")):
+                    for depth in (2, 29, 30, 31, 1000, 200_000):
+                        with self.subTest(f"{method}.{name}, {depth} {opening}"), d.varlink() as v:
+                            text = json.dumps({"method": "io.llmhost." + method, "parameters": dict(right, **{name: "HERE"})})
+                            value = opening * depth + "1" + closing * depth
+                            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                                v.send_bytes(text.replace('"HERE"', value).encode() + b"\0")
+                                reply = v.receive()
+                                if depth > 30:                      # 32, with the message and its parameters
+                                    self.assertIsNone(reply)
+                                    continue
+                                self.assertEqual(reply["error"], SERVICE + "InvalidParameter")
+                                self.assertEqual(re.split(r"[.\[]", reply["parameters"]["parameter"])[0], name)
             self.assertEqual(d.call("Status")["instances"], [])
 
     def test_texts_of_any_size_and_depth_are_survived(self):
