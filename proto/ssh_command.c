@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/address.h"
 #include "proto/mem.h"
 
 /* Say nothing about where or how we connect. */
@@ -118,20 +119,14 @@ static int host_keep(char **to, const char *text)
     return is_name_or_ip4(text) || is_ip6(text) ? text_keep(to, text) : -EINVAL;
 }
 
-static int port_parse(const char *text, uint16_t *ret)
+/* A port to connect to or to listen on, never 0. */
+static int port_take(const char *text, uint16_t *ret)
 {
-    unsigned port = 0;
+    uint16_t port;
 
-    if (!*text || strlen(text) > 5)
+    if (port_parse(text, &port) < 0 || port == 0)
         return -EINVAL;
-    for (; *text; text++) {
-        if (!is_digit(*text))
-            return -EINVAL;
-        port = port * 10 + (unsigned)(*text - '0');
-    }
-    if (port < 1 || port > 65535)
-        return -EINVAL;
-    *ret = (uint16_t)port;
+    *ret = port;
     return 0;
 }
 
@@ -192,14 +187,14 @@ static int forward_fill(struct ssh_forward *f, const char *text, char **parts, u
                       *listen_ip ? listen_ip : "nothing");
     if (r < 0)
         return r;
-    if (port_parse(listen_port, &f->listen_port) < 0)
+    if (port_take(listen_port, &f->listen_port) < 0)
         return refuse(ret_why, "%s: \"%s\" is not a port (1 to 65535)", text, listen_port);
     r = host_keep(&f->host, n > 2 ? parts[n - 2] : "127.0.0.1");
     if (r == -EINVAL)
         return refuse(ret_why, "%s: \"%s\" is not a host", text, parts[n - 2]);
     if (r < 0)
         return r;
-    if (port_parse(n > 2 ? parts[n - 1] : listen_port, &f->port) < 0)
+    if (port_take(n > 2 ? parts[n - 1] : listen_port, &f->port) < 0)
         return refuse(ret_why, "%s: \"%s\" is not a port (1 to 65535)", text, parts[n - 1]);
     return 0;
 }
@@ -314,7 +309,7 @@ static int take_port(struct command *cmd, const char *value, char **ret_why)
 {
     uint16_t port;
 
-    if (port_parse(value, &port) < 0)
+    if (port_take(value, &port) < 0)
         return refuse(ret_why, "-p %s: not a port (1 to 65535)", value);
     if (cmd->has_port && port != cmd->c.port)
         return refuse(ret_why, "-p %s: another port is given too", value);

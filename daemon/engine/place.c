@@ -2,6 +2,7 @@
 #include "engine/place.h"
 
 #include "base/op.h"
+#include "proto/address.h"
 #include "proto/mem.h"
 #include "proto/text.h"
 
@@ -138,7 +139,7 @@ static int read_line(struct place_facts *f, const char *key, const char *value, 
     else if (streq(key, "pid"))
         f->pid = strtoll(value, NULL, 10);
     else if (streq(key, "port"))
-        f->port = (uint16_t)strtoul(value, NULL, 10);
+        port_parse(value, &f->port); /* 0 already: none */
     else
         return NOT_OURS;
     return 0;

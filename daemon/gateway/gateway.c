@@ -134,58 +134,17 @@ static void gateway_on_retry(void *ctx)
 
 /* ---- settings ---- */
 
-static bool is_loopback(const char *ip)
-{
-    struct in_addr v4;
-    struct in6_addr v6;
-
-    if (inet_pton(AF_INET, ip, &v4) == 1)
-        return ntohl(v4.s_addr) >> 24 == 127;
-    return inet_pton(AF_INET6, ip, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-}
-
-/* "127.0.0.1:11434", "[::1]:11434", "localhost:11434". */
-static bool split_listen(const char *text, char ip[static 48], uint16_t *ret_port)
-{
-    const char *colon = strrchr(text, ':'), *from = text;
-    char *end;
-    size_t n = colon ? (size_t)(colon - text) : 0;
-    unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
-
-    if (!colon || n == 0 || n >= 48 || colon[1] < '0' || colon[1] > '9' || *end || port > UINT16_MAX)
-        return false;
-    if (*text == '[' && colon[-1] == ']') {
-        from++;
-        n -= 2;
-    }
-    memcpy(ip, from, n);
-    ip[n] = '\0';
-    if (strcasecmp(ip, "localhost") == 0)
-        strcpy(ip, "127.0.0.1");
-    *ret_port = (uint16_t)port;
-    return inet_pton(AF_INET, ip, (unsigned char[16]){0}) == 1 ||
-           inet_pton(AF_INET6, ip, (unsigned char[16]){0}) == 1;
-}
-
-static int take_settings(struct gateway *g, const struct settings *s, struct fault *f)
+static void take_settings(struct gateway *g, const struct settings *s)
 {
     const char *listen = settings_text(s, "gateway", "listen");
 
-    if (!listen || !split_listen(listen, g->ip, &g->port))
-        return fault_set(f, FAULT_INVALID, -EINVAL, "[gateway] listen= is not ADDRESS:PORT: %s",
-                         listen ? listen : "");
-    if (!is_loopback(g->ip))
-        return fault_set(f, FAULT_INVALID, -EINVAL,
-                         "[gateway] listen=%s is beyond loopback, which needs API keys; there are none yet: "
-                         "listen on 127.0.0.1 "
-                         "and put a reverse proxy in front",
-                         listen);
+    if (ip_port_parse(listen, g->ip, &g->port) < 0 || !ip_is_loopback(g->ip))
+        abort(); /* judged when the settings were read */
     gateway_name_endpoint(g, g->port);
     g->hold_ms = settings_ms(s, "gateway", "hold");
     g->hosts = xstrdup(settings_text(s, "gateway", "allow_host"));
     g->origins = xstrdup(settings_text(s, "gateway", "allow_origin"));
     g->access = (struct route_access){g->hosts, g->origins};
-    return 0;
 }
 
 /* Half of what the system grants us, for each request may need a second one. */
@@ -216,7 +175,7 @@ static bool take_address(struct gateway *g, int fd)
     if (!inet_ntop(at.ss_family, host, g->ip, sizeof(g->ip)))
         return false;
     g->port = ntohs(((struct sockaddr_in *)&at)->sin_port); /* at the same place in both */
-    return is_loopback(g->ip);
+    return ip_is_loopback(g->ip);
 }
 
 /* Who passed it has decided where we listen, and the setting has no say; a setting that says otherwise is told of. */
@@ -260,10 +219,10 @@ int gateway_new(struct loop *l, struct manager *m, const struct settings *settin
     g->changes = (struct manager_listener){.deployment = gateway_on_deployment, .ctx = g};
     g->retry = timer_new(l, gateway_on_retry, g);
     manager_listen(m, &g->changes);
-    r = take_settings(g, settings, f);
-    if (r == 0 && passed_fd) {
+    take_settings(g, settings);
+    if (passed_fd) {
         r = gateway_adopt(g, passed_fd, f);
-    } else if (r == 0) {
+    } else {
         r = gateway_listen(g);
         if (r < 0)
             fault_set(f, FAULT_INVALID, r, "[gateway] listen: %s cannot be had: %s", g->endpoint,

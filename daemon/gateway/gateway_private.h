@@ -6,6 +6,7 @@
 #include "gateway/gateway.h"
 #include "gateway/route.h"
 #include "manager.h"
+#include "proto/address.h"
 
 struct client;
 struct deployment;
@@ -22,7 +23,7 @@ struct gateway {
     struct loop *loop;
     struct manager *manager;
     struct manager_listener changes;
-    char ip[48], endpoint[80];
+    char ip[IP_TEXT_MAX], endpoint[80];
     uint16_t port;
     struct listener *listener;          /* NULL: the port is taken */
     struct timer *retry;

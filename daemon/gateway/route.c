@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "gateway/http1.h"
 #include "manager.h"
+#include "proto/address.h"
 #include "proto/buf.h"
 #include "proto/mem.h"
 #include "proto/text.h"
@@ -188,17 +189,11 @@ static bool list_has(const char *list, const char *word, size_t n)
     return false;
 }
 
-static bool is_port(const char *s)
-{
-    size_t n = strspn(s, "0123456789");
-
-    return n >= 1 && n <= 5 && !s[n];
-}
-
 /* Splits "name", "name:port", "[v6]:port". */
 static bool authority_take(const char *s, size_t n, char name[static HOST_BYTES_MAX])
 {
     char all[HOST_BYTES_MAX + 8], *port;
+    uint16_t number;
 
     if (n == 0 || n >= sizeof(all))
         return false;
@@ -207,12 +202,12 @@ static bool authority_take(const char *s, size_t n, char name[static HOST_BYTES_
     if (*all == '[') {
         char *end = strchr(all, ']');
 
-        if (!end || (end[1] && (end[1] != ':' || !is_port(end + 2))))
+        if (!end || (end[1] && (end[1] != ':' || port_parse(end + 2, &number) < 0)))
             return false;
         end[1] = '\0';
     } else {
         port = strchr(all, ':');
-        if (port && !is_port(port + 1))
+        if (port && port_parse(port + 1, &number) < 0)
             return false;
         if (port)
             *port = '\0';

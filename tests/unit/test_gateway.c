@@ -616,19 +616,6 @@ static int try_listen(const char *listen, struct fault *f, struct gateway **ret)
     return try_listen_or(listen, 0, f, ret);
 }
 
-Test(gateway, beyond_loopback_is_refused_by_name)
-{
-    static const char *const beyond[] = {"0.0.0.0:0", "192.168.1.4:0", "[::]:0"};
-    struct gateway *g = NULL;
-
-    for (size_t i = 0; i < ELEMENTS(beyond); i++) {
-        struct fault f = {0};
-
-        cr_assert_eq(try_listen(beyond[i], &f, &g), -EINVAL);
-        cr_assert(strstr(f.text, "listen") && strstr(f.text, "loopback"), "%s", f.text);
-    }
-}
-
 Test(gateway, a_taken_port_is_waited_for_and_its_owner_named)
 {
     struct manager_listener *kept = world.manager.listener;
