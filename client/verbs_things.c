@@ -482,6 +482,7 @@ enum exit_status verb_forward_add(struct run *r)
         return status;
     status = forward_status(call.answer);
     output_answer(&r->output, call.answer, screen_forward_added, status);
+    verb_notes(&r->output, call.answer);
     return status;
 }
 

@@ -8,6 +8,7 @@
 #include "lease/lease.h"
 #include "manager.h"
 #include "proto/buf.h"
+#include "proto/address.h"
 #include "proto/json.h"
 #include "proto/ssh_command.h"
 #include "proto/text.h"
@@ -222,6 +223,18 @@ static struct json *show_forward(const struct forward_view *f)
     return v;
 }
 
+/* A port that others can reach is what was asked for, and worth a word. */
+static void note_others(struct json *v, const char *listen_ip, const struct forward_view *f)
+{
+    _cleanup_free_ char *note = NULL;
+
+    if (ip_is_loopback(listen_ip))
+        return;
+    note = xasprintf("%s is not this machine alone: whoever can reach it here reaches %s on %s", f->listen,
+                     f->target, f->instance);
+    json_put(v, "notes", explain_lines(note));
+}
+
 void method_forward_add(struct call *c)
 {
     const char *spec = json_get_text(c->parameters, "spec");
@@ -239,17 +252,17 @@ void method_forward_add(struct call *c)
                   "llmhostctl forward add gpu1 6006:127.0.0.1:6006", "\"%.100s\" is no forward", spec);
         return;
     }
-    int r = manager_add_forward(c->context->manager, l, &w, &made, &ticket, &f);
-
-    ssh_forward_done(&w);
-    if (r < 0) {
+    if (manager_add_forward(c->context->manager, l, &w, &made, &ticket, &f) < 0) {
         call_fault(c, &f, lease_name(l), NULL);
+        ssh_forward_done(&w);
         return;
     }
     call_log_change(c, lease_name(l), "forward add %s", spec);
     struct json *v = json_object();
 
     json_put(v, "forward", show_forward(&made));
+    note_others(v, w.listen_ip, &made);
+    ssh_forward_done(&w);
     call_reply_after(c, ticket, v, "the forward works, but is not on disk yet");
 }
 

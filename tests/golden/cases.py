@@ -321,6 +321,9 @@ CASES = [
          ["llmhostctl down ollama:phi4"])]}),
     # ---- forward ----
     case("forward-add", "forward add gz-4090 6006", {"ForwardAdd": [{"reply": {"forward": FORWARD}}]}),
+    case("forward-add-anywhere", "forward add gz-4090 0.0.0.0:6006", {"ForwardAdd": [{"reply": {
+        "forward": {**FORWARD, "listen": "0.0.0.0:6006"}, "notes": ["0.0.0.0:6006 is not this machine alone: whoever can reach it "
+                                                                     "here reaches 127.0.0.1:6006 on gz-4090"]}}]}),
     case("forward-add-taken", "forward add gz-4090 8888:10.0.0.5:80", {"ForwardAdd": [{"reply": {"forward": TAKEN}}]}),
     case("forward-add-wrong", "forward add gz-4090 http", None),
     *widths("forward-list", "forward list", {"ForwardList": [{"reply": {"forwards": [FORWARD, TAKEN]}}]}),

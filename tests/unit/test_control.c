@@ -467,6 +467,27 @@ Test(control, a_flood_of_calls_takes_turns_with_everybody_else)
     caller_leaves(&c);
 }
 
+Test(control, a_forward_that_others_can_reach_says_so)
+{
+    static const struct {
+        const char *ip;
+        bool noted;
+    } forwards[] = {{"127.0.0.1", false}, {"0.0.0.0", true}, {"*", true}, {"[::1]", false}};
+    char parameters[100];
+
+    json_free(answers("InstanceAdd", "{\"name\":\"here\",\"provider\":\"local\"}"));
+    for (unsigned i = 0; i < ELEMENTS(forwards); i++) {
+        snprintf(parameters, sizeof parameters, "{\"instance\":\"here\",\"spec\":\"%s:%u\"}", forwards[i].ip,
+                 free_port());
+        _cleanup_json_ struct json *v = answers("ForwardAdd", parameters);
+        const char *note = json_text(json_at(json_get(v, "notes"), 0));
+
+        cr_assert_eq(note != NULL, forwards[i].noted, "%s", forwards[i].ip);
+        if (note)
+            cr_assert(strstr(note, "0.0.0.0:") && strstr(note, "on here"), "%s", note);
+    }
+}
+
 /* ---- callers who leave ---- */
 
 /* As printf … | nc -U does. */
