@@ -29,6 +29,9 @@ static const struct verb verbs[] = {
     {"instance add", "NAME ['ssh ...']", 1, 100,
      "provider host port user password-file key-file passphrase-file install-key",
      "a machine: the pasted ssh command, or this host", verb_instance_add},
+    {"instance set", "NAME ['ssh ...']", 1, 100,
+     "host port user password-file key-file passphrase-file install-key accept-new-host-key",
+     "another address, port or password of a machine", verb_instance_set},
     {"instance list", "", 0, 0, "", "all machines", verb_instance_list},
     {"instance show", "NAME", 1, 1, "", "one machine and its settings", verb_instance_show},
     {"instance secret", "NAME [password|key|passphrase]", 1, 2, "", "shows a secret, on a terminal only",
@@ -432,7 +435,8 @@ static enum exit_status noun_alone(struct run *r, const char *noun)
  * own. */
 static bool begins_command(const struct run *r, const struct verb *v, const char *word)
 {
-    return v && streq(v->name, "instance add") && r->options.n_arguments >= 1 && streq(word, "ssh");
+    return v && (streq(v->name, "instance add") || streq(v->name, "instance set")) &&
+           r->options.n_arguments >= 1 && streq(word, "ssh");
 }
 
 static enum exit_status command_line(struct run *r, int argc, char **argv, const struct verb **ret)

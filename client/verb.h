@@ -63,6 +63,7 @@ enum exit_status verb_logs(struct run *r);
 enum exit_status verb_doctor(struct run *r);
 enum exit_status verb_version(struct run *r);
 enum exit_status verb_instance_add(struct run *r);
+enum exit_status verb_instance_set(struct run *r);
 enum exit_status verb_instance_list(struct run *r);
 enum exit_status verb_instance_show(struct run *r);
 enum exit_status verb_instance_secret(struct run *r);

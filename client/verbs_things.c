@@ -11,9 +11,10 @@
 
 #define QUICK_MS 30000
 
-/* ---- instance add: what is on the command line ---- */
+/* ---- instance add, instance set: what is on the command line ---- */
 
 struct adding {
+    bool is_change;              /* instance set: what is not given stays */
     const char *name, *provider; /* "ssh", "local" */
     char *command;               /* the pasted line; NULL: --host */
     char *login;                 /* user@host, for questions */
@@ -67,7 +68,9 @@ static enum exit_status adding_read_command(struct run *r, struct adding *a)
     if (ssh_command_parse(a->command, &command, &why) < 0) {
         _cleanup_free_ char *message = xasprintf("the ssh command for %s cannot be used: %s.", a->name, why);
 
-        return verb_usage(r, message, NULL, "llmhostctl instance add NAME 'ssh -p PORT USER@HOST'");
+        return verb_usage(r, message, NULL,
+                          a->is_change ? "llmhostctl instance set NAME 'ssh -p PORT USER@HOST'"
+                                       : "llmhostctl instance add NAME 'ssh -p PORT USER@HOST'");
     }
     a->login = command.user ? xasprintf("%s@%s", command.user, command.host) : xstrdup(command.host);
     if (command.identity_file && !a->key_path)
@@ -93,11 +96,14 @@ static enum exit_status adding_check_ssh(struct run *r, struct adding *a)
     const struct options *o = &r->options;
 
     if (o->install_key && !streq(o->install_key, "yes") && !streq(o->install_key, "no"))
-        return verb_usage(r, "--install-key: it can be yes or no.", NULL, "llmhostctl instance add -h");
+        return verb_usage(r, "--install-key: it can be yes or no.", NULL,
+                          a->is_change ? "llmhostctl instance set -h" : "llmhostctl instance add -h");
     if (o->key_file)
         a->key_path = home_expand(o->key_file);
     if (a->command)
         return adding_read_command(r, a);
+    if (a->is_change)
+        return EXIT_DONE;
     if (!o->host)
         return verb_usage(r, "no way to the instance is given.", "paste the ssh command, or give --host",
                           "llmhostctl instance add NAME 'ssh -p PORT USER@HOST'");
@@ -127,7 +133,24 @@ static enum exit_status adding_init(struct run *r, struct adding *a)
     return verb_usage(r, "--provider: it can be ssh or local.", NULL, "llmhostctl instance add -h");
 }
 
-/* ---- instance add: secrets ---- */
+static enum exit_status setting_init(struct run *r, struct adding *a)
+{
+    const struct options *o = &r->options;
+
+    a->is_change = true;
+    a->name = o->arguments[0];
+    a->provider = "ssh";
+    if (o->n_arguments > 1)
+        a->command = command_join(o->arguments + 1, o->n_arguments - 1);
+    else if (!o->host && !o->user && o->port < 0 && !o->password_file && !o->key_file &&
+             !o->passphrase_file && !o->install_key && !o->accept_new_host_key)
+        return verb_usage(r, "nothing to change is given.",
+                          "paste the new ssh command, or give --port, --password-file ...",
+                          "llmhostctl instance set NAME 'ssh -p PORT USER@HOST'");
+    return adding_check_ssh(r, a);
+}
+
+/* ---- instance add, instance set: secrets ---- */
 
 static const char *read_error_word(int r)
 {
@@ -190,13 +213,14 @@ static enum exit_status adding_read_secrets(struct run *r, struct adding *a)
         status = secret_from(r, "key", a->key_path, false, &a->key);
     if (status == EXIT_DONE)
         status = secret_from(r, "passphrase", o->passphrase_file, true, &a->passphrase);
-    if (status == EXIT_DONE && streq(a->provider, "ssh") && !a->password.text && !a->key.text)
+    if (status == EXIT_DONE && !a->is_change && streq(a->provider, "ssh") && !a->password.text &&
+        !a->key.text)
         status = secret_asked(r, "password", a->login, "llmhostctl instance add ... --password-file FILE",
                               &a->password);
     return status;
 }
 
-/* ---- instance add: the call ---- */
+/* ---- instance add, instance set: the call ---- */
 
 static void put_secret(struct json *parameters, const char *key, const struct secret *s)
 {
@@ -216,8 +240,9 @@ static struct json *adding_parameters(const struct run *r, const struct adding *
     char port[24];
 
     json_put_string(parameters, "name", a->name);
-    json_put_string(parameters, "provider", a->provider);
+    json_put_string(parameters, "provider", a->is_change ? NULL : a->provider);
     json_put_string(parameters, "command", a->command);
+    json_put_string(parameters, "accept_new_host_key", o->accept_new_host_key);
     json_put_string(options, "host", o->host);
     json_put_string(options, "user", o->user);
     if (o->port >= 0) {
@@ -251,7 +276,7 @@ static enum exit_status adding_call(struct run *r, const struct adding *a, struc
 {
     enum exit_status status;
 
-    *call = (struct call){.method = "InstanceAdd",
+    *call = (struct call){.method = a->is_change ? "InstanceSet" : "InstanceAdd",
                           .more = true,
                           .parameters = adding_parameters(r, a),
                           .on_reply = add_on_reply,
@@ -270,14 +295,13 @@ static bool wants_passphrase(const struct call *call)
     return error_status(call->error) == EXIT_CREDENTIALS && code && streq(code, "passphrase_needed");
 }
 
-static void added_screen(const struct output *o, const struct json *reply, struct buf *out)
+static void instance_screen(const struct json *reply, const char *what, struct buf *out)
 {
     const struct json *instance = json_get(reply, "instance");
     const char *address = json_get_text(instance, "address"), *user = json_get_text(instance, "user");
     const char *key = json_get_text(instance, "host_key"), *name = json_get_text(instance, "name");
 
-    (void)o;
-    buf_addf(out, "%s is added", name ? name : "the instance");
+    buf_addf(out, "%s is %s", name ? name : "the instance", what);
     if (address)
         buf_addf(out, ": %s%s%s", user ? user : "", user ? "@" : "", address);
     buf_add_text(out, "\n");
@@ -285,16 +309,29 @@ static void added_screen(const struct output *o, const struct json *reply, struc
         buf_addf(out, "  host key  %s\n", key);
 }
 
+static void added_screen(const struct output *o, const struct json *reply, struct buf *out)
+{
+    (void)o;
+    instance_screen(reply, "added", out);
+}
+
+static void changed_screen(const struct output *o, const struct json *reply, struct buf *out)
+{
+    (void)o;
+    instance_screen(reply, "changed", out);
+}
+
 static void added_hints(const struct run *r, const struct adding *a, const struct json *reply)
 {
     verb_notes(&r->output, reply);
-    if (!r->output.json)
+    if (!r->output.json && !a->is_change)
         output_hint(&r->output, "  next: llmhostctl up ollama:NAME --on %s", a->name);
 }
 
 static enum exit_status add_interrupted(struct run *r, const struct adding *a)
 {
-    _cleanup_free_ char *message = xasprintf("interrupted: %s may have been added or not.", a->name);
+    _cleanup_free_ char *message =
+        xasprintf("interrupted: %s may have been %s or not.", a->name, a->is_change ? "changed" : "added");
     _cleanup_json_ struct json *error =
         error_make(EXIT_INTERRUPTED, "interrupted", message, NULL, "llmhostctl instance list", NULL);
 
@@ -315,7 +352,9 @@ static enum exit_status adding_run(struct run *r, struct adding *a)
         call_done(&call);
         secret_done(&a->passphrase);
         status = secret_asked(r, "passphrase", a->key_path ? a->key_path : "the key",
-                              "llmhostctl instance add ... --passphrase-file FILE", &a->passphrase);
+                              a->is_change ? "llmhostctl instance set ... --passphrase-file FILE"
+                                           : "llmhostctl instance add ... --passphrase-file FILE",
+                              &a->passphrase);
         if (status != EXIT_DONE)
             return status;
         status = adding_call(r, a, &p, &call);
@@ -324,7 +363,7 @@ static enum exit_status adding_run(struct run *r, struct adding *a)
         return add_interrupted(r, a);
     if (status != EXIT_DONE)
         return verb_failed(r, &call);
-    output_answer(&r->output, call.answer, added_screen, EXIT_DONE);
+    output_answer(&r->output, call.answer, a->is_change ? changed_screen : added_screen, EXIT_DONE);
     added_hints(r, a, call.answer);
     return EXIT_DONE;
 }
@@ -335,13 +374,13 @@ static void no_core(void)
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
 }
 
-enum exit_status verb_instance_add(struct run *r)
+static enum exit_status verb_adding(struct run *r, enum exit_status (*init)(struct run *r, struct adding *a))
 {
     _cleanup_adding_ struct adding a = {0};
     enum exit_status status;
 
     no_core();
-    status = adding_init(r, &a);
+    status = init(r, &a);
     if (status == EXIT_DONE)
         status = verb_connect(r, true);
     if (status == EXIT_DONE)
@@ -349,6 +388,16 @@ enum exit_status verb_instance_add(struct run *r)
     if (status == EXIT_DONE)
         status = adding_run(r, &a);
     return status;
+}
+
+enum exit_status verb_instance_add(struct run *r)
+{
+    return verb_adding(r, adding_init);
+}
+
+enum exit_status verb_instance_set(struct run *r)
+{
+    return verb_adding(r, setting_init);
 }
 
 /* ---- the others ---- */

@@ -67,12 +67,18 @@ struct manager_new_instance {
     uint16_t port;
     const char *password, *key, *passphrase;
     bool install_key;
+    const char *accept_new_host_key;    /* of a change: "SHA256:…" */
 };
 /* done(): l is kept and durable, notes (lines, "" when none) say what was left out; or a fault, and nothing was kept.
  * Codes: bad_name, bad_command, exists, unknown_provider, bad_key, and those of ssh/conn.h. An op. */
 typedef void (*manager_added_fn)(void *ctx, struct lease *l, const char *notes, const struct fault *f);
 void manager_add_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot, manager_added_fn done,
                           void *ctx);
+/* The same for an instance there is, which goes on as it was until the trial went well; provider is not looked at, and what is NULL or 0
+ * stays. Its connection ends when it leads elsewhere now. Codes: not_found, in_trial, bad_command, bad_key, host_key, and those of
+ * ssh/conn.h. */
+void manager_change_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot, manager_added_fn done,
+                             void *ctx);
 /* With its forwards, models that are off, and secrets; our key line on the machine goes too when it can be reached now. Done when it is
  * durable; until then nothing is placed there. Codes: "in_use" (a model on it is wanted), "being_removed". */
 void manager_remove_instance(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx);

@@ -1,4 +1,5 @@
-/* Instances come on trial: the session must have been up once before anything is kept. */
+/* Instances come on trial: the session must have been up once before anything is kept. So does a change of
+ * one: it is tried as an instance of its own, of the same name, that nobody else knows of. */
 #include "manager_private.h"
 
 #include <errno.h>
@@ -26,6 +27,9 @@ struct trial {
     struct lease
         *lease; /* NULL once it is the manager's: found by name then, since it may be removed meanwhile */
     char *name, *notes;
+    bool is_change;
+    char *accept;     /* a change: the host key that may take the place of the pinned one */
+    char *secrets[3]; /* a change: as secret_kinds; not in the files before it went well */
     struct timer *timer;
     struct work judge;
     struct op *kept;
@@ -52,8 +56,12 @@ static void trial_free(struct trial *t)
     list_remove(&t->node);
     if (t->lease) {
         lease_free(t->lease);
-        forget_secrets(t->manager, t->name);
+        if (!t->is_change)
+            forget_secrets(t->manager, t->name);
     }
+    for (size_t i = 0; i < ELEMENTS(t->secrets); i++)
+        secret_free(t->secrets[i]);
+    free(t->accept);
     free(t->name);
     free(t->notes);
     free(t);
@@ -87,6 +95,18 @@ static void forget_instance(struct manager *m, struct lease *l)
     forget_secrets(m, name);
 }
 
+/* It is in force. When the disk did not take it yet, the store tries on. */
+static void trial_tell_change(struct trial *t, struct lease *l, const struct fault *f)
+{
+    const struct instance_record *r = lease_record(l);
+
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, t->name, "instance_changed", "leads to %s@%s:%u", r->user,
+                  r->host, r->port);
+    if (f)
+        log_err(t->name, "the change is not on disk yet: %s", f->text);
+    trial_end(t, NULL);
+}
+
 /* Nothing is added that cannot be kept. */
 static void trial_on_durable(void *ctx, const struct fault *f)
 {
@@ -98,6 +118,8 @@ static void trial_on_durable(void *ctx, const struct fault *f)
     if (!l) {
         fault_code(&failed, FAULT_GONE, "gone", "%s was removed meanwhile", t->name);
         trial_end(t, &failed);
+    } else if (t->is_change) {
+        trial_tell_change(t, l, f);
     } else if (f) {
         failed = *f;
         forget_instance(m, l);
@@ -121,6 +143,49 @@ static void trial_keep(struct trial *t)
     manager_tell_lease(m, l, false);
 }
 
+static int put_texts(struct manager *m, const char *name, const char *const *texts, struct fault *f)
+{
+    for (size_t i = 0; i < ELEMENTS(secret_kinds); i++) {
+        int r = texts[i] ? secrets_put(m->context.secrets, name, secret_kinds[i], texts[i]) : 0;
+
+        if (r < 0)
+            return fault_code(f, FAULT_EXHAUSTED,
+                              r == -ENOSPC || r == -EDQUOT ? "store_full" : "store_read_only",
+                              "the %s cannot be kept in %s: %s", secret_kinds[i],
+                              secrets_path(m->context.secrets), strerror(-r));
+    }
+    return 0;
+}
+
+static void trial_change(struct trial *t)
+{
+    struct manager *m = t->manager;
+    struct lease *l = manager_find_lease(m, t->name);
+    struct fault f;
+
+    timer_disarm(t->timer);
+    if (!l || removals_have(m, t->name)) {
+        fault_code(&f, FAULT_GONE, "gone", "%s was removed meanwhile", t->name);
+        trial_end(t, &f);
+        return;
+    }
+    if (put_texts(m, t->name, (const char *const *)t->secrets, &f) < 0) {
+        trial_end(t, &f);
+        return;
+    }
+    store_after(m->context.store, lease_change(l, t->lease), &t->kept, trial_on_durable, t);
+    t->lease = lease_free(t->lease);
+    manager_tell_lease(m, l, false);
+}
+
+/* Another host key than the pinned one, and it is the one that was named. */
+static bool trial_accepts(struct trial *t)
+{
+    store_ticket none;
+
+    return t->accept && lease_accept_host_key(t->lease, t->accept, &none) == 0;
+}
+
 static void trial_judge(void *ctx)
 {
     struct trial *t = ctx;
@@ -134,8 +199,12 @@ static void trial_judge(void *ctx)
     }
     if (!t->lease)
         return;
-    if (!s || session_state(s) == SESSION_UP) {
+    if (t->is_change && session_state(s) == SESSION_UP) {
+        trial_change(t);
+    } else if (!s || session_state(s) == SESSION_UP) {
         trial_keep(t);
+    } else if (session_state(s) == SESSION_REFUSED && trial_accepts(t)) {
+        return; /* once more, with that pin */
     } else if (session_state(s) == SESSION_WAITING || session_state(s) == SESSION_REFUSED) {
         struct fault f = *session_fault(s);
 
@@ -239,50 +308,113 @@ static int read_wish(struct manager *m, const struct manager_new_instance *w, st
 static int put_secrets(struct manager *m, const struct manager_new_instance *w, struct fault *f)
 {
     const char *const texts[] = {w->password, w->key, w->passphrase};
+    int r = put_texts(m, w->name, texts, f);
 
-    for (size_t i = 0; i < ELEMENTS(secret_kinds); i++) {
-        int r = texts[i] ? secrets_put(m->context.secrets, w->name, secret_kinds[i], texts[i]) : 0;
-
-        if (r < 0) {
-            forget_secrets(m, w->name);
-            return fault_code(f, FAULT_EXHAUSTED,
-                              r == -ENOSPC || r == -EDQUOT ? "store_full" : "store_read_only",
-                              "the %s cannot be kept in %s: %s", secret_kinds[i],
-                              secrets_path(m->context.secrets), strerror(-r));
-        }
-    }
-    return 0;
+    if (r < 0)
+        forget_secrets(m, w->name);
+    return r;
 }
 
-void manager_add_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot,
-                          manager_added_fn done, void *ctx)
+static struct trial *trial_new(struct manager *m, const char *name, struct op **slot, manager_added_fn done,
+                               void *ctx)
 {
-    struct instance_record record = {};
     struct trial *t = xnew(struct trial);
-    struct buf notes;
 
-    buf_init(&notes, 16 * 1024);
     t->manager = m;
-    t->name = xstrdup(w->name);
+    t->name = xstrdup(name);
     t->done = done;
     t->ctx = ctx;
     t->timer = timer_new(m->context.loop, trial_on_timer, t);
     work_init(&t->judge, trial_judge, t);
     op_begin(&t->op, slot, trial_cancel);
-
-    bool good = read_wish(m, w, &record, &notes, &t->refusal) == 0 && put_secrets(m, w, &t->refusal) == 0;
-
     list_init(&t->node);
+    return t;
+}
+
+/* good: it was not refused. Takes the texts of the record, and the notes. */
+static void trial_begin(struct trial *t, struct instance_record *record, bool good, struct buf *notes)
+{
+    struct manager *m = t->manager;
+
     list_append(&m->trials, &t->node);
-    t->notes = xstrdup(buf_text(&notes));
-    buf_done(&notes);
+    t->notes = xstrdup(buf_text(notes));
+    buf_done(notes);
     if (good) {
-        t->lease = manager_make_lease(m, &record, false);
+        t->lease = manager_make_lease(m, record, false);
         timer_arm(t->timer, TRIAL_MS);
     }
     runq_add(m->context.loop, &t->judge); /* a refusal, or this very host, is there already */
-    free(record.host);
-    free(record.user);
+    free(record->host);
+    free(record->user);
+}
+
+void manager_add_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot,
+                          manager_added_fn done, void *ctx)
+{
+    struct trial *t = trial_new(m, w->name, slot, done, ctx);
+    struct instance_record record = {};
+    struct buf notes;
+
+    buf_init(&notes, 16 * 1024);
+
+    bool good = read_wish(m, w, &record, &notes, &t->refusal) == 0 && put_secrets(m, w, &t->refusal) == 0;
+
+    trial_begin(t, &record, good, &notes);
+}
+
+/* ---- changing ---- */
+
+/* The record as it would be. What a pasted command does not say it leaves to us, but for the port: ssh's own
+ * is meant then. */
+static int read_change(struct manager *m, const struct manager_new_instance *w, struct instance_record *ret,
+                       struct buf *notes, struct fault *f)
+{
+    struct lease *l = manager_find_lease(m, w->name);
+    const struct host_key *pinned = l ? lease_host_key(l) : NULL;
+    _cleanup_free_ char *why = NULL;
+
+    if (!l || removals_have(m, w->name))
+        return fault_code(f, FAULT_GONE, "not_found", "there is no instance \"%.60s\"", w->name);
+    if (!lease_session(l))
+        return fault_code(f, FAULT_INVALID, "bad_command", "it is this very host, which has no address");
+    if (trials_have(m, w->name))
+        return fault_code(f, FAULT_INVALID, "in_trial", "another change of it is being tried");
+
+    const struct instance_record *old = lease_record(l);
+    const struct provider_wish wish = {
+        .command = w->command,
+        .host = w->host || w->command ? w->host : old->host,
+        .user = w->user || w->command ? w->user : old->user,
+        .port = w->port || w->command ? w->port : old->port,
+    };
+
+    *ret = *old;
+    ret->host = ret->user = NULL;
+    ret->install_key = w->install_key;
+    ret->host_key = pinned ? (uint8_t *)pinned->blob : NULL;
+    ret->n_host_key = pinned ? pinned->n : 0;
+    if (lease_provider(l)->read_wish(&wish, ret, notes, &why) < 0)
+        return fault_code(f, FAULT_INVALID, "bad_command", "%s", why);
+    return check_key(w, f);
+}
+
+void manager_change_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot,
+                             manager_added_fn done, void *ctx)
+{
+    struct trial *t = trial_new(m, w->name, slot, done, ctx);
+    const char *const texts[] = {w->password, w->key, w->passphrase};
+    struct instance_record record = {};
+    struct buf notes;
+
+    buf_init(&notes, 16 * 1024);
+    t->is_change = true;
+    t->accept = w->accept_new_host_key ? xstrdup(w->accept_new_host_key) : NULL;
+    for (size_t i = 0; i < ELEMENTS(texts); i++)
+        t->secrets[i] = texts[i] ? xstrdup(texts[i]) : NULL;
+    trial_begin(t, &record, read_change(m, w, &record, &notes, &t->refusal) == 0, &notes);
+    if (t->lease)
+        session_use_secrets(lease_session(t->lease),
+                            &(struct session_secrets){t->secrets[0], t->secrets[1], t->secrets[2]});
 }
 
 /* ---- removing ---- */

@@ -16,7 +16,7 @@ struct explanation {
 
 static const struct explanation table[] = {
     {"host_key", EXIT_TUNNEL, "llmhostctl doctor %s"},
-    {"login_refused", EXIT_CREDENTIALS, "llmhostctl instance remove %s\nllmhostctl instance add %s 'ssh …'"},
+    {"login_refused", EXIT_CREDENTIALS, "llmhostctl instance set %s --password-file F"},
     {"passphrase_needed", EXIT_CREDENTIALS, "llmhostctl instance add %s 'ssh …' --passphrase-file FILE"},
     {"bad_key", EXIT_CREDENTIALS, ""},
     {"unreachable", EXIT_TUNNEL, "llmhostctl doctor %s"},
@@ -35,6 +35,8 @@ static const struct explanation table[] = {
     {"which_instance", EXIT_USAGE, "llmhostctl instance list\nllmhostctl up %s --on INSTANCE"},
     {"no_such_instance", EXIT_NOT_FOUND, "llmhostctl instance list"},
     {"exists", EXIT_CONFLICT, "llmhostctl instance show %s"},
+    {"in_trial", EXIT_CONFLICT, "llmhostctl instance show %s"},
+    {"not_found", EXIT_NOT_FOUND, "llmhostctl instance list"},
     {"placed_elsewhere", EXIT_CONFLICT, "llmhostctl down %s"},
     {"in_use", EXIT_CONFLICT, "llmhostctl down %s"},
     {"being_removed", EXIT_CONFLICT, "llmhostctl instance list"},

@@ -19,6 +19,7 @@ static const struct method {
     {"Logs", method_logs, false},
     {"Doctor", method_doctor, false},
     {"InstanceAdd", method_instance_add, true},
+    {"InstanceSet", method_instance_set, true},
     {"InstanceList", method_instance_list, false},
     {"InstanceShow", method_instance_show, false},
     {"InstanceSecret", method_instance_secret, false},

@@ -20,6 +20,7 @@ void method_down(struct call *c);
 void method_wait(struct call *c);
 /* methods_thing.c */
 void method_instance_add(struct call *c);
+void method_instance_set(struct call *c);
 void method_instance_list(struct call *c);
 void method_instance_show(struct call *c);
 void method_instance_secret(struct call *c);

@@ -45,10 +45,11 @@ static void on_instance_added(void *ctx, struct lease *l, const char *notes, con
             xasprintf("llmhostctl instance add %s 'ssh -p PORT USER@HOST'%s",
                       streq(f->code, "bad_name") ? "NAME" : name,
                       streq(f->code, "passphrase_needed") ? " --passphrase-file FILE" : "");
+        _cleanup_free_ char *set =
+            xasprintf("llmhostctl instance list\nllmhostctl instance set %s 'ssh -p PORT USER@HOST'", name);
 
-        call_fail(c, explain_status(f), explain_code(f), name, NULL,
-                  streq(f->code, "exists") ? "llmhostctl instance list" : next, "%s was not added: %s", name,
-                  f->text);
+        call_fail(c, explain_status(f), explain_code(f), name, NULL, streq(f->code, "exists") ? set : next,
+                  "%s was not added: %s", name, f->text);
         return;
     }
     struct json *v = json_object();
@@ -84,24 +85,74 @@ static int read_options(struct call *c, struct manager_new_instance *w)
     return 0;
 }
 
-void method_instance_add(struct call *c)
+/* 0, or the call was answered. */
+static int read_new_instance(struct call *c, bool install_key, struct manager_new_instance *ret)
 {
     const struct json *p = c->parameters;
-    struct manager_new_instance w = {
+
+    *ret = (struct manager_new_instance){
         .name = json_get_text(p, "name"),
         .provider = json_get_text(p, "provider"),
         .command = json_get_text(p, "command"),
         .password = secret_text(p, "password"),
         .key = secret_text(p, "key"),
         .passphrase = secret_text(p, "passphrase"),
-        .install_key =
-            json_get_bool(p, "install_key", settings_bool(c->context->settings, "ssh", "install_key")),
+        .install_key = json_get_bool(p, "install_key", install_key),
+        .accept_new_host_key = json_get_text(p, "accept_new_host_key"),
     };
+    return read_options(c, ret);
+}
 
-    if (read_options(c, &w) < 0)
+void method_instance_add(struct call *c)
+{
+    struct manager_new_instance w;
+
+    if (read_new_instance(c, settings_bool(c->context->settings, "ssh", "install_key"), &w) < 0)
         return;
     call_log_change(c, w.name, "instance add");
     manager_add_instance(c->context->manager, &w, &c->op, on_instance_added, c);
+}
+
+/* What helps is the same command once more, with the word that was missing or wrong. */
+static char *set_again(const char *name, const struct fault *f)
+{
+    const char *words = streq(f->code, "passphrase_needed") ? "--passphrase-file FILE"
+                        : streq(f->code, "login_refused")   ? "--password-file F"
+                        : streq(f->code, "host_key")
+                            ? "'ssh -p PORT USER@HOST' --accept-new-host-key=SHA256:..."
+                            : "'ssh -p PORT USER@HOST'";
+
+    return xasprintf("llmhostctl instance set %s %s", name, words);
+}
+
+static void on_instance_changed(void *ctx, struct lease *l, const char *notes, const struct fault *f)
+{
+    struct call *c = ctx;
+    const char *name = json_get_text(c->parameters, "name");
+
+    if (f) {
+        _cleanup_free_ char *next = set_again(name, f);
+
+        call_fail(c, explain_status(f), explain_code(f), name, NULL, next, "%s stays as it was: %s", name,
+                  f->text);
+        return;
+    }
+    struct json *v = json_object();
+
+    json_put(v, "instance", show_instance(l));
+    json_put(v, "notes", explain_lines(notes));
+    call_reply(c, v);
+}
+
+void method_instance_set(struct call *c)
+{
+    struct lease *l = find_lease(c, json_get_text(c->parameters, "name"));
+    struct manager_new_instance w;
+
+    if (!l || read_new_instance(c, lease_record(l)->install_key, &w) < 0)
+        return;
+    call_log_change(c, w.name, "instance set");
+    manager_change_instance(c->context->manager, &w, &c->op, on_instance_changed, c);
 }
 
 void method_instance_list(struct call *c)

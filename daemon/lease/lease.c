@@ -170,6 +170,26 @@ store_ticket lease_keep(struct lease *l)
     return lease_write(l);
 }
 
+store_ticket lease_change(struct lease *l, const struct lease *trial)
+{
+    struct session_target target;
+
+    free(l->record.host);
+    free(l->record.user);
+    l->record.host = xstrdup(trial->record.host);
+    l->record.user = xstrdup(trial->record.user);
+    l->record.port = trial->record.port;
+    l->record.install_key = trial->record.install_key;
+    l->record.host_key_at_ms = trial->record.host_key_at_ms;
+    host_key_keep(&l->pinned, trial->pinned);
+    lease_target(l, &target);
+
+    store_ticket t = lease_write(l);
+
+    session_renew(l->session, &target);
+    return t;
+}
+
 int lease_accept_host_key(struct lease *l, const char *fingerprint, store_ticket *ret_ticket)
 {
     const struct host_key *shown = l->session ? session_shown_key(l->session) : NULL;
@@ -185,7 +205,7 @@ int lease_accept_host_key(struct lease *l, const char *fingerprint, store_ticket
     struct session_target target;
 
     lease_target(l, &target);
-    *ret_ticket = lease_write(l);
+    *ret_ticket = l->stored ? lease_write(l) : 0;
     session_renew(l->session, &target);
     return 0;
 }

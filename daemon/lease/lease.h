@@ -44,6 +44,8 @@ const struct fault *lease_refusal(const struct lease *l);
 
 /* A trial that went well: from now on it is kept. */
 store_ticket lease_keep(struct lease *l);
+/* A changed record on trial, of this machine, went well: from now on it is this one's, with its pin. */
+store_ticket lease_change(struct lease *l, const struct lease *trial);
 /* Accepts exactly the key the machine showed last: -ENOENT when it shows no other key than the pinned one, -EKEYREJECTED when
- * fingerprint ("SHA256:…") is not that of the key shown. */
+ * fingerprint ("SHA256:…") is not that of the key shown. A trial writes nothing: its ticket is 0. */
 int lease_accept_host_key(struct lease *l, const char *fingerprint, store_ticket *ret_ticket);

@@ -84,6 +84,11 @@ struct session *session_new(struct loop *l, struct resolver *r, struct secrets *
     return s;
 }
 
+void session_use_secrets(struct session *s, const struct session_secrets *instead)
+{
+    s->instead = *instead;
+}
+
 struct session *session_free(struct session *s)
 {
     if (!s)

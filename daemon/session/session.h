@@ -30,6 +30,11 @@ struct session_target {
     bool install_key;                   /* put our own key on the machine after the first good login */
 };
 
+/* Tried instead of those in the files: of a change that is on trial. Texts may be NULL. */
+struct session_secrets {
+    const char *password, *key, *passphrase;
+};
+
 struct session_events {
     /* After each change of state, from the run queue: never from inside a call. */
     void (*changed)(void *ctx, struct session *s);
@@ -41,6 +46,8 @@ struct session_events {
  * Starts SESSION_IDLE. Borrows loop, resolver, secrets. */
 struct session *session_new(struct loop *l, struct resolver *r, struct secrets *secrets, const char *name,
                             const struct session_target *target, const struct session_events *events, void *ctx);
+/* Before the first login. Borrowed for the life of the session. */
+void session_use_secrets(struct session *s, const struct session_secrets *instead);
 /* Requests that still wait are answered (FAULT_GONE). */
 struct session *session_free(struct session *s);
 

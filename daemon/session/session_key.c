@@ -59,8 +59,12 @@ static char *own_key(struct session *s, bool make)
 }
 
 /* One that is there and cannot be read would otherwise look like a refusal by the server. */
-static void read_credential(struct session *s, const char *kind, char **ret)
+static void read_credential(struct session *s, const char *kind, const char *instead, char **ret)
 {
+    if (instead) {
+        *ret = xstrdup(instead);
+        return;
+    }
     int r = secrets_get(s->secrets, s->name, kind, ret);
 
     if (r < 0 && r != -ENOENT)
@@ -70,9 +74,9 @@ static void read_credential(struct session *s, const char *kind, char **ret)
 void session_credentials(struct session *s, struct ssh_secrets *ret)
 {
     ret->own_key = own_key(s, s->install_key);
-    read_credential(s, "key", &ret->key);
-    read_credential(s, "passphrase", &ret->passphrase);
-    read_credential(s, "password", &ret->password);
+    read_credential(s, "key", s->instead.key, &ret->key);
+    read_credential(s, "passphrase", s->instead.passphrase, &ret->passphrase);
+    read_credential(s, "password", s->instead.password, &ret->password);
 }
 
 /* "llmhost-" and eight letters of the key's own fingerprint. */

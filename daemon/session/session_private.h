@@ -42,6 +42,7 @@ struct session {
     struct loop *loop; /* borrowed, as the next two */
     struct resolver *resolver;
     struct secrets *secrets;
+    struct session_secrets instead;
     char *name, *host, *user;
     uint16_t port;
     bool install_key;

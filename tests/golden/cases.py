@@ -110,7 +110,7 @@ PORT = error("Conflict", "port_taken", "cannot listen on http://127.0.0.1:11434:
 HOST_KEY = error("TunnelFailed", "host_key", "gz-4090 shows another host key than before: expected SHA256:9qzWm0bXkq5mLwYk0, got SHA256:Lr2dc8E; "
                  "not connected, no password was sent.", ["llmhostctl doctor gz-4090"], target="gz-4090")
 PASSWORD = error("CredentialsRefused", "login_refused", "gz-4090 refused the password for root.",
-                 ["llmhostctl instance remove gz-4090", "llmhostctl instance add gz-4090 'ssh …'"], target="gz-4090")
+                 ["llmhostctl instance set gz-4090 --password-file F"], target="gz-4090")
 MISSING = error("EngineFailed", "engine_missing", "no ollama on gz-4090: it is not in PATH and not in the usual places.", [f"llmhostctl up {MODEL}"], target=MODEL)
 WHY_CHINESE = [{"target": "gz-4090", "verdict": "awake", "causes": [{"cause": "not_rented", "count": 1}]},
                {"target": "ollama:通义千问:7b", "verdict": "failed", "causes": [{"cause": "failure", "count": 1, "since_at_ms": "@-185s",
@@ -285,6 +285,21 @@ CASES = [
     # ---- instance ----
     case("add-asks", ["instance", "add", "gz-4090", SSH], {"InstanceAdd": ADDED}, columns=80,
          answers=[(r"not shown\): ", "tr0ub4dor\n")], hidden=["tr0ub4dor"]),
+    case("set-port", "instance set gz-4090 --port 34999", {"InstanceSet": ADDED[:2] + [{"reply": {"instance": {"world": "gz"}, "notes": []}}]}, columns=80),
+    case("set-command", ["instance", "set", "gz-4090", "ssh", "-p", "34999", "root@connect.gz.example"],
+         {"InstanceSet": [{"reply": {"instance": {"world": "gz"}}}]}),
+    case("set-secrets-json", ["instance", "set", "gz-4090", "--password-file", "-", "-i", "/FOLDER/key", "--json"],
+         {"InstanceSet": [{"reply": {"instance": {"world": "gz"}}}]}, stdin="tr0ub4dor\n", files={"key": "K\n"}, hidden=["tr0ub4dor"]),
+    case("set-typo", "instance set gz-4090 --port 34998", {"InstanceSet": [stage("ssh", "running", "connect.gz.example:34998"),
+         error("TunnelFailed", "unreachable", "gz-4090 stays as it was: cannot connect to connect.gz.example port 34998: Connection refused",
+               ["llmhostctl instance set gz-4090 'ssh -p PORT USER@HOST'"], target="gz-4090")]}, columns=80),
+    case("set-stranger", "instance set gz-4090 --port 34999", {"InstanceSet": [
+         error("TunnelFailed", "host_key", "gz-4090 stays as it was: gz-4090 shows another host key than before: expected SHA256:9qzW, got SHA256:Lr2d "
+               "at connect.gz.example:34999; not connected, no password was sent",
+               ["llmhostctl instance set gz-4090 'ssh -p PORT USER@HOST' --accept-new-host-key=SHA256:..."], target="gz-4090")]}),
+    case("set-nothing", "instance set gz-4090", None),
+    case("set-interrupted", "instance set gz-4090 --port 34999", {"InstanceSet": [stage("ssh", "running", "x"), {"await": "ssh"}, {"interrupt": True}, {"hang": True}]}, columns=80),
+    case("help-set", "instance set -h", None),
     case("add-asks-interrupted", ["instance", "add", "gz-4090", SSH], {}, columns=80, answers=[(r"not shown\): ", "\x03")]),
     case("add-pipe", ["instance", "add", "gz-4090", SSH], {}),
     case("add-password-file", ["instance", "add", "gz-4090", SSH, "--password-file", "-", "--install-key=no"], {"InstanceAdd": ADDED},

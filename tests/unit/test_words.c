@@ -131,7 +131,7 @@ static void refuse(struct session *s, const char *why)
 Test(words, a_refused_password_is_mended_at_the_machine_not_at_the_model)
 {
     struct session *s = add_unreachable();
-    static const char what[] = "gpu2 refused the password for root", next[] = "llmhostctl instance remove gpu2";
+    static const char what[] = "gpu2 refused the password for root", next[] = "llmhostctl instance set gpu2 --password-file F";
     struct deployment *d = manager_find_deployment(w.manager, "ollama:tiny");
 
     refuse(s, what);
