@@ -481,20 +481,37 @@ class Host:
     def fault_rst_after(self, count):
         """As rst, when COUNT bytes have come from the host; no byte beyond them is let through before it. Returns at
         once; self.cut is set when it has happened."""
-        self.rules(f"tcp flags & rst == 0 quota over {count} bytes counter drop", None)
+        self.rst_when_over(count, from_host=True)
+
+    def fault_rst_after_sent(self, count):
+        """The same, when COUNT bytes have gone to the host."""
+        self.rst_when_over(count, from_host=False)
+
+    def rst_when_over(self, count, from_host):
+        rule = f"tcp flags & rst == 0 quota over {count} bytes counter drop"
+        self.rules(rule if from_host else None, None if from_host else rule)
         self.cut = threading.Event()
 
         def watch(cut, pid):
             while self.pid == pid and not cut.is_set():
-                seen = re.search(r"counter packets (\d+)", command("nft", "list", "table", "ip", self.table(), check=False))
+                seen = self.counted()
                 if seen is None:                        # healed
                     return
-                if int(seen[1]) > 0:
+                if seen[0] > 0:
                     self.fault_rst()
                     command("nft", "delete", "table", "ip", self.table(), check=False)
                     cut.set()
                 time.sleep(0.005)
         threading.Thread(target=watch, args=(self.cut, self.pid), daemon=True).start()
+
+    def count(self, from_host=True):
+        """Counts from now on what comes from the host, or goes to it: see counted()."""
+        self.rules("counter" if from_host else None, None if from_host else "counter")
+
+    def counted(self):
+        """(packets, bytes) of the rule that counts; None without one."""
+        seen = re.search(r"counter packets (\d+) bytes (\d+)", command("nft", "list", "table", "ip", self.table(), check=False))
+        return seen and (int(seen[1]), int(seen[2]))
 
     def fault_linkdown(self):
         command("ip", "link", "set", self.link, "down")
