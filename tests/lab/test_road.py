@@ -127,6 +127,16 @@ class Adding(road.Road):
             self.assertIn("Accepted publickey for root", h.console())
             d.ctl("instance", "add", "gpu3", h.ssh_command, "-i", "/nonexistent", check=2)
 
+    def test_key_and_password_are_both_needed(self):
+        """The first correct one is no refusal, and the password alone is one."""
+        with self.host(opt=["AuthenticationMethods publickey,password"]) as h:
+            d = self.fresh()
+            path, public = self.key("ed25519")
+            h.put(OWN_KEY, public, 0o600)
+            d.ctl("instance", "add", "gpu1", h.ssh_command, password=h.password, check=5)
+            d.ctl("instance", "add", "gpu1", h.ssh_command, "-i", path, password=h.password)
+            self.assertTrue(d.tunnel_is("gpu1", "up"))
+
     def test_encrypted_key_wants_its_passphrase(self):
         with self.host(opt=["PasswordAuthentication no"]) as h:
             d = self.fresh()
