@@ -26,6 +26,7 @@ import host as hosts
 import road
 
 LIMIT_S = 240
+RECONNECTS = int(os.environ.get("RECONNECTS") or 50)
 RUNS = int(os.environ.get("RUNS") or 3)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
 NOTICED_S = {"idle": 10, "waiter": 3}
@@ -140,7 +141,7 @@ class Outages(road.Road):
     # What a kind does ------------------------------------------------------------------------------------------------
 
     def begin(self, h, kind):
-        if kind in ("reboot", "address", "port"):
+        if kind in ("reboot", "address"):
             h.down()
         else:
             h.fault(kind)
@@ -272,3 +273,34 @@ class Outages(road.Road):
                 with self.subTest(f"{row.kind}, {row.who}"):
                     done[name].result()
                     self.assertEqual(list(row.wrong()), [])
+
+
+class Reconnects(road.Road):
+    INSTANCES = 10              # to one machine, all lost at once
+
+    def held(self, d):
+        """Open descriptors, and KiB of memory that are the daemon's own."""
+        with open(f"/proc/{d.pid}/smaps_rollup") as f:
+            dirty = next(int(line.split()[1]) for line in f if line.startswith("Private_Dirty:"))
+        return len(os.listdir(f"/proc/{d.pid}/fd")), dirty
+
+    def test_many_leave_no_descriptor_and_no_byte_behind(self):
+        """What was lost for good the sanitizer says at the end; freed memory it must not keep for long meanwhile."""
+        with self.host("often") as h, daemons.Daemon(env={"ASAN_OPTIONS": "quarantine_size_mb=1"}) as d:
+            names = [f"often{n}" for n in range(self.INSTANCES)]
+            for name in names:
+                d.ctl("instance", "add", name, h.ssh_command, password=h.password)
+            rounds = RECONNECTS // self.INSTANCES
+            for n in range(1, rounds + 1):
+                time.sleep(SETTLED_S / 2)
+                h.fault("rst")
+                back = lambda: all(i["tunnel"]["state"] == "up" and i["tunnel"]["reconnects"] == n
+                                   for i in d.call("Status")["instances"])
+                hosts.until(back, PAUSE_S, f"all of them back for the {n}. time", 0.05)
+                if n == (rounds + 1) // 2:
+                    descriptors, before = self.held(d)
+            time.sleep(SETTLED_S / 2)
+            after = self.held(d)
+            self.assertEqual(after[0], descriptors)
+            print(f"{RECONNECTS} reconnects: {after[0]} descriptors, {after[1] - before} KiB more in the second half")
+            self.assertLess(after[1] - before, 1024)
