@@ -63,6 +63,11 @@ class Misfortune(road.Road):
             h.password = "another"
             h.up()
             d.wait_tunnel("gpu1", "refused", 30)
+            refusals = lambda: h.console().count("Failed password")
+            self.assertEqual(refusals(), 2, "the file is read once more, then it is for the user to say something")
+            h.fault("linkdown")
+            h.heal()
+            self.assertEqual(refusals(), 2)
             for verb in ("up", "wait"):
                 error = d.ctl(verb, SCRIPTED, check=5, json=True)["error"]
                 self.assertEqual((error["code"], error["target"]), ("login_refused", "gpu1"))

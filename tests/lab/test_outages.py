@@ -33,7 +33,7 @@ NOTICED_S = {"idle": 10, "waiter": 3}
 PAUSE_S = 15                # the longest between two tries
 SETTLED_S = 2               # a tunnel lost sooner than that is tried again more slowly, as it should be
 AWAY_S = (0.1, 3.0)         # how long the path stays away after that was noticed
-KINDS = ("rst", "blackhole", "freeze", "unreach", "linkdown", "sshd_restart", "reboot", "address")
+KINDS = ("rst", "blackhole", "freeze", "unreach", "linkdown", "sshd_restart", "reboot", "address", "port")
 HOSTS_FILE = "/run/lab/hosts"
 WAITING = {"script": {"delay_ms": 60_000}}
 
@@ -141,7 +141,7 @@ class Outages(road.Road):
     # What a kind does ------------------------------------------------------------------------------------------------
 
     def begin(self, h, kind):
-        if kind in ("reboot", "address"):
+        if kind in ("reboot", "address", "port"):
             h.down()
         else:
             h.fault(kind)
