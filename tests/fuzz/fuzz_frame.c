@@ -8,6 +8,7 @@
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/varlink.h"
+#include "tests/fuzz/json_same.h"
 
 static void check_written(const struct buf *first, const struct buf *second)
 {
@@ -27,6 +28,9 @@ static void check_call(const char *text, size_t n)
     if (varlink_call_write(&first, call.method, call.parameters, call.more, call.oneway) == 0) {
         if (varlink_call_parse(first.data, first.len - 1, &again) < 0 ||
             varlink_call_write(&second, again.method, again.parameters, again.more, again.oneway) < 0)
+            abort();
+        if (strcmp(call.method, again.method) != 0 || call.more != again.more ||
+            call.oneway != again.oneway || !json_same(call.parameters, again.parameters))
             abort();
         check_written(&first, &second);
         varlink_call_done(&again);
@@ -53,6 +57,10 @@ static void check_reply(const char *text, size_t n)
     buf_init(&second, 2 * VARLINK_MESSAGE_BYTES_MAX);
     if (reply_write(&first, &reply) == 0) {
         if (varlink_reply_parse(first.data, first.len - 1, &again) < 0 || reply_write(&second, &again) < 0)
+            abort();
+        if (reply.continues != again.continues || !reply.error != !again.error ||
+            (reply.error && strcmp(reply.error, again.error) != 0) ||
+            !json_same(reply.parameters, again.parameters))
             abort();
         check_written(&first, &second);
         varlink_reply_done(&again);

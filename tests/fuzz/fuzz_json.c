@@ -4,6 +4,7 @@
 
 #include "proto/buf.h"
 #include "proto/json.h"
+#include "tests/fuzz/json_same.h"
 
 static void scan(const uint8_t *data, size_t n, size_t piece, struct json_member *ret, int *ret_r)
 {
@@ -47,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     buf_init(&first, SIZE_MAX);
     buf_init(&second, SIZE_MAX);
     if (json_write(v, &first) < 0 || json_parse(first.data, first.len, &again) < 0 ||
-        json_write(again, &second) < 0)
+        json_write(again, &second) < 0 || !json_same(v, again))
         abort();
     if (first.len != second.len || memcmp(first.data, second.data, first.len) != 0)
         abort();

@@ -45,8 +45,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const char *const names[] = {"tiny", "tiny:latest", "hf.co/a/b:Q4_K_M"};
     const char *text = (const char *)data;
-    _cleanup_free_ char *version = ollama_read_version(text, n), *error = ollama_read_error(text, n);
 
+    free(ollama_read_version(text, n));
+    free(ollama_read_error(text, n));
     for (size_t i = 0; i < ELEMENTS(names); i++) {
         _cleanup_json_ struct json *entry = ollama_read_entry(text, n, names[i]);
 
