@@ -1,6 +1,7 @@
 /* Nothing is freed from inside a call: a connection that is over closes its stream and leaves the rest,
  * request included, to the run queue at the end of the turn. So the request may call client_send() without
- * asking each time what became of us. */
+ * asking each time what became of us. What it sends in one turn leaves in one write: the head of an answer,
+ * what there is of its body and its end would else wake the application three times. */
 #include "gateway/client.h"
 
 #include <errno.h>
@@ -29,7 +30,7 @@ struct client {
     struct stream *stream; /* NULL: over, about to be freed */
     struct http1 *http;
     struct timer *timer;
-    struct work work;
+    struct work work, flush;
     struct buf in, out;
     struct request *request;
     enum client_state state;
@@ -48,6 +49,7 @@ struct client *client_free(struct client *c)
     if (!c)
         return NULL;
     runq_drop(&c->work);
+    runq_drop(&c->flush);
     stream_free(c->stream, true);
     c->stream = NULL;
     c->request = request_free(c->request);
@@ -67,12 +69,8 @@ static void client_close(struct client *c, bool reset)
         return;
     c->stream = stream_free(c->stream, reset);
     timer_disarm(c->timer);
+    runq_drop(&c->flush);
     runq_add(c->gateway->loop, &c->work);
-}
-
-void client_abort(struct client *c)
-{
-    client_close(c, true);
 }
 
 /* ---- wanting ---- */
@@ -143,7 +141,25 @@ void client_send(struct client *c, const void *data, size_t n)
         client_close(c, true);
         return;
     }
+    if (c->out.len >= CLIENT_OUT_LOW)
+        client_flush(c);
+    else
+        runq_add(c->gateway->loop, &c->flush);
+}
+
+static void client_on_flush(void *ctx)
+{
+    struct client *c = ctx;
+
     client_flush(c);
+    if (c->stream && c->out.len == 0)
+        client_on_drained(c);
+}
+
+void client_abort(struct client *c)
+{
+    client_flush(c);
+    client_close(c, true);
 }
 
 bool client_is_full(const struct client *c)
@@ -285,8 +301,8 @@ static void client_process(struct client *c)
 }
 
 /* The application has closed. Whoever closes its side before the answer is there has left: TCP cannot tell it
- * from one who said all, the engines themselves and nginx take it so too, and else a machine would be woken, or
- * a whole answer made, for nobody. */
+ * from one who said all, the engines themselves and nginx take it so too, and else a machine would be woken,
+ * or a whole answer made, for nobody. */
 static void client_on_end(struct client *c)
 {
     client_close(c, c->state == CLIENT_BODY || c->state == CLIENT_ANSWER);
@@ -368,6 +384,7 @@ struct client *client_new(struct gateway *g, struct stream *s)
     c->http = http;
     c->timer = timer_new(g->loop, client_on_timer, c);
     work_init(&c->work, client_on_work, c);
+    work_init(&c->flush, client_on_flush, c);
     buf_init(&c->in, READ_BYTES + CLIENT_EARLY_MAX);
     buf_init(&c->out, 4 * CLIENT_OUT_HIGH + (1u << 20));
     list_init(&c->node);
@@ -399,6 +416,7 @@ void client_cut(struct client *c)
     c->closes = true;
     if (c->stream && c->request && !c->answered)
         request_cut(c->request, "shutting_down", "llmhostd is being stopped");
+    client_flush(c);
     if (c->stream && c->out.len == 0)
         c->stream = stream_free(c->stream, false);
 }
