@@ -6,8 +6,8 @@ usage: run.py [-w] [-k WORD] [LLMHOSTCTL]      -w writes the screens anew (look 
 Each case of cases.py has a file in screens/: the command, what it showed, its exit status, and what the daemon was asked.
 Clock times are written HH:MM:SS there; a terminal's screen is shown as it stands at the end.
 
-Beside the letters two rules are held: from 60 columns on nothing but lines of logs and JSON is wider than its terminal, and some
-words stand neither on a screen nor in a text of the programs."""
+Beside the letters some rules are held: from 60 columns on nothing but lines of logs and JSON is wider than its terminal, and some
+words stand neither on a screen nor in a text of the programs. The manual page has every verb and every option."""
 import fcntl
 import json
 import os
@@ -236,6 +236,15 @@ def forbidden_words():
             if (found := FORBIDDEN.search(" ".join(STRING.findall(line)) if f.suffix in (".c", ".h") else line))]
 
 
+def not_in_the_manual():
+    """Verbs and options that llmhostctl has and its manual page has not. The tables of main.c say what there is."""
+    tables, page = (ROOT / "client/main.c").read_text(), (ROOT / "client/llmhostctl.1").read_text().replace("\\-", "-")
+    verbs = re.findall(r'^    \{"([a-z ]+)", "[^"]*", \d+, \d+,', tables, re.MULTILINE)
+    options = re.findall(r"""^    \{"([a-z-]+)", (?:0|'.'), [A-Z]+, (?:true|false),""", tables, re.MULTILINE)
+    assert len(verbs) > 15 and len(options) > 25, "the tables are not where they were"
+    return [f"llmhostctl.1: nothing about {what}" for what in verbs + ["--" + o for o in options] if what not in page]
+
+
 def judge(case, text, complaints, client, write):
     file = HERE / "screens" / (case["name"] + ".txt")
     raw = (client.out + client.err).decode()
@@ -263,10 +272,10 @@ def main():
     if not os.access(program, os.X_OK):
         sys.exit(f"no llmhostctl at {program}: build it, or name it")
     contract = Contract((ROOT / "proto" / "io.llmhost.varlink").read_text())
-    passed, words = 0, forbidden_words()
-    failed = len(words)
-    for word_found in words:
-        print(f"FAIL {word_found}")
+    passed, complaints = 0, forbidden_words() + not_in_the_manual()
+    failed = len(complaints)
+    for complaint in complaints:
+        print(f"FAIL {complaint}")
     for case in CASES:
         if word not in case["name"]:
             continue
