@@ -204,7 +204,9 @@ static void check_session(struct lease *l, struct json *list)
         check_login(l, &n, list);
     else
         add_check(list, "ssh.session", name, "fail", one_command("llmhostctl logs %s", name), "ssh is %s: %s",
-                  session_state_name(session_state(s)),
+                  session_state(s) == SESSION_REFUSED ? "refused"
+                  : session_fault(s)->kind            ? "down"
+                                                      : "connecting",
                   session_fault(s)->kind ? session_fault(s)->text : "no try has ended yet");
 }
 

@@ -280,6 +280,11 @@ static void up_accepted(struct follow *w)
         follow_gone(w);
 }
 
+static bool is_on_its_way(const struct deployment *d)
+{
+    return deployment_state(d) >= DEPLOYMENT_CONNECTING && deployment_state(d) <= DEPLOYMENT_LOADING;
+}
+
 /* What the first `up` of all says once. NULL: nothing. */
 static const char *first_note(const struct control_context *k)
 {
@@ -327,9 +332,7 @@ static void up_place(struct call *c)
 
         deployment_stage(d, s, &p);
         w->told[s] = p.changes; /* what is over does not concern this call; what runs is told below */
-        if (p.state == STAGE_RUNNING ||
-            (!ready && p.state == STAGE_DONE && deployment_state(d) != DEPLOYMENT_FAILED &&
-             deployment_state(d) != DEPLOYMENT_OFF))
+        if (p.state == STAGE_RUNNING || (p.state == STAGE_DONE && is_on_its_way(d)))
             w->told[s] = p.changes - 1;
     }
     if (ready) {
