@@ -100,6 +100,10 @@ static void next_draining(const struct json *model, const struct json *next, str
     int64_t open = json_get_int(model, "in_flight", 0);
     char left[TEXT_SHORT_MAX];
 
+    if (!open) {
+        buf_add_text(out, "stops");
+        return;
+    }
     buf_addf(out, "%lld request%s left", (long long)open, plural(open));
     if (*left_format(left, next))
         buf_addf(out, ", at most %s", left);
@@ -136,10 +140,18 @@ char *next_text(const struct json *model)
     return buf_take(&out);
 }
 
+/* One more try after a failed one is no news: down, as between the tries. */
+static const char *tunnel_state(const struct json *tunnel)
+{
+    const char *state = member_text(tunnel, "state", "none");
+
+    return streq(state, "connecting") && json_get_text(tunnel, "reason") ? "down" : state;
+}
+
 /* The TUNNEL cell. */
 static char *tunnel_text(const struct json *tunnel)
 {
-    const char *state = member_text(tunnel, "state", "none");
+    const char *state = tunnel_state(tunnel);
     int64_t since = json_get_int(tunnel, "since_at_ms", 0), tries = json_get_int(tunnel, "tries", 0);
     char age[TEXT_SHORT_MAX] = "";
     struct buf out;
@@ -229,7 +241,7 @@ static void add_instances(const struct output *o, const struct json *instances, 
         table_add(t, STYLE_PLAIN, json_get_text(instance, "name"));
         table_add(t, STYLE_PLAIN, json_get_text(instance, "provider"));
         table_add(t, state_style(state), state);
-        table_add(t, state_style(member_text(tunnel, "state", "")), shown);
+        table_add(t, state_style(tunnel_state(tunnel)), shown);
         table_add(t, STYLE_PLAIN, stops_text(instance));
     }
     table_write(t, o->out_width, o->out_colour, out);

@@ -161,6 +161,8 @@ static void add_cause(struct buf *out, const struct json *cause)
         buf_add_text(out, "stays up until down");
     else if (streq(name, "not_rented"))
         buf_add_text(out, "not rented, never stopped");
+    else if (streq(name, "draining") && !count)
+        buf_add_text(out, "stopping");
     else if (streq(name, "draining"))
         buf_addf(out, "draining, %lld request%s left", (long long)count, plural(count));
     else if (streq(name, "connecting"))

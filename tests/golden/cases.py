@@ -153,6 +153,7 @@ CASES = [
     case("status-json", "status --json", {"Status": STATUS}),
     case("status-names", "status -q", {"Status": STATUS}),
     *widths("status-trouble", "status", {"Status": [{"reply": {"world": "trouble"}}]}),
+    case("status-tries", "status", {"Status": [{"reply": {"world": "tries"}}]}, columns=80),
     case("status-trouble-40", "status", {"Status": [{"reply": {"world": "trouble"}}]}, columns=40),
     case("status-check", "status --check -q", {"Status": [{"reply": {"world": "trouble"}}]}),
     case("status-empty", "status", {"Status": [{"reply": {"world": "empty"}}]}, columns=80),
