@@ -293,14 +293,14 @@ class Reconnects(road.Road):
             rounds = RECONNECTS // self.INSTANCES
             for n in range(1, rounds + 1):
                 time.sleep(SETTLED_S / 2)
+                if n == (rounds + 1) // 2:              # our own last connection to it is closed by now
+                    descriptors, before = self.held(d)
                 h.fault("rst")
                 back = lambda: all(i["tunnel"]["state"] == "up" and i["tunnel"]["reconnects"] == n
                                    for i in d.call("Status")["instances"])
                 hosts.until(back, PAUSE_S, f"all of them back for the {n}. time", 0.05)
-                if n == (rounds + 1) // 2:
-                    descriptors, before = self.held(d)
             time.sleep(SETTLED_S / 2)
             after = self.held(d)
-            self.assertEqual(after[0], descriptors)
+            self.assertLessEqual(after[0], descriptors)
             print(f"{RECONNECTS} reconnects: {after[0]} descriptors, {after[1] - before} KiB more in the second half")
             self.assertLess(after[1] - before, 1024)
