@@ -114,9 +114,7 @@ static void check_library(struct json *list)
     const char *version = ssh_library_version();
 
     add_check(list, "ssh.library", NULL, "ok", NULL, "libssh2 %s%s", version,
-              ssh_library_has_rsa()
-                  ? ""
-                  : ": it does RSA with SHA-1 alone, which newer servers refuse; ed25519 and ECDSA keys do");
+              ssh_library_has_rsa() ? "" : ": a server whose only host key is RSA is out of its reach");
 }
 
 /* What a person's service needs to outlive the person's last terminal. */

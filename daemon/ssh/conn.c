@@ -391,6 +391,7 @@ void login_forget(struct ssh_conn *c)
     secrets_wipe(&c->login.secrets.key);
     secrets_wipe(&c->login.secrets.passphrase);
     secrets_wipe(&c->login.secrets.password);
+    c->login.signer = signer_free(c->login.signer);
 }
 
 /* What belongs to the session of libssh2; not while it is lent. Nothing is sent any more and every read

@@ -23,6 +23,7 @@
 #include "base/runq.h"
 #include "proto/buf.h"
 #include "ssh/conn.h"
+#include "ssh/signer.h"
 
 struct timer;
 struct watch;
@@ -73,6 +74,7 @@ struct login {
     bool is_encrypted;          /* secrets.key */
     bool wants_passphrase;
     const char *trouble;        /* what is wrong with secrets.key, static */
+    struct signer *signer;      /* of the key that is tried */
     uv_work_t work;             /* while the session is lent */
     bool came_back;
     int result;

@@ -12,6 +12,7 @@
 #include "proto/buf.h"
 #include "proto/mem.h"
 #include "proto/text.h"
+#include "ssh/wire.h"
 
 #define MAGIC         "openssh-key-v1"
 #define BEGIN_OPENSSH "-----BEGIN OPENSSH PRIVATE KEY-----"
@@ -22,72 +23,13 @@
 #define LINE_LETTERS  70
 #define CIPHER_BLOCK  8
 
-/* Reading: what is left of some bytes. */
-struct reader {
-    const uint8_t *at;
-    size_t n;
-};
-
-static int read_u32(struct reader *r, uint32_t *ret)
-{
-    if (r->n < 4)
-        return -EBADMSG;
-    *ret = (uint32_t)r->at[0] << 24 | (uint32_t)r->at[1] << 16 | (uint32_t)r->at[2] << 8 | r->at[3];
-    r->at += 4;
-    r->n -= 4;
-    return 0;
-}
-
-static int read_string(struct reader *r, struct reader *ret)
-{
-    uint32_t n;
-    int e = read_u32(r, &n);
-
-    if (e < 0)
-        return e;
-    if (n > r->n)
-        return -EBADMSG;
-    *ret = (struct reader){.at = r->at, .n = n};
-    r->at += n;
-    r->n -= n;
-    return 0;
-}
-
-static bool reader_is(const struct reader *r, const char *text)
-{
-    return r->n == strlen(text) && memcmp(r->at, text, r->n) == 0;
-}
-
-/* Writing: all of it fits into what was reserved, so that no secret is left behind in memory that grew
- * elsewhere. */
-static void add_u32(struct buf *b, uint32_t value)
-{
-    const uint8_t bytes[4] = {(uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8),
-                              (uint8_t)value};
-
-    if (buf_add(b, bytes, sizeof(bytes)) < 0)
-        abort();
-}
-
-static void add_string(struct buf *b, const void *data, size_t n)
-{
-    add_u32(b, (uint32_t)n);
-    if (buf_add(b, data, n) < 0)
-        abort();
-}
-
-static void add_text(struct buf *b, const char *text)
-{
-    add_string(b, text, strlen(text));
-}
-
 int host_key_read(struct host_key *ret, const void *blob, size_t n)
 {
-    struct reader all = {.at = blob, .n = n}, name;
+    struct wire all = {.at = blob, .n = n}, name;
 
     if (n > HOST_KEY_BYTES_MAX)
         return -E2BIG;
-    if (read_string(&all, &name) < 0 || name.n == 0 || name.n >= sizeof(ret->algorithm) || all.n == 0)
+    if (wire_read_string(&all, &name) < 0 || name.n == 0 || name.n >= sizeof(ret->algorithm) || all.n == 0)
         return -EBADMSG;
     for (size_t i = 0; i < name.n; i++)
         if (name.at[i] <= ' ' || name.at[i] > '~')
@@ -157,8 +99,8 @@ const char *host_key_preference(const struct host_key *pinned)
 
 static void public_blob(struct buf *b, const uint8_t public[static ED25519_BYTES])
 {
-    add_text(b, ED25519);
-    add_string(b, public, ED25519_BYTES);
+    wire_add_text(b, ED25519);
+    wire_add_string(b, public, ED25519_BYTES);
 }
 
 static char *public_line(const uint8_t public[static ED25519_BYTES])
@@ -193,11 +135,11 @@ static void private_section(struct buf *b, const uint8_t seed[static ED25519_BYT
 
     memcpy(both, seed, ED25519_BYTES);
     memcpy(both + ED25519_BYTES, public, ED25519_BYTES);
-    add_u32(b, check);
-    add_u32(b, check);
+    wire_add_u32(b, check);
+    wire_add_u32(b, check);
     public_blob(b, public);
-    add_string(b, both, sizeof(both));
-    add_text(b, "");
+    wire_add_string(b, both, sizeof(both));
+    wire_add_text(b, "");
     for (char pad = 1; b->len % CIPHER_BLOCK; pad++)
         if (buf_add(b, &pad, 1) < 0)
             abort();
@@ -238,12 +180,12 @@ static char *private_text(const uint8_t seed[static ED25519_BYTES],
     private_section(&section, seed, public, check);
     if (buf_add(&file, MAGIC, sizeof(MAGIC)) < 0) // the NUL belongs to it
         abort();
-    add_text(&file, "none");
-    add_text(&file, "none");
-    add_text(&file, "");
-    add_u32(&file, 1);
-    add_string(&file, blob.data, blob.len);
-    add_string(&file, section.data, section.len);
+    wire_add_text(&file, "none");
+    wire_add_text(&file, "none");
+    wire_add_text(&file, "");
+    wire_add_u32(&file, 1);
+    wire_add_string(&file, blob.data, blob.len);
+    wire_add_string(&file, section.data, section.len);
     text = wrap_private(&file);
     buf_done(&blob);
     buf_wipe(&section);
@@ -294,33 +236,33 @@ static int openssh_decode(const char *text, struct buf *ret)
 /* The parts of the decoded file; they point into it. */
 struct openssh_key {
     bool encrypted;
-    struct reader public, section;
+    struct wire public, section;
 };
 
 static int openssh_split(const struct buf *file, struct openssh_key *ret)
 {
-    struct reader r = {.at = (const uint8_t *)file->data, .n = file->len}, cipher, kdf, options;
+    struct wire r = {.at = (const uint8_t *)file->data, .n = file->len}, cipher, kdf, options;
     uint32_t n_keys;
 
     if (r.n < sizeof(MAGIC) || memcmp(r.at, MAGIC, sizeof(MAGIC)) != 0)
         return -EBADMSG;
     r.at += sizeof(MAGIC);
     r.n -= sizeof(MAGIC);
-    if (read_string(&r, &cipher) < 0 || read_string(&r, &kdf) < 0 || read_string(&r, &options) < 0 ||
-        read_u32(&r, &n_keys) < 0 || n_keys != 1 || read_string(&r, &ret->public) < 0 ||
-        read_string(&r, &ret->section) < 0)
+    if (wire_read_string(&r, &cipher) < 0 || wire_read_string(&r, &kdf) < 0 ||
+        wire_read_string(&r, &options) < 0 || wire_read_u32(&r, &n_keys) < 0 || n_keys != 1 ||
+        wire_read_string(&r, &ret->public) < 0 || wire_read_string(&r, &ret->section) < 0)
         return -EBADMSG;
-    ret->encrypted = !reader_is(&cipher, "none");
+    ret->encrypted = !wire_is(&cipher, "none");
     return 0;
 }
 
 /* The 32 bytes of an ed25519 public blob. */
-static int ed25519_public(struct reader blob, const uint8_t **ret)
+static int ed25519_public(struct wire blob, const uint8_t **ret)
 {
-    struct reader name, public;
+    struct wire name, public;
 
-    if (read_string(&blob, &name) < 0 || !reader_is(&name, ED25519) || read_string(&blob, &public) < 0 ||
-        public.n != ED25519_BYTES)
+    if (wire_read_string(&blob, &name) < 0 || !wire_is(&name, ED25519) ||
+        wire_read_string(&blob, &public) < 0 || public.n != ED25519_BYTES)
         return -EBADMSG;
     *ret = public.at;
     return 0;
@@ -341,6 +283,29 @@ int key_public(const char *private_key, char **ret_public)
         r = ed25519_public(k.public, &public);
     if (r >= 0)
         *ret_public = public_line(public);
+    buf_wipe(&file);
+    return r;
+}
+
+int key_open(const char *text, struct buf *ret_section)
+{
+    struct buf file = {0};
+    struct openssh_key k;
+    uint32_t check, again;
+    int r = openssh_decode(text, &file);
+
+    if (r >= 0)
+        r = openssh_split(&file, &k);
+    if (r >= 0 && k.encrypted)
+        r = -ENOKEY;
+    if (r >= 0 &&
+        (wire_read_u32(&k.section, &check) < 0 || wire_read_u32(&k.section, &again) < 0 || check != again))
+        r = -EBADMSG;
+    if (r >= 0) {
+        reserve(ret_section, MAX(k.section.n, (size_t)1));
+        if (buf_add(ret_section, k.section.at, k.section.n) < 0)
+            abort();
+    }
     buf_wipe(&file);
     return r;
 }
@@ -408,13 +373,13 @@ bool key_is_rsa(const char *text)
 {
     struct buf file = {0};
     struct openssh_key k;
-    struct reader name;
+    struct wire name;
     bool rsa;
 
     if (strstr(text, "-----BEGIN RSA PRIVATE KEY-----"))
         return true;
     rsa = openssh_decode(text, &file) >= 0 && openssh_split(&file, &k) >= 0 &&
-          read_string(&k.public, &name) >= 0 && reader_is(&name, "ssh-rsa");
+          wire_read_string(&k.public, &name) >= 0 && wire_is(&name, "ssh-rsa");
     buf_wipe(&file);
     return rsa;
 }

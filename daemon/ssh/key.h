@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct buf;
 struct fault;
 
 /* A public host key as the server sends it: pinned per instance, byte for byte. The longest is RSA of 16384 bits, the most OpenSSH
@@ -37,6 +38,9 @@ int key_public(const char *private_key, char **ret_public);
 /* What a private key in memory is: 0, or -EBADMSG (no key we can read; *ret_why is static text: "a public key", "a PuTTY key", …),
  * -ENOKEY (encrypted: needs a passphrase). */
 int key_check(const char *text, const char **ret_why);
+/* The private part of an unencrypted key in OpenSSH's own format, for signer.c: the key type and what belongs to it. Caller wipes
+ * it. -ENOKEY: encrypted; -EBADMSG: another format, or damaged. */
+int key_open(const char *text, struct buf *ret_section);
 /* libssh2 as it runs: "1.11.1". has_rsa: it can sign and check with RSA the way servers since OpenSSH 8.8 want it (rsa-sha2). */
 const char *ssh_library_version(void);
 bool ssh_library_has_rsa(void);

@@ -82,12 +82,6 @@ static bool key_is_usable(struct ssh_conn *c)
     c->login.is_encrypted = r == -ENOKEY;
     if (r < 0 && r != -ENOKEY)
         return false;
-#if LIBSSH2_VERSION_NUM < 0x010b00
-    if (key_is_rsa(c->login.secrets.key)) {
-        c->login.trouble = "RSA keys need libssh2 1.11 here; use an ed25519 key";
-        return false;
-    }
-#endif
     c->login.wants_passphrase = c->login.is_encrypted && !c->login.secrets.passphrase;
     return !c->login.wants_passphrase;
 }
@@ -158,6 +152,8 @@ static int login_is_up(struct ssh_conn *c, const char *method)
 
 static int login_take(struct ssh_conn *c, enum login_way way)
 {
+    c->login.signer = signer_free(c->login.signer);
+    c->login.came_back = false;
     c->login.way = way;
     c->step = CONN_TRY;
     return 0;
@@ -194,17 +190,60 @@ static int login_choose(struct ssh_conn *c)
     return -EACCES;
 }
 
-static int send_key(struct ssh_conn *c, const char *key, const char *passphrase)
+static LIBSSH2_USERAUTH_PUBLICKEY_SIGN_FUNC(sign_login)
 {
-    return libssh2_userauth_publickey_frommemory(c->ssh, c->user, strlen(c->user), NULL, 0, key, strlen(key),
-                                                 passphrase);
+    const struct ssh_conn *c = *abstract;
+    struct buf signature;
+    int r;
+
+    (void)session;
+    buf_init(&signature, 4096);
+    r = signer_sign(c->login.signer, data, data_len, &signature);
+    *sig = r == 0 ? conn_alloc(signature.len, abstract) : NULL;
+    *sig_len = signature.len;
+    if (*sig)
+        memcpy(*sig, signature.data, signature.len);
+    buf_done(&signature);
+    return *sig ? 0 : LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
+}
+
+static int send_signed(struct ssh_conn *c)
+{
+    const struct buf *blob = signer_blob(c->login.signer);
+    void *ctx = c;
+
+    return libssh2_userauth_publickey(c->ssh, c->user, (const unsigned char *)blob->data, blob->len,
+                                      sign_login, &ctx);
+}
+
+static int send_key(struct ssh_conn *c, const char *key)
+{
+    if (!c->login.signer && signer_new(key, NULL, &c->login.signer) < 0)
+        return LIBSSH2_ERROR_FILE;
+    return send_signed(c);
+}
+
+/* A key in OpenSSH's own format is opened by libssh2, which also sends it. */
+static int send_by_library(struct ssh_conn *c)
+{
+    const struct ssh_secrets *s = &c->login.secrets;
+
+    if (key_is_rsa(s->key) && !ssh_library_has_rsa()) {
+        c->login.trouble = "an RSA key with a passphrase needs libssh2 1.11, or another format: ssh-keygen "
+                           "-p -m PEM -f FILE";
+        return LIBSSH2_ERROR_METHOD_NOT_SUPPORTED;
+    }
+    return libssh2_userauth_publickey_frommemory(c->ssh, c->user, strlen(c->user), NULL, 0, s->key,
+                                                 strlen(s->key), s->passphrase);
 }
 
 static void lent_run(uv_work_t *work)
 {
     struct ssh_conn *c = CONTAINER_OF(work, struct ssh_conn, login.work);
+    struct login *g = &c->login;
+    int r = signer_new(g->secrets.key, g->secrets.passphrase, &g->signer);
 
-    c->login.result = send_key(c, c->login.secrets.key, c->login.secrets.passphrase);
+    g->result = r == -EOPNOTSUPP ? send_by_library(c) : r < 0 ? LIBSSH2_ERROR_FILE : 0;
 }
 
 static void lent_back(uv_work_t *work, int status)
@@ -220,15 +259,19 @@ static void lent_back(uv_work_t *work, int status)
         conn_dirty(c);
 }
 
-/* Opening an encrypted key takes 200 ms of computing, so a thread does this call. Until it comes back nobody
- * else touches the session, its buffers or the secrets. */
+/* Opening an encrypted key takes 200 ms of computing, so a thread does it. Until it comes back nobody else
+ * touches the session, its buffers or the secrets. */
 static int send_encrypted_key(struct ssh_conn *c)
 {
-    if (c->login.came_back) {
-        c->login.came_back = false;
-        return c->login.result;
+    struct login *g = &c->login;
+
+    if (g->signer)
+        return send_signed(c);
+    if (g->came_back) {
+        g->came_back = false;
+        return g->result;
     }
-    if (uv_queue_work(loop_uv(c->loop), &c->login.work, lent_run, lent_back) == 0)
+    if (uv_queue_work(loop_uv(c->loop), &g->work, lent_run, lent_back) == 0)
         c->lent = true;
     return LIBSSH2_ERROR_EAGAIN;
 }
@@ -260,8 +303,8 @@ static int login_send(struct ssh_conn *c)
     unsigned n_user = (unsigned)strlen(c->user);
 
     switch (c->login.way) {
-    case LOGIN_OWN_KEY: return send_key(c, s->own_key, NULL);
-    case LOGIN_KEY: return c->login.is_encrypted ? send_encrypted_key(c) : send_key(c, s->key, NULL);
+    case LOGIN_OWN_KEY: return send_key(c, s->own_key);
+    case LOGIN_KEY: return c->login.is_encrypted ? send_encrypted_key(c) : send_key(c, s->key);
     case LOGIN_PASSWORD:
         return libssh2_userauth_password_ex(c->ssh, c->user, n_user, s->password,
                                             (unsigned)strlen(s->password), NULL);
@@ -295,8 +338,9 @@ static int login_try(struct ssh_conn *c)
         return -EIO;
     }
     if (g->way == LOGIN_KEY && !was_refused(r)) {
-        g->wants_passphrase = g->is_encrypted;
-        g->trouble = g->is_encrypted ? NULL : "libssh2 cannot read it";
+        g->wants_passphrase = g->is_encrypted && !g->trouble;
+        if (!g->is_encrypted)
+            g->trouble = "it is damaged, or of a kind that is not known here";
     } else {
         g->sent |= 1u << g->way;
     }

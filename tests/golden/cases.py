@@ -78,7 +78,7 @@ FULL_CHECKS = [
     {"id": "gateway.port", "level": "ok", "message": "http://127.0.0.1:11434 is ours", "next": []},
     {"id": "store.space", "level": "warn", "message": "71 MB free for /var/lib/llmhost: without room what you change is not kept", "next": []},
     {"id": "ssh.library", "level": "ok", "next": [],
-     "message": "libssh2 1.10.0: it does RSA with SHA-1 alone, which newer servers refuse; ed25519 and ECDSA keys do"},
+     "message": "libssh2 1.10.0: a server whose only host key is RSA is out of its reach"},
     {"id": "ssh.host_key", "target": "gz-4090", "level": "ok", "message": "host key SHA256:9qzWm0bXkq5mLwYk0 pinned", "next": []},
     {"id": "ssh.session", "target": "gz-4090", "level": "ok", "message": "ssh is up, logged in by password", "next": []},
     {"id": "ssh.own_key", "target": "gz-4090", "level": "warn", "next": ["llmhostctl logs gz-4090 --source=session"],
