@@ -391,6 +391,10 @@ void login_forget(struct ssh_conn *c)
     secrets_wipe(&c->login.secrets.key);
     secrets_wipe(&c->login.secrets.passphrase);
     secrets_wipe(&c->login.secrets.password);
+    free(c->login.secrets.agent);
+    c->login.secrets.agent = NULL;
+    login_agent_free(c->login.agent);
+    c->login.agent = NULL;
     c->login.signer = signer_free(c->login.signer);
 }
 

@@ -31,10 +31,12 @@ struct ssh_target {
     const struct host_key *pinned;  /* NULL or n = 0: first contact */
 };
 
-/* What a login may use, in this order: own_key, key, password (as password, then keyboard-interactive). All may be NULL. */
+/* What a login may use, in this order: own_key, key, the keys of an agent, password (as password, then keyboard-interactive). All
+ * may be NULL. */
 struct ssh_secrets {
     char *own_key;
     char *key, *passphrase;
+    char *agent;                    /* the socket of the user's ssh-agent */
     char *password;
 };
 
@@ -43,7 +45,9 @@ struct ssh_conn_events {
     int (*host_key)(void *ctx, const struct host_key *shown, struct fault *f);
     /* Fill *ret with copies (malloc); they are wiped and freed after the login. */
     void (*secrets)(void *ctx, struct ssh_secrets *ret);
-    /* Logged in: dials and commands may be asked for. method: "own key", "key", "password", "keyboard-interactive", "none". */
+    /* The agent has taken its time to sign with the key of that comment: it may want a touch, or its owner's consent. May be NULL. */
+    void (*waits)(void *ctx, const char *key);
+    /* Logged in: dials and commands may be asked for. method: "own key", "key", "agent", "password", "keyboard-interactive", "none". */
     void (*up)(void *ctx, const char *method);
     /* Over, once: every open request has been answered with this fault or will be; free the connection. Codes: "host_key",
      * "login_refused", "passphrase_needed", "unreachable", "ping" (no answer), "lost", "protocol". */

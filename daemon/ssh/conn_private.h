@@ -1,7 +1,7 @@
 /* What the files of this folder share. Who does what:
  *   conn.c     the session of libssh2: memory, buffers, socket, one run per turn, the end
  *   connect.c  name to connected socket
- *   login.c    handshake to login
+ *   login.c    handshake to login; login_agent.c: with the keys of an ssh-agent
  *   ping.c     the control channel, and whether the peer lives
  *   open.c     opening channels, dials
  *   channel.c  streams over channels, and their slow death
@@ -64,7 +64,7 @@ struct connecting {
     int error;                  /* of the first address that failed */
 };
 
-enum login_way { LOGIN_OWN_KEY, LOGIN_KEY, LOGIN_PASSWORD, LOGIN_KEYBOARD, LOGIN_WAYS };
+enum login_way { LOGIN_OWN_KEY, LOGIN_KEY, LOGIN_AGENT, LOGIN_PASSWORD, LOGIN_KEYBOARD, LOGIN_WAYS };
 
 struct login {
     struct ssh_secrets secrets;
@@ -75,6 +75,7 @@ struct login {
     bool wants_passphrase;
     const char *trouble;        /* what is wrong with secrets.key, static */
     struct signer *signer;      /* of the key that is tried */
+    struct login_agent *agent;  /* once it was asked */
     uv_work_t work;             /* while the session is lent */
     bool came_back;
     int result;
@@ -166,6 +167,12 @@ void connect_end(struct ssh_conn *c);
 /* login.c */
 void login_run(struct ssh_conn *c);
 void login_forget(struct ssh_conn *c);
+
+/* login_agent.c: as the calls of libssh2 return. */
+int login_send_by_agent(struct ssh_conn *c);
+/* What the agent itself had to say; NULL: nothing. */
+const char *login_agent_trouble(const struct login_agent *a);
+void login_agent_free(struct login_agent *a);
 
 /* ping.c */
 void control_begin(struct ssh_conn *c);

@@ -15,6 +15,7 @@ static const struct {
 } ways[LOGIN_WAYS] = {
     [LOGIN_OWN_KEY] = {"own key", "publickey"},
     [LOGIN_KEY] = {"key", "publickey"},
+    [LOGIN_AGENT] = {"agent", "publickey"},
     [LOGIN_PASSWORD] = {"password", "password"},
     [LOGIN_KEYBOARD] = {"keyboard-interactive", "keyboard-interactive"},
 };
@@ -93,6 +94,7 @@ static bool way_is_open(struct ssh_conn *c, enum login_way way)
     switch (way) {
     case LOGIN_OWN_KEY: return s->own_key != NULL;
     case LOGIN_KEY: return s->key && key_is_usable(c);
+    case LOGIN_AGENT: return s->agent != NULL;
     case LOGIN_PASSWORD:
     case LOGIN_KEYBOARD: return s->password != NULL;
     case LOGIN_WAYS: break;
@@ -113,19 +115,21 @@ static void add_tried(const struct login *g, char *out, size_t size)
 static void login_refused(struct ssh_conn *c)
 {
     struct login *g = &c->login;
-    char tried[80];
+    const char *agent = login_agent_trouble(g->agent);
+    char tried[80], trouble[240] = "";
 
+    if (g->trouble)
+        snprintf(trouble, sizeof(trouble), " (the key is not usable: %s)", g->trouble);
+    else if (agent)
+        snprintf(trouble, sizeof(trouble), " (%s)", agent);
     add_tried(g, tried, sizeof(tried));
     if (g->wants_passphrase)
         conn_fail(c, FAULT_DENIED, "passphrase_needed",
                   "the key for %s is encrypted and its passphrase is %s", c->name,
                   g->secrets.passphrase ? "wrong" : "missing");
     else
-        conn_fail(c, FAULT_DENIED, "login_refused",
-                  "%s refuses the login of %s: it offers %s; tried: %s%s%s%s", c->name, c->user,
-                  g->offers && *g->offers ? g->offers : "nothing more", tried,
-                  g->trouble ? " (the key is not usable: " : "", g->trouble ? g->trouble : "",
-                  g->trouble ? ")" : "");
+        conn_fail(c, FAULT_DENIED, "login_refused", "%s refuses the login of %s: it offers %s; tried: %s%s",
+                  c->name, c->user, g->offers && *g->offers ? g->offers : "nothing more", tried, trouble);
 }
 
 /* The connection ended while we tried to log in. A server that has seen enough tries ends it too, and to come
@@ -305,6 +309,7 @@ static int login_send(struct ssh_conn *c)
     switch (c->login.way) {
     case LOGIN_OWN_KEY: return send_key(c, s->own_key);
     case LOGIN_KEY: return c->login.is_encrypted ? send_encrypted_key(c) : send_key(c, s->key);
+    case LOGIN_AGENT: return login_send_by_agent(c);
     case LOGIN_PASSWORD:
         return libssh2_userauth_password_ex(c->ssh, c->user, n_user, s->password,
                                             (unsigned)strlen(s->password), NULL);
@@ -337,7 +342,9 @@ static int login_try(struct ssh_conn *c)
         login_cut(c, r);
         return -EIO;
     }
-    if (g->way == LOGIN_KEY && !was_refused(r)) {
+    if (g->way == LOGIN_AGENT && r == LIBSSH2_ERROR_METHOD_NONE) {
+        ; /* it had nothing to offer */
+    } else if (g->way == LOGIN_KEY && !was_refused(r)) {
         g->wants_passphrase = g->is_encrypted && !g->trouble;
         if (!g->is_encrypted)
             g->trouble = "it is damaged, or of a kind that is not known here";
