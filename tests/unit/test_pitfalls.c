@@ -25,7 +25,7 @@
  *     connections of their own; test_channel, reader_that_stops_stops_the_sender
  * a session freed inside a callback: test_conn, owner_may_free_it_in_every_callback; test_channel, *_in_ready
  * a key unlocked on the loop: test_conn, encrypted_key_does_not_stop_the_loop
- * RSA with SHA-1 alone looks like a wrong key: test_conn, unusable_key_is_named
+ * RSA with SHA-1 alone looks like a wrong key: test_conn, keys_of_other_kinds
  * a pin by name and port: tests/lab/test_tunnel, test_pin_belongs_to_the_instance_and_not_to_its_address
  * a frozen peer that TCP takes for a living one: test_conn, frozen_peer_is_found_within_ten_seconds
  * memory lost in the middle of a handshake: test_conn_faults, dropped_at_each_step
@@ -309,8 +309,10 @@ Test(pitfalls, one_factor_of_two_is_no_refusal)
 
 static void connect_pinned(struct client *c, const struct sshd_fixture *s, const struct host_key *pinned)
 {
-    const struct ssh_conn_events events = {client_on_host_key, client_on_secrets, client_on_up,
-                                           client_on_down, NULL};
+    const struct ssh_conn_events events = {.host_key = client_on_host_key,
+                                           .secrets = client_on_secrets,
+                                           .up = client_on_up,
+                                           .down = client_on_down};
     struct ssh_target target = {.name = "gpu-a",
                                 .host = "127.0.0.1",
                                 .port = sshd_fixture_port(s),
