@@ -1,5 +1,10 @@
-# cmake -DIN=FILE -DOUT=FILE.c -DSYMBOL=name -P embed.cmake: the file's bytes as a terminated C array.
-file(READ ${IN} hex HEX)
+# cmake "-DIN=FILE|FILE..." -DOUT=FILE.c -DSYMBOL=name -P embed.cmake: the files' bytes as one terminated C array.
+string(REPLACE "|" ";" files "${IN}")
+set(hex "")
+foreach(file IN LISTS files)
+    file(READ ${file} more HEX)
+    string(APPEND hex "${more}")
+endforeach()
 string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
 string(REGEX REPLACE "(0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,0x..,)" "\\1\n" bytes "${bytes}")
 file(WRITE ${OUT} "extern const char ${SYMBOL}[];\nconst char ${SYMBOL}[] = {\n${bytes}0x00};\n")

@@ -1,6 +1,6 @@
 /* The steps on the machine that drivers share: find the data disk and the program, start it detached, find it again, stop it.
  *
- * One script (place.sh, sent with each command) does them. It keeps, in BASE/run on the machine's data disk, per server:
+ * One script (place.sh behind machine.sh, sent with each command: script.h) does them. It keeps, in BASE/run on the machine's data disk, per server:
  *     SERVER.pid    "PID BORN PORT": BORN is the start time of the process (field 22 of /proc/PID/stat), so that a pid that
  *                   was given to somebody else, or a restarted container, is told from our server
  *     SERVER.log    what the server printed
@@ -31,7 +31,7 @@ struct place_facts {
 };
 
 struct place *place_new(struct host *h);
-struct place *place_free(struct place *p);
+struct place *place_free(struct place *p);         /* no step may be in flight */
 const struct place_facts *place_facts(const struct place *p);
 
 typedef void (*place_done_fn)(void *ctx, const struct fault *f);
