@@ -333,6 +333,7 @@ static int daemon_open(struct daemon *d, struct fault *f)
         .resolver = d->resolver,
         .settings = d->settings,
         .socket_directory = d->engines,
+        .state_directory = d->state,
     };
 
     r = manager_new(&manager, &d->manager, f);

@@ -183,6 +183,7 @@ static struct deployment *manager_insert_deployment(struct manager *m, struct le
         .store = m->context.store,
         .settings = m->context.settings,
         .socket_directory = m->context.socket_directory,
+        .state_directory = m->context.state_directory,
         .changed = manager_deployment_changed,
         .shares_server = manager_shares_server,
         .ctx = m,

@@ -47,6 +47,7 @@ struct manager_context {
     struct resolver *resolver;
     const struct settings *settings;
     const char *socket_directory;       /* for Unix sockets to engines; ours alone */
+    const char *state_directory;        /* its cache/ keeps archives of engines */
 };
 
 /* Restores everything from the store. 0 or -errno with *f. */

@@ -37,9 +37,12 @@ static bool is_hosts(const char *value, const struct known *k);
 static bool is_origins(const char *value, const struct known *k);
 static bool is_level(const char *value, const struct known *k);
 static bool is_path(const char *value, const struct known *k);
+static bool is_version(const char *value, const struct known *k);
+static bool is_source(const char *value, const struct known *k);
+static bool is_mirror(const char *value, const struct known *k);
 
 #define LISTEN_FORM                                                                                          \
-    "an IP address of loopback with a port, as 127.0.0.1:11434 or [::1]:11434 (others would need API keys, "  \
+    "an IP address of loopback with a port, as 127.0.0.1:11434 or [::1]:11434 (others would need API keys, " \
     "and there are none yet: put a reverse proxy in front)"
 #define HOLD_FORM    "a duration from 0 to 24h, as 90s, 5m or 12h"
 #define BOOL_FORM    "yes or no"
@@ -47,6 +50,9 @@ static bool is_path(const char *value, const struct known *k);
 #define ORIGINS_FORM "origins with blanks between them, as https://chat.example.org"
 #define LEVEL_FORM   "err, warning, notice, info or debug"
 #define PATH_FORM    "an absolute path"
+#define VERSION_FORM "a version as the catalog has it, as 0.32.9"
+#define SOURCE_FORM  "auto, box or upload"
+#define MIRROR_FORM  "what is put in front of an address, as https://mirror.example.org/"
 
 // clang-format off
 static const struct known table[] = {
@@ -57,6 +63,10 @@ static const struct known table[] = {
     {"ssh",              "install_key",  "yes",             is_bool,     BOOL_FORM,    0},
     {"log",              "level",        "info",            is_level,    LEVEL_FORM,   0},
     {"engine.ollama",    "path",         NULL,              is_path,     PATH_FORM,    0},
+    {"engine.ollama",    "version",      NULL,              is_version,  VERSION_FORM, 0},
+    {"engine.ollama",    "source",       "auto",            is_source,   SOURCE_FORM,  0},
+    {"engine.ollama",    "mirror",       NULL,              is_mirror,   MIRROR_FORM,  0},
+    {"engine.ollama",    "catalog",      NULL,              is_path,     PATH_FORM,    0},
     {"engine.llama.cpp", "path",         NULL,              is_path,     PATH_FORM,    0},
 };
 // clang-format on
@@ -154,6 +164,25 @@ static bool is_path(const char *value, const struct known *k)
 {
     (void)k;
     return value[0] == '/';
+}
+
+static bool is_version(const char *value, const struct known *k)
+{
+    (void)k;
+    return value[strspn(value, "0123456789abcdefghijklmnopqrstuvwxyz.-")] == '\0' && strlen(value) < 24;
+}
+
+static bool is_source(const char *value, const struct known *k)
+{
+    (void)k;
+    return streq(value, "auto") || streq(value, "box") || streq(value, "upload");
+}
+
+static bool is_mirror(const char *value, const struct known *k)
+{
+    (void)k;
+    return (strncmp(value, "https://", 8) == 0 || strncmp(value, "http://", 7) == 0) && strlen(value) < 300 &&
+           !strpbrk(value, " \t'\"");
 }
 
 /* One file being read. */

@@ -45,6 +45,8 @@ static const struct explanation table[] = {
     {"forward_exists", EXIT_CONFLICT, "llmhostctl forward list"},
     {"stopped_by_user", EXIT_NOT_RUNNING, "llmhostctl up %s"},
     {"engine_missing", EXIT_ENGINE, "llmhostctl up %s"},
+    {"engine_unfit", EXIT_ENGINE, "llmhostctl instance list"},
+    {"engine_damaged", EXIT_ENGINE, "llmhostctl up %s"},
     {"model_unknown", EXIT_ENGINE, LOOK "\nllmhostctl down %s --forget"},
     {"registry_unreachable", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
     {"disk_full", EXIT_ENGINE, "llmhostctl up %s"},

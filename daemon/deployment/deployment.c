@@ -377,7 +377,8 @@ struct deployment *deployment_new(const struct deployment_context *context, stru
     d->name = xstrdup(name);
     d->id = strchr(d->name, ':') + 1;
     d->engine = engine_new(engine_find_ops(parts.engine), context->loop, lease_host(l), context->http,
-                           lease_name(l), parts.rest, context->settings, context->socket_directory);
+                           lease_name(l), parts.rest, context->settings, context->socket_directory,
+                           context->state_directory);
     d->timer = timer_new(context->loop, deployment_on_timer, d);
     work_init(&d->changed, deployment_on_changed, d);
     work_init(&d->look, deployment_on_look, d);

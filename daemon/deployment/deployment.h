@@ -20,7 +20,7 @@ enum deployment_goal { GOAL_OFF, GOAL_ON_DEMAND };
 enum deployment_state {
     DEPLOYMENT_OFF,             /* not wanted, and nothing of it runs as far as we know */
     DEPLOYMENT_CONNECTING,      /* waits for the way to the machine */
-    DEPLOYMENT_INSTALLING,      /* finds the engine */
+    DEPLOYMENT_INSTALLING,      /* finds the engine, or puts it there */
     DEPLOYMENT_STARTING,        /* its server */
     DEPLOYMENT_FETCHING,        /* the model onto the machine: both engines do it through their server, so after starting */
     DEPLOYMENT_LOADING,
@@ -84,7 +84,7 @@ struct deployment_context {
     struct http *http;
     struct store *store;
     const struct settings *settings;
-    const char *socket_directory;
+    const char *socket_directory, *state_directory;
     /* From the run queue, after anything that people may see has changed. */
     void (*changed)(void *ctx, struct deployment *d);
     /* Does another deployment on the same machine need the same server? */

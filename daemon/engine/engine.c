@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include "base/settings.h"
+#include "engine/install.h"
 #include "proto/json.h"
 #include "proto/mem.h"
 
@@ -22,10 +23,11 @@ const char *engine_name_at(unsigned i)
     return i < ELEMENTS(drivers) ? drivers[i]->name : NULL;
 }
 
-struct engine *engine_new(const struct engine_ops *ops, struct loop *l, struct host *h, struct http *http, const char *instance,
-                          const char *model, const struct settings *settings, const char *socket_directory)
+struct engine *engine_new(const struct engine_ops *ops, struct loop *l, struct host *h, struct http *http,
+                          const char *instance, const char *model, const struct settings *settings,
+                          const char *socket_directory, const char *state_directory)
 {
-    struct engine *e = ops->new();
+    struct engine *e = ops->new ();
     _cleanup_free_ char *section = xasprintf("engine.%s", ops->name);
     const char *path = settings_text(settings, section, "path");
 
@@ -37,6 +39,8 @@ struct engine *engine_new(const struct engine_ops *ops, struct loop *l, struct h
     e->path = path && *path ? xstrdup(path) : NULL;
     e->socket_directory = xstrdup(socket_directory);
     e->instance = xstrdup(instance);
+    if (ops->installs)
+        e->install = install_new(e, settings, state_directory);
     e->facts = (struct engine_facts){.pid = -1, .size_bytes = -1, .size_vram_bytes = -1, .context = -1};
     return e;
 }
@@ -49,6 +53,9 @@ struct engine *engine_free(struct engine *e)
     free(e->path);
     free(e->socket_directory);
     free(e->instance);
+    struct install *install = e->install; /* after the driver: a step of it may be in flight */
+
     e->ops->free(e);
+    install_free(install);
     return NULL;
 }

@@ -29,7 +29,7 @@ struct engine_progress {
 /* Where an answer goes: one op, and progress as often as there is some (about 10 a second at most) before it. */
 struct engine_reply {
     struct op **slot;
-    /* again: not yet, ask once more after a moment. f: it failed; codes: engine_missing, model_unknown, registry_unreachable,
+    /* again: not yet, ask once more after a moment. f: it failed; codes: engine_missing, engine_unfit, engine_damaged, model_unknown, registry_unreachable,
      * disk_full, digest_mismatch, out_of_memory, port_taken, engine_exited, model_unreadable, stalled. */
     void (*done)(void *ctx, bool again, const struct fault *f);
     void (*progress)(void *ctx, const struct engine_progress *p);
@@ -52,12 +52,14 @@ struct engine_ops {
     const char *name;                   /* as before the first colon of a model */
     unsigned dialects;
     bool shared;                        /* one server serves all models of a machine */
+    bool installs;                      /* the catalog has archives of it */
     /* Judges the part behind the first colon, no I/O. -EINVAL: *ret_why is static text. */
     int (*check)(const char *model, const char **ret_why);
     struct engine *(*new)(void);
     void (*free)(struct engine *e);
     /* In this order on the way up. Each is harmless when done already. */
-    void (*find)(struct engine *e, struct engine_reply to);         /* the program, the disk, a server of ours that runs */
+    /* The program, the disk, a server of ours that runs; a program that is not there is installed, if the driver can. */
+    void (*find)(struct engine *e, struct engine_reply to);
     void (*start)(struct engine *e, struct engine_reply to);        /* the server, detached; again until it answers */
     void (*fetch)(struct engine *e, struct engine_reply to);        /* the model onto the machine's disk */
     void (*load)(struct engine *e, struct engine_reply to);         /* into memory: done means requests are answered */
@@ -78,6 +80,7 @@ struct engine {
     char *model;                        /* behind the first colon */
     char *path;                         /* [engine.NAME] path=, NULL: look in the usual places */
     char *socket_directory;             /* where Unix sockets for our own calls may be made */
+    struct install *install;            /* ops->installs: puts the program there (install.h); else NULL */
     char *instance;                     /* for names and messages */
     bool suspect;                       /* its connections ended: the next probe asks whether it is still the same process */
     struct engine_facts facts;
@@ -90,6 +93,7 @@ const char *engine_name_at(unsigned i);
 
 /* Borrows loop, host and http; copies the rest. */
 struct engine *engine_new(const struct engine_ops *ops, struct loop *l, struct host *h, struct http *http, const char *instance,
-                          const char *model, const struct settings *settings, const char *socket_directory);
+                          const char *model, const struct settings *settings, const char *socket_directory,
+                          const char *state_directory);
 /* The server goes on running: that is what stop is for. */
 struct engine *engine_free(struct engine *e);

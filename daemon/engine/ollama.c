@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "engine/answer.h"
+#include "engine/install.h"
 #include "engine/server.h"
 #include "proto/json.h"
 #include "proto/mem.h"
@@ -28,6 +29,7 @@ struct ollama {
     struct server server;
     struct json *shown;             /* facts.shown; under construction while load asks */
     char *version;
+    char *ours;                     /* the version of the program, when it was we who put it there */
     struct ollama_pull pull;
     bool launched;                  /* by us, since find: what was found dead is started anew, what we started is not */
     bool embeds;                    /* load has asked for an embedding instead */
@@ -55,6 +57,7 @@ static void ollama_free(struct engine *e)
         server_done(&o->server);
     json_free(o->shown);
     free(o->version);
+    free(o->ours);
     ollama_pull_done(&o->pull);
     free(o);
 }
@@ -111,6 +114,76 @@ static void answer_fault(struct fault *f, const char *what, struct http_answer *
 
 /* ---- find ---- */
 
+static void find_found(struct ollama *o)
+{
+    const struct place_facts *p = place_facts(o->server.place);
+
+    free(o->version);
+    o->version = server_version(p->version);
+    o->engine.facts.version = o->version;
+    server_progress(&o->server, -1, -1, "ollama %s", o->version ? o->version : p->program);
+    server_end(&o->server, false, NULL);
+}
+
+static void on_found_again(void *ctx, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    struct fault missing;
+
+    if (!f && !place_facts(o->server.place)->program) {
+        fault_code(&missing, FAULT_GONE, "engine_missing", "ollama was installed on %s, and is gone again", o->engine.instance);
+        f = &missing;
+    }
+    if (f) {
+        server_end(&o->server, false, f);
+        return;
+    }
+    server_read_place(&o->server);
+    find_found(o);
+}
+
+static void find_program(struct ollama *o, place_done_fn done)
+{
+    place_find(o->server.place, o->server.name, "ollama", USUAL, o->engine.path, &o->server.op, done, &o->server);
+}
+
+/* An older one of ours serves where a newer one cannot be had. */
+static void on_installed(void *ctx, bool again, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    bool may_pass = f && (f->kind == FAULT_TRANSIENT || f->kind == FAULT_UNCERTAIN);
+
+    if (again || (f && (may_pass || !o->engine.facts.path)))
+        server_end(&o->server, again, f);
+    else
+        find_program(o, on_found_again);
+}
+
+static void on_install_progress(void *ctx, const struct engine_progress *p)
+{
+    struct ollama *o = ollama_of(ctx);
+
+    server_progress(&o->server, p->bytes, p->bytes_total, "%s", p->text);
+}
+
+static void install(struct ollama *o)
+{
+    const struct engine_reply to = {
+        .slot = &o->server.op, .done = on_installed, .progress = on_install_progress, .ctx = &o->server};
+
+    install_step(o->engine.install, o->ours, to);
+}
+
+/* "0.32.9" out of "…/engines/ollama-0.32.9/bin/ollama"; NULL: not put there by us. Caller frees. */
+static char *version_of_ours(const char *program)
+{
+    static const char mark[] = "/engines/ollama-";
+    const char *at = program ? strstr(program, mark) : NULL;
+
+    return at ? strndup(at + strlen(mark), strcspn(at + strlen(mark), "/")) : NULL;
+}
+
+/* One of somebody else's is used as it is; ours are replaced when they are not what is wanted and none runs. */
 static void on_found(void *ctx, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
@@ -122,22 +195,17 @@ static void on_found(void *ctx, const struct fault *f)
         return;
     }
     server_read_place(&o->server);
-    if (!p->program) {
-        if (o->engine.path)
-            fault_code(&missing, FAULT_GONE, "engine_missing", "ollama is not at %.200s on %s ([engine.ollama] path=)", o->engine.path,
-                       o->engine.instance);
-        else
-            fault_code(&missing, FAULT_GONE, "engine_missing",
-                       "ollama is not installed on %s: not in PATH, not in the usual places; unpack it there, or set [engine.ollama] path=",
-                       o->engine.instance);
+    free(o->ours);
+    o->ours = version_of_ours(p->program);
+    if (!p->program && o->engine.path) {
+        fault_code(&missing, FAULT_GONE, "engine_missing", "ollama is not at %.200s on %s ([engine.ollama] path=)", o->engine.path,
+                   o->engine.instance);
         server_end(&o->server, false, &missing);
-        return;
+    } else if (!p->program || (o->ours && p->pid < 0 && !o->engine.path)) {
+        install(o);
+    } else {
+        find_found(o);
     }
-    free(o->version);
-    o->version = server_version(p->version);
-    o->engine.facts.version = o->version;
-    server_progress(&o->server, -1, -1, "ollama %s", o->version ? o->version : p->program);
-    server_end(&o->server, false, NULL);
 }
 
 static void ollama_find(struct engine *e, struct engine_reply to)
@@ -145,7 +213,10 @@ static void ollama_find(struct engine *e, struct engine_reply to)
     struct ollama *o = ollama_begin(e, to);
 
     o->launched = false;
-    place_find(o->server.place, o->server.name, "ollama", USUAL, e->path, &o->server.op, on_found, &o->server);
+    if (install_is_under_way(e->install))
+        install(o);
+    else
+        find_program(o, on_found);
 }
 
 /* ---- start ---- */
@@ -613,6 +684,7 @@ const struct engine_ops engine_ollama = {
     .name = "ollama",
     .dialects = ENGINE_OPENAI | ENGINE_OLLAMA,
     .shared = true,
+    .installs = true,
     .check = ollama_check,
     .new = ollama_new,
     .free = ollama_free,

@@ -331,9 +331,10 @@ const struct engine_ops *fake_engine_find_ops(const char *name)
 
 struct engine *fake_engine_new(const struct engine_ops *ops, struct loop *l, struct host *h,
                                struct http *http, const char *instance, const char *model,
-                               const struct settings *settings, const char *socket_directory)
+                               const struct settings *settings, const char *socket_directory,
+                               const char *state_directory)
 {
-    (void)l, (void)h, (void)http, (void)instance, (void)model, (void)settings, (void)socket_directory;
+    (void)l, (void)h, (void)http, (void)instance, (void)model, (void)settings, (void)socket_directory, (void)state_directory;
     w.engine.ops = ops;
     return &w.engine;
 }

@@ -50,7 +50,7 @@ static struct fake {
     struct settings *settings;
     char directory[40];
     /* Asked of the shell. */
-    const char *find_says, *start_says, *look_says, *stop_says, *size_says;
+    const char *find_says, *start_says, *look_says, *stop_says, *size_says, *begin_says, *poll_says;
     struct fault shell_fault;
     bool shell_hangs;
     char *script;
@@ -121,6 +121,8 @@ static const char *shell_says(const char *script)
     return strncmp(script, "find", 4) == 0    ? w.find_says
            : strncmp(script, "start", 5) == 0 ? w.start_says
            : strncmp(script, "look", 4) == 0  ? w.look_says
+           : strncmp(script, "begin", 5) == 0 ? w.begin_says
+           : strncmp(script, "poll", 4) == 0  ? w.poll_says
                                               : w.stop_says;
 }
 
@@ -403,7 +405,8 @@ static void failed_with(const char *code, enum fault_kind kind)
 static void world_make_engine(const char *engine, const char *model)
 {
     w.engine =
-        engine_new(engine_find_ops(engine), w.loop, &w.host, w.http, "gpu1", model, w.settings, w.directory);
+        engine_new(engine_find_ops(engine), w.loop, &w.host, w.http, "gpu1", model, w.settings, w.directory,
+                   w.directory);
 }
 
 static void world_begin(const char *engine, const char *model, const char *settings)
