@@ -333,7 +333,7 @@ class Refusals(road.Road):
     """What does not work is said in a sentence, with the status that belongs to it."""
 
     def test_box_without_the_engine_is_13_in_one_sentence(self):
-        with self.road(engines=[]) as (d, _):
+        with self.road(engines=[], disk="8g") as (d, _):      # room for an ollama, and no way to one
             for model, program in ((DEEPSEEK, "ollama"), ("llama.cpp:/root/tiny.gguf", "llama-server")):
                 error = d.ctl("up", model, check=13, json=True)["error"]
                 self.assertEqual((error["code"], error["exit"]), ("engine_missing", 13))
