@@ -392,6 +392,24 @@ static void add_part(struct buf *out, const char *format, ...)
     buf_addf(out, "%s%s", out->len ? ", " : "", part);
 }
 
+/* Rounded down: what is not wholly on the GPU must not read as if it were. ~: the engine's word, nothing was
+ * measured. */
+static void add_processor(struct buf *line, const struct json *model, int64_t size, int64_t vram)
+{
+    const char *measured = member_text(model, "processor", "");
+
+    if (streq(measured, "cpu"))
+        add_part(line, "0%% GPU");
+    else if (streq(measured, "gpu") && (vram < 0 || vram >= size))
+        add_part(line, "100%% GPU");
+    else if (streq(measured, "partly") && (vram < 0 || vram >= size))
+        add_part(line, "partly on the CPU");
+    else if (size > 0 && vram >= size)
+        add_part(line, "100%% GPU~");
+    else if (size > 0 && vram >= 0)
+        add_part(line, "%d%% GPU", (int)((double)vram * 100 / (double)size));
+}
+
 static void add_engine(const struct output *o, const struct json *model, struct buf *out)
 {
     int64_t size = json_get_int(model, "size_bytes", 0), vram = json_get_int(model, "size_vram_bytes", -1);
@@ -406,9 +424,7 @@ static void add_engine(const struct output *o, const struct json *model, struct 
         add_part(&line, "pid %lld", (long long)json_get_int(model, "pid", 0));
     if (size > 0)
         add_part(&line, "%s", bytes_format(bytes, (uint64_t)size));
-    /* Rounded down: what is not wholly on the GPU must not read as if it were. */
-    if (size > 0 && vram >= 0)
-        add_part(&line, "%d%% GPU", vram >= size ? 100 : (int)((double)vram * 100 / (double)size));
+    add_processor(&line, model, size, vram);
     if (json_get_int(model, "context", 0))
         add_part(&line, "context %lld", (long long)json_get_int(model, "context", 0));
     add_field(o, out, "engine", buf_text(&line));

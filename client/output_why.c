@@ -6,26 +6,42 @@
 
 /* ---- ps ---- */
 
-/* How much of it is left to the processor, in percent, rounded up: what is not wholly on the GPU must not read as if it
- * were. -1: the engine does not tell. */
+/* How much of it is left to the processor, in percent, rounded up: what is not wholly on the GPU must not
+ * read as if it were. -1: nobody knows. What was measured counts before what the engine says. */
 static int cpu_share(const struct json *model)
 {
     int64_t size = json_get_int(model, "size_bytes", 0), vram = json_get_int(model, "size_vram_bytes", -1);
+    const char *measured = member_text(model, "processor", "");
 
+    if (streq(measured, "cpu"))
+        return 100;
     if (size <= 0 || vram < 0)
-        return -1;
+        return streq(measured, "gpu") ? 0 : -1;
     return vram >= size ? 0 : 100 - (int)((double)vram * 100 / (double)size);
 }
 
-/* The PROC cell. */
-static const char *processor_text(char out[static TEXT_SHORT_MAX], int share)
+/* The PROC cell. ~: the engine's word, nothing was measured. */
+static const char *processor_text(char out[static TEXT_SHORT_MAX], const struct json *model)
 {
+    const char *measured = member_text(model, "processor", "");
+    int share = cpu_share(model);
+
+    if (streq(measured, "partly") && share <= 0)
+        return "partly CPU!";
     if (share < 0)
         return "?";
-    if (share == 0 || share == 100)
-        return share ? "100% CPU" : "100% GPU";
+    if (share == 100)
+        return json_get_text(model, "card") ? "100% CPU!" : "100% CPU";
+    if (share == 0)
+        return streq(measured, "gpu") ? "100% GPU" : "100% GPU~";
     snprintf(out, TEXT_SHORT_MAX, "%d%% CPU!", share);
     return out;
+}
+
+/* Does it run where it should? */
+static bool is_slow(const struct json *model)
+{
+    return cpu_share(model) > 0 || streq(member_text(model, "processor", ""), "partly");
 }
 
 static const char *number_text(char out[static TEXT_SHORT_MAX], int64_t n)
@@ -46,13 +62,12 @@ static void add_process(struct table *t, const struct json *model)
 {
     int64_t size = json_get_int(model, "size_bytes", 0), context = json_get_int(model, "context", 0);
     char bytes[TEXT_SHORT_MAX], share[TEXT_SHORT_MAX], tokens[TEXT_SHORT_MAX], requests[TEXT_SHORT_MAX];
-    int cpu = cpu_share(model);
     _cleanup_free_ char *until = until_text(model);
 
     table_add(t, STYLE_PLAIN, json_get_text(model, "name"));
     table_add(t, STYLE_PLAIN, json_get_text(model, "instance"));
     table_add(t, STYLE_PLAIN, size > 0 ? bytes_format(bytes, (uint64_t)size) : "?");
-    table_add(t, cpu > 0 ? STYLE_BAD : STYLE_PLAIN, processor_text(share, cpu));
+    table_add(t, is_slow(model) ? STYLE_BAD : STYLE_PLAIN, processor_text(share, model));
     table_add(t, STYLE_PLAIN, context > 0 ? number_text(tokens, context) : "?");
     table_add(t, STYLE_PLAIN,
               number_text(requests, json_get_int(model, "in_flight", 0) + json_get_int(model, "held", 0)));
@@ -65,14 +80,19 @@ static void add_spills(const struct output *o, const struct json *models, struct
     bool first = true;
 
     for (size_t i = 0; i < json_count(models); i++) {
-        const char *name = member_text(json_at(models, i), "name", "");
-        int share = cpu_share(json_at(models, i));
+        const struct json *model = json_at(models, i);
+        const char *name = member_text(model, "name", ""), *card = json_get_text(model, "card");
+        int share = cpu_share(model);
         _cleanup_free_ char *text = NULL;
 
-        if (share <= 0)
+        if (!is_slow(model))
             continue;
-        text = share == 100 ? xasprintf("%s runs on the CPU alone.", name)
-                            : xasprintf("%s does not fit on the GPU: %d%% of it runs on the CPU.", name, share);
+        text = share == 100 && card
+                   ? xasprintf("%s runs on the CPU alone, although there is a card (%s).", name, card)
+               : share == 100 ? xasprintf("%s runs on the CPU alone.", name)
+               : share <= 0
+                   ? xasprintf("a part of %s runs on the CPU, as measured.", name)
+                   : xasprintf("%s does not fit on the GPU: %d%% of it runs on the CPU.", name, share);
         buf_add_text(out, first ? "\n" : "");
         add_wrapped(out, 0, o->out_width, text);
         buf_addf(out, "  llmhostctl doctor %s\n", name);
@@ -83,8 +103,8 @@ static void add_spills(const struct output *o, const struct json *models, struct
 void screen_ps(const struct output *o, const struct json *reply, struct buf *out)
 {
     static const struct column columns[] = {
-        {"MODEL", false, false}, {"ON", false, false},  {"SIZE", true, false},  {"PROC", false, false},
-        {"CTX", true, false},    {"REQ", true, false},  {"UNTIL", false, true},
+        {"MODEL", false, false}, {"ON", false, false}, {"SIZE", true, false},  {"PROC", false, false},
+        {"CTX", true, false},    {"REQ", true, false}, {"UNTIL", false, true},
     };
     _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
     const struct json *models = json_get(reply, "models");
@@ -123,8 +143,9 @@ void screen_ps_all(const struct output *o, const struct json *reply, struct buf 
         table_add(t, STYLE_PLAIN, json_get_text(model, "name"));
         table_add(t, STYLE_PLAIN, json_get_text(model, "instance"));
         table_add(t, state_style(state), state_word(state));
-        table_add(t, STYLE_PLAIN,
-                  number_text(requests, json_get_int(model, "in_flight", 0) + json_get_int(model, "held", 0)));
+        table_add(
+            t, STYLE_PLAIN,
+            number_text(requests, json_get_int(model, "in_flight", 0) + json_get_int(model, "held", 0)));
         table_add(t, STYLE_PLAIN, used);
         table_add(t, STYLE_PLAIN, next);
     }
@@ -152,7 +173,8 @@ static void add_cause(struct buf *out, const struct json *cause)
     if (since)
         age_format(age, since);
     if (streq(name, "request"))
-        buf_addf(out, "%lld open request%s%s%s", (long long)count, plural(count), since ? ", oldest " : "", age);
+        buf_addf(out, "%lld open request%s%s%s", (long long)count, plural(count), since ? ", oldest " : "",
+                 age);
     else if (streq(name, "held_request"))
         buf_addf(out, "%lld request%s held%s%s", (long long)count, plural(count), since ? " for " : "", age);
     else if (streq(name, "loading"))

@@ -55,6 +55,7 @@ static const struct explanation table[] = {
     {"engine_exited", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
     {"engine_failed", EXIT_ENGINE, LOOK},
     {"model_unreadable", EXIT_ENGINE, LOOK},
+    {"gpu_unused", EXIT_ENGINE, "llmhostctl doctor %s"},
     {"engine_stuck", EXIT_ENGINE, "llmhostctl down %s\n" LOOK},
     {"no_answer", EXIT_ENGINE, LOOK},
     {"refused", EXIT_ENGINE, LOOK},

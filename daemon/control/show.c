@@ -172,12 +172,29 @@ static void put_facts(struct json *v, const struct deployment *d)
     put_known(v, "size_bytes", f->size_bytes);
     put_known(v, "size_vram_bytes", f->size_vram_bytes);
     put_known(v, "context", f->context);
+    json_put_string(v, "processor", gpu_verdict_name(f->measured));
+    json_put_string(v, "card", f->gpu.n ? f->gpu.cards[0].name : NULL);
+}
+
+/* Why it failed; or it answers, but not as it should. False: all is well. */
+static bool model_fault(const struct deployment *d, struct fault *ret)
+{
+    const struct engine_facts *f = deployment_facts(d);
+
+    *ret = *deployment_fault(d);
+    if (ret->kind || deployment_state(d) != DEPLOYMENT_READY || !f->gpu.n)
+        return ret->kind;
+    if (f->measured == GPU_NOT_USED || f->size_vram_bytes == 0)
+        fault_code(ret, FAULT_INVALID, "gpu_unused", "it runs on the CPU alone, although %s has a card (%s)",
+                   lease_name(deployment_lease(d)), f->gpu.cards[0].name);
+    return ret->kind;
 }
 
 struct json *show_model(const struct deployment *d)
 {
     struct json *v = json_object();
     struct deployment_figures n;
+    struct fault trouble;
 
     deployment_figures(d, &n);
     json_put_string(v, "name", deployment_name(d));
@@ -196,9 +213,8 @@ struct json *show_model(const struct deployment *d)
     json_put_int(v, "since_at_ms", n.since_at_ms);
     if (n.last_used_at_ms)
         json_put_int(v, "last_used_at_ms", n.last_used_at_ms);
-    if (deployment_fault(d)->kind)
-        json_put(v, "trouble",
-                 show_fault(deployment_fault(d), deployment_name(d), show_subject(d), n.since_at_ms));
+    if (model_fault(d, &trouble))
+        json_put(v, "trouble", show_fault(&trouble, deployment_name(d), show_subject(d), n.since_at_ms));
     return v;
 }
 
@@ -368,12 +384,12 @@ struct json *show_trouble(const struct control_context *k, const struct json *ta
             json_append(list, v);
     }
     for (unsigned i = 0; (d = manager_deployment_at(k->manager, i)); i++) {
-        const struct fault *f = deployment_fault(d);
         struct deployment_figures n;
+        struct fault f;
 
         deployment_figures(d, &n);
-        if (f->kind && target_has_model(targets, d))
-            json_append(list, show_fault(f, deployment_name(d), show_subject(d), n.since_at_ms));
+        if (model_fault(d, &f) && target_has_model(targets, d))
+            json_append(list, show_fault(&f, deployment_name(d), show_subject(d), n.since_at_ms));
     }
     return list;
 }

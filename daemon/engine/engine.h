@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/fault.h"
+#include "engine/gpu.h"
 #include "session/host.h"
 
 struct engine;
@@ -42,7 +43,9 @@ struct engine_facts {
     const char *log;                    /* its log file on the machine */
     int64_t pid;                        /* as the machine counts */
     uint16_t port;                      /* on the machine's 127.0.0.1; 0: no server */
-    int64_t size_bytes, size_vram_bytes, context;
+    int64_t size_bytes, size_vram_bytes, context;   /* as the engine plans or says */
+    struct gpu_facts gpu;               /* the machine's cards, as of the last load */
+    enum gpu_verdict measured;          /* by their memory: where the model is */
     /* The engine's own description of the model as of its last load: {"show": /api/show, "tag": its entry of /api/tags,
      * "version": "0.32.15"}; for llama.cpp {"model": its entry of /v1/models, "version"}. Owned by the engine. */
     const struct json *shown;

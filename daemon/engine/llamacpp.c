@@ -153,12 +153,14 @@ static void on_started(void *ctx, const struct fault *f)
         server_end(&c->server, false, &dead);
 }
 
-static void launch(struct llamacpp *c)
+/* The server loads while it starts: the cards are looked at before that. */
+static void on_launch_cards(void *ctx)
 {
+    struct llamacpp *c = llamacpp_of(ctx);
     const struct engine *e = &c->engine;
     struct buf command;
 
-    c->launched = true;
+    server_note_cards(&c->server);
     buf_init(&command, 4096);
     shell_quote(&command, e->facts.path);
     buf_add_text(&command, is_file(e->model) ? " -m " : " -hf ");
@@ -170,6 +172,12 @@ static void launch(struct llamacpp *c)
     place_start(c->server.place, c->server.name, "LLAMA_CACHE='@BASE@/llama.cpp/models'", buf_text(&command), &c->server.op,
                 on_started, &c->server);
     buf_done(&command);
+}
+
+static void launch(struct llamacpp *c)
+{
+    c->launched = true;
+    server_ask_cards(&c->server, on_launch_cards);
 }
 
 static void llamacpp_start(struct engine *e, struct engine_reply to)
@@ -256,6 +264,15 @@ static void llamacpp_fetch(struct engine *e, struct engine_reply to)
     server_get(&c->server, "/health", ASK_MS, on_fetch_health);
 }
 
+static void load_end(void *ctx)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+
+    server_judge_cards(&c->server);
+    server_tell_loaded(&c->server);
+    server_end(&c->server, false, NULL);
+}
+
 static void on_models(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct llamacpp *c = llamacpp_of(ctx);
@@ -263,7 +280,6 @@ static void on_models(void *ctx, struct http_answer *a, const struct fault *f)
     bool answered = !f && a->status == 200 && a->body.len;
     struct json *m = answered ? llamacpp_read_model(a->body.data, a->body.len) : NULL;
     const struct json *meta = json_get(m, "meta");
-    char size[TEXT_SHORT_MAX];
 
     facts->shown = NULL;
     json_free(c->shown);
@@ -274,11 +290,10 @@ static void on_models(void *ctx, struct http_answer *a, const struct fault *f)
     facts->shown = c->shown;
     facts->size_bytes = json_get_int(meta, "size", -1);
     facts->context = json_get_int(meta, "n_ctx", -1);
-    if (facts->size_bytes > 0)
-        server_progress(&c->server, -1, -1, "%s", bytes_format(size, (uint64_t)facts->size_bytes));
+    if (c->server.gpu_before >= 0)
+        server_ask_cards(&c->server, load_end);
     else
-        server_progress(&c->server, -1, -1, "loaded");
-    server_end(&c->server, false, NULL);
+        load_end(&c->server);
 }
 
 static void on_load_health(void *ctx, struct http_answer *a, const struct fault *f)

@@ -456,22 +456,15 @@ static void read_ps(struct ollama *o, struct http_answer *a)
     f->context = json_get_int(m, "context_length", -1);
 }
 
-static void tell_loaded(struct ollama *o)
+static void load_end(void *ctx)
 {
-    const struct engine_facts *f = &o->engine.facts;
-    char size[TEXT_SHORT_MAX];
+    struct ollama *o = ollama_of(ctx);
 
-    if (f->size_bytes <= 0) {
-        server_progress(&o->server, -1, -1, "loaded");
-        return;
-    }
-    int gpu = (int)(MIN(MAX(f->size_vram_bytes, 0), f->size_bytes) * 100 / f->size_bytes);
-
-    bytes_format(size, (uint64_t)f->size_bytes);
-    if (gpu == 100 || gpu == 0)
-        server_progress(&o->server, -1, -1, "%s, 100%% %s", size, gpu ? "GPU" : "CPU");
-    else
-        server_progress(&o->server, -1, -1, "%s, %d%% GPU, %d%% CPU", size, gpu, 100 - gpu);
+    server_judge_cards(&o->server);
+    json_put_string(o->shown, "version", o->version);
+    o->engine.facts.shown = o->shown;
+    server_tell_loaded(&o->server);
+    server_end(&o->server, false, NULL);
 }
 
 static void on_loaded_ps(void *ctx, struct http_answer *a, const struct fault *f)
@@ -480,10 +473,10 @@ static void on_loaded_ps(void *ctx, struct http_answer *a, const struct fault *f
 
     if (!f)
         read_ps(o, a);
-    json_put_string(o->shown, "version", o->version);
-    o->engine.facts.shown = o->shown;
-    tell_loaded(o);
-    server_end(&o->server, false, NULL);
+    if (o->server.gpu_before >= 0)
+        server_ask_cards(&o->server, load_end);
+    else
+        load_end(&o->server);
 }
 
 static void on_loaded_tags(void *ctx, struct http_answer *a, const struct fault *f)
@@ -561,14 +554,42 @@ static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f)
     server_post(&o->server, "/api/show", body, ASK_MS, 0, NULL, on_loaded_show);
 }
 
+static void load_begin(struct ollama *o)
+{
+    _cleanup_free_ char *body = body_for_model(o, "keep_alive", json_int(-1));
+
+    server_post(&o->server, "/api/generate", body, LOAD_MS, 0, NULL, on_loaded);
+}
+
+/* The memory of a model that is loaded already is in the figures before: what was measured when it was loaded stays true. */
+static void on_load_ps(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    _cleanup_json_ struct json *m = f ? NULL : ollama_read_entry(text_of(a), a->body.len, o->engine.model);
+
+    if (m)
+        o->server.gpu_before = -1;
+    load_begin(o);
+}
+
+static void on_load_cards(void *ctx)
+{
+    struct ollama *o = ollama_of(ctx);
+
+    server_note_cards(&o->server);
+    if (o->server.gpu_before >= 0)
+        server_get(&o->server, "/api/ps", ASK_MS, on_load_ps);
+    else
+        load_begin(o);
+}
+
 static void ollama_load(struct engine *e, struct engine_reply to)
 {
     struct ollama *o = ollama_begin(e, to);
-    _cleanup_free_ char *body = body_for_model(o, "keep_alive", json_int(-1));
 
     o->embeds = false;
     server_progress(&o->server, -1, -1, "loading");
-    server_post(&o->server, "/api/generate", body, LOAD_MS, 0, NULL, on_loaded);
+    server_ask_cards(&o->server, on_load_cards);
 }
 
 /* ---- probe, unload, stop ---- */

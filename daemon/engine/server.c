@@ -6,6 +6,7 @@
 #include <stdarg.h>
 
 #include "proto/mem.h"
+#include "proto/text.h"
 #include "session/forward.h"
 
 void server_init(struct server *s, struct engine *e, const char *name)
@@ -13,6 +14,7 @@ void server_init(struct server *s, struct engine *e, const char *name)
     s->engine = e;
     s->place = place_new(e->host);
     s->name = xstrdup(name);
+    s->gpu_before = -1;
 }
 
 void server_done(struct server *s)
@@ -112,6 +114,71 @@ void server_post(struct server *s, const char *path, const char *body, uint64_t 
         .on_data = on_data};
 
     server_request(s, &rq, done);
+}
+
+/* ---- the cards ---- */
+
+/* nvidia-smi takes half a second where the driver is not kept loaded, and hangs with a broken one. */
+#define CARDS_MS 10000
+
+static void on_cards(void *ctx, struct run_result *result, const struct fault *f)
+{
+    struct server *s = ctx;
+
+    gpu_read(f ? "" : buf_text(&result->out), f ? 0 : result->out.len, &s->engine->facts.gpu);
+    s->on_cards(s);
+}
+
+void server_ask_cards(struct server *s, void (*done)(void *ctx))
+{
+    const struct run_spec spec = {.script = gpu_script, .timeout_ms = CARDS_MS};
+
+    s->on_cards = done;
+    host_run(s->engine->host, &spec, &s->op, on_cards, s);
+}
+
+void server_note_cards(struct server *s)
+{
+    s->gpu_before = gpu_used_bytes(&s->engine->facts.gpu);
+    if (s->gpu_before < 0)
+        s->engine->facts.measured = GPU_UNMEASURED;
+}
+
+void server_judge_cards(struct server *s)
+{
+    struct engine_facts *f = &s->engine->facts;
+
+    if (s->gpu_before >= 0)
+        f->measured = gpu_judge(f->size_bytes, s->gpu_before, gpu_used_bytes(&f->gpu));
+    s->gpu_before = -1;
+}
+
+void server_tell_loaded(struct server *s)
+{
+    const struct engine_facts *f = &s->engine->facts;
+    int64_t vram = MIN(f->size_vram_bytes, f->size_bytes);
+    int planned = f->size_bytes > 0 && vram >= 0 ? (int)((double)vram * 100 / (double)f->size_bytes) : -1;
+    char size[TEXT_SHORT_MAX];
+
+    if (f->size_bytes <= 0) {
+        server_progress(s, -1, -1, "loaded");
+        return;
+    }
+    bytes_format(size, (uint64_t)f->size_bytes);
+    if (f->measured == GPU_NOT_USED)
+        server_progress(s, -1, -1, planned > 0 ? "%s, 100%% CPU although it was planned for the GPU" : "%s, 100%% CPU", size);
+    else if (f->measured == GPU_WHOLE && (planned < 0 || planned == 100))
+        server_progress(s, -1, -1, "%s, 100%% GPU", size);
+    else if (f->measured == GPU_PART && (planned < 0 || planned == 100))
+        server_progress(s, -1, -1, "%s, partly on the CPU", size);
+    else if (planned < 0)
+        server_progress(s, -1, -1, "%s", size);
+    else if (planned == 0)
+        server_progress(s, -1, -1, "%s, 100%% CPU", size);
+    else if (planned == 100)
+        server_progress(s, -1, -1, "%s, 100%% GPU~", size);     /* the engine's word alone */
+    else
+        server_progress(s, -1, -1, "%s, %d%% GPU, %d%% CPU", size, planned, 100 - planned);
 }
 
 void server_look(struct server *s, place_done_fn done)

@@ -17,6 +17,8 @@ struct server {
     char *name;                 /* of its files on the machine */
     char *socket;               /* of the forward */
     uint16_t port;              /* the forward's */
+    int64_t gpu_before;         /* memory in use on the cards before the load; -1: unknown */
+    void (*on_cards)(void *ctx);
     struct engine_reply to;     /* who waits for the step in flight */
     struct op *op;              /* what the step waits for */
     struct op step;             /* the step itself */
@@ -38,6 +40,14 @@ void server_read_place(struct server *s);
 void server_get(struct server *s, const char *path, uint64_t timeout_ms, http_done_fn done);
 void server_post(struct server *s, const char *path, const char *body, uint64_t timeout_ms, uint64_t quiet_ms,
                  void (*on_data)(void *, const char *, size_t), http_done_fn done);
+
+/* Asks the machine for its cards, which no step may fail by: done is called with ctx = s, and the engine's facts have what was said. */
+void server_ask_cards(struct server *s, void (*done)(void *ctx));
+/* What was said is how it was before a load; after it: facts.measured. Without figures from before, what was measured last stays. */
+void server_note_cards(struct server *s);
+void server_judge_cards(struct server *s);
+/* "5.6 GB, 100% GPU": what was loaded, and where it is as far as that was measured. */
+void server_tell_loaded(struct server *s);
 
 /* A failed request: done is called with the look at the process that tells "dead" from "busy"; then server_judge() has the fault. */
 void server_look(struct server *s, place_done_fn done);

@@ -5,6 +5,16 @@ import socket
 
 STATUS = [{"reply": {"world": "well"}}]
 PS = [{"reply": {"world": "ps"}}]
+PS_GPU = [{"reply": {"models": [
+    {"name": f"ollama:{name}", "id": name, "engine": "ollama", "state": "ready", "goal": "on_demand", "instance": "gz-4090", "in_flight": 0,
+     "held": 0, "requests": 1, "awake": [], "next": {"action": "none"}, "size_bytes": 5600000000, **where}
+    for name, where in (
+        ("measured", {"size_vram_bytes": 5600000000, "processor": "gpu", "card": "NVIDIA GeForce RTX 4090"}),
+        ("told", {"size_vram_bytes": 5600000000}),
+        ("lied", {"size_vram_bytes": 5600000000, "processor": "cpu", "card": "NVIDIA GeForce RTX 4090"}),
+        ("spilled", {"size_vram_bytes": 5600000000, "processor": "partly", "card": "NVIDIA GeForce RTX 4090"}),
+        ("split", {"size_vram_bytes": 2800000000, "processor": "partly", "card": "NVIDIA GeForce RTX 4090"}),
+        ("unknown", {}))]}}]
 PS_ALL = [{"reply": {"world": "ps-all"}}]
 WHY = [{"reply": {"world": "why"}}]
 MODEL = "ollama:deepseek-r1:7b"
@@ -197,6 +207,7 @@ CASES = [
     case("ps-names", "ps -q", {"Ps": PS}),
     case("ps-none", "ps", {"Ps": [{"reply": {"models": []}}]}),
     case("ps-not-running", f"ps {MODEL} attic ollama:qwen3:14b", {"Ps": PS}),
+    *widths("ps-gpu", "ps", {"Ps": PS_GPU}),
     *widths("ps-all", "ps -a", {"Ps": PS_ALL}),
     case("ps-all-not-running", "ps -a ollama:qwen3:14b", {"Ps": PS_ALL}),
     case("ps-filter", "ps --filter state=asleep", {"Ps": PS_ALL}, columns=80),

@@ -16,6 +16,8 @@ itself, which a gateway must hand on byte for byte:
 GET /_asked tells what came in, as a JSON list: method, path, headers in order, the body's length and SHA-256, how the
 answer ended. Python's standard library only: it runs on any host that has python3.
 
+/root/ps.json, where there is one, is its answer to /api/ps once something was loaded.
+
 It has scripted:latest, and on a host called gpu1 scripted:gpu1 as well: one that no other host has.
 
 usage: http_engine.py serve          OLLAMA_HOST=IP:PORT
@@ -30,6 +32,7 @@ import sys
 import threading
 import time
 
+PS, LOADED = "/root/ps.json", threading.Event()
 ASKED, LOCK = [], threading.Lock()
 MODEL = {"name": "scripted:latest", "model": "scripted:latest", "modified_at": "2026-01-01T00:00:00Z", "size": 1000,
          "digest": "5c" * 32, "details": {"format": "gguf", "family": "llama", "families": ["llama"],
@@ -57,6 +60,9 @@ class Engine(http.server.BaseHTTPRequestHandler):
             with LOCK:
                 return self.whole(200, ASKED)
         self.note(b"")
+        if self.path == "/api/ps" and os.path.exists(PS):       # what this machine has no card for
+            with open(PS, "rb") as f:
+                return self.whole(200, f.read() if LOADED.is_set() else {"models": []})
         self.whole(200 if self.path in LISTS else 404, LISTS.get(self.path, {"error": "no such page"}))
 
     def do_POST(self):
@@ -70,6 +76,7 @@ class Engine(http.server.BaseHTTPRequestHandler):
             return self.whole(200, {"details": MODEL["details"], "model_info": {}, "capabilities": ["completion"]})
         if self.path == "/api/generate" and not asked.get("prompt"):        # loading and unloading
             done = "unload" if asked.get("keep_alive") == 0 else "load"
+            LOADED.set()
             return self.whole(200, {"model": asked.get("model"), "created_at": "2026-01-01T00:00:00Z", "response": "",
                                     "done": True, "done_reason": done})
         script = asked.get("script") or {}

@@ -50,7 +50,7 @@ static struct fake {
     struct settings *settings;
     char directory[40];
     /* Asked of the shell. */
-    const char *find_says, *start_says, *look_says, *stop_says, *size_says, *begin_says, *poll_says;
+    const char *find_says, *start_says, *look_says, *stop_says, *size_says, *cards_say, *cards_say_then, *begin_says, *poll_says;
     struct fault shell_fault;
     bool shell_hangs;
     char *script;
@@ -114,6 +114,12 @@ static const char *shell_says(const char *script)
 {
     static const char first[] = "set -- ";
 
+    if (streq(script, gpu_script)) {
+        const char *says = w.cards_say ? w.cards_say : "chip=none\n";
+
+        w.cards_say = w.cards_say_then ? w.cards_say_then : w.cards_say;
+        return says;
+    }
     if (strncmp(script, first, strlen(first)) != 0)
         return w.size_says;
     script += strlen(first);

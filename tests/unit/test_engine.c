@@ -491,6 +491,59 @@ Test(ollama, loads_and_keeps_what_the_engine_says_of_the_model)
     cr_assert_not_null(strstr(w.text, "42% GPU, 58% CPU"), "%s", w.text);
 }
 
+/* ---- where it is loaded, by the memory of the cards ---- */
+
+#define CARD(used) "chip=nvidia\nNVIDIA A10, 550.1, 23028, " used ", 8.6\n"
+
+static void load_with(const char *before, const char *then, const char *ps)
+{
+    find_it();
+    w.cards_say = before;
+    w.cards_say_then = then;
+    ASK(ops()->load, {"GET /api/ps", NULL, 200, {EMPTY}}, {"POST /api/generate", NULL, 200, {LOADED}},
+        {"POST /api/show", NULL, 200, {SHOW}}, {"GET /api/tags", NULL, 200, {TAGS}},
+        {"GET /api/ps", NULL, 200, {ps}});
+    went_well();
+}
+
+#define PS_LARGE(vram) "{\"models\":[{\"name\":\"tiny:latest\",\"size\":2147483648,\"size_vram\":" vram "}]}"
+
+Test(ollama, what_was_measured_is_said)
+{
+    static const struct {
+        const char *before, *after, *ps, *says;
+        enum gpu_verdict verdict;
+    } rows[] = {
+        {CARD("10"), CARD("2100"), PS_LARGE("2147483648"), "100% GPU", GPU_WHOLE},
+        {CARD("10"), CARD("12"), PS_LARGE("2147483648"), "100% CPU although it was planned for the GPU",
+         GPU_NOT_USED},
+        {CARD("10"), CARD("1010"), PS_LARGE("2147483648"), "partly on the CPU", GPU_PART},
+        {CARD("10"), CARD("12"), PS_LARGE("0"), "100% CPU", GPU_NOT_USED},
+        {CARD("10"), CARD("1100"), PS_LARGE("1073741824"), "50% GPU, 50% CPU", GPU_PART},
+        {CARD("10"), "chip=nvidia\nFailed to initialize NVML: Unknown Error\n", PS_LARGE("2147483648"),
+         "100% GPU~", GPU_UNMEASURED},
+    };
+
+    for (size_t i = 0; i < ELEMENTS(rows); i++) {
+        load_with(rows[i].before, rows[i].after, rows[i].ps);
+        cr_assert_eq(w.engine->facts.measured, rows[i].verdict, "row %zu", i);
+        cr_assert_not_null(strstr(w.text, rows[i].says), "row %zu: %s", i, w.text);
+        cr_assert_eq(w.engine->facts.gpu.n, i < 5);
+    }
+}
+
+/* Its memory is in the figures before; what was measured then stays true. */
+Test(ollama, a_model_that_is_loaded_already_is_not_measured_anew)
+{
+    load_with(CARD("10"), CARD("2100"), PS_LARGE("2147483648"));
+    ASK(ops()->load, {"GET /api/ps", NULL, 200, {PS_LARGE("2147483648")}},
+        {"POST /api/generate", NULL, 200, {LOADED}}, {"POST /api/show", NULL, 200, {SHOW}},
+        {"GET /api/tags", NULL, 200, {TAGS}}, {"GET /api/ps", NULL, 200, {PS_LARGE("2147483648")}});
+    went_well();
+    cr_assert_eq(w.engine->facts.measured, GPU_WHOLE);
+    cr_assert_not_null(strstr(w.text, "100% GPU"), "%s", w.text);
+}
+
 Test(ollama, a_loaded_model_is_ready_although_nothing_more_is_told_of_it)
 {
     find_it();
@@ -598,9 +651,11 @@ Test(ollama, a_probe_tells_dead_from_silent)
     ASK(ops()->probe, {.request = "", .then = REFUSE});
     failed_with("no_answer", FAULT_TRANSIENT);
     cr_assert_str_eq(w.fault.text, "ollama runs on gpu1, but does not answer");
-    w.look_says = "base=/root/llmhost\nlog=/root/llmhost/run/x.log\npid=77\nport=21000\nlast_words=runner started\nok=1\n";
+    w.look_says = "base=/root/llmhost\nlog=/root/llmhost/run/x.log\npid=77\nport=21000\nlast_words=runner "
+                  "started\nok=1\n";
     ASK(ops()->probe, {.request = "", .then = REFUSE});
-    cr_assert_str_eq(w.fault.text, "ollama runs on gpu1, but does not answer; its log ends with: runner started");
+    cr_assert_str_eq(w.fault.text,
+                     "ollama runs on gpu1, but does not answer; its log ends with: runner started");
     w.look_says = DEAD("fatal error: runtime");
     ASK(ops()->probe, {.request = "", .then = REFUSE});
     failed_with("engine_exited", FAULT_GONE);
@@ -613,7 +668,8 @@ Test(ollama, one_that_ended_without_a_word_why_is_not_given_a_reason)
     w.look_says = "base=/root/llmhost\nlog=/root/llmhost/run/x.log\nlast_words=slots are idle\nok=1\n";
     ASK(ops()->probe, {.request = "", .then = REFUSE});
     failed_with("engine_exited", FAULT_GONE);
-    cr_assert_str_eq(w.fault.text, "ollama ended on gpu1, and its log does not say why; it ends with: slots are idle");
+    cr_assert_str_eq(w.fault.text,
+                     "ollama ended on gpu1, and its log does not say why; it ends with: slots are idle");
 }
 
 Test(ollama, its_probes_are_told_from_requests_in_its_log)

@@ -1,0 +1,73 @@
+"""What nvidia-smi and npu-smi say of a machine's cards: played by scripts, since no machine of the lab has a card. The engines are
+real, or say what a machine with a card would make them say."""
+import json
+
+import road
+from road import DEEPSEEK
+
+LIMIT_S = 120
+SCRIPTED = "ollama:scripted:gpu1"
+CARD = "NVIDIA GeForce RTX 4090"
+# The first question is answered from one file, all later ones from the other.
+SMI = """#!/bin/sh
+case "$*" in *--query-gpu=*) ;; *) echo "not asked like that: $*"; exit 1 ;; esac
+if [ -e /root/gpu.asked ]; then cat /root/gpu.after; else cat /root/gpu.before; touch /root/gpu.asked; fi
+"""
+
+
+class Cards(road.Road):
+    def give_card(self, h, before, after, name=CARD):
+        for when, used in (("before", before), ("after", after)):
+            h.put(f"/root/gpu.{when}", f"{name}, 550.54.14, 24564, {used}, 8.9\n")
+        h.put("/usr/local/bin/nvidia-smi", SMI, 0o755)
+
+    def plan(self, h, size, vram):
+        h.put("/root/ps.json", json.dumps({"models": [{"name": "scripted:gpu1", "model": "scripted:gpu1", "size": size,
+                                                       "size_vram": vram, "context_length": 4096}]}))
+
+    def memory(self, d):
+        return next(c for c in d.call("Doctor", target=SCRIPTED)["checks"] if c["id"] == "model.memory")
+
+    def test_card_that_stays_empty_is_told(self):
+        """A real ollama without a part for the card computes on the processor, and says so in its own way."""
+        with self.road() as (d, h):
+            self.give_card(h, 18, 20)
+            d.ctl("up", DEEPSEEK)
+            model = d.model(DEEPSEEK)
+            self.assertEqual((model["processor"], model["card"]), ("cpu", CARD))
+            shown = d.ctl("ps").stdout
+            self.assertIn("100% CPU!", shown)
+            self.assertIn(f"although there is a card ({CARD})", " ".join(shown.split()))
+            self.assertEqual([t["code"] for t in d.call("Status")["trouble"]], ["gpu_unused"])
+            check = next(c for c in d.call("Doctor", target=DEEPSEEK)["checks"] if c["id"] == "model.memory")
+            self.assertEqual(check["level"], "fail")
+            self.assertIn(CARD, check["message"])
+
+    def test_broken_card_is_explained(self):
+        with self.road(engines=["scripted"]) as (d, h):
+            h.put("/usr/local/bin/nvidia-smi", "#!/bin/sh\necho 'Failed to initialize NVML: Unknown Error'\nexit 255\n", 0o755)
+            d.ctl("up", SCRIPTED)
+            check = self.memory(d)
+            self.assertEqual(check["level"], "fail")
+            self.assertIn("restart of the machine", check["message"])
+
+    def test_what_was_planned_and_what_was_measured(self):
+        for after, processor, level, says in ((5500, "gpu", "ok", "as measured"), (20, "cpu", "fail", "planned for the card"),
+                                              (2000, "partly", "warn", "a part of it")):
+            with self.subTest(processor), self.road(engines=["scripted"]) as (d, h):
+                self.give_card(h, 18, after)
+                self.plan(h, 5600000000, 5600000000)
+                d.ctl("up", SCRIPTED)
+                model = d.model(SCRIPTED)
+                self.assertEqual((model["processor"], model["size_vram_bytes"]), (processor, 5600000000))
+                self.assertEqual(self.memory(d)["level"], level)
+                self.assertIn(says, self.memory(d)["message"])
+                d.restart(hard=True)            # it finds the model loaded, and knows nothing of before
+                self.wait_state(d, "ready", SCRIPTED)
+                self.assertIsNone(d.model(SCRIPTED).get("processor"))
+
+    def test_hanging_nvidia_smi_delays_and_does_not_stop(self):
+        with self.road(engines=["scripted"]) as (d, h):
+            h.put("/usr/local/bin/nvidia-smi", "#!/bin/sh\nexec sleep 1000\n", 0o755)
+            d.ctl("up", SCRIPTED, "--timeout", "40s")
+            self.assertEqual(d.model(SCRIPTED)["state"], "ready")
