@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/op.h"
 #include "base/settings.h"
 #include "engine/script.h"
@@ -42,6 +43,7 @@ struct install {
     char who[40];
     enum phase phase;
     bool under_way, here_zstd, brought;
+    bool begins; /* the call in flight begins a job */
     unsigned deaths;
     struct said said;
     struct install_machine machine;
@@ -49,8 +51,10 @@ struct install {
     char *box_failed;    /* why the box could not fetch it */
     char *file, *sha256; /* what is brought */
     int64_t bytes, piece;
-    char *data;    /* the piece under way */
-    bool has_turn; /* said.have is of what is brought */
+    char *data;         /* the piece under way */
+    int64_t piece_at;   /* what was there before it */
+    uint64_t piece_due; /* when it was sent */
+    bool has_turn;      /* said.have is of what is brought */
     struct engine_reply to;
     struct op *op; /* what the step waits for */
     struct op step;
@@ -221,7 +225,7 @@ static bool take_line(void *ctx, const char *key, const char *value)
     else if (streq(key, "installed"))
         s->is_installed = true;
     else
-        return streq(key, "base") || streq(key, "url") || streq(key, "card_silent");
+        return streq(key, "base") || streq(key, "url");
     return true;
 }
 
@@ -298,6 +302,7 @@ static void begin_job(struct install *i, bool here, void (*done)(void *ctx, cons
         words[n++] = e->url;
     words[n++] = engine_install_job_sh;
     words[n] = NULL;
+    i->begins = true;
     call(i, here, words, NULL, 0, done);
 }
 
@@ -306,6 +311,7 @@ static void poll_job(struct install *i, bool here, void (*done)(void *ctx, const
     _cleanup_free_ char *files = xasprintf("%s.install", i->engine->ops->name);
     const char *const words[] = {"poll", files, here ? i->cache : "-", NULL};
 
+    i->begins = false;
     call(i, here, words, NULL, 0, done);
 }
 
@@ -356,6 +362,38 @@ static const char *failed_code(const struct said *s, char code[static 32])
     return text ? text + 1 : "";
 }
 
+/* Where it is not known whether a job was begun, what lies there may be an older one's: look at everything
+ * again. */
+static void job_unknown(struct install *i, const struct fault *f)
+{
+    if (i->begins)
+        i->phase = PHASE_LOOK;
+    step_end(i, false, f);
+}
+
+/* The job is not there although it had not finished: the machine was restarted, or somebody killed it. */
+static void begin_again(struct install *i, bool here, void (*done)(void *ctx, const struct fault *f))
+{
+    struct fault f;
+
+    if (i->deaths++ < DEATHS_MAX) {
+        begin_job(i, here, done);
+        return;
+    }
+    fault_code(&f, FAULT_GONE, "engine_missing",
+               "the installation of %s on %s is ended again and again by something %s", i->engine->ops->name,
+               i->engine->instance, here ? "here" : "there");
+    step_end(i, false, &f);
+}
+
+static void look_here(struct install *i, void (*done)(void *ctx, const struct fault *f))
+{
+    _cleanup_free_ char *files = xasprintf("%s.install", i->engine->ops->name);
+    const char *const words[] = {"look", files, i->cache, NULL};
+
+    call(i, true, words, NULL, 0, done);
+}
+
 /* ---- here ---- */
 
 static void bring(struct install *i);
@@ -401,15 +439,35 @@ static void on_here_polled(void *ctx, const struct fault *f)
     struct install *i = ctx;
 
     if (f) {
-        step_end(i, false, f);
+        job_unknown(i, f);
         return;
     }
     switch (read_job(i, true)) {
     case JOB_DONE: here_done(i); break;
     case JOB_FAILED: here_failed(i); break;
     case JOB_RUNS: step_end(i, true, NULL); break;
-    case JOB_GONE: begin_job(i, true, on_here_polled); break;
+    case JOB_GONE: begin_again(i, true, on_here_polled); break;
     }
+}
+
+/* The archive, and a second one where it is packed anew. */
+static void on_here_room(void *ctx, const struct fault *f)
+{
+    struct install *i = ctx;
+    int64_t need = i->plan.entry.at_most * (i->plan.pack_anew ? 2 : 1),
+            room = f ? -1 : i->said.machine.free_bytes;
+    char needed[TEXT_SHORT_MAX], free_text[TEXT_SHORT_MAX];
+    struct fault full;
+
+    if (room < 0 || room >= need) {
+        begin_job(i, true, on_here_polled);
+        return;
+    }
+    fault_code(&full, FAULT_EXHAUSTED, "disk_full",
+               "%s is to be brought to %s by this host, and needs %s below %.200s, where %s are free",
+               i->engine->ops->name, i->engine->instance, bytes_format(needed, (uint64_t)need), i->cache,
+               bytes_format(free_text, (uint64_t)room));
+    step_end(i, false, &full);
 }
 
 static void begin_here(struct install *i)
@@ -417,7 +475,7 @@ static void begin_here(struct install *i)
     i->phase = PHASE_HERE;
     free(i->sha256);
     i->sha256 = NULL;
-    begin_job(i, true, on_here_polled);
+    look_here(i, on_here_room);
 }
 
 /* ---- bring ---- */
@@ -427,15 +485,25 @@ static void on_box_polled(void *ctx, const struct fault *f);
 static void on_brought(void *ctx, const struct fault *f)
 {
     struct install *i = ctx;
+    struct fault fault;
 
     if (f) {
         i->piece = PIECE_MIN;
         step_end(i, false, f);
         return;
     }
+    if (i->said.have <= i->piece_at) {
+        fault_set(&fault, FAULT_TRANSIENT, 0, "what is brought to %s does not arrive", i->engine->instance);
+        step_end(i, false, &fault);
+        return;
+    }
+    uint64_t took_ms = clock_now_ms() - i->piece_due;
+
     tell(i, i->said.have, i->bytes, "uploading");
-    if (i->piece < PIECE_MAX)
+    if (took_ms < 2000 && i->piece < PIECE_MAX)
         i->piece *= 2;
+    else if (took_ms > 8000 && i->piece > PIECE_MIN)
+        i->piece /= 2;
     bring(i);
 }
 
@@ -459,6 +527,8 @@ static void on_piece(void *ctx, struct run_result *result, const struct fault *f
         return;
     }
     snprintf(block, sizeof block, "%" PRId64, i->said.have / BLOCK);
+    i->piece_at = i->said.have;
+    i->piece_due = clock_now_ms();
     size_t n = result->out.len;
 
     free(i->data);
@@ -527,16 +597,6 @@ static void bring(struct install *i)
 
 /* ---- on the box ---- */
 
-static void on_here_looked(void *ctx, const struct fault *f);
-
-static void look_here(struct install *i)
-{
-    _cleanup_free_ char *files = xasprintf("%s.install", i->engine->ops->name);
-    const char *const words[] = {"look", files, i->cache, NULL};
-
-    call(i, true, words, NULL, 0, on_here_looked);
-}
-
 static void box_failed(struct install *i)
 {
     char code[32];
@@ -560,34 +620,19 @@ static void box_failed(struct install *i)
     }
 }
 
-/* The job is not there although it had not finished: the machine was restarted, or somebody killed it. */
-static void box_gone(struct install *i)
-{
-    struct fault f;
-
-    if (i->deaths++ < DEATHS_MAX) {
-        begin_job(i, false, on_box_polled);
-        return;
-    }
-    fault_code(&f, FAULT_GONE, "engine_missing",
-               "the installation of %s on %s is ended again and again by something there",
-               i->engine->ops->name, i->engine->instance);
-    step_end(i, false, &f);
-}
-
 static void on_box_polled(void *ctx, const struct fault *f)
 {
     struct install *i = ctx;
 
     if (f) {
-        step_end(i, false, f);
+        job_unknown(i, f);
         return;
     }
     switch (read_job(i, false)) {
     case JOB_DONE: step_end(i, false, NULL); break;
     case JOB_FAILED: box_failed(i); break;
     case JOB_RUNS: step_end(i, true, NULL); break;
-    case JOB_GONE: box_gone(i); break;
+    case JOB_GONE: begin_again(i, false, on_box_polled); break;
     }
 }
 
@@ -676,7 +721,7 @@ static void on_box_looked(void *ctx, const struct fault *f)
     if (i->machine.has_zstd || i->machine.is_ascend)
         decide(i);
     else
-        look_here(i);
+        look_here(i, on_here_looked);
 }
 
 static void look(struct install *i)
@@ -740,6 +785,20 @@ struct install *install_free(struct install *i)
     free(i->data);
     free(i);
     return NULL;
+}
+
+bool install_is_current(const struct install *i, const char *present)
+{
+    _cleanup_free_ struct catalog *c = xnew(struct catalog);
+    struct fault f;
+
+    if (read_catalog(i, c, &f) < 0)
+        return true; /* no reason not to use what is there */
+    for (unsigned n = 0; n < c->n; n++)
+        if (streq(c->entries[n].engine, i->engine->ops->name) &&
+            (!i->version || streq(c->entries[n].version, i->version)))
+            return streq(c->entries[n].version, present);
+    return true;
 }
 
 bool install_is_under_way(const struct install *i)

@@ -49,5 +49,7 @@ struct install *install_free(struct install *i);    /* no step may be in flight 
 /* present: the version that is there, put there by us; NULL: none. Done without a fault: what is wanted is there now. Faults, beside
  * install_decide()'s: engine_missing (nobody delivers it), engine_damaged (what is delivered is not it), disk_full. */
 void install_step(struct install *i, const char *present, struct engine_reply to);
+/* The version that is there is the first of the catalog, or the one that is set: no need to look closer. */
+bool install_is_current(const struct install *i, const char *present);
 /* A step said "again" and none after it has ended otherwise. */
 bool install_is_under_way(const struct install *i);

@@ -11,7 +11,6 @@ do_look() {
     say arch "$(uname -m)"
     if have nvidia-smi; then
         say chip nvidia
-        nvidia-smi -L >/dev/null 2>&1 || say card_silent 1
     elif have npu-smi; then
         say chip ascend
     else
@@ -20,8 +19,13 @@ do_look() {
     for tool in curl wget zstd gzip tar sha256sum setsid; do
         have $tool && say tool $tool
     done
+    # What lies there of an earlier try is room that is needed no more.
+    parts=0
+    for part in "$engines"/*.part; do
+        parts=$((parts + $(size_of "$part") / 1024))
+    done
     set -- $(df -Pk "$base" 2>/dev/null | tail -n 1)
-    number "$4" && say free_kb "$4"
+    number "$4" && say free_kb "$(($4 + parts))"
 }
 
 tell_job() {

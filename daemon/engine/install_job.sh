@@ -16,7 +16,7 @@ unset JOB_TEXT
 
 tell() { printf '%s\n' "$@" >"$state.new" && mv "$state.new" "$state"; }
 size_of() { stat -Lc %s "$1" 2>/dev/null || echo 0; }
-clean() { LC_ALL=C tr -c '[:print:]' ' ' | cut -c 1-200; }
+clean() { LC_ALL=C tr -c '[:print:]' ' ' | cut -c 1-200 | sed 's/ *$//'; }
 give_up() {         # CODE TEXT
     rm -rf "$new" "$state.said" "$part.tgz.new"
     tell "doing=failed" "failed=$1 $2"
@@ -62,7 +62,7 @@ download() {        # URL
         fi
         [ "$after" -gt "$before" ] && failures=0
         failures=$((failures + 1))
-        case $status in 6 | 7 | 22 | 28 | 35 | 60) [ "$after" -gt "$before" ] || return 1 ;; esac
+        case $status in 6 | 7 | 22 | 28 | 35 | 47 | 60) [ "$after" -gt "$before" ] || return 1 ;; esac
         [ $failures -ge 4 ] && return 1
         sleep 1
     done
@@ -75,16 +75,17 @@ is_right() {
 
 # A part somebody else left may be wrong where the source is right: once more from nothing.
 fetch_from() {      # URL
-    resumed=$(size_of "$part")
+    resumed=$(size_of "$part") place=${1#*://}
+    place=${place%%/*}
     tell "doing=fetching" "url=$1"
     if ! download "$1"; then
         said=$(tail -n 1 "$state.said" 2>/dev/null | sed 's/^curl: ([0-9]*) //' | clean)
-        why="$1: ${said:-no answer}"
+        why="$place: ${said:-no answer}"
         is_whole && return 0
         return 1
     fi
     is_whole && return 0
-    why="what comes from $1 is not it: $(size_of "$part") bytes with another sha256"
+    why="what comes from $place is not it: $(size_of "$part") bytes with another sha256"
     wrong=1
     rm -f "$part"
     [ "$resumed" = 0 ] && return 1

@@ -201,7 +201,7 @@ static void on_found(void *ctx, const struct fault *f)
         fault_code(&missing, FAULT_GONE, "engine_missing", "ollama is not at %.200s on %s ([engine.ollama] path=)", o->engine.path,
                    o->engine.instance);
         server_end(&o->server, false, &missing);
-    } else if (!p->program || (o->ours && p->pid < 0 && !o->engine.path)) {
+    } else if (!p->program || (o->ours && p->pid < 0 && !o->engine.path && !install_is_current(o->engine.install, o->ours))) {
         install(o);
     } else {
         find_found(o);

@@ -15,7 +15,7 @@ from road import DEEPSEEK
 
 LIMIT_S = 300
 ENGINES_DIR = "/root/.llmhost/engines"
-FIRST, SECOND = "0.11.4", "0.32.15"
+OLDER, NEWER = "0.31.0", "0.32.15"               # the same program, for a pull by 0.11.4 takes 3 s
 
 
 class Install(road.Road):
@@ -24,8 +24,8 @@ class Install(road.Road):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.tgz = archives.pack(cls.dir, FIRST, "tgz")
-        cls.zst = archives.pack(cls.dir, SECOND, "tar.zst")
+        cls.tgz = archives.pack(cls.dir, NEWER, "tgz", OLDER)
+        cls.zst = archives.pack(cls.dir, NEWER, "tar.zst")
         cls.server = archives.Server(cls.dir)
         cls.addClassCleanup(cls.server.close)
 
@@ -95,9 +95,10 @@ class FromTheBox(Install):
             self.assertIn(ENGINES_DIR + "/ollama-0.32.15/bin/ollama", json.dumps(checks["engine.found"]))
 
     def test_gzip_with_wget_alone(self):
-        with self.box(self.section(self.tgz), without=["curl", "zstd"]) as (d, h):
-            self.server.fault(close_after=self.tgz.bytes // 3, times=2)
-            self.works(d, h, self.tgz)
+        archive = archives.pack(self.dir, "0.11.4", "tgz")
+        with self.box(self.section(archive), without=["curl", "zstd"]) as (d, h):
+            self.server.fault(close_after=archive.bytes // 3, times=2)
+            self.works(d, h, archive)
             self.assertEqual(len(self.server.asked), 3)
             self.assertTrue(all(a[1] > 0 for a in self.server.asked[1:]), self.server.asked)
 
@@ -110,7 +111,7 @@ class FromTheBox(Install):
 
     def test_server_that_cannot_go_on_in_the_middle_is_asked_for_all(self):
         with self.box(self.section(self.tgz)) as (d, h):
-            half = h.upper(ENGINES_DIR) + f"/ollama-{FIRST}.{self.tgz.sha256[:12]}.part"
+            half = h.upper(ENGINES_DIR) + f"/ollama-{OLDER}.{self.tgz.sha256[:12]}.part"
             os.makedirs(os.path.dirname(half))
             with open(self.tgz.path, "rb") as whole, open(half, "wb") as f:
                 f.write(whole.read(100_000))
@@ -146,7 +147,7 @@ class FromTheBox(Install):
             error = self.fails(d)
             self.assertEqual(error["code"], "engine_damaged")
             self.assertIn("lib/ollama/cuda_v12 is not in", error["message"])
-            self.assertNotIn("ollama-0.11.4", self.left(h))
+            self.assertNotIn("ollama-" + OLDER, self.left(h))
 
     def test_the_mirror_is_asked_first_and_the_hash_counts(self):
         mirrors = f"http://{hosts.lab.ADDRESS}:{self.server.port}/mirror/"
@@ -171,7 +172,7 @@ class Trouble(Install):
         self.server.fault(rate=self.tgz.bytes // rate_s)
         up = threading.Thread(target=lambda: d.ctl("up", DEEPSEEK, check=False, timeout=60))
         up.start()
-        part = h.upper(ENGINES_DIR) + f"/ollama-{FIRST}.{self.tgz.sha256[:12]}.part"
+        part = h.upper(ENGINES_DIR) + f"/ollama-{OLDER}.{self.tgz.sha256[:12]}.part"
         hosts.until(lambda: os.path.exists(part) and os.path.getsize(part) > self.tgz.bytes // 8, 10, "a part of it")
         return up
 
@@ -224,7 +225,7 @@ class Trouble(Install):
                 f.write(self.section(self.zst))
             d.restart()
             d.ctl("wait", DEEPSEEK, "--timeout", "20s")
-            self.assertEqual(self.left(h), ["ollama-" + FIRST], "what runs stays")
+            self.assertEqual(self.left(h), ["ollama-" + OLDER], "what runs stays")
             d.ctl("down", DEEPSEEK)
             self.works(d, h, self.zst)
             # One that cannot be had is no reason not to serve.
@@ -282,7 +283,7 @@ class FromHere(Install):
             h.fault("rate", 30_000)
             up = threading.Thread(target=lambda: d.ctl("up", DEEPSEEK, check=False, timeout=60))
             up.start()
-            part = h.upper(ENGINES_DIR) + f"/ollama-{FIRST}.{self.tgz.sha256[:12]}.part"
+            part = h.upper(ENGINES_DIR) + f"/ollama-{OLDER}.{self.tgz.sha256[:12]}.part"
             hosts.until(lambda: os.path.exists(part) and os.path.getsize(part) > 300_000, 20, "a part of it", 0.002)
             h.run("pkill", "-f", "sshd: root")
             up.join()
