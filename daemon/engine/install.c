@@ -1,14 +1,12 @@
 /* Four phases, each a call of install.sh on the machine or on this host. The answer of each call lies in
  * i->said; what it means is read in the function that is named after the phase. */
-#include "engine/install.h"
+#include "engine/install_private.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "base/op.h"
 #include "base/settings.h"
 #include "engine/script.h"
 #include "proto/mem.h"
@@ -18,225 +16,26 @@ extern const char engine_install_sh[], engine_install_job_sh[], engine_catalog_i
 
 #define STEP_MS    (60 * 1000)
 #define PIECE_MS   (10 * 60 * 1000)
-#define BLOCK      ((int64_t)65536)
-#define PIECE_MIN  (BLOCK * 4)
-#define PIECE_MAX  (BLOCK * 256)
 #define DEATHS_MAX 3
-#define URLS_MAX   2
 
-enum phase { PHASE_LOOK, PHASE_BOX, PHASE_HERE, PHASE_BRING };
-
-/* The last answer of install.sh. */
-struct said {
-    char *doing, *failed, *what, *file, *sha256;
-    int64_t have, bytes;
-    bool is_running, is_taken, is_installed;
-    struct install_machine machine;
-    bool has_curl, has_wget, has_gzip, has_tar, has_sha256sum, has_setsid;
-};
-
-struct install {
-    struct engine *engine;
-    struct host *here;
-    char *cache, *version, *mirror, *catalog, *present;
-    enum install_source source;
-    char who[40];
-    enum phase phase;
-    bool under_way, here_zstd, brought;
-    bool begins; /* the call in flight begins a job */
-    unsigned deaths;
-    struct said said;
-    struct install_machine machine;
-    struct install_plan plan;
-    char *box_failed;    /* why the box could not fetch it */
-    char *file, *sha256; /* what is brought */
-    int64_t bytes, piece;
-    char *data;         /* the piece under way */
-    int64_t piece_at;   /* what was there before it */
-    uint64_t piece_due; /* when it was sent */
-    bool has_turn;      /* said.have is of what is brought */
-    struct engine_reply to;
-    struct op *op; /* what the step waits for */
-    struct op step;
-};
-
-/* ---- what to install ---- */
-
-static void name_versions(const struct catalog *c, const struct install_wish *w,
-                          const struct install_machine *m, char out[static 120])
-{
-    size_t n = 0;
-
-    *out = '\0';
-    for (unsigned i = 0; i < c->n && n < 100; i++)
-        if (streq(c->entries[i].engine, w->engine) && streq(c->entries[i].arch, m->arch))
-            n += (size_t)snprintf(out + n, 120 - n, "%s%s", n ? ", " : "", c->entries[i].version);
-}
-
-static int decide_entry(const struct catalog *c, const struct install_wish *w,
-                        const struct install_machine *m, bool here_zstd, struct install_plan *p,
-                        struct fault *f)
-{
-    bool can_zst = m->has_zstd || (here_zstd && w->source != INSTALL_BOX);
-    const struct catalog_entry *e = catalog_pick(c, w->engine, w->version, m->arch, can_zst);
-    char versions[120];
-
-    if (e) {
-        p->entry = *e;
-        return 0;
-    }
-    name_versions(c, w, m, versions);
-    if (!*versions)
-        return fault_code(f, FAULT_GONE, "engine_unfit",
-                          "there is no %s for the architecture of %s (%s) in the catalog", w->engine,
-                          w->instance, m->arch);
-    if (catalog_pick(c, w->engine, w->version, m->arch, true))
-        return fault_code(f, FAULT_GONE, "engine_missing",
-                          "%s%s%s comes as .tar.zst: install the package zstd on %s, or on this host",
-                          w->engine, w->version ? " " : "", w->version ? w->version : "", w->instance);
-    return fault_code(f, FAULT_GONE, "engine_missing",
-                      "[engine.%s] version=%s is not in the catalog, which has %s", w->engine, w->version,
-                      versions);
-}
-
-static int decide_room(const struct install_wish *w, const struct install_machine *m,
-                       const struct install_plan *p, struct fault *f)
-{
-    int64_t archive = p->entry.at_most, need = archive + (p->pack_anew ? archive / 4 : 0) + p->entry.unpacked;
-    char needed[TEXT_SHORT_MAX], room[TEXT_SHORT_MAX];
-
-    if (m->free_bytes < 0 || m->free_bytes >= need)
-        return 0;
-    return fault_code(f, FAULT_EXHAUSTED, "disk_full",
-                      "%s %s needs %s on the data disk of %s, and %s are free", w->engine, p->entry.version,
-                      bytes_format(needed, (uint64_t)need), w->instance,
-                      bytes_format(room, (uint64_t)m->free_bytes));
-}
-
-int install_decide(const struct catalog *c, const struct install_wish *w, const struct install_machine *m,
-                   bool here_zstd, struct install_plan *ret, struct fault *f)
-{
-    struct install_plan p = {};
-
-    if (m->is_ascend)
-        return fault_code(f, FAULT_GONE, "engine_unfit",
-                          "%s has an Ascend NPU and no NVIDIA card: there is no %s for it", w->instance,
-                          w->engine);
-    if (*m->lacks)
-        return fault_code(f, FAULT_GONE, "engine_unfit", "%s cannot be installed on %s: it has no %s",
-                          w->engine, w->instance, m->lacks);
-    int r = decide_entry(c, w, m, here_zstd, &p, f);
-
-    if (r < 0)
-        return r;
-    p.pack_anew = p.entry.is_zst && !m->has_zstd;
-    p.by_box = w->source != INSTALL_UPLOAD && m->has_download && !p.pack_anew;
-    if (w->source == INSTALL_BOX && !m->has_download)
-        return fault_code(f, FAULT_GONE, "engine_missing",
-                          "%s cannot be fetched by %s, which has neither curl nor wget", w->engine,
-                          w->instance);
-    r = decide_room(w, m, &p, f);
-    if (r < 0)
-        return r;
-    *ret = p;
-    return 0;
-}
-
-/* ---- the answers ---- */
-
-static void said_clear(struct said *s)
-{
-    free(s->doing);
-    free(s->failed);
-    free(s->what);
-    free(s->file);
-    free(s->sha256);
-    *s = (struct said){.have = 0, .bytes = -1, .machine = {.free_bytes = -1}};
-}
+/* ---- one step ---- */
 
 static void on_answer(void *ctx)
 {
-    said_clear(&((struct install *)ctx)->said);
-}
-
-static void take_arch(struct install_machine *m, const char *value)
-{
-    const char *name = streq(value, "x86_64") ? "amd64" : streq(value, "aarch64") ? "arm64" : value;
-
-    snprintf(m->arch, sizeof m->arch, "%.15s", name);
-    for (char *p = m->arch; *p; p++)
-        if (*p <= ' ' || *p > '~')
-            *p = '?';
-}
-
-static void take_tool(struct said *s, const char *name)
-{
-    const struct {
-        const char *name;
-        bool *has;
-    } tools[] = {
-        {"curl", &s->has_curl},         {"wget", &s->has_wget}, {"gzip", &s->has_gzip},
-        {"zstd", &s->machine.has_zstd}, {"tar", &s->has_tar},   {"sha256sum", &s->has_sha256sum},
-        {"setsid", &s->has_setsid},
-    };
-
-    for (size_t i = 0; i < ELEMENTS(tools); i++)
-        *tools[i].has |= streq(name, tools[i].name);
-}
-
-static int64_t number_of(const char *value)
-{
-    return value[0] >= '0' && value[0] <= '9' && strlen(value) < 17 ? strtoll(value, NULL, 10) : -1;
+    install_said_clear(&((struct install *)ctx)->said);
 }
 
 static bool take_line(void *ctx, const char *key, const char *value)
 {
-    struct said *s = &((struct install *)ctx)->said;
-    const struct {
-        const char *key;
-        char **to;
-    } texts[] = {{"doing", &s->doing},
-                 {"failed", &s->failed},
-                 {"what", &s->what},
-                 {"file", &s->file},
-                 {"sha256", &s->sha256}};
-
-    for (size_t i = 0; i < ELEMENTS(texts); i++)
-        if (streq(key, texts[i].key)) {
-            script_take_text(texts[i].to, value);
-            return true;
-        }
-    if (streq(key, "arch"))
-        take_arch(&s->machine, value);
-    else if (streq(key, "chip"))
-        s->machine.is_ascend = streq(value, "ascend");
-    else if (streq(key, "tool"))
-        take_tool(s, value);
-    else if (streq(key, "free_kb"))
-        s->machine.free_bytes = number_of(value) * 1024;
-    else if (streq(key, "have"))
-        s->have = MAX(number_of(value), 0);
-    else if (streq(key, "bytes"))
-        s->bytes = number_of(value);
-    else if (streq(key, "running"))
-        s->is_running = true;
-    else if (streq(key, "taken"))
-        s->is_taken = true;
-    else if (streq(key, "installed"))
-        s->is_installed = true;
-    else
-        return streq(key, "base") || streq(key, "url");
-    return true;
+    return install_said_take(&((struct install *)ctx)->said, key, value);
 }
-
-/* ---- one step ---- */
 
 static void step_cancel(struct op *op)
 {
     op_cancel(&CONTAINER_OF(op, struct install, step)->op);
 }
 
-static void step_end(struct install *i, bool again, const struct fault *f)
+void install_end(struct install *i, bool again, const struct fault *f)
 {
     struct engine_reply to = i->to;
 
@@ -245,7 +44,7 @@ static void step_end(struct install *i, bool again, const struct fault *f)
     to.done(to.ctx, again, f);
 }
 
-static void tell(struct install *i, int64_t bytes, int64_t total, const char *doing)
+void install_tell(struct install *i, int64_t bytes, int64_t total, const char *doing)
 {
     char text[160];
     const struct engine_progress p = {.text = text, .bytes = bytes, .bytes_total = total};
@@ -255,8 +54,8 @@ static void tell(struct install *i, int64_t bytes, int64_t total, const char *do
 }
 
 /* "ollama.install": its files in run/. */
-static void call(struct install *i, bool here, const char *const *words, const void *input, size_t n,
-                 void (*done)(void *ctx, const struct fault *f))
+void install_call(struct install *i, bool here, const char *const *words, const void *input, size_t n,
+                  install_done_fn done)
 {
     const struct script_call c = {.text = engine_install_sh,
                                   .words = words,
@@ -270,17 +69,17 @@ static void call(struct install *i, bool here, const char *const *words, const v
 }
 
 /* The archive's name: what is packed anew is another one. */
-static char *archive_name(const struct install *i, bool here)
+char *install_archive_name(const struct install *i, bool here)
 {
     const struct catalog_entry *e = &i->plan.entry;
 
     return xasprintf("%s-%s.%.12s", e->engine, e->version, !here && i->sha256 ? i->sha256 : e->sha256);
 }
 
-static void begin_job(struct install *i, bool here, void (*done)(void *ctx, const struct fault *f))
+static void begin_job(struct install *i, bool here, install_done_fn done)
 {
     const struct catalog_entry *e = &i->plan.entry;
-    _cleanup_free_ char *files = xasprintf("%s.install", e->engine), *what = archive_name(i, here);
+    _cleanup_free_ char *files = xasprintf("%s.install", e->engine), *what = install_archive_name(i, here);
     _cleanup_free_ char *directory = xasprintf("%s-%s", e->engine, e->version);
     _cleanup_free_ char *mirrored = i->mirror ? xasprintf("%s%s", i->mirror, e->url) : NULL;
     bool is_packed = !here && i->brought && i->plan.pack_anew;
@@ -303,16 +102,16 @@ static void begin_job(struct install *i, bool here, void (*done)(void *ctx, cons
     words[n++] = engine_install_job_sh;
     words[n] = NULL;
     i->begins = true;
-    call(i, here, words, NULL, 0, done);
+    install_call(i, here, words, NULL, 0, done);
 }
 
-static void poll_job(struct install *i, bool here, void (*done)(void *ctx, const struct fault *f))
+static void poll_job(struct install *i, bool here, install_done_fn done)
 {
     _cleanup_free_ char *files = xasprintf("%s.install", i->engine->ops->name);
     const char *const words[] = {"poll", files, here ? i->cache : "-", NULL};
 
     i->begins = false;
-    call(i, here, words, NULL, 0, done);
+    install_call(i, here, words, NULL, 0, done);
 }
 
 /* Nobody delivers it: the words of both sides. */
@@ -323,7 +122,7 @@ static void end_undelivered(struct install *i, const char *code, const char *why
     fault_code(&f, FAULT_GONE, streq(code, "engine_wrong") ? "engine_damaged" : "engine_missing",
                "%s is not installed on %s, and %s cannot be fetched: %.300s", i->engine->ops->name,
                i->engine->instance, i->plan.entry.version, why);
-    step_end(i, false, &f);
+    install_end(i, false, &f);
 }
 
 /* What a job says; GONE: none runs that is ours, and it has not finished. */
@@ -331,13 +130,13 @@ enum job { JOB_DONE, JOB_RUNS, JOB_FAILED, JOB_GONE };
 
 static enum job read_job(struct install *i, bool here)
 {
-    _cleanup_free_ char *what = archive_name(i, here);
-    const struct said *s = &i->said;
+    _cleanup_free_ char *what = install_archive_name(i, here);
+    const struct install_said *s = &i->said;
     const char *doing = s->doing ? s->doing : "";
     bool is_ours = s->what && streq(s->what, what);
 
     if (!is_ours && s->is_running) {
-        tell(i, -1, -1, "waiting for another installation");
+        install_tell(i, -1, -1, "waiting for another installation");
         return JOB_RUNS;
     }
     if (is_ours && streq(doing, "done"))
@@ -347,19 +146,10 @@ static enum job read_job(struct install *i, bool here)
     if (!s->is_running)
         return JOB_GONE;
     if (streq(doing, "fetching"))
-        tell(i, s->have, i->plan.entry.bytes, here ? "downloading here" : "downloading");
+        install_tell(i, s->have, i->plan.entry.bytes, here ? "downloading here" : "downloading");
     else
-        tell(i, -1, -1, *doing ? doing : "starting");
+        install_tell(i, -1, -1, *doing ? doing : "starting");
     return JOB_RUNS;
-}
-
-/* "CODE TEXT" of a job. */
-static const char *failed_code(const struct said *s, char code[static 32])
-{
-    const char *text = strchr(s->failed, ' ');
-
-    snprintf(code, 32, "%.*s", (int)strcspn(s->failed, " "), s->failed);
-    return text ? text + 1 : "";
 }
 
 /* Where it is not known whether a job was begun, what lies there may be an older one's: look at everything
@@ -368,11 +158,11 @@ static void job_unknown(struct install *i, const struct fault *f)
 {
     if (i->begins)
         i->phase = PHASE_LOOK;
-    step_end(i, false, f);
+    install_end(i, false, f);
 }
 
 /* The job is not there although it had not finished: the machine was restarted, or somebody killed it. */
-static void begin_again(struct install *i, bool here, void (*done)(void *ctx, const struct fault *f))
+static void begin_again(struct install *i, bool here, install_done_fn done)
 {
     struct fault f;
 
@@ -383,20 +173,19 @@ static void begin_again(struct install *i, bool here, void (*done)(void *ctx, co
     fault_code(&f, FAULT_GONE, "engine_missing",
                "the installation of %s on %s is ended again and again by something %s", i->engine->ops->name,
                i->engine->instance, here ? "here" : "there");
-    step_end(i, false, &f);
+    install_end(i, false, &f);
 }
 
-static void look_here(struct install *i, void (*done)(void *ctx, const struct fault *f))
+static void look_here(struct install *i, install_done_fn done)
 {
     _cleanup_free_ char *files = xasprintf("%s.install", i->engine->ops->name);
     const char *const words[] = {"look", files, i->cache, NULL};
 
-    call(i, true, words, NULL, 0, done);
+    install_call(i, true, words, NULL, 0, done);
 }
 
 /* ---- here ---- */
 
-static void bring(struct install *i);
 static void on_here_polled(void *ctx, const struct fault *f);
 
 static void here_done(struct install *i)
@@ -412,19 +201,19 @@ static void here_done(struct install *i)
     }
     i->phase = PHASE_BRING;
     i->has_turn = false;
-    bring(i);
+    install_bring(i);
 }
 
 static void here_failed(struct install *i)
 {
     char code[32];
-    const char *text = failed_code(&i->said, code);
+    const char *text = install_said_failure(&i->said, code);
     struct fault f;
 
     if (streq(code, "disk_full")) {
         fault_code(&f, FAULT_EXHAUSTED, "disk_full", "%s cannot be fetched by this host for %s: %.300s",
                    i->engine->ops->name, i->engine->instance, text);
-        step_end(i, false, &f);
+        install_end(i, false, &f);
         return;
     }
     _cleanup_free_ char *both =
@@ -445,7 +234,7 @@ static void on_here_polled(void *ctx, const struct fault *f)
     switch (read_job(i, true)) {
     case JOB_DONE: here_done(i); break;
     case JOB_FAILED: here_failed(i); break;
-    case JOB_RUNS: step_end(i, true, NULL); break;
+    case JOB_RUNS: install_end(i, true, NULL); break;
     case JOB_GONE: begin_again(i, true, on_here_polled); break;
     }
 }
@@ -467,7 +256,7 @@ static void on_here_room(void *ctx, const struct fault *f)
                "%s is to be brought to %s by this host, and needs %s below %.200s, where %s are free",
                i->engine->ops->name, i->engine->instance, bytes_format(needed, (uint64_t)need), i->cache,
                bytes_format(free_text, (uint64_t)room));
-    step_end(i, false, &full);
+    install_end(i, false, &full);
 }
 
 static void begin_here(struct install *i)
@@ -478,129 +267,12 @@ static void begin_here(struct install *i)
     look_here(i, on_here_room);
 }
 
-/* ---- bring ---- */
-
-static void on_box_polled(void *ctx, const struct fault *f);
-
-static void on_brought(void *ctx, const struct fault *f)
-{
-    struct install *i = ctx;
-    struct fault fault;
-
-    if (f) {
-        i->piece = PIECE_MIN;
-        step_end(i, false, f);
-        return;
-    }
-    if (i->said.have <= i->piece_at) {
-        fault_set(&fault, FAULT_TRANSIENT, 0, "what is brought to %s does not arrive", i->engine->instance);
-        step_end(i, false, &fault);
-        return;
-    }
-    uint64_t took_ms = clock_now_ms() - i->piece_due;
-
-    tell(i, i->said.have, i->bytes, "uploading");
-    if (took_ms < 2000 && i->piece < PIECE_MAX)
-        i->piece *= 2;
-    else if (took_ms > 8000 && i->piece > PIECE_MIN)
-        i->piece /= 2;
-    bring(i);
-}
-
-static void on_piece(void *ctx, struct run_result *result, const struct fault *f)
-{
-    struct install *i = ctx;
-    _cleanup_free_ char *files = xasprintf("%s.install", i->engine->ops->name),
-                        *what = archive_name(i, false);
-    char block[24];
-    const char *const words[] = {"bring", files, "-", what, i->who, block, NULL};
-    struct fault fault;
-
-    if (!f && (result->status != 0 || !result->out.len)) {
-        fault_set(&fault, FAULT_TRANSIENT, 0, "%s cannot be read: %.200s", i->file,
-                  result->err.len ? buf_text(&result->err) : "it is gone");
-        i->phase = PHASE_LOOK;
-        f = &fault;
-    }
-    if (f) {
-        step_end(i, false, f);
-        return;
-    }
-    snprintf(block, sizeof block, "%" PRId64, i->said.have / BLOCK);
-    i->piece_at = i->said.have;
-    i->piece_due = clock_now_ms();
-    size_t n = result->out.len;
-
-    free(i->data);
-    i->data = buf_take(&result->out);
-    call(i, false, words, i->data, n, on_brought);
-}
-
-/* The next piece out of the file here; a child reads it, so that the loop waits for no disk. */
-static void read_piece(struct install *i)
-{
-    struct buf script;
-
-    buf_init(&script, 8192);
-    buf_add_text(&script, "exec dd bs=65536 if=");
-    shell_quote(&script, i->file);
-    buf_addf(&script, " skip=%" PRId64 " count=%" PRId64, i->said.have / BLOCK, i->piece / BLOCK);
-    host_run(i->here,
-             &(struct run_spec){.script = buf_text(&script),
-                                .output_bytes_max = (size_t)(i->piece + BLOCK),
-                                .timeout_ms = STEP_MS},
-             &i->op, on_piece, i);
-    buf_done(&script);
-}
-
-static void on_turn(void *ctx, const struct fault *f)
-{
-    struct install *i = ctx;
-
-    if (f) {
-        step_end(i, false, f);
-    } else if (i->said.is_installed) {
-        step_end(i, false, NULL);
-    } else if (i->said.is_taken) {
-        tell(i, i->said.have, i->bytes, "uploading");
-        step_end(i, true, NULL);
-    } else {
-        tell(i, i->said.have, i->bytes, "uploading");
-        bring(i);
-    }
-}
-
-static void take_turn(struct install *i)
-{
-    const struct catalog_entry *e = &i->plan.entry;
-    _cleanup_free_ char *files = xasprintf("%s.install", e->engine), *what = archive_name(i, false);
-    _cleanup_free_ char *directory = xasprintf("%s-%s", e->engine, e->version);
-    const char *const words[] = {"turn", files, "-", what, directory, i->who, NULL};
-
-    i->has_turn = true;
-    call(i, false, words, NULL, 0, on_turn);
-}
-
-/* Behind a turn or a piece, whose answer says how much is there. */
-static void bring(struct install *i)
-{
-    if (!i->has_turn) {
-        take_turn(i);
-    } else if (i->said.have < i->bytes) {
-        read_piece(i);
-    } else {
-        i->brought = true;
-        i->phase = PHASE_BOX;
-        begin_job(i, false, on_box_polled);
-    }
-}
-
 /* ---- on the box ---- */
 
 static void box_failed(struct install *i)
 {
     char code[32];
-    const char *text = failed_code(&i->said, code);
+    const char *text = install_said_failure(&i->said, code);
     bool undelivered = streq(code, "engine_unreachable") || streq(code, "engine_wrong");
     struct fault f;
 
@@ -616,7 +288,7 @@ static void box_failed(struct install *i)
         fault_code(&f, is_full ? FAULT_EXHAUSTED : FAULT_GONE, is_full ? code : "engine_damaged",
                    "%s %s cannot be installed on %s: %.300s", i->engine->ops->name, i->plan.entry.version,
                    i->engine->instance, text);
-        step_end(i, false, &f);
+        install_end(i, false, &f);
     }
 }
 
@@ -629,11 +301,20 @@ static void on_box_polled(void *ctx, const struct fault *f)
         return;
     }
     switch (read_job(i, false)) {
-    case JOB_DONE: step_end(i, false, NULL); break;
+    case JOB_DONE: install_end(i, false, NULL); break;
     case JOB_FAILED: box_failed(i); break;
-    case JOB_RUNS: step_end(i, true, NULL); break;
+    case JOB_RUNS: install_end(i, true, NULL); break;
     case JOB_GONE: begin_again(i, false, on_box_polled); break;
     }
+}
+
+void install_brought(struct install *i)
+{
+    free(i->data);
+    i->data = NULL;
+    i->brought = true;
+    i->phase = PHASE_BOX;
+    begin_job(i, false, on_box_polled);
 }
 
 /* ---- look ---- */
@@ -682,9 +363,9 @@ static void decide(struct install *i)
     struct fault f;
 
     if (read_catalog(i, c, &f) < 0 || install_decide(c, &wish, &i->machine, i->here_zstd, &i->plan, &f) < 0)
-        step_end(i, false, &f);
+        install_end(i, false, &f);
     else if (i->present && streq(i->present, i->plan.entry.version))
-        step_end(i, false, NULL);
+        install_end(i, false, NULL);
     else if (!i->plan.by_box)
         begin_here(i);
     else {
@@ -704,20 +385,12 @@ static void on_here_looked(void *ctx, const struct fault *f)
 static void on_box_looked(void *ctx, const struct fault *f)
 {
     struct install *i = ctx;
-    const struct said *s = &i->said;
 
     if (f) {
-        step_end(i, false, f);
+        install_end(i, false, f);
         return;
     }
-    i->machine = s->machine;
-    i->machine.has_download = s->has_curl || s->has_wget;
-    snprintf(i->machine.lacks, sizeof i->machine.lacks, "%s",
-             !s->has_gzip        ? "gzip"
-             : !s->has_tar       ? "tar"
-             : !s->has_sha256sum ? "sha256sum"
-             : !s->has_setsid    ? "setsid"
-                                 : "");
+    i->machine = install_said_machine(&i->said);
     if (i->machine.has_zstd || i->machine.is_ascend)
         decide(i);
     else
@@ -735,7 +408,7 @@ static void look(struct install *i)
     free(i->sha256);
     i->box_failed = i->sha256 = NULL;
     i->plan = (struct install_plan){};
-    call(i, false, words, NULL, 0, on_box_looked);
+    install_call(i, false, words, NULL, 0, on_box_looked);
 }
 
 /* ---- the object ---- */
@@ -763,7 +436,7 @@ struct install *install_new(struct engine *e, const struct settings *settings, c
     i->source = source && streq(source, "box")      ? INSTALL_BOX
                 : source && streq(source, "upload") ? INSTALL_UPLOAD
                                                     : INSTALL_AUTO;
-    i->piece = PIECE_MIN;
+    i->piece = INSTALL_PIECE_MIN;
     snprintf(i->who, sizeof i->who, "%d.%u", (int)getpid(), ++number);
     return i;
 }
@@ -772,7 +445,7 @@ struct install *install_free(struct install *i)
 {
     if (!i)
         return NULL;
-    said_clear(&i->said);
+    install_said_clear(&i->said);
     host_free(i->here);
     free(i->cache);
     free(i->version);
@@ -819,6 +492,9 @@ void install_step(struct install *i, const char *present, struct engine_reply to
     case PHASE_LOOK: look(i); break;
     case PHASE_BOX: poll_job(i, false, on_box_polled); break;
     case PHASE_HERE: poll_job(i, true, on_here_polled); break;
-    case PHASE_BRING: take_turn(i); break;
+    case PHASE_BRING:
+        i->has_turn = false;
+        install_bring(i);
+        break;
     }
 }

@@ -79,9 +79,11 @@ do_turn() {
 # same bytes to the same place, so it does no harm.
 do_bring() {
     { echo "$2 $(date +%s)" >"$state.bringer"; } 2>/dev/null
-    dd of="$engines/$1.part" bs=65536 seek="$3" conv=notrunc 2>"$state.dd" ||
-        fail "$(grep -qi space "$state.dd" && echo disk_full || echo engine_damaged)" "cannot write $engines/$1.part: $(grep -i dd: "$state.dd" | tail -n 1)"
-    rm -f "$state.dd"
+    if ! said=$(LC_ALL=C dd of="$engines/$1.part" bs=65536 seek="$3" conv=notrunc 2>&1); then
+        said=$(echo "$said" | grep dd: | head -n 1)
+        case $said in *[Ss]pace*) code=disk_full && rm -f "$engines/$1.part" ;; *) code=engine_damaged ;; esac
+        fail $code "cannot write $engines/$1.part: $said"
+    fi
     say have "$(size_of "$engines/$1.part")"
 }
 

@@ -1,0 +1,194 @@
+/* Lines in, facts out; facts in, a plan out. */
+#include "engine/install_plan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "engine/script.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+
+/* ---- the answer ---- */
+
+void install_said_clear(struct install_said *s)
+{
+    free(s->doing);
+    free(s->failed);
+    free(s->what);
+    free(s->file);
+    free(s->sha256);
+    *s = (struct install_said){.have = 0, .bytes = -1, .machine = {.free_bytes = -1}};
+}
+
+static void take_arch(struct install_machine *m, const char *value)
+{
+    const char *name = streq(value, "x86_64") ? "amd64" : streq(value, "aarch64") ? "arm64" : value;
+
+    snprintf(m->arch, sizeof m->arch, "%.15s", name);
+    for (char *p = m->arch; *p; p++)
+        if (*p <= ' ' || *p > '~')
+            *p = '?';
+}
+
+static void take_tool(struct install_said *s, const char *name)
+{
+    const struct {
+        const char *name;
+        bool *has;
+    } tools[] = {
+        {"curl", &s->has_curl},         {"wget", &s->has_wget}, {"gzip", &s->has_gzip},
+        {"zstd", &s->machine.has_zstd}, {"tar", &s->has_tar},   {"sha256sum", &s->has_sha256sum},
+        {"setsid", &s->has_setsid},
+    };
+
+    for (size_t i = 0; i < ELEMENTS(tools); i++)
+        *tools[i].has |= streq(name, tools[i].name);
+}
+
+static int64_t number_of(const char *value)
+{
+    return value[0] >= '0' && value[0] <= '9' && strlen(value) < 17 ? strtoll(value, NULL, 10) : -1;
+}
+
+bool install_said_take(struct install_said *s, const char *key, const char *value)
+{
+    const struct {
+        const char *key;
+        char **to;
+    } texts[] = {{"doing", &s->doing},
+                 {"failed", &s->failed},
+                 {"what", &s->what},
+                 {"file", &s->file},
+                 {"sha256", &s->sha256}};
+
+    for (size_t i = 0; i < ELEMENTS(texts); i++)
+        if (streq(key, texts[i].key)) {
+            script_take_text(texts[i].to, value);
+            return true;
+        }
+    if (streq(key, "arch"))
+        take_arch(&s->machine, value);
+    else if (streq(key, "chip"))
+        s->machine.is_ascend = streq(value, "ascend");
+    else if (streq(key, "tool"))
+        take_tool(s, value);
+    else if (streq(key, "free_kb"))
+        s->machine.free_bytes = number_of(value) * 1024;
+    else if (streq(key, "have"))
+        s->have = MAX(number_of(value), 0);
+    else if (streq(key, "bytes"))
+        s->bytes = number_of(value);
+    else if (streq(key, "running"))
+        s->is_running = true;
+    else if (streq(key, "taken"))
+        s->is_taken = true;
+    else if (streq(key, "installed"))
+        s->is_installed = true;
+    else
+        return streq(key, "base") || streq(key, "url");
+    return true;
+}
+
+struct install_machine install_said_machine(const struct install_said *s)
+{
+    struct install_machine m = s->machine;
+
+    m.has_download = s->has_curl || s->has_wget;
+    snprintf(m.lacks, sizeof m.lacks, "%s",
+             !s->has_gzip        ? "gzip"
+             : !s->has_tar       ? "tar"
+             : !s->has_sha256sum ? "sha256sum"
+             : !s->has_setsid    ? "setsid"
+                                 : "");
+    return m;
+}
+
+const char *install_said_failure(const struct install_said *s, char code[static 32])
+{
+    const char *text = strchr(s->failed, ' ');
+
+    snprintf(code, 32, "%.*s", (int)strcspn(s->failed, " "), s->failed);
+    return text ? text + 1 : "";
+}
+
+/* ---- what to install ---- */
+
+static void name_versions(const struct catalog *c, const struct install_wish *w,
+                          const struct install_machine *m, char out[static 120])
+{
+    size_t n = 0;
+
+    *out = '\0';
+    for (unsigned i = 0; i < c->n && n < 100; i++)
+        if (streq(c->entries[i].engine, w->engine) && streq(c->entries[i].arch, m->arch))
+            n += (size_t)snprintf(out + n, 120 - n, "%s%s", n ? ", " : "", c->entries[i].version);
+}
+
+static int decide_entry(const struct catalog *c, const struct install_wish *w,
+                        const struct install_machine *m, bool here_zstd, struct install_plan *p,
+                        struct fault *f)
+{
+    bool can_zst = m->has_zstd || (here_zstd && w->source != INSTALL_BOX);
+    const struct catalog_entry *e = catalog_pick(c, w->engine, w->version, m->arch, can_zst);
+    char versions[120];
+
+    if (e) {
+        p->entry = *e;
+        return 0;
+    }
+    name_versions(c, w, m, versions);
+    if (!*versions)
+        return fault_code(f, FAULT_GONE, "engine_unfit",
+                          "there is no %s for the architecture of %s (%s) in the catalog", w->engine,
+                          w->instance, m->arch);
+    if (catalog_pick(c, w->engine, w->version, m->arch, true))
+        return fault_code(f, FAULT_GONE, "engine_missing",
+                          "%s%s%s comes as .tar.zst: install the package zstd on %s, or on this host",
+                          w->engine, w->version ? " " : "", w->version ? w->version : "", w->instance);
+    return fault_code(f, FAULT_GONE, "engine_missing",
+                      "[engine.%s] version=%s is not in the catalog, which has %s", w->engine, w->version,
+                      versions);
+}
+
+static int decide_room(const struct install_wish *w, const struct install_machine *m,
+                       const struct install_plan *p, struct fault *f)
+{
+    int64_t archive = p->entry.at_most, need = archive + (p->pack_anew ? archive / 4 : 0) + p->entry.unpacked;
+    char needed[TEXT_SHORT_MAX], room[TEXT_SHORT_MAX];
+
+    if (m->free_bytes < 0 || m->free_bytes >= need)
+        return 0;
+    return fault_code(f, FAULT_EXHAUSTED, "disk_full",
+                      "%s %s needs %s on the data disk of %s, and %s are free", w->engine, p->entry.version,
+                      bytes_format(needed, (uint64_t)need), w->instance,
+                      bytes_format(room, (uint64_t)m->free_bytes));
+}
+
+int install_decide(const struct catalog *c, const struct install_wish *w, const struct install_machine *m,
+                   bool here_zstd, struct install_plan *ret, struct fault *f)
+{
+    struct install_plan p = {};
+
+    if (m->is_ascend)
+        return fault_code(f, FAULT_GONE, "engine_unfit",
+                          "%s has an Ascend NPU and no NVIDIA card: there is no %s for it", w->instance,
+                          w->engine);
+    if (*m->lacks)
+        return fault_code(f, FAULT_GONE, "engine_unfit", "%s cannot be installed on %s: it has no %s",
+                          w->engine, w->instance, m->lacks);
+    int r = decide_entry(c, w, m, here_zstd, &p, f);
+
+    if (r < 0)
+        return r;
+    p.pack_anew = p.entry.is_zst && !m->has_zstd;
+    p.by_box = w->source != INSTALL_UPLOAD && m->has_download && !p.pack_anew;
+    if (w->source == INSTALL_BOX && !m->has_download)
+        return fault_code(f, FAULT_GONE, "engine_missing",
+                          "%s cannot be fetched by %s, which has neither curl nor wget", w->engine,
+                          w->instance);
+    r = decide_room(w, m, &p, f);
+    if (r < 0)
+        return r;
+    *ret = p;
+    return 0;
+}

@@ -1,0 +1,112 @@
+/* What is installed where, and what is not: decisions before anything is copied. The procedure itself:
+ * test_engine.c over a machine of words, tests/lab/test_install.py over real ones. */
+#include <criterion/criterion.h>
+
+#include "engine/install_plan.h"
+#include "proto/mem.h"
+
+extern const char engine_catalog_ini[];
+
+static struct catalog catalog;
+static struct install_plan plan;
+static struct fault fault;
+
+static const struct install_machine box = {
+    .arch = "amd64", .has_download = true, .has_zstd = true, .free_bytes = 50000000000};
+
+static void setup(void)
+{
+    char *why = NULL;
+
+    cr_assert_eq(catalog_parse(engine_catalog_ini, strlen(engine_catalog_ini), &catalog, &why), 0, "%s", why);
+}
+
+TestSuite(install_plan, .init = setup);
+
+static int decide(const struct install_machine *m, const char *version, enum install_source source,
+                  bool here_zstd)
+{
+    const struct install_wish wish = {
+        .engine = "ollama", .instance = "gpu1", .version = version, .source = source};
+
+    return install_decide(&catalog, &wish, m, here_zstd, &plan, &fault);
+}
+
+static void refuses(const struct install_machine *m, const char *version, enum install_source source,
+                    const char *code, const char *says)
+{
+    cr_assert_lt(decide(m, version, source, false), 0);
+    cr_assert_str_eq(fault.code, code, "%s", fault.text);
+    cr_assert_not_null(strstr(fault.text, says), "%s", fault.text);
+    cr_assert_null(strstr(fault.text, ". "), "one sentence: %s", fault.text);
+}
+
+Test(install_plan, a_box_that_can_fetches_the_newest_by_itself)
+{
+    cr_assert_eq(decide(&box, NULL, INSTALL_AUTO, false), 0);
+    cr_assert_str_eq(plan.entry.version, "0.32.9");
+    cr_assert(plan.by_box && !plan.pack_anew);
+}
+
+Test(install_plan, without_zstd_there_it_is_packed_anew_here)
+{
+    struct install_machine m = box;
+
+    m.has_zstd = false;
+    cr_assert_eq(decide(&m, NULL, INSTALL_AUTO, true), 0);
+    cr_assert_str_eq(plan.entry.version, "0.32.9");
+    cr_assert(!plan.by_box && plan.pack_anew);
+}
+
+Test(install_plan, without_zstd_anywhere_the_newest_that_needs_none_counts)
+{
+    struct install_machine m = box;
+
+    m.has_zstd = false;
+    cr_assert_eq(decide(&m, NULL, INSTALL_AUTO, false), 0);
+    cr_assert_str_eq(plan.entry.version, "0.13.5");
+    cr_assert(plan.by_box && !plan.pack_anew);
+    cr_assert_eq(decide(&m, NULL, INSTALL_BOX, true), 0);
+    cr_assert_str_eq(plan.entry.version, "0.13.5", "what is here does not help a box that fetches by itself");
+    refuses(&m, "0.32.9", INSTALL_AUTO, "engine_missing", "install the package zstd on gpu1");
+}
+
+Test(install_plan, a_box_that_cannot_download_is_brought_it)
+{
+    struct install_machine m = box;
+
+    cr_assert_eq(decide(&box, NULL, INSTALL_UPLOAD, false), 0);
+    cr_assert_not(plan.by_box);
+    m.has_download = false;
+    cr_assert_eq(decide(&m, NULL, INSTALL_AUTO, false), 0);
+    cr_assert_not(plan.by_box);
+    refuses(&m, NULL, INSTALL_BOX, "engine_missing", "neither curl nor wget");
+}
+
+Test(install_plan, what_does_not_fit_is_refused_in_a_sentence)
+{
+    struct install_machine m = box;
+
+    refuses(&m, "9.9", INSTALL_AUTO, "engine_missing", "0.32.9, 0.13.5, 0.12.10, 0.11.4");
+    m.is_ascend = true;
+    refuses(&m, NULL, INSTALL_AUTO, "engine_unfit", "Ascend NPU");
+    m = box;
+    strcpy(m.arch, "riscv64");
+    refuses(&m, NULL, INSTALL_AUTO, "engine_unfit", "riscv64");
+    m = box;
+    strcpy(m.lacks, "tar");
+    refuses(&m, NULL, INSTALL_AUTO, "engine_unfit", "it has no tar");
+}
+
+Test(install_plan, room_is_counted_before)
+{
+    struct install_machine m = box;
+
+    m.free_bytes = 4721653242 - 1; /* the archive and what is in it */
+    refuses(&m, NULL, INSTALL_AUTO, "disk_full",
+            "needs 4.7 GB on the data disk of gpu1, and 4.7 GB are free");
+    m.free_bytes++;
+    cr_assert_eq(decide(&m, NULL, INSTALL_AUTO, false), 0);
+    m.free_bytes = -1;
+    cr_assert_eq(decide(&m, NULL, INSTALL_AUTO, false), 0, "nobody knows: try");
+}
