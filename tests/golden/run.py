@@ -64,6 +64,10 @@ class Client:
     def start_on_terminal(self, argv, options, columns):
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+        # Ctrl-C drops what waits to be shown, after the signal: the last words of a quick program with it.
+        modes = termios.tcgetattr(slave)
+        modes[3] |= termios.NOFLSH
+        termios.tcsetattr(slave, termios.TCSANOW, modes)
 
         def take_terminal():
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -290,6 +290,9 @@ class Daemon:
         prompt (": " at the end of what is shown), in order; keys: (PATTERN, BYTES) typed when PATTERN has been shown."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        modes = termios.tcgetattr(theirs)       # Ctrl-C drops what waits to be shown, the last words with it
+        modes[3] |= termios.NOFLSH
+        termios.tcsetattr(theirs, termios.TCSANOW, modes)
         process = subprocess.Popen(self.ctl_words(*words), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
                                    preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
                                    env=dict(os.environ, TERM="xterm", LANG="C.UTF-8"))
