@@ -58,7 +58,7 @@ struct ssh_conn_events {
     void (*suspect)(void *ctx, bool is_suspect);
 };
 
-/* Begins at once. Deadlines: 15 s to the login, then pings. */
+/* Begins at once. Deadlines: 5 s to a connection (from the last address on), 15 s to the login, then pings. */
 struct ssh_conn *ssh_conn_new(struct loop *l, struct resolver *r, const struct ssh_target *target,
                               const struct ssh_conn_events *events, void *ctx);
 /* Orderly where the connection lives, never blocking. Streams of the connection break (-ECONNRESET) but stay their owners' to free;

@@ -8,6 +8,9 @@
 #include "base/watch.h"
 #include "ssh/conn_private.h"
 
+/* A machine that was away and is back answers a new SYN at once; the kernel's own pause has grown to many seconds by
+ * then. Two repetitions fit. */
+#define ANSWER_MS            5000
 #define KEEPALIVE_IDLE_S     15
 #define KEEPALIVE_INTERVAL_S 5
 #define KEEPALIVE_PROBES     3
@@ -107,10 +110,7 @@ static void connect_next(struct ssh_conn *c)
     unsigned i = n->n_begun++;
     int r = attempt_begin(&n->attempts[i], c, &n->found.at[i]);
 
-    if (n->n_begun < n->found.n)
-        timer_arm(n->next, CONN_NEXT_ADDRESS_MS);
-    else
-        timer_disarm(n->next);
+    timer_arm(n->next, n->n_begun < n->found.n ? CONN_NEXT_ADDRESS_MS : ANSWER_MS);
     if (r < 0)
         attempt_failed(c, r);
 }
@@ -121,6 +121,8 @@ static void connect_on_timer(void *ctx)
 
     if (c->connecting.n_begun < c->connecting.found.n)
         connect_next(c);
+    else
+        conn_fail(c, FAULT_TRANSIENT, "unreachable", "no answer from %s port %u", c->host, c->port);
 }
 
 static void connect_on_resolved(void *ctx, const struct addresses *found, const struct fault *f)
