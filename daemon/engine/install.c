@@ -421,9 +421,22 @@ static char *setting(const struct settings *s, const char *engine, const char *k
     return value && *value ? xstrdup(value) : NULL;
 }
 
+/* The same in the next life of the daemon, another one for another model or daemon; one word. */
+static char *name_of_bringer(const struct install *i)
+{
+    char host[65] = "";
+
+    gethostname(host, sizeof host - 1);
+    char *who = xasprintf("%s:%s:%s", host, i->cache, i->engine->model);
+
+    for (char *p = who; *p; p++)
+        if (*p <= ' ' || *p == '\\')
+            *p = '_';
+    return who;
+}
+
 struct install *install_new(struct engine *e, const struct settings *settings, const char *state_directory)
 {
-    static unsigned number;
     struct install *i = xnew(struct install);
     _cleanup_free_ char *source = setting(settings, e->ops->name, "source");
 
@@ -437,7 +450,7 @@ struct install *install_new(struct engine *e, const struct settings *settings, c
                 : source && streq(source, "upload") ? INSTALL_UPLOAD
                                                     : INSTALL_AUTO;
     i->piece = INSTALL_PIECE_MIN;
-    snprintf(i->who, sizeof i->who, "%d.%u", (int)getpid(), ++number);
+    i->who = name_of_bringer(i);
     return i;
 }
 
@@ -448,6 +461,7 @@ struct install *install_free(struct install *i)
     install_said_clear(&i->said);
     host_free(i->here);
     free(i->cache);
+    free(i->who);
     free(i->version);
     free(i->mirror);
     free(i->catalog);

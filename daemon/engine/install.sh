@@ -67,7 +67,7 @@ do_turn() {
     { read -r who since <"$state.bringer"; } 2>/dev/null
     number "$since" || since=0
     [ -e "$engines/$2/complete" ] && say installed 1
-    if [ -n "$pid" ] || { [ "$who" != "$3" ] && [ $((now - since)) -lt 60 ] && [ $((since - now)) -lt 60 ]; }; then
+    if [ -n "$pid" ] || { [ "$who" != "$3" ] && [ $((now - since)) -lt 30 ] && [ $((since - now)) -lt 30 ]; }; then
         say taken 1
     else
         { echo "$3 $now" >"$state.bringer" && echo "$1" >"$state.what"; } 2>/dev/null || fail disk_full "cannot write in $run"

@@ -41,9 +41,9 @@ ask_once() {        # URL
     (
         ulimit -f $(((at_most + 1023) / 512))
         if command -v curl >/dev/null 2>&1; then
-            exec curl -fsSL --max-redirs 3 --connect-timeout 15 --speed-limit 1000 --speed-time 15 -C "$(size_of "$part")" -o "$part" "$1"
+            exec curl -fsSL --max-redirs 3 --connect-timeout 15 --speed-limit 1000 --speed-time 10 -C "$(size_of "$part")" -o "$part" "$1"
         fi
-        wget -q -c -T 15 -t 1 -O "$part" "$1"
+        wget -q -c -T 10 -t 1 -O "$part" "$1"
         status=$?
         # busybox has no -t before 1.3x, and 1.35 as Debian 12 builds it crashes with -T.
         case $status in 1 | 139) exec wget -q -c -O "$part" "$1" ;; esac

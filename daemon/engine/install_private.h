@@ -14,7 +14,7 @@ struct install {
     struct host *here;
     char *cache, *version, *mirror, *catalog, *present;
     enum install_source source;
-    char who[40];
+    char *who; /* brings, in the eyes of others */
     enum phase phase;
     bool under_way, here_zstd, brought;
     bool begins; /* the call in flight begins a job */

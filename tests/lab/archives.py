@@ -5,7 +5,7 @@
         s.fault(close_after=300_000, times=2)           # then: s.asked is what was asked, (path, first byte, status) each
 
 Faults, for the first TIMES requests (None: for ever): close_after N bytes of a body; cuts: such numbers, one a
-request; status N; html: a page instead of the file, with status 200; flip: a bit of it; rate N bytes per second; no_range: all of it,
+request; stall_after N bytes, for a minute; status N; html: a page instead of the file, with status 200; flip: a bit of it; rate N bytes per second; no_range: all of it,
 whatever was asked; redirect N: so many times before the file.
 """
 import collections
@@ -22,7 +22,7 @@ import host as hosts
 import lab
 
 Archive = collections.namedtuple("Archive", "path name bytes sha256 unpacked tree version")
-NO_FAULTS = {"close_after": None, "cuts": (), "status": None, "html": False, "flip": False, "rate": None, "no_range": False, "redirect": 0, "times": None}
+NO_FAULTS = {"close_after": None, "cuts": (), "stall_after": None, "status": None, "html": False, "flip": False, "rate": None, "no_range": False, "redirect": 0, "times": None}
 PAGE = b"<html><body>Please log in.</body></html>"
 
 
@@ -104,6 +104,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if faults["close_after"] is not None:
             body = body[:faults["close_after"]]
             self.close_connection = True
+        if faults["stall_after"] is not None:
+            self.wfile.write(body[:faults["stall_after"]])
+            self.close_connection = True
+            return self.server.store.over.wait(60)
         for at in range(0, len(body), 65536):
             piece = body[at:at + 65536]
             try:
@@ -116,7 +120,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Server:
     def __init__(self, folder, bind="0.0.0.0"):
-        self.folder, self.asked, self.lock = folder, [], threading.Lock()
+        self.folder, self.asked, self.lock, self.over = folder, [], threading.Lock(), threading.Event()
         self.server = http.server.ThreadingHTTPServer((bind, 0), Handler)
         self.server.daemon_threads = True
         self.server.store = self
@@ -131,6 +135,7 @@ class Server:
         self.close()
 
     def close(self):
+        self.over.set()
         self.server.shutdown()
         self.server.server_close()
 

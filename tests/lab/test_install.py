@@ -82,13 +82,16 @@ class FromTheBox(Install):
 
     def test_nothing_but_sshd_becomes_a_model_that_answers(self):
         with self.box(self.section(self.zst)) as (d, h):
-            texts = []
+            self.server.fault(rate=self.zst.bytes)
+            seen = []
             for reply in d.stream("Up", model=DEEPSEEK):
                 p = reply.get("progress")
                 if p and p["stage"] == "engine":
-                    texts.append((p.get("text"), p.get("bytes")))
+                    seen.append((p.get("text"), p.get("bytes"), p.get("bytes_total")))
             self.assertEqual(reply["model"]["state"], "ready")
-            self.assertTrue(any("ollama 0.32.15" in (t or "") for t, _ in texts), texts)
+            moving = [b for t, b, total in seen if t == "ollama 0.32.15: downloading" and total == self.zst.bytes and 0 < b < total]
+            self.assertGreater(len(set(moving)), 1, seen)
+            self.assertEqual(moving, sorted(moving))
             self.works(d, h, self.zst)
             self.assertEqual([a[2] for a in self.server.asked], [200])
             checks = {c["id"]: c for c in d.ctl("doctor", "gpu1", json=True)["checks"]}
@@ -118,6 +121,12 @@ class FromTheBox(Install):
             self.server.fault(no_range=True)
             self.works(d, h, self.tgz)
             self.assertEqual([a[2] for a in self.server.asked], [200, 200])
+
+    def test_download_that_stands_still_is_asked_for_again(self):
+        with self.box(self.section(self.tgz), source="box") as (d, h):
+            self.server.fault(stall_after=100_000, times=1)
+            self.works(d, h, self.tgz)
+            self.assertEqual([a[1] for a in self.server.asked], [0, 100_000])
 
     def test_redirects_are_followed_and_an_endless_row_is_not(self):
         with self.box(self.section(self.tgz), source="box") as (d, h):
@@ -204,6 +213,17 @@ class Trouble(Install):
             self.works(d, h, self.tgz)
             self.assertEqual(len(self.server.asked), 1, "one download")
 
+    def test_two_daemons_install_once(self):
+        with self.box(self.section(self.tgz)) as (d, h), \
+                daemons.Daemon(**{"gateway": {"listen": "127.0.0.1:11500"},
+                                  "engine.ollama": {"catalog": self.catalog(self.section(self.tgz))}}) as other:
+            other.ctl("instance", "add", "gpu1", h.ssh_command, password=h.password)
+            up = self.begin(d, h, 3)
+            other.ctl("up", DEEPSEEK, timeout=60)
+            up.join()
+            self.works(d, h, self.tgz)
+            self.assertEqual(len(self.server.asked), 1, "one download")
+
     def test_power_cut_in_the_middle(self):
         with self.box(self.section(self.tgz)) as (d, h):
             up = self.begin(d, h)
@@ -278,17 +298,57 @@ class FromHere(Install):
         with self.box(self.here(self.zst), without=["zstd", "curl", "wget"]) as (d, h):
             self.works(d, h, self.zst)
 
+    def begin(self, d, h):
+        """An upload that takes a while, and is under way."""
+        h.fault("rate", 60_000)
+        up = threading.Thread(target=lambda: d.ctl("up", DEEPSEEK, check=False, timeout=60))
+        up.start()
+        part = h.upper(ENGINES_DIR) + f"/ollama-{OLDER}.{self.tgz.sha256[:12]}.part"
+        hosts.until(lambda: os.path.exists(part) and os.path.getsize(part) > 300_000, 20, "a part of it", 0.002)
+        return up, os.path.getsize(part), part
+
     def test_upload_goes_on_after_a_lost_session(self):
         with self.box(self.here(self.tgz), source="upload") as (d, h):
-            h.fault("rate", 30_000)
-            up = threading.Thread(target=lambda: d.ctl("up", DEEPSEEK, check=False, timeout=60))
-            up.start()
-            part = h.upper(ENGINES_DIR) + f"/ollama-{OLDER}.{self.tgz.sha256[:12]}.part"
-            hosts.until(lambda: os.path.exists(part) and os.path.getsize(part) > 300_000, 20, "a part of it", 0.002)
+            up, had, part = self.begin(d, h)
             h.run("pkill", "-f", "sshd: root")
+            hosts.until(lambda: not os.path.exists(part) or os.path.getsize(part) >= had, 1, "what was there stays")
             up.join()
             d.ctl("wait", DEEPSEEK, "--timeout", "30s", timeout=40)
             self.works(d, h, self.tgz)
+
+    def test_upload_goes_on_with_the_next_daemon(self):
+        with self.box(self.here(self.tgz), source="upload") as (d, h):
+            up, had, part = self.begin(d, h)
+            d.kill()
+            up.join()
+            d.start()
+            sizes = []
+            hosts.until(lambda: self.state(d) == "ready" or (os.path.exists(part) and sizes.append(os.path.getsize(part))), 60, "ready", 0.01)
+            self.assertGreaterEqual(min(sizes), had, "from where it was")
+            self.works(d, h, self.tgz)
+            self.assertEqual(len(self.server.asked), 1, "what is here is not fetched again")
+
+    def test_no_room_while_it_is_brought(self):
+        with self.box(self.here(self.tgz, unpacked=1000), source="upload") as (d, h):
+            free_kb = int(h.run("df -Pk /root | tail -n 1").stdout.split()[3])
+            large = threading.Thread(target=lambda: h.run(f"dd if=/dev/zero of=/root/large bs=1k count={free_kb}", check=False))
+            up, had, part = self.begin(d, h)
+            large.start()
+            large.join()
+            up.join()
+            self.assertEqual(self.state(d), "failed")
+            self.assertEqual(d.model(DEEPSEEK)["trouble"]["code"], "disk_full")
+            self.assertEqual(self.left(h), [])
+            h.run("rm /root/large")
+            self.works(d, h, self.tgz)
+
+    def test_two_models_bring_it_once(self):
+        with self.box(self.here(self.tgz), source="upload") as (d, h):
+            up, had, part = self.begin(d, h)
+            d.ctl("up", "ollama:other", check=False, timeout=60)
+            up.join()
+            self.works(d, h, self.tgz)
+            self.assertEqual(len(self.server.asked), 1)
 
     def test_neither_side_can(self):
         with self.box(self.section(self.tgz, address="127.0.0.1")) as (d, h):
