@@ -1,24 +1,22 @@
 /* The ring is one block of memory with records one behind the other; a record is never split, so a little
  * stays unused where the ring turns over. It holds [first, next) or, once turned over, [first, turn) and [0,
  * next). Everything here belongs to the loop's thread. */
-#define SD_JOURNAL_SUPPRESS_LOCATION
 #include "base/log.h"
 
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <systemd/sd-journal.h>
-#include <time.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "base/outlet.h"
 #include "proto/buf.h"
 #include "proto/mem.h"
 #include "proto/text.h"
 
-#undef LOG_DAEMON       /* syslog.h, which sd-journal.h brings along, has a macro of this name */
-
 #define RING_BYTES       ((size_t)4 << 20)
 #define TEXT_BYTES_MAX   4096
 #define TARGET_BYTES_MAX 256
+#define JOURNALD         "/run/systemd/journal/socket"
 
 struct record {
     uint32_t size;         /* of the whole record, a multiple of 8 */
@@ -31,8 +29,7 @@ struct record {
 
 static struct {
     enum log_level most;
-    bool to_journal;
-    bool from_journald; /* stderr is read by journald: priorities as <N> are understood */
+    struct outlet *outlet; /* NULL before the first line */
     uint64_t next_number;
     struct log_follower *followers;
     bool telling;
@@ -65,21 +62,11 @@ const char *log_level_name(enum log_level l)
     return (unsigned)l < ELEMENTS(level_names) && level_names[l] ? level_names[l] : "?";
 }
 
-/* sd_journal_send(3): JOURNAL_STREAM holds device and inode of the stream that journald reads. */
-static bool stderr_is_journal(void)
-{
-    const char *stream = getenv("JOURNAL_STREAM");
-    unsigned long long device, inode;
-    struct stat st;
-
-    return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
-           st.st_dev == device && st.st_ino == inode;
-}
-
 void log_open(enum log_level most)
 {
     journal.most = most;
-    journal.to_journal = journal.from_journald = stderr_is_journal();
+    outlet_free(journal.outlet);
+    journal.outlet = outlet_new(STDERR_FILENO, JOURNALD);
     if (!journal.ring)
         journal.ring = xalloc(RING_BYTES);
 }
@@ -95,7 +82,7 @@ void log_close(void)
     journal.ring = NULL;
     journal.first = journal.next = journal.turn = 0;
     journal.n = 0;
-    journal.to_journal = journal.from_journald = false;
+    journal.outlet = outlet_free(journal.outlet);
 }
 
 static struct record *record_at(size_t at)
@@ -185,7 +172,7 @@ void log_read(uint64_t from, bool (*see)(void *ctx, const struct log_entry *e), 
         r = record_at(ring_find(number));
         strcpy(target, r->target);
         strcpy(text, r->target + r->target_bytes);
-        e = (struct log_entry){r->number, r->at_ms, r->level, r->source, target, text};
+        e = (struct log_entry){r->number, r->at_ms, r->level, r->source, target, text, NULL, NULL};
         if (!see(ctx, &e))
             return;
     }
@@ -194,39 +181,6 @@ void log_read(uint64_t from, bool (*see)(void *ctx, const struct log_entry *e), 
 uint64_t log_next_number(void)
 {
     return journal.next_number;
-}
-
-static int emit_journal(const struct log_entry *e)
-{
-    _cleanup_free_ char *message = xasprintf("MESSAGE=%s%s%s", e->target, *e->target ? ": " : "", e->text);
-    _cleanup_free_ char *priority = xasprintf("PRIORITY=%d", (int)e->level);
-    _cleanup_free_ char *source = xasprintf("LLMHOST_SOURCE=%s", log_source_name(e->source));
-    _cleanup_free_ char *target = xasprintf("LLMHOST_TARGET=%s", e->target);
-    struct iovec fields[] = {
-        {message, strlen(message)},
-        {priority, strlen(priority)},
-        {source, strlen(source)},
-        {target, strlen(target)},
-    };
-
-    return sd_journal_sendv(fields, *e->target ? 4 : 3);
-}
-
-static void emit_text(const struct log_entry *e)
-{
-    time_t second = (time_t)(e->at_ms / 1000);
-    _cleanup_free_ char *line = NULL;
-    char priority[8] = "";
-    struct tm tm;
-
-    localtime_r(&second, &tm);
-    if (journal.from_journald)
-        snprintf(priority, sizeof(priority), "<%d>", (int)e->level);
-    line = xasprintf("%s%02d:%02d:%02d.%03d %-7s %-7s %s%s%s\n", priority, tm.tm_hour, tm.tm_min, tm.tm_sec,
-                     (int)(e->at_ms % 1000), log_level_name(e->level), log_source_name(e->source), e->target,
-                     *e->target ? ": " : "", e->text);
-    if (write(STDERR_FILENO, line, strlen(line)) < 0)
-        return; /* nobody is left to tell */
 }
 
 /* Into out, which holds n bytes: one line of valid UTF-8, cut between characters. */
@@ -260,10 +214,28 @@ static void tell_followers(void)
     journal.telling = false;
 }
 
+static void add_line(struct log_entry *e, const char *target, const char *raw)
+{
+    char text[TEXT_BYTES_MAX], name[TARGET_BYTES_MAX];
+
+    clean(text, sizeof(text), raw);
+    clean(name, sizeof(name), target ? target : "");
+    e->text = text;
+    e->target = name;
+    e->at_ms = clock_wall_ms();
+    e->number = journal.next_number;
+    ring_add(e);
+    journal.next_number++;
+    if (!journal.outlet)
+        journal.outlet = outlet_new(STDERR_FILENO, NULL);
+    outlet_write(journal.outlet, e);
+    tell_followers();
+}
+
 void log_line(enum log_level level, enum log_source source, const char *target, const char *format, ...)
 {
-    char raw[TEXT_BYTES_MAX], text[TEXT_BYTES_MAX], name[TARGET_BYTES_MAX];
-    struct log_entry e = {.level = level, .source = source, .target = name, .text = text};
+    struct log_entry e = {.level = level, .source = source};
+    char raw[TEXT_BYTES_MAX];
     va_list args;
 
     if (level > journal.most)
@@ -271,15 +243,16 @@ void log_line(enum log_level level, enum log_source source, const char *target, 
     va_start(args, format);
     vsnprintf(raw, sizeof(raw), format, args);
     va_end(args);
-    clean(text, sizeof(text), raw);
-    clean(name, sizeof(name), target ? target : "");
-    e.at_ms = clock_wall_ms();
-    e.number = journal.next_number;
-    ring_add(&e);
-    journal.next_number++;
-    if (!journal.to_journal || emit_journal(&e) < 0)
-        emit_text(&e);
-    tell_followers();
+    add_line(&e, target, raw);
+}
+
+void log_event(enum log_level level, enum log_source source, const char *target, const char *event,
+               const char *message_id, const char *text)
+{
+    struct log_entry e = {.level = level, .source = source, .event = event, .message_id = message_id};
+
+    if (level <= journal.most)
+        add_line(&e, target, text);
 }
 
 void log_follow(struct log_follower *f)

@@ -1,4 +1,4 @@
-/* Lines for people: to the journal (or stderr) and into a ring of 4 MiB that `llmhostctl logs` reads. One line per event, with
+/* Lines for people: to the journal or stderr (outlet.h) and into a ring of 4 MiB that `llmhostctl logs` reads. One line per event, with
  * the object's name in front. Tokens, keys and request bodies never come here, at any level. Of the loop's thread alone; before
  * log_open() lines go to stderr only. */
 #pragma once
@@ -26,6 +26,10 @@ void log_line(enum log_level level, enum log_source source, const char *target, 
 #define log_info(target, ...)    log_line(LOG_LEVEL_INFO, LOG_DAEMON, target, __VA_ARGS__)
 #define log_debug(target, ...)   log_line(LOG_LEVEL_DEBUG, LOG_DAEMON, target, __VA_ARGS__)
 
+/* A line that is an event: the journal learns its kind, and which page of its catalog explains it (NULL: none). */
+void log_event(enum log_level level, enum log_source source, const char *target, const char *event, const char *message_id,
+               const char *text);
+
 struct log_entry {
     uint64_t number;        /* counts all lines ever written */
     int64_t at_ms;
@@ -33,6 +37,7 @@ struct log_entry {
     enum log_source source;
     const char *target;     /* "" when none */
     const char *text;
+    const char *event, *message_id;     /* as given to log_event(), not kept in the ring */
 };
 
 /* The ring, oldest first: calls see() for each line with a number >= from until it returns false. Pointers last for the call. */

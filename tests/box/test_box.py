@@ -316,7 +316,7 @@ class SystemService(Box):
 
     def test_lines_of_the_journal_have_their_fields(self):
         self.with_instance()
-        of_gpu1 = self.m.lines("LLMHOST_TARGET=gpu1")
+        of_gpu1 = self.m.lines("LLMHOST_INSTANCE=gpu1")
         self.assertTrue(of_gpu1)
         for line in of_gpu1:
             self.assertTrue(line["MESSAGE"].startswith("gpu1: "), line["MESSAGE"])

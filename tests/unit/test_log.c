@@ -1,26 +1,11 @@
 #include <criterion/criterion.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "proto/mem.h"
-
-/* Stands in for libsystemd's: what would have gone to the journal. */
-static char sent[8][512];
-static int sent_n, sent_result;
-int sd_journal_sendv(const struct iovec *iov, int n);
-int sd_journal_sendv(const struct iovec *iov, int n)
-{
-    sent_n = n;
-    for (int i = 0; i < n && i < 8; i++)
-        snprintf(sent[i], sizeof(sent[i]), "%.*s", (int)iov[i].iov_len, (char *)iov[i].iov_base);
-    return sent_result;
-}
 
 /* stderr as a pipe, read back. */
 static int catch_stderr(void)
@@ -267,49 +252,6 @@ Test(log, followers_are_told_after_each_line_until_they_leave)
     log_unfollow(&stays.follower);
     log_info(NULL, "three");
     cr_assert_eq(stays.n, 2);
-    log_close();
-}
-
-static void stderr_becomes_the_journal(void)
-{
-    struct stat st;
-    char value[64];
-
-    fstat(STDERR_FILENO, &st);
-    snprintf(value, sizeof(value), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
-    setenv("JOURNAL_STREAM", value, 1);
-}
-
-Test(log, under_journald_lines_go_to_the_journal_with_their_fields)
-{
-    int fd = catch_stderr();
-
-    stderr_becomes_the_journal();
-    log_open(LOG_LEVEL_INFO);
-    log_line(LOG_LEVEL_WARNING, LOG_ENGINE, "gz-4090", "out of memory");
-    cr_assert_str_eq(caught(fd), "");
-    cr_assert_eq(sent_n, 4);
-    cr_assert_str_eq(sent[0], "MESSAGE=gz-4090: out of memory");
-    cr_assert_str_eq(sent[1], "PRIORITY=4");
-    cr_assert_str_eq(sent[2], "LLMHOST_SOURCE=engine");
-    cr_assert_str_eq(sent[3], "LLMHOST_TARGET=gz-4090");
-    log_info(NULL, "no target");
-    cr_assert_eq(sent_n, 3);
-    sent_result = -ENOBUFS;
-    log_info(NULL, "the journal is full");
-    cr_assert_eq(strncmp(caught(fd), "<6>", 3), 0, "the stream that journald reads is the second way");
-    log_close();
-}
-
-Test(log, a_journal_stream_that_is_not_our_stderr_is_not_the_journal)
-{
-    int fd = catch_stderr();
-
-    setenv("JOURNAL_STREAM", "1:2", 1);
-    log_open(LOG_LEVEL_INFO);
-    log_info(NULL, "plain");
-    cr_assert_not_null(strstr(caught(fd), "plain"));
-    cr_assert_eq(sent_n, 0);
     log_close();
 }
 
