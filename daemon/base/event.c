@@ -32,6 +32,25 @@ static void tell(const struct event *e)
     rounds = round.outer;
 }
 
+/* Those that page someone; each has its page in units/llmhostd.catalog. The ids
+ * are random, and never change. */
+const char *event_message_id(const char *kind)
+{
+    static const struct {
+        const char *kind, *id;
+    } paging[] = {
+        {"tunnel_refused", "9e74f9c2a39049b0ac8b849b503c75f3"},
+        {"failed", "bcd6aa4380d6480dbf99f9e02e203a47"},
+        {"port_taken", "fc4207f9021b4c659039c098e9adfc07"},
+        {"state_not_written", "c85cd250d1fe46fc8d8640fa83e600c1"},
+    };
+
+    for (size_t i = 0; i < ELEMENTS(paging); i++)
+        if (streq(paging[i].kind, kind))
+            return paging[i].id;
+    return NULL;
+}
+
 void event_publish(enum log_level level, enum log_source source, const char *target, const char *kind,
                    const char *format, ...)
 {
@@ -43,7 +62,7 @@ void event_publish(enum log_level level, enum log_source source, const char *tar
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     e.at_ms = clock_wall_ms();
-    log_line(level, source, target, "%s", text);
+    log_event(level, source, target, kind, event_message_id(kind), text);
     tell(&e);
 }
 

@@ -23,5 +23,6 @@ struct event_listener {
 
 void event_publish(enum log_level level, enum log_source source, const char *target, const char *kind, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+const char *event_message_id(const char *kind);     /* of its page in the journal's catalog; NULL: it has none */
 void event_listen(struct event_listener *l);
 void event_unlisten(struct event_listener *l);

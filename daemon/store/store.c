@@ -233,24 +233,30 @@ static void batch_written(struct store *s, struct batch *b)
         if (c->fault)
             remember_failure(s, c);
     s->settled = b->last;
-    if (s->is_stuck)
-        log_notice(NULL, "%s is written again; %u events were dropped", s->path, s->events_dropped);
+    bool was_stuck = s->is_stuck;
+    unsigned dropped = s->events_dropped;
+
     s->is_stuck = false;
     s->events_dropped = 0;
     s->retry_ms = 0;
+    if (was_stuck)
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, NULL, "state_written",
+                      "%s is written again; %u events were dropped", s->path, dropped);
 }
 
 static void set_stuck(struct store *s, const struct fault *f, uint64_t since_due)
 {
+    bool is_news = !s->is_stuck || !streq(s->fault.text, f->text);
+
     if (!s->is_stuck)
         s->stuck_due = since_due;
-    if (!s->is_stuck || !streq(s->fault.text, f->text))
-        log_err(NULL, "%s", f->text);
     s->is_stuck = true;
     s->fault = *f;
     s->retry_ms = s->retry_ms ? MIN(2 * s->retry_ms, (uint64_t)RETRY_LAST_MS) : RETRY_FIRST_MS;
     s->tried_due = clock_now_ms();
     timer_arm(s->retry, s->retry_ms);
+    if (is_news) /* comes back as a change, to be written when that is possible */
+        event_publish(LOG_LEVEL_ERR, LOG_DAEMON, NULL, "state_not_written", "%s", s->fault.text);
 }
 
 static void batch_failed(struct store *s, struct batch *b)
@@ -440,8 +446,9 @@ static void write_rest(struct store *s)
             break;
     }
     if (s->under_way || !list_is_empty(&s->queue))
-        log_err(NULL, "%s: the last changes were not written (%s)", s->path,
-                s->is_stuck ? s->fault.text : "the disk does not answer");
+        event_publish(LOG_LEVEL_ERR, LOG_DAEMON, NULL, "state_not_written",
+                      "%s: the last changes were not written (%s)", s->path,
+                      s->is_stuck ? s->fault.text : "the disk does not answer");
 }
 
 struct store *store_close(struct store *s)

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -142,4 +143,24 @@ Test(event, one_published_by_a_listener_is_told_whole_also_when_somebody_leaves_
     event_unlisten(&a.listener);
     event_unlisten(&c.listener);
     log_close();
+}
+
+Test(event, those_that_page_someone_have_a_page_in_the_catalog_and_no_page_is_left_over)
+{
+    static const char *const paging[] = {"tunnel_refused", "failed", "port_taken", "state_not_written"};
+    FILE *f = fopen(SOURCE_DIR "/units/llmhostd.catalog", "re");
+    char line[256], id[40];
+    unsigned pages = 0, known = 0;
+
+    cr_assert_not_null(f);
+    while (fgets(line, sizeof(line), f))
+        if (sscanf(line, "-- %32[0-9a-f]", id) == 1) {
+            pages++;
+            for (size_t i = 0; i < ELEMENTS(paging); i++)
+                known += streq(event_message_id(paging[i]), id);
+        }
+    fclose(f);
+    cr_assert_eq(known, ELEMENTS(paging));
+    cr_assert_eq(pages, ELEMENTS(paging));
+    cr_assert_null(event_message_id("ready"));
 }

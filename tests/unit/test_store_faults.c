@@ -82,6 +82,50 @@ static unsigned tries_within(uint64_t ms)
     return atomic_load(&begins) - before;
 }
 
+static void note_kind(void *ctx, const struct event *e)
+{
+    char *kinds = ctx;
+
+    snprintf(kinds + strlen(kinds), 200 - strlen(kinds), "%s ", e->kind);
+    store_put_event(store, e); /* as the daemon does */
+}
+
+static void note_rows(void *ctx, const struct event_row *rows, unsigned n, uint64_t older,
+                      const struct fault *f)
+{
+    char *kinds = ctx;
+
+    (void)older;
+    cr_assert_null(f);
+    for (unsigned i = 0; i < n; i++)
+        snprintf(kinds + strlen(kinds), 200 - strlen(kinds), "%s ", rows[i].kind);
+}
+
+Test(store_faults, is_an_event_once_and_another_when_it_is_over_and_both_are_kept)
+{
+    char kinds[200] = "";
+    struct event_listener l = {.heard = note_kind, .ctx = kinds};
+    struct op *op = NULL;
+    store_ticket t;
+
+    event_listen(&l);
+    block();
+    t = put_instance("gpu-a", 1);
+    assert_fails(t);
+    loop_advance(loop, 1000);
+    assert_fails(t);
+    cr_assert_str_eq(kinds, "state_not_written ");
+    unblock();
+    loop_advance(loop, 30000);
+    assert_written(t);
+    cr_assert_str_eq(kinds, "state_not_written state_written ");
+    kinds[0] = '\0';
+    store_read_events(store, NULL, 0, 10, &op, note_rows, kinds);
+    cr_assert(LOOP_UNTIL(loop, !op));
+    cr_assert_str_eq(kinds, "state_not_written state_written ");
+    event_unlisten(&l);
+}
+
 Test(store_faults, tries_become_rarer_up_to_every_thirty_seconds)
 {
     static const unsigned seconds[] = {1, 2, 4, 8, 16, 30, 30};
