@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -24,7 +25,7 @@ import host as hosts
 import kept
 import planted
 
-LIMIT_S = 110
+LIMIT_S = 150
 UNITS = ("llmhostd.service", "llmhostd.socket", "llmhostd-gateway.socket")
 SOCKETS = UNITS[1:]
 PASSWORD = planted.new("password only systemd knows")
@@ -45,9 +46,9 @@ def write(path, text, mode=0o644):
     os.chmod(path, mode)
 
 
-def installed_at(variable):
+def installed_at(variable, build=daemons.BUILD):
     """A directory of the build's choice."""
-    with open(daemons.BUILD + "/CMakeCache.txt") as f:
+    with open(build + "/CMakeCache.txt") as f:
         cache = dict(re.findall(r"^(\w+):\w+=(.*)$", f.read(), re.M))
     return os.path.join(cache["CMAKE_INSTALL_PREFIX"], cache[variable])
 
@@ -58,6 +59,7 @@ def setUpModule():
     run("cmake", "--install", daemons.BUILD)
     run("systemd-sysusers")
     run("systemd-tmpfiles", "--create", "llmhostd.conf")
+    run("journalctl", "--update-catalog")
     # Built with sanitizers; the one for leaks would trace its own process, which the unit forbids, and rightly.
     for place in ("/etc/systemd/system", "/etc/systemd/user"):
         write(place + "/llmhostd.service.d/test.conf", "[Service]\nEnvironment=ASAN_OPTIONS=detect_leaks=0\n")
@@ -77,8 +79,9 @@ class Manager:
     """systemctl of the system, or of a person."""
     gateway_port = 11434
 
-    def __init__(self, prefix=(), own=(), runtime="/run", journal=("-u", "llmhostd.service")):
+    def __init__(self, prefix=(), own=(), runtime="/run", journal=("-u", "llmhostd.service"), units="/etc/systemd/system"):
         self.prefix, self.own, self.socket, self.journal = list(prefix), list(own), runtime + "/llmhost/control", list(journal)
+        self.units = units
 
     def ctl(self, *words, check=True):
         return run(*self.prefix, "systemctl", *self.own, *words, check=check).stdout.strip()
@@ -111,6 +114,16 @@ class Manager:
         text = run("journalctl", "-o", "json", "--no-pager", *self.journal, *matches).stdout
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
+    def said_by_systemd(self):
+        return run("journalctl", "--no-pager", "-u", "llmhostd.service", "_PID=1").stdout
+
+    def explained(self, event, line):
+        """Whether the journal has such a line of the event, and what `journalctl -x` says about it."""
+        matching = lambda: [l for l in self.lines(f"LLMHOST_EVENT={event}") if re.search(line, l["MESSAGE"])]
+        hosts.until(matching, 15, f"a line {line} of {event}")
+        last = matching()[-1]
+        return run("journalctl", "-x", "--no-pager", *self.journal, "MESSAGE_ID=" + last["MESSAGE_ID"]).stdout
+
     def call(self, method, **parameters):
         with daemons.Varlink(self.socket) as v:
             v.send(method, parameters)
@@ -142,8 +155,50 @@ class Manager:
 
 class Box(unittest.TestCase):
     def assertNoSanitizer(self, manager):
-        for line in manager.lines():
+        lines = manager.lines()
+        self.assertTrue(lines)
+        for line in lines:
             self.assertNotRegex(str(line["MESSAGE"]), daemons.SANITIZER)
+
+    def setting(self, name, text):
+        """A drop-in for this test alone."""
+        path = f"{self.m.units}/llmhostd.service.d/{name}.conf"
+        write(path, text)
+        self.m.ctl("daemon-reload")
+        self.addCleanup(self.m.ctl, "daemon-reload")
+        self.addCleanup(os.unlink, path)
+
+    def hammer(self, strike, times, may_cut=False):
+        """Strikes at the daemon that often while clients come in at both doors, a new connection each time: all are answered,
+        and rightly. may_cut: those it had taken already may lose their connection; nobody is refused, and nobody waits in vain."""
+        self.m.ctl("start", "llmhostd.service")
+        over, answers, cut = threading.Event(), {"gateway": 0, "control": 0}, []
+
+        def ask(door, question):
+            while not over.is_set():
+                try:
+                    self.assertEqual(question(), True)
+                    answers[door] += 1
+                except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected, daemons.DaemonError) as e:
+                    cut.append((door, repr(e)))
+                except Exception as e:
+                    raise AssertionError(f"{door}, after {answers[door]} answers: {e!r}") from e
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            clients = [pool.submit(ask, "gateway", lambda: self.m.get()[0] == 200) for _ in range(2)]
+            clients.append(pool.submit(ask, "control", lambda: "product" in self.m.call("org.varlink.service.GetInfo")))
+            try:
+                for _ in range(times):
+                    pid, before = self.m.pid, dict(answers)
+                    strike(pid)
+                    self.m.wait_other(pid)
+                    hosts.until(lambda: all(answers[d] > before[d] + 20 for d in answers) or any(c.done() for c in clients), 15,
+                                "answers of the next one")
+            finally:
+                over.set()
+            for client in clients:
+                client.result(timeout=20)
+        self.assertLessEqual(len(cut), times * len(clients) if may_cut else 0, cut)
 
 
 class UnitFiles(Box):
@@ -159,6 +214,26 @@ class UnitFiles(Box):
         done = run("systemd-analyze", "security", "--offline=true", "--threshold=15",
                    installed_at("SYSTEM_UNITS") + "/llmhostd.service", check=False)
         self.assertEqual(done.returncode, 0, done.stdout[-3000:])
+
+    def test_a_package_gets_every_file_in_its_place(self):
+        run("cmake", "--install", daemons.BUILD, env=dict(os.environ, DESTDIR="/tmp/package"))
+        place = "/tmp/package" + installed_at("SYSTEM_UNITS").removesuffix("lib/systemd/system")
+        found = sorted(os.path.relpath(f"{folder}/{n}", place) for folder, _, names in os.walk("/tmp/package") for n in names)
+        units = [f"lib/systemd/{whose}/{u}" for whose in ("system", "user") for u in UNITS]
+        self.assertEqual(found, sorted(units + [
+            "bin/llmhostctl", "bin/llmhostd", "lib/systemd/catalog/llmhostd.catalog", "lib/sysusers.d/llmhostd.conf",
+            "lib/tmpfiles.d/llmhostd.conf", "share/man/man1/llmhostctl.1", "share/man/man5/llmhostd.conf.5",
+            "share/man/man8/llmhostd.8"]))
+        for whose in ("system", "user"):
+            with open(f"{place}/lib/systemd/{whose}/llmhostd.service") as f:
+                self.assertIn(f"ExecStart={place.removeprefix('/tmp/package')}bin/llmhostd\n", f.read())
+
+    def test_below_usr_everything_is_where_the_distribution_has_it(self):
+        with tempfile.TemporaryDirectory() as build:
+            run("cmake", "-S", hosts.REPO, "-B", build, "-DCMAKE_INSTALL_PREFIX=/usr")
+            for variable, name in (("SYSTEM_UNITS", "systemdsystemunitdir"), ("USER_UNITS", "systemduserunitdir"),
+                                   ("SYSUSERS", "sysusersdir"), ("TMPFILES", "tmpfilesdir"), ("CATALOG", "catalogdir")):
+                self.assertEqual(installed_at(variable, build), run("pkg-config", "--variable=" + name, "systemd").stdout.strip())
 
     def test_enabling_the_sockets_enables_all(self):
         m = Manager()
@@ -202,14 +277,6 @@ class SystemService(Box):
         if not any(i["name"] == "gpu1" for i in self.m.call("Status")["instances"]):
             self.m.call("InstanceAdd", name="gpu1", command="ssh -p 2222 gpu@127.0.0.1", install_key=False)
         self.m.wait_status("1 of 1 tunnels up")
-
-    def setting(self, name, text):
-        """A drop-in for this test alone."""
-        path = f"/etc/systemd/system/llmhostd.service.d/{name}.conf"
-        write(path, text)
-        self.m.ctl("daemon-reload")
-        self.addCleanup(self.m.ctl, "daemon-reload")
-        self.addCleanup(os.unlink, path)
 
     def test_first_connection_to_the_control_socket_starts_it(self):
         self.assertFalse(self.m.running())
@@ -270,37 +337,49 @@ class SystemService(Box):
         self.assertEqual(self.m.pid, pid, "it is fed while all is well")
         os.kill(pid, signal.SIGSTOP)
         self.m.wait_other(pid)
-        self.assertIn("Watchdog timeout", run("journalctl", "--no-pager", "-u", "llmhostd.service").stdout)
+        self.assertIn("Watchdog timeout", self.m.said_by_systemd())
         self.assertEqual(self.m.get()[0], 200)
-        self.assertEqual([f for f in os.listdir("/var/lib/llmhost") if f.startswith("core")], [])
 
     def test_restart_refuses_nobody(self):
+        self.hammer(lambda pid: self.m.ctl("restart", "llmhostd.service"), 5)
+
+    def test_kill_refuses_nobody(self):
+        self.hammer(lambda pid: os.kill(pid, signal.SIGKILL), 3, may_cut=True)
+
+    def test_hang_refuses_nobody(self):
+        self.setting("watchdog", "[Service]\nWatchdogSec=1s\n")
+        self.hammer(lambda pid: os.kill(pid, signal.SIGSTOP), 2, may_cut=True)
+
+    def test_no_core_is_written_however_it_dies(self):
+        self.setting("zz-deadly", "[Service]\nWatchdogSec=1s\nRestartSec=50ms\nEnvironment=ASAN_OPTIONS=detect_leaks=0:handle_segv=0\n")
         self.m.ctl("start", "llmhostd.service")
-        over, answers = threading.Event(), {"gateway": 0, "control": 0}
+        for number, name in ((signal.SIGSEGV, "SEGV"), (signal.SIGABRT, "ABRT"), (signal.SIGQUIT, "QUIT")):
+            pid = self.m.pid
+            os.kill(pid, number)
+            self.m.wait_other(pid)
+            self.assertIn(f"code=killed, status={int(number)}/{name}", self.m.said_by_systemd())
+        with open(f"/proc/{self.m.pid}/limits") as f:
+            self.assertRegex(f.read(), r"Max core file size +0 +0")
+        self.assertNotIn("code=dumped", self.m.said_by_systemd(), "the kernel says whether it has written one")
+        for place in ("/", "/var/lib/llmhost"):
+            self.assertEqual([f for f in os.listdir(place) if f.startswith("core")], [])
+        with open("/proc/sys/kernel/core_pattern") as f:
+            if not f.read().startswith("|"):            # one that may dump, so that "dumped" is what is said of it
+                run("systemd-run", "--unit=dumps", "-p", "LimitCORE=infinity", "-p", "WorkingDirectory=/tmp", "python3", "-c", "import os; os.abort()")
+                hosts.until(lambda: "code=dumped" in run("journalctl", "--no-pager", "-u", "dumps").stdout, 5, "a core file")
 
-        def ask(door, question):
-            """Until it is over, a new connection each time: an answer, and the right one."""
-            while not over.is_set():
-                try:
-                    self.assertEqual(question(), True)
-                    answers[door] += 1
-                except Exception as e:
-                    raise AssertionError(f"{door}, after {answers[door]} answers: {e!r}") from e
-
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            clients = [pool.submit(ask, "gateway", lambda: self.m.get()[0] == 200) for _ in range(2)]
-            clients.append(pool.submit(ask, "control", lambda: "product" in self.m.call("org.varlink.service.GetInfo")))
-            try:
-                for _ in range(5):
-                    pid, before = self.m.pid, dict(answers)
-                    self.m.ctl("restart", "llmhostd.service")
-                    self.assertNotEqual(self.m.pid, pid)
-                    hosts.until(lambda: all(answers[d] > before[d] + 20 for d in answers) or any(c.done() for c in clients), 15,
-                                "answers of the next one")
-            finally:
-                over.set()
-            for client in clients:
-                client.result(timeout=20)
+    def test_journal_that_does_not_read_stops_nothing(self):
+        write("/etc/llmhost/llmhostd.conf", "[log]\nlevel = debug\n")
+        self.addCleanup(os.unlink, "/etc/llmhost/llmhostd.conf")
+        self.m.ctl("start", "llmhostd.service")
+        journald = int(self.m.show("MainPID", "systemd-journald.service"))
+        self.addCleanup(os.kill, journald, signal.SIGCONT)
+        os.kill(journald, signal.SIGSTOP)
+        for _ in range(1000):           # more than its socket holds; each is a line
+            self.m.call("Status")
+        os.kill(journald, signal.SIGCONT)
+        missing = lambda: self.m.call("Status") and any("lines are missing here" in l["MESSAGE"] for l in self.m.lines())
+        hosts.until(missing, 15, "a line that tells of those that are missing")
 
     def test_members_of_the_group_alone_may_call(self):
         self.m.ctl("start", "llmhostd.service")
@@ -324,7 +403,37 @@ class SystemService(Box):
             self.assertIn(line["LLMHOST_SOURCE"], ("daemon", "session", "engine", "request", "provider"))
             self.assertEqual(line["_SYSTEMD_UNIT"], "llmhostd.service")
         started = [l for l in self.m.lines() if "control socket /run/llmhost/control" in l["MESSAGE"]]
-        self.assertEqual(started[-1]["PRIORITY"], "5")
+        self.assertEqual((started[-1]["PRIORITY"], started[-1]["LLMHOST_EVENT"]), ("5", "started"))
+
+    def test_what_pages_someone_is_explained(self):
+        self.with_instance()
+        shutil.copy("/etc/shadow", "/etc/shadow.before")
+        self.addCleanup(shutil.copy, "/etc/shadow.before", "/etc/shadow")
+        run("usermod", "-p", "*", "gpu")
+        run("pkill", "-KILL", "-f", "sshd: gpu")
+        said = self.m.explained("tunnel_refused", "^gpu1: ")
+        self.assertIn("The machine gpu1 refuses the login", said)
+        self.assertIn("llmhostctl doctor gpu1", said)
+
+    def test_full_disk_is_explained_and_over_when_it_is(self):
+        self.m.stop()
+        os.makedirs("/var/lib/llmhost", exist_ok=True)
+        run("mount", "-t", "tmpfs", "-o", "size=1m", "full", "/var/lib/llmhost")
+        self.addCleanup(run, "umount", "/var/lib/llmhost")
+        self.addCleanup(self.m.stop)
+        self.m.ctl("start", "llmhostd.service")
+        self.with_instance()
+        filler = os.open("/var/lib/llmhost/filler", os.O_CREAT | os.O_WRONLY)
+        self.addCleanup(os.close, filler)
+        with self.assertRaises(OSError):
+            while True:
+                os.write(filler, b"x" * 4096)
+        with self.assertRaises(daemons.CallError):
+            for port in range(20000, 20500):        # the first may fit into what the log has already
+                self.m.call("ForwardAdd", instance="gpu1", spec=str(port))
+        self.assertIn("cannot be written to disk", self.m.explained("state_not_written", "/var/lib/llmhost"))
+        os.ftruncate(filler, 0)
+        hosts.until(lambda: self.m.lines("LLMHOST_EVENT=state_written"), 15, "a state that is written again")
 
     def test_wrong_settings_are_said_once_and_not_tried_again(self):
         write("/etc/llmhost/llmhostd.conf", "[gateway]\nhold = a while\n")
@@ -342,6 +451,7 @@ class SystemService(Box):
             self.m.ctl("start", "llmhostd.service")
             self.m.wait_status("http://127.0.0.1:11434 is taken$")
             self.assertIn("11434", self.m.verb("doctor", check=False).stdout)
+            self.assertIn("The port for applications belongs to another program", self.m.explained("port_taken", "11434"))
 
 
 class UserService(Box):
@@ -364,17 +474,20 @@ class UserService(Box):
         cls.addClassCleanup(run, "systemctl", "stop", "manager-of-alice")
         cls.m = Manager(["setpriv", "--reuid", "alice", "--regid", "alice", "--init-groups", "env", "HOME=/home/alice",
                          f"XDG_RUNTIME_DIR={cls.runtime}"], ["--user"], cls.runtime,
-                        ["_SYSTEMD_USER_UNIT=llmhostd.service"])
+                        ["_SYSTEMD_UNIT=manager-of-alice.service"], "/etc/systemd/user")
 
     def setUp(self):
         self.m.open()
         self.addCleanup(self.m.stop)
         self.addCleanup(self.assertNoSanitizer, self.m)
 
-    def with_model(self):
-        """A model of this host, ready; returns the pid of its server."""
+    def with_this_host(self):
         if not self.m.call("Status")["instances"]:
             self.m.verb("instance", "add", "here", "--provider=local")
+
+    def with_model(self):
+        """A model of this host, ready; returns the pid of its server."""
+        self.with_this_host()
         self.m.verb("up", SCRIPTED)
         return self.server()
 
@@ -405,6 +518,15 @@ class UserService(Box):
             at = os.stat(place)
             self.assertEqual((at.st_uid, at.st_mode & 0o7777), (self.user.pw_uid, 0o700), place)
 
+    def test_model_that_cannot_be_brought_up_is_explained(self):
+        self.with_this_host()
+        os.rename("/home/alice/bin/ollama", "/home/alice/bin/away")
+        self.addCleanup(os.rename, "/home/alice/bin/away", "/home/alice/bin/ollama")
+        self.assertEqual(self.m.verb("up", SCRIPTED, check=False).returncode, 13)
+        said = self.m.explained("failed", "^" + SCRIPTED)
+        self.assertIn(f"The model {SCRIPTED} has failed", said)
+        self.m.verb("down", SCRIPTED)
+
     def test_restart_ends_running_streams_with_an_error_and_leaves_models_running(self):
         server = self.with_model()
         self.m.wait_status("^1 of 1 models ready")
@@ -433,12 +555,22 @@ class UserService(Box):
         self.m.verb("down", "here", "--forget")
         self.assertNotIn(hint, self.m.verb("up", SCRIPTED).stdout)
 
-    def test_models_outlive_a_daemon_that_was_killed(self):
+    def test_first_connection_to_the_control_socket_starts_it(self):
+        self.assertFalse(self.m.running())
+        self.assertEqual(self.m.call("org.varlink.service.GetInfo")["product"], "llmhostd")
+        self.assertTrue(self.m.running())
+
+    def test_restart_refuses_nobody(self):
+        self.hammer(lambda pid: self.m.ctl("restart", "llmhostd.service"), 3)
+
+    def test_models_outlive_a_daemon_that_was_killed_or_hangs(self):
+        self.setting("watchdog", "[Service]\nWatchdogSec=1s\n")
         server = self.with_model()
-        pid = self.m.pid
-        os.kill(pid, signal.SIGKILL)
-        self.m.wait_other(pid)
-        hosts.until(lambda: self.state() == "ready", 15, "the model is ready again")
-        self.assertEqual(self.server(), server, "the same server")
+        for strike in (signal.SIGKILL, signal.SIGSTOP):
+            pid = self.m.pid
+            os.kill(pid, strike)
+            self.m.wait_other(pid)
+            hosts.until(lambda: self.state() == "ready", 15, "the model is ready again")
+            self.assertEqual(self.server(), server, "the same server")
         self.m.verb("down", SCRIPTED)
         self.assertEqual(run("pgrep", "-u", "alice", "-f", "http_engine.py serve", check=False).stdout, "")
