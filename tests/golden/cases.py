@@ -121,7 +121,8 @@ HOST_KEY = error("TunnelFailed", "host_key", "gz-4090 shows another host key tha
                  "not connected, no password was sent.", ["llmhostctl doctor gz-4090"], target="gz-4090")
 PASSWORD = error("CredentialsRefused", "login_refused", "gz-4090 refused the password for root.",
                  ["llmhostctl instance set gz-4090 --password-file F"], target="gz-4090")
-MISSING = error("EngineFailed", "engine_missing", "no ollama on gz-4090: it is not in PATH and not in the usual places.", [f"llmhostctl up {MODEL}"], target=MODEL)
+MISSING = error("EngineFailed", "engine_missing", "ollama is not installed on gz-4090, and 0.32.9 cannot be fetched: github.com: Could not resolve host: github.com "
+                "(from there); github.com: The requested URL returned error: 503 (from here)", [f"llmhostctl up {MODEL}"], target=MODEL)
 WHY_CHINESE = [{"target": "gz-4090", "verdict": "awake", "causes": [{"cause": "not_rented", "count": 1}]},
                {"target": "ollama:通义千问:7b", "verdict": "failed", "causes": [{"cause": "failure", "count": 1, "since_at_ms": "@-185s",
                 "text": "引擎失败: 显存不足, 模型大约需要六十四吉字节, 而这块显卡只有二十四吉字节, 请换一块更大的显卡"}]}]
