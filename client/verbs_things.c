@@ -85,7 +85,7 @@ static enum exit_status adding_check_local(struct run *r, const struct adding *a
     const struct options *o = &r->options;
 
     if (a->command || o->host || o->user || o->port >= 0 || o->password_file || o->key_file ||
-        o->passphrase_file || o->install_key)
+        o->passphrase_file || o->install_key || o->agent)
         return verb_usage(r, "this host needs no ssh command, address, password or key.", NULL,
                           "llmhostctl instance add NAME --provider=local");
     return EXIT_DONE;
@@ -98,6 +98,9 @@ static enum exit_status adding_check_ssh(struct run *r, struct adding *a)
     if (o->install_key && !streq(o->install_key, "yes") && !streq(o->install_key, "no"))
         return verb_usage(r, "--install-key: it can be yes or no.", NULL,
                           a->is_change ? "llmhostctl instance set -h" : "llmhostctl instance add -h");
+    if (o->agent && (!getenv("SSH_AUTH_SOCK") || getenv("SSH_AUTH_SOCK")[0] != '/'))
+        return verb_usage(r, "there is no ssh-agent: SSH_AUTH_SOCK does not name its socket.", NULL,
+                          "eval $(ssh-agent); ssh-add");
     if (o->key_file)
         a->key_path = home_expand(o->key_file);
     if (a->command)
@@ -143,7 +146,7 @@ static enum exit_status setting_init(struct run *r, struct adding *a)
     if (o->n_arguments > 1)
         a->command = command_join(o->arguments + 1, o->n_arguments - 1);
     else if (!o->host && !o->user && o->port < 0 && !o->password_file && !o->key_file &&
-             !o->passphrase_file && !o->install_key && !o->accept_new_host_key)
+             !o->passphrase_file && !o->install_key && !o->agent && !o->accept_new_host_key)
         return verb_usage(r, "nothing to change is given.",
                           "paste the new ssh command, or give --port, --password-file ...",
                           "llmhostctl instance set NAME 'ssh -p PORT USER@HOST'");
@@ -214,7 +217,7 @@ static enum exit_status adding_read_secrets(struct run *r, struct adding *a)
     if (status == EXIT_DONE)
         status = secret_from(r, "passphrase", o->passphrase_file, true, &a->passphrase);
     if (status == EXIT_DONE && !a->is_change && streq(a->provider, "ssh") && !a->password.text &&
-        !a->key.text)
+        !a->key.text && !o->agent)
         status = secret_asked(r, "password", a->login, "llmhostctl instance add ... --password-file FILE",
                               &a->password);
     return status;
@@ -245,6 +248,8 @@ static struct json *adding_parameters(const struct run *r, const struct adding *
     json_put_string(parameters, "accept_new_host_key", o->accept_new_host_key);
     json_put_string(options, "host", o->host);
     json_put_string(options, "user", o->user);
+    if (o->agent)
+        json_put_string(options, "agent", getenv("SSH_AUTH_SOCK"));
     if (o->port >= 0) {
         snprintf(port, sizeof(port), "%d", (int)o->port);
         json_put_string(options, "port", port);

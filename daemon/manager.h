@@ -68,6 +68,7 @@ struct manager_new_instance {
     uint16_t port;
     const char *password, *key, *passphrase;
     bool install_key;
+    const char *agent;                  /* the socket of an ssh-agent; of a change, "": none from now on */
     const char *accept_new_host_key;    /* of a change: "SHA256:…" */
 };
 /* done(): l is kept and durable, notes (lines, "" when none) say what was left out; or a fault, and nothing was kept.

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <sys/un.h>
 
 #include "base/clock.h"
 #include "base/event.h"
@@ -15,8 +16,9 @@
 #include "ssh/key.h"
 #include "store/secrets.h"
 
-/* One try to connect: its own deadline is 15 s, a name may take 5 more. */
-#define TRIAL_MS (25 * 1000)
+/* One try to connect: its own deadline is 15 s, a name may take 5 more, and an agent a minute that asks its
+ * owner. */
+#define TRIAL_MS (85 * 1000)
 
 static const char *const secret_kinds[] = {"password", "key", "passphrase"};
 
@@ -248,6 +250,15 @@ void trials_drop(struct manager *m)
 
 /* ---- judging what was asked for ---- */
 
+static int check_agent(const struct manager_new_instance *w, struct fault *f)
+{
+    if (!w->agent || !*w->agent ||
+        (*w->agent == '/' && strlen(w->agent) < sizeof(((struct sockaddr_un *)0)->sun_path)))
+        return 0;
+    return fault_code(f, FAULT_INVALID, "bad_command", "\"%.120s\" is no path of an ssh-agent's socket",
+                      w->agent);
+}
+
 static int check_key(const struct manager_new_instance *w, struct fault *f)
 {
     const char *why = NULL;
@@ -299,10 +310,11 @@ static int read_wish(struct manager *m, const struct manager_new_instance *w, st
     ret->name = (char *)w->name;
     ret->provider = (char *)provider->name;
     ret->install_key = w->install_key;
+    ret->agent = (char *)w->agent;
     ret->added_at_ms = clock_wall_ms();
     if (provider->read_wish(&wish, ret, notes, &why) < 0)
         return fault_code(f, FAULT_INVALID, "bad_command", "%s", why);
-    return check_key(w, f);
+    return check_agent(w, f) < 0 ? -EINVAL : check_key(w, f);
 }
 
 static int put_secrets(struct manager *m, const struct manager_new_instance *w, struct fault *f)
@@ -391,11 +403,13 @@ static int read_change(struct manager *m, const struct manager_new_instance *w, 
     *ret = *old;
     ret->host = ret->user = NULL;
     ret->install_key = w->install_key;
+    if (w->agent)
+        ret->agent = *w->agent ? (char *)w->agent : NULL;
     ret->host_key = pinned ? (uint8_t *)pinned->blob : NULL;
     ret->n_host_key = pinned ? pinned->n : 0;
     if (lease_provider(l)->read_wish(&wish, ret, notes, &why) < 0)
         return fault_code(f, FAULT_INVALID, "bad_command", "%s", why);
-    return check_key(w, f);
+    return check_agent(w, f) < 0 ? -EINVAL : check_key(w, f);
 }
 
 void manager_change_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot,

@@ -73,6 +73,8 @@ static int read_options(struct call *c, struct manager_new_instance *w)
             w->host = value;
         } else if (streq(key, "user")) {
             w->user = value;
+        } else if (streq(key, "agent")) {
+            w->agent = value;
         } else if (streq(key, "port") && (port = strtol(value, &end, 10)) > 0 && port < 65536 && !*end) {
             w->port = (uint16_t)port;
         } else {
@@ -185,6 +187,7 @@ void method_instance_show(struct call *c)
         json_put_string(settings, "port", port);
         json_put_string(settings, "user", r->user);
         json_put_string(settings, "install_key", r->install_key ? "yes" : "no");
+        json_put_string(settings, "agent", r->agent);
     }
     for (unsigned i = 0; (d = manager_deployment_at(c->context->manager, i)); i++)
         if (deployment_lease(d) == l)

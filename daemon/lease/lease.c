@@ -27,6 +27,7 @@ static void lease_copy_record(struct lease *l, const struct instance_record *r)
     l->record.provider = xstrdup(r->provider);
     l->record.host = xstrdup(r->host);
     l->record.user = xstrdup(r->user);
+    l->record.agent = xstrdup(r->agent);
     l->record.host_key = NULL;
     l->record.n_host_key = 0;
     if (r->n_host_key && host_key_read(&pinned, r->host_key, r->n_host_key) < 0) {
@@ -80,6 +81,7 @@ static void lease_target(const struct lease *l, struct session_target *ret)
         .user = l->record.user,
         .pinned = l->pinned,
         .install_key = l->record.install_key,
+        .agent = l->record.agent,
     };
 }
 
@@ -117,6 +119,7 @@ struct lease *lease_free(struct lease *l)
     free(l->record.provider);
     free(l->record.host);
     free(l->record.user);
+    free(l->record.agent);
     free(l->pinned);
     free(l);
     return NULL;
@@ -180,6 +183,8 @@ store_ticket lease_change(struct lease *l, const struct lease *trial)
     l->record.user = xstrdup(trial->record.user);
     l->record.port = trial->record.port;
     l->record.install_key = trial->record.install_key;
+    free(l->record.agent);
+    l->record.agent = xstrdup(trial->record.agent);
     l->record.host_key_at_ms = trial->record.host_key_at_ms;
     host_key_keep(&l->pinned, trial->pinned);
     lease_target(l, &target);

@@ -55,6 +55,8 @@ static bool session_set_target(struct session *s, const struct session_target *t
         moved = moved || pinned;
     }
     s->install_key = t->install_key;
+    free(s->agent);
+    s->agent = xstrdup(t->agent);
     return moved;
 }
 
@@ -103,6 +105,7 @@ struct session *session_free(struct session *s)
     free(s->pinned);
     free(s->shown);
     free(s->name);
+    free(s->agent);
     free(s->host);
     free(s->user);
     free(s);

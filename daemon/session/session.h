@@ -27,6 +27,7 @@ struct session_target {
     uint16_t port;
     const char *user;
     const struct host_key *pinned;      /* NULL or n = 0: the first contact pins */
+    const char *agent;                  /* the socket of an ssh-agent, NULL: none */
     bool install_key;                   /* put our own key on the machine after the first good login */
 };
 

@@ -77,6 +77,7 @@ void session_credentials(struct session *s, struct ssh_secrets *ret)
     read_credential(s, "key", s->instead.key, &ret->key);
     read_credential(s, "passphrase", s->instead.passphrase, &ret->passphrase);
     read_credential(s, "password", s->instead.password, &ret->password);
+    ret->agent = xstrdup(s->agent);
 }
 
 /* "llmhost-" and eight letters of the key's own fingerprint. */

@@ -12,6 +12,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/timer.h"
 
 #define SPARE_LOGIN_MS 20000u /* beyond the connection's own deadline */
@@ -93,6 +94,20 @@ static void spare_give_up(struct session_link *link, const struct fault *f)
         link->session->spare_due =
             f && f->kind == FAULT_DENIED ? UINT64_MAX : clock_now_ms() + SPARE_PAUSE_MS;
     link_bury(link);
+}
+
+/* Why it takes so long; the login goes on. */
+static void session_on_waits(void *ctx, const char *key)
+{
+    struct session_link *link = ctx;
+    struct session *s = link->session;
+
+    if (!s)
+        return;
+    fault_set(&s->fault, FAULT_TRANSIENT, 0,
+              "the ssh-agent has not signed yet: its key \"%s\" wants a touch, or your consent", key);
+    log_line(LOG_LEVEL_NOTICE, LOG_SESSION, s->name, "%s", s->fault.text);
+    runq_add(s->loop, &s->changed);
 }
 
 static void session_on_up(void *ctx, const char *method)
@@ -181,6 +196,7 @@ static struct session_link *link_new(struct session *s)
     static const struct ssh_conn_events events = {
         .host_key = session_on_host_key,
         .secrets = session_on_secrets,
+        .waits = session_on_waits,
         .up = session_on_up,
         .down = session_on_down,
         .suspect = session_on_suspect,

@@ -46,6 +46,7 @@ struct session {
     char *name, *host, *user;
     uint16_t port;
     bool install_key;
+    char *agent;
     struct host_key *pinned, *shown; /* NULL: none yet; of the last mismatch */
     struct session_events events;
     void *ctx;
@@ -93,7 +94,7 @@ struct session_move {
 };
 
 #define SESSION_SETTLE_MS 1000u
-#define SESSION_LOGIN_MS  30000u /* twice the connection's own deadline: for an answer that never comes */
+#define SESSION_LOGIN_MS  90000u /* more than the connection's own deadlines: for an answer that never comes */
 
 /* session_fsm.c */
 struct session_move session_next(const struct session *s, enum session_event ev, const struct fault *f);

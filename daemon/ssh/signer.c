@@ -20,6 +20,7 @@
 #define ED25519_BYTES  32
 #define RSA_BITS_MIN   1024 /* sshkey.h, SSH_RSA_MINIMUM_MODULUS_SIZE */
 #define RSA_BITS_MAX   16384
+#define RSA_E_BITS_MAX 256
 #define BLOB_BYTES_MAX 4096
 
 struct signer {
@@ -215,7 +216,7 @@ static int add_rsa(struct buf *b, const EVP_PKEY *key)
     int bits = EVP_PKEY_get_bits(key), r = -EBADMSG;
 
     if (bits >= RSA_BITS_MIN && bits <= RSA_BITS_MAX &&
-        EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) == 1 && BN_num_bits(e) <= RSA_BITS_MAX &&
+        EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) == 1 && BN_num_bits(e) <= RSA_E_BITS_MAX &&
         EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n) == 1) {
         add_number(b, e);
         add_number(b, n);

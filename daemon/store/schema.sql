@@ -58,3 +58,7 @@ CREATE TABLE duration (
     what TEXT PRIMARY KEY,
     last TEXT NOT NULL
 ) WITHOUT ROWID;
+
+-- version 2
+-- The socket of an ssh-agent whose keys log in.
+ALTER TABLE instance ADD COLUMN agent TEXT;

@@ -512,6 +512,7 @@ store_ticket store_put_instance(struct store *s, const struct instance_record *r
     change_int(c, r->added_at_ms);
     change_blob(c, r->host_key, r->n_host_key);
     change_int(c, r->host_key_at_ms);
+    change_text(c, r->agent);
     return queue(s, c);
 }
 

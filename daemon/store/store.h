@@ -47,6 +47,7 @@ struct instance_record {
     char *host, *user;              /* NULL for local */
     uint16_t port;
     bool install_key;
+    char *agent;                    /* the socket of an ssh-agent, NULL: none */
     int64_t added_at_ms;
     uint8_t *host_key;              /* pinned blob, NULL: none */
     size_t n_host_key;

@@ -153,7 +153,8 @@ static inline void see_instance(void *ctx, const struct instance_record *r)
              or_none(r->user), r->port, r->install_key, (long long)r->added_at_ms);
     for (size_t i = 0; i < r->n_host_key; i++)
         buf_addf(&loaded, "%s%02x", i ? "" : " ", r->host_key[i]);
-    buf_addf(&loaded, " %lld\n", (long long)r->host_key_at_ms);
+    buf_addf(&loaded, " %lld%s%s\n", (long long)r->host_key_at_ms, r->agent ? " " : "",
+             r->agent ? r->agent : "");
 }
 
 static inline void see_deployment(void *ctx, const struct deployment_record *r)

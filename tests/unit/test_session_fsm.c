@@ -598,7 +598,7 @@ static struct host_key key_of(bool old)
 static void session_begin(bool wanted)
 {
     static const struct session_events events = {.changed = on_changed, .pin = on_pin};
-    struct session_target target = {"box", 22, "root", &w.pinned, false};
+    struct session_target target = {.host = "box", .port = 22, .user = "root", .pinned = &w.pinned};
 
     w.session = session_new(NULL, NULL, NULL, "box", &target, &events, NULL);
     session_want(w.session, wanted);
@@ -820,8 +820,8 @@ static bool is_good(void)
            retry_login_wait_ms(&w.session->logins, w.now) == 0 && w.session->login_wait_ms == 0;
 }
 
-/* Up to 30 s for an attempt that never answers, twice in a row at most here, and the longest pause. */
-#define GOOD_MS (3 * (30000 + 15000))
+/* For an attempt that never answers, twice in a row at most here, and the longest pause. */
+#define GOOD_MS (3 * (SESSION_LOGIN_MS + 15000))
 
 static void check_progress(void)
 {
@@ -906,7 +906,7 @@ static void pass(uint64_t ms)
 
 static void renew(const char *host, const struct host_key *pinned)
 {
-    struct session_target target = {host, 22, "root", pinned, false};
+    struct session_target target = {.host = host, .port = 22, .user = "root", .pinned = pinned};
 
     if (!streq(host, w.session->host)) { /* the ration is per host */
         w.after_refusal = false;
@@ -1466,7 +1466,7 @@ Test(session_fsm, an_address_that_changed_under_suspicion_leaves_nothing_of_the_
     LIST_FOREACH (c, &w.conns, struct ssh_conn, node)
         cr_assert_neq(c->id, 1);
     w.network = true;
-    pass(30000);
+    pass(SESSION_LOGIN_MS);
     cr_assert_eq(session_state(w.session), SESSION_UP);
     scene_end();
 }
