@@ -37,6 +37,7 @@ static bool is_hosts(const char *value, const struct known *k);
 static bool is_origins(const char *value, const struct known *k);
 static bool is_level(const char *value, const struct known *k);
 static bool is_path(const char *value, const struct known *k);
+static bool is_path_there(const char *value, const struct known *k);
 static bool is_version(const char *value, const struct known *k);
 static bool is_source(const char *value, const struct known *k);
 static bool is_mirror(const char *value, const struct known *k);
@@ -50,6 +51,7 @@ static bool is_mirror(const char *value, const struct known *k);
 #define ORIGINS_FORM "origins with blanks between them, as https://chat.example.org"
 #define LEVEL_FORM   "err, warning, notice, info or debug"
 #define PATH_FORM    "an absolute path"
+#define THERE_FORM   "an absolute path on the machine, or one that begins with ~/"
 #define VERSION_FORM "a version as the catalog has it, as 0.32.9"
 #define SOURCE_FORM  "auto, box or upload"
 #define MIRROR_FORM  "what is put in front of an address, as https://mirror.example.org/"
@@ -62,12 +64,12 @@ static const struct known table[] = {
     {"gateway",          "allow_origin", NULL,              is_origins,  ORIGINS_FORM, 0},
     {"ssh",              "install_key",  "yes",             is_bool,     BOOL_FORM,    0},
     {"log",              "level",        "info",            is_level,    LEVEL_FORM,   0},
-    {"engine.ollama",    "path",         NULL,              is_path,     PATH_FORM,    0},
+    {"engine.ollama",    "path",         NULL,              is_path_there, THERE_FORM, 0},
     {"engine.ollama",    "version",      NULL,              is_version,  VERSION_FORM, 0},
     {"engine.ollama",    "source",       "auto",            is_source,   SOURCE_FORM,  0},
     {"engine.ollama",    "mirror",       NULL,              is_mirror,   MIRROR_FORM,  0},
     {"engine.ollama",    "catalog",      NULL,              is_path,     PATH_FORM,    0},
-    {"engine.llama.cpp", "path",         NULL,              is_path,     PATH_FORM,    0},
+    {"engine.llama.cpp", "path",         NULL,              is_path_there, THERE_FORM, 0},
 };
 // clang-format on
 
@@ -164,6 +166,11 @@ static bool is_path(const char *value, const struct known *k)
 {
     (void)k;
     return value[0] == '/';
+}
+
+static bool is_path_there(const char *value, const struct known *k)
+{
+    return is_path(value, k) || (strncmp(value, "~/", 2) == 0 && value[2]);
 }
 
 static bool is_version(const char *value, const struct known *k)

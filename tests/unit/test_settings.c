@@ -59,6 +59,7 @@ Test(settings, values_as_people_write_them)
                                "\tinstall_key = No\n"
                                "[engine.llama.cpp]\n"
                                "path = /opt/llama server/bin/llama-server\n"
+                               "[engine.ollama]\npath = ~/ollama/bin/ollama\n"
                                "[log]\nlevel = debug");
 
     cr_assert_str_eq(settings_text(s, "gateway", "listen"), "[::1]:8080");
@@ -66,6 +67,7 @@ Test(settings, values_as_people_write_them)
     cr_assert_str_eq(settings_text(s, "gateway", "allow_host"), "chat.example.org  gpu-box");
     cr_assert(!settings_bool(s, "ssh", "install_key"));
     cr_assert_str_eq(settings_text(s, "engine.llama.cpp", "path"), "/opt/llama server/bin/llama-server");
+    cr_assert_str_eq(settings_text(s, "engine.ollama", "path"), "~/ollama/bin/ollama");
     cr_assert_str_eq(settings_text(s, "log", "level"), "debug");
     settings_free(s);
 }
@@ -108,17 +110,18 @@ Test(settings, a_wrong_value_is_an_error_that_names_the_form)
     refuse("[ssh]\ninstall_key = 1\n", "test.conf:2: [ssh] install_key = 1: should be yes or no");
     refuse("[log]\nlevel = loud\n",
            "test.conf:2: [log] level = loud: should be err, warning, notice, info or debug");
-    refuse("[engine.ollama]\npath = ollama\n",
-           "test.conf:2: [engine.ollama] path = ollama: should be an absolute path");
+    refuse("[engine.ollama]\npath = ~/\n", "test.conf:2: [engine.ollama] path = ~/: should be an absolute "
+                                           "path on the machine, or one that begins with ~/");
+    refuse("[engine.ollama]\npath = ollama\n", "test.conf:2: [engine.ollama] path = ollama: should be an "
+                                               "absolute path on the machine, or one that begins with ~/");
 }
 
 Test(settings, addresses_are_numeric_and_have_a_port)
 {
-    static const char *const bad[] = {"localhost:11434", "127.0.0.1", "127.0.0.1:",    "127.0.0.1:65536",
-                                      "::1:80",          "[::1]",     "[127.0.0.1]:1", ":80",
-                                      "127.0.0.1:8x",    "[]:80",     "127.0.0.1:-1",  "1.2.3:80",
-                                      "[::1:80",         "*:80",        "0.0.0.0:1",     "[::]:65535",
-                                      "192.168.1.5:80"};
+    static const char *const bad[] = {
+        "localhost:11434", "127.0.0.1", "127.0.0.1:",   "127.0.0.1:65536", "::1:80",        "[::1]",
+        "[127.0.0.1]:1",   ":80",       "127.0.0.1:8x", "[]:80",           "127.0.0.1:-1",  "1.2.3:80",
+        "[::1:80",         "*:80",      "0.0.0.0:1",    "[::]:65535",      "192.168.1.5:80"};
     static const char *const good[] = {"127.0.0.1:1", "[::1]:65535", "127.0.0.1:0", "127.1.2.3:80"};
 
     for (unsigned i = 0; i < ELEMENTS(bad) + ELEMENTS(good); i++) {
@@ -138,7 +141,8 @@ Test(settings, an_address_beyond_loopback_is_refused_with_the_reason)
     struct settings *s = NULL;
 
     cr_assert_eq(settings_parse("[gateway]\nlisten = 0.0.0.0:11434\n", "t", &s, &why), -EINVAL);
-    cr_assert(strstr(why, "t:2: [gateway] listen") && strstr(why, "loopback") && strstr(why, "API keys"), "%s", why);
+    cr_assert(strstr(why, "t:2: [gateway] listen") && strstr(why, "loopback") && strstr(why, "API keys"),
+              "%s", why);
 }
 
 Test(settings, hosts_and_origins_are_checked_word_by_word)
