@@ -24,6 +24,8 @@ void server_done(struct server *s)
     place_free(s->place);
     free(s->name);
     free(s->socket);
+    free(s->path);
+    free(s->log);
 }
 
 static void server_cancel(struct op *op)
@@ -86,8 +88,10 @@ void server_read_place(struct server *s)
     const struct place_facts *f = place_facts(s->place);
     struct engine_facts *e = &s->engine->facts;
 
-    e->path = f->program;
-    e->log = f->log;
+    free(s->path);
+    free(s->log);
+    e->path = s->path = xstrdup(f->program);
+    e->log = s->log = xstrdup(f->log);
     e->pid = f->pid;
     e->port = f->port;
     server_open_socket(s);

@@ -16,6 +16,7 @@ struct server {
     struct forward *forward;
     char *name;                 /* of its files on the machine */
     char *socket;               /* of the forward */
+    char *path, *log;           /* the engine's facts: as of the last answer, also while the machine is asked again */
     uint16_t port;              /* the forward's */
     int64_t gpu_before;         /* memory in use on the cards before the load; -1: unknown */
     void (*on_cards)(void *ctx);

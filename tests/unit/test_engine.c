@@ -90,6 +90,22 @@ Test(ollama, finds_the_program_its_version_and_a_server_that_runs)
     cr_assert_eq(w.engine->facts.port, 0);
 }
 
+Test(ollama, what_is_known_is_known_while_the_machine_is_asked_again)
+{
+    find_it();
+    w.shell_hangs = true;
+    begin(ops()->find);
+    cr_assert_str_eq(w.engine->facts.path, "/usr/local/bin/ollama");
+    cr_assert_str_eq(w.engine->facts.log, "/root/llmhost/run/x.log");
+    op_cancel(&w.op);
+    cr_assert_str_eq(w.engine->facts.path, "/usr/local/bin/ollama");
+    w.shell_hangs = false;
+    w.find_says = "log=/elsewhere\nerror=busy no\n";
+    ASK_SHELL(ops()->find);
+    failed_with("busy", FAULT_TRANSIENT);
+    cr_assert_str_eq(w.engine->facts.log, "/root/llmhost/run/x.log");
+}
+
 Test(ollama, says_where_it_looked_when_the_program_is_not_there)
 {
     world_end();
