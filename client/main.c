@@ -8,6 +8,7 @@
 
 #include "client/verb.h"
 #include "proto/mem.h"
+#include "proto/stdfds.h"
 
 /* ---- the tables ---- */
 
@@ -505,6 +506,7 @@ int main(int argc, char **argv)
     struct run r = {.options = {.lines = -1, .port = -1, .since_at_ms = -1}};
     enum exit_status status;
 
+    standard_fds_fill(O_RDONLY); /* writing still fails, as it should */
     r.options.arguments = xalloc((size_t)argc * sizeof(char *) + 1);
     status = run(&r, argc, argv);
     connection_free(r.connection);

@@ -25,6 +25,7 @@
 #include "manager.h"
 #include "proto/error.h"
 #include "proto/mem.h"
+#include "proto/stdfds.h"
 #include "store/secrets.h"
 #include "store/store.h"
 
@@ -481,8 +482,10 @@ int main(int argc, char **argv)
 {
     struct options options = {};
     struct daemon d = {};
-    int r = read_options(argc, argv, &options);
+    int r;
 
+    standard_fds_fill(O_RDWR);
+    r = read_options(argc, argv, &options);
     if (r != 0)
         return r < 0 ? EXIT_USAGE : EXIT_DONE;
     if (read_settings(&options, &d.settings) < 0)

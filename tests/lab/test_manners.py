@@ -5,6 +5,7 @@ import os
 import resource
 import socket
 import statistics
+import subprocess
 import threading
 import time
 import unittest
@@ -191,6 +192,16 @@ class Doors(unittest.TestCase):
                 self.rests(d, "both doors without a descriptor")
             hosts.until(lambda: len(os.listdir(f"/proc/{d.pid}/fd")) <= before, 10, f"descriptors as before ({before})")
             self.answers_quickly(d, "nobody, after all descriptors were in use")
+            self.assertEqual(d.ctl("status").returncode, 0)
+
+    def test_started_with_nothing_open(self):
+        """As by `<&- >&- 2>&-`: nothing that is opened afterwards gets what is meant for people."""
+        closed = ("bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash")
+        with daemons.Daemon(wrap=closed) as d:
+            for fd in "012":
+                self.assertEqual(os.readlink(f"/proc/{d.pid}/fd/{fd}"), "/dev/null")
+            said = subprocess.run(["bash", "-c", 'exec "$@" >&-', "bash", *d.ctl_words("status")], stderr=subprocess.PIPE, text=True)
+            self.assertEqual((said.returncode, said.stderr), (1, "llmhostctl: the answer cannot be written.\n"))
             self.assertEqual(d.ctl("status").returncode, 0)
 
 
