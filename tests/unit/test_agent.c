@@ -84,6 +84,13 @@ static void agent_add(const struct real_agent *a, const char *key, const char *o
             cr_skip_test("no ssh-agent");                                                                    \
     } while (0)
 
+static void begin(struct client *c, const struct sshd_fixture *s, const char *socket)
+{
+    c->agent = socket;
+    client_open(c);
+    client_connect(c, "127.0.0.1", sshd_fixture_port(s), sshd_fixture_user(s));
+}
+
 Test(agent, keys_of_every_kind_log_in)
 {
     static const char *const types[] = {"ed25519", "ecdsa -b 256", "ecdsa -b 521", "rsa -b 2048"};
@@ -97,9 +104,7 @@ Test(agent, keys_of_every_kind_log_in)
         REQUIRE(s, &a);
         key = sshd_fixture_add_key(s, types[i], "");
         agent_add(&a, key, "");
-        c.agent = a.socket;
-        client_open(&c);
-        client_connect(&c, "127.0.0.1", sshd_fixture_port(s), sshd_fixture_user(s));
+        begin(&c, s, a.socket);
         cr_assert(LOOP_UNTIL(c.loop, c.n_up || c.n_down));
         cr_assert_eq(c.n_up, 1, "%s: %s", types[i], c.fault.text);
         cr_assert_str_eq(c.method, "agent");
@@ -118,9 +123,7 @@ Test(agent, keys_that_are_not_let_in_are_passed_over)
     REQUIRE(s, &a);
     agent_add(&a, sshd_fixture_key(other), "");
     agent_add(&a, sshd_fixture_key(s), "");
-    c.agent = a.socket;
-    client_open(&c);
-    client_connect(&c, "127.0.0.1", sshd_fixture_port(s), sshd_fixture_user(s));
+    begin(&c, s, a.socket);
     cr_assert(LOOP_UNTIL(c.loop, c.n_up || c.n_down));
     cr_assert_str_eq(c.method, "agent", "%s", c.fault.text);
     client_close(&c);
@@ -140,9 +143,7 @@ Test(agent, key_that_asks_its_owner_is_waited_for)
     REQUIRE(s, &a);
     agent_add(&a, sshd_fixture_key(s), "-c");
     put_file(&a, "wait", "", 0600);
-    c.agent = a.socket;
-    client_open(&c);
-    client_connect(&c, "127.0.0.1", sshd_fixture_port(s), sshd_fixture_user(s));
+    begin(&c, s, a.socket);
     cr_assert(LOOP_UNTIL(c.loop, *c.waits_for || c.n_down), "told that it waits");
     cr_assert_eq(c.n_down, 0, "%s", c.fault.text);
     snprintf(wait, sizeof(wait), "%s/wait", a.directory);
@@ -163,9 +164,7 @@ Test(agent, refused_by_its_owner_the_next_way_is_tried)
     REQUIRE(s, &a);
     agent_add(&a, sshd_fixture_key(s), "-c");
     put_file(&a, "no", "", 0600);
-    c.agent = a.socket;
-    client_open(&c);
-    client_connect(&c, "127.0.0.1", sshd_fixture_port(s), sshd_fixture_user(s));
+    begin(&c, s, a.socket);
     expect_down(&c, "login_refused", FAULT_DENIED);
     cr_assert_not_null(strstr(c.fault.text, "refuses to sign"), "%s", c.fault.text);
     client_close(&c);
@@ -182,9 +181,7 @@ Test(agent, freed_while_a_key_asks_its_owner)
     REQUIRE(s, &a);
     agent_add(&a, sshd_fixture_key(s), "-c");
     put_file(&a, "wait", "", 0600);
-    c.agent = a.socket;
-    client_open(&c);
-    client_connect(&c, "127.0.0.1", sshd_fixture_port(s), sshd_fixture_user(s));
+    begin(&c, s, a.socket);
     cr_assert(LOOP_UNTIL(c.loop, *c.waits_for || c.n_down));
     client_close(&c);
     agent_end(&a);
@@ -194,11 +191,10 @@ Test(agent, freed_while_a_key_asks_its_owner)
 Test(agent, none_there_is_said)
 {
     struct sshd_fixture *s = sshd_fixture_new(NULL);
-    struct client c = {.agent = "/nonexistent/agent"};
+    struct client c = {0};
 
     REQUIRE_SSHD(s);
-    client_open(&c);
-    client_connect(&c, "127.0.0.1", sshd_fixture_port(s), sshd_fixture_user(s));
+    begin(&c, s, "/nonexistent/agent");
     expect_down(&c, "login_refused", FAULT_DENIED);
     cr_assert_not_null(strstr(c.fault.text, "ssh-agent is not there"), "%s", c.fault.text);
     client_close(&c);
@@ -212,9 +208,7 @@ Test(agent, without_keys_is_said)
     struct client c = {0};
 
     REQUIRE(s, &a);
-    c.agent = a.socket;
-    client_open(&c);
-    client_connect(&c, "127.0.0.1", sshd_fixture_port(s), sshd_fixture_user(s));
+    begin(&c, s, a.socket);
     expect_down(&c, "login_refused", FAULT_DENIED);
     cr_assert_not_null(strstr(c.fault.text, "holds no key"), "%s", c.fault.text);
     client_close(&c);
