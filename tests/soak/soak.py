@@ -4,7 +4,8 @@ usage (inside an enclosure): soak.py SECONDS
 
 What must stay flat is the daemon's own memory, its descriptors, threads and queues. A sample is taken each half minute in a
 pause of the load, so that equal moments are compared: nothing in flight, all tunnels up. What grows for a reason is told
-apart: the database grows by events, and is bounded by their number (store.h); the ring of log lines fills to its 4 MiB once.
+apart: the database grows by events, and is bounded by their number (store.h); the ring of log lines fills to its 4 MiB once and
+is measured by itself.
 Every request must have got the answer its script says, but for those a cut met: these must have been told so.
 """
 import collections
@@ -43,7 +44,8 @@ class Sample:
         rollup = read(f"/proc/{d.pid}/smaps_rollup")
         self.rss_kib = number(rollup, "Rss")
         self.pss_kib = number(rollup, "Pss")
-        self.own_kib = number(rollup, "Private_Dirty")
+        self.ring_kib = ring_of(d.pid)
+        self.own_kib = number(rollup, "Private_Dirty") - self.ring_kib
         targets = collections.Counter(kind_of(f"/proc/{d.pid}/fd/{n}") for n in os.listdir(f"/proc/{d.pid}/fd"))
         self.descriptors, self.kinds = sum(targets.values()), targets
         self.threads = len(os.listdir(f"/proc/{d.pid}/task"))
@@ -63,9 +65,17 @@ class Sample:
                                 if n.startswith("llmhost.db")) // 1024
 
     def line(self):
-        return (f"rss {self.rss_kib} pss {self.pss_kib} own {self.own_kib} KiB  fds {self.descriptors}  threads {self.threads}  "
+        return (f"rss {self.rss_kib} pss {self.pss_kib} own {self.own_kib} ring {self.ring_kib} KiB  fds {self.descriptors}  threads {self.threads}  "
                 f"in/out {self.sockets_in}/{self.sockets_out}  flight/held {self.in_flight}/{self.held}  up {self.up}  "
                 f"reconnects {self.reconnects}  requests {self.requests}  db {self.database_kib} KiB  cpu {self.cpu_s:.1f} s")
+
+
+def ring_of(pid):
+    """What is filled of the block in which log lines are kept (daemon/base/log.c): the only mapping of about its size."""
+    for mapping in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", read(f"/proc/{pid}/smaps"), flags=re.M)[1:]:
+        if RING_KIB <= number(mapping, "Size") <= RING_KIB + 64:
+            return number(mapping, "Private_Dirty")
+    return 0
 
 
 def read(path):
@@ -236,7 +246,7 @@ def judge(samples, seconds):
     if len(warm) < 3:
         return ["too few samples to judge: a longer run is needed"]
     wrong = []
-    rows = ("rss_kib", "pss_kib", "own_kib", "descriptors", "threads", "sockets_in", "sockets_out", "in_flight", "held", "database_kib")
+    rows = ("rss_kib", "pss_kib", "own_kib", "ring_kib", "descriptors", "threads", "sockets_in", "sockets_out", "in_flight", "held", "database_kib")
     print(f"{'':14}{'start':>10}{'warm':>10}{'middle':>10}{'end':>10}{'per hour':>12}")
     for name in rows:
         slope = slope_per_hour(warm, name)
@@ -245,6 +255,8 @@ def judge(samples, seconds):
         # Short runs have steep lines through nothing: what counts is the rise over the run itself.
         if name in FLAT and slope > FLAT[name] and warm[-1].at - warm[0].at > 1800:
             wrong.append(f"{name} grows by {slope:.2f} an hour, at most {FLAT[name]} is flat")
+    if not any(s.ring_kib for s in samples):
+        wrong.append("the ring of log lines was not found among the mappings")
     for s in warm:
         if s.in_flight or s.held:
             wrong.append(f"a queue was not empty in a pause: {s.line()}")
