@@ -31,7 +31,7 @@ REACHED_S = 60
 LLAMA_SERVER = """#!/bin/sh
 case " $* " in *" --version "*) echo "version: 11669 (bench)"; exit 0 ;; esac
 while [ $# -gt 0 ]; do [ "$1" = --port ] && port=$2; shift; done
-exec /usr/local/bin/bench-serve http "$port" "${BENCH_WORKERS:-64}"
+exec /usr/local/bin/bench-serve http "$port" WORKERS
 """
 SSH = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
        "-o", "LogLevel=ERROR", "-o", "ExitOnForwardFailure=yes"]
@@ -64,13 +64,14 @@ class Peer:
 class World:
     """One machine with a model server and a byte server, our daemon connected to it, the model ready."""
 
-    def __init__(self, name="gpu1", daemon=None, model=True):
+    def __init__(self, name="gpu1", daemon=None, model=True, workers=64):
+        self.workers = workers
         self.name, self.daemon, self.with_model, self.owns = name, daemon, model, daemon is None
 
     def __enter__(self):
         self.stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
-            self.host = machine(self.name)
+            self.host = machine(self.name, self.workers)
             self.key = key()
             let_in(self.host, self.key)
             if self.owns:
@@ -97,12 +98,12 @@ class World:
         return port
 
 
-def machine(name):
+def machine(name, workers=64):
     host = Host(name)
     host.up()
     with open(PROGRAMS + "/serve", "rb") as f:
         host.put("/usr/local/bin/bench-serve", f.read(), 0o755)
-    host.put("/usr/local/bin/llama-server", LLAMA_SERVER, 0o755)
+    host.put("/usr/local/bin/llama-server", LLAMA_SERVER.replace("WORKERS", str(workers)), 0o755)
     host.start("/usr/local/bin/bench-serve", "pipe", str(PIPE_PORT), "1200")
     return host
 

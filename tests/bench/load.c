@@ -1,6 +1,8 @@
 /* load latency PORT COUNT keep|new [GAP_US]   a 1 KiB request after the other: p50_ms, p99_ms
  * load connections PORT COUNT CLIENTS http|echo  connect, ask, close: per_s
  * load tokens PORT COUNT PERIOD_US             a stream: how long each event was under way: p50_ms, p99_ms
+ * load streams PORT STREAMS COUNT PERIOD_US    so many at once: the times of the median and the slowest one, and the
+ *                                              longest pause between two events of any: median_ms, slowest_ms, pause_ms
  * load bulk PORT up|down BYTES                 one stream: mb_per_s
  * load hold PORT COUNT                         opens COUNT, says "held", holds them until its input ends
  * load first PORT http|echo                    tries until a first byte is there: at_ns
@@ -24,6 +26,7 @@
 
 #define BODY_BYTES   1024
 #define ANSWER_BYTES 65536
+#define STREAM_BYTES 16384
 #define CLOSE        "Connection: close\r\n"
 #define WARM_UP      20
 #define GIVE_UP_S    30
@@ -227,18 +230,18 @@ static int do_connections(char **words)
     return 0;
 }
 
-static int do_tokens(char **words)
+/* One stream to its last event; seen() is given how long each was under way, and the instant it came. */
+static void read_stream(size_t count, const char *period_us, void (*seen)(void *ctx, int64_t under_way, int64_t now), void *ctx)
 {
-    size_t count = strtoul(words[0], NULL, 10), n = 0, used = 0;
-    int64_t *ns = calloc(count + 1, sizeof *ns);
-    char request[BODY_BYTES + 512], extra[96], text[ANSWER_BYTES + 1];
+    size_t n = 0, used = 0;
+    char request[BODY_BYTES + 512], extra[96], text[STREAM_BYTES + 1];
     int fd = dial();
 
-    snprintf(extra, sizeof extra, "\"stream\":true,\"max_tokens\":%zu,\"period_us\":%s,", count, words[1]);
-    if (!ns || fd < 0 || !put(fd, request, http_request(request, sizeof request, "", extra)))
+    snprintf(extra, sizeof extra, "\"stream\":true,\"max_tokens\":%zu,\"period_us\":%s,", count, period_us);
+    if (fd < 0 || !put(fd, request, http_request(request, sizeof request, "", extra)))
         fail("the request");
     while (n < count) {
-        ssize_t more = recv(fd, text + used, ANSWER_BYTES - used, 0);
+        ssize_t more = recv(fd, text + used, STREAM_BYTES - used, 0);
         int64_t now = now_ns();
         char *from = text, *mark;
 
@@ -247,15 +250,95 @@ static int do_tokens(char **words)
         used += (size_t)more;
         text[used] = '\0';
         while (n < count && (mark = strchr(from, '<')) && strchr(mark, '>')) {
-            ns[n++] = now - strtoll(mark + 1, NULL, 10);
+            seen(ctx, now - strtoll(mark + 1, NULL, 10), now);
+            n++;
             from = strchr(mark, '>') + 1;
         }
         used -= (size_t)(from - text);
         memmove(text, from, used + 1);
     }
     close(fd);
-    print_times(ns, n);
-    free(ns);
+}
+
+struct times {
+    int64_t *ns;
+    size_t n;
+};
+
+static void times_add(void *ctx, int64_t under_way, int64_t now)
+{
+    struct times *t = ctx;
+
+    (void)now;
+    t->ns[t->n++] = under_way;
+}
+
+static int do_tokens(char **words)
+{
+    size_t count = strtoul(words[0], NULL, 10);
+    struct times t = {.ns = calloc(count + 1, sizeof *t.ns)};
+
+    if (!t.ns)
+        fail("memory");
+    read_stream(count, words[1], times_add, &t);
+    print_times(t.ns, t.n);
+    free(t.ns);
+    return 0;
+}
+
+struct one_stream {
+    pthread_t thread;
+    size_t count;
+    const char *period_us;
+    int64_t begun, last, longest_pause, took;
+};
+
+static void stream_pause(void *ctx, int64_t under_way, int64_t now)
+{
+    struct one_stream *s = ctx;
+
+    (void)under_way;
+    if (s->last && now - s->last > s->longest_pause)
+        s->longest_pause = now - s->last;
+    s->last = now;
+}
+
+static void *stream_run(void *ctx)
+{
+    struct one_stream *s = ctx;
+
+    s->begun = now_ns();
+    read_stream(s->count, s->period_us, stream_pause, s);
+    s->took = now_ns() - s->begun;
+    return NULL;
+}
+
+static int do_streams(char **words)
+{
+    size_t n = strtoul(words[0], NULL, 10);
+    struct one_stream *s = calloc(n, sizeof *s);
+    int64_t *took = calloc(n, sizeof *took), pause = 0;
+    pthread_attr_t small;
+
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 256 << 10);
+    for (size_t i = 0; s && i < n; i++) {
+        s[i] = (struct one_stream){.count = strtoul(words[1], NULL, 10), .period_us = words[2]};
+        if (pthread_create(&s[i].thread, &small, stream_run, &s[i]) != 0)
+            fail("a thread");
+    }
+    for (size_t i = 0; s && took && i < n; i++) {
+        pthread_join(s[i].thread, NULL);
+        took[i] = s[i].took;
+        pause = s[i].longest_pause > pause ? s[i].longest_pause : pause;
+    }
+    if (!s || !took || !n)
+        fail("memory");
+    qsort(took, n, sizeof *took, compare);
+    printf("{\"median_ms\":%.1f,\"slowest_ms\":%.1f,\"pause_ms\":%.1f}\n", (double)took[n / 2] / 1e6,
+           (double)took[n - 1] / 1e6, (double)pause / 1e6);
+    free(s);
+    free(took);
     return 0;
 }
 
@@ -343,12 +426,14 @@ int main(int argc, char **argv)
         return do_connections(argv + 3);
     if (strcmp(verb, "tokens") == 0 && argc == 5)
         return do_tokens(argv + 3);
+    if (strcmp(verb, "streams") == 0 && argc == 6)
+        return do_streams(argv + 3);
     if (strcmp(verb, "bulk") == 0 && argc == 5)
         return do_bulk(argv + 3);
     if (strcmp(verb, "hold") == 0 && argc == 4)
         return do_hold(argv + 3);
     if (strcmp(verb, "first") == 0 && argc == 4)
         return do_first(argv + 3);
-    fputs("usage: load latency|connections|tokens|bulk|hold|first PORT ...: see load.c\n", stderr);
+    fputs("usage: load latency|connections|tokens|streams|bulk|hold|first PORT ...: see load.c\n", stderr);
     return 2;
 }
