@@ -96,17 +96,21 @@ static void spare_give_up(struct session_link *link, const struct fault *f)
     link_bury(link);
 }
 
-/* Why it takes so long; the login goes on. */
+/* Why it takes so long; the login goes on. Of a spare it is no trouble of the tunnel, which is up. */
 static void session_on_waits(void *ctx, const char *key)
 {
     struct session_link *link = ctx;
     struct session *s = link->session;
+    struct fault f;
 
     if (!s)
         return;
-    fault_set(&s->fault, FAULT_TRANSIENT, 0,
+    fault_set(&f, FAULT_TRANSIENT, 0,
               "the ssh-agent has not signed yet: its key \"%s\" wants a touch, or your consent", key);
-    log_line(LOG_LEVEL_NOTICE, LOG_SESSION, s->name, "%s", s->fault.text);
+    log_line(LOG_LEVEL_NOTICE, LOG_SESSION, s->name, "%s", f.text);
+    if (!is_first(link))
+        return;
+    s->fault = f;
     runq_add(s->loop, &s->changed);
 }
 

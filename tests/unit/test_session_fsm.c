@@ -1250,6 +1250,43 @@ Test(session_fsm, an_upload_has_a_connection_of_its_own)
     scene_end();
 }
 
+/* As its connection says when the agent takes its time. */
+static void conn_waits(unsigned id)
+{
+    LIST_FOREACH (c, &w.conns, struct ssh_conn, node)
+        if (c->id == id) {
+            c->events.waits(c->ctx, "yubikey");
+            return;
+        }
+    cr_assert(false, "no connection %u", id);
+}
+
+Test(session_fsm, a_login_that_waits_for_a_touch_says_so_until_it_is_up)
+{
+    scene_begin();
+    session_want(w.session, true);
+    conn_waits(1);
+    cr_assert_eq(session_fault(w.session)->kind, FAULT_TRANSIENT);
+    cr_assert(strstr(session_fault(w.session)->text, "\"yubikey\""));
+    pass(2000);
+    cr_assert_eq(session_state(w.session), SESSION_UP);
+    cr_assert_eq(session_fault(w.session)->kind, FAULT_NONE);
+    scene_end();
+}
+
+Test(session_fsm, a_further_connection_that_waits_for_a_touch_is_no_fault_of_the_tunnel)
+{
+    scene_begin();
+    come_up();
+    ask_for(0, true, true);
+    conn_waits(2);
+    cr_assert_eq(session_state(w.session), SESSION_UP);
+    cr_assert_eq(session_fault(w.session)->kind, FAULT_NONE, "%s", session_fault(w.session)->text);
+    pass(2000);
+    cr_assert_eq(w.answers, 1);
+    scene_end();
+}
+
 Test(session_fsm, without_a_second_connection_uploads_go_through_the_first)
 {
     scene_begin();
