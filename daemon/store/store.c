@@ -16,6 +16,7 @@
 #include "base/timer.h"
 #include "store/change.h"
 #include "store/database.h"
+#include "store/store_private.h"
 #include "store/usual.h"
 #include "store/writer.h"
 
@@ -365,7 +366,7 @@ static void store_on_retry(void *ctx)
     runq_add(s->loop, &s->turn);
 }
 
-static store_ticket queue(struct store *s, struct change *c)
+store_ticket store_queue(struct store *s, struct change *c)
 {
     c->first_ticket = c->ticket = ++s->last;
     c->queued_due = clock_now_ms();
@@ -497,89 +498,7 @@ int store_load(struct store *s, const struct store_readers *readers, void *ctx, 
     return database_load(s->database, readers, ctx, f);
 }
 
-/* ---- records ---- */
-
-store_ticket store_put_instance(struct store *s, const struct instance_record *r)
-{
-    struct change *c = change_new(CHANGE_PUT_INSTANCE);
-
-    change_text(c, r->name);
-    change_text(c, r->provider);
-    change_text(c, r->host);
-    change_text(c, r->user);
-    change_int(c, r->port);
-    change_int(c, r->install_key);
-    change_int(c, r->added_at_ms);
-    change_blob(c, r->host_key, r->n_host_key);
-    change_int(c, r->host_key_at_ms);
-    change_text(c, r->agent);
-    return queue(s, c);
-}
-
-store_ticket store_remove_instance(struct store *s, const char *name)
-{
-    struct change *c = change_new(CHANGE_REMOVE_INSTANCE);
-
-    change_text(c, name);
-    return queue(s, c);
-}
-
-store_ticket store_put_deployment(struct store *s, const struct deployment_record *r)
-{
-    struct change *c = change_new(CHANGE_PUT_DEPLOYMENT);
-
-    change_text(c, r->name);
-    change_text(c, r->instance);
-    change_text(c, r->goal);
-    change_int(c, r->goal_at_ms);
-    change_int(c, r->touched);
-    change_text(c, r->shown);
-    change_int(c, r->requests);
-    change_int(c, r->last_used_at_ms);
-    return queue(s, c);
-}
-
-store_ticket store_remove_deployment(struct store *s, const char *name)
-{
-    struct change *c = change_new(CHANGE_REMOVE_DEPLOYMENT);
-
-    change_text(c, name);
-    return queue(s, c);
-}
-
-store_ticket store_put_forward(struct store *s, const struct forward_record *r)
-{
-    struct change *c = change_new(CHANGE_PUT_FORWARD);
-
-    change_text(c, r->listen_ip);
-    change_int(c, r->listen_port);
-    change_text(c, r->instance);
-    change_text(c, r->address);
-    change_int(c, r->port);
-    return queue(s, c);
-}
-
-store_ticket store_remove_forward(struct store *s, const char *listen_ip, uint16_t listen_port)
-{
-    struct change *c = change_new(CHANGE_REMOVE_FORWARD);
-
-    change_text(c, listen_ip);
-    change_int(c, listen_port);
-    return queue(s, c);
-}
-
-void store_put_event(struct store *s, const struct event *e)
-{
-    struct change *c = change_new(CHANGE_PUT_EVENT);
-
-    change_int(c, e->at_ms);
-    change_text(c, log_level_name(e->level));
-    change_text(c, log_source_name(e->source));
-    change_text(c, e->target);
-    change_text(c, e->kind);
-    change_text(c, e->text);
-    queue(s, c);
-}
+/* ---- how long things take ---- */
 
 void store_put_duration(struct store *s, const char *what, uint64_t ms)
 {
@@ -588,7 +507,7 @@ void store_put_duration(struct store *s, const char *what, uint64_t ms)
 
     change_text(c, what);
     change_text(c, last);
-    queue(s, c);
+    store_queue(s, c);
 }
 
 uint64_t store_usual_ms(const struct store *s, const char *what)
