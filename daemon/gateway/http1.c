@@ -1,7 +1,8 @@
 /* A head is collected byte for byte under rules that need no understanding (no control characters, every line
  * ends with CR LF), then taken apart under strict ones, and only then shown to the library, whose verdict
  * must agree with ours. Of a body the library gets exactly the bytes that belong to it: where it ends is
- * counted here, chunk by chunk, so what follows (the next request of a pipeline) never reaches it.
+ * counted here, or chunk by chunk in chunks.c, so what follows (the next request of a pipeline) never reaches
+ * it.
  *
  * http_parser 2.9.4 as Debian 12 has it accepts, among other things, a bare LF, a repeated Content-Length and
  * white space in odd places (observed 2026-11-21); hence the order. */
@@ -21,28 +22,12 @@ typedef struct http_parser library;
 typedef struct http_parser_settings library_settings;
 #endif
 
+#include "gateway/chunks.h"
 #include "proto/buf.h"
 #include "proto/mem.h"
 
 #define METHOD_BYTES_MAX  16
 #define LENGTH_DIGITS_MAX 15
-#define CHUNK_DIGITS_MAX  8
-#define CHUNK_EXTRA_MAX   256 /* extensions of one chunk */
-#define TRAILER_BYTES_MAX (8u << 10)
-
-enum chunk_step {
-    CHUNK_SIZE,
-    CHUNK_EXTENSION,
-    CHUNK_SIZE_LF,
-    CHUNK_DATA,
-    CHUNK_DATA_CR,
-    CHUNK_DATA_LF,
-    CHUNK_LINE, /* a trailer line or the empty one begins */
-    CHUNK_TRAILER,
-    CHUNK_TRAILER_LF,
-    CHUNK_LAST_LF,
-    CHUNK_OVER,
-};
 
 struct http1 {
     enum http1_kind kind;
@@ -55,9 +40,8 @@ struct http1 {
     char *text; /* the head, cut into strings */
     struct http1_head head;
     struct http1_refusal refusal;
-    uint64_t left_bytes; /* of the body or the chunk */
-    enum chunk_step step;
-    unsigned step_bytes; /* digits, bytes of an extension or of all trailers */
+    uint64_t left_bytes;  /* HTTP1_LENGTH */
+    struct chunks chunks; /* HTTP1_CHUNKED */
     struct buf *out;
     int out_error;
 };
@@ -202,7 +186,7 @@ static int refuse_for_memory(struct http1 *h)
 
 /* ---- words ---- */
 
-static bool is_token_char(unsigned char c)
+bool http1_is_token_char(unsigned char c)
 {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
            (c && strchr("!#$%&'*+-.^_`|~", c));
@@ -212,7 +196,7 @@ static bool is_token(const char *s)
 {
     const char *p = s;
 
-    while (is_token_char((unsigned char)*p))
+    while (http1_is_token_char((unsigned char)*p))
         p++;
     return p > s && !*p;
 }
@@ -379,8 +363,8 @@ static int take_lines(struct http1 *h)
             r = h->kind == HTTP1_REQUEST ? take_request_line(h, line) : take_status_line(h, line);
         line = end + 2;
     }
-    if (h->head.n_fields < HTTP1_FIELDS_MAX &&
-        r == 0) { /* most heads are short and live as long as their request */
+    /* Most heads are short and live as long as their request. */
+    if (r == 0 && h->head.n_fields < HTTP1_FIELDS_MAX) {
         size_t size = MAX(h->head.n_fields, 1u) * sizeof(*h->head.fields);
         struct http1_field *fitting = realloc(h->head.fields, size);
 
@@ -543,101 +527,23 @@ int http1_read_head(struct http1 *h, const char *data, size_t n, size_t *ret_use
 
 /* ---- bodies ---- */
 
-static int hex_digit(char c)
+static ssize_t chunked_span(struct http1 *h, const char *data, size_t n)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
+    ssize_t span = chunks_span(&h->chunks, data, n);
 
-static bool chunk_size(struct http1 *h, char c)
-{
-    int digit = hex_digit(c);
-
-    if (digit >= 0 && h->step_bytes < CHUNK_DIGITS_MAX) {
-        h->left_bytes = h->left_bytes * 16 + (unsigned)digit;
-        h->step_bytes++;
-        return true;
-    }
-    if (h->step_bytes == 0 || (c != ';' && c != '\r'))
-        return false;
-    h->step = c == ';' ? CHUNK_EXTENSION : CHUNK_SIZE_LF;
-    h->step_bytes = 0;
-    return true;
-}
-
-static bool is_line_char(unsigned char c)
-{
-    return (c >= ' ' && c != 0x7f) || c == '\t';
-}
-
-static bool chunk_line_char(struct http1 *h, char c, unsigned max, enum chunk_step at_cr)
-{
-    if (c == '\r')
-        h->step = at_cr;
-    return c == '\r' || (is_line_char((unsigned char)c) && ++h->step_bytes <= max);
-}
-
-static bool chunk_lf(struct http1 *h, char c, enum chunk_step next)
-{
-    h->step = next;
-    if (next == CHUNK_SIZE) {
-        h->left_bytes = 0;
-        h->step_bytes = 0;
-    }
-    return c == '\n';
-}
-
-/* One byte of framing. False: refused. */
-static bool chunk_take(struct http1 *h, char c)
-{
-    switch (h->step) {
-    case CHUNK_SIZE: return chunk_size(h, c);
-    case CHUNK_EXTENSION: return chunk_line_char(h, c, CHUNK_EXTRA_MAX, CHUNK_SIZE_LF);
-    case CHUNK_SIZE_LF: h->step_bytes = 0; return chunk_lf(h, c, h->left_bytes ? CHUNK_DATA : CHUNK_LINE);
-    case CHUNK_DATA_CR: h->step = CHUNK_DATA_LF; return c == '\r';
-    case CHUNK_DATA_LF: return chunk_lf(h, c, CHUNK_SIZE);
-    case CHUNK_LINE:
-        h->step = c == '\r' ? CHUNK_LAST_LF : CHUNK_TRAILER;
-        return c == '\r' || is_token_char((unsigned char)c);
-    case CHUNK_TRAILER: return chunk_line_char(h, c, TRAILER_BYTES_MAX, CHUNK_TRAILER_LF);
-    case CHUNK_TRAILER_LF: return chunk_lf(h, c, CHUNK_LINE);
-    case CHUNK_LAST_LF: return chunk_lf(h, c, CHUNK_OVER);
-    case CHUNK_DATA:
-    case CHUNK_OVER: break;
-    }
-    return false;
+    if (span < 0)
+        return refuse(h, 400, "the chunks of the body make no sense");
+    h->over = chunks_are_over(&h->chunks);
+    return span;
 }
 
 /* How many of the n bytes belong to the body; negative: refused. Sets h->over when its end is among them. */
-static ssize_t chunk_span(struct http1 *h, const char *data, size_t n)
-{
-    size_t i = 0;
-
-    while (i < n && h->step != CHUNK_OVER) {
-        if (h->step == CHUNK_DATA) {
-            size_t some = MIN(n - i, h->left_bytes);
-
-            i += some;
-            h->left_bytes -= some;
-            if (h->left_bytes == 0)
-                h->step = CHUNK_DATA_CR;
-        } else if (!chunk_take(h, data[i++])) {
-            return refuse(h, 400, "the chunks of the body make no sense");
-        }
-    }
-    h->over = h->step == CHUNK_OVER;
-    return (ssize_t)i;
-}
-
 static ssize_t body_span(struct http1 *h, const char *data, size_t n)
 {
     size_t some;
 
     switch (h->head.framing) {
-    case HTTP1_CHUNKED: return chunk_span(h, data, n);
+    case HTTP1_CHUNKED: return chunked_span(h, data, n);
     case HTTP1_UNTIL_CLOSE: return (ssize_t)n;
     case HTTP1_NO_BODY: return 0;
     case HTTP1_LENGTH: break;

@@ -60,6 +60,8 @@ int http1_read_end(struct http1 *h);
 const struct http1_head *http1_get_head(const struct http1 *h);
 const struct http1_refusal *http1_get_refusal(const struct http1 *h);
 
+/* May the byte stand in a name (RFC 9110, 5.6.2)? */
+bool http1_is_token_char(unsigned char c);
 /* The first field of that name (any case), NULL: none. */
 const char *http1_field(const struct http1_head *head, const char *name);
 unsigned http1_count_fields(const struct http1_head *head, const char *name);
