@@ -93,7 +93,7 @@ void channels_bury(struct ssh_conn *c)
         channel_send_held(ch);
         if (ch->n_held > 0)
             continue;
-        if (requests_forget(c, ch->ssh) && libssh2_channel_free(ch->ssh) != LIBSSH2_ERROR_EAGAIN)
+        if (channel_requests_forget(c, ch->ssh) && libssh2_channel_free(ch->ssh) != LIBSSH2_ERROR_EAGAIN)
             channel_destroy(ch);
     }
 }

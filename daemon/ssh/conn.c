@@ -361,7 +361,7 @@ static void conn_pump(struct ssh_conn *c)
         c->generation++;
     control_begin(c);
     control_pull(c);
-    requests_continue(c);
+    channel_requests_continue(c);
     channels_pump(c);
     if (!c->gone)
         openings_continue(c); /* after those who may have asked something */
@@ -438,7 +438,7 @@ static void conn_shut(struct ssh_conn *c)
     ping_end(c);
     openings_end(c, &c->fault);
     runs_end(c, &c->fault);
-    requests_end(c);
+    channel_requests_end(c);
     channels_break(c);
     c->deadline = timer_free(c->deadline);
     c->again_timer = timer_free(c->again_timer);

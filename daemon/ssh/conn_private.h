@@ -199,15 +199,16 @@ void channel_bury(struct ssh_conn *c, LIBSSH2_CHANNEL *ch);
 bool channel_is_closed_by_peer(LIBSSH2_CHANNEL *ch);
 
 /* exec.c: one request with a reply at a time. done may be NULL; it gets 0 or an error of libssh2. */
-typedef void (*request_fn)(void *ctx, int ssh_error);
-struct request *request_exec(struct ssh_conn *c, LIBSSH2_CHANNEL *ch, const char *command, request_fn done, void *ctx);
+typedef void (*channel_request_fn)(void *ctx, int ssh_error);
+struct channel_request *channel_request_exec(struct ssh_conn *c, LIBSSH2_CHANNEL *ch, const char *command,
+                                             channel_request_fn done, void *ctx);
 /* Something that any server answers, if only with no. */
-void request_answer(struct ssh_conn *c, LIBSSH2_CHANNEL *ch);
+void channel_request_answer(struct ssh_conn *c, LIBSSH2_CHANNEL *ch);
 /* Nobody listens: done() will not run, and the channel is buried after the reply. */
-void request_abandon(struct ssh_conn *c, struct request *q);
+void channel_request_abandon(struct ssh_conn *c, struct channel_request *q);
 /* The channel goes: nothing more is asked of it. False while a reply is still to come. */
-bool requests_forget(struct ssh_conn *c, LIBSSH2_CHANNEL *ch);
-void requests_continue(struct ssh_conn *c);
-void requests_end(struct ssh_conn *c);
+bool channel_requests_forget(struct ssh_conn *c, LIBSSH2_CHANNEL *ch);
+void channel_requests_continue(struct ssh_conn *c);
+void channel_requests_end(struct ssh_conn *c);
 void runs_pump(struct ssh_conn *c);
 void runs_end(struct ssh_conn *c, const struct fault *f);

@@ -18,20 +18,20 @@
 #define FEED_BYTES_MAX   (256u << 10)
 #define STATUS_UNKNOWN   255
 
-struct request {
+struct channel_request {
     struct list node;
     struct ssh_conn *conn;
     LIBSSH2_CHANNEL *ssh;
     char *command; /* NULL: any request will do */
     bool begun, owns_channel;
-    request_fn done;
+    channel_request_fn done;
     void *ctx;
 };
 
-static struct request *request_new(struct ssh_conn *c, LIBSSH2_CHANNEL *ch, const char *command,
-                                   request_fn done, void *ctx)
+static struct channel_request *channel_request_new(struct ssh_conn *c, LIBSSH2_CHANNEL *ch,
+                                                   const char *command, channel_request_fn done, void *ctx)
 {
-    struct request *q = xnew(struct request);
+    struct channel_request *q = xnew(struct channel_request);
 
     q->conn = c;
     q->ssh = ch;
@@ -44,18 +44,18 @@ static struct request *request_new(struct ssh_conn *c, LIBSSH2_CHANNEL *ch, cons
     return q;
 }
 
-struct request *request_exec(struct ssh_conn *c, LIBSSH2_CHANNEL *ch, const char *command, request_fn done,
-                             void *ctx)
+struct channel_request *channel_request_exec(struct ssh_conn *c, LIBSSH2_CHANNEL *ch, const char *command,
+                                             channel_request_fn done, void *ctx)
 {
-    return request_new(c, ch, command, done, ctx);
+    return channel_request_new(c, ch, command, done, ctx);
 }
 
-void request_answer(struct ssh_conn *c, LIBSSH2_CHANNEL *ch)
+void channel_request_answer(struct ssh_conn *c, LIBSSH2_CHANNEL *ch)
 {
-    request_new(c, ch, NULL, NULL, NULL);
+    channel_request_new(c, ch, NULL, NULL, NULL);
 }
 
-static void request_free(struct request *q)
+static void channel_request_free(struct channel_request *q)
 {
     list_remove(&q->node);
     if (q->command)
@@ -64,64 +64,64 @@ static void request_free(struct request *q)
     free(q);
 }
 
-void request_abandon(struct ssh_conn *c, struct request *q)
+void channel_request_abandon(struct ssh_conn *c, struct channel_request *q)
 {
     q->done = NULL;
     q->owns_channel = true;
     if (q->begun)
         return;
     channel_bury(c, q->ssh);
-    request_free(q);
+    channel_request_free(q);
 }
 
-bool requests_forget(struct ssh_conn *c, LIBSSH2_CHANNEL *ch)
+bool channel_requests_forget(struct ssh_conn *c, LIBSSH2_CHANNEL *ch)
 {
     bool free_now = true;
 
-    LIST_FOREACH_SAFE (q, &c->requests, struct request, node) {
+    LIST_FOREACH_SAFE (q, &c->requests, struct channel_request, node) {
         if (q->ssh == ch && q->begun)
             free_now = false;
         else if (q->ssh == ch)
-            request_free(q);
+            channel_request_free(q);
     }
     return free_now;
 }
 
-static int request_ask(const struct request *q)
+static int channel_request_ask(const struct channel_request *q)
 {
     if (!q->command)
         return libssh2_channel_setenv(q->ssh, "LLMHOST_PING", "1");
     return libssh2_channel_process_startup(q->ssh, "exec", 4, q->command, (unsigned)strlen(q->command));
 }
 
-void requests_continue(struct ssh_conn *c)
+void channel_requests_continue(struct ssh_conn *c)
 {
-    struct request *q;
+    struct channel_request *q;
 
-    while (!c->failed && (q = LIST_FIRST(&c->requests, struct request, node))) {
-        request_fn done;
+    while (!c->failed && (q = LIST_FIRST(&c->requests, struct channel_request, node))) {
+        channel_request_fn done;
         void *ctx = q->ctx;
         int r;
 
         q->begun = true;
-        r = request_ask(q);
+        r = channel_request_ask(q);
         if (r == LIBSSH2_ERROR_EAGAIN || conn_check(c, r))
             return;
         done = q->done;
         if (q->owns_channel)
             channel_bury(c, q->ssh);
-        request_free(q);
+        channel_request_free(q);
         if (done)
             done(ctx, r);
     }
 }
 
-void requests_end(struct ssh_conn *c)
+void channel_requests_end(struct ssh_conn *c)
 {
-    struct request *q;
+    struct channel_request *q;
 
-    while ((q = LIST_FIRST(&c->requests, struct request, node)))
-        request_free(q);
+    while ((q = LIST_FIRST(&c->requests, struct channel_request, node)))
+        channel_request_free(q);
 }
 
 struct run {
@@ -130,7 +130,7 @@ struct run {
     struct loop *loop;
     struct ssh_conn *conn; /* NULL: over, to be reported */
     struct opening *opening;
-    struct request *request;
+    struct channel_request *request;
     LIBSSH2_CHANNEL *ssh;
     bool started; /* the server said that the command runs */
     bool end_sent, out_ended, closing;
@@ -189,7 +189,7 @@ static void run_end(struct run *r)
     if (r->opening)
         opening_abandon(TAKE_PTR(r->opening));
     if (r->request)
-        request_abandon(c, TAKE_PTR(r->request));
+        channel_request_abandon(c, TAKE_PTR(r->request));
     else if (r->ssh)
         channel_bury(c, r->ssh);
     r->ssh = NULL;
@@ -253,7 +253,7 @@ static void run_on_opened(void *ctx, LIBSSH2_CHANNEL *ch, const struct fault *f)
     r->ssh = ch;
     if (r->timeout_ms != UINT64_MAX)
         timer_arm(r->timer, r->timeout_ms);
-    r->request = request_exec(r->conn, ch, r->command, run_on_exec, r);
+    r->request = channel_request_exec(r->conn, ch, r->command, run_on_exec, r);
 }
 
 /* Input goes in until the window or our mark says wait. A command that ended early takes no more; libssh2

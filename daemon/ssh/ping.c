@@ -73,7 +73,7 @@ static void ping_fallback(struct ssh_conn *c)
     LIBSSH2_CHANNEL *any = channels_any(c);
 
     if (any && list_is_empty(&c->requests)) {
-        request_answer(c, any);
+        channel_request_answer(c, any);
         return;
     }
     libssh2_keepalive_config(c->ssh, 1, KEEPALIVE_NOW);
@@ -170,7 +170,7 @@ static void control_on_opened(void *ctx, LIBSSH2_CHANNEL *ch, const struct fault
     c->ping.opening = NULL;
     c->ping.channel = ch;
     if (ch)
-        request_exec(c, ch, CONTROL_COMMAND, control_on_exec, c);
+        channel_request_exec(c, ch, CONTROL_COMMAND, control_on_exec, c);
     else
         control_refused(c);
 }
