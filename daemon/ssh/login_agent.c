@@ -123,6 +123,7 @@ static void begin_signing(struct login_agent *a, const void *data, size_t n)
     const struct offer *o = &a->offers[a->at];
     const struct agent_key key = {(const uint8_t *)o->agents.data, o->agents.len, NULL};
 
+    buf_clear(&a->signature);
     timer_arm(a->conn->deadline, SIGN_MS);
     timer_arm(a->patience, PATIENCE_MS);
     agent_sign(a->conn->loop, a->conn->login.secrets.agent, &key, data, n, &a->asking, on_signed, a);
