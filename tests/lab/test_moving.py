@@ -3,6 +3,7 @@ it, and nothing by a mistake in it."""
 import os
 
 import daemon as daemons
+import host as hosts
 import road
 
 LIMIT_S = 120
@@ -39,7 +40,7 @@ class Moving(road.Road):
             before, key = self.secrets(d), d.instance("gpu1")["host_key"]
             h.down()
             h.up(port=2022)
-            d.wait_tunnel("gpu1", "connecting")
+            hosts.until(lambda: not d.tunnel_is("gpu1", "up"), 15, "the loss")
             shown = d.ctl("instance", "set", "gpu1", h.ssh_command, json=True)["instance"]
             self.assertEqual(shown["address"], f"{h.ip}:2022")
             self.ask(d)
