@@ -26,7 +26,7 @@ import host as hosts
 import road
 
 LIMIT_S = 240
-RECONNECTS = int(os.environ.get("RECONNECTS") or 50)
+RECONNECTS = int(os.environ.get("RECONNECTS") or 100)
 RUNS = int(os.environ.get("RUNS") or 3)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
 NOTICED_S = {"idle": 10, "waiter": 3}
@@ -303,4 +303,6 @@ class Reconnects(road.Road):
             after = self.held(d)
             self.assertLessEqual(after[0], descriptors)
             print(f"{RECONNECTS} reconnects: {after[0]} descriptors, {after[1] - before} KiB more in the second half")
-            self.assertLess(after[1] - before, 1024)
+            # Under the sanitizer the same run ends anywhere between 3 MiB less and 1.5 MiB more. One session left behind each time
+            # would be 67 KiB without it, and more with it.
+            self.assertLess(after[1] - before, 3 * 1024)
