@@ -126,15 +126,13 @@ struct deployment *manager_find_deployment(struct manager *m, const char *name)
     return NULL;
 }
 
-/* "qwen3" is "qwen3:latest" and the other way round, as ollama has it: a name without a tag means that one.
- */
-static bool id_matches(const char *id, const char *asked)
+/* By its id, or by its whole name. */
+static bool is_meant(const struct deployment *d, const char *asked)
 {
-    size_t n = strlen(id), m = strlen(asked), same = MIN(n, m);
+    const char *name = deployment_name(d), *id = deployment_id(d);
+    size_t n = strlen(name) - strlen(id); /* "ollama:" */
 
-    if (strncmp(id, asked, same) != 0)
-        return false;
-    return n == m || streq(n > m ? id + m : asked + n, ":latest");
+    return model_same(id, asked) || (strncmp(asked, name, n) == 0 && model_same(id, asked + n));
 }
 
 static int find_rank(const struct deployment *d)
@@ -151,9 +149,7 @@ struct deployment *manager_find_id(struct manager *m, const char *id)
     if (best)
         return best;
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
-        if ((id_matches(deployment_id(d->deployment), id) ||
-             id_matches(deployment_name(d->deployment), id)) &&
-            (!best || find_rank(d->deployment) > find_rank(best)))
+        if (is_meant(d->deployment, id) && (!best || find_rank(d->deployment) > find_rank(best)))
             best = d->deployment;
     return best;
 }

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "proto/buf.h"
@@ -253,6 +254,38 @@ int model_name_parse(const char *text, struct model_name *ret, const char **ret_
     memcpy(name.rest, rest, n_rest);
     *ret = name;
     return 0;
+}
+
+/* Behind what everybody leaves out. */
+static const char *model_short(const char *name)
+{
+    static const char *const left_out[] = {"registry.ollama.ai/", "library/"};
+
+    for (unsigned i = 0; i < ELEMENTS(left_out); i++)
+        if (strncasecmp(name, left_out[i], strlen(left_out[i])) == 0)
+            name += strlen(left_out[i]);
+    return name;
+}
+
+/* Where the tag's colon is, or the end: a colon in front of a slash belongs to a port. */
+static size_t model_tag_at(const char *name)
+{
+    const char *slash = strrchr(name, '/'), *colon = strchr(slash ? slash : name, ':');
+
+    return colon ? (size_t)(colon - name) : strlen(name);
+}
+
+bool model_same(const char *a, const char *b)
+{
+    if (*a == '/' || *b == '/')
+        return streq(a, b);
+    a = model_short(a);
+    b = model_short(b);
+    size_t n = model_tag_at(a);
+    const char *tag_a = a[n] ? a + n + 1 : "latest", *tag_b = b + model_tag_at(b);
+
+    tag_b = *tag_b ? tag_b + 1 : "latest";
+    return n == model_tag_at(b) && strncasecmp(a, b, n) == 0 && strcasecmp(tag_a, tag_b) == 0;
 }
 
 /* Only the last star is ever tried again: an earlier one could not match more than it did. */

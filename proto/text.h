@@ -30,6 +30,9 @@ struct model_name {
     char rest[201];
 };
 int model_name_parse(const char *text, struct model_name *ret, const char **ret_why);
+/* Do two NAMEs mean one model? Letters count alike, no tag is ":latest", and the library of ollama's own registry need not be named
+ * (types/model/name.go at 0.32.15). A path is only itself. */
+bool model_same(const char *a, const char *b);
 
 /* The few patterns people use: * and ?; everything else is itself. */
 bool glob_match(const char *pattern, const char *text);

@@ -3,10 +3,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "proto/json.h"
 #include "proto/mem.h"
+#include "proto/text.h"
 
 #define LINE_BYTES_MAX  (256 * 1024)
 #define LAYER_BYTES_MAX (1ll << 50)
@@ -118,17 +118,6 @@ char *ollama_read_error(const char *text, size_t n)
     return read_text(text, n, "error");
 }
 
-/* Lists always write the tag: "qwen3" is "qwen3:latest" there. */
-static bool same_model(const char *listed, const char *wanted)
-{
-    size_t n = strlen(wanted);
-    const char *slash = strrchr(wanted, '/');
-
-    if (!listed || strncasecmp(listed, wanted, n) != 0)
-        return false;
-    return !listed[n] || (streq(listed + n, ":latest") && !strchr(slash ? slash : wanted, ':'));
-}
-
 struct json *ollama_read_entry(const char *text, size_t n, const char *name)
 {
     _cleanup_json_ struct json *v = NULL;
@@ -136,9 +125,12 @@ struct json *ollama_read_entry(const char *text, size_t n, const char *name)
     json_parse(text, n, &v);
     const struct json *models = json_get(v, "models");
 
-    for (size_t i = 0; i < json_count(models); i++)
-        if (same_model(json_get_text(json_at(models, i), "name"), name))
+    for (size_t i = 0; i < json_count(models); i++) {
+        const char *listed = json_get_text(json_at(models, i), "name");
+
+        if (listed && model_same(listed, name))
             return json_copy(json_at(models, i));
+    }
     return NULL;
 }
 

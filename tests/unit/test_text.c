@@ -204,6 +204,40 @@ Test(text, refuses_model_names_with_a_reason_and_touches_nothing)
     cr_assert_eq(model_name_parse(longest, &m, &why), -EINVAL);
 }
 
+Test(text, one_model_has_several_names)
+{
+    static const struct {
+        const char *a, *b;
+        bool same;
+    } names[] = {
+        {"tiny", "tiny:latest", true},
+        {"tiny:latest", "tiny:latest", true},
+        {"Tiny", "tiny:LATEST", true},
+        {"tiny", "registry.ollama.ai/library/tiny:latest", true},
+        {"library/tiny:1b", "tiny:1b", true},
+        {"someone/tiny", "tiny", false},
+        {"tiny:1b", "tiny:latest", false},
+        {"tiny:1b", "tiny:1b:latest", false},
+        {"tiny", "tiny:1b", false},
+        {"tin", "tiny:latest", false},
+        {"tiny", "tiny2:latest", false},
+        {"tiny", "", false},
+        {"hf.co/A/B-GGUF:Q4_K_M", "hf.co/a/b-gguf:q4_k_m", true},
+        {"hf.co/A/B", "hf.co/A/B:latest", true},
+        {"10.0.0.1:5000/a/b", "10.0.0.1:5000/a/b:latest", true},
+        {"10.0.0.1:5000/a/b", "10.0.0.1/a/b:5000", false},
+        {"tiny:latest", "tiny:latest:latest", false},
+        {"/root/x.gguf", "/root/x.gguf", true},
+        {"/root/x.gguf", "/root/X.gguf", false},
+        {"/root/x.gguf", "/root/x.gguf:latest", false},
+    };
+
+    for (size_t i = 0; i < ELEMENTS(names); i++) {
+        cr_assert_eq(model_same(names[i].a, names[i].b), names[i].same, "%s %s", names[i].a, names[i].b);
+        cr_assert_eq(model_same(names[i].b, names[i].a), names[i].same, "%s %s", names[i].b, names[i].a);
+    }
+}
+
 Test(text, matches_globs)
 {
     cr_assert(glob_match("ollama:*", "ollama:qwen3:8b"));
