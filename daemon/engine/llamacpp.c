@@ -105,27 +105,18 @@ static void on_found(void *ctx, const struct fault *f)
     const struct place_facts *p = place_facts(c->server.place);
     struct fault missing;
 
-    if (f) {
-        server_end(&c->server, false, f);
+    if (!server_found(&c->server, f, "llama-server"))
         return;
-    }
-    server_read_place(&c->server);
     if (!p->program) {
-        if (c->engine.path)
-            fault_code(&missing, FAULT_GONE, "engine_missing", "llama-server is not at %.200s on %s ([engine.llama.cpp] path=)",
-                       c->engine.path, c->engine.instance);
-        else
-            fault_code(&missing, FAULT_GONE, "engine_missing",
-                       "llama-server is not installed on %s: not in PATH, not in the usual places; build it there, or set "
-                       "[engine.llama.cpp] path=", c->engine.instance);
+        fault_code(&missing, FAULT_GONE, "engine_missing",
+                   "llama-server is not installed on %s: not in PATH, not in the usual places; build it there, or set "
+                   "[engine.llama.cpp] path=", c->engine.instance);
         server_end(&c->server, false, &missing);
         return;
     }
     free(c->version);
     c->version = server_version(p->version);
-    c->engine.facts.version = c->version;
-    server_progress(&c->server, -1, -1, "llama.cpp %s", c->version ? c->version : p->program);
-    server_end(&c->server, false, NULL);
+    server_end_found(&c->server, c->version);
 }
 
 static void llamacpp_find(struct engine *e, struct engine_reply to)

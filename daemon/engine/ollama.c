@@ -120,9 +120,7 @@ static void find_found(struct ollama *o)
 
     free(o->version);
     o->version = server_version(p->version);
-    o->engine.facts.version = o->version;
-    server_progress(&o->server, -1, -1, "ollama %s", o->version ? o->version : p->program);
-    server_end(&o->server, false, NULL);
+    server_end_found(&o->server, o->version);
 }
 
 static void on_found_again(void *ctx, const struct fault *f)
@@ -188,20 +186,12 @@ static void on_found(void *ctx, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
     const struct place_facts *p = place_facts(o->server.place);
-    struct fault missing;
 
-    if (f) {
-        server_end(&o->server, false, f);
+    if (!server_found(&o->server, f, "ollama"))
         return;
-    }
-    server_read_place(&o->server);
     free(o->ours);
     o->ours = version_of_ours(p->program);
-    if (!p->program && o->engine.path) {
-        fault_code(&missing, FAULT_GONE, "engine_missing", "ollama is not at %.200s on %s ([engine.ollama] path=)", o->engine.path,
-                   o->engine.instance);
-        server_end(&o->server, false, &missing);
-    } else if (!p->program || (o->ours && p->pid < 0 && !o->engine.path && !install_is_current(o->engine.install, o->ours))) {
+    if (!p->program || (o->ours && p->pid < 0 && !o->engine.path && !install_is_current(o->engine.install, o->ours))) {
         install(o);
     } else {
         find_found(o);

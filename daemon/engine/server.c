@@ -97,6 +97,31 @@ void server_read_place(struct server *s)
     server_open_socket(s);
 }
 
+bool server_found(struct server *s, const struct fault *f, const char *program)
+{
+    const struct engine *e = s->engine;
+    struct fault missing;
+
+    if (f) {
+        server_end(s, false, f);
+        return false;
+    }
+    server_read_place(s);
+    if (place_facts(s->place)->program || !e->path)
+        return true;
+    fault_code(&missing, FAULT_GONE, "engine_missing", "%s is not at %.200s on %s ([engine.%s] path=)", program, e->path,
+               e->instance, e->ops->name);
+    server_end(s, false, &missing);
+    return false;
+}
+
+void server_end_found(struct server *s, const char *version)
+{
+    s->engine->facts.version = version;
+    server_progress(s, -1, -1, "%s %s", s->engine->ops->name, version ? version : place_facts(s->place)->program);
+    server_end(s, false, NULL);
+}
+
 static void server_request(struct server *s, struct http_request *rq, http_done_fn done)
 {
     rq->unix_socket = s->socket ? s->socket : "/nonexistent";

@@ -37,6 +37,11 @@ void server_progress(struct server *s, int64_t bytes, int64_t bytes_total, const
 
 /* After a place step: the facts of the engine and the socket follow what the machine said. */
 void server_read_place(struct server *s);
+/* After place_find: what is known now is in the engine's facts. False: the step has ended, because the machine could not be asked, or
+ * [engine.NAME] path= leads nowhere. program: its name, for the words. */
+bool server_found(struct server *s, const struct fault *f, const char *program);
+/* The step ends: it is there. version: as it was told. */
+void server_end_found(struct server *s, const char *version);
 /* One request to the server; path and body as they go out. The answer comes to done with ctx = s. */
 void server_get(struct server *s, const char *path, uint64_t timeout_ms, http_done_fn done);
 void server_post(struct server *s, const char *path, const char *body, uint64_t timeout_ms, uint64_t quiet_ms,
