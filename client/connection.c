@@ -393,6 +393,33 @@ static enum exit_status call_timed_out(struct call *call)
     return EXIT_TIMED_OUT;
 }
 
+/* What the last answer must have and has not, by the contract or by the verb: it would look like one that
+ * says nothing. What is new in it is welcome, since the daemon may be the younger one. NULL: it is whole;
+ * caller frees. */
+static char *answer_lacks(const struct call *call, const struct json *parameters)
+{
+    _cleanup_(cleanup_varlink_contract_free) struct varlink_contract *contract = NULL;
+    const char *lacks = NULL;
+
+    if (call->needs && !json_get(parameters, call->needs))
+        return xstrdup(call->needs);
+    if (!strchr(call->method, '.') && varlink_contract_parse(varlink_io_llmhost, &contract, NULL) == 0)
+        lacks = varlink_reply_lacks(contract, call->method, parameters);
+    return lacks ? xstrdup(lacks) : NULL;
+}
+
+static enum exit_status call_answered(struct connection *c, struct call *call, struct varlink_reply *reply)
+{
+    _cleanup_free_ char *lacks = answer_lacks(call, reply->parameters), *why = NULL;
+
+    if (lacks) {
+        why = xasprintf("it has no \"%s\"; llmhostctl and llmhostd may be of different versions", lacks);
+        return call_lost(c, call, "bad_reply", why);
+    }
+    call->answer = TAKE_PTR(reply->parameters);
+    return EXIT_DONE;
+}
+
 /* One whole message. True: it was the last, and *ret is what the call ended with. */
 static bool call_on_message(struct connection *c, struct call *call, const char *text, size_t n,
                             enum exit_status *ret)
@@ -419,8 +446,7 @@ static bool call_on_message(struct connection *c, struct call *call, const char 
         if (call->on_reply)
             call->on_reply(call->ctx, reply.parameters);
     } else {
-        call->answer = TAKE_PTR(reply.parameters);
-        *ret = EXIT_DONE;
+        *ret = call_answered(c, call, &reply);
     }
     varlink_reply_done(&reply);
     return last;

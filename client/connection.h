@@ -32,6 +32,7 @@ typedef void (*call_tick_fn)(void *ctx);
 struct call {
     const char *method;             /* "Up"; with a dot in it: the full name */
     struct json *parameters;        /* owned by the call; NULL: none */
+    const char *needs;              /* what the last answer must have beyond the contract: an answer without it is none; NULL */
     bool more;
     bool secret;                    /* the answer has one: taken as it came, and overwritten where it was read */
     uint64_t limit_ms;              /* 0: as long as the daemon lives */

@@ -172,7 +172,8 @@ static char *instance_choose(struct run *r, const char *model)
 static enum exit_status up_call(struct run *r, const char *model, const char *on, struct progress *p,
                                 struct call *call)
 {
-    *call = (struct call){.method = "Up", .more = !r->options.no_wait, .parameters = json_object()};
+    *call = (struct call){
+        .method = "Up", .more = !r->options.no_wait, .parameters = json_object(), .needs = "model"};
     json_put_string(call->parameters, "model", model);
     json_put_string(call->parameters, "on", on);
     if (r->options.no_wait)

@@ -284,6 +284,7 @@ static enum exit_status adding_call(struct run *r, const struct adding *a, struc
     *call = (struct call){.method = a->is_change ? "InstanceSet" : "InstanceAdd",
                           .more = true,
                           .parameters = adding_parameters(r, a),
+                          .needs = "instance",
                           .on_reply = add_on_reply,
                           .on_tick = add_on_tick,
                           .tick_ms = progress_tick_ms(&r->output),

@@ -61,6 +61,9 @@ const char *varlink_contract_text(const struct varlink_contract *c);
 int varlink_check_call(const struct varlink_contract *c, const char *method, const struct json *parameters, char **ret_where);
 int varlink_check_reply(const struct varlink_contract *c, const char *method, const struct json *parameters, char **ret_where);
 int varlink_check_error(const struct varlink_contract *c, const char *error, const struct json *parameters, char **ret_where);
+/* The first parameter that the last reply to method must have and parameters has not; NULL: none, or no such method. Less than
+ * varlink_check_reply(): for a reply of a younger or older contract. Lives as long as c. */
+const char *varlink_reply_lacks(const struct varlink_contract *c, const char *method, const struct json *parameters);
 /* Walks the methods, for tests and for messages: NULL beyond the last. */
 const char *varlink_contract_method(const struct varlink_contract *c, size_t i);
 

@@ -166,6 +166,17 @@ int varlink_check_error(const struct varlink_contract *c, const char *error, con
     return d ? check(d->in, parameters, ret_where) : -ENOENT;
 }
 
+const char *varlink_reply_lacks(const struct varlink_contract *c, const char *method,
+                                const struct json *parameters)
+{
+    const struct varlink_decl *d = varlink_contract_find(c, DECL_METHOD, method);
+
+    for (const struct varlink_field *f = d ? d->out->fields : NULL; f; f = f->next)
+        if (!f->type->maybe && is_missing(json_get(parameters, f->name)))
+            return f->name;
+    return NULL;
+}
+
 /* ---- for the log ----
  *
  * What does not fit the contract is not shown at all: a secret may stand under a misspelt name, too. */

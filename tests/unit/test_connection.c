@@ -35,7 +35,7 @@ static void teardown(void)
 
 TestSuite(connection, .init = setup, .fini = teardown);
 
-enum play { SILENT, HALF, SIGN_OF_LIFE };
+enum play { SILENT, HALF, EMPTY, SIGN_OF_LIFE };
 
 /* One message is read whole: a server that closes with bytes unread would reset the connection. */
 static void read_message(int fd)
@@ -56,7 +56,7 @@ static void say(int fd, const char *text, size_t n)
  * got it. */
 static void play(int listener, enum play part)
 {
-    static const char answer[] = "{\"parameters\":{\"daemon\":null}}";
+    static const char answer[] = "{\"parameters\":{\"instances\":[]}}", empty[] = "{}";
     int first = accept(listener, NULL, NULL);
 
     read_message(first);
@@ -64,6 +64,8 @@ static void play(int listener, enum play part)
         say(first, answer, 10);
         _exit(0);
     }
+    if (part == EMPTY)
+        say(first, empty, sizeof(empty));
     if (part == SIGN_OF_LIFE) {
         int second = accept(listener, NULL, NULL);
 
@@ -112,7 +114,7 @@ Test(connection, silent_daemon_is_found_out)
 Test(connection, slow_daemon_that_shows_a_sign_of_life_is_waited_for)
 {
     struct connection *c = start(SIGN_OF_LIFE);
-    _cleanup_call_ struct call call = {.method = "Status"};
+    _cleanup_call_ struct call call = {.method = "InstanceList"};
 
     connection_set_patience(c, 20, 10000);
     cr_assert_eq(connection_run(c, &call), EXIT_DONE);
@@ -128,6 +130,26 @@ Test(connection, daemon_that_dies_within_a_reply_is_gone)
     cr_assert_eq(connection_run(c, &call), EXIT_NO_DAEMON);
     expect_code(&call, "daemon_gone");
     connection_free(c);
+}
+
+/* The contract says it for Status; for Up the verb does, since its replies have other parts. */
+Test(connection, answer_without_what_it_must_have_is_no_success)
+{
+    static const char *const rows[][2] = {{"Status", NULL}, {"Up", "model"}, {"InstanceAdd", "instance"}};
+
+    for (size_t i = 0; i < ELEMENTS(rows); i++) {
+        struct connection *c = start(EMPTY);
+        _cleanup_call_ struct call call = {.method = rows[i][0], .needs = rows[i][1]};
+
+        cr_assert_eq(connection_run(c, &call), EXIT_NO_DAEMON, "%s", rows[i][0]);
+        expect_code(&call, "bad_reply");
+        cr_assert_null(call.answer);
+        connection_free(c);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        unlink(path);
+    }
+    child = 0;
 }
 
 static void count_tick(void *ctx)
