@@ -13,6 +13,7 @@
 #include <ini.h>
 #include <stdarg.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "proto/address.h"
 #include "proto/buf.h"
@@ -387,13 +388,29 @@ static int read_all(int fd, struct buf *out)
     }
 }
 
+/* A pipe would hold up the start until somebody writes, or look empty: only what has a content of its own is
+ * read. That is a file, and /dev/null. */
 static int load_text(int folder, const char *name, struct buf *text)
 {
-    _cleanup_close_ int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
+    _cleanup_close_ int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat st;
 
-    if (fd < 0)
+    if (fd < 0 || fstat(fd, &st) < 0)
         return -errno;
+    if (S_ISDIR(st.st_mode))
+        return -EISDIR;
+    if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
+        return -ENOTSUP;
     return read_all(fd, text);
+}
+
+static const char *load_error(int r)
+{
+    switch (-r) {
+    case ENOTSUP: return "not a file";
+    case EISDIR: return "a directory, and no file";
+    default: return strerror(-r);
+    }
 }
 
 /* path is for complaints; file is looked up in folder. */
@@ -408,7 +425,7 @@ static int load_file(struct settings *s, int folder, const char *file, const cha
     if (r == -ENOENT && !must_exist) {
         r = 0;
     } else if (r < 0) {
-        *ret_why = xasprintf("%s: %s", path, strerror(-r));
+        *ret_why = xasprintf("%s: %s", path, load_error(r));
     } else if (text.len > 0 && memchr(text.data, '\0', text.len)) {
         *ret_why = xasprintf("%s: not a text file", path);
         r = -EINVAL;

@@ -292,6 +292,29 @@ Test(settings_files, a_missing_file_is_an_error_only_where_it_was_named)
     remove_folder();
 }
 
+Test(settings_files, a_pipe_or_a_directory_is_refused_and_waited_for_by_nobody)
+{
+    struct settings *s = NULL;
+    char *why = NULL;
+
+    in_new_folder();
+    cr_assert_eq(mkfifo("pipe.conf", 0600), 0);
+    cr_assert_eq(settings_load("pipe.conf", true, &s, &why), -ENOTSUP);
+    cr_assert_str_eq(why, "pipe.conf: not a file");
+    free(why);
+    cr_assert_eq(settings_load("pipe.conf", false, &s, &why), -ENOTSUP, "also where none was named");
+    free(why);
+    put("c.conf", "");
+    cr_assert_eq(mkdir("c.conf.d", 0700), 0);
+    cr_assert_eq(mkdir("c.conf.d/10.conf", 0700), 0);
+    cr_assert_eq(settings_load("c.conf", true, &s, &why), -EISDIR);
+    cr_assert_str_eq(why, "c.conf.d/10.conf: a directory, and no file");
+    free(why);
+    cr_assert_eq(settings_load("/dev/null", true, &s, &why), 0, "%s", why);
+    s = settings_free(s);
+    remove_folder();
+}
+
 Test(settings_files, what_is_no_text_or_far_too_large_is_refused)
 {
     struct settings *s = NULL;
