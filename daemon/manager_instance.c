@@ -527,6 +527,24 @@ static int check_removable(struct manager *m, struct lease *l, struct fault *f)
     return 0;
 }
 
+/* Another instance that logs in to the same account of the same machine, with our one key; NULL: none. */
+static const struct lease *find_twin(struct manager *m, const struct lease *l)
+{
+    const struct instance_record *r = lease_record(l);
+    const struct host_key *key = lease_host_key(l);
+
+    LIST_FOREACH (other, &m->leases, struct managed_lease, node) {
+        const struct instance_record *o = lease_record(other->lease);
+        const struct host_key *its = lease_host_key(other->lease);
+
+        if (other->lease == l || !o->host || !r->host || !streq(o->user, r->user))
+            continue;
+        if ((key && its && host_key_equal(key, its)) || (streq(o->host, r->host) && o->port == r->port))
+            return other->lease;
+    }
+    return NULL;
+}
+
 void manager_remove_instance(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx)
 {
     struct fault f;
@@ -537,6 +555,7 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
     }
 
     struct removal *x = xnew(struct removal);
+    const struct lease *twin = find_twin(m, l);
 
     x->manager = m;
     x->name = xstrdup(lease_name(l));
@@ -546,7 +565,9 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
     x->ctx = ctx;
     x->timer = timer_new(m->context.loop, removal_on_timer, x);
     op_begin(&x->op, slot, removal_cancel);
-    if (lease_session(l) && lease_is_reachable(l)) {
+    if (twin)
+        log_info(x->name, "our key stays in its authorized_keys: %s logs in with it", lease_name(twin));
+    if (!twin && lease_session(l) && lease_is_reachable(l)) {
         timer_arm(x->timer, FORGET_KEY_MS);
         session_forget_key(lease_session(l), &x->step, removal_on_key_gone, x);
     } else {

@@ -101,6 +101,7 @@ struct lease *lease_new(const struct lease_context *context, const struct instan
         lease_target(l, &target);
         l->session = session_new(context->loop, context->resolver, context->secrets, l->record.name, &target,
                                  &events, l);
+        session_on_trial(l->session, !stored);
         l->host = host_ssh_new(l->session);
         session_want(l->session, true);
     } else {
@@ -170,6 +171,8 @@ const struct fault *lease_refusal(const struct lease *l)
 store_ticket lease_keep(struct lease *l)
 {
     l->stored = true;
+    if (l->session)
+        session_on_trial(l->session, false);
     return lease_write(l);
 }
 

@@ -91,6 +91,11 @@ void session_use_secrets(struct session *s, const struct session_secrets *instea
     s->instead = *instead;
 }
 
+void session_on_trial(struct session *s, bool on_trial)
+{
+    s->on_trial = on_trial;
+}
+
 struct session *session_free(struct session *s)
 {
     if (!s)

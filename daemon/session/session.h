@@ -49,6 +49,8 @@ struct session *session_new(struct loop *l, struct resolver *r, struct secrets *
                             const struct session_target *target, const struct session_events *events, void *ctx);
 /* Before the first login. Borrowed for the life of the session. */
 void session_use_secrets(struct session *s, const struct session_secrets *instead);
+/* On trial until it is told otherwise: somebody waits for the outcome, so that a refusal is no event. */
+void session_on_trial(struct session *s, bool on_trial);
 /* Requests that still wait are answered (FAULT_GONE). */
 struct session *session_free(struct session *s);
 

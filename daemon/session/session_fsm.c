@@ -181,6 +181,8 @@ static void session_tell(struct session *s, enum session_state next, enum sessio
     else if (next == SESSION_UP)
         event_publish(LOG_LEVEL_NOTICE, LOG_SESSION, s->name, "tunnel_up",
                       "tunnel up: logged in at %s with %s", ssh_conn_peer(s->link->conn), s->method);
+    else if (next == SESSION_REFUSED && s->on_trial)
+        log_line(LOG_LEVEL_NOTICE, LOG_SESSION, s->name, "%s", f ? f->text : s->fault.text);
     else if (next == SESSION_REFUSED)
         event_publish(LOG_LEVEL_ERR, LOG_SESSION, s->name, "tunnel_refused", "%s",
                       f ? f->text : s->fault.text);

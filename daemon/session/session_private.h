@@ -46,6 +46,7 @@ struct session {
     char *name, *host, *user;
     uint16_t port;
     bool install_key;
+    bool on_trial; /* a refusal pages nobody: whoever tries it is there */
     char *agent;
     struct host_key *pinned, *shown; /* NULL: none yet; of the last mismatch */
     struct session_events events;

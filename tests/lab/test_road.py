@@ -67,6 +67,7 @@ class Adding(road.Road):
             self.assertNothingKept(d)
             error = d.ctl("instance", "add", "gpu1", h.ssh_command, password=PASSWORD, check=5, json=True)["error"]
             self.assertEqual((error["code"], error["exit"]), ("login_refused", 5))
+            self.assertNotIn("tunnel_refused", [e.get("kind") for e in d.call("Logs", events=True)["lines"]], "it would page somebody")
             d.ctl("instance", "add", "gpu1", h.ssh_command, password=h.password)
 
     def test_unreachable_host_is_9_and_nothing_is_kept(self):
@@ -166,6 +167,20 @@ class Adding(road.Road):
             d.ctl("instance", "remove", "gpu1")
             hosts.until(lambda: not h.run(f"cat {OWN_KEY}", check=False).stdout.strip(), 10, "our key gone from there")
             self.assertEqual([n for n in os.listdir(d.state + "/secrets") if n.startswith("gpu1")], [])
+
+    def test_own_key_stays_while_another_instance_logs_in_with_it(self):
+        with self.host() as h:
+            d = self.fresh()
+            for name in ("gpu1", "gpu2"):
+                d.ctl("instance", "add", name, h.ssh_command, password=h.password)
+            hosts.until(lambda: "llmhost" in h.run(f"cat {OWN_KEY}", check=False).stdout, 10, "our key over there")
+            d.ctl("instance", "remove", "gpu1")
+            self.assertEqual(h.get(OWN_KEY).count("llmhost-"), 1)
+            self.assertIn("gpu2 logs in with it", d.log())
+            h.fault("rst")
+            hosts.until(lambda: d.instance("gpu2")["tunnel"]["reconnects"] == 1, 10, "gpu2 back")
+            d.ctl("instance", "remove", "gpu2")
+            hosts.until(lambda: not h.run(f"cat {OWN_KEY}", check=False).stdout.strip(), 10, "our key gone from there")
 
     def test_own_key_is_not_installed_where_it_is_not_wanted(self):
         with self.host() as h:
