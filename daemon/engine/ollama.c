@@ -1,12 +1,10 @@
-/* ollama: one server for all models of a machine; models come by its own pull.
+/* ollama: one server for all models of a machine; models come by its own pull (ollama_pull.c).
  *
  * Facts about its HTTP API, streams and errors: observed with 0.11.4 and 0.32.15 (2026-11-20). */
 #include <errno.h>
 
-#include "base/clock.h"
-#include "engine/answer.h"
 #include "engine/install.h"
-#include "engine/server.h"
+#include "engine/ollama_private.h"
 #include "proto/json.h"
 #include "proto/mem.h"
 #include "proto/text.h"
@@ -17,26 +15,10 @@ extern const struct engine_ops engine_ollama;
     "/usr/local/bin/ollama /usr/bin/ollama /opt/ollama/bin/ollama ~/.local/bin/ollama ~/ollama/bin/ollama "  \
     "BASE/ollama/bin/ollama /root/autodl-tmp/ollama/bin/ollama"
 
-#define ASK_MS   5000
 /* Its own limit is 15 min without progress (OLLAMA_LOAD_TIMEOUT); ours only catches a server that forgot us. */
-#define LOAD_MS  (30 * 60 * 1000)
-/* A download that has not grown for so long is asked for anew: a new pull gets a fresh address and goes on where it was. */
-#define STALL_MS (120 * 1000)
-/* A stream that says nothing at all: verifying a large model on a slow disk is silent for minutes. */
-#define QUIET_MS (20 * 60 * 1000)
-struct ollama {
-    struct engine engine;
-    struct server server;
-    struct json *shown;             /* facts.shown; under construction while load asks */
-    char *version;
-    char *ours;                     /* the version of the program, when it was we who put it there */
-    struct ollama_pull pull;
-    bool launched;                  /* by us, since find: what was found dead is started anew, what we started is not */
-    bool embeds;                    /* load has asked for an embedding instead */
-    uint64_t grown_due, told_due;   /* of the pull */
-};
+#define LOAD_MS (30 * 60 * 1000)
 
-static struct ollama *ollama_of(void *server)
+struct ollama *ollama_of(void *server)
 {
     return CONTAINER_OF(server, struct ollama, server);
 }
@@ -62,7 +44,7 @@ static void ollama_free(struct engine *e)
     free(o);
 }
 
-static struct ollama *ollama_begin(struct engine *e, struct engine_reply to)
+struct ollama *ollama_begin(struct engine *e, struct engine_reply to)
 {
     struct ollama *o = CONTAINER_OF(e, struct ollama, engine);
 
@@ -81,8 +63,7 @@ static int ollama_check(const char *model, const char **ret_why)
     return 0;
 }
 
-/* {"model":NAME, …}; caller frees. */
-static char *body_for_model(const struct ollama *o, const char *key, struct json *value)
+char *ollama_body(const struct ollama *o, const char *key, struct json *value)
 {
     _cleanup_json_ struct json *v = json_object();
     struct buf text;
@@ -95,15 +76,14 @@ static char *body_for_model(const struct ollama *o, const char *key, struct json
     return buf_take(&text);
 }
 
-static const char *text_of(const struct http_answer *a)
+const char *ollama_text(const struct http_answer *a)
 {
     return a->body.data ? a->body.data : "";
 }
 
-/* What an error answer says, else its status. The texts are the engine's own. */
-static void answer_fault(struct fault *f, const char *what, struct http_answer *a)
+void ollama_answer_fault(struct fault *f, const char *what, struct http_answer *a)
 {
-    _cleanup_free_ char *words = ollama_read_error(text_of(a), a->body.len);
+    _cleanup_free_ char *words = ollama_read_error(ollama_text(a), a->body.len);
     char status[32];
 
     snprintf(status, sizeof status, "HTTP status %d", a->status);
@@ -241,7 +221,7 @@ static void on_version(void *ctx, struct http_answer *a, const struct fault *f)
         server_look(&o->server, on_start_judged);       /* not yet, or dead? */
         return;
     }
-    char *version = ollama_read_version(text_of(a), a->body.len);
+    char *version = ollama_read_version(ollama_text(a), a->body.len);
 
     if (version) {
         free(o->version);
@@ -306,127 +286,13 @@ static void ollama_start(struct engine *e, struct engine_reply to)
         launch(o);
 }
 
-/* ---- fetch ---- */
-
-/* At most ten times a second. */
-static void pull_tell(struct ollama *o, int64_t bytes_before)
-{
-    const struct ollama_pull *p = &o->pull;
-    uint64_t now = clock_now_ms();
-
-    if (p->bytes > bytes_before || p->is_step)      /* in another step no bytes are due */
-        o->grown_due = now;
-    if (now - o->told_due < 100)
-        return;
-    o->told_due = now;
-    if (p->bytes_total)
-        server_progress(&o->server, p->bytes, p->bytes_total, "%s",
-                        strncmp(p->status, "pulling ", 8) == 0 ? "downloading" : p->status);
-    else
-        server_progress(&o->server, -1, -1, "%s", p->status);
-}
-
-static void pull_stalled(struct ollama *o)
-{
-    struct fault f;
-
-    op_cancel(&o->server.op);
-    fault_code(&f, FAULT_TRANSIENT, "stalled", "the download of %s has not grown for %d s", o->engine.model, STALL_MS / 1000);
-    server_end(&o->server, false, &f);
-}
-
-static void pull_read(struct ollama *o, bool is_end)
-{
-    for (int64_t before = o->pull.bytes; ollama_pull_next(&o->pull, is_end); before = o->pull.bytes)
-        pull_tell(o, before);
-}
-
-static void on_pull_data(void *ctx, const char *data, size_t n)
-{
-    struct ollama *o = ollama_of(ctx);
-
-    ollama_pull_add(&o->pull, data, n);
-    pull_read(o, false);
-    if (o->pull.bytes && clock_now_ms() - o->grown_due > STALL_MS)
-        pull_stalled(o);
-}
-
-static void on_pulled(void *ctx, struct http_answer *a, const struct fault *f)
-{
-    struct ollama *o = ollama_of(ctx);
-    _cleanup_free_ char *what = xasprintf("%s cannot be fetched", o->engine.model);
-    struct fault fault;
-
-    pull_read(o, true);
-    if (f) {
-        server_end(&o->server, false, f);
-        return;
-    }
-    if (o->pull.success) {
-        server_progress(&o->server, o->pull.bytes, o->pull.bytes, "fetched");
-        server_end(&o->server, false, NULL);
-        return;
-    }
-    if (o->pull.error)
-        server_explain(&fault, what, o->pull.error);
-    else if (a->status != 200)
-        answer_fault(&fault, what, a);
-    else
-        fault_code(&fault, FAULT_TRANSIENT, "lost", "%s: the download broke off", what);
-    server_end(&o->server, false, &fault);
-}
-
-static void pull_begin(struct ollama *o)
-{
-    _cleanup_free_ char *body = body_for_model(o, "stream", json_bool(true));
-
-    ollama_pull_done(&o->pull);
-    ollama_pull_init(&o->pull);
-    o->told_due = 0;
-    o->grown_due = clock_now_ms();
-    server_progress(&o->server, -1, -1, "asking for %s", o->engine.model);
-    server_post(&o->server, "/api/pull", body, UINT64_MAX, QUIET_MS, on_pull_data, on_pulled);
-}
-
-static void on_tags_before_pull(void *ctx, struct http_answer *a, const struct fault *f)
-{
-    struct ollama *o = ollama_of(ctx);
-
-    if (f) {
-        server_end(&o->server, false, f);
-        return;
-    }
-    if (a->status != 200) {
-        struct fault fault;
-
-        answer_fault(&fault, "the list of models cannot be read", a);
-        server_end(&o->server, false, &fault);
-        return;
-    }
-    _cleanup_json_ struct json *entry = ollama_read_entry(text_of(a), a->body.len, o->engine.model);
-
-    if (!entry) {
-        pull_begin(o);
-        return;
-    }
-    server_progress(&o->server, -1, -1, "already on the disk");
-    server_end(&o->server, false, NULL);
-}
-
-static void ollama_fetch(struct engine *e, struct engine_reply to)
-{
-    struct ollama *o = ollama_begin(e, to);
-
-    server_get(&o->server, "/api/tags", ASK_MS, on_tags_before_pull);
-}
-
 /* ---- load ---- */
 
 static void put_answer(struct ollama *o, const char *key, struct http_answer *a)
 {
     struct json *v = NULL;
 
-    if (a && a->status == 200 && json_parse(text_of(a), a->body.len, &v) == 0)
+    if (a && a->status == 200 && json_parse(ollama_text(a), a->body.len, &v) == 0)
         json_put(o->shown, key, v);
 }
 
@@ -437,7 +303,7 @@ static void read_ps(struct ollama *o, struct http_answer *a)
 
     if (a->status != 200)
         return;
-    _cleanup_json_ struct json *m = ollama_read_entry(text_of(a), a->body.len, o->engine.model);
+    _cleanup_json_ struct json *m = ollama_read_entry(ollama_text(a), a->body.len, o->engine.model);
 
     if (!m)
         return;
@@ -472,7 +338,7 @@ static void on_loaded_ps(void *ctx, struct http_answer *a, const struct fault *f
 static void on_loaded_tags(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
-    struct json *entry = f ? NULL : ollama_read_entry(text_of(a), a->body.len, o->engine.model);
+    struct json *entry = f ? NULL : ollama_read_entry(ollama_text(a), a->body.len, o->engine.model);
 
     if (entry)
         json_put(o->shown, "tag", entry);
@@ -508,9 +374,9 @@ static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f);
 /* A model that only embeds is loaded by an empty embedding. */
 static bool load_otherwise(struct ollama *o, struct http_answer *a)
 {
-    if (o->embeds || a->status != 400 || !memmem(text_of(a), a->body.len, "does not support generate", 25))
+    if (o->embeds || a->status != 400 || !memmem(ollama_text(a), a->body.len, "does not support generate", 25))
         return false;
-    _cleanup_free_ char *body = body_for_model(o, "keep_alive", json_int(-1));
+    _cleanup_free_ char *body = ollama_body(o, "keep_alive", json_int(-1));
 
     o->embeds = true;
     server_post(&o->server, "/api/embed", body, LOAD_MS, 0, NULL, on_loaded);
@@ -530,13 +396,13 @@ static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f)
     if (a->status != 200) {
         if (load_otherwise(o, a))
             return;
-        answer_fault(&fault, what, a);
+        ollama_answer_fault(&fault, what, a);
         if (a->status == 404)
             fault.kind = FAULT_TRANSIENT;       /* it was there a moment ago: somebody removed it, so it is fetched again */
         server_end(&o->server, false, &fault);
         return;
     }
-    _cleanup_free_ char *body = body_for_model(o, NULL, NULL);
+    _cleanup_free_ char *body = ollama_body(o, NULL, NULL);
 
     o->engine.facts.shown = NULL;
     json_free(o->shown);
@@ -546,7 +412,7 @@ static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f)
 
 static void load_begin(struct ollama *o)
 {
-    _cleanup_free_ char *body = body_for_model(o, "keep_alive", json_int(-1));
+    _cleanup_free_ char *body = ollama_body(o, "keep_alive", json_int(-1));
 
     server_post(&o->server, "/api/generate", body, LOAD_MS, 0, NULL, on_loaded);
 }
@@ -555,7 +421,7 @@ static void load_begin(struct ollama *o)
 static void on_load_ps(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
-    _cleanup_json_ struct json *m = f ? NULL : ollama_read_entry(text_of(a), a->body.len, o->engine.model);
+    _cleanup_json_ struct json *m = f ? NULL : ollama_read_entry(ollama_text(a), a->body.len, o->engine.model);
 
     if (m)
         o->server.gpu_before = -1;
@@ -647,7 +513,7 @@ static void on_unloaded(void *ctx, struct http_answer *a, const struct fault *f)
 static void on_unload_place(void *ctx, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
-    _cleanup_free_ char *body = body_for_model(o, "keep_alive", json_int(0));
+    _cleanup_free_ char *body = ollama_body(o, "keep_alive", json_int(0));
 
     if (f) {
         server_end(&o->server, false, f);

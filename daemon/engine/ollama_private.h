@@ -1,0 +1,30 @@
+/* What ollama.c and ollama_pull.c share. */
+#pragma once
+
+#include "engine/answer.h"
+#include "engine/server.h"
+
+#define ASK_MS 5000
+
+struct ollama {
+    struct engine engine;
+    struct server server;
+    struct json *shown;             /* facts.shown; under construction while load asks */
+    char *version;
+    char *ours;                     /* the version of the program, when it was we who put it there */
+    struct ollama_pull pull;
+    bool launched;                  /* by us, since find: what was found dead is started anew, what we started is not */
+    bool embeds;                    /* load has asked for an embedding instead */
+    uint64_t grown_due, told_due;   /* of the pull */
+};
+
+struct ollama *ollama_of(void *server);
+struct ollama *ollama_begin(struct engine *e, struct engine_reply to);
+/* {"model":NAME, …}; caller frees. */
+char *ollama_body(const struct ollama *o, const char *key, struct json *value);
+const char *ollama_text(const struct http_answer *a);
+/* What an error answer says, else its status. The texts are the engine's own. */
+void ollama_answer_fault(struct fault *f, const char *what, struct http_answer *a);
+
+/* ollama_pull.c: engine_ops.fetch. */
+void ollama_fetch(struct engine *e, struct engine_reply to);
