@@ -17,8 +17,8 @@ static const struct verb verbs[] = {
      verb_status},
     {"ps", "[TARGET...]", 0, 1000, "all filter", "the models in memory: size, processor, context, requests", verb_ps},
     {"why", "[TARGET...]", 0, 1000, "", "what keeps it awake, or down, or off", verb_why},
-    {"up", "MODEL", 1, 1, "on no-wait timeout", "wanted from now on: wake it, and wait until it answers",
-     verb_up},
+    {"up", "MODEL [-- ENGINE-ARGUMENT...]", 1, 1, "on no-wait timeout --",
+     "wanted from now on: wake it, and wait until it answers", verb_up},
     {"down", "TARGET...", 1, 1000, "now forget timeout", "drain, unload, stop; stays off until up",
      verb_down},
     {"wait", "TARGET", 1, 1, "for timeout", "a gate for scripts: returns when the target is there",
@@ -451,6 +451,11 @@ static enum exit_status command_line(struct run *r, int argc, char **argv, const
     for (int i = 1; i < argc && status == EXIT_DONE; i++) {
         char *word = argv[i];
 
+        if (!only_words && v && r->options.n_arguments && streq(word, "--") && list_has(v->options, "--")) {
+            r->options.engine_arguments = argv + i + 1;
+            r->options.n_engine_arguments = (unsigned)(argc - i - 1);
+            break;
+        }
         only_words |= begins_command(r, v, word);
         if (!only_words && streq(word, "--"))
             only_words = true;

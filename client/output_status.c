@@ -431,6 +431,22 @@ static void add_engine(const struct output *o, const struct json *model, struct 
     buf_done(&line);
 }
 
+/* As they would be typed again. */
+static void add_arguments(const struct output *o, const struct json *model, struct buf *out)
+{
+    const struct json *arguments = json_get(model, "arguments");
+    struct buf line;
+
+    buf_init(&line, SCREEN_BYTES_MAX);
+    for (size_t i = 0; i < json_count(arguments); i++) {
+        if (i)
+            buf_add_text(&line, " ");
+        shell_quote(&line, json_text(json_at(arguments, i)) ? json_text(json_at(arguments, i)) : "");
+    }
+    add_field(o, out, "arguments", buf_text(&line));
+    buf_done(&line);
+}
+
 static void add_requests(const struct output *o, const struct json *model, struct buf *out)
 {
     int64_t last = json_get_int(model, "last_used_at_ms", 0), held = json_get_int(model, "held", 0);
@@ -555,6 +571,7 @@ void screen_model(const struct output *o, const struct json *status, struct buf 
                          member_text(model, "id", "?"));
     add_field(o, out, "endpoint", endpoint);
     add_engine(o, model, out);
+    add_arguments(o, model, out);
     add_requests(o, model, out);
     add_awake(o, model, out);
     add_field(o, out, "then", next);

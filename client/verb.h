@@ -20,6 +20,8 @@ struct options {
     int64_t since_at_ms;        /* -1: not given */
     char **arguments;           /* what is left: targets, names */
     unsigned n_arguments;
+    char **engine_arguments;    /* of up, behind "--"; NULL: there was no "--" */
+    unsigned n_engine_arguments;
 };
 
 /* One run of llmhostctl. */
@@ -33,7 +35,7 @@ struct verb {
     const char *name;           /* "up", "instance add" */
     const char *arguments;      /* for the usage line */
     unsigned n_min, n_max;
-    const char *options;        /* names of those it takes, besides the global ones */
+    const char *options;        /* names of those it takes, besides the global ones; "--": the engine's, behind that */
     const char *summary;
     enum exit_status (*run)(struct run *r);
 };

@@ -176,6 +176,13 @@ static enum exit_status up_call(struct run *r, const char *model, const char *on
         .method = "Up", .more = !r->options.no_wait, .parameters = json_object(), .needs = "model"};
     json_put_string(call->parameters, "model", model);
     json_put_string(call->parameters, "on", on);
+    if (r->options.engine_arguments) {
+        struct json *list = json_array();
+
+        for (unsigned i = 0; i < r->options.n_engine_arguments; i++)
+            json_append_string(list, r->options.engine_arguments[i]);
+        json_put(call->parameters, "arguments", list);
+    }
     if (r->options.no_wait)
         json_put_bool(call->parameters, "wait", false);
     call_prepare(r, call, p);

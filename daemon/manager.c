@@ -9,6 +9,7 @@
 #include "base/network.h"
 #include "engine/engine.h"
 #include "lease/lease.h"
+#include "proto/json.h"
 #include "proto/text.h"
 #include "provider/provider.h"
 
@@ -236,7 +237,7 @@ static const char *engine_list(struct buf *out)
     return buf_text(out);
 }
 
-static int check_model(const char *model, struct fault *f)
+static int check_model(const char *model, const struct json *arguments, struct fault *f)
 {
     struct model_name parts;
     const char *why;
@@ -258,7 +259,7 @@ static int check_model(const char *model, struct fault *f)
     if (ops->check(parts.rest, &why) < 0)
         return fault_code(f, FAULT_INVALID, "bad_model", "\"%.100s\" names no model of %s: %s", model,
                           ops->name, why);
-    return 0;
+    return engine_check_arguments(ops, arguments, f);
 }
 
 static const char *lease_list(struct manager *m, struct buf *out)
@@ -294,14 +295,13 @@ static int choose_lease(struct manager *m, const char *model, const char *on, st
     return 0;
 }
 
-int manager_place(struct manager *m, const char *model, const char *on, struct deployment **ret,
-                  struct fault *f)
+static int place_on(struct manager *m, const char *model, const char *on, struct deployment **ret,
+                    struct fault *f)
 {
+    _cleanup_json_ struct json *arguments = NULL;
     struct lease *l = NULL;
-    int r = check_model(model, f);
+    int r;
 
-    if (r < 0)
-        return r;
     *ret = manager_find_deployment(m, model);
     if (*ret && !on)
         on = lease_name(deployment_lease(*ret));
@@ -316,10 +316,25 @@ int manager_place(struct manager *m, const char *model, const char *on, struct d
     if (*ret && !deployment_is_idle(*ret))
         return fault_code(f, FAULT_INVALID, "placed_elsewhere", "%s is on %s; it moves when it is off", model,
                           lease_name(deployment_lease(*ret)));
-    if (*ret)
-        manager_forget_deployment(m, *ret); /* off: it may begin anew on another machine */
+    if (*ret) { /* off: it may begin anew on another machine */
+        arguments = json_copy(deployment_arguments(*ret));
+        manager_forget_deployment(m, *ret);
+    }
     *ret = manager_insert_deployment(m, l, model, NULL);
+    deployment_set_arguments(*ret, arguments);
     return 0;
+}
+
+int manager_place(struct manager *m, const char *model, const char *on, const struct json *arguments,
+                  struct deployment **ret, struct fault *f)
+{
+    int r = check_model(model, arguments, f);
+
+    if (r == 0)
+        r = place_on(m, model, on, ret, f);
+    if (r == 0 && arguments)
+        deployment_set_arguments(*ret, arguments);
+    return r;
 }
 
 /* ---- beginning and end ---- */
@@ -355,7 +370,7 @@ static void restore_deployment(void *ctx, const struct deployment_record *r)
     struct lease *l = manager_find_lease(m, r->instance);
     struct fault f = {};
 
-    if (!l || check_model(r->name, &f) < 0) {
+    if (!l || check_model(r->name, NULL, &f) < 0) {
         log_err(r->name, "not restored: %s", l ? f.text : "its instance is gone");
         return;
     }

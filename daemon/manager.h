@@ -87,9 +87,10 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
 
 /* ---- models ---- */
 
-/* The deployment of that name, made when it is new. on NULL: where it is, else the only instance. 0 or -EINVAL: *f, codes: bad_model,
- * unknown_engine, no_instance, which_instance, no_such_instance, placed_elsewhere, being_removed. */
-int manager_place(struct manager *m, const char *model, const char *on, struct deployment **ret, struct fault *f);
+/* The deployment of that name, made when it is new, with these arguments (an array of strings; NULL: those it has). on NULL: where it is, else the only instance. 0 or -EINVAL: *f, codes: bad_model,
+ * unknown_engine, bad_arguments, no_instance, which_instance, no_such_instance, placed_elsewhere, being_removed. */
+int manager_place(struct manager *m, const char *model, const char *on, const struct json *arguments, struct deployment **ret,
+                  struct fault *f);
 struct deployment *manager_find_deployment(struct manager *m, const char *name);   /* the whole name; NULL: none */
 /* d is freed, as if it had never been wanted; the ticket says when the disk knows. What may still run of it is left alone. */
 uint64_t manager_forget_deployment(struct manager *m, struct deployment *d);

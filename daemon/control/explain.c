@@ -28,6 +28,8 @@ static const struct explanation table[] = {
     {"timeout", EXIT_TUNNEL, "llmhostctl doctor %s"},
     {"bad_model", EXIT_USAGE, "llmhostctl up ollama:deepseek-r1:7b"},
     {"unknown_engine", EXIT_USAGE, "llmhostctl up ollama:deepseek-r1:7b"},
+    {"bad_arguments", EXIT_USAGE, "llmhostctl up llama.cpp:NAME -- -c 16384"},
+    {"bad_argument", EXIT_ENGINE, LOOK "\nllmhostctl up %s -- OTHER ARGUMENTS\nllmhostctl up %s --"},
     {"bad_name", EXIT_USAGE, "llmhostctl instance add gpu1 'ssh …'"},
     {"bad_command", EXIT_USAGE, "llmhostctl instance add gpu1 'ssh -p 46464 root@HOST'"},
     {"unknown_provider", EXIT_USAGE, "llmhostctl instance add %s 'ssh …'"},

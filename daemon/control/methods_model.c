@@ -29,7 +29,7 @@ struct follow {
     uint64_t begun_due;
     /* What was told. Up: of each stage, and of the tunnel. Down: how many streams. */
     unsigned told[STAGE_COUNT], told_tries;
-    unsigned told_streams, told_off;
+    unsigned told_streams, told_off; /* Up: in which state that was */
     bool told_away;
     bool was_off;        /* up: nobody wanted it before */
     store_ticket ticket; /* down: of the goal */
@@ -145,6 +145,19 @@ static void follow_gone(struct follow *w)
               "the model was removed meanwhile");
 }
 
+/* A reply with progress of what is no stage of the way up. */
+static struct json *progress_reply(const char *stage, const char *state, const char *text, uint64_t took_ms)
+{
+    struct json *v = json_object(), *p = json_object();
+
+    json_put_string(p, "stage", stage);
+    json_put_string(p, "state", state);
+    json_put_string(p, "text", text);
+    json_put_int(p, "took_ms", (int64_t)took_ms);
+    json_put(v, "progress", p);
+    return v;
+}
+
 /* ---- Up ---- */
 
 static void up_put_note(struct follow *w, struct json *v)
@@ -190,12 +203,35 @@ static bool up_is_away(const struct deployment *d)
            !lease_is_reachable(deployment_lease(d)) && !lease_refusal(deployment_lease(d));
 }
 
+/* The server runs, and has to end before it can begin anew. False when the call is over. */
+static bool up_tell_restart(struct follow *w)
+{
+    enum deployment_state s = deployment_state(w->models[0]);
+    struct deployment_figures n;
+    char text[80] = "the server ends, to start with the other arguments";
+
+    if (deployment_goal(w->models[0]) != GOAL_ON_DEMAND ||
+        (s != DEPLOYMENT_DRAINING && s != DEPLOYMENT_STOPPING))
+        return true;
+    deployment_figures(w->models[0], &n);
+    if (s == DEPLOYMENT_DRAINING)
+        snprintf(text, sizeof text, "the server ends when %u open request%s", n.in_flight,
+                 n.in_flight == 1 ? " does" : "s do");
+    if (w->told_off == 1 + (unsigned)s && w->told_streams == n.in_flight)
+        return true;
+    w->told_off = 1 + (unsigned)s;
+    w->told_streams = n.in_flight;
+    return call_reply_more(w->call, progress_reply("engine", "running", text, clock_now_ms() - w->begun_due));
+}
+
 /* Every stage that changed since it was told. False when the call is over. */
 static bool up_tell(struct follow *w)
 {
     unsigned tries = tries_of(w->models[0]);
     struct stage_view p;
 
+    if (!up_tell_restart(w))
+        return false;
     for (enum stage s = 0; s < STAGE_COUNT; s++) {
         deployment_stage(w->models[0], s, &p);
         bool tried = s == STAGE_SSH && p.state == STAGE_RUNNING && tries != w->told_tries;
@@ -311,16 +347,18 @@ static void up_place(struct call *c)
 {
     const char *model = json_get_text(c->parameters, "model");
     const char *on = json_get_text(c->parameters, "on");
+    const struct json *arguments = json_get(c->parameters, "arguments");
     bool wait = json_get_bool(c->parameters, "wait", true);
     const char *note = first_note(c->context);
-    struct deployment *d = NULL;
+    struct deployment *d = manager_find_deployment(c->context->manager, model);
+    bool same = !arguments || (d && deployment_has_arguments(d, arguments));
     struct fault f = {};
 
-    if (manager_place(c->context->manager, model, on, &d, &f) < 0) {
+    if (manager_place(c->context->manager, model, on, arguments, &d, &f) < 0) {
         call_fault(c, &f, streq(f.code, "no_such_instance") ? on : model, NULL);
         return;
     }
-    bool ready = deployment_state(d) == DEPLOYMENT_READY && deployment_goal(d) == GOAL_ON_DEMAND &&
+    bool ready = same && deployment_state(d) == DEPLOYMENT_READY && deployment_goal(d) == GOAL_ON_DEMAND &&
                  lease_is_reachable(deployment_lease(d));
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
@@ -339,7 +377,8 @@ static void up_place(struct call *c)
         up_answer(w, 0);
         return;
     }
-    call_log_change(c, model, "up on %s", lease_name(deployment_lease(d)));
+    call_log_change(c, model, "up on %s%s", lease_name(deployment_lease(d)),
+                    same ? "" : ", with other arguments");
     uint64_t ticket = deployment_want(d, GOAL_ON_DEMAND, false);
 
     if (wait && c->more && !up_begin(w))
@@ -350,6 +389,7 @@ static void up_place(struct call *c)
 void method_up(struct call *c)
 {
     const char *model = json_get_text(c->parameters, "model");
+    const struct json *arguments = json_get(c->parameters, "arguments");
     struct deployment *known;
     struct fault f = {};
 
@@ -362,7 +402,8 @@ void method_up(struct call *c)
         return;
     }
     known = manager_find_deployment(c->context->manager, model);
-    if (known && deployment_goal(known) == GOAL_ON_DEMAND)
+    if (known && deployment_goal(known) == GOAL_ON_DEMAND &&
+        (!arguments || deployment_has_arguments(known, arguments)))
         up_place(c); /* wanted already: nothing new to keep */
     else
         call_if_kept(c, up_place);
@@ -372,13 +413,8 @@ void method_up(struct call *c)
 
 static struct json *down_progress(const char *stage, const char *state, const char *text, uint64_t took_ms)
 {
-    struct json *v = json_object(), *p = json_object();
+    struct json *v = progress_reply(stage, state, text, took_ms);
 
-    json_put_string(p, "stage", stage);
-    json_put_string(p, "state", state);
-    json_put_string(p, "text", text);
-    json_put_int(p, "took_ms", (int64_t)took_ms);
-    json_put(v, "progress", p);
     json_put_bool(v, "done", false);
     return v;
 }

@@ -207,6 +207,8 @@ struct json *show_model(const struct deployment *d)
     json_put_int(v, "in_flight", n.in_flight);
     json_put_int(v, "held", n.held);
     json_put_int(v, "requests", n.requests);
+    if (deployment_arguments(d))
+        json_put(v, "arguments", json_copy(deployment_arguments(d)));
     json_put(v, "awake", show_causes(d));
     json_put(v, "next", model_next(d, &n));
     put_facts(v, d);

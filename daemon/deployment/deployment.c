@@ -253,7 +253,8 @@ void deployment_request_begin(struct deployment *d)
 void deployment_request_end(struct deployment *d)
 {
     d->last_used_at_ms = clock_wall_ms();
-    if (--d->in_flight == 0)
+    d->in_flight--;
+    if (deployment_open(d) == 0)
         runq_add(d->context.loop, &d->look);
     runq_add(d->context.loop, &d->changed);
 }
@@ -263,6 +264,8 @@ void deployment_request_held(struct deployment *d, int change)
     if (d->held == 0 && change > 0)
         d->held_since_at_ms = clock_wall_ms();
     d->held = (unsigned)((int)d->held + change);
+    if (deployment_open(d) == 0)
+        runq_add(d->context.loop, &d->look);
     runq_add(d->context.loop, &d->changed);
 }
 
@@ -306,7 +309,7 @@ static void deployment_on_look(void *ctx)
 {
     struct deployment *d = ctx;
 
-    if (d->state == DEPLOYMENT_DRAINING && d->in_flight == 0)
+    if (d->state == DEPLOYMENT_DRAINING && deployment_open(d) == 0)
         deployment_event(d, DEPLOYMENT_EV_EMPTY, NULL);
     else if (d->state == DEPLOYMENT_CONNECTING || d->state == DEPLOYMENT_FAILED)
         deployment_event(d, DEPLOYMENT_EV_WAY, NULL);
@@ -323,9 +326,14 @@ void deployment_look(struct deployment *d)
     runq_add(d->context.loop, &d->changed);
 }
 
+static char *text_of(const struct json *v, struct buf *room)
+{
+    return v && json_write(v, room) == 0 ? (char *)buf_text(room) : NULL;
+}
+
 uint64_t deployment_write(struct deployment *d)
 {
-    struct buf text;
+    struct buf shown, arguments;
     struct deployment_record r = {
         .name = d->name,
         .instance = (char *)lease_name(d->lease),
@@ -336,13 +344,15 @@ uint64_t deployment_write(struct deployment *d)
         .last_used_at_ms = d->last_used_at_ms,
     };
 
-    buf_init(&text, 256 * 1024);
-    if (d->shown && json_write(d->shown, &text) == 0)
-        r.shown = (char *)buf_text(&text);
+    buf_init(&shown, 256 * 1024);
+    buf_init(&arguments, 64 * 1024);
+    r.shown = text_of(d->shown, &shown);
+    r.arguments = text_of(d->arguments, &arguments);
 
     uint64_t ticket = store_put_deployment(d->context.store, &r);
 
-    buf_done(&text);
+    buf_done(&shown);
+    buf_done(&arguments);
     return ticket;
 }
 
@@ -358,6 +368,9 @@ static void deployment_restore(struct deployment *d, const struct deployment_rec
     d->last_used_at_ms = r->last_used_at_ms;
     if (r->shown && json_parse(r->shown, strlen(r->shown), &d->shown) < 0)
         d->shown = NULL;
+    if (r->arguments && json_parse(r->arguments, strlen(r->arguments), &d->arguments) < 0)
+        d->arguments = NULL;
+    engine_set_arguments(d->engine, d->arguments);
     /* A restored state is a memory to check: the way up finds what runs, the way down stops what may run.
      * Later, when all are restored: whether the server is needed by others decides how it is stopped. */
     runq_add(d->context.loop, &d->changed);
@@ -376,9 +389,9 @@ struct deployment *deployment_new(const struct deployment_context *context, stru
     d->lease = l;
     d->name = xstrdup(name);
     d->id = strchr(d->name, ':') + 1;
-    d->engine = engine_new(engine_find_ops(parts.engine), context->loop, lease_host(l), context->http,
-                           lease_name(l), parts.rest, context->settings, context->socket_directory,
-                           context->state_directory);
+    d->engine =
+        engine_new(engine_find_ops(parts.engine), context->loop, lease_host(l), context->http, lease_name(l),
+                   parts.rest, context->settings, context->socket_directory, context->state_directory);
     d->timer = timer_new(context->loop, deployment_on_timer, d);
     work_init(&d->changed, deployment_on_changed, d);
     work_init(&d->look, deployment_on_look, d);
@@ -412,6 +425,7 @@ struct deployment *deployment_free(struct deployment *d)
     timer_free(d->timer);
     engine_free(d->engine);
     json_free(d->shown);
+    json_free(d->arguments);
     free(d->name);
     free(d);
     return NULL;
@@ -439,6 +453,32 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
     deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
     runq_add(d->context.loop, &d->changed);
     return ticket;
+}
+
+bool deployment_has_arguments(const struct deployment *d, const struct json *arguments)
+{
+    size_t n = json_count(arguments);
+
+    for (size_t i = 0; i < n && i < json_count(d->arguments); i++)
+        if (!streq(json_text(json_at(arguments, i)), json_text(json_at(d->arguments, i))))
+            return false;
+    return n == json_count(d->arguments);
+}
+
+bool deployment_set_arguments(struct deployment *d, const struct json *arguments)
+{
+    if (deployment_has_arguments(d, arguments))
+        return false;
+    json_free(d->arguments);
+    d->arguments = json_count(arguments) ? json_copy(arguments) : NULL;
+    engine_set_arguments(d->engine, d->arguments);
+    d->stale = true;
+    return true;
+}
+
+const struct json *deployment_arguments(const struct deployment *d)
+{
+    return d->arguments;
 }
 
 const char *deployment_name(const struct deployment *d)

@@ -101,6 +101,11 @@ struct deployment *deployment_free(struct deployment *d);
 
 /* Sets the goal and writes it; what has to happen happens from the run queue. cut: with GOAL_OFF, do not wait for open requests. */
 uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool cut);       /* a store_ticket */
+/* What its server is started with besides, an array of strings (engine_check_arguments() took them). One that runs with others is
+ * drained and started anew by the deployment_want() that follows. False: it has these already. */
+bool deployment_set_arguments(struct deployment *d, const struct json *arguments);
+bool deployment_has_arguments(const struct deployment *d, const struct json *arguments);
+const struct json *deployment_arguments(const struct deployment *d);       /* NULL: none */
 /* The way to the machine changed. */
 void deployment_look(struct deployment *d);
 struct lease *deployment_lease(const struct deployment *d);

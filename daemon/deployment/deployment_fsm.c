@@ -36,7 +36,10 @@ static struct deployment_move next_in_step(const struct deployment *d, enum depl
                                            const struct fault *f, enum deployment_state after)
 {
     switch (ev) {
-    case DEPLOYMENT_EV_GOAL: return d->goal == GOAL_OFF ? next_unwanted(d) : STAY;
+    case DEPLOYMENT_EV_GOAL:
+        if (d->goal == GOAL_OFF)
+            return next_unwanted(d);
+        return d->stale ? MOVE(DEPLOYMENT_CONNECTING) : STAY;
     case DEPLOYMENT_EV_WAY:
         return d->refused ? MOVE(DEPLOYMENT_FAILED) : STAY; /* what was asked reports its own loss */
     case DEPLOYMENT_EV_ANSWER: return MOVE(after);
@@ -57,9 +60,9 @@ static struct deployment_move next_in_ready(const struct deployment *d, enum dep
 {
     switch (ev) {
     case DEPLOYMENT_EV_GOAL:
-        if (d->goal == GOAL_ON_DEMAND)
+        if (d->goal == GOAL_ON_DEMAND && !d->stale)
             return STAY;
-        return MOVE(d->in_flight == 0 || d->cut ? DEPLOYMENT_STOPPING : DEPLOYMENT_DRAINING);
+        return MOVE(deployment_open(d) == 0 || d->cut ? DEPLOYMENT_STOPPING : DEPLOYMENT_DRAINING);
     case DEPLOYMENT_EV_WAY:
         return d->reachable ? ACT : STAY; /* back after a loss: is the server still the same? */
     case DEPLOYMENT_EV_TIMER: return d->reachable ? ACT : REST;
@@ -121,7 +124,7 @@ struct deployment_move deployment_next(const struct deployment *d, enum deployme
     case DEPLOYMENT_LOADING: return next_in_step(d, ev, f, DEPLOYMENT_READY);
     case DEPLOYMENT_READY: return next_in_ready(d, ev, f);
     case DEPLOYMENT_DRAINING:
-        if (ev == DEPLOYMENT_EV_GOAL && d->goal == GOAL_ON_DEMAND)
+        if (ev == DEPLOYMENT_EV_GOAL && d->goal == GOAL_ON_DEMAND && !d->stale)
             return MOVE(DEPLOYMENT_READY);
         if (ev == DEPLOYMENT_EV_TIMER || ev == DEPLOYMENT_EV_EMPTY || (ev == DEPLOYMENT_EV_GOAL && d->cut))
             return MOVE(DEPLOYMENT_STOPPING);
@@ -346,8 +349,12 @@ static void enter_figures(struct deployment *d, enum deployment_state was, const
         d->server_number++;
     if (d->state == DEPLOYMENT_OFF)
         d->touched = false;
-    if (d->state == DEPLOYMENT_STOPPING && d->in_flight)
+    if (d->state == DEPLOYMENT_STOPPING && deployment_open(d))
         d->cut = true;
+    if (was == DEPLOYMENT_STOPPING && d->goal == GOAL_ON_DEMAND)
+        d->cut = false; /* those have ended; those that are held go to the next server */
+    if (d->state == DEPLOYMENT_CONNECTING)
+        d->stale = false;
     if (d->state == DEPLOYMENT_READY || d->state == DEPLOYMENT_STOPPING || was == DEPLOYMENT_STOPPING)
         d->attempts = d->misses = 0;
     d->lost = !d->reachable;

@@ -46,6 +46,7 @@ struct deployment {
     char *name;
     const char *id;                 /* within name */
     struct engine *engine;
+    struct json *arguments;         /* of its server, NULL: none */
     struct json *shown;             /* the engine's description, of an earlier life or a copy of the last load's */
 
     /* What deployment_next() reads. */
@@ -55,9 +56,10 @@ struct deployment {
     bool lost;                      /* the way was away since the state began: a fault says nothing about the engine */
     bool late;                      /* the state has lasted longer than it may, as of the event */
     bool cut;                       /* open requests are not waited for */
+    bool stale;                     /* its server has other arguments than it should have */
     bool touched;                   /* a server of ours may run there; in the database */
     bool way_failed;                /* the failure was the way's: an open way mends it */
-    unsigned in_flight;
+    unsigned in_flight, held;       /* held: of those in flight, they have not gone out */
     unsigned attempts, misses, crashes;
 
     uint64_t entered_due, crash_from_due;
@@ -68,7 +70,7 @@ struct deployment {
     struct list holds;
     struct fault fault;
 
-    unsigned server_number, held;
+    unsigned server_number;
     int64_t goal_at_ms, requests, last_used_at_ms, held_since_at_ms, in_flight_since_at_ms;
     uint64_t wanted_due, took_ms;
     struct stage_record stages[STAGE_COUNT];
@@ -77,6 +79,12 @@ struct deployment {
 /* Pure: no I/O, no clock, no log. */
 struct deployment_move deployment_next(const struct deployment *d, enum deployment_event ev, const struct fault *f);
 const char *deployment_event_name(enum deployment_event ev);
+/* Requests a stop has to wait for. */
+static inline unsigned deployment_open(const struct deployment *d)
+{
+    return d->goal == GOAL_OFF ? d->in_flight : d->in_flight - d->held;
+}
+
 /* The only door. */
 void deployment_event(struct deployment *d, enum deployment_event ev, const struct fault *f);
 

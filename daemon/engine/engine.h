@@ -31,7 +31,7 @@ struct engine_progress {
 struct engine_reply {
     struct op **slot;
     /* again: not yet, ask once more after a moment. f: it failed; codes: engine_missing, engine_unfit, engine_damaged, model_unknown, registry_unreachable,
-     * disk_full, digest_mismatch, out_of_memory, port_taken, engine_exited, model_unreadable, stalled. */
+     * disk_full, digest_mismatch, out_of_memory, port_taken, engine_exited, model_unreadable, bad_argument, stalled. */
     void (*done)(void *ctx, bool again, const struct fault *f);
     void (*progress)(void *ctx, const struct engine_progress *p);
     void *ctx;
@@ -58,6 +58,10 @@ struct engine_ops {
     bool installs;                      /* the catalog has archives of it */
     /* Judges the part behind the first colon, no I/O. -EINVAL: *ret_why is static text. */
     int (*check)(const char *model, const char **ret_why);
+    /* One of the arguments people give the model's server: may they? -EINVAL: *ret_why says why not, behind the argument; static.
+     * NULL: a model has no server of its own. */
+    int (*check_argument)(const char *argument, const char **ret_why);
+    const char *no_arguments;           /* then: what there is instead */
     struct engine *(*new)(void);
     void (*free)(struct engine *e);
     /* In this order on the way up. Each is harmless when done already. */
@@ -82,6 +86,7 @@ struct engine {
     struct loop *loop;
     char *model;                        /* behind the first colon */
     char *path;                         /* [engine.NAME] path=, NULL: look in the usual places */
+    char *arguments;                    /* for its server, quoted for sh; "": none */
     char *socket_directory;             /* where Unix sockets for our own calls may be made */
     struct install *install;            /* ops->installs: puts the program there (install.h); else NULL */
     char *instance;                     /* for names and messages */
@@ -98,5 +103,9 @@ const char *engine_name_at(unsigned i);
 struct engine *engine_new(const struct engine_ops *ops, struct loop *l, struct host *h, struct http *http, const char *instance,
                           const char *model, const struct settings *settings, const char *socket_directory,
                           const char *state_directory);
+/* arguments: an array of strings, NULL: none. Judges without I/O. Negative with *f: bad_arguments. */
+int engine_check_arguments(const struct engine_ops *ops, const struct json *arguments, struct fault *f);
+/* From the next find on. */
+void engine_set_arguments(struct engine *e, const struct json *arguments);
 /* The server goes on running: that is what stop is for. */
 struct engine *engine_free(struct engine *e);

@@ -51,6 +51,39 @@ static int llamacpp_check(const char *model, const char **ret_why)
     return slash && slash != model && slash[1] && slash[1] != ':' && !strchr(slash + 1, '/') ? 0 : -EINVAL;
 }
 
+/* What the daemon decides itself. In the spellings of common/arg.cpp at 0.7.0, which takes _ for - in the
+ * long ones. */
+static const struct {
+    const char *names, *why;
+} owned[] = {
+    {" -m --model -mu --model-url -hf -hfr --hf-repo -hff --hf-file -dr --docker-repo --models-dir "
+     "--models-preset ",
+     "which model it is, the name after up says"},
+    {" -a --alias ", "applications call it as up does"},
+    {" --host --port --reuse-port --api-prefix ", "llmhost chooses where it listens and reaches it there"},
+    {" --api-key --api-key-file --ssl-key-file --ssl-cert-file ",
+     "it is reached through the tunnel alone, by requests that carry no key of its own"},
+    {" --log-disable --log-file ", "llmhostctl logs, and the reason when it ends, are read from its log"},
+};
+
+static int llamacpp_check_argument(const char *argument, const char **ret_why)
+{
+    char word[40];
+    int n = snprintf(word, sizeof word, " %.*s ", (int)strcspn(argument, "="), argument);
+
+    if (argument[0] != '-' || n < 4 || n >= (int)sizeof word)
+        return 0;
+    for (char *p = word + 2; *p; p++)
+        if (*p == '_')
+            *p = '-';
+    for (size_t i = 0; i < ELEMENTS(owned); i++)
+        if (strstr(owned[i].names, word)) {
+            *ret_why = owned[i].why;
+            return -EINVAL;
+        }
+    return 0;
+}
+
 static struct engine *llamacpp_new(void)
 {
     struct llamacpp *c = xnew(struct llamacpp);
@@ -124,7 +157,8 @@ static void llamacpp_find(struct engine *e, struct engine_reply to)
     struct llamacpp *c = llamacpp_begin(e, to);
 
     c->launched = false;
-    place_find(c->server.place, c->server.name, "llama-server", USUAL, e->path, &c->server.op, on_found, &c->server);
+    place_find(c->server.place, c->server.name, "llama-server", USUAL, e->path, e->arguments, &c->server.op,
+               on_found, &c->server);
 }
 
 static void launch(struct llamacpp *c);
@@ -158,10 +192,11 @@ static void on_launch_cards(void *ctx)
     shell_quote(&command, e->model);
     buf_add_text(&command, " --alias ");
     shell_quote(&command, e->model);
-    /* -ngl 99 puts every layer on the card with old and new builds alike; -lv 4 keeps the lines that say where the layers went. */
+    /* People's arguments come behind these, and the last one counts. -ngl 99 puts every layer on the card
+     * with old and new builds alike; -lv 4 keeps the lines that say where the layers went. */
     buf_add_text(&command, " --host 127.0.0.1 --port @PORT@ -ngl 99 -c 8192 --metrics --no-webui -lv 4");
-    place_start(c->server.place, c->server.name, "LLAMA_CACHE='@BASE@/llama.cpp/models'", buf_text(&command), &c->server.op,
-                on_started, &c->server);
+    place_start(c->server.place, c->server.name, "LLAMA_CACHE='@BASE@/llama.cpp/models'", buf_text(&command),
+                e->arguments, &c->server.op, on_started, &c->server);
     buf_done(&command);
 }
 
@@ -171,11 +206,25 @@ static void launch(struct llamacpp *c)
     server_ask_cards(&c->server, on_launch_cards);
 }
 
+static void on_other_stopped(void *ctx, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+
+    if (f)
+        server_end(&c->server, false, f);
+    else
+        launch(c);
+}
+
+/* One that was started with other arguments makes room first: its memory must not count as taken by somebody
+ * else. */
 static void llamacpp_start(struct engine *e, struct engine_reply to)
 {
     struct llamacpp *c = llamacpp_begin(e, to);
 
-    if (e->facts.pid > 0 && e->facts.port)
+    if (place_facts(c->server.place)->other)
+        place_stop(c->server.place, c->server.name, &c->server.op, on_other_stopped, &c->server);
+    else if (e->facts.pid > 0 && e->facts.port)
         server_look(&c->server, on_started);
     else
         launch(c);
@@ -379,6 +428,7 @@ const struct engine_ops engine_llamacpp = {
     .name = "llama.cpp",
     .dialects = ENGINE_OPENAI,
     .check = llamacpp_check,
+    .check_argument = llamacpp_check_argument,
     .new = llamacpp_new,
     .free = llamacpp_free,
     .find = llamacpp_find,

@@ -20,6 +20,7 @@ find_base() {
     mkdir -p "$run" 2>/dev/null || fail disk_full "cannot make $run"
     pidfile=$run/$server.pid
     log=$run/$server.log
+    words=$run/$server.arguments
     lock=$run/$server.lock
 }
 

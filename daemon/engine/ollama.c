@@ -122,7 +122,8 @@ static void on_found_again(void *ctx, const struct fault *f)
 
 static void find_program(struct ollama *o, place_done_fn done)
 {
-    place_find(o->server.place, o->server.name, "ollama", USUAL, o->engine.path, &o->server.op, done, &o->server);
+    place_find(o->server.place, o->server.name, "ollama", USUAL, o->engine.path, o->engine.arguments,
+               &o->server.op, done, &o->server);
 }
 
 /* An older one of ours serves where a newer one cannot be had. */
@@ -271,7 +272,8 @@ static void launch(struct ollama *o)
     start_environment(o, &environment);
     shell_quote(&command, o->engine.facts.path);
     buf_add_text(&command, " serve");
-    place_start(o->server.place, o->server.name, buf_text(&environment), buf_text(&command), &o->server.op, on_started, &o->server);
+    place_start(o->server.place, o->server.name, buf_text(&environment), buf_text(&command),
+                o->engine.arguments, &o->server.op, on_started, &o->server);
     buf_done(&environment);
     buf_done(&command);
 }
@@ -563,6 +565,8 @@ const struct engine_ops engine_ollama = {
     .shared = true,
     .installs = true,
     .check = ollama_check,
+    .no_arguments = "one server serves all models of a machine; what one model wants stands in its requests "
+                    "(\"options\": {\"num_ctx\": 16384}) or in its Modelfile",
     .new = ollama_new,
     .free = ollama_free,
     .find = ollama_find,

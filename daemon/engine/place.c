@@ -60,6 +60,7 @@ static void place_on_answer(void *ctx)
 
     f->pid = -1;
     f->port = 0;
+    f->other = false;
     free(f->last_line);
     free(f->last_words);
     f->last_line = f->last_words = NULL;
@@ -90,6 +91,8 @@ static bool place_take(void *ctx, const char *key, const char *value)
         f->pid = strtoll(value, NULL, 10);
     else if (streq(key, "port"))
         port_parse(value, &f->port); /* 0 already: none */
+    else if (streq(key, "other"))
+        f->other = true;
     else
         return streq(key, "gone");
     return true;
@@ -117,18 +120,18 @@ static void place_step(struct place *p, const char *const *words, struct op **sl
 }
 
 void place_find(struct place *p, const char *server, const char *program, const char *usual, const char *path,
-                struct op **slot, place_done_fn done, void *ctx)
+                const char *arguments, struct op **slot, place_done_fn done, void *ctx)
 {
-    const char *const words[] = {"find", server, program, path ? path : "", usual, NULL};
+    const char *const words[] = {"find", server, program, path ? path : "", usual, arguments, NULL};
 
     facts_clear(&p->facts);
     place_step(p, words, slot, done, ctx);
 }
 
 void place_start(struct place *p, const char *server, const char *environment, const char *command,
-                 struct op **slot, place_done_fn done, void *ctx)
+                 const char *arguments, struct op **slot, place_done_fn done, void *ctx)
 {
-    const char *const words[] = {"start", server, environment, command, NULL};
+    const char *const words[] = {"start", server, environment, command, arguments, NULL};
 
     place_step(p, words, slot, done, ctx);
 }

@@ -4,6 +4,7 @@
  *     SERVER.pid    "PID BORN PORT": BORN is the start time of the process (field 22 of /proc/PID/stat), so that a pid that
  *                   was given to somebody else, or a restarted container, is told from our server
  *     SERVER.log    what the server printed
+ *     SERVER.arguments    those of its command line that people gave, as they were quoted
  *     SERVER.lock   a directory while a start or a stop is under way: two requests start one server, and a stop waits for a start
  *                   that is under way although its daemon has gone
  * What it starts has LLMHOST_SERVER=BASE/run/SERVER.pid in its environment: what is left of a server that was killed is found by it. */
@@ -26,6 +27,7 @@ struct place_facts {
     char *models;           /* where its models are kept already, if somewhere */
     char *last_line;        /* of the log: why it ended; NULL: it does not say */
     char *last_words;       /* the last line of the log that is no line about a request */
+    bool other;             /* find: it runs, with other arguments than were asked about */
     int64_t pid;            /* of our server, -1: none runs */
     uint16_t port;
 };
@@ -37,13 +39,15 @@ const struct place_facts *place_facts(const struct place *p);
 typedef void (*place_done_fn)(void *ctx, const struct fault *f);
 
 /* server: a name for the files, [a-z0-9.-]; usual: further places of the program, separated by spaces, ~ is $HOME and BASE our
- * directory. path: look nowhere else (NULL: PATH and the usual ones). No program is no fault: facts.program is NULL. */
-void place_find(struct place *p, const char *server, const char *program, const char *usual, const char *path, struct op **slot,
-                place_done_fn done, void *ctx);
+ * directory. path: look nowhere else (NULL: PATH and the usual ones). No program is no fault: facts.program is NULL. arguments: quoted
+ * for sh, what the server should have been started with. */
+void place_find(struct place *p, const char *server, const char *program, const char *usual, const char *path, const char *arguments,
+                struct op **slot, place_done_fn done, void *ctx);
 /* Starts the command line, in which @PORT@ stands for a free port of 127.0.0.1 and @BASE@ for our directory; environment likewise
- * ("NAME=value" words, quoted for sh by the caller). When the server runs already that is all. After find. */
-void place_start(struct place *p, const char *server, const char *environment, const char *command, struct op **slot,
-                 place_done_fn done, void *ctx);
+ * ("NAME=value" words, quoted for sh by the caller); behind it stand the arguments, as they are. When the server runs already that is
+ * all. After find. */
+void place_start(struct place *p, const char *server, const char *environment, const char *command, const char *arguments,
+                 struct op **slot, place_done_fn done, void *ctx);
 /* Is our server still that process? facts.pid is -1 when not, and last_line says why, if the log does. */
 void place_look(struct place *p, const char *server, struct op **slot, place_done_fn done, void *ctx);
 /* TERM, again after 5 s (llama-server needs it), KILL for the whole process group after 10 s, then what is left of its children, also

@@ -47,7 +47,7 @@ free_port() {
     echo "$try"
 }
 
-do_find() {         # PROGRAM PATH USUAL
+do_find() {         # PROGRAM PATH USUAL ARGUMENTS
     program=$(find_program "$1" "$2" "$3")
     if [ -n "$program" ]; then
         say program "$program"
@@ -56,15 +56,17 @@ do_find() {         # PROGRAM PATH USUAL
     fi
     [ -d "$HOME/.ollama/models/manifests" ] && say models "$HOME/.ollama/models"
     tell_server
+    [ -n "$pid" ] && [ "$(cat "$words" 2>/dev/null)" != "$4" ] && say other 1
 }
 
-do_start() {        # ENVIRONMENT COMMAND
+do_start() {        # ENVIRONMENT COMMAND ARGUMENTS
     take_lock
     find_server
     if [ -z "$pid" ]; then
         sweep
         port=$(free_port)
-        launch "$(printf '%s' "exec env $1 $2" | sed -e "s|@PORT@|$port|g" -e "s|@BASE@|$base|g")"
+        { printf %s "$3" >"$words"; } 2>/dev/null || fail disk_full "cannot write $words"
+        launch "$(printf '%s' "exec env $1 $2" | sed -e "s|@PORT@|$port|g" -e "s|@BASE@|$base|g") $3"
     fi
     tell_server
 }
@@ -83,7 +85,7 @@ do_stop() {
     done
     [ -n "$was" ] && kill -KILL "-$was" 2>/dev/null
     sweep
-    rm -f "$pidfile" "$pidfile.new"
+    rm -f "$pidfile" "$pidfile.new" "$words"
     say gone 1
 }
 

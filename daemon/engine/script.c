@@ -149,7 +149,7 @@ void script_run(struct host *h, const struct script_call *call, struct op **slot
     struct script_step *s = xnew(struct script_step);
     struct buf script;
 
-    buf_init(&script, 64 * 1024);
+    buf_init(&script, 256 * 1024);
     buf_add_text(&script, "set --");
     for (const char *const *word = call->words; *word; word++) {
         buf_add_text(&script, " ");

@@ -238,6 +238,8 @@ static const struct {
     {"couldn't bind", "port_taken", FAULT_TRANSIENT},
     {"digest mismatch", "digest_mismatch", FAULT_TRANSIENT},
     {"error while loading shared libraries", "engine_exited", FAULT_GONE},
+    {"invalid argument:", "bad_argument", FAULT_INVALID},
+    {"error while handling argument", "bad_argument", FAULT_INVALID},
     {"file does not exist", "model_unknown", FAULT_GONE},
     {"manifest unknown", "model_unknown", FAULT_GONE},
     {"repository not found", "model_unknown", FAULT_GONE},
@@ -287,7 +289,7 @@ int server_judge(struct server *s, struct fault *f)
         return fault_code(f, FAULT_GONE, "engine_exited", "%s, and its log does not say why%s%.200s", what,
                           p->last_words ? "; it ends with: " : "", p->last_words ? p->last_words : "");
     server_explain(f, what, p->last_line);
-    if (streq(f->code, "engine_failed"))
+    if (streq(f->code, "engine_failed") || (streq(f->code, "bad_argument") && !*s->engine->arguments))
         fault_code(f, FAULT_GONE, "engine_exited", "%s: %.250s", what, p->last_line);
     return -ESRCH;
 }

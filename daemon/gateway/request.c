@@ -424,8 +424,10 @@ void request_deployment_changed(struct request *r, struct deployment *d, bool go
         return;
     if (gone) {
         request_cut(r, "not_found", "this model was removed");
-    } else if (deployment_is_cut(d)) {
+    } else if (deployment_is_cut(d) && deployment_goal(d) == GOAL_OFF) {
         request_cut(r, "stopped_by_user", "this model was stopped, open requests included");
+    } else if (deployment_is_cut(d) && !r->held) {
+        request_cut(r, "restarted", "this model's server is started anew with other arguments; ask again");
     } else if (r->route.kind == ROUTE_PULL && r->streams && r->held && deployment_state(d) != r->told_state) {
         r->told_state = deployment_state(d);
         snprintf(text, sizeof(text), "llmhost %s", deployment_state_name(r->told_state));

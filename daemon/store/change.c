@@ -34,11 +34,11 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .keys = 1,
             .parent = 1,
             .sql = "INSERT INTO deployment(name, instance, goal, goal_at_ms, touched, shown, requests, "
-                   "last_used_at_ms)"
-                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                   "last_used_at_ms, arguments)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
                    " ON CONFLICT(name) DO UPDATE SET instance = ?2, goal = ?3, goal_at_ms = ?4, touched = "
                    "?5, shown = ?6,"
-                   " requests = ?7, last_used_at_ms = ?8",
+                   " requests = ?7, last_used_at_ms = ?8, arguments = ?9",
         },
     [CHANGE_REMOVE_DEPLOYMENT] =
         {

@@ -219,6 +219,7 @@ static void see_deployment(sqlite3_stmt *row, void *to)
         .shown = text_at(row, 5),
         .requests = sqlite3_column_int64(row, 6),
         .last_used_at_ms = sqlite3_column_int64(row, 7),
+        .arguments = text_at(row, 8),
     };
 
     if (load->readers->deployment)
@@ -250,10 +251,12 @@ int database_load(struct database *d, const struct store_readers *readers, void 
         see_instance, &load, f);
 
     if (r == 0)
-        r = for_each_row(d,
-                         "SELECT name, instance, goal, goal_at_ms, touched, shown, requests, last_used_at_ms"
-                         " FROM deployment ORDER BY name",
-                         see_deployment, &load, f);
+        r = for_each_row(
+            d,
+            "SELECT name, instance, goal, goal_at_ms, touched, shown, requests, last_used_at_ms, "
+            "arguments"
+            " FROM deployment ORDER BY name",
+            see_deployment, &load, f);
     if (r == 0)
         r = for_each_row(d,
                          "SELECT listen_ip, listen_port, instance, address, port"

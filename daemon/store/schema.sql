@@ -62,3 +62,7 @@ CREATE TABLE duration (
 -- version 2
 -- The socket of an ssh-agent whose keys log in.
 ALTER TABLE instance ADD COLUMN agent TEXT;
+
+-- version 3
+-- What `up MODEL -- …` said, a JSON array of strings.
+ALTER TABLE deployment ADD COLUMN arguments TEXT;

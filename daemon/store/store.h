@@ -61,6 +61,7 @@ struct deployment_record {
     bool touched;                   /* a server of ours may run on the machine: what is not wanted must still be stopped */
     char *shown;                    /* the engine's description of the model at its last load (JSON), NULL: none */
     int64_t requests, last_used_at_ms;
+    char *arguments;                /* of its server, a JSON array of strings; NULL: none */
 };
 struct forward_record {
     char *instance, *listen_ip, *address;

@@ -32,6 +32,7 @@
 #define engine_new           fake_engine_new
 #define engine_free          fake_engine_free
 #define engine_find_ops      fake_engine_find_ops
+#define engine_set_arguments fake_engine_set_arguments
 #include "deployment/deployment.c"
 #include "deployment/deployment_fsm.c"
 
@@ -63,8 +64,9 @@ enum verb { FIND, START, FETCH, LOAD, PROBE, UNLOAD, STOP };
  */
 struct job {
     enum verb verb;
-    uint64_t due; /* of its happening, then of its answer */
-    bool waits;   /* for the way: nothing has left us yet */
+    int arguments; /* of a start */
+    uint64_t due;  /* of its happening, then of its answer */
+    bool waits;    /* for the way: nothing has left us yet */
     bool happened;
     bool again;
     bool cut; /* the connection was lost meanwhile: no answer, but a fault */
@@ -81,6 +83,7 @@ struct asked {
 
 struct record {
     bool on, touched;
+    int arguments;
 };
 
 struct holder {
@@ -100,6 +103,7 @@ static struct world {
     /* The machine and the way to it. */
     bool way, refused, calm, broken, stuck, shared;
     bool runs, loaded, fetched;
+    int engine_arguments, server_arguments; /* as last told to the driver, as last started with; 0: none */
     struct job *jobs[JOBS_MAX];
     unsigned n_jobs;
     struct holder holders[HOLDS];
@@ -195,7 +199,9 @@ store_ticket fake_store_put_deployment(struct store *s, const struct deployment_
 {
     (void)s;
     cr_assert_lt(w.n_records, (unsigned)RECORDS_MAX);
-    w.records[w.n_records++] = (struct record){.on = streq(r->goal, "on_demand"), .touched = r->touched};
+    w.records[w.n_records++] = (struct record){.on = streq(r->goal, "on_demand"),
+                                               .touched = r->touched,
+                                               .arguments = r->arguments ? atoi(r->arguments + 2) : 0};
     return w.n_records;
 }
 
@@ -287,6 +293,7 @@ static void ask(enum verb verb, struct engine_reply to)
     if (verb == START) /* looking for the program took longer than writing the goal down */
         w.n_durable = MAX(w.n_durable, w.n_records - 1);
     j->verb = verb;
+    j->arguments = w.engine_arguments;
     j->asked = a;
     j->waits = !w.way;
     j->due = w.now + 1 + dice(bad_luck(5) ? 20000 : 300);
@@ -334,7 +341,8 @@ struct engine *fake_engine_new(const struct engine_ops *ops, struct loop *l, str
                                const struct settings *settings, const char *socket_directory,
                                const char *state_directory)
 {
-    (void)l, (void)h, (void)http, (void)instance, (void)model, (void)settings, (void)socket_directory, (void)state_directory;
+    (void)l, (void)h, (void)http, (void)instance, (void)model, (void)settings, (void)socket_directory,
+        (void)state_directory;
     w.engine.ops = ops;
     return &w.engine;
 }
@@ -343,6 +351,12 @@ struct engine *fake_engine_free(struct engine *e)
 {
     (void)e;
     return NULL;
+}
+
+void fake_engine_set_arguments(struct engine *e, const struct json *arguments)
+{
+    cr_assert_eq(e, &w.engine);
+    w.engine_arguments = arguments ? atoi(json_text(json_at(arguments, 0))) : 0;
 }
 
 static void job_fault(struct job *j, enum fault_kind kind, const char *code)
@@ -365,6 +379,7 @@ static void job_up(struct job *j)
     } else if (j->verb == START) {
         j->again = !w.runs || bad_luck(3);
         w.runs = true;
+        w.server_arguments = j->arguments;
     } else if (j->verb != FIND && (!w.runs || (j->verb == LOAD && !w.fetched))) {
         job_fault(j, FAULT_TRANSIENT, "lost");
     } else if (j->verb == FETCH) {
@@ -539,8 +554,12 @@ static void daemon_starts(void)
     unsigned n = w.n_durable + dice(w.n_records - w.n_durable + 1);
     const struct record *r = n ? &w.records[n - 1] : NULL;
     struct deployment_record record = {.name = name, .instance = instance};
+    char arguments[20];
 
+    w.engine_arguments = 0;
     if (r) {
+        snprintf(arguments, sizeof arguments, "[\"%d\"]", r->arguments);
+        record.arguments = r->arguments ? arguments : NULL;
         record.goal = (char *)(r->on ? "on_demand" : "off");
         record.touched = r->touched;
     }

@@ -59,6 +59,59 @@ Test(control_model, a_model_that_is_off_is_known_until_it_is_forgotten)
     cr_assert_eq(count_models(), 0, "nor does the disk know it");
 }
 
+static void assert_arguments(const char *expected)
+{
+    _cleanup_json_ struct json *v = answers("Status", "{\"targets\":[\"llama.cpp:/nowhere.gguf\"]}");
+    const struct json *arguments = json_get(json_at(json_get(v, "models"), 0), "arguments");
+    struct buf text;
+
+    buf_init(&text, 4096);
+    if (arguments)
+        json_write(arguments, &text);
+    cr_assert_str_eq(buf_text(&text), expected);
+    buf_done(&text);
+}
+
+static void up_with(const char *arguments)
+{
+    _cleanup_free_ char *parameters = xasprintf("{\"model\":\"llama.cpp:/nowhere.gguf\",\"wait\":false%s%s}",
+                                                *arguments ? ",\"arguments\":" : "", arguments);
+
+    json_free(answers("Up", parameters));
+}
+
+Test(control_model, arguments_stay_with_the_model_until_others_come)
+{
+    add_local();
+    up_with("[\"-c\",\"4096\"]");
+    assert_arguments("[\"-c\",\"4096\"]");
+    up_with("");
+    assert_arguments("[\"-c\",\"4096\"]");
+    json_free(answers("Down", "{\"target\":\"llama.cpp:*\"}"));
+    daemon_starts_anew();
+    assert_arguments("[\"-c\",\"4096\"]");
+    up_with("[\"two\\nlines\"]");
+    assert_arguments("[\"two\\nlines\"]");
+    up_with("[]");
+    assert_arguments("");
+    daemon_starts_anew();
+    assert_arguments("");
+}
+
+Test(control_model, arguments_that_are_refused_change_nothing)
+{
+    add_local();
+    refuses("{\"method\":\"io.llmhost.Up\",\"parameters\":{\"model\":\"llama.cpp:/"
+            "nowhere.gguf\",\"arguments\":[\"--port\",\"1\"]}}",
+            "io.llmhost.Usage", "code", "bad_arguments");
+    refuses("{\"method\":\"io.llmhost.Up\",\"parameters\":{\"model\":\"ollama:tiny\",\"arguments\":[\"-c\","
+            "\"1\"]}}",
+            "io.llmhost.Usage", "code", "bad_arguments");
+    cr_assert_eq(count_models(), 0);
+    json_free(answers("Up", "{\"model\":\"ollama:tiny\",\"wait\":false,\"arguments\":[]}"));
+    cr_assert_eq(count_models(), 1, "none at all are no mistake");
+}
+
 Test(control_model, forgetting_stops_first_and_takes_all_that_are_meant)
 {
     add_local();

@@ -8,7 +8,7 @@
 /* ---- The table ---- */
 
 /* What a row hands in, one letter each: goal (+) on, (-) off; (r)eachable, re(f)used, (l)ate, (c)ut,
- * (t)ouched, (w)ay failed, (b)usy with a request. */
+ * (t)ouched, (w)ay failed, (b)usy with a request, (h)eld all of them, (s)tale. */
 struct row {
     enum deployment_state from;
     const char *facts;
@@ -28,6 +28,8 @@ struct row {
     {state, "-r",   0, 0, 0, EV(GOAL),   NO,              ENTER, OFF},              \
     {state, "-rt",  0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},         \
     {state, "-tb",  0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},         \
+    {state, "+rst", 0, 0, 0, EV(GOAL),   NO,              ENTER, CONNECTING},       \
+    {state, "-rst", 0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},         \
     {state, "+r",   0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},              \
     {state, "+",    0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},              \
     {state, "+f",   0, 0, 0, EV(WAY),    NO,              ENTER, FAILED},           \
@@ -80,6 +82,10 @@ static const struct row rows[] = {
     {READY, "-rtb", 0, 0, 0, EV(GOAL),   NO,              ENTER, DRAINING},
     {READY, "-rtbc", 0, 0, 0, EV(GOAL),  NO,              ENTER, STOPPING},
     {READY, "-tb",  0, 0, 0, EV(GOAL),   NO,              ENTER, DRAINING},
+    {READY, "+rts", 0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
+    {READY, "+rtsb", 0, 0, 0, EV(GOAL),  NO,              ENTER, DRAINING},
+    {READY, "+rtsbh", 0, 0, 0, EV(GOAL), NO,              ENTER, STOPPING},
+    {READY, "-rtbh", 0, 0, 0, EV(GOAL),  NO,              ENTER, DRAINING},
     {READY, "+rt",  0, 0, 0, EV(WAY),    NO,              DO,    OFF},
     {READY, "+t",   0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},
     {READY, "+tf",  0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},
@@ -96,6 +102,8 @@ static const struct row rows[] = {
     {READY, "+rt",  0, 0, 0, EV(EMPTY),  NO,              KEEP,  OFF},
 
     {DRAINING, "+rtb", 0, 0, 0, EV(GOAL),   NO,              ENTER, READY},
+    {DRAINING, "+rtbs", 0, 0, 0, EV(GOAL),  NO,              KEEP,  OFF},
+    {DRAINING, "+rts", 0, 0, 0, EV(EMPTY),  NO,              ENTER, STOPPING},
     {DRAINING, "-rtb", 0, 0, 0, EV(GOAL),   NO,              KEEP,  OFF},
     {DRAINING, "-rtbc", 0, 0, 0, EV(GOAL),  NO,              ENTER, STOPPING},
     {DRAINING, "-tbf", 0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},
@@ -149,7 +157,9 @@ Test(deployment_fsm, each_row_of_the_table)
             .cut = strchr(row->facts, 'c'),
             .touched = strchr(row->facts, 't'),
             .way_failed = strchr(row->facts, 'w'),
+            .stale = strchr(row->facts, 's'),
             .in_flight = strchr(row->facts, 'b') ? 1 : 0,
+            .held = strchr(row->facts, 'h') ? 1 : 0,
             .attempts = row->attempts,
             .misses = row->misses,
             .crashes = row->crashes,
@@ -189,10 +199,24 @@ static void requests_end(void)
         deployment_request_end(w.d);
 }
 
+/* One of three sets, or none. */
+static void want_with_arguments(void)
+{
+    unsigned n = dice(4);
+    char text[20];
+    _cleanup_json_ struct json *arguments = json_array();
+
+    snprintf(text, sizeof text, "%u", n);
+    if (n)
+        json_append_string(arguments, text);
+    deployment_set_arguments(w.d, arguments);
+    want(true);
+}
+
 /* One thing that the world, a person or an application does. */
 static void something_happens(void)
 {
-    switch (dice(16)) {
+    switch (dice(17)) {
     case 0:
     case 1:
     case 2: want(true); break;
@@ -220,6 +244,7 @@ static void something_happens(void)
         run_until(w.now + dice(3000));
         daemon_starts();
         break;
+    case 16: want_with_arguments(); break;
     case 15:
         if (dice(2)) {
             deployment_doubt(w.d);
@@ -270,6 +295,9 @@ static void check_rest(void)
                  deployment_state_name(w.d->state));
     cr_assert_eq(w.runs, on, "story %u: the server %s", w.story, w.runs ? "runs on" : "does not run");
     cr_assert_eq(w.d->touched, on, "story %u", w.story);
+    if (on)
+        cr_assert_eq(w.server_arguments, w.d->arguments ? atoi(json_text(json_at(w.d->arguments, 0))) : 0,
+                     "story %u", w.story);
     for (unsigned i = 0; i < HOLDS; i++) {
         cr_assert_null(w.holders[i].op, "story %u: a request is held for ever", w.story);
         deployment_hold(w.d, &w.holders[i].op, on_hold_over, &w.holders[i]);

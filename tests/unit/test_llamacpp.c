@@ -119,6 +119,118 @@ Test(llamacpp, a_server_found_on_its_way_out_is_started_anew_and_only_once)
     failed_with("engine_exited", FAULT_GONE);
 }
 
+static int check(const char *list, struct fault *f)
+{
+    _cleanup_json_ struct json *arguments = NULL;
+
+    cr_assert_eq(json_parse(list, strlen(list), &arguments), 0);
+    return engine_check_arguments(ops(), arguments, f);
+}
+
+Test(llamacpp, takes_arguments_but_for_those_llmhost_owns)
+{
+    static const char *const good[] = {
+        "[]",         "[\"-c\",\"4096\"]", "[\"--ctx-size\",\"1\",\"-np\",\"2\"]",
+        "[\"\"]",     "[\"-\",\"--\"]",    "[\"--chat-template-kwargs\",\"{\\\"--port\\\": 1}\"]",
+        "[\"host\"]", "[\"-ngl\",\"10\"]"};
+    static const char *const bad[] = {"-m",
+                                      "--model",
+                                      "--model=/x.gguf",
+                                      "-hf",
+                                      "--hf-repo",
+                                      "--hf_repo",
+                                      "--host",
+                                      "--port",
+                                      "--port=1",
+                                      "-a",
+                                      "--alias",
+                                      "--api-key",
+                                      "--api_key_file",
+                                      "--ssl-key-file",
+                                      "--ssl-cert-file",
+                                      "--models-dir",
+                                      "--log-file"};
+    struct fault f;
+
+    for (unsigned i = 0; i < ELEMENTS(good); i++)
+        cr_assert_eq(check(good[i], &f), 0, "%s: %s", good[i], f.text);
+    for (unsigned i = 0; i < ELEMENTS(bad); i++) {
+        _cleanup_free_ char *list = xasprintf("[\"-c\",\"1\",\"%s\"]", bad[i]);
+
+        cr_assert_lt(check(list, &f), 0, "%s", bad[i]);
+        cr_assert_str_eq(f.code, "bad_arguments");
+        cr_assert_not_null(strstr(f.text, bad[i]), "%s", f.text);
+    }
+    cr_assert_lt(check("[\"a\\u0000b\"]", &f), 0);
+}
+
+Test(llamacpp, arguments_have_an_end)
+{
+    struct buf list;
+    struct fault f;
+
+    buf_init(&list, 65536);
+    buf_add_text(&list, "[\"x\"");
+    for (unsigned i = 1; i < 64; i++)
+        buf_add_text(&list, ",\"x\"");
+    buf_add_text(&list, "]");
+    cr_assert_eq(check(buf_text(&list), &f), 0);
+    list.len--;
+    buf_add_text(&list, ",\"x\"]");
+    cr_assert_lt(check(buf_text(&list), &f), 0);
+    buf_clear(&list);
+    buf_add_text(&list, "[\"");
+    for (unsigned i = 0; i < 4096; i++)
+        buf_add_text(&list, "'");
+    buf_add_text(&list, "\"]");
+    cr_assert_eq(check(buf_text(&list), &f), 0);
+    buf_clear(&list);
+    buf_add_text(&list, "[\"");
+    for (unsigned i = 0; i < 4097; i++)
+        buf_add_text(&list, "x");
+    buf_add_text(&list, "\"]");
+    cr_assert_lt(check(buf_text(&list), &f), 0);
+    buf_done(&list);
+}
+
+Test(llamacpp, a_server_with_other_arguments_is_stopped_first)
+{
+    _cleanup_json_ struct json *arguments = json_array();
+
+    json_append_string(arguments, "-c");
+    json_append_string(arguments, "it's");
+    engine_set_arguments(w.engine, arguments);
+    cr_assert_str_eq(w.engine->arguments, "-c 'it'\\''s'");
+    w.find_says = FOUND "other=1\n" RUNS;
+    w.stop_says = NONE;
+    find_it();
+    cr_assert_not_null(strstr(w.script, "-c "));
+    w.n_scripts = 0;
+    ASK_SHELL(ops()->start);
+    went_well();
+    cr_assert_eq(w.n_scripts, 3, "stop, cards, start");
+    cr_assert_not_null(strstr(w.script, "set -- start"));
+}
+
+/* One of ours that it does not know is no mistake of anybody's. */
+Test(llamacpp, an_argument_the_server_refuses_is_the_users)
+{
+    static const char *const lines[] = {DEAD("error: invalid argument: --wrong"),
+                                        DEAD("error while handling argument \"-c\": stoi")};
+    _cleanup_json_ struct json *arguments = json_array();
+
+    json_append_string(arguments, "--wrong");
+    engine_set_arguments(w.engine, arguments);
+    for (unsigned i = 0; i < ELEMENTS(lines); i++) {
+        w.find_says = FOUND NONE;
+        find_it();
+        w.start_says = lines[i];
+        ASK_SHELL(ops()->start);
+        failed_with("bad_argument", FAULT_INVALID);
+        cr_assert_not_null(strstr(w.fault.text, "argument"), "%s", w.fault.text);
+    }
+}
+
 Test(llamacpp, downloads_while_nobody_listens)
 {
     find_it();

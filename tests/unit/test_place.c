@@ -33,6 +33,7 @@ struct answer {
     struct op *op;
 };
 static struct answer answer;
+static const char *arguments = ""; /* of find and start */
 
 static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void shell(const char *format, ...)
@@ -118,7 +119,7 @@ static void wait_for(struct answer *a)
 
 static const struct place_facts *find(const char *program, const char *usual, const char *path)
 {
-    place_find(place, server, program, usual, path, &answer.op, on_done, &answer);
+    place_find(place, server, program, usual, path, arguments, &answer.op, on_done, &answer);
     cr_assert_eq(answer.n, 0, "not from inside the call");
     wait_for(&answer);
     return place_facts(place);
@@ -126,7 +127,7 @@ static const struct place_facts *find(const char *program, const char *usual, co
 
 static const struct place_facts *start(const char *command)
 {
-    place_start(place, server, "ONE='1 2' TWO=2", command, &answer.op, on_done, &answer);
+    place_start(place, server, "ONE='1 2' TWO=2", command, arguments, &answer.op, on_done, &answer);
     wait_for(&answer);
     return place_facts(place);
 }
@@ -277,7 +278,7 @@ Test(place, two_starts_at_once_start_one_server)
 
     for (unsigned i = 0; i < ELEMENTS(others); i++) {
         others[i] = place_new(host);
-        place_start(others[i], server, "", "modeld @PORT@", &answers[i].op, on_done, &answers[i]);
+        place_start(others[i], server, "", "modeld @PORT@", "", &answers[i].op, on_done, &answers[i]);
     }
     for (unsigned i = 0; i < ELEMENTS(others); i++) {
         wait_for(&answers[i]);
@@ -297,7 +298,7 @@ Test(place, a_stop_waits_for_a_start_under_way)
     struct place *other = place_new(host);
     struct answer started = {};
 
-    place_start(other, server, "", "modeld @PORT@", &started.op, on_done, &started);
+    place_start(other, server, "", "modeld @PORT@", "", &started.op, on_done, &started);
     (void)LOOP_UNTIL(
         loop,
         system("test -d $HOME/.llmhost/run/*.lock || ls $HOME/.llmhost/run/*.lock >/dev/null 2>&1") == 0 ||
@@ -427,6 +428,41 @@ Test(place, words_for_the_shell_arrive_as_they_are)
     look();
     shell("n=0; until [ -s %s/args ]; do n=$((n+1)); [ $n -lt 900 ] || exit 1; /bin/sleep 0.01; done", home);
     shell("test \"$(cat %s/args)\" = '1 2|2|it'\\''s|$HOME \"x\"|%u|'", home, place_facts(place)->port);
+    stop();
+}
+
+Test(place, arguments_arrive_as_they_are_and_are_known_afterwards)
+{
+    static const char *const one =
+        "-c 4096 'it'\\''s' 'two\nlines ' '$(touch /tmp/x) `id` \\\\ @PORT@ | & ; #' '模型' ''";
+
+    arguments = one;
+    write_program("modeld",
+                  "[ \"$1\" = --version ] && exit; printf '%s|' \"$@\" >$HOME/args; exec /bin/sleep 1000");
+    start("modeld");
+    shell("n=0; until [ -s %s/args ]; do n=$((n+1)); [ $n -lt 900 ] || exit 1; /bin/sleep 0.01; done", home);
+    shell("test \"$(cat %s/args)\" = \"$(printf '%%s|' %s)\"", home, one);
+    cr_assert_not(find("modeld", "", NULL)->other);
+    arguments = "-c 4096";
+    cr_assert(find("modeld", "", NULL)->other);
+    cr_assert_not(look()->other, "only find is asked");
+    arguments = "";
+    cr_assert(find("modeld", "", NULL)->other);
+    stop();
+    cr_assert_not(find("modeld", "", NULL)->other, "none runs");
+    start("modeld");
+    cr_assert_not(find("modeld", "", NULL)->other);
+    stop();
+}
+
+/* What an older daemon started has no such file. */
+Test(place, a_server_nobody_gave_arguments_has_none)
+{
+    start("modeld @PORT@");
+    shell("rm %s/.llmhost/run/%s.arguments", home, server);
+    cr_assert_not(find("modeld", "", NULL)->other);
+    arguments = "-x";
+    cr_assert(find("modeld", "", NULL)->other);
     stop();
 }
 
@@ -571,7 +607,7 @@ Test(place, an_account_with_a_command_of_its_own_is_quoted)
 
 Test(place, a_step_that_is_cancelled_says_nothing)
 {
-    place_start(place, server, "", "modeld @PORT@", &answer.op, on_done, &answer);
+    place_start(place, server, "", "modeld @PORT@", "", &answer.op, on_done, &answer);
     loop_turns(loop, 3);
     op_cancel(&answer.op);
     loop_turns(loop, 20);

@@ -173,6 +173,7 @@ Test(request_loss, down_now_ends_what_is_open)
     app_wants(streaming, "data: x");
     app_post(silent, "/api/chat", MODEL);
     cr_assert(LOOP_UNTIL(world.loop, world.deepseek.waiting == 2));
+    world.deepseek.goal = GOAL_OFF;
     cut(&world.deepseek);
     app_wants(streaming, "\"code\":\"stopped_by_user\"");
     app_wants(streaming, "0\r\n\r\n");
@@ -181,6 +182,25 @@ Test(request_loss, down_now_ends_what_is_open)
     cr_assert(LOOP_UNTIL(world.loop, link_is_over(0)));
     app_free(streaming);
     app_free(silent);
+}
+
+/* Its server is to be started anew, and has drained for long enough. */
+Test(request_loss, a_restart_ends_what_is_open_and_not_what_is_held)
+{
+    struct app *streaming = sent_on_fresh(CHAT), *held = app_new();
+
+    link_say(0, STREAM_HEAD "9\r\ndata: x\n\n\r\n");
+    app_wants(streaming, "data: x");
+    world.deepseek.state = DEPLOYMENT_DRAINING;
+    app_post(held, CHAT, MODEL);
+    cr_assert(LOOP_UNTIL(world.loop, world.deepseek.held == 1));
+    world.deepseek.state = DEPLOYMENT_STOPPING;
+    cut(&world.deepseek);
+    app_wants(streaming, "\"code\":\"restarted\"");
+    cr_assert_eq(world.deepseek.ended, 1);
+    cr_assert_eq(world.deepseek.held, 1);
+    app_free(streaming);
+    app_free(held);
 }
 
 Test(request_loss, a_model_that_is_removed_ends_its_requests)

@@ -29,7 +29,8 @@ Test(store, everything_is_there_after_a_restart)
                                       .touched = true,
                                       .shown = "{\"模\":\"型\"}",
                                       .requests = INT64_MAX,
-                                      .last_used_at_ms = 7};
+                                      .last_used_at_ms = 7,
+                                      .arguments = "[\"-c\",\"4096\"]"};
     struct forward_record forward = {
         .instance = "gpu-a", .listen_ip = "::1", .address = "127.0.0.1", .listen_port = 65535, .port = 1};
 
@@ -39,12 +40,12 @@ Test(store, everything_is_there_after_a_restart)
     store_put_forward(store, &forward);
     assert_written(put_deployment("off", NULL, 0));
     reopen_store();
-    assert_loads(
-        "instance gpu-a ssh 10.0.0.1 root 22022 1 1700000000123 0001ff00 1700000000456 /run/agent\n"
-        "instance here local - - 0 0 1800000000000 0\n"
-        "deployment off - on_demand 0 0 - 0 0\n"
-        "deployment ollama:qwen3:4b gpu-a on_demand 5 1 {\"模\":\"型\"} 9223372036854775807 7\n"
-        "forward ::1 65535 gpu-a 127.0.0.1 1\n");
+    assert_loads("instance gpu-a ssh 10.0.0.1 root 22022 1 1700000000123 0001ff00 1700000000456 /run/agent\n"
+                 "instance here local - - 0 0 1800000000000 0\n"
+                 "deployment off - on_demand 0 0 - 0 0\n"
+                 "deployment ollama:qwen3:4b gpu-a on_demand 5 1 {\"模\":\"型\"} 9223372036854775807 7 "
+                 "[\"-c\",\"4096\"]\n"
+                 "forward ::1 65535 gpu-a 127.0.0.1 1\n");
 }
 
 Test(store, a_record_is_copied_when_it_is_put)
