@@ -186,15 +186,18 @@ int catalog_parse(const char *text, size_t n, struct catalog *ret, char **ret_wh
     return 0;
 }
 
-const struct catalog_entry *catalog_pick(const struct catalog *c, const char *engine, const char *version,
-                                         const char *arch, bool can_zst)
+const struct catalog_entry *catalog_next(const struct catalog *c, const char *engine, const char *version,
+                                         const char *arch, bool can_zst, const struct catalog_entry *after)
 {
-    for (unsigned i = 0; i < c->n; i++) {
-        const struct catalog_entry *e = &c->entries[i];
-
+    for (const struct catalog_entry *e = after ? after + 1 : c->entries; e < c->entries + c->n; e++)
         if (streq(e->engine, engine) && streq(e->arch, arch) && (!version || streq(e->version, version)) &&
             (can_zst || !e->is_zst))
             return e;
-    }
     return NULL;
+}
+
+const struct catalog_entry *catalog_pick(const struct catalog *c, const char *engine, const char *version,
+                                         const char *arch, bool can_zst)
+{
+    return catalog_next(c, engine, version, arch, can_zst, NULL);
 }

@@ -31,3 +31,6 @@ int catalog_parse(const char *text, size_t n, struct catalog *ret, char **ret_wh
 /* The first entry that fits. version NULL: any; can_zst: .tar.zst can be unpacked. NULL: none. */
 const struct catalog_entry *catalog_pick(const struct catalog *c, const char *engine, const char *version, const char *arch,
                                          bool can_zst);
+/* The next one behind after; NULL: the first. */
+const struct catalog_entry *catalog_next(const struct catalog *c, const char *engine, const char *version, const char *arch,
+                                         bool can_zst, const struct catalog_entry *after);

@@ -15,14 +15,19 @@
 #define CARD_MIB_MAX (16 * 1024 * 1024)
 
 const char gpu_script[] =
-    "f=name,driver_version,memory.total,memory.used\n"
+    "f=name,driver_version,memory.total,memory.used t=\n"
+    "command -v timeout >/dev/null 2>&1 && t='timeout 8'\n"
     "if command -v nvidia-smi >/dev/null 2>&1; then\n"
     "    echo chip=nvidia\n"
-    "    nvidia-smi --query-gpu=$f,compute_cap --format=csv,noheader,nounits 2>/dev/null ||\n"
-    "        nvidia-smi --query-gpu=$f --format=csv,noheader,nounits 2>&1\n"
+    "    $t nvidia-smi --query-gpu=$f,compute_cap --format=csv,noheader,nounits 2>/dev/null\n"
+    "    case $? in\n"
+    "    0) ;;\n"
+    "    124) echo 'nvidia-smi hangs' ;;\n"
+    "    *) $t nvidia-smi --query-gpu=$f --format=csv,noheader,nounits 2>&1 ;;\n"
+    "    esac\n"
     "elif command -v npu-smi >/dev/null 2>&1; then\n"
     "    echo chip=ascend\n"
-    "    npu-smi info 2>&1\n"
+    "    $t npu-smi info 2>&1\n"
     "else\n"
     "    echo chip=none\n"
     "fi\n"
@@ -38,6 +43,7 @@ static const struct {
      "the driver of its host does not answer: restart the machine, or take another"},
     {"Driver/library version mismatch", "the driver of its host was updated: restart the machine"},
     {"No devices were found", "it was started without a card"},
+    {"nvidia-smi hangs", "its driver does not answer: restart the machine, or take another"},
 };
 
 /* Up to the next comma, without blanks around it. */

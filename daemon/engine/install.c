@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/settings.h"
+#include "engine/machine.h"
 #include "engine/script.h"
 #include "proto/mem.h"
 #include "proto/text.h"
@@ -57,7 +58,8 @@ void install_tell(struct install *i, int64_t bytes, int64_t total, const char *d
 void install_call(struct install *i, bool here, const char *const *words, const void *input, size_t n,
                   install_done_fn done)
 {
-    const struct script_call c = {.text = engine_install_sh,
+    _cleanup_free_ char *text = !here && streq(words[0], "look") ? machine_script(engine_install_sh) : NULL;
+    const struct script_call c = {.text = text ? text : engine_install_sh,
                                   .words = words,
                                   .input = input,
                                   .n_input = n,
@@ -391,7 +393,7 @@ static void on_box_looked(void *ctx, const struct fault *f)
         return;
     }
     i->machine = install_said_machine(&i->said);
-    if (i->machine.has_zstd || i->machine.is_ascend)
+    if (i->machine.has_zstd || i->machine.gpu.kind == GPU_ASCEND)
         decide(i);
     else
         look_here(i, on_here_looked);

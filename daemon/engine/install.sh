@@ -9,13 +9,7 @@ number() { case $1 in '' | *[!0-9]*) return 1 ;; esac; }
 # What decides where an archive comes from, and which.
 do_look() {
     say arch "$(uname -m)"
-    if have nvidia-smi; then
-        say chip nvidia
-    elif have npu-smi; then
-        say chip ascend
-    else
-        say chip none
-    fi
+    have cards && cards | while read -r line; do say card "$line"; done     # not on the daemon's own host (machine.h)
     for tool in curl wget zstd gzip tar sha256sum setsid; do
         have $tool && say tool $tool
     done

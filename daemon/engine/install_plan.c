@@ -1,12 +1,17 @@
 /* Lines in, facts out; facts in, a plan out. */
 #include "engine/install_plan.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "engine/fit.h"
+#include "engine/machine.h"
 #include "engine/script.h"
 #include "proto/mem.h"
 #include "proto/text.h"
+
+#define CARDS_BYTES_MAX (16u << 10)
 
 /* ---- the answer ---- */
 
@@ -17,17 +22,9 @@ void install_said_clear(struct install_said *s)
     free(s->what);
     free(s->file);
     free(s->sha256);
+    buf_done(&s->cards);
     *s = (struct install_said){.have = 0, .bytes = -1, .machine = {.free_bytes = -1}};
-}
-
-static void take_arch(struct install_machine *m, const char *value)
-{
-    const char *name = streq(value, "x86_64") ? "amd64" : streq(value, "aarch64") ? "arm64" : value;
-
-    snprintf(m->arch, sizeof m->arch, "%.15s", name);
-    for (char *p = m->arch; *p; p++)
-        if (*p <= ' ' || *p > '~')
-            *p = '?';
+    buf_init(&s->cards, CARDS_BYTES_MAX);
 }
 
 static void take_tool(struct install_said *s, const char *name)
@@ -67,9 +64,9 @@ bool install_said_take(struct install_said *s, const char *key, const char *valu
             return true;
         }
     if (streq(key, "arch"))
-        take_arch(&s->machine, value);
-    else if (streq(key, "chip"))
-        s->machine.is_ascend = streq(value, "ascend");
+        machine_read_arch(s->machine.arch, value);
+    else if (streq(key, "card"))
+        buf_addf(&s->cards, "%s\n", value); /* beyond the ceiling no card is read */
     else if (streq(key, "tool"))
         take_tool(s, value);
     else if (streq(key, "free_kb"))
@@ -93,6 +90,7 @@ struct install_machine install_said_machine(const struct install_said *s)
 {
     struct install_machine m = s->machine;
 
+    gpu_read(s->cards.data ? s->cards.data : "", s->cards.len, &m.gpu);
     m.has_download = s->has_curl || s->has_wget;
     snprintf(m.lacks, sizeof m.lacks, "%s",
              !s->has_gzip        ? "gzip"
@@ -124,17 +122,35 @@ static void name_versions(const struct catalog *c, const struct install_wish *w,
             n += (size_t)snprintf(out + n, 120 - n, "%s%s", n ? ", " : "", c->entries[i].version);
 }
 
+/* The first that works with the cards; of those that do not, the words about the first one. */
+static const struct catalog_entry *pick_entry(const struct catalog *c, const struct install_wish *w,
+                                              const struct install_machine *m, bool can_zst, struct fault *f)
+{
+    const struct catalog_entry *e = NULL;
+    struct fault other;
+
+    while ((e = catalog_next(c, w->engine, w->version, m->arch, can_zst, e)))
+        if (fit_judge(&m->gpu, w->engine, e->version, w->instance, *f->code ? &other : f) == 0)
+            return e;
+    return NULL;
+}
+
 static int decide_entry(const struct catalog *c, const struct install_wish *w,
                         const struct install_machine *m, bool here_zstd, struct install_plan *p,
                         struct fault *f)
 {
     bool can_zst = m->has_zstd || (here_zstd && w->source != INSTALL_BOX);
-    const struct catalog_entry *e = catalog_pick(c, w->engine, w->version, m->arch, can_zst);
+    struct fault unfit = {};
+    const struct catalog_entry *e = pick_entry(c, w, m, can_zst, &unfit);
     char versions[120];
 
     if (e) {
         p->entry = *e;
         return 0;
+    }
+    if (*unfit.code) {
+        *f = unfit;
+        return -ENOTSUP;
     }
     name_versions(c, w, m, versions);
     if (!*versions)
@@ -169,10 +185,8 @@ int install_decide(const struct catalog *c, const struct install_wish *w, const 
 {
     struct install_plan p = {};
 
-    if (m->is_ascend)
-        return fault_code(f, FAULT_GONE, "engine_unfit",
-                          "%s has an Ascend NPU and no NVIDIA card: there is no %s for it", w->instance,
-                          w->engine);
+    if (fit_judge(&m->gpu, w->engine, NULL, w->instance, f) < 0)
+        return -ENOTSUP;
     if (*m->lacks)
         return fault_code(f, FAULT_GONE, "engine_unfit", "%s cannot be installed on %s: it has no %s",
                           w->engine, w->instance, m->lacks);

@@ -6,6 +6,8 @@
 
 #include "base/fault.h"
 #include "engine/catalog.h"
+#include "engine/gpu.h"
+#include "proto/buf.h"
 
 enum install_source { INSTALL_AUTO, INSTALL_BOX, INSTALL_UPLOAD };
 
@@ -19,7 +21,7 @@ struct install_wish {
 /* What a machine says of itself. */
 struct install_machine {
     char arch[16];                  /* as the catalog calls it */
-    bool is_ascend;                 /* an NPU, and no NVIDIA card */
+    struct gpu_facts gpu;
     bool has_download, has_zstd;    /* curl or wget */
     char lacks[16];                 /* a tool nothing goes without, "" */
     int64_t free_bytes;             /* on the data disk, -1: unknown */
@@ -42,6 +44,7 @@ struct install_said {
     char *file, *sha256;            /* what a job here made */
     int64_t have, bytes;            /* of the archive there; of the file */
     bool is_running, is_taken, is_installed;
+    struct buf cards;               /* lines of the tools of the cards */
     struct install_machine machine; /* of a look; complete after install_said_machine() */
     bool has_curl, has_wget, has_gzip, has_tar, has_sha256sum, has_setsid;
 };

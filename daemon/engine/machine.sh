@@ -8,14 +8,17 @@ nap() { sleep 0.1 2>/dev/null || sleep 1; }
 
 # Our directory: $base when it is set, else on the first data disk that is there and can be written; rented machines keep it over a
 # stop (AutoDL, PAI-DSW), the home last. The files of $server are in its run/.
+find_disk() {
+    [ -z "$base" ] || return 0
+    for disk in /root/autodl-tmp /mnt/workspace /mnt/data /data "$HOME"; do
+        [ -d "$disk" ] && [ -w "$disk" ] && break
+    done
+    base=$disk/llmhost
+    [ "$disk" = "$HOME" ] && base=$HOME/.llmhost
+    return 0
+}
 find_base() {
-    if [ -z "$base" ]; then
-        for disk in /root/autodl-tmp /mnt/workspace /mnt/data /data "$HOME"; do
-            [ -d "$disk" ] && [ -w "$disk" ] && break
-        done
-        base=$disk/llmhost
-        [ "$disk" = "$HOME" ] && base=$HOME/.llmhost
-    fi
+    find_disk
     run=$base/run
     mkdir -p "$run" 2>/dev/null || fail disk_full "cannot make $run"
     pidfile=$run/$server.pid

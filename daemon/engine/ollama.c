@@ -3,6 +3,7 @@
  * Facts about its HTTP API, streams and errors: observed with 0.11.4 and 0.32.15 (2026-11-20). */
 #include <errno.h>
 
+#include "engine/fit.h"
 #include "engine/install.h"
 #include "engine/ollama_private.h"
 #include "proto/json.h"
@@ -167,7 +168,12 @@ static void on_found(void *ctx, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
     const struct place_facts *p = place_facts(o->server.place);
+    struct fault unfit;
 
+    if (!f && p->is_ascend) { /* one that is there would hang on the processor */
+        fit_judge(&(struct gpu_facts){.kind = GPU_ASCEND}, "ollama", NULL, o->engine.instance, &unfit);
+        f = &unfit;
+    }
     if (!server_found(&o->server, f, "ollama"))
         return;
     free(o->ours);

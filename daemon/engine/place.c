@@ -87,7 +87,9 @@ static bool place_take(void *ctx, const char *key, const char *value)
             script_take_text(texts[i].to, value);
             return true;
         }
-    if (streq(key, "pid"))
+    if (streq(key, "chip"))
+        f->is_ascend = streq(value, "ascend");
+    else if (streq(key, "pid"))
         f->pid = strtoll(value, NULL, 10);
     else if (streq(key, "port"))
         port_parse(value, &f->port); /* 0 already: none */

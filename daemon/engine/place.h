@@ -28,6 +28,7 @@ struct place_facts {
     char *last_line;        /* of the log: why it ended; NULL: it does not say */
     char *last_words;       /* the last line of the log that is no line about a request */
     bool other;             /* find: it runs, with other arguments than were asked about */
+    bool is_ascend;         /* an NPU, and no NVIDIA card */
     int64_t pid;            /* of our server, -1: none runs */
     uint16_t port;
 };

@@ -54,6 +54,7 @@ do_find() {         # PROGRAM PATH USUAL ARGUMENTS
         # Not a server of somebody else's that happens to listen where it looks first.
         say version "$(OLLAMA_HOST=127.0.0.1:1 "$program" --version 2>&1 </dev/null | text -i version | tail -n 1)"
     fi
+    command -v nvidia-smi >/dev/null 2>&1 || { command -v npu-smi >/dev/null 2>&1 && say chip ascend; }
     [ -d "$HOME/.ollama/models/manifests" ] && say models "$HOME/.ollama/models"
     tell_server
     [ -n "$pid" ] && [ "$(cat "$words" 2>/dev/null)" != "$4" ] && say other 1

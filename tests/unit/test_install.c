@@ -5,7 +5,7 @@
 #include "tests/unit/engine_world.h"
 
 #define TOOLS   "tool=curl\ntool=zstd\ntool=gzip\ntool=tar\ntool=sha256sum\ntool=setsid\n"
-#define BOX     "arch=x86_64\nchip=none\n" TOOLS "free_kb=90000000\nbase=/root/.llmhost\nok=1\n"
+#define BOX     "arch=x86_64\ncard=chip=none\n" TOOLS "free_kb=90000000\nbase=/root/.llmhost\nok=1\n"
 #define WHAT    "what=ollama-0.32.9.5d747a43369f\n"
 #define FETCHES "running=1\ndoing=fetching\nurl=https://github.com/x\n" WHAT "have=512000000\nok=1\n"
 #define DONE    "doing=done\n" WHAT "have=0\nok=1\n"
@@ -188,7 +188,7 @@ Test(install, what_runs_is_current_or_is_not_ours_is_left_alone)
 
 Test(install, a_machine_it_does_not_fit_is_refused_before_anything_is_copied)
 {
-    w.look_says = "arch=aarch64\nchip=ascend\n" TOOLS "ok=1\n";
+    w.look_says = "arch=aarch64\ncard=chip=ascend\n" TOOLS "ok=1\n";
     find();
     failed_with("engine_unfit", FAULT_GONE);
     cr_assert_eq(w.n_scripts, 2);

@@ -88,7 +88,7 @@ Test(install_plan, what_does_not_fit_is_refused_in_a_sentence)
     struct install_machine m = box;
 
     refuses(&m, "9.9", INSTALL_AUTO, "engine_missing", "0.32.9, 0.13.5, 0.12.10, 0.11.4");
-    m.is_ascend = true;
+    m.gpu.kind = GPU_ASCEND;
     refuses(&m, NULL, INSTALL_AUTO, "engine_unfit", "Ascend NPU");
     m = box;
     strcpy(m.arch, "riscv64");
@@ -96,6 +96,20 @@ Test(install_plan, what_does_not_fit_is_refused_in_a_sentence)
     m = box;
     strcpy(m.lacks, "tar");
     refuses(&m, NULL, INSTALL_AUTO, "engine_unfit", "it has no tar");
+}
+
+/* Rented machines keep the driver their host has: the newest that works with it counts. */
+Test(install_plan, an_older_driver_gets_an_older_version_before_it_gets_none)
+{
+    struct install_machine m = box;
+
+    m.gpu = (struct gpu_facts){.kind = GPU_NVIDIA, .n = 1, .capability = 89, .driver = "535.104.05"};
+    strcpy(m.gpu.cards[0].name, "NVIDIA GeForce RTX 4090");
+    cr_assert_eq(decide(&m, NULL, INSTALL_AUTO, false), 0);
+    cr_assert_str_eq(plan.entry.version, "0.13.5");
+    refuses(&m, "0.32.9", INSTALL_AUTO, "engine_unfit", "it needs 550");
+    m.gpu.capability = 37;
+    refuses(&m, NULL, INSTALL_AUTO, "engine_unfit", "take a machine with a newer card");
 }
 
 Test(install_plan, room_is_counted_before)
