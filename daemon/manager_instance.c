@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/event.h"
 #include "base/timer.h"
+#include "engine/fit.h"
+#include "engine/machine.h"
 #include "lease/lease.h"
 #include "proto/text.h"
 #include "provider/provider.h"
@@ -19,6 +21,9 @@
 /* One try to connect: its own deadline is 15 s, a name may take 5 more, and an agent a minute that asks its
  * owner. */
 #define TRIAL_MS (85 * 1000)
+
+/* What the machine is may take so long to be told. */
+#define LOOK_MS (10 * 1000)
 
 static const char *const secret_kinds[] = {"password", "key", "passphrase"};
 
@@ -34,6 +39,9 @@ struct trial {
     char *secrets[3]; /* a change: as secret_kinds; not in the files before it went well */
     struct timer *timer;
     struct work judge;
+    struct op *looking; /* an addition: what the machine is */
+    bool has_looked;
+    struct machine_facts facts;
     struct op *kept;
     struct fault refusal; /* of what was asked for: told from the loop */
     manager_added_fn done;
@@ -52,6 +60,7 @@ static void forget_secrets(struct manager *m, const char *name)
 
 static void trial_free(struct trial *t)
 {
+    op_cancel(&t->looking);
     op_cancel(&t->kept);
     runq_drop(&t->judge);
     timer_free(t->timer);
@@ -180,6 +189,46 @@ static void trial_change(struct trial *t)
     manager_tell_lease(m, l, false);
 }
 
+/* What the machine is not good for is said at once, not by the first up. It is added all the same: a driver
+ * or an sshd can be changed, and a forward may be all that is wanted. */
+static void trial_note(struct trial *t, const char *text)
+{
+    char *before = t->notes;
+
+    t->notes = xasprintf("%s%s%s", before ? before : "", before && *before ? "\n" : "", text);
+    free(before);
+}
+
+static void trial_note_machine(struct trial *t)
+{
+    const struct machine_facts *m = &t->facts;
+    struct fault f;
+
+    if (m->forbids_forwards) {
+        _cleanup_free_ char *text = xasprintf(MACHINE_FORBIDS, t->name);
+
+        trial_note(t, text);
+    }
+    if (!m->has_answered && m->silence.kind == FAULT_INVALID)
+        trial_note(t, m->silence.text);
+    if (m->gpu.trouble) {
+        _cleanup_free_ char *text = xasprintf("the card of %s cannot be used: %s", t->name, m->gpu.trouble);
+
+        trial_note(t, text);
+    }
+    if (fit_judge(&m->gpu, "ollama", NULL, t->name, &f) < 0)
+        trial_note(t, f.text);
+}
+
+static void trial_on_looked(void *ctx)
+{
+    struct trial *t = ctx;
+
+    t->has_looked = true;
+    trial_note_machine(t);
+    runq_add(t->manager->context.loop, &t->judge);
+}
+
 /* Another host key than the pinned one, and it is the one that was named. */
 static bool trial_accepts(struct trial *t)
 {
@@ -203,6 +252,11 @@ static void trial_judge(void *ctx)
         return;
     if (t->is_change && session_state(s) == SESSION_UP) {
         trial_change(t);
+    } else if (s && session_state(s) == SESSION_UP && !t->has_looked) {
+        if (!t->looking) {
+            timer_arm(t->timer, LOOK_MS);
+            machine_look(lease_host(t->lease), NULL, 0, &t->facts, &t->looking, trial_on_looked, t);
+        }
     } else if (!s || session_state(s) == SESSION_UP) {
         trial_keep(t);
     } else if (session_state(s) == SESSION_REFUSED && trial_accepts(t)) {
@@ -216,8 +270,15 @@ static void trial_judge(void *ctx)
 
 static void trial_on_timer(void *ctx)
 {
+    struct trial *t = ctx;
     struct fault f;
 
+    if (t->looking) { /* it is there, and slow */
+        op_cancel(&t->looking);
+        t->has_looked = true;
+        runq_add(t->manager->context.loop, &t->judge);
+        return;
+    }
     fault_code(&f, FAULT_TRANSIENT, "unreachable", "no answer in %u s", TRIAL_MS / 1000);
     trial_end(ctx, &f);
 }

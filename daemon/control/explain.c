@@ -25,6 +25,7 @@ static const struct explanation table[] = {
     {"protocol", EXIT_TUNNEL, "llmhostctl doctor %s"},
     {"forbidden", EXIT_TUNNEL, "llmhostctl doctor %s"},
     {"forwarding_forbidden", EXIT_TUNNEL, "llmhostctl up %s"},
+    {"no_shell", EXIT_TUNNEL, "llmhostctl doctor %s"},
     {"timeout", EXIT_TUNNEL, "llmhostctl doctor %s"},
     {"bad_model", EXIT_USAGE, "llmhostctl up ollama:deepseek-r1:7b"},
     {"unknown_engine", EXIT_USAGE, "llmhostctl up ollama:deepseek-r1:7b"},

@@ -1,14 +1,19 @@
-/* Doctor: checks of the daemon, the instances and the models, out of what is known already. A check that
+/* Doctor: checks of the daemon, the instances and the models. Machines that are reached just now are asked
+ * what they are (checks.c), all at once and not for long; the rest is what is known already. A check that
  * nothing is known for is left out: "ok" is never a guess. */
 #include <errno.h>
 #include <sys/statvfs.h>
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/op.h"
+#include "base/timer.h"
+#include "control/checks.h"
 #include "control/methods.h"
 #include "control/show.h"
 #include "control/target.h"
 #include "engine/engine.h"
+#include "engine/machine.h"
 #include "gateway/gateway.h"
 #include "lease/lease.h"
 #include "manager.h"
@@ -22,41 +27,6 @@
 #define SPACE_LEAST_BYTES (100 * 1000 * 1000)
 /* So long after the key was first put there, a login is not the one that put it. */
 #define FIRST_LOGIN_MS 60000
-
-static void add_check(struct json *list, const char *id, const char *target, const char *level,
-                      struct json *next, const char *format, ...) __attribute__((format(printf, 6, 7)));
-static void add_check(struct json *list, const char *id, const char *target, const char *level,
-                      struct json *next, const char *format, ...)
-{
-    struct json *v = json_object();
-    _cleanup_free_ char *text = NULL;
-    va_list args;
-
-    va_start(args, format);
-    if (vasprintf(&text, format, args) < 0)
-        text = NULL;
-    va_end(args);
-    json_put_string(v, "id", id);
-    json_put_string(v, "target", target);
-    json_put_string(v, "level", level);
-    json_put_string(v, "message", text ? text : "");
-    json_put(v, "next", next ? next : json_array());
-    json_append(list, v);
-}
-
-static struct json *one_command(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static struct json *one_command(const char *format, ...)
-{
-    struct json *list = json_array();
-    _cleanup_free_ char *text = NULL;
-    va_list args;
-
-    va_start(args, format);
-    if (vasprintf(&text, format, args) >= 0)
-        json_append_string(list, text);
-    va_end(args);
-    return list;
-}
 
 static bool is_healthy(const struct json *list)
 {
@@ -76,9 +46,9 @@ static void check_clock(struct json *list, int64_t wall_ms)
 
     strftime(day, sizeof day, "%Y-%m-%d", localtime_r(&seconds, &tm));
     if (clock_was_set(wall_ms))
-        add_check(list, "daemon.clock", NULL, "ok", NULL, "the clock of this host says %s", day);
+        check_add(list, "daemon.clock", NULL, "ok", NULL, "the clock of this host says %s", day);
     else
-        add_check(list, "daemon.clock", NULL, "fail", one_command("timedatectl set-ntp true"),
+        check_add(list, "daemon.clock", NULL, "fail", check_command("timedatectl set-ntp true"),
                   "the clock of this host says %s: times in logs and events are wrong", day);
 }
 
@@ -88,9 +58,9 @@ static void check_space(struct json *list, const char *directory, uint64_t bytes
 
     bytes_format(text, bytes);
     if (bytes >= SPACE_LEAST_BYTES)
-        add_check(list, "store.space", NULL, "ok", NULL, "%s free for %s", text, directory);
+        check_add(list, "store.space", NULL, "ok", NULL, "%s free for %s", text, directory);
     else
-        add_check(list, "store.space", NULL, "warn", NULL,
+        check_add(list, "store.space", NULL, "warn", NULL,
                   "%s free for %s: without room what you change is not kept", text, directory);
 }
 
@@ -101,10 +71,10 @@ static void check_store(const struct call *c, struct json *list)
     struct statvfs disk;
 
     if (store_stuck_ms(c->context->store, &stuck) && stuck)
-        add_check(list, "store.writable", NULL, "fail", one_command("df -h %s", directory),
+        check_add(list, "store.writable", NULL, "fail", check_command("df -h %s", directory),
                   "changes do not reach the disk: %s", stuck->text);
     else
-        add_check(list, "store.writable", NULL, "ok", NULL, "the database in %s is written", directory);
+        check_add(list, "store.writable", NULL, "ok", NULL, "the database in %s is written", directory);
     if (statvfs(directory, &disk) == 0)
         check_space(list, directory, (uint64_t)disk.f_bavail * disk.f_frsize);
 }
@@ -113,7 +83,7 @@ static void check_library(struct json *list)
 {
     const char *version = ssh_library_version();
 
-    add_check(list, "ssh.library", NULL, "ok", NULL, "libssh2 %s%s", version,
+    check_add(list, "ssh.library", NULL, "ok", NULL, "libssh2 %s%s", version,
               ssh_library_has_rsa() ? "" : ": a server whose only host key is RSA is out of its reach");
 }
 
@@ -125,9 +95,9 @@ static void check_linger(const struct call *c, struct json *list)
     if (!file)
         return;
     if (access(file, F_OK) == 0)
-        add_check(list, "daemon.linger", NULL, "ok", NULL, "goes on when you log out (lingering is enabled)");
+        check_add(list, "daemon.linger", NULL, "ok", NULL, "goes on when you log out (lingering is enabled)");
     else
-        add_check(list, "daemon.linger", NULL, "warn", one_command("loginctl enable-linger"),
+        check_add(list, "daemon.linger", NULL, "warn", check_command("loginctl enable-linger"),
                   "ends when you log out, and all tunnels with it: lingering is not enabled");
 }
 
@@ -135,14 +105,14 @@ static void check_daemon(const struct call *c, struct json *list)
 {
     struct fault taken;
 
-    add_check(list, "daemon.running", NULL, "ok", NULL, "llmhostd %s, control socket %s %04o",
+    check_add(list, "daemon.running", NULL, "ok", NULL, "llmhostd %s, control socket %s %04o",
               LLMHOST_VERSION, c->context->socket_path, c->context->socket_mode);
     check_linger(c, list);
     check_clock(list, clock_wall_ms());
     if (show_port_taken(c->context, &taken))
-        add_check(list, "gateway.port", NULL, "fail", NULL, "%s", taken.text);
+        check_add(list, "gateway.port", NULL, "fail", NULL, "%s", taken.text);
     else
-        add_check(list, "gateway.port", NULL, "ok", NULL, "%s is ours",
+        check_add(list, "gateway.port", NULL, "ok", NULL, "%s is ours",
                   gateway_endpoint(c->context->gateway));
     check_store(c, list);
     check_library(list);
@@ -160,13 +130,13 @@ static void check_host_key(struct lease *l, struct json *list)
         return;
     host_key_fingerprint(lease_host_key(l), expected);
     if (!shown || !shown->n || host_key_equal(shown, lease_host_key(l))) {
-        add_check(list, "ssh.host_key", name, "ok", NULL, "host key %s pinned", expected);
+        check_add(list, "ssh.host_key", name, "ok", NULL, "host key %s pinned", expected);
         return;
     }
     host_key_fingerprint(shown, got);
-    add_check(
+    check_add(
         list, "ssh.host_key", name, "fail",
-        one_command("llmhostctl doctor %s --accept-new-host-key=%s", name, got),
+        check_command("llmhostctl doctor %s --accept-new-host-key=%s", name, got),
         "shows another host key than before: expected %s, got %s; if you re-installed it, accept the new one",
         expected, got);
 }
@@ -182,10 +152,11 @@ static void check_login(const struct lease *l, const struct session_figures *n, 
     const struct instance_record *r = lease_record(l);
     const char *name = lease_name(l);
 
-    add_check(list, "ssh.session", name, "ok", NULL, "ssh is up, logged in by %s",
+    check_add(list, "ssh.session", name, "ok", NULL, "ssh is up, logged in by %s",
               n->method ? n->method : "?");
     if (is_password(n->method) && r->install_key && n->since_at_ms > r->host_key_at_ms + FIRST_LOGIN_MS)
-        add_check(list, "ssh.own_key", name, "warn", one_command("llmhostctl logs %s --source=session", name),
+        check_add(list, "ssh.own_key", name, "warn",
+                  check_command("llmhostctl logs %s --source=session", name),
                   "the password is used at each login: our own key did not work there "
                   "(~/.ssh/authorized_keys, PubkeyAuthentication)");
 }
@@ -201,7 +172,8 @@ static void check_session(struct lease *l, struct json *list)
     if (session_state(s) == SESSION_UP)
         check_login(l, &n, list);
     else
-        add_check(list, "ssh.session", name, "fail", one_command("llmhostctl logs %s", name), "ssh is %s: %s",
+        check_add(list, "ssh.session", name, "fail", check_command("llmhostctl logs %s", name),
+                  "ssh is %s: %s",
                   session_state(s) == SESSION_REFUSED ? "refused"
                   : session_fault(s)->kind            ? "down"
                                                       : "connecting",
@@ -215,8 +187,10 @@ static bool is_forbidden(const struct deployment *d)
     return streq(code, "forwarding_forbidden") || streq(code, "forbidden");
 }
 
-/* Known from the models: one that is ready is asked through a forward every few seconds. */
-static void check_forwards(struct manager *m, struct lease *l, struct json *list)
+/* Known from the models, where it was not asked: one that is ready is asked through a forward every few
+ * seconds. */
+static void check_forwards(struct manager *m, struct lease *l, const struct machine_facts *facts,
+                           struct json *list)
 {
     const struct deployment *forbidden = NULL, *ready = NULL;
     struct deployment *d;
@@ -229,10 +203,12 @@ static void check_forwards(struct manager *m, struct lease *l, struct json *list
         else if (deployment_state(d) == DEPLOYMENT_READY)
             ready = d;
     }
-    if (forbidden)
-        add_check(list, "ssh.forwards", lease_name(l), "fail", NULL, "%s", deployment_fault(forbidden)->text);
-    else if (ready && session_state(lease_session(l)) == SESSION_UP)
-        add_check(list, "ssh.forwards", lease_name(l), "ok", NULL, "forwards allowed");
+    if (facts && facts->forbids_forwards)
+        check_add(list, "ssh.forwards", lease_name(l), "fail", NULL, MACHINE_FORBIDS, lease_name(l));
+    else if (forbidden)
+        check_add(list, "ssh.forwards", lease_name(l), "fail", NULL, "%s", deployment_fault(forbidden)->text);
+    else if ((ready || facts) && session_state(lease_session(l)) == SESSION_UP)
+        check_add(list, "ssh.forwards", lease_name(l), "ok", NULL, "forwards allowed");
 }
 
 static bool is_engine_missing(const struct deployment *d)
@@ -266,39 +242,115 @@ static void check_engines(struct manager *m, struct lease *l, struct json *list)
         const struct engine_facts *f = d ? deployment_facts(d) : NULL;
 
         if (d && is_engine_missing(d))
-            add_check(list, "engine.found", lease_name(l), "fail",
-                      one_command("llmhostctl up %s", deployment_name(d)), "%s", deployment_fault(d)->text);
+            check_add(list, "engine.found", lease_name(l), "fail",
+                      check_command("llmhostctl up %s", deployment_name(d)), "%s", deployment_fault(d)->text);
         else if (f && f->path)
-            add_check(list, "engine.found", lease_name(l), "ok", NULL, "%s%s%s at %s", engine,
+            check_add(list, "engine.found", lease_name(l), "ok", NULL, "%s%s%s at %s", engine,
                       f->version ? " " : "", f->version ? f->version : "", f->path);
     }
 }
 
-static void check_instance(struct manager *m, struct lease *l, struct json *list)
+/* facts NULL: it could not be asked. */
+static void check_instance(struct manager *m, struct lease *l, const struct machine_facts *facts,
+                           struct json *list)
 {
     if (lease_session(l)) {
         check_session(l, list);
-        check_forwards(m, l, list);
+        check_forwards(m, l, facts, list);
     } else {
-        add_check(list, "instance.local", lease_name(l), "ok", NULL, "this very host");
+        check_add(list, "instance.local", lease_name(l), "ok", NULL, "this very host");
     }
+    if (facts)
+        check_machine(m, l, facts, list);
     check_engines(m, l, list);
+    check_forward_ports(m, l, facts, list);
 }
 
-/* The instances meant by target (NULL: all), and those of the models meant by it. */
-static void check_instances(struct manager *m, const char *target, struct json *list)
+/* ---- asking the machines ---- */
+
+/* What takes longer than this is left out. */
+#define PATIENCE_MS 15000
+
+struct visit {
+    struct list node;
+    struct call *call;
+    char *instance;
+    struct op *op;
+    struct machine_facts facts;
+    bool is_over;
+};
+
+struct doctor {
+    struct list visits;
+    struct timer *patience;
+};
+
+static void doctor_drop(struct call *c)
 {
-    struct lease *l;
+    struct doctor *d = c->state;
+    struct visit *v;
 
-    for (unsigned i = 0; (l = manager_lease_at(m, i)); i++) {
-        bool meant = !target || target_is_instance(target, l);
-        struct deployment *d;
-
-        for (unsigned k = 0; !meant && (d = manager_deployment_at(m, k)); k++)
-            meant = deployment_lease(d) == l && target_is_model(target, d);
-        if (meant)
-            check_instance(m, l, list);
+    while ((v = LIST_FIRST(&d->visits, struct visit, node))) {
+        op_cancel(&v->op);
+        list_remove(&v->node);
+        free(v->instance);
+        free(v);
     }
+    timer_free(d->patience);
+    free(d);
+}
+
+static void doctor_report(struct call *c);
+
+static void on_looked(void *ctx)
+{
+    struct visit *v = ctx;
+    struct doctor *d = v->call->state;
+
+    v->is_over = true;
+    LIST_FOREACH (other, &d->visits, struct visit, node)
+        if (!other->is_over)
+            return;
+    doctor_report(v->call);
+}
+
+static void on_patience(void *ctx)
+{
+    doctor_report(ctx);
+}
+
+static void visit_begin(struct call *c, struct doctor *d, struct lease *l)
+{
+    struct visit *v = xnew(struct visit);
+    uint16_t ports[MACHINE_PORTS_MAX];
+    unsigned n = check_ports_of(c->context->manager, l, ports, MACHINE_PORTS_MAX);
+
+    v->call = c;
+    v->instance = xstrdup(lease_name(l));
+    list_init(&v->node);
+    list_append(&d->visits, &v->node);
+    machine_look(lease_host(l), ports, n, &v->facts, &v->op, on_looked, v);
+}
+
+/* What was asked may have been removed meanwhile, and another one come under its name: it is the answer of a
+ * machine that is there. NULL: none. */
+static const struct machine_facts *doctor_facts(const struct doctor *d, const struct lease *l)
+{
+    LIST_FOREACH (v, &d->visits, struct visit, node)
+        if (v->is_over && streq(v->instance, lease_name(l)))
+            return &v->facts;
+    return NULL;
+}
+
+/* The instance is meant by target (NULL: all are), or a model on it. */
+static bool is_meant(struct manager *m, const char *target, const struct lease *l)
+{
+    bool meant = !target || target_is_instance(target, l);
+    struct deployment *d;
+
+    for (unsigned k = 0; !meant && (d = manager_deployment_at(m, k)); k++)
+        meant = deployment_lease(d) == l && target_is_model(target, d);
+    return meant;
 }
 
 /* ---- models ---- */
@@ -315,30 +367,30 @@ static void check_memory(const struct deployment *d, struct json *list)
     bytes_format(size, (uint64_t)f->size_bytes);
     bytes_format(vram, (uint64_t)MAX(f->size_vram_bytes, 0));
     if (f->gpu.trouble && f->size_vram_bytes <= 0)
-        add_check(list, "model.memory", name, "fail", NULL, "%s, all of it on the CPU: %s: %s", size,
+        check_add(list, "model.memory", name, "fail", NULL, "%s, all of it on the CPU: %s: %s", size,
                   lease_name(deployment_lease(d)), f->gpu.trouble);
     else if (card && (f->measured == GPU_NOT_USED || f->size_vram_bytes == 0))
-        add_check(list, "model.memory", name, "fail",
-                  one_command("llmhostctl logs %s --source=engine -n 100", name),
+        check_add(list, "model.memory", name, "fail",
+                  check_command("llmhostctl logs %s --source=engine -n 100", name),
                   "%s, all of it on the CPU although there is a card (%s)%s", size, card,
                   f->size_vram_bytes > 0
                       ? ": it was planned for the card, and the engine could not use it. A part of it is "
                         "missing (lib/ollama), or the driver is too old"
                       : ": it does not fit, or the engine has no part for this card");
     else if (f->measured == GPU_WHOLE && f->size_vram_bytes != 0)
-        add_check(list, "model.memory", name, "ok", NULL, "%s, on the GPU (%s), as measured", size,
+        check_add(list, "model.memory", name, "ok", NULL, "%s, on the GPU (%s), as measured", size,
                   card ? card : "?");
     else if (f->size_vram_bytes < 0)
         return;
     else if (f->size_vram_bytes >= f->size_bytes)
-        add_check(list, "model.memory", name, f->measured == GPU_PART ? "warn" : "ok", NULL,
+        check_add(list, "model.memory", name, f->measured == GPU_PART ? "warn" : "ok", NULL,
                   f->measured == GPU_PART ? "%s, and a part of it is not on the GPU, as measured"
                                           : "%s, all of it on the GPU as the engine says",
                   size);
     else if (f->size_vram_bytes == 0)
-        add_check(list, "model.memory", name, "warn", NULL, "%s, all of it on the CPU: that is slow", size);
+        check_add(list, "model.memory", name, "warn", NULL, "%s, all of it on the CPU: that is slow", size);
     else
-        add_check(list, "model.memory", name, "warn", NULL,
+        check_add(list, "model.memory", name, "warn", NULL,
                   "%d%% of it runs on the CPU, which is slow: it takes %s, and %s of that fit on the GPU",
                   100 - (int)((double)f->size_vram_bytes * 100 / (double)f->size_bytes), size, vram);
 }
@@ -352,7 +404,7 @@ static void check_models(struct manager *m, const char *target, struct json *lis
             continue;
         /* What is wrong with the machine is said there. */
         if (deployment_fault(d)->kind && !is_engine_missing(d) && !is_forbidden(d))
-            add_check(list, "model.state", deployment_name(d), "fail",
+            check_add(list, "model.state", deployment_name(d), "fail",
                       show_next(deployment_fault(d), show_subject(d)), "%s", deployment_fault(d)->text);
         check_memory(d, list);
     }
@@ -366,7 +418,7 @@ static void doctor_accepted(struct call *c, struct lease *l, const char *fingerp
     struct json *v = json_object(), *list = json_array();
 
     call_log_change(c, lease_name(l), "new host key accepted");
-    add_check(list, "ssh.host_key", lease_name(l), "ok", NULL, "the host key %s is pinned now; connecting",
+    check_add(list, "ssh.host_key", lease_name(l), "ok", NULL, "the host key %s is pinned now; connecting",
               fingerprint);
     json_put_bool(v, "healthy", true);
     json_put(v, "checks", list);
@@ -394,6 +446,44 @@ static void doctor_accept(struct call *c, struct lease *l, const char *fingerpri
     }
 }
 
+static void doctor_report(struct call *c)
+{
+    const char *target = json_get_text(c->parameters, "target");
+    struct manager *m = c->context->manager;
+    struct json *v = json_object(), *list = json_array();
+    struct lease *l;
+
+    if (!target)
+        check_daemon(c, list);
+    for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
+        if (is_meant(m, target, l))
+            check_instance(m, l, doctor_facts(c->state, l), list);
+    check_models(m, target, list);
+    json_put_bool(v, "healthy", is_healthy(list));
+    json_put(v, "checks", list);
+    call_reply(c, v);
+}
+
+static void doctor_begin(struct call *c, const char *target)
+{
+    struct doctor *d = xnew(struct doctor);
+    struct manager *m = c->context->manager;
+    struct lease *l;
+
+    list_init(&d->visits);
+    c->state = d;
+    c->drop = doctor_drop;
+    for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
+        if (is_meant(m, target, l) && lease_is_reachable(l))
+            visit_begin(c, d, l);
+    if (list_is_empty(&d->visits)) {
+        doctor_report(c);
+        return;
+    }
+    d->patience = timer_new(c->context->loop, on_patience, c);
+    timer_arm(d->patience, PATIENCE_MS);
+}
+
 void method_doctor(struct call *c)
 {
     const char *target = json_get_text(c->parameters, "target");
@@ -413,13 +503,5 @@ void method_doctor(struct call *c)
     if (target && !target_check_one(c, target))
         return;
 
-    struct json *v = json_object(), *list = json_array();
-
-    if (!target)
-        check_daemon(c, list);
-    check_instances(c->context->manager, target, list);
-    check_models(c->context->manager, target, list);
-    json_put_bool(v, "healthy", is_healthy(list));
-    json_put(v, "checks", list);
-    call_reply(c, v);
+    doctor_begin(c, target);
 }

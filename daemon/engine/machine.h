@@ -25,6 +25,11 @@ struct machine_facts {
     bool forbids_forwards;
 };
 
+/* What to do about forbids_forwards; one %s, the instance. */
+#define MACHINE_FORBIDS                                                                                                        \
+    "%s lets nobody through to its ports, and models are reached that way: set \"AllowTcpForwarding yes\" in its sshd_config "   \
+    "(or look for DisableForwarding and PermitOpen there), and restart its sshd"
+
 /* An op; done() runs once, and *ret is filled by then, as far as there was an answer. It waits for the way to the machine like any
  * command: the owner has the patience. ports: of its 127.0.0.1, at most MACHINE_PORTS_MAX of them count. */
 void machine_look(struct host *h, const uint16_t *ports, unsigned n_ports, struct machine_facts *ret, struct op **slot,

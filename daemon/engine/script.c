@@ -74,9 +74,11 @@ static void read_stranger(const char *line, struct fault *fault)
     _cleanup_free_ char *clean = NULL;
 
     script_take_text(&clean, line);
-    fault_set(fault, FAULT_INVALID, 0,
-              "the machine does not run what it is asked to in this account; it says: %.200s",
-              clean ? clean : "?");
+    fault_code(
+        fault, FAULT_INVALID, "no_shell",
+        "the machine does not run what it is asked to in this account (ForceCommand, or another shell); "
+        "it says: %.200s",
+        clean ? clean : "?");
 }
 
 enum verdict { OURS, STRANGE, OVER, FAILED };

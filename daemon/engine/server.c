@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdarg.h>
 
+#include "engine/machine.h"
 #include "proto/mem.h"
 #include "proto/text.h"
 #include "session/forward.h"
@@ -308,9 +309,7 @@ bool server_is_forbidden(const struct server *s, struct fault *f)
 
     if (!way || way->kind != FAULT_DENIED)
         return false;
-    fault_code(f, FAULT_DENIED, "forwarding_forbidden",
-               "%s lets nobody through to its ports: AllowTcpForwarding, DisableForwarding or PermitOpen in its sshd_config",
-               s->engine->instance);
+    fault_code(f, FAULT_DENIED, "forwarding_forbidden", MACHINE_FORBIDS, s->engine->instance);
     return true;
 }
 

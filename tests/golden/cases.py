@@ -376,7 +376,8 @@ CASES = [
     # ---- what does not work ----
     case("version-reads", "status", {"Status": STATUS}, version="0.9.0", columns=80),
     *widths("words-forbidden", f"up {MODEL}", {"Up": [HEAD, error("TunnelFailed", "forwarding_forbidden",
-         "gz-4090 lets nobody through to its ports: AllowTcpForwarding, DisableForwarding or PermitOpen in its sshd_config",
+         "gz-4090 lets nobody through to its ports, and models are reached that way: set \"AllowTcpForwarding yes\" in its "
+         "sshd_config (or look for DisableForwarding and PermitOpen there), and restart its sshd",
          [f"llmhostctl up {MODEL}"], target=MODEL)]}),
     *widths("words-engine-silent", f"wait {MODEL}", {"Wait": [error("EngineFailed", "no_answer", "ollama runs on gz-4090, but does not answer; its log ends with: llama runner started in 3.10 seconds",
          [f"llmhostctl logs {MODEL}"], target=MODEL)]}),

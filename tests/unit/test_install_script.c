@@ -1,13 +1,19 @@
 /* links: engine
  *
- * install.sh and install_job.sh under the shells there are, busybox among them with nothing but its own
- * programs: an archive that lies there is checked and unpacked, or not. */
+ * install.sh, install_job.sh and look.sh under the shells there are, busybox among them with nothing but its
+ * own programs: an archive that lies there is checked and unpacked, or not. */
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
-extern const char engine_install_sh[], engine_install_job_sh[];
+#include "engine/machine.h"
+#include "proto/mem.h"
+
+extern const char engine_install_sh[], engine_install_job_sh[], engine_look_sh[];
 
 static char home[] = "/tmp/test_install.XXXXXX";
 
@@ -74,6 +80,15 @@ static const char steps[] =
     "cp a.tgz \"$E/o-9.x.part\"; job $sha keep && grep -q '^file=.*o-9.x.part' out && grep -qx sha256=$sha "
     "out || exit 9";
 
+/* look.sh with somebody on a port, and a home in which nothing may change. */
+static const char looks[] =
+    "mkdir home; env -i PATH=\"$P\" HOME=\"$PWD/home\" $SHELL_UNDER_TEST look >out 2>err || exit 1;"
+    "tail -n 1 out | grep -qx ok=1 && grep -qx arch=$(uname -m) out && grep -qx \"base=$PWD/home/.llmhost\" "
+    "out || exit 2;"
+    "grep -q '^free_kb=[1-9]' out && grep -q '^card=chip=' out || exit 3;"
+    "grep -qx \"port=$PORT $(cat /proc/$HOLDER/comm) (pid $HOLDER)\" out || exit 4;"
+    "[ -z \"$(ls -A home)\" ] && rm -r home && ! [ -s err ] || exit 5";
+
 static void under(const char *shell, const char *path)
 {
     char command[8000];
@@ -83,6 +98,22 @@ static void under(const char *shell, const char *path)
     int status = system(command);
 
     cr_assert_eq(status, 0, "%s: step %d", shell, WEXITSTATUS(status));
+
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    _cleanup_free_ char *script = NULL, *words = NULL;
+
+    cr_assert(bind(fd, (struct sockaddr *)&at, n) == 0 && listen(fd, 1) == 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)&at, &n), 0);
+    script = machine_script(engine_look_sh);
+    words = xasprintf("set -- look machine %u\n%s", ntohs(at.sin_port), script);
+    put("look", words);
+    snprintf(command, sizeof command, "cd %s && SHELL_UNDER_TEST='%s' P='%s' PORT=%u HOLDER=%d && { %s; }",
+             home, shell, path, ntohs(at.sin_port), (int)getpid(), looks);
+    status = system(command);
+    cr_assert_eq(status, 0, "%s: look, step %d", shell, WEXITSTATUS(status));
+    close(fd);
 }
 
 Test(install_script, runs_under_dash)

@@ -1,0 +1,198 @@
+/* What a machine says becomes rows: what is wrong with it and what to do. What it did not say has no row. */
+#include "control/checks.h"
+
+#include <stdarg.h>
+
+#include "deployment/deployment.h"
+#include "engine/engine.h"
+#include "engine/fit.h"
+#include "engine/machine.h"
+#include "gateway/owner.h"
+#include "lease/lease.h"
+#include "manager.h"
+#include "proto/address.h"
+#include "proto/json.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+
+/* Where an ollama listens that nobody told otherwise. */
+#define OLLAMA_PORT 11434
+/* Less is not enough for the smallest models that people use. */
+#define DISK_LEAST_BYTES (3ll * 1000 * 1000 * 1000)
+
+void check_add(struct json *list, const char *id, const char *target, const char *level, struct json *next,
+               const char *format, ...)
+{
+    struct json *v = json_object();
+    _cleanup_free_ char *text = NULL;
+    va_list args;
+
+    va_start(args, format);
+    if (vasprintf(&text, format, args) < 0)
+        text = NULL;
+    va_end(args);
+    json_put_string(v, "id", id);
+    json_put_string(v, "target", target);
+    json_put_string(v, "level", level);
+    json_put_string(v, "message", text ? text : "");
+    json_put(v, "next", next ? next : json_array());
+    json_append(list, v);
+}
+
+struct json *check_command(const char *format, ...)
+{
+    struct json *list = json_array();
+    _cleanup_free_ char *text = NULL;
+    va_list args;
+
+    va_start(args, format);
+    if (vasprintf(&text, format, args) >= 0)
+        json_append_string(list, text);
+    va_end(args);
+    return list;
+}
+
+/* ---- the machine ---- */
+
+static void check_answer(const struct lease *l, const struct machine_facts *m, struct json *list)
+{
+    if (m->has_answered)
+        return;
+    check_add(list, "machine.shell", lease_name(l), m->silence.kind == FAULT_INVALID ? "fail" : "warn", NULL,
+              "%s", m->silence.text);
+}
+
+static void check_chip(const struct lease *l, const struct machine_facts *m, struct json *list)
+{
+    const struct gpu_facts *g = &m->gpu;
+    int64_t total = gpu_total_bytes(g);
+    char size[TEXT_SHORT_MAX], number[16] = "";
+
+    if (g->trouble) {
+        check_add(list, "machine.gpu", lease_name(l), "fail", NULL, "its card cannot be used: %s",
+                  g->trouble);
+    } else if (g->kind == GPU_NONE) {
+        check_add(list, "machine.gpu", lease_name(l), "warn", NULL,
+                  "no card, as far as nvidia-smi tells: models run on its processors (%s), which is slow",
+                  m->arch);
+    } else if (g->n) {
+        if (g->n > 1)
+            snprintf(number, sizeof number, "%u x ", g->n);
+        check_add(list, "machine.gpu", lease_name(l), "ok", NULL, "%s%s%s%s%s%s, %s", number,
+                  g->cards[0].name, total > 0 ? ", " : "",
+                  total > 0 ? bytes_format(size, (uint64_t)total) : "", *g->driver ? ", driver " : "",
+                  g->driver, m->arch);
+    }
+}
+
+static const struct deployment *find_wanted(struct manager *m, const struct lease *l, const char *engine)
+{
+    struct deployment *d;
+
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++)
+        if (deployment_lease(d) == l && deployment_goal(d) != GOAL_OFF &&
+            streq(deployment_engine(d)->name, engine))
+            return d;
+    return NULL;
+}
+
+/* Of an engine nobody wants there it is worth a word, no more. */
+static void check_fit(struct manager *m, const struct lease *l, const struct machine_facts *facts,
+                      struct json *list)
+{
+    const struct deployment *d = find_wanted(m, l, "ollama");
+    struct fault f;
+
+    if (fit_judge(&facts->gpu, "ollama", d ? deployment_facts(d)->version : NULL, lease_name(l), &f) < 0)
+        check_add(list, "engine.fit", lease_name(l), d ? "fail" : "warn", NULL, "%s", f.text);
+}
+
+static void check_disk(const struct lease *l, const struct machine_facts *m, struct json *list)
+{
+    char text[TEXT_SHORT_MAX];
+
+    if (m->free_bytes < 0)
+        return;
+    bytes_format(text, (uint64_t)m->free_bytes);
+    if (m->free_bytes >= DISK_LEAST_BYTES)
+        check_add(list, "machine.space", lease_name(l), "ok", NULL, "%s free for models in %s", text,
+                  m->base);
+    else
+        check_add(list, "machine.space", lease_name(l), "warn", NULL,
+                  "%s free for models in %s: hardly any fits", text, m->base);
+}
+
+/* Another one's server keeps the memory of the card, and its own models. On this very host it is our own
+ * door. */
+static void check_stranger(struct lease *l, const struct machine_facts *m, struct json *list)
+{
+    const char *who = lease_session(l) ? machine_who_listens(m, OLLAMA_PORT) : NULL;
+
+    if (who && m->ours != OLLAMA_PORT)
+        check_add(list, "machine.port", lease_name(l), "warn", NULL,
+                  "%s has port %d there and was not started by us: a model it has loaded takes memory", who,
+                  OLLAMA_PORT);
+}
+
+void check_machine(struct manager *m, struct lease *l, const struct machine_facts *facts, struct json *list)
+{
+    check_answer(l, facts, list);
+    check_chip(l, facts, list);
+    check_fit(m, l, facts, list);
+    check_disk(l, facts, list);
+    check_stranger(l, facts, list);
+}
+
+/* ---- forwards ---- */
+
+/* The port of f's target when that is the machine itself. */
+static bool is_at_home(const struct forward_view *f, uint16_t *ret_port)
+{
+    char ip[IP_TEXT_MAX];
+
+    return ip_port_parse(f->target, ip, ret_port) == 0 && ip_is_loopback(ip);
+}
+
+unsigned check_ports_of(struct manager *m, const struct lease *l, uint16_t *ret_ports, unsigned n_max)
+{
+    struct forward_view f;
+    unsigned n = 0;
+
+    ret_ports[n++] = OLLAMA_PORT;
+    for (unsigned i = 0; n < n_max && manager_forward_at(m, l, i, &f); i++)
+        if (is_at_home(&f, &ret_ports[n]))
+            n++;
+    return n;
+}
+
+static void check_taken(const struct lease *l, const struct forward_view *f, struct json *list)
+{
+    char ip[IP_TEXT_MAX];
+    uint16_t port;
+    _cleanup_free_ char *owner = ip_port_parse(f->listen, ip, &port) == 0 ? owner_of_port(ip, port) : NULL;
+
+    check_add(list, "forward.port", lease_name(l), "fail",
+              check_command("llmhostctl forward remove %s %s", lease_name(l), f->listen),
+              "%s leads nowhere: %s%s%s", f->listen, owner ? owner : f->reason,
+              owner ? " has that port here" : "", owner ? "" : " here");
+}
+
+void check_forward_ports(struct manager *m, const struct lease *l, const struct machine_facts *facts,
+                         struct json *list)
+{
+    struct forward_view f;
+    uint16_t port;
+
+    for (unsigned i = 0; manager_forward_at(m, l, i, &f); i++) {
+        const char *who = facts && is_at_home(&f, &port) ? machine_who_listens(facts, port) : NULL;
+
+        if (!f.listening)
+            check_taken(l, &f, list);
+        else if (who)
+            check_add(list, "forward.port", lease_name(l), "ok", NULL, "%s leads to %s, where %s listens",
+                      f.listen, f.target, who);
+        else if (facts && facts->has_answered && is_at_home(&f, &port))
+            check_add(list, "forward.port", lease_name(l), "warn", NULL,
+                      "%s leads to %s, where nobody listens", f.listen, f.target);
+    }
+}
