@@ -61,6 +61,7 @@ static bool is_mirror(const char *value, const struct known *k);
 static const struct known table[] = {
     {"gateway",          "listen",       "127.0.0.1:11434", is_listen,   LISTEN_FORM,  0},
     {"gateway",          "hold",         "10m",             is_duration, HOLD_FORM,    24 * HOUR_MS},
+    {"gateway",          "heartbeat",    "yes",             is_bool,     BOOL_FORM,    0},
     {"gateway",          "allow_host",   NULL,              is_hosts,    HOSTS_FORM,   0},
     {"gateway",          "allow_origin", NULL,              is_origins,  ORIGINS_FORM, 0},
     {"ssh",              "install_key",  "yes",             is_bool,     BOOL_FORM,    0},

@@ -187,6 +187,12 @@ void client_answered(struct client *c)
         client_on_drained(c);
 }
 
+void client_end(struct client *c)
+{
+    c->closes = true;
+    client_answered(c);
+}
+
 /* ---- in ---- */
 
 /* A head that cannot be trusted: whose words these are, and where the next request begins, is anybody's

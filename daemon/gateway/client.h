@@ -44,5 +44,7 @@ bool client_closes(const struct client *c);
 bool client_is_old(const struct client *c);     /* HTTP/1.0 */
 /* The answer is complete: the next request, or the end. */
 void client_answered(struct client *c);
+/* The answer is not whole, and the application must see that, but also all that was sent: the connection ends in order. */
+void client_end(struct client *c);
 /* The answer broke off: the application must see that. */
 void client_abort(struct client *c);

@@ -142,6 +142,7 @@ static void take_settings(struct gateway *g, const struct settings *s)
         abort(); /* judged when the settings were read */
     gateway_name_endpoint(g, g->port);
     g->hold_ms = settings_ms(s, "gateway", "hold");
+    g->heartbeat = settings_bool(s, "gateway", "heartbeat");
     g->hosts = xstrdup(settings_text(s, "gateway", "allow_host"));
     g->origins = xstrdup(settings_text(s, "gateway", "allow_origin"));
     g->access = (struct route_access){g->hosts, g->origins};

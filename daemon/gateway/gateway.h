@@ -11,7 +11,7 @@ struct loop;
 struct manager;
 struct settings;
 
-/* Borrows all. [gateway] listen, hold, allow_host, allow_origin. passed_fd: a socket that listens already and counts instead of
+/* Borrows all. [gateway] listen, hold, heartbeat, allow_host, allow_origin. passed_fd: a socket that listens already and counts instead of
  * listen, from now on the gateway's; 0: none. 0 or -EINVAL: *f names the setting. A taken port is no error. */
 int gateway_new(struct loop *l, struct manager *m, const struct settings *settings, int passed_fd, struct gateway **ret,
                 struct fault *f);

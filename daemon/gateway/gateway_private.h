@@ -30,6 +30,7 @@ struct gateway {
     char *owner;
     bool is_taken;
     uint64_t hold_ms;
+    bool heartbeat;
     int64_t started_at_ms;
     char *hosts, *origins;
     struct route_access access;

@@ -1,5 +1,6 @@
-/* The head is written anew, without what belongs to one hop alone; the body passes in the framing its reader understands. How an
- * answer that breaks off is told depends on what has gone out: an event where there are events, else the connection breaks. */
+/* The head is written anew, without what belongs to one hop alone; the body passes in the framing its reader
+ * understands. How an answer that breaks off is told depends on what has gone out: an event where there are
+ * events, else the connection breaks. */
 #include "gateway/relay.h"
 
 #include <string.h>
@@ -110,13 +111,14 @@ static bool is_ours_to_say(const char *name)
 }
 
 void relay_request_head(const struct http1_head *head, const char *path, uint16_t port, uint64_t size_bytes,
-                        struct buf *out)
+                        bool plain, struct buf *out)
 {
     buf_addf(out, "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n", head->method, path, port);
     for (unsigned i = 0; i < head->n_fields; i++) {
         const struct http1_field *f = &head->fields[i];
 
-        if (!is_hop_by_hop(head, f->name) && !stays_here(f->name))
+        if (!is_hop_by_hop(head, f->name) && !stays_here(f->name) &&
+            !(plain && strcasecmp(f->name, "Accept-Encoding") == 0))
             buf_addf(out, "%s: %s\r\n", f->name, f->value);
     }
     buf_addf(out, "Content-Length: %llu\r\n\r\n", (unsigned long long)size_bytes);
@@ -175,20 +177,15 @@ void relay_answer_head(struct relay *r, const struct http1_head *answer, bool ol
 void relay_own_head(struct relay *r, const char *type, bool old, bool closes, const char *origin,
                     struct buf *out)
 {
-    *r = (struct relay){.kind = kind_of(type)};
+    *r = (struct relay){.kind = kind_of(type), .own = true};
     buf_addf(out, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\n", type);
     end_head(r, true, old, closes, origin, out);
 }
 
-void relay_data(struct relay *r, struct client *c, const char *data, size_t n)
+static void send_piece(const struct relay *r, struct client *c, const char *data, size_t n)
 {
     struct buf out;
 
-    if (n == 0)
-        return;
-    r->tail[0] = n > 1 ? data[n - 2] : r->tail[1];
-    r->tail[1] = data[n - 1];
-    r->bytes += n;
     if (!r->chunked) {
         client_send(c, data, n);
         return;
@@ -201,37 +198,54 @@ void relay_data(struct relay *r, struct client *c, const char *data, size_t n)
     buf_done(&out);
 }
 
+void relay_data(struct relay *r, struct client *c, const char *data, size_t n)
+{
+    if (n == 0)
+        return;
+    r->tail[0] = n > 1 ? data[n - 2] : r->tail[1];
+    r->tail[1] = data[n - 1];
+    r->bytes += n;
+    send_piece(r, c, data, n);
+}
+
+void relay_beat(struct relay *r, struct client *c, const char *beat)
+{
+    send_piece(r, c, beat, strlen(beat));
+}
+
 void relay_end(struct relay *r, struct client *c)
 {
     if (r->chunked)
         client_send(c, "0\r\n\r\n", 5);
 }
 
+/* In a document only while it has not begun. */
 bool relay_can_tell(const struct relay *r)
 {
-    return r->kind != RELAY_PLAIN && !r->bounded;
+    return r->kind == RELAY_PLAIN ? r->own && r->bytes == 0 : !r->bounded;
 }
 
 /* The event begins on a line of its own even when the engine was cut in the middle of one. */
-void relay_tell(struct relay *r, struct client *c, enum dialect dialect, const char *code, const char *text)
+static void add_event(const struct relay *r, const char *error, struct buf *out)
 {
-    struct buf out;
     bool fresh_line = r->bytes == 0 || r->tail[1] == '\n';
 
-    buf_init(&out, HEAD_BYTES_MAX);
-    if (r->kind == RELAY_SSE) {
-        if (r->bytes > 0 && !(fresh_line && r->tail[0] == '\n'))
-            buf_add_text(&out, fresh_line ? "\n" : "\n\n");
-        buf_add_text(&out, "data: ");
-        dialect_error(DIALECT_OPENAI, &out, 502, code, text);
-        buf_add_text(&out, "\n\n");
-    } else {
-        if (!fresh_line)
-            buf_add_text(&out, "\n");
-        dialect_error(dialect, &out, 502, code, text);
-        buf_add_text(&out, "\n");
-    }
+    if (r->kind == RELAY_SSE && r->bytes > 0 && !(fresh_line && r->tail[0] == '\n'))
+        buf_add_text(out, fresh_line ? "\n" : "\n\n");
+    else if (r->kind == RELAY_LINES && !fresh_line)
+        buf_add_text(out, "\n");
+    buf_addf(out, r->kind == RELAY_SSE ? "data: %s\n\n" : "%s\n", error);
+}
+
+bool relay_tell(struct relay *r, struct client *c, const char *error)
+{
+    struct buf out;
+
+    buf_init(&out, HEAD_BYTES_MAX + strlen(error));
+    add_event(r, error, &out);
     relay_data(r, c, out.data, out.len);
     buf_done(&out);
-    relay_end(r, c);
+    if (r->kind != RELAY_PLAIN)
+        relay_end(r, c);
+    return r->kind != RELAY_PLAIN;
 }

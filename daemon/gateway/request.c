@@ -6,8 +6,8 @@
  * closing at that very moment: then nothing was read. In every other case the application is told that it was
  * not repeated.
  *
- * request_on_timer() is the only place that acts while a request waits; what is sent to keep an application
- * patient belongs there, with relay_own_head() in front of it. */
+ * request_on_timer() is the only place that acts while a request waits; what it sends to keep an application
+ * patient is in request_beat.c. */
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
@@ -81,6 +81,7 @@ static void request_finish(struct request *r, const char *how)
     r->upstream = upstream_free(r->upstream, true);
     r->scan = json_scan_free(r->scan);
     r->body = body_free(r->body);
+    buf_done(&r->late);
     request_log(r, how);
     if (!r->deployment)
         return;
@@ -164,19 +165,35 @@ void request_reply_bare(struct client *c, unsigned status, const char *text)
     buf_done(&body);
 }
 
-/* The answer has begun: an event in it where it has events, else it breaks off. */
+void request_close(struct request *r, bool clean, const char *how)
+{
+    struct client *c = r->client;
+
+    request_finish(r, how);
+    if (clean)
+        client_answered(c);
+    else
+        client_end(c);
+}
+
+/* The answer has begun: an event in it where it has events, an error in the place of a document that has not
+ * begun; else it breaks off. */
 static void request_break(struct request *r, const char *code, const char *text, const char *how)
 {
     struct client *c = r->client;
+    struct buf error;
+    bool clean;
 
     if (!relay_can_tell(&r->relay)) {
         request_finish(r, how);
         client_abort(c);
         return;
     }
-    relay_tell(&r->relay, c, r->route.dialect, code, text);
-    request_finish(r, how);
-    client_answered(c);
+    buf_init(&error, ANSWER_BYTES_MAX);
+    dialect_error(r->relay.kind == RELAY_SSE ? DIALECT_OPENAI : r->route.dialect, &error, 502, code, text);
+    clean = relay_tell(&r->relay, c, buf_text(&error));
+    buf_done(&error);
+    request_close(r, clean, how);
 }
 
 /* Whatever the step is. */
@@ -207,6 +224,7 @@ struct request *request_new(struct gateway *g, struct client *c, const struct ht
     r->id = g->next_id++;
     r->begun_due = clock_now_ms();
     r->wait_ms = g->hold_ms;
+    r->may_beat = g->heartbeat;
     route_take(head, &r->route);
     return r;
 }
@@ -222,11 +240,16 @@ void request_count(struct request *r, struct deployment *d)
 
 static void request_arm(struct request *r)
 {
-    uint64_t due = r->limit_due;
+    uint64_t due = r->step == REQUEST_SENT ? UINT64_MAX : r->limit_due;
 
     if (r->step == REQUEST_PAUSING)
         due = MIN(due, r->again_due);
-    timer_arm_at(r->timer, due);
+    if (request_beats(r))
+        due = MIN(due, r->beat_due);
+    if (due == UINT64_MAX)
+        timer_disarm(r->timer);
+    else
+        timer_arm_at(r->timer, due);
 }
 
 static void request_give_up(struct request *r)
@@ -251,9 +274,12 @@ static void request_on_timer(void *ctx)
     struct request *r = ctx;
     uint64_t now = clock_now_ms();
 
-    if (now >= r->limit_due)
+    if (r->step != REQUEST_SENT && now >= r->limit_due) {
         request_give_up(r);
-    else if (r->step == REQUEST_PAUSING && now >= r->again_due)
+        return;
+    }
+    request_beat(r);
+    if (r->step == REQUEST_PAUSING && now >= r->again_due)
         request_hold(r);
     else
         request_arm(r);
@@ -300,12 +326,13 @@ static void request_send(struct request *r, struct stream *s, bool reused)
 
     r->step = REQUEST_SENT;
     r->reused = reused;
-    r->timer = timer_free(r->timer);
+    request_beats_sent(r);
+    request_arm(r);
     request_set_held(r, false);
     request_set_waiting(r, true);
     buf_init(&head, 2 * HTTP1_HEAD_BYTES_MAX);
     relay_request_head(r->head, r->route.path, deployment_facts(r->deployment)->port, body_size(r->body),
-                       &head);
+                       request_beats(r), &head);
     n = head.len;
     r->upstream = upstream_new(s, buf_take(&head), n, r->body, &events);
 }
@@ -342,48 +369,6 @@ static void request_dial(struct request *r)
     deployment_dial(r->deployment, &r->op, on_dialed, r);
 }
 
-/* ---- /api/pull ---- */
-
-/* One line more; the first brings the head. */
-static void request_pull_line(struct request *r, const char *status)
-{
-    struct buf out;
-
-    buf_init(&out, ANSWER_BYTES_MAX);
-    if (!r->status) {
-        relay_own_head(&r->relay, "application/x-ndjson", client_is_old(r->client), client_closes(r->client),
-                       r->origin, &out);
-        client_send(r->client, out.data, out.len);
-        r->status = 200;
-        buf_clear(&out);
-    }
-    ollama_status(&out, status);
-    relay_data(&r->relay, r->client, out.data, out.len);
-    buf_done(&out);
-}
-
-static void request_pulled(struct request *r)
-{
-    struct client *c = r->client;
-
-    if (!r->first_due)
-        r->first_due = clock_now_ms();
-    if (r->streams) {
-        request_pull_line(r, "success");
-        relay_end(&r->relay, c);
-        request_finish(r, NULL);
-        client_answered(c);
-    } else {
-        struct buf body;
-        int e;
-
-        buf_init(&body, ANSWER_BYTES_MAX);
-        e = ollama_status(&body, "success");
-        request_reply_made(r, "application/json; charset=utf-8", e, &body);
-        buf_done(&body);
-    }
-}
-
 /* ---- the hold ---- */
 
 static void on_hold_over(void *ctx, const struct fault *f)
@@ -418,8 +403,6 @@ void request_hold(struct request *r)
 
 void request_deployment_changed(struct request *r, struct deployment *d, bool gone)
 {
-    char text[TEXT_SHORT_MAX * 2];
-
     if (r->deployment != d || r->step == REQUEST_OVER)
         return;
     if (gone) {
@@ -428,10 +411,8 @@ void request_deployment_changed(struct request *r, struct deployment *d, bool go
         request_cut(r, "stopped_by_user", "this model was stopped, open requests included");
     } else if (deployment_is_cut(d) && !r->held) {
         request_cut(r, "restarted", "this model's server is started anew with other arguments; ask again");
-    } else if (r->route.kind == ROUTE_PULL && r->streams && r->held && deployment_state(d) != r->told_state) {
-        r->told_state = deployment_state(d);
-        snprintf(text, sizeof(text), "llmhost %s", deployment_state_name(r->told_state));
-        request_pull_line(r, text);
+    } else if (r->route.kind == ROUTE_PULL) {
+        request_pull_changed(r);
     }
 }
 
@@ -449,21 +430,30 @@ static void on_answer_head(void *ctx, const struct http1_head *head)
     struct request *r = ctx;
     struct buf out;
 
-    r->status = head->status;
     r->first_due = clock_now_ms();
+    r->timer = timer_free(r->timer);
+    request_drop_body(r);
+    if (r->status) {
+        request_take_late_head(r, head);
+        return;
+    }
+    r->status = head->status;
     buf_init(&out, 2 * HTTP1_HEAD_BYTES_MAX);
     relay_answer_head(&r->relay, head, client_is_old(r->client), client_closes(r->client), r->origin, &out);
     client_send(r->client, out.data, out.len);
     buf_done(&out);
-    request_drop_body(r);
 }
 
 static void on_answer_data(void *ctx, const char *data, size_t n)
 {
     struct request *r = ctx;
 
-    relay_data(&r->relay, r->client, data, n);
     request_drop_body(r);
+    if (r->late_status) {
+        request_take_late_data(r, data, n);
+        return;
+    }
+    relay_data(&r->relay, r->client, data, n);
     if (client_is_full(r->client)) {
         upstream_pause(r->upstream, true);
         request_set_waiting(r, false);
@@ -481,15 +471,17 @@ void request_resume(struct request *r)
 static void on_answer_end(void *ctx)
 {
     struct request *r = ctx;
-    struct client *c = r->client;
     struct stream *s = upstream_take_stream(r->upstream);
 
     r->upstream = upstream_free(r->upstream, false);
     if (s)
         pool_put(gateway_pool(r->gateway, r->deployment), s, r->server_number);
-    relay_end(&r->relay, c);
-    request_finish(r, NULL);
-    client_answered(c);
+    if (r->late_status) {
+        request_tell_late_error(r);
+        return;
+    }
+    relay_end(&r->relay, r->client);
+    request_close(r, true, NULL);
 }
 
 /* Closed by an engine that had nothing to do on it, while our request was on its way: it was not read. On a
@@ -503,7 +495,7 @@ static bool was_stale(const struct request *r, int error)
            clock_now_ms() - upstream_progress_due(u) <= STALE_MS;
 }
 
-/* No byte of an answer has gone to the application. */
+/* No byte of the engine's answer has gone to the application. */
 static void request_lost_early(struct request *r, int error)
 {
     bool untouched = upstream_sent_bytes(r->upstream) == 0, stale = was_stale(r, error),
@@ -519,19 +511,19 @@ static void request_lost_early(struct request *r, int error)
         return;
     }
     if (untouched) {
-        r->timer = timer_new(r->gateway->loop, request_on_timer, r);
         request_try_again(r, NULL);
         return;
     }
     deployment_doubt(r->deployment);
     if (error == -EPROTO) {
-        request_refuse(r, 502, "bad_answer", "the engine of %s gave an answer that makes no sense", id);
+        snprintf(text, sizeof(text), "the engine of %s gave an answer that makes no sense", id);
+        request_fail(r, 502, "bad_answer", text, "bad answer");
         return;
     }
     snprintf(text, sizeof(text),
              "%s while %s had this request; it was not repeated, because it may have been carried out",
              error && !local ? "the tunnel broke" : "the engine closed the connection", id);
-    request_refuse(r, 502, error && !local ? "tunnel_lost" : "engine_lost", "%s", text);
+    request_fail(r, 502, error && !local ? "tunnel_lost" : "engine_lost", text, "lost");
 }
 
 static void on_lost(void *ctx, int error)
@@ -539,7 +531,7 @@ static void on_lost(void *ctx, int error)
     struct request *r = ctx;
     bool tunnel = error && error != -EPROTO && !upstream_is_local(r->upstream);
 
-    if (!r->status) {
+    if (!r->first_due) {
         request_lost_early(r, error);
         return;
     }

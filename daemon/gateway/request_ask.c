@@ -50,6 +50,7 @@ static bool request_take_wait(struct request *r)
         return false;
     }
     r->wait_ms = MIN(r->wait_ms, strtoull(text, NULL, 10) * 1000);
+    r->may_beat = false; /* who sets a limit wants the true status */
     return true;
 }
 
@@ -322,6 +323,7 @@ static void request_ask_model(struct request *r)
     if (!asked)
         return;
     r->streams = !member_is(r, "stream", &stream) || stream.type != JSON_BOOL || stream.number;
+    request_plan_beats(r, stream.found && stream.type == JSON_BOOL ? (int)stream.number : -1);
     d = manager_find_id(r->gateway->manager, asked);
     if (!d) {
         request_unknown_model(r, asked);

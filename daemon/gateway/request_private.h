@@ -1,4 +1,4 @@
-/* What request.c (the life of a request) and request_ask.c (what it asks for) share. */
+/* What request.c (the life of a request), request_ask.c (what it asks for) and request_beat.c (what it is sent while it waits) share. */
 #pragma once
 
 #include <stdbool.h>
@@ -6,12 +6,13 @@
 
 #include "base/fault.h"
 #include "deployment/deployment.h"
+#include "gateway/beat.h"
 #include "gateway/relay.h"
 #include "gateway/request.h"
 #include "gateway/route.h"
+#include "proto/buf.h"
 
 struct body;
-struct buf;
 struct json_scan;
 struct op;
 struct timer;
@@ -36,9 +37,16 @@ struct request {
     const char *origin; /* an allowed one, NULL: no browser */
     enum request_step step;
     unsigned id, status;           /* status: of the answer that has begun, 0: none yet */
-    uint64_t begun_due, first_due; /* arrival; first byte of the answer */
+    uint64_t begun_due, first_due; /* arrival; first byte of the engine's answer, 0: none yet */
     uint64_t wait_ms;              /* the longest hold */
     uint64_t limit_due, again_due; /* 0: none */
+
+    bool may_beat;                /* neither the settings nor its head forbid it */
+    struct beats beats;           /* what to send while it waits */
+    uint64_t asked_due, beat_due; /* its body was whole; the next beat */
+    bool was_held;                /* longer than a moment, before it was sent */
+    unsigned late_status;         /* of an engine's error after our 200, 0: none */
+    struct buf late;              /* its body */
 
     struct json_scan *scan;
     int scan_error;
@@ -70,3 +78,22 @@ void request_refuse_with(struct request *r, unsigned status, const char *code, c
 void request_count(struct request *r, struct deployment *d);
 /* To the engine, as soon as that can be. */
 void request_hold(struct request *r);
+/* What there is to say has been said; clean: the answer is whole, else the application must see that it is not. how: for the log, or NULL. */
+void request_close(struct request *r, bool clean, const char *how);
+
+/* request_beat.c */
+/* The body is there; stream as beats_for() has it. */
+void request_plan_beats(struct request *r, int stream);
+/* It goes to an engine now. */
+void request_beats_sent(struct request *r);
+/* Is there a beat to come, at beat_due? */
+bool request_beats(const struct request *r);
+/* Sends it if it is due. */
+void request_beat(struct request *r);
+/* A line when the state is another; the last one, or the whole document. */
+void request_pull_changed(struct request *r);
+void request_pulled(struct request *r);
+/* The engine's head after our 200 is dropped; an error in it is collected, and told at its end. */
+void request_take_late_head(struct request *r, const struct http1_head *head);
+void request_take_late_data(struct request *r, const char *data, size_t n);
+void request_tell_late_error(struct request *r);

@@ -1,9 +1,15 @@
 /* links: gateway
  *
- * One request that waits: for its model, and for a connection to it. */
+ * One request that waits: for its model, and for a connection to it. Without heartbeats, which are
+ * test_request_beats.c's. */
 #include "tests/unit/request_world.h"
 
-TestSuite(request_hold, .init = world_open, .fini = world_close);
+static void open_quiet(void)
+{
+    world_open_with("[gateway]\nlisten=127.0.0.1:0\nhold=10m\nheartbeat=off\n");
+}
+
+TestSuite(request_hold, .init = open_quiet, .fini = world_close);
 
 /* ---- the hold ---- */
 

@@ -36,6 +36,7 @@ Test(settings, defaults)
 
     cr_assert_str_eq(settings_text(s, "gateway", "listen"), "127.0.0.1:11434");
     cr_assert_eq(settings_ms(s, "gateway", "hold"), 600000);
+    cr_assert(settings_bool(s, "gateway", "heartbeat"));
     cr_assert_null(settings_text(s, "gateway", "allow_host"));
     cr_assert_null(settings_text(s, "gateway", "allow_origin"));
     cr_assert(settings_bool(s, "ssh", "install_key"));
@@ -52,6 +53,7 @@ Test(settings, values_as_people_write_them)
                                "[gateway]\r\n"
                                "listen=[::1]:8080\r\n"
                                "  hold = 90s   ; inline\n"
+                               "heartbeat = off\n"
                                "allow_host = chat.example.org  gpu-box\n"
                                "allow_origin = https://chat.example.org http://localhost:3000\n"
                                "\n"
@@ -64,6 +66,7 @@ Test(settings, values_as_people_write_them)
 
     cr_assert_str_eq(settings_text(s, "gateway", "listen"), "[::1]:8080");
     cr_assert_eq(settings_ms(s, "gateway", "hold"), 90000);
+    cr_assert(!settings_bool(s, "gateway", "heartbeat"));
     cr_assert_str_eq(settings_text(s, "gateway", "allow_host"), "chat.example.org  gpu-box");
     cr_assert(!settings_bool(s, "ssh", "install_key"));
     cr_assert_str_eq(settings_text(s, "engine.llama.cpp", "path"), "/opt/llama server/bin/llama-server");
@@ -210,7 +213,7 @@ Test(settings, all_values_can_be_walked)
             cr_assert_str_eq(value, "10m");
         }
     }
-    cr_assert_eq(n, 12);
+    cr_assert_eq(n, 13);
     cr_assert_eq(set, 1);
     settings_free(s);
 }
