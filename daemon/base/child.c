@@ -14,13 +14,15 @@
 #include "base/timer.h"
 #include "base/watch.h"
 
-#define TERM_MS 2000
+#define TERM_MS  2000
+#define LIFELINE 3
 
 struct child {
     struct list node; /* among the orphans once freed */
     struct loop *loop;
     pid_t pid;
     int pidfd;
+    int lifeline; /* nothing is ever written; -1: none */
     struct watch *watch;
     struct timer *patience; /* of an orphan */
     bool ended;             /* reaped: pid may be another's */
@@ -29,16 +31,31 @@ struct child {
     void *ctx;
 };
 
-/* Ours has everything the daemon was told; a child is told what any program expects and no more. */
-static char **default_environment(void)
+static unsigned list_count(const char *const *list)
 {
-    static const char *const names[] = {"PATH", "HOME", "USER", "LANG", "TMPDIR"};
-    char **environment = xalloc((ELEMENTS(names) + 1) * sizeof(*environment));
     unsigned n = 0;
 
-    for (unsigned i = 0; i < ELEMENTS(names); i++)
+    while (list && list[n])
+        n++;
+    return n;
+}
+
+/* Ours has everything the daemon was told; a child is told what any program expects, what is named, and no
+ * more. */
+static char **environment_new(const struct child_spec *spec)
+{
+    static const char *const names[] = {"PATH", "HOME", "USER", "LANG", "TMPDIR"};
+    char **environment = xalloc(
+        (ELEMENTS(names) + list_count(spec->environment) + list_count(spec->besides) + 1) * sizeof(char *));
+    unsigned n = 0;
+
+    for (unsigned i = 0; !spec->environment && i < ELEMENTS(names); i++)
         if (getenv(names[i]))
             environment[n++] = xasprintf("%s=%s", names[i], getenv(names[i]));
+    for (unsigned i = 0; i < list_count(spec->environment); i++)
+        environment[n++] = xstrdup(spec->environment[i]);
+    for (unsigned i = 0; i < list_count(spec->besides); i++)
+        environment[n++] = xstrdup(spec->besides[i]);
     return environment;
 }
 
@@ -56,65 +73,67 @@ static int attributes_init(posix_spawnattr_t *a)
     sigemptyset(&none);
     sigfillset(&all);
     posix_spawnattr_init(a);
-    posix_spawnattr_setpgroup(a, 0);
     posix_spawnattr_setsigmask(a, &none);
     posix_spawnattr_setsigdefault(a, &all);
-    return posix_spawnattr_setflags(a,
-                                    POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    return posix_spawnattr_setflags(a, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 }
 
-/* fds: above 2, so that none is overwritten before its turn. */
-static int actions_init(posix_spawn_file_actions_t *a, const int fds[static 3], const char *directory)
+/* fds: the first n, above LIFELINE, so that none is overwritten before its turn. */
+static int actions_init(posix_spawn_file_actions_t *a, const int *fds, int n, const char *directory)
 {
     int r = posix_spawn_file_actions_init(a);
 
-    for (int i = 0; r == 0 && i < 3; i++)
+    for (int i = 0; r == 0 && i < n; i++)
         r = posix_spawn_file_actions_adddup2(a, fds[i], i);
     if (r == 0)
-        r = posix_spawn_file_actions_addclosefrom_np(a, 3);
+        r = posix_spawn_file_actions_addclosefrom_np(a, n);
     if (r == 0)
         r = posix_spawn_file_actions_addchdir_np(a, directory ? directory : "/");
     return r;
 }
 
-/* Copies of what was lent, or of /dev/null. */
-static int borrow(const struct child_spec *spec, int fds[static 3])
+/* Copies of what was lent, or of /dev/null, and the far end of the lifeline. Returns how many, or -errno. */
+static int borrow(const struct child_spec *spec, int lifeline, int fds[static LIFELINE + 1])
 {
-    const int lent[3] = {spec->in, spec->out, spec->err};
+    const int lent[] = {spec->in, spec->out, spec->err, lifeline};
+    int n = spec->lifeline ? LIFELINE + 1 : LIFELINE;
     _cleanup_close_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     if (null < 0)
         return -errno;
-    for (int i = 0; i < 3; i++) {
-        fds[i] = fcntl(lent[i] < 0 ? null : lent[i], F_DUPFD_CLOEXEC, 3);
+    for (int i = 0; i < n; i++) {
+        fds[i] = fcntl(lent[i] < 0 ? null : lent[i], F_DUPFD_CLOEXEC, LIFELINE + 1);
         if (fds[i] < 0)
             return -errno;
     }
-    return 0;
+    return n;
 }
 
-static int spawn(const struct child_spec *spec, pid_t *ret)
+static int spawn_with(const struct child_spec *spec, const int *fds, int n, pid_t *ret)
 {
-    _cleanup_close_ int in = -1, out = -1, err = -1;
-    int fds[3] = {-1, -1, -1}, r = borrow(spec, fds);
-    char **made = spec->environment ? NULL : default_environment();
+    char **environment = environment_new(spec);
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
+    int r;
 
-    in = fds[0];
-    out = fds[1];
-    err = fds[2];
-    if (r == 0) {
-        attributes_init(&attributes);
-        r = -actions_init(&actions, fds, spec->directory);
-        if (r == 0)
-            r = -posix_spawnp(ret, spec->argv[0], &actions, &attributes, (char *const *)spec->argv,
-                              made ? made : (char *const *)spec->environment);
-        posix_spawn_file_actions_destroy(&actions);
-        posix_spawnattr_destroy(&attributes);
-    }
-    if (made)
-        free_environment(made);
+    attributes_init(&attributes);
+    r = -actions_init(&actions, fds, n, spec->directory);
+    if (r == 0)
+        r = -posix_spawnp(ret, spec->argv[0], &actions, &attributes, (char *const *)spec->argv, environment);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    free_environment(environment);
+    return r;
+}
+
+static int spawn(const struct child_spec *spec, int lifeline, pid_t *ret)
+{
+    int fds[] = {-1, -1, -1, -1}, n = borrow(spec, lifeline, fds);
+    int r = n < 0 ? n : spawn_with(spec, fds, n, ret);
+
+    for (unsigned i = 0; i < ELEMENTS(fds); i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
     return r;
 }
 
@@ -123,6 +142,8 @@ static void release(struct child *c)
     list_remove(&c->node);
     watch_free(c->watch, true);
     timer_free(c->patience);
+    if (c->lifeline >= 0)
+        close(c->lifeline);
     free(c);
 }
 
@@ -148,10 +169,18 @@ static void on_ended(void *ctx, unsigned events)
 int child_spawn(struct loop *l, const struct child_spec *spec, child_exit_fn on_exit, void *ctx,
                 struct child **ret)
 {
+    _cleanup_close_ int theirs = -1, ours = -1;
     struct child *c;
     pid_t pid;
-    int r = spawn(spec, &pid), pidfd;
+    int r, pidfd, lifeline[2];
 
+    if (spec->lifeline) {
+        if (pipe2(lifeline, O_CLOEXEC) < 0)
+            return -errno;
+        theirs = lifeline[0];
+        ours = lifeline[1];
+    }
+    r = spawn(spec, theirs, &pid);
     if (r < 0)
         return r;
     pidfd = (int)syscall(SYS_pidfd_open, pid, 0); /* close-on-exec by itself */
@@ -166,6 +195,7 @@ int child_spawn(struct loop *l, const struct child_spec *spec, child_exit_fn on_
     c->loop = l;
     c->pid = pid;
     c->pidfd = pidfd;
+    c->lifeline = TAKE_FD(ours);
     c->on_exit = on_exit;
     c->ctx = ctx;
     c->watch = watch_new(l, pidfd, on_ended, c);

@@ -1,6 +1,8 @@
-/* A child process: posix_spawn, own process group, nothing inherited but what is named. */
+/* A child process: posix_spawn, a session of its own (so a process group, and no terminal to ask anybody at), nothing inherited but
+ * what is named. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -10,8 +12,10 @@ struct loop;
 struct child_spec {
     const char *const *argv;            /* argv[0] is looked up in PATH */
     const char *const *environment;     /* "NAME=value" …, NULL-terminated; NULL: PATH, HOME, USER, LANG, TMPDIR of ours alone */
+    const char *const *besides;         /* the same, in addition; NULL: nothing */
     const char *directory;              /* NULL: / */
     int in, out, err;                   /* borrowed descriptors for 0, 1, 2; -1: /dev/null */
+    bool lifeline;                      /* 3 reads from us: nothing, and its end when the child was freed or we are dead */
 };
 
 /* wait_status as of waitpid(). Runs once, from the loop. */

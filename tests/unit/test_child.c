@@ -122,6 +122,67 @@ Test(child, its_environment_is_what_is_named_and_otherwise_the_usual_five)
     close_scene(&given);
 }
 
+Test(child, may_be_told_something_besides_the_usual_five)
+{
+    struct scene s = {.loop = loop_new()};
+    const char *const argv[] = {"sh", "-c", "echo \"$HOME and $MORE\"", NULL};
+    const char *const besides[] = {"MORE=this", NULL};
+    struct child_spec spec = {.argv = argv, .besides = besides, .in = -1, .err = -1};
+    int fds[2];
+
+    setenv("HOME", "/home/me", 1);
+    cr_assert_eq(pipe2(fds, O_CLOEXEC), 0);
+    s.out = fds[0];
+    spec.out = fds[1];
+    cr_assert_eq(child_spawn(s.loop, &spec, on_exit_, &s, &s.child), 0);
+    close(fds[1]);
+    cr_assert(LOOP_UNTIL(s.loop, s.exits));
+    cr_assert(said(&s, "/home/me and this\n"), "%s", s.text);
+    close_scene(&s);
+}
+
+/* Else ssh, for one, would open /dev/tty and ask there, of a daemon that was started on a terminal. */
+Test(child, has_a_session_of_its_own)
+{
+    struct scene s = {0};
+
+    start_shell(&s, "cut -d' ' -f1,5,6 /proc/$$/stat");
+    cr_assert(LOOP_UNTIL(s.loop, s.exits));
+    cr_assert(said(&s, "\n"));
+    int pid, group, session;
+
+    cr_assert_eq(sscanf(s.text, "%d %d %d", &pid, &group, &session), 3);
+    cr_assert_eq(pid, child_pid(s.child));
+    cr_assert_eq(group, pid);
+    cr_assert_eq(session, pid);
+    close_scene(&s);
+}
+
+/* Its end is read by one of its group when the child is freed, although that one ignores SIGTERM: it is how
+ * they learn of the death of a daemon that could not even send a signal. */
+Test(child, the_lifeline_ends_with_the_child)
+{
+    struct scene s = {.loop = loop_new()};
+    const char *const argv[] = {
+        "sh", "-c", "trap '' TERM; ls -m /proc/self/fd; { read -r x; echo end; } <&3 & exit 0", NULL};
+    struct child_spec spec = {.argv = argv, .in = -1, .err = -1, .lifeline = true};
+    int fds[2];
+
+    cr_assert_eq(pipe2(fds, O_CLOEXEC), 0);
+    fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    s.out = fds[0];
+    spec.out = fds[1];
+    cr_assert_eq(child_spawn(s.loop, &spec, on_exit_, &s, &s.child), 0);
+    close(fds[1]);
+    cr_assert(LOOP_UNTIL(s.loop, s.exits));
+    cr_assert(said(&s, "0, 1, 2, 3, 4\n"), "4 is the folder itself: %s", s.text);
+    cr_assert(!said(&s, "end"), "it waits");
+    s.child = child_free(s.child);
+    cr_assert_eq(poll(&(struct pollfd){.fd = s.out, .events = POLLIN}, 1, 5000), 1);
+    cr_assert(said(&s, "end\n"));
+    close_scene(&s);
+}
+
 /* One descriptor without close-on-exec, one signal blocked, one ignored: none of it reaches the child. */
 Test(child, inherits_neither_descriptors_nor_signals)
 {
