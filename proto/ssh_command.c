@@ -5,141 +5,15 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/address.h"
 #include "proto/mem.h"
+#include "proto/ssh_part.h"
 
 /* Say nothing about where or how we connect. */
 #define FLAGS_LEFT_OUT "CNgfnqTtv"
-#define HOST_BYTES_MAX 253
-
-__attribute__((format(printf, 2, 3))) static int refuse(char **ret_why, const char *format, ...)
-{
-    va_list args;
-    int n;
-
-    if (!ret_why)
-        return -EINVAL;
-    va_start(args, format);
-    n = vasprintf(ret_why, format, args);
-    va_end(args);
-    if (n < 0)
-        *ret_why = NULL;
-    return n < 0 ? -ENOMEM : -EINVAL;
-}
-
-static int text_keep(char **to, const char *text)
-{
-    char *copy = strdup(text);
-
-    if (!copy)
-        return -ENOMEM;
-    free(*to);
-    *to = copy;
-    return 0;
-}
-
-/* ---- hosts, users, ports ---- */
-
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-static bool is_alnum(char c)
-{
-    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-static bool is_ip6(const char *text)
-{
-    unsigned char address[16];
-    char plain[INET6_ADDRSTRLEN];
-    size_t n = strcspn(text, "%");
-
-    if (n >= sizeof(plain))
-        return false;
-    memcpy(plain, text, n);
-    plain[n] = '\0';
-    if (text[n] == '%') { /* a zone: the name of an interface */
-        const char *zone = text + n + 1;
-
-        if (!*zone || strlen(zone) > 15)
-            return false;
-        for (; *zone; zone++)
-            if (!is_alnum(*zone) && !strchr("-_.", *zone))
-                return false;
-    }
-    return inet_pton(AF_INET6, plain, address) == 1;
-}
-
-/* Labels of 1 to 63 letters, digits, - and _; what ends in a number must be a whole IPv4 address. */
-static bool is_name_or_ip4(const char *text)
-{
-    unsigned char address[4];
-    size_t n = strlen(text), label = 0;
-    bool number = true;
-
-    if (n == 0 || n > HOST_BYTES_MAX)
-        return false;
-    for (const char *c = text; *c; c++) {
-        if (*c == '.') {
-            if (label == 0)
-                return false;
-            if (c[1] != '\0') {
-                label = 0;
-                number = true;
-            }
-            continue;
-        }
-        if ((!is_alnum(*c) && *c != '-' && *c != '_') || (*c == '-' && label == 0) || ++label > 63)
-            return false;
-        number = number && is_digit(*c);
-    }
-    return !number || inet_pton(AF_INET, text, address) == 1;
-}
-
-/* A host as written, brackets around IPv6 or not. */
-static int host_keep(char **to, const char *text)
-{
-    char plain[HOST_BYTES_MAX + 1];
-    size_t n = strlen(text);
-
-    if (n > HOST_BYTES_MAX)
-        return -EINVAL;
-    if (n > 2 && text[0] == '[' && text[n - 1] == ']') {
-        memcpy(plain, text + 1, n - 2);
-        plain[n - 2] = '\0';
-        return is_ip6(plain) ? text_keep(to, plain) : -EINVAL;
-    }
-    return is_name_or_ip4(text) || is_ip6(text) ? text_keep(to, text) : -EINVAL;
-}
-
-/* A port to connect to or to listen on, never 0. */
-static int port_take(const char *text, uint16_t *ret)
-{
-    uint16_t port;
-
-    if (port_parse(text, &port) < 0 || port == 0)
-        return -EINVAL;
-    *ret = port;
-    return 0;
-}
-
-/* As strict as OpenSSH since 9.6, which refuses what a shell on the way could take for a command. */
-static bool is_user(const char *text)
-{
-    if (!*text || *text == '-' || strlen(text) > 255)
-        return false;
-    for (; *text; text++)
-        if (*text <= ' ' || *text > '~' || strchr("'`\"\\;&<>|(){}", *text))
-            return false;
-    return true;
-}
 
 /* ---- forwards ---- */
 
@@ -168,12 +42,12 @@ static int listen_keep(char **to, const char *text)
     unsigned char address[4];
 
     if (streq(text, "localhost"))
-        return text_keep(to, "127.0.0.1");
+        return ssh_text_keep(to, "127.0.0.1");
     if (streq(text, "*"))
-        return text_keep(to, "0.0.0.0");
+        return ssh_text_keep(to, "0.0.0.0");
     if (inet_pton(AF_INET, text, address) == 1)
-        return text_keep(to, text);
-    return *text == '[' ? host_keep(to, text) : -EINVAL;
+        return ssh_text_keep(to, text);
+    return *text == '[' ? ssh_host_keep(to, text) : -EINVAL;
 }
 
 static int forward_fill(struct ssh_forward *f, const char *text, char **parts, unsigned n, char **ret_why)
@@ -183,19 +57,19 @@ static int forward_fill(struct ssh_forward *f, const char *text, char **parts, u
     int r = listen_keep(&f->listen_ip, listen_ip);
 
     if (r == -EINVAL)
-        return refuse(ret_why, "%s: %s is not an IP address to listen on", text,
-                      *listen_ip ? listen_ip : "nothing");
+        return ssh_refuse(ret_why, "%s: %s is not an IP address to listen on", text,
+                          *listen_ip ? listen_ip : "nothing");
     if (r < 0)
         return r;
-    if (port_take(listen_port, &f->listen_port) < 0)
-        return refuse(ret_why, "%s: \"%s\" is not a port (1 to 65535)", text, listen_port);
-    r = host_keep(&f->host, n > 2 ? parts[n - 2] : "127.0.0.1");
+    if (ssh_port_take(listen_port, &f->listen_port) < 0)
+        return ssh_refuse(ret_why, "%s: \"%s\" is not a port (1 to 65535)", text, listen_port);
+    r = ssh_host_keep(&f->host, n > 2 ? parts[n - 2] : "127.0.0.1");
     if (r == -EINVAL)
-        return refuse(ret_why, "%s: \"%s\" is not a host", text, parts[n - 2]);
+        return ssh_refuse(ret_why, "%s: \"%s\" is not a host", text, parts[n - 2]);
     if (r < 0)
         return r;
-    if (port_take(n > 2 ? parts[n - 1] : listen_port, &f->port) < 0)
-        return refuse(ret_why, "%s: \"%s\" is not a port (1 to 65535)", text, parts[n - 1]);
+    if (ssh_port_take(n > 2 ? parts[n - 1] : listen_port, &f->port) < 0)
+        return ssh_refuse(ret_why, "%s: \"%s\" is not a port (1 to 65535)", text, parts[n - 1]);
     return 0;
 }
 
@@ -208,13 +82,13 @@ int ssh_forward_parse(const char *text, struct ssh_forward *ret, char **ret_why)
     int r;
 
     if (strlen(text) > SSH_COMMAND_BYTES_MAX)
-        return refuse(ret_why, "the forward is longer than %d bytes", SSH_COMMAND_BYTES_MAX);
+        return ssh_refuse(ret_why, "the forward is longer than %d bytes", SSH_COMMAND_BYTES_MAX);
     copy = strdup(text);
     if (!copy)
         return -ENOMEM;
     n = parts_cut(copy, parts, ELEMENTS(parts));
     if (n > ELEMENTS(parts))
-        return refuse(ret_why, "%s: a forward is [LISTEN_IP:]PORT[:HOST:PORT], IPv6 in brackets", text);
+        return ssh_refuse(ret_why, "%s: a forward is [LISTEN_IP:]PORT[:HOST:PORT], IPv6 in brackets", text);
     r = forward_fill(&f, text, parts, n, ret_why);
     if (r < 0) {
         ssh_forward_done(&f);
@@ -243,7 +117,7 @@ static int word_quoted(struct words *w, char quote, size_t *n, char **ret_why)
 {
     for (; *w->p != quote; w->p++) {
         if (*w->p == '\0')
-            return refuse(ret_why, "a quote (%c) is opened and never closed", quote);
+            return ssh_refuse(ret_why, "a quote (%c) is opened and never closed", quote);
         if (quote == '"' && *w->p == '\\' && w->p[1] && strchr("\"\\$`", w->p[1]))
             w->p++;
         w->word[(*n)++] = *w->p;
@@ -271,10 +145,10 @@ static int word_next(struct words *w, char **ret_why)
             continue;
         }
         if (strchr(";&|<>()`", c))
-            return refuse(ret_why, "only one plain ssh command is understood: \"%c\" is for a shell", c);
+            return ssh_refuse(ret_why, "only one plain ssh command is understood: \"%c\" is for a shell", c);
         if (c == '\\') {
             if (*w->p == '\0')
-                return refuse(ret_why, "the command ends in a backslash");
+                return ssh_refuse(ret_why, "the command ends in a backslash");
             c = *w->p++;
         }
         w->word[n++] = c;
@@ -309,10 +183,10 @@ static int take_port(struct command *cmd, const char *value, char **ret_why)
 {
     uint16_t port;
 
-    if (port_take(value, &port) < 0)
-        return refuse(ret_why, "-p %s: not a port (1 to 65535)", value);
+    if (ssh_port_take(value, &port) < 0)
+        return ssh_refuse(ret_why, "-p %s: not a port (1 to 65535)", value);
     if (cmd->has_port && port != cmd->c.port)
-        return refuse(ret_why, "-p %s: another port is given too", value);
+        return ssh_refuse(ret_why, "-p %s: another port is given too", value);
     cmd->c.port = port;
     cmd->has_port = true;
     return 0;
@@ -320,20 +194,20 @@ static int take_port(struct command *cmd, const char *value, char **ret_why)
 
 static int take_user(struct command *cmd, const char *value, char **ret_why)
 {
-    if (!is_user(value))
-        return refuse(ret_why, "\"%s\" is not a user name", value);
+    if (!ssh_is_user(value))
+        return ssh_refuse(ret_why, "\"%s\" is not a user name", value);
     if (cmd->c.user && !streq(cmd->c.user, value))
-        return refuse(ret_why, "%s: another user (%s) is given too", value, cmd->c.user);
-    return text_keep(&cmd->c.user, value);
+        return ssh_refuse(ret_why, "%s: another user (%s) is given too", value, cmd->c.user);
+    return ssh_text_keep(&cmd->c.user, value);
 }
 
 static int take_identity(struct command *cmd, const char *value, char **ret_why)
 {
     if (!*value)
-        return refuse(ret_why, "-i: the name of a key file is missing");
+        return ssh_refuse(ret_why, "-i: the name of a key file is missing");
     if (cmd->c.identity_file && !streq(cmd->c.identity_file, value))
-        return refuse(ret_why, "-i %s: one key file is enough", value);
-    return text_keep(&cmd->c.identity_file, value);
+        return ssh_refuse(ret_why, "-i %s: one key file is enough", value);
+    return ssh_text_keep(&cmd->c.identity_file, value);
 }
 
 static int take_forward(struct command *cmd, const char *value, char **ret_why)
@@ -342,10 +216,10 @@ static int take_forward(struct command *cmd, const char *value, char **ret_why)
     int r;
 
     if (cmd->c.n_forwards == SSH_FORWARDS_MAX)
-        return refuse(ret_why, "-L %s: more than %d forwards", value, SSH_FORWARDS_MAX);
+        return ssh_refuse(ret_why, "-L %s: more than %d forwards", value, SSH_FORWARDS_MAX);
     r = ssh_forward_parse(value, &cmd->c.forwards[cmd->c.n_forwards], &why);
     if (r == -EINVAL)
-        return refuse(ret_why, "-L %s", why);
+        return ssh_refuse(ret_why, "-L %s", why);
     if (r == 0)
         cmd->c.n_forwards++;
     return r;
@@ -374,15 +248,15 @@ static int take_options(struct command *cmd, char **ret_why)
             continue;
         }
         if (option == '-')
-            return refuse(ret_why, "%s: ssh has no such option", cmd->words.word);
+            return ssh_refuse(ret_why, "%s: ssh has no such option", cmd->words.word);
         if (!strchr("pliL", option))
-            return refuse(ret_why, "-%c: not understood here; it would change where or how we connect",
-                          option);
+            return ssh_refuse(ret_why, "-%c: not understood here; it would change where or how we connect",
+                              option);
         if (c[1])
             return take_value(cmd, option, c + 1, ret_why);
         r = word_next(&cmd->words, ret_why);
         if (r == 0)
-            return refuse(ret_why, "-%c: its value is missing", option);
+            return ssh_refuse(ret_why, "-%c: its value is missing", option);
         return r < 0 ? r : take_value(cmd, option, cmd->words.word, ret_why);
     }
     return r;
@@ -402,19 +276,19 @@ static int take_destination(struct command *cmd, char **ret_why)
     int r = 0;
 
     if (cmd->c.host)
-        return refuse(ret_why, "%s: a command to run on the machine is not understood here", word);
+        return ssh_refuse(ret_why, "%s: a command to run on the machine is not understood here", word);
     if (!is_ascii(word))
-        return refuse(ret_why, "%s: not plain ASCII; was a - or @ changed into another sign on the way here?",
-                      word);
+        return ssh_refuse(
+            ret_why, "%s: not plain ASCII; was a - or @ changed into another sign on the way here?", word);
     if (at) {
         *at = '\0';
         r = take_user(cmd, word, ret_why);
     }
     if (r == 0) {
-        r = host_keep(&cmd->c.host, host);
+        r = ssh_host_keep(&cmd->c.host, host);
         if (r == -EINVAL)
-            r = refuse(ret_why, "\"%s\" is not a host name or IP address%s", host,
-                       strchr(host, ':') ? "; a port is given with -p" : "");
+            r = ssh_refuse(ret_why, "\"%s\" is not a host name or IP address%s", host,
+                           strchr(host, ':') ? "; a port is given with -p" : "");
     }
     return r;
 }
@@ -442,8 +316,8 @@ static int command_read(struct command *cmd, char **ret_why)
     if (r < 0)
         return r;
     if (!cmd->c.host)
-        return refuse(ret_why, "the host is missing: ssh -p PORT USER@HOST");
-    return *cmd->left_out ? text_keep(&cmd->c.left_out, cmd->left_out) : 0;
+        return ssh_refuse(ret_why, "the host is missing: ssh -p PORT USER@HOST");
+    return *cmd->left_out ? ssh_text_keep(&cmd->c.left_out, cmd->left_out) : 0;
 }
 
 int ssh_command_parse(const char *text, struct ssh_command *ret, char **ret_why)
@@ -452,10 +326,11 @@ int ssh_command_parse(const char *text, struct ssh_command *ret, char **ret_why)
     int r;
 
     if (strlen(text) > SSH_COMMAND_BYTES_MAX)
-        return refuse(ret_why, "the command is longer than %d bytes", SSH_COMMAND_BYTES_MAX);
+        return ssh_refuse(ret_why, "the command is longer than %d bytes", SSH_COMMAND_BYTES_MAX);
     for (const char *c = text; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            return refuse(ret_why, "byte %zu of the command is a control character", (size_t)(c - text) + 1);
+            return ssh_refuse(ret_why, "byte %zu of the command is a control character",
+                              (size_t)(c - text) + 1);
     r = command_read(&cmd, ret_why);
     if (r < 0) {
         ssh_command_done(&cmd.c);

@@ -19,6 +19,7 @@ static char *test_strdup(const char *text)
 #undef strdup
 #define strdup test_strdup
 #include "proto/ssh_command.c"
+#include "proto/ssh_part.c"
 #undef strdup
 
 static struct ssh_command parsed(const char *text)
