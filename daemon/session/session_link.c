@@ -205,7 +205,8 @@ static struct session_link *link_new(struct session *s)
         .down = session_on_down,
         .suspect = session_on_suspect,
     };
-    struct ssh_target target = {s->name, s->host, s->port, s->user, s->pinned};
+    struct ssh_target target = {
+        .name = s->name, .host = s->host, .port = s->port, .user = s->user, .pinned = s->pinned};
     struct session_link *link = xnew(struct session_link);
 
     link->session = s;

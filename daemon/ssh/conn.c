@@ -191,6 +191,35 @@ void conn_dirty(struct ssh_conn *c)
         runq_add(c->loop, &c->run);
 }
 
+/* No more will come. Of a proxy's end its own is awaited, which says why. */
+static void conn_ended(struct ssh_conn *c, int error)
+{
+    if (c->eof || c->closed)
+        return;
+    c->receive_error = c->proxy ? 0 : error; /* that of a socketpair says nothing */
+    if (c->proxy && !proxy_has_ended(c)) {
+        c->closed = true;
+        proxy_closed(c);
+    } else {
+        c->eof = true;
+    }
+}
+
+void conn_proxy_ended(struct ssh_conn *c)
+{
+    if (c->closed)
+        c->eof = true;
+    else
+        conn_receive(c); /* what it still had to say, and the end */
+    conn_dirty(c);
+}
+
+/* Nothing there; and what could still come would be from somebody whom an ended proxy left behind. */
+static bool is_nothing_yet(const struct ssh_conn *c, ssize_t n)
+{
+    return n < 0 && (errno == EINTR || (errno == EAGAIN && !(c->proxy && proxy_has_ended(c))));
+}
+
 /* One recv() per wake, so that a busy connection does not delay another. Into one place for all: room of
  * their own for as much as may come would leave holes in the heap, a session's worth each. */
 void conn_receive(struct ssh_conn *c)
@@ -198,14 +227,13 @@ void conn_receive(struct ssh_conn *c)
     static char received[CONN_TURN_BYTES];
     ssize_t n;
 
-    if (c->eof || c->in.len >= CONN_IN_MARK)
+    if (c->eof || c->closed || c->in.len >= CONN_IN_MARK)
         return;
     n = recv(c->fd, received, sizeof(received), 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (is_nothing_yet(c, n))
         return;
     if (n <= 0) {
-        c->eof = true;
-        c->receive_error = n < 0 ? -errno : 0;
+        conn_ended(c, n < 0 && errno != EAGAIN ? -errno : 0);
     } else {
         if (buf_add(&c->in, received, (size_t)n) < 0)
             abort(); /* no memory: the ceiling is far above the mark */
@@ -232,10 +260,8 @@ static void conn_flush(struct ssh_conn *c)
 
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno != EAGAIN && !c->eof) {
-            c->eof = true; /* what arrived is read to its end; the reason is told then */
-            c->receive_error = -errno;
-        }
+        if (n < 0 && errno != EAGAIN)
+            conn_ended(c, -errno); /* what arrived is read to its end; the reason is told then */
         if (n < 0)
             return;
         buf_drop(&c->out, (size_t)n);
@@ -250,8 +276,8 @@ static void conn_want(struct ssh_conn *c)
         watch_want(c->watch, 0);
         return;
     }
-    watch_want(c->watch, (c->eof || c->in.len >= CONN_IN_MARK ? 0 : WATCH_IN) |
-                             (c->out.len > 0 && !c->eof ? WATCH_OUT : 0));
+    watch_want(c->watch, (c->eof || c->closed || c->in.len >= CONN_IN_MARK ? 0 : WATCH_IN) |
+                             (c->out.len > 0 && !c->eof && !c->closed ? WATCH_OUT : 0));
     if (c->in.len == 0)
         buf_done(&c->in); /* an idle connection holds no buffers */
     if (c->out.len == 0)
@@ -322,8 +348,11 @@ static const char *library_text(struct ssh_conn *c)
 void conn_break(struct ssh_conn *c, int ssh_error, const char *doing)
 {
     bool at_end = c->eof && c->in.len == 0;
+    char why[sizeof(c->fault.text)];
 
-    if (ssh_error == LIBSSH2_ERROR_KEX_FAILURE)
+    if (at_end && c->proxy && proxy_explain(c, why, sizeof(why)))
+        conn_fail(c, FAULT_TRANSIENT, c->step == CONN_UP ? "lost" : "unreachable", "%s", why);
+    else if (ssh_error == LIBSSH2_ERROR_KEX_FAILURE)
         conn_fail(c, FAULT_INVALID, "protocol",
                   "%s and libssh2 %s have no algorithm in common: the server is too strict for it", c->name,
                   LIBSSH2_VERSION);
@@ -435,6 +464,7 @@ static void conn_shut(struct ssh_conn *c)
         say_goodbye(c);
     c->failed = true;
     connect_end(c);
+    proxy_end(c);
     ping_end(c);
     openings_end(c, &c->fault);
     runs_end(c, &c->fault);
@@ -457,6 +487,8 @@ struct ssh_conn *conn_destroy(struct ssh_conn *c)
     free(c->name);
     free(c->host);
     free(c->user);
+    free(c->way);
+    free(c->agent);
     free(c->banner);
     free(c);
     return NULL;
@@ -505,10 +537,15 @@ static void conn_run(void *ctx)
 static void conn_on_deadline(void *ctx)
 {
     struct ssh_conn *c = ctx;
+    char name[128], words[256];
 
     if (c->step == CONN_CONNECT)
         conn_fail(c, FAULT_TRANSIENT, "unreachable", "no connection to %s port %u within %u s", c->host,
                   c->port, CONN_LOGIN_MS / 1000);
+    else if (c->proxy && c->step == CONN_HANDSHAKE)
+        conn_fail(c, FAULT_TRANSIENT, "unreachable", "no answer through %s within %u s%s",
+                  proxy_name(c, name, sizeof(name)), CONN_LOGIN_MS / 1000,
+                  proxy_words(c, words, sizeof(words)));
     else
         conn_fail(c, FAULT_TRANSIENT, "unreachable", "%s did not finish %s within %u s", c->name,
                   c->step == CONN_HANDSHAKE ? "the SSH handshake" : "the login", CONN_LOGIN_MS / 1000);
@@ -531,6 +568,8 @@ struct ssh_conn *ssh_conn_new(struct loop *l, struct resolver *r, const struct s
     c->name = xstrdup(target->name);
     c->host = xstrdup(target->host);
     c->user = xstrdup(target->user);
+    c->way = xstrdup(target->proxy);
+    c->agent = xstrdup(target->agent);
     c->port = target->port;
     c->host_key_preference = host_key_preference(target->pinned);
     c->fd = -1;

@@ -29,6 +29,8 @@ struct ssh_target {
     uint16_t port;
     const char *user;
     const struct host_key *pinned;  /* NULL or n = 0: first contact */
+    const char *proxy;              /* as of proto/ssh_proxy.h; NULL: a TCP connection */
+    const char *agent;              /* the socket of the ssh-agent a proxy may ask; NULL: that of our environment */
 };
 
 /* What a login may use, in this order: own_key, key, the keys of an agent, password (as password, then keyboard-interactive). All
@@ -58,7 +60,8 @@ struct ssh_conn_events {
     void (*suspect)(void *ctx, bool is_suspect);
 };
 
-/* Begins at once. Deadlines: 5 s to a connection (from the last address on), 15 s to the login, then pings. */
+/* Begins at once. Deadlines: 5 s to a connection (from the last address on), 15 s to the login, then pings. The command of a proxy is
+ * a child of ours, which ends with the connection, with us, and by itself: that is "unreachable" before the login and "lost" after. */
 struct ssh_conn *ssh_conn_new(struct loop *l, struct resolver *r, const struct ssh_target *target,
                               const struct ssh_conn_events *events, void *ctx);
 /* Orderly where the connection lives, never blocking. Streams of the connection break (-ECONNRESET) but stay their owners' to free;
@@ -69,7 +72,7 @@ bool ssh_conn_is_up(const struct ssh_conn *c);
 uint64_t ssh_conn_last_contact_due(const struct ssh_conn *c);       /* clock_now_ms() of the last byte from the peer */
 unsigned ssh_conn_streams(const struct ssh_conn *c);                /* dialled, and not yet freed by their owners */
 double ssh_conn_rtt_ms(const struct ssh_conn *c);                   /* smallest of the last pings; < 0: not known yet */
-const char *ssh_conn_peer(const struct ssh_conn *c);                /* "10.0.0.1:22"; "" before it is connected */
+const char *ssh_conn_peer(const struct ssh_conn *c);                /* "10.0.0.1:22", "gpu-a:22 through bastion"; "" before it is connected */
 const char *ssh_conn_banner(const struct ssh_conn *c);              /* the server's, "" before the handshake */
 
 /* How many requests wait for bytes of this peer just now. While it is not 0: nothing for 0.5 s → ping with a 2.5 s deadline.

@@ -1,6 +1,6 @@
 /* What the files of this folder share. Who does what:
  *   conn.c     the session of libssh2: memory, buffers, socket, one run per turn, the end
- *   connect.c  name to connected socket
+ *   connect.c  name to connected socket; proxy.c: a command in its place
  *   login.c    handshake to login; login_agent.c: with the keys of an ssh-agent
  *   ping.c     the control channel, and whether the peer lives
  *   open.c     opening channels, dials
@@ -25,6 +25,7 @@
 #include "ssh/conn.h"
 #include "ssh/signer.h"
 
+struct proxy;
 struct timer;
 struct watch;
 
@@ -102,7 +103,7 @@ struct ssh_conn {
     struct resolver *resolver;
     struct ssh_conn_events events;
     void *ctx;
-    char *name, *host, *user;
+    char *name, *host, *user, *way, *agent;
     uint16_t port;
     const char *host_key_preference;
 
@@ -116,6 +117,7 @@ struct ssh_conn {
     bool throttled;             /* somebody waits for the out buffer to go below its mark */
 
     struct connecting connecting;
+    struct proxy *proxy;        /* NULL: it is a TCP connection */
     struct login login;
     struct ping ping;
 
@@ -125,6 +127,7 @@ struct ssh_conn {
     struct watch *watch;
     struct buf in, out;
     bool eof;
+    bool closed;                /* by the proxy, which has a second to say why; then it is the end */
     int receive_error;
     char last_words[160];       /* of the peer's disconnect message */
     bool quick_ack;
@@ -144,6 +147,8 @@ struct ssh_conn {
 void conn_connected(struct ssh_conn *c, int fd, struct watch *w);
 void conn_on_ready(struct ssh_conn *c, unsigned events);
 void conn_receive(struct ssh_conn *c);
+/* The proxy has ended, or its second is over. */
+void conn_proxy_ended(struct ssh_conn *c);
 /* Something to do: later in this turn. */
 void conn_dirty(struct ssh_conn *c);
 /* Room in the out buffer; who is told no will be asked again. */
@@ -163,6 +168,17 @@ void *conn_alloc(size_t n, void **abstract);
 /* connect.c */
 void connect_begin(struct ssh_conn *c);
 void connect_end(struct ssh_conn *c);
+
+/* proxy.c */
+void proxy_begin(struct ssh_conn *c);
+void proxy_end(struct ssh_conn *c);
+/* Its output is closed: conn_proxy_ended() will come. */
+void proxy_closed(struct ssh_conn *c);
+bool proxy_has_ended(const struct ssh_conn *c);
+/* Why it ended; false: it does not say. What it wrote last: "" or ": …". */
+bool proxy_explain(const struct ssh_conn *c, char *out, size_t size);
+const char *proxy_words(const struct ssh_conn *c, char *out, size_t size);
+const char *proxy_name(const struct ssh_conn *c, char *out, size_t size);
 
 /* login.c */
 void login_run(struct ssh_conn *c);

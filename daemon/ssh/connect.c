@@ -139,6 +139,10 @@ static void connect_on_resolved(void *ctx, const struct addresses *found, const 
 
 void connect_begin(struct ssh_conn *c)
 {
+    if (c->way) {
+        proxy_begin(c);
+        return;
+    }
     c->connecting.next = timer_new(c->loop, connect_on_timer, c);
     resolve(c->resolver, c->host, c->port, &c->connecting.resolving, connect_on_resolved, c);
 }

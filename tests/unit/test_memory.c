@@ -16,6 +16,7 @@
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/ssh_command.h"
+#include "proto/ssh_proxy.h"
 #include "proto/text.h"
 #include "proto/varlink.h"
 
@@ -288,6 +289,25 @@ static int wrong_command(struct buf *out)
     return r == -EINVAL && why ? buf_add_text(out, why) : -ENOMEM;
 }
 
+static int proxy(struct buf *out)
+{
+    static const char *const values[] = {"ops@bastion:2200,me@gate", "nc %h %p"};
+
+    for (size_t i = 0; i < ELEMENTS(values); i++) {
+        _cleanup_free_ char *line = NULL, *text = NULL, *why = NULL;
+        int r = ssh_proxy_read(i ? "ProxyCommand" : "ProxyJump", values[i], &line, &why);
+
+        if (r == 0)
+            r = ssh_proxy_command(line, "box", 22, "root", &text, &why);
+        cr_assert(r == 0 || r == -ENOMEM);
+        if (r == 0)
+            r = buf_addf(out, "%s %s\n", line, text);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 static int words(struct buf *out)
 {
     struct buf b;
@@ -321,6 +341,7 @@ Test(memory, texts_are_read_and_written_without)
 {
     cr_assert_gt(until_it_goes_well("command", command), 8);
     cr_assert_gt(until_it_goes_well("wrong command", wrong_command), 2);
+    cr_assert_gt(until_it_goes_well("proxy", proxy), 5);
     cr_assert_gt(until_it_goes_well("words", words), 1);
     until_it_goes_well("taken", taken);
 }
