@@ -28,6 +28,7 @@ static void lease_copy_record(struct lease *l, const struct instance_record *r)
     l->record.host = xstrdup(r->host);
     l->record.user = xstrdup(r->user);
     l->record.agent = xstrdup(r->agent);
+    l->record.proxy = xstrdup(r->proxy);
     l->record.host_key = NULL;
     l->record.n_host_key = 0;
     if (r->n_host_key && host_key_read(&pinned, r->host_key, r->n_host_key) < 0) {
@@ -82,6 +83,7 @@ static void lease_target(const struct lease *l, struct session_target *ret)
         .pinned = l->pinned,
         .install_key = l->record.install_key,
         .agent = l->record.agent,
+        .proxy = l->record.proxy,
     };
 }
 
@@ -121,6 +123,7 @@ struct lease *lease_free(struct lease *l)
     free(l->record.host);
     free(l->record.user);
     free(l->record.agent);
+    free(l->record.proxy);
     free(l->pinned);
     free(l);
     return NULL;
@@ -188,6 +191,8 @@ store_ticket lease_change(struct lease *l, const struct lease *trial)
     l->record.install_key = trial->record.install_key;
     free(l->record.agent);
     l->record.agent = xstrdup(trial->record.agent);
+    free(l->record.proxy);
+    l->record.proxy = xstrdup(trial->record.proxy);
     l->record.host_key_at_ms = trial->record.host_key_at_ms;
     host_key_keep(&l->pinned, trial->pinned);
     lease_target(l, &target);

@@ -35,12 +35,18 @@ static void session_on_pin(void *ctx)
         s->events.pin(s->ctx, s->pinned);
 }
 
+static bool is_same(const char *a, const char *b)
+{
+    return a && b ? streq(a, b) : a == b;
+}
+
 /* A changed target leads elsewhere unless all it says is what we have: also the pin that our own first
  * contact gave. */
 static bool session_set_target(struct session *s, const struct session_target *t)
 {
     const struct host_key *pinned = t->pinned && t->pinned->n > 0 ? t->pinned : NULL;
-    bool moved = !s->host || !streq(s->host, t->host) || !streq(s->user, t->user) || s->port != t->port;
+    bool moved = !s->host || !streq(s->host, t->host) || !streq(s->user, t->user) || s->port != t->port ||
+                 !is_same(s->proxy, t->proxy);
 
     if (moved) {
         free(s->host);
@@ -48,6 +54,8 @@ static bool session_set_target(struct session *s, const struct session_target *t
         s->host = xstrdup(t->host);
         s->user = xstrdup(t->user);
         s->port = t->port;
+        free(s->proxy);
+        s->proxy = xstrdup(t->proxy);
         s->logins = (struct retry_logins){0}; /* the ration is the other host's */
     }
     if (!pinned != !s->pinned || (pinned && !host_key_equal(pinned, s->pinned))) {
@@ -111,6 +119,7 @@ struct session *session_free(struct session *s)
     free(s->shown);
     free(s->name);
     free(s->agent);
+    free(s->proxy);
     free(s->host);
     free(s->user);
     free(s);

@@ -28,6 +28,7 @@ struct session_target {
     const char *user;
     const struct host_key *pinned;      /* NULL or n = 0: the first contact pins */
     const char *agent;                  /* the socket of an ssh-agent, NULL: none */
+    const char *proxy;                  /* as of proto/ssh_proxy.h, NULL: a TCP connection */
     bool install_key;                   /* put our own key on the machine after the first good login */
 };
 

@@ -206,7 +206,14 @@ static struct session_link *link_new(struct session *s)
         .suspect = session_on_suspect,
     };
     struct ssh_target target = {
-        .name = s->name, .host = s->host, .port = s->port, .user = s->user, .pinned = s->pinned};
+        .name = s->name,
+        .host = s->host,
+        .port = s->port,
+        .user = s->user,
+        .pinned = s->pinned,
+        .proxy = s->proxy,
+        .agent = s->agent,
+    };
     struct session_link *link = xnew(struct session_link);
 
     link->session = s;

@@ -47,7 +47,7 @@ struct session {
     uint16_t port;
     bool install_key;
     bool on_trial; /* a refusal pages nobody: whoever tries it is there */
-    char *agent;
+    char *agent, *proxy;
     struct host_key *pinned, *shown; /* NULL: none yet; of the last mismatch */
     struct session_events events;
     void *ctx;

@@ -14,11 +14,12 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .parent = -1,
             .others_need_it = true,
             .sql = "INSERT INTO instance(name, provider, host, user, port, install_key, added_at_ms, "
-                   "host_key, host_key_at_ms, agent)"
-                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+                   "host_key, host_key_at_ms, agent, proxy)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
                    " ON CONFLICT(name) DO UPDATE SET provider = ?2, host = ?3, user = ?4, port = ?5, "
                    "install_key = ?6,"
-                   " added_at_ms = ?7, host_key = ?8, host_key_at_ms = ?9, agent = ?10",
+                   " added_at_ms = ?7, host_key = ?8, host_key_at_ms = ?9, agent = ?10,"
+                   " proxy = ?11",
         },
     [CHANGE_REMOVE_INSTANCE] =
         {

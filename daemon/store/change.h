@@ -37,7 +37,7 @@ struct value {
     size_t n;
 };
 
-#define CHANGE_VALUES_MAX 10
+#define CHANGE_VALUES_MAX 11
 struct change {
     struct list node;
     enum change_kind kind;

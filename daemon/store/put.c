@@ -17,6 +17,7 @@ store_ticket store_put_instance(struct store *s, const struct instance_record *r
     change_blob(c, r->host_key, r->n_host_key);
     change_int(c, r->host_key_at_ms);
     change_text(c, r->agent);
+    change_text(c, r->proxy);
     return store_queue(s, c);
 }
 

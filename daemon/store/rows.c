@@ -201,6 +201,7 @@ static void see_instance(sqlite3_stmt *row, void *to)
         .n_host_key = (size_t)sqlite3_column_bytes(row, 7),
         .host_key_at_ms = sqlite3_column_int64(row, 8),
         .agent = text_at(row, 9),
+        .proxy = text_at(row, 10),
     };
 
     if (load->readers->instance)
@@ -246,7 +247,8 @@ int database_load(struct database *d, const struct store_readers *readers, void 
     struct load load = {.readers = readers, .ctx = ctx};
     int r = for_each_row(
         d,
-        "SELECT name, provider, host, user, port, install_key, added_at_ms, host_key, host_key_at_ms, agent"
+        "SELECT name, provider, host, user, port, install_key, added_at_ms, host_key, host_key_at_ms, agent,"
+        " proxy"
         " FROM instance ORDER BY added_at_ms, name",
         see_instance, &load, f);
 

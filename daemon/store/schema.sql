@@ -66,3 +66,7 @@ ALTER TABLE instance ADD COLUMN agent TEXT;
 -- version 3
 -- What `up MODEL -- …` said, a JSON array of strings.
 ALTER TABLE deployment ADD COLUMN arguments TEXT;
+
+-- version 4
+-- The way to it that is no TCP connection, as a line of ssh_config (proto/ssh_proxy.h).
+ALTER TABLE instance ADD COLUMN proxy TEXT;

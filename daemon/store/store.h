@@ -48,6 +48,7 @@ struct instance_record {
     uint16_t port;
     bool install_key;
     char *agent;                    /* the socket of an ssh-agent, NULL: none */
+    char *proxy;                    /* as of proto/ssh_proxy.h, NULL: a TCP connection */
     int64_t added_at_ms;
     uint8_t *host_key;              /* pinned blob, NULL: none */
     size_t n_host_key;

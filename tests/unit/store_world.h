@@ -153,8 +153,8 @@ static inline void see_instance(void *ctx, const struct instance_record *r)
              or_none(r->user), r->port, r->install_key, (long long)r->added_at_ms);
     for (size_t i = 0; i < r->n_host_key; i++)
         buf_addf(&loaded, "%s%02x", i ? "" : " ", r->host_key[i]);
-    buf_addf(&loaded, " %lld%s%s\n", (long long)r->host_key_at_ms, r->agent ? " " : "",
-             r->agent ? r->agent : "");
+    buf_addf(&loaded, " %lld%s%s%s%s\n", (long long)r->host_key_at_ms, r->agent ? " " : "",
+             r->agent ? r->agent : "", r->proxy ? " " : "", r->proxy ? r->proxy : "");
 }
 
 static inline void see_deployment(void *ctx, const struct deployment_record *r)

@@ -175,6 +175,26 @@ Test(session_scenes, a_new_address_is_another_connection_and_the_same_one_is_non
     scene_end();
 }
 
+Test(session_scenes, another_way_to_the_same_address_is_another_connection_too)
+{
+    struct session_target target = {.host = "box", .port = 22, .user = "root"};
+    static const char *const ways[] = {"ProxyJump a", "ProxyJump b", NULL};
+
+    scene_begin();
+    come_up();
+    for (size_t i = 0; i < ELEMENTS(ways); i++) {
+        target.pinned = &w.pinned;
+        target.proxy = ways[i];
+        session_renew(w.session, &target);
+        cr_assert_eq(session_state(w.session), SESSION_CONNECTING);
+        pass(1000);
+        cr_assert_eq(session_state(w.session), SESSION_UP);
+        session_renew(w.session, &target);
+        cr_assert_eq(session_state(w.session), SESSION_UP, "the same");
+    }
+    scene_end();
+}
+
 Test(session_scenes, an_upload_has_a_connection_of_its_own)
 {
     scene_begin();

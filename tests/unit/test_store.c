@@ -17,6 +17,7 @@ Test(store, everything_is_there_after_a_restart)
                                   .port = 22022,
                                   .install_key = true,
                                   .agent = "/run/agent",
+                                  .proxy = "ProxyJump ops@bastion",
                                   .added_at_ms = 1700000000123,
                                   .host_key = key,
                                   .n_host_key = sizeof(key),
@@ -40,7 +41,8 @@ Test(store, everything_is_there_after_a_restart)
     store_put_forward(store, &forward);
     assert_written(put_deployment("off", NULL, 0));
     reopen_store();
-    assert_loads("instance gpu-a ssh 10.0.0.1 root 22022 1 1700000000123 0001ff00 1700000000456 /run/agent\n"
+    assert_loads("instance gpu-a ssh 10.0.0.1 root 22022 1 1700000000123 0001ff00 1700000000456 /run/agent "
+                 "ProxyJump ops@bastion\n"
                  "instance here local - - 0 0 1800000000000 0\n"
                  "deployment off - on_demand 0 0 - 0 0\n"
                  "deployment ollama:qwen3:4b gpu-a on_demand 5 1 {\"模\":\"型\"} 9223372036854775807 7 "

@@ -613,23 +613,30 @@ Test(store_faults, a_newer_schema_is_refused_and_left_alone)
     store = store_close(store);
     sql("PRAGMA user_version = 999");
     assert_open_fails(state, -ENOTSUP, "was written by a newer llmhostd (schema 999");
-    sql("PRAGMA user_version = 3");
+    sql("PRAGMA user_version = 4");
     open_store();
 }
 
-/* As the first version left it. */
+/* As the versions before left it. */
 Test(store_faults, an_older_schema_is_brought_forward_with_what_it_holds)
 {
     assert_written(put_instance("gpu-a", 1));
     store = store_close(store);
+    sql("ALTER TABLE instance DROP COLUMN proxy");
+    sql("PRAGMA user_version = 3");
+    open_store();
+    assert_written(put_instance("gpu-b", 2));
+    store = store_close(store);
+    sql("ALTER TABLE instance DROP COLUMN proxy");
     sql("ALTER TABLE instance DROP COLUMN agent");
     sql("ALTER TABLE deployment DROP COLUMN arguments");
     sql("PRAGMA user_version = 1");
     open_store();
-    assert_written(put_instance("gpu-b", 2));
+    assert_written(put_instance("gpu-c", 3));
     store = store_close(store);
     open_store();
-    assert_loads("instance gpu-a ssh box root 1 0 0 0\ninstance gpu-b ssh box root 2 0 0 0\n");
+    assert_loads("instance gpu-a ssh box root 1 0 0 0\ninstance gpu-b ssh box root 2 0 0 0\n"
+                 "instance gpu-c ssh box root 3 0 0 0\n");
 }
 
 Test(store_faults, an_empty_file_was_a_database_once)
