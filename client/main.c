@@ -28,10 +28,11 @@ static const struct verb verbs[] = {
     {"doctor", "[TARGET]", 0, 1, "accept-new-host-key", "checks, and the commands that help; changes nothing",
      verb_doctor},
     {"instance add", "NAME ['ssh ...']", 1, 100,
-     "provider host port user password-file key-file passphrase-file agent install-key",
+     "provider host port user jump proxy-command password-file key-file passphrase-file agent install-key",
      "a machine: the pasted ssh command, or this host", verb_instance_add},
     {"instance set", "NAME ['ssh ...']", 1, 100,
-     "host port user password-file key-file passphrase-file agent install-key accept-new-host-key",
+     "host port user jump proxy-command password-file key-file passphrase-file agent install-key "
+     "accept-new-host-key",
      "another address, port or password of a machine", verb_instance_set},
     {"instance list", "", 0, 0, "", "all machines", verb_instance_list},
     {"instance show", "NAME", 1, 1, "", "one machine and its settings", verb_instance_show},
@@ -45,7 +46,7 @@ static const struct verb verbs[] = {
     {"version", "", 0, 0, "", "versions of llmhostctl and llmhostd", verb_version},
 };
 
-enum kind { FLAG, TEXT, LINES, PORT, DURATION, SINCE };
+enum kind { FLAG, TEXT, MAYBE, LINES, PORT, DURATION, SINCE }; /* MAYBE: a text behind =, or "" */
 
 static const struct option {
     const char *name;
@@ -83,12 +84,14 @@ static const struct option {
     {"host", 0, TEXT, false, AT(host), "HOST", "instead of the ssh command, or over it"},
     {"port", 0, PORT, false, AT(port), "PORT", "likewise"},
     {"user", 0, TEXT, false, AT(user), "USER", "likewise"},
+    {"jump", 'J', TEXT, false, AT(jump), "HOST[,...]", "the hosts to jump over, as ssh -J; none: no more"},
+    {"proxy-command", 0, TEXT, false, AT(proxy_command), "COMMAND", "instead of a TCP connection, as ssh; or none"},
     {"password-file", 0, TEXT, false, AT(password_file), "FILE",
      "its first line is the password; -: stdin"},
     {"key-file", 'i', TEXT, false, AT(key_file), "FILE", "a private key, as ssh -i"},
     {"passphrase-file", 0, TEXT, false, AT(passphrase_file), "FILE",
      "what unlocks that key; -: stdin"},
-    {"agent", 0, FLAG, false, AT(agent), NULL, "with the keys of your ssh-agent ($SSH_AUTH_SOCK)"},
+    {"agent", 0, MAYBE, false, AT(agent), "SOCKET", "with the keys of your ssh-agent ($SSH_AUTH_SOCK)"},
     {"install-key", 0, TEXT, false, AT(install_key), "yes|no",
      "put the daemon's own key there (default yes)"},
 #undef AT
@@ -190,8 +193,9 @@ static void print_option(FILE *f, const struct option *o)
 {
     char left[64];
 
-    snprintf(left, sizeof(left), "%c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
-             o->letter ? "," : " ", o->name, o->value ? "=" : "", o->value ? o->value : "");
+    snprintf(left, sizeof(left), "%c%c%s --%s%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+             o->letter ? "," : " ", o->name, o->kind == MAYBE ? "[=" : o->value ? "=" : "",
+             o->value ? o->value : "", o->kind == MAYBE ? "]" : "");
     fprintf(f, "  %-32s  %s\n", left, o->help);
 }
 
@@ -270,6 +274,7 @@ static int option_set(struct run *r, const struct option *o, const char *value)
     switch (o->kind) {
     case FLAG: *(bool *)at = true; return 0;
     case TEXT: *(const char **)at = value; return *value ? 0 : -EINVAL;
+    case MAYBE: *(const char **)at = value ? value : ""; return value && !*value ? -EINVAL : 0;
     case LINES: return number_parse(value, 10000, at);
     case PORT: return number_parse(value, 65535, at);
     case DURATION: return duration_parse(value, at) < 0 || !*(uint64_t *)at ? -EINVAL : 0;
@@ -343,7 +348,9 @@ static enum exit_status long_option(struct run *r, const struct verb *v, char **
 
         return verb_usage(r, message, NULL, help);
     }
-    if (o->kind != FLAG) {
+    if (o->kind == MAYBE) {
+        value = equals ? equals + 1 : NULL;
+    } else if (o->kind != FLAG) {
         value = equals ? equals + 1 : argv[*i + 1];
         *i += !equals && value;
         if (!value)
@@ -363,7 +370,7 @@ static enum exit_status short_options(struct run *r, const struct verb *v, char 
 
         if (!o)
             return unknown_option(r, v, word);
-        if (o->kind != FLAG) {
+        if (o->kind != FLAG && o->kind != MAYBE) {
             value = p[1] ? p + 1 : argv[*i + 1];
             *i += !p[1] && value;
             if (!value)

@@ -609,6 +609,7 @@ void screen_instance(const struct output *o, const struct json *status, struct b
     if (address)
         login = user ? xasprintf("%s@%s", user, address) : xstrdup(address);
     add_field(o, out, "address", login);
+    add_field(o, out, "via", json_get_text(instance, "via"));
     add_field(o, out, "host key", json_get_text(instance, "host_key"));
     add_tunnel(o, instance, out);
     add_field(o, out, "stops", stops_text(instance));

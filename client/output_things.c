@@ -7,6 +7,7 @@ void screen_show(const struct output *o, const struct json *reply, struct buf *o
 {
     const struct json *settings = json_get(reply, "settings"), *models = json_get(reply, "models");
     _cleanup_json_ struct json *status = json_object();
+    const char *proxy = json_get_text(json_get(reply, "proxy_command"), "text");
     struct json *list = json_array();
 
     json_append(list, json_copy(json_get(reply, "instance")));
@@ -17,6 +18,8 @@ void screen_show(const struct output *o, const struct json *reply, struct buf *o
     for (size_t i = 0; i < json_count(settings); i++)
         buf_addf(out, "  %-9s  %s = %s\n", i ? "" : "settings", json_key_at(settings, i),
                  member_text(settings, json_key_at(settings, i), ""));
+    if (proxy)
+        buf_addf(out, "  %-9s  proxy_command = %s\n", json_count(settings) ? "" : "settings", proxy);
     screen_trouble(o, status, out);
 }
 

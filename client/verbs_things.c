@@ -79,13 +79,28 @@ static enum exit_status adding_read_command(struct run *r, struct adding *a)
     return EXIT_DONE;
 }
 
+/* What the daemon is told of --agent: a path, "" for none from now on; NULL: nothing. */
+static const char *agent_socket(const struct options *o)
+{
+    if (!o->agent || streq(o->agent, "none"))
+        return o->agent ? "" : NULL;
+    return *o->agent ? o->agent : getenv("SSH_AUTH_SOCK");
+}
+
+static bool has_agent(const struct options *o)
+{
+    const char *socket = agent_socket(o);
+
+    return socket && *socket;
+}
+
 /* Flags that mean nothing for this host are mistakes, not noise. */
 static enum exit_status adding_check_local(struct run *r, const struct adding *a)
 {
     const struct options *o = &r->options;
 
     if (a->command || o->host || o->user || o->port >= 0 || o->password_file || o->key_file ||
-        o->passphrase_file || o->install_key || o->agent)
+        o->passphrase_file || o->install_key || o->agent || o->jump || o->proxy_command)
         return verb_usage(r, "this host needs no ssh command, address, password or key.", NULL,
                           "llmhostctl instance add NAME --provider=local");
     return EXIT_DONE;
@@ -98,7 +113,7 @@ static enum exit_status adding_check_ssh(struct run *r, struct adding *a)
     if (o->install_key && !streq(o->install_key, "yes") && !streq(o->install_key, "no"))
         return verb_usage(r, "--install-key: it can be yes or no.", NULL,
                           a->is_change ? "llmhostctl instance set -h" : "llmhostctl instance add -h");
-    if (o->agent && (!getenv("SSH_AUTH_SOCK") || getenv("SSH_AUTH_SOCK")[0] != '/'))
+    if (o->agent && !*o->agent && (!getenv("SSH_AUTH_SOCK") || getenv("SSH_AUTH_SOCK")[0] != '/'))
         return verb_usage(r, "there is no ssh-agent: SSH_AUTH_SOCK does not name its socket.", NULL,
                           "eval $(ssh-agent); ssh-add");
     if (o->key_file)
@@ -146,7 +161,8 @@ static enum exit_status setting_init(struct run *r, struct adding *a)
     if (o->n_arguments > 1)
         a->command = command_join(o->arguments + 1, o->n_arguments - 1);
     else if (!o->host && !o->user && o->port < 0 && !o->password_file && !o->key_file &&
-             !o->passphrase_file && !o->install_key && !o->agent && !o->accept_new_host_key)
+             !o->passphrase_file && !o->install_key && !o->agent && !o->jump && !o->proxy_command &&
+             !o->accept_new_host_key)
         return verb_usage(r, "nothing to change is given.",
                           "paste the new ssh command, or give --port, --password-file ...",
                           "llmhostctl instance set NAME 'ssh -p PORT USER@HOST'");
@@ -217,7 +233,7 @@ static enum exit_status adding_read_secrets(struct run *r, struct adding *a)
     if (status == EXIT_DONE)
         status = secret_from(r, "passphrase", o->passphrase_file, true, &a->passphrase);
     if (status == EXIT_DONE && !a->is_change && streq(a->provider, "ssh") && !a->password.text &&
-        !a->key.text && !o->agent)
+        !a->key.text && !has_agent(o))
         status = secret_asked(r, "password", a->login, "llmhostctl instance add ... --password-file FILE",
                               &a->password);
     return status;
@@ -225,14 +241,14 @@ static enum exit_status adding_read_secrets(struct run *r, struct adding *a)
 
 /* ---- instance add, instance set: the call ---- */
 
-static void put_secret(struct json *parameters, const char *key, const struct secret *s)
+static void put_secret(struct json *parameters, const char *key, const char *text, size_t n)
 {
     struct json *object;
 
-    if (!s->text)
+    if (!text)
         return;
     object = json_object();
-    json_put(object, "text", json_string_n(s->text, s->n));
+    json_put(object, "text", json_string_n(text, n));
     json_put(parameters, key, object);
 }
 
@@ -248,8 +264,8 @@ static struct json *adding_parameters(const struct run *r, const struct adding *
     json_put_string(parameters, "accept_new_host_key", o->accept_new_host_key);
     json_put_string(options, "host", o->host);
     json_put_string(options, "user", o->user);
-    if (o->agent)
-        json_put_string(options, "agent", getenv("SSH_AUTH_SOCK"));
+    json_put_string(options, "agent", agent_socket(o));
+    json_put_string(options, "jump", o->jump);
     if (o->port >= 0) {
         snprintf(port, sizeof(port), "%d", (int)o->port);
         json_put_string(options, "port", port);
@@ -258,9 +274,11 @@ static struct json *adding_parameters(const struct run *r, const struct adding *
         json_put(parameters, "options", options);
     else
         json_free(options);
-    put_secret(parameters, "password", &a->password);
-    put_secret(parameters, "key", &a->key);
-    put_secret(parameters, "passphrase", &a->passphrase);
+    put_secret(parameters, "proxy_command", o->proxy_command,
+               o->proxy_command ? strlen(o->proxy_command) : 0);
+    put_secret(parameters, "password", a->password.text, a->password.n);
+    put_secret(parameters, "key", a->key.text, a->key.n);
+    put_secret(parameters, "passphrase", a->passphrase.text, a->passphrase.n);
     if (o->install_key)
         json_put_bool(parameters, "install_key", streq(o->install_key, "yes"));
     return parameters;
@@ -306,11 +324,14 @@ static void instance_screen(const struct json *reply, const char *what, struct b
     const struct json *instance = json_get(reply, "instance");
     const char *address = json_get_text(instance, "address"), *user = json_get_text(instance, "user");
     const char *key = json_get_text(instance, "host_key"), *name = json_get_text(instance, "name");
+    const char *via = json_get_text(instance, "via");
 
     buf_addf(out, "%s is %s", name ? name : "the instance", what);
     if (address)
         buf_addf(out, ": %s%s%s", user ? user : "", user ? "@" : "", address);
     buf_add_text(out, "\n");
+    if (via)
+        buf_addf(out, "  via       %s\n", via);
     if (key)
         buf_addf(out, "  host key  %s\n", key);
 }

@@ -69,6 +69,7 @@ struct manager_new_instance {
     const char *password, *key, *passphrase;
     bool install_key;
     const char *agent;                  /* the socket of an ssh-agent; of a change, "": none from now on */
+    const char *jump, *proxy_command;   /* as after ssh -J and -o ProxyCommand=; "none" */
     const char *accept_new_host_key;    /* of a change: "SHA256:…" */
 };
 /* done(): l is kept and durable, notes (lines, "" when none) say what was left out; or a fault, and nothing was kept.

@@ -12,6 +12,7 @@
 #include "engine/fit.h"
 #include "engine/machine.h"
 #include "lease/lease.h"
+#include "proto/ssh_proxy.h"
 #include "proto/text.h"
 #include "provider/provider.h"
 #include "session/session.h"
@@ -111,8 +112,8 @@ static void trial_tell_change(struct trial *t, struct lease *l, const struct fau
 {
     const struct instance_record *r = lease_record(l);
 
-    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, t->name, "instance_changed", "leads to %s@%s:%u", r->user,
-                  r->host, r->port);
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, t->name, "instance_changed", "leads to %s@%s:%u%s%s", r->user,
+                  r->host, r->port, r->proxy ? " through " : "", r->proxy ? ssh_proxy_via(r->proxy) : "");
     if (f)
         log_err(t->name, "the change is not on disk yet: %s", f->text);
     trial_end(t, NULL);
@@ -358,7 +359,13 @@ static int read_wish(struct manager *m, const struct manager_new_instance *w, st
     const char *provider_name = w->provider ? w->provider : "ssh";
     const struct provider_ops *provider = provider_find(provider_name);
     const struct provider_wish wish = {
-        .command = w->command, .host = w->host, .user = w->user, .port = w->port};
+        .command = w->command,
+        .host = w->host,
+        .user = w->user,
+        .port = w->port,
+        .jump = w->jump,
+        .proxy_command = w->proxy_command,
+    };
     _cleanup_free_ char *why = NULL;
 
     if (!name_is_instance(w->name))
@@ -371,7 +378,7 @@ static int read_wish(struct manager *m, const struct manager_new_instance *w, st
     ret->name = (char *)w->name;
     ret->provider = (char *)provider->name;
     ret->install_key = w->install_key;
-    ret->agent = (char *)w->agent;
+    ret->agent = w->agent && *w->agent ? (char *)w->agent : NULL;
     ret->added_at_ms = clock_wall_ms();
     if (provider->read_wish(&wish, ret, notes, &why) < 0)
         return fault_code(f, FAULT_INVALID, "bad_command", "%s", why);
@@ -419,6 +426,7 @@ static void trial_begin(struct trial *t, struct instance_record *record, bool go
     runq_add(m->context.loop, &t->judge); /* a refusal, or this very host, is there already */
     free(record->host);
     free(record->user);
+    free(record->proxy);
 }
 
 void manager_add_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot,
@@ -459,10 +467,13 @@ static int read_change(struct manager *m, const struct manager_new_instance *w, 
         .host = w->host || w->command ? w->host : old->host,
         .user = w->user || w->command ? w->user : old->user,
         .port = w->port || w->command ? w->port : old->port,
+        .proxy = old->proxy,
+        .jump = w->jump,
+        .proxy_command = w->proxy_command,
     };
 
     *ret = *old;
-    ret->host = ret->user = NULL;
+    ret->host = ret->user = ret->proxy = NULL;
     ret->install_key = w->install_key;
     if (w->agent)
         ret->agent = *w->agent ? (char *)w->agent : NULL;

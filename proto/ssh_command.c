@@ -8,9 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "proto/buf.h"
 #include "proto/mem.h"
 #include "proto/ssh_part.h"
+#include "proto/ssh_proxy.h"
 
 /* Say nothing about where or how we connect. */
 #define FLAGS_LEFT_OUT "CNgfnqTtv"
@@ -162,21 +165,21 @@ static int word_next(struct words *w, char **ret_why)
 struct command {
     struct ssh_command c;
     struct words words;
+    char *host_name; /* -o HostName: the host given is only a name for it then */
     bool has_port;
     bool only_operands; /* behind -- */
-    char left_out[3 * sizeof(FLAGS_LEFT_OUT)];
+    struct buf left_out;
 };
 
-static int leave_out(struct command *cmd, char flag)
+/* Once each. */
+static int leave_out(struct command *cmd, const char *option)
 {
-    char word[] = {'-', flag, '\0'};
+    const char *found = strstr(buf_text(&cmd->left_out), option);
+    char after = found ? found[strlen(option)] : '!';
 
-    if (strstr(cmd->left_out, word))
+    if (after == '\0' || after == ' ')
         return 0;
-    if (*cmd->left_out)
-        strcat(cmd->left_out, " ");
-    strcat(cmd->left_out, word);
-    return 0;
+    return buf_addf(&cmd->left_out, "%s%s", cmd->left_out.len ? " " : "", option);
 }
 
 static int take_port(struct command *cmd, const char *value, char **ret_why)
@@ -184,9 +187,9 @@ static int take_port(struct command *cmd, const char *value, char **ret_why)
     uint16_t port;
 
     if (ssh_port_take(value, &port) < 0)
-        return ssh_refuse(ret_why, "-p %s: not a port (1 to 65535)", value);
+        return ssh_refuse(ret_why, "%s: not a port (1 to 65535)", value);
     if (cmd->has_port && port != cmd->c.port)
-        return ssh_refuse(ret_why, "-p %s: another port is given too", value);
+        return ssh_refuse(ret_why, "%s: another port is given too", value);
     cmd->c.port = port;
     cmd->has_port = true;
     return 0;
@@ -204,35 +207,181 @@ static int take_user(struct command *cmd, const char *value, char **ret_why)
 static int take_identity(struct command *cmd, const char *value, char **ret_why)
 {
     if (!*value)
-        return ssh_refuse(ret_why, "-i: the name of a key file is missing");
+        return ssh_refuse(ret_why, "the name of a key file is missing");
     if (cmd->c.identity_file && !streq(cmd->c.identity_file, value))
-        return ssh_refuse(ret_why, "-i %s: one key file is enough", value);
+        return ssh_refuse(ret_why, "%s: one key file is enough", value);
     return ssh_text_keep(&cmd->c.identity_file, value);
 }
 
 static int take_forward(struct command *cmd, const char *value, char **ret_why)
 {
-    _cleanup_free_ char *why = NULL;
     int r;
 
     if (cmd->c.n_forwards == SSH_FORWARDS_MAX)
-        return ssh_refuse(ret_why, "-L %s: more than %d forwards", value, SSH_FORWARDS_MAX);
-    r = ssh_forward_parse(value, &cmd->c.forwards[cmd->c.n_forwards], &why);
-    if (r == -EINVAL)
-        return ssh_refuse(ret_why, "-L %s", why);
+        return ssh_refuse(ret_why, "%s: more than %d forwards", value, SSH_FORWARDS_MAX);
+    r = ssh_forward_parse(value, &cmd->c.forwards[cmd->c.n_forwards], ret_why);
     if (r == 0)
         cmd->c.n_forwards++;
     return r;
 }
 
+static int take_host_name(struct command *cmd, const char *value, char **ret_why)
+{
+    _cleanup_free_ char *host = NULL;
+    int r = ssh_host_keep(&host, value);
+
+    if (r == -EINVAL)
+        return ssh_refuse(ret_why, "\"%s\" is not a host name or IP address", value);
+    if (r == 0 && cmd->host_name && !streq(cmd->host_name, host))
+        return ssh_refuse(ret_why, "%s: another host name (%s) is given too", value, cmd->host_name);
+    return r < 0 ? r : ssh_text_keep(&cmd->host_name, host);
+}
+
+static int take_proxy(struct command *cmd, const char *option, const char *value, char **ret_why)
+{
+    _cleanup_free_ char *proxy = NULL;
+    int r = ssh_proxy_read(option, value, &proxy, ret_why);
+
+    if (r == 0 && cmd->c.proxy && !streq(cmd->c.proxy, proxy))
+        return ssh_refuse(ret_why, "one way to the host is enough (-J, ProxyJump or ProxyCommand)");
+    return r < 0 ? r : ssh_text_keep(&cmd->c.proxy, proxy);
+}
+
+static int take_jump(struct command *cmd, const char *value, char **ret_why)
+{
+    return take_proxy(cmd, "ProxyJump", value, ret_why);
+}
+
+static int take_proxy_command(struct command *cmd, const char *value, char **ret_why)
+{
+    return take_proxy(cmd, "ProxyCommand", value, ret_why);
+}
+
+typedef int (*take_fn)(struct command *cmd, const char *value, char **ret_why);
+
+/* Without a function: says nothing about where or how we connect, or asks for what is done here anyhow. Keys
+ * are looked for in the files and agents that are named, logins tried in an order of our own, host keys
+ * pinned to the instance, and a dead peer is found by our pings. */
+static const struct {
+    const char *name;
+    take_fn take;
+} settings[] = {
+    {"HostName", take_host_name},
+    {"IdentityFile", take_identity},
+    {"Port", take_port},
+    {"ProxyCommand", take_proxy_command},
+    {"ProxyJump", take_jump},
+    {"User", take_user},
+    {"AddKeysToAgent", NULL},
+    {"BatchMode", NULL},
+    {"CheckHostIP", NULL},
+    {"ClearAllForwardings", NULL},
+    {"Compression", NULL},
+    {"ConnectionAttempts", NULL},
+    {"ConnectTimeout", NULL},
+    {"ControlMaster", NULL},
+    {"ControlPath", NULL},
+    {"ControlPersist", NULL},
+    {"EscapeChar", NULL},
+    {"ExitOnForwardFailure", NULL},
+    {"ForkAfterAuthentication", NULL},
+    {"GatewayPorts", NULL},
+    {"GlobalKnownHostsFile", NULL},
+    {"GSSAPIAuthentication", NULL},
+    {"HashKnownHosts", NULL},
+    {"HostKeyAlgorithms", NULL},
+    {"IdentitiesOnly", NULL},
+    {"IPQoS", NULL},
+    {"KbdInteractiveAuthentication", NULL},
+    {"LogLevel", NULL},
+    {"NumberOfPasswordPrompts", NULL},
+    {"PasswordAuthentication", NULL},
+    {"PreferredAuthentications", NULL},
+    {"PubkeyAcceptedAlgorithms", NULL},
+    {"PubkeyAcceptedKeyTypes", NULL},
+    {"PubkeyAuthentication", NULL},
+    {"RequestTTY", NULL},
+    {"SendEnv", NULL},
+    {"ServerAliveCountMax", NULL},
+    {"ServerAliveInterval", NULL},
+    {"SessionType", NULL},
+    {"StdinNull", NULL},
+    {"StrictHostKeyChecking", NULL},
+    {"TCPKeepAlive", NULL},
+    {"UpdateHostKeys", NULL},
+    {"UserKnownHostsFile", NULL},
+    {"VerifyHostKeyDNS", NULL},
+    {"VisualHostKey", NULL},
+};
+
+/* As ssh_config reads a line: NAME VALUE, NAME=VALUE, white space around both, quotes around the value; that
+ * of ProxyCommand is all the rest as it stands. */
+static char *setting_value(char *line, bool is_rest)
+{
+    char *value = line + strcspn(line, " ="), *end = line + strlen(line);
+
+    if (*value)
+        *value++ = '\0';
+    value += strspn(value, is_rest ? " =" : " ");
+    if (!is_rest && *value == '=')
+        value++;
+    value += strspn(value, " ");
+    while (end > value && end[-1] == ' ')
+        *--end = '\0';
+    if (!is_rest && end - value >= 2 && *value == '"' && end[-1] == '"') {
+        *--end = '\0';
+        value++;
+    }
+    return value;
+}
+
+static int setting_leave_out(struct command *cmd, const char *name)
+{
+    char option[64];
+
+    snprintf(option, sizeof(option), "-o %s", name);
+    return leave_out(cmd, option);
+}
+
+static int take_setting(struct command *cmd, const char *line, char **ret_why)
+{
+    _cleanup_free_ char *name = strdup(line), *why = NULL;
+    char *value;
+
+    if (!name)
+        return -ENOMEM;
+    value = setting_value(name, strncasecmp(name, "ProxyCommand", 12) == 0);
+    for (size_t i = 0; i < ELEMENTS(settings); i++) {
+        if (strcasecmp(settings[i].name, name) != 0)
+            continue;
+        if (!*value)
+            return ssh_refuse(ret_why, "%s: its value is missing", settings[i].name);
+        if (!settings[i].take)
+            return setting_leave_out(cmd, settings[i].name);
+        int r = settings[i].take(cmd, value, &why);
+
+        return r == -EINVAL ? ssh_refuse(ret_why, "%s: %s", settings[i].name, why) : r;
+    }
+    return ssh_refuse(ret_why, "%.60s: not understood here; it could change where or how we connect", name);
+}
+
+static const struct {
+    char letter;
+    take_fn take;
+} valued[] = {
+    {'p', take_port},    {'l', take_user}, {'i', take_identity},
+    {'L', take_forward}, {'J', take_jump}, {'o', take_setting},
+};
+
 static int take_value(struct command *cmd, char option, const char *value, char **ret_why)
 {
-    switch (option) {
-    case 'p': return take_port(cmd, value, ret_why);
-    case 'l': return take_user(cmd, value, ret_why);
-    case 'i': return take_identity(cmd, value, ret_why);
-    default: return take_forward(cmd, value, ret_why);
-    }
+    _cleanup_free_ char *why = NULL;
+    int r = 0;
+
+    for (size_t i = 0; i < ELEMENTS(valued); i++)
+        if (valued[i].letter == option)
+            r = valued[i].take(cmd, value, &why);
+    return r == -EINVAL ? ssh_refuse(ret_why, "-%c %s", option, why) : r;
 }
 
 /* -CNgp 46464, -p46464: flags, up to one that takes the rest of the word or the next word. */
@@ -244,12 +393,12 @@ static int take_options(struct command *cmd, char **ret_why)
         char option = *c;
 
         if (strchr(FLAGS_LEFT_OUT, option)) {
-            r = leave_out(cmd, option);
+            r = leave_out(cmd, (char[]){'-', option, '\0'});
             continue;
         }
         if (option == '-')
             return ssh_refuse(ret_why, "%s: ssh has no such option", cmd->words.word);
-        if (!strchr("pliL", option))
+        if (!strchr("pliLJo", option))
             return ssh_refuse(ret_why, "-%c: not understood here; it would change where or how we connect",
                               option);
         if (c[1])
@@ -317,7 +466,11 @@ static int command_read(struct command *cmd, char **ret_why)
         return r;
     if (!cmd->c.host)
         return ssh_refuse(ret_why, "the host is missing: ssh -p PORT USER@HOST");
-    return *cmd->left_out ? ssh_text_keep(&cmd->c.left_out, cmd->left_out) : 0;
+    if (cmd->host_name) {
+        free(cmd->c.host);
+        cmd->c.host = TAKE_PTR(cmd->host_name);
+    }
+    return cmd->left_out.len ? ssh_text_keep(&cmd->c.left_out, buf_text(&cmd->left_out)) : 0;
 }
 
 int ssh_command_parse(const char *text, struct ssh_command *ret, char **ret_why)
@@ -331,7 +484,10 @@ int ssh_command_parse(const char *text, struct ssh_command *ret, char **ret_why)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
             return ssh_refuse(ret_why, "byte %zu of the command is a control character",
                               (size_t)(c - text) + 1);
+    buf_init(&cmd.left_out, SSH_COMMAND_BYTES_MAX);
     r = command_read(&cmd, ret_why);
+    buf_done(&cmd.left_out);
+    free(cmd.host_name);
     if (r < 0) {
         ssh_command_done(&cmd.c);
         return r;
@@ -347,6 +503,7 @@ void ssh_command_done(struct ssh_command *c)
     free(c->user);
     free(c->host);
     free(c->identity_file);
+    free(c->proxy);
     free(c->left_out);
     *c = (struct ssh_command){0};
 }

@@ -21,14 +21,16 @@ struct ssh_command {
     char *host;             /* name, IPv4 or IPv6 address without brackets */
     uint16_t port;          /* 22 when not given */
     char *identity_file;    /* -i, NULL: not given */
+    char *proxy;            /* -J or -o ProxyCommand, as of ssh_proxy.h; "": none, by name; NULL: not given */
     struct ssh_forward forwards[SSH_FORWARDS_MAX];      /* -L */
     unsigned n_forwards;
-    char *left_out;         /* options that mean nothing here ("-g -N -C"), NULL: none */
+    char *left_out;         /* options that mean nothing here ("-g -N -o LogLevel"), NULL: none */
 };
 
 /* The word ssh in front may be missing; user@host alone will do. Quotes and backslashes as in a shell; nothing is expanded.
- * 0, or -EINVAL: *ret_why names the word and what is wrong with it, caller frees. Options that would change where or how we
- * connect (-J, -o, -F, -D, -R, …) are errors that name the option: not accepted and ignored. Control characters and what
+ * 0, or -EINVAL: *ret_why names the word and what is wrong with it, caller frees. -o takes the
+ * options that say where to and as whom, and leaves out those that do not matter here. All others, which would change where or how
+ * we connect (-F, -D, -R, -o Ciphers, …), are errors that name the option: not accepted and ignored. Control characters and what
  * only a shell understands (; & | …) are errors too. -ENOMEM. ret_why may be NULL; *ret stays untouched on failure. */
 int ssh_command_parse(const char *text, struct ssh_command *ret, char **ret_why);
 void ssh_command_done(struct ssh_command *c);

@@ -7,10 +7,11 @@
 #include "control/show.h"
 #include "lease/lease.h"
 #include "manager.h"
-#include "proto/buf.h"
 #include "proto/address.h"
+#include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/ssh_command.h"
+#include "proto/ssh_proxy.h"
 #include "proto/text.h"
 #include "provider/provider.h"
 #include "store/secrets.h"
@@ -32,6 +33,14 @@ static struct lease *find_lease(struct call *c, const char *name)
 static const char *secret_text(const struct json *parameters, const char *key)
 {
     return json_get_text(json_get(parameters, key), "text");
+}
+
+static void put_secret(struct json *v, const char *key, const char *text)
+{
+    struct json *secret = json_object();
+
+    json_put_string(secret, "text", text);
+    json_put(v, key, secret);
 }
 
 static void on_instance_added(void *ctx, struct lease *l, const char *notes, const struct fault *f)
@@ -75,6 +84,8 @@ static int read_options(struct call *c, struct manager_new_instance *w)
             w->user = value;
         } else if (streq(key, "agent")) {
             w->agent = value;
+        } else if (streq(key, "jump")) {
+            w->jump = value;
         } else if (streq(key, "port") && (port = strtol(value, &end, 10)) > 0 && port < 65536 && !*end) {
             w->port = (uint16_t)port;
         } else {
@@ -99,6 +110,7 @@ static int read_new_instance(struct call *c, bool install_key, struct manager_ne
         .password = secret_text(p, "password"),
         .key = secret_text(p, "key"),
         .passphrase = secret_text(p, "passphrase"),
+        .proxy_command = secret_text(p, "proxy_command"),
         .install_key = json_get_bool(p, "install_key", install_key),
         .accept_new_host_key = json_get_text(p, "accept_new_host_key"),
     };
@@ -168,6 +180,11 @@ void method_instance_list(struct call *c)
     call_reply(c, v);
 }
 
+static bool is_jump(const struct instance_record *r)
+{
+    return r->proxy && streq(ssh_proxy_option(r->proxy), "ProxyJump");
+}
+
 void method_instance_show(struct call *c)
 {
     struct lease *l = find_lease(c, json_get_text(c->parameters, "name"));
@@ -188,6 +205,8 @@ void method_instance_show(struct call *c)
         json_put_string(settings, "user", r->user);
         json_put_string(settings, "install_key", r->install_key ? "yes" : "no");
         json_put_string(settings, "agent", r->agent);
+        if (is_jump(r))
+            json_put_string(settings, "jump", ssh_proxy_value(r->proxy));
     }
     for (unsigned i = 0; (d = manager_deployment_at(c->context->manager, i)); i++)
         if (deployment_lease(d) == l)
@@ -195,6 +214,8 @@ void method_instance_show(struct call *c)
     json_put(v, "instance", show_instance(l));
     json_put(v, "settings", settings);
     json_put(v, "models", models);
+    if (r->proxy && !is_jump(r))
+        put_secret(v, "proxy_command", ssh_proxy_value(r->proxy));
     call_reply(c, v);
 }
 
@@ -232,10 +253,9 @@ void method_instance_secret(struct call *c)
         return;
     }
     call_log_change(c, lease_name(l), "%s shown", kind);
-    struct json *v = json_object(), *secret = json_object();
+    struct json *v = json_object();
 
-    json_put_string(secret, "text", text);
-    json_put(v, "secret", secret);
+    put_secret(v, "secret", text);
     call_reply(c, v);
 }
 

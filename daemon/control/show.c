@@ -13,6 +13,7 @@
 #include "manager.h"
 #include "proto/buf.h"
 #include "proto/json.h"
+#include "proto/ssh_proxy.h"
 #include "proto/text.h"
 #include "provider/provider.h"
 #include "session/session.h"
@@ -273,6 +274,7 @@ struct json *show_instance(struct lease *l)
 
         json_put_string(v, "address", host_port_format(address, sizeof address, r->host, r->port));
         json_put_string(v, "user", r->user);
+        json_put_string(v, "via", r->proxy ? ssh_proxy_via(r->proxy) : NULL);
     }
     if (lease_host_key(l)) {
         char text[FINGERPRINT_BYTES];

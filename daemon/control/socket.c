@@ -235,7 +235,7 @@ static bool in_interface(const char *method, const char *interface)
     return strncmp(method, interface, n) == 0 && method[n] == '.' && !strchr(method + n + 1, '.');
 }
 
-/* What was asked, without its secrets. */
+/* What was asked, without its secrets: a pasted command may hold a proxy command, and that a password. */
 static void connection_log_call(const struct connection *c)
 {
     _cleanup_json_ struct json *shown = NULL;
@@ -245,6 +245,8 @@ static void connection_log_call(const struct connection *c)
         return;
     buf_init(&text, LOGGED_BYTES_MAX);
     shown = varlink_hide_secrets(c->control->contract, c->message.method, c->message.parameters);
+    if (json_get(shown, "command"))
+        json_put_string(shown, "command", "<command>");
     log_debug(NULL, "pid %d asks %s %s", (int)c->caller.pid, c->message.method,
               shown && json_write(shown, &text) == 0 ? buf_text(&text) : "");
     buf_done(&text);

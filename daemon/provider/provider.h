@@ -13,13 +13,15 @@ struct provider_wish {
     const char *command;            /* a pasted ssh command line */
     const char *host, *user;
     uint16_t port;
+    const char *proxy;              /* the way there is, as of proto/ssh_proxy.h; a pasted command says it anew */
+    const char *jump, *proxy_command;   /* over both; "none": no way but TCP */
 };
 
 struct provider_ops {
     const char *name;               /* as in Instance.provider */
     bool rented;                    /* it costs money while it runs */
     bool over_ssh;                  /* reached through a session; false: this very host */
-    /* Judges a wish, no I/O, and fills the address of *ret (host, user, port; the record owns the texts). notes: lines about what was
+    /* Judges a wish, no I/O, and fills the address of *ret (host, user, port, proxy; the record owns the texts). notes: lines about what was
      * left out and how to have it. -EINVAL: *ret_why names the word and the reason, caller frees. */
     int (*read_wish)(const struct provider_wish *w, struct instance_record *ret, struct buf *notes, char **ret_why);
 };

@@ -4,6 +4,7 @@
 #include "proto/buf.h"
 #include "proto/mem.h"
 #include "proto/ssh_command.h"
+#include "proto/ssh_proxy.h"
 #include "proto/text.h"
 #include "provider/provider.h"
 #include "store/store.h"
@@ -25,6 +26,40 @@ static void note_left_out(const struct ssh_command *c, struct buf *notes)
     }
     if (c->left_out)
         buf_addf(notes, "not needed here and left out: %s\n", c->left_out);
+    if (c->left_out && (strstr(c->left_out, "HostKeyChecking") || strstr(c->left_out, "KnownHosts")))
+        buf_addf(notes, "the first host key that is shown is pinned, and another one refused\n");
+}
+
+static int refuse_proxy(const char *option, char *why, char **ret_why)
+{
+    *ret_why = xasprintf("%s: %s", option, why ? why : "no memory");
+    free(why);
+    return -EINVAL;
+}
+
+/* The way, where it is no TCP connection. Tried out: what cannot be made into a command is refused now. */
+static int read_proxy(const struct provider_wish *w, const struct ssh_command *c, struct instance_record *ret,
+                      char **ret_why)
+{
+    const char *given = w->jump ? w->jump : w->proxy_command;
+    _cleanup_free_ char *proxy = xstrdup(w->command ? c->proxy : w->proxy), *command = NULL;
+    char *why = NULL;
+
+    if (w->jump && w->proxy_command) {
+        *ret_why = xasprintf("one way to the host is enough: a jump or a proxy command");
+        return -EINVAL;
+    }
+    if (given) {
+        free(TAKE_PTR(proxy));
+        if (ssh_proxy_read(w->jump ? "ProxyJump" : "ProxyCommand", given, &proxy, &why) < 0)
+            return refuse_proxy(w->jump ? "the jump" : "the proxy command", why, ret_why);
+    }
+    if (!proxy || !*proxy)
+        return 0;
+    if (ssh_proxy_command(proxy, ret->host, ret->port, ret->user, &command, &why) < 0)
+        return refuse_proxy(ssh_proxy_option(proxy), why, ret_why);
+    ret->proxy = TAKE_PTR(proxy);
+    return 0;
 }
 
 static int ssh_read_wish(const struct provider_wish *w, struct instance_record *ret, struct buf *notes,
@@ -48,6 +83,7 @@ static int ssh_read_wish(const struct provider_wish *w, struct instance_record *
         ret->user = xstrdup(user);
         ret->port = w->port ? w->port : c.port ? c.port : 22;
         note_left_out(&c, notes);
+        r = read_proxy(w, &c, ret, ret_why);
     }
     ssh_command_done(&c);
     return r;

@@ -116,8 +116,11 @@ bool proxy_explain(const struct ssh_conn *c, char *out, size_t size)
         snprintf(how, sizeof(how), "ended with status %d", WEXITSTATUS(p->status));
     else
         return false;
-    snprintf(out, size, "%s %s%s", proxy_name(c, name, sizeof(name)), how,
-             proxy_words(c, words, sizeof(words)));
+    snprintf(out, size, "%s %s%s%s", proxy_name(c, name, sizeof(name)), how,
+             proxy_words(c, words, sizeof(words)),
+             streq(p->last, "Host key verification failed")
+                 ? " (log in there once by hand, to accept its host key)"
+                 : "");
     return true;
 }
 

@@ -216,9 +216,9 @@ Test(ssh_command, knows_ports)
 
 Test(ssh_command, names_each_option_it_does_not_take)
 {
-    static const char known[] = "CNgfnqTtvpliL";
-    static const char *const others[] = {"-J", "-o", "-F", "-D", "-R", "-W", "-4", "-6", "-A",
-                                         "-X", "-Y", "-b", "-w", "-S", "-O", "-E", "-Z"};
+    static const char known[] = "CNgfnqTtvpliLJo";
+    static const char *const others[] = {"-F", "-D", "-R", "-W", "-4", "-6", "-A", "-X",
+                                         "-Y", "-b", "-w", "-S", "-O", "-E", "-Z"};
     char text[100], option[8];
 
     for (size_t i = 0; i < ELEMENTS(others); i++) {
@@ -238,7 +238,82 @@ Test(ssh_command, names_each_option_it_does_not_take)
     }
     assert_refused("ssh --version", "--version");
     assert_refused("ssh -C- box", "-C-");
-    assert_refused("ssh -oProxyCommand=evil root@box", "-o");
+}
+
+static void assert_proxy(const char *text, const char *proxy)
+{
+    struct ssh_command c = parsed(text);
+
+    cr_assert_str_eq(c.proxy, proxy, "%s", text);
+    cr_assert_str_eq(c.host, "box");
+    ssh_command_done(&c);
+}
+
+Test(ssh_command, a_way_to_the_host_is_taken)
+{
+    assert_proxy("ssh -J ops@bastion:2200,gate root@box", "ProxyJump ops@bastion:2200,gate");
+    assert_proxy("ssh root@box -Jbastion", "ProxyJump bastion");
+    assert_proxy("ssh -CNJ bastion root@box", "ProxyJump bastion");
+    assert_proxy("ssh -o ProxyJump=bastion root@box", "ProxyJump bastion");
+    assert_proxy("ssh -J bastion -oproxyjump=bastion root@box", "ProxyJump bastion");
+    assert_proxy("ssh -o ProxyCommand='nc -X 5 -x \"127.0.0.1:1080\" %h %p' root@box",
+                 "ProxyCommand nc -X 5 -x \"127.0.0.1:1080\" %h %p");
+    assert_proxy("ssh -o 'ProxyCommand nc %h %p' root@box", "ProxyCommand nc %h %p");
+    assert_proxy("ssh -o 'ProxyCommand = A=b run = %h ' root@box", "ProxyCommand A=b run = %h");
+    assert_proxy("ssh -o ProxyCommand=none root@box", "");
+    assert_refused("ssh -J a -J b box", "-J one way");
+    assert_refused("ssh -J a -o ProxyCommand=b box", "-o ProxyCommand: one way");
+    assert_refused("ssh -J none -J b box", "one way");
+    assert_refused("ssh -J a@b:0 box", "-J \"0\" is not a port");
+    assert_refused("ssh box -J", "-J: its value is missing");
+    assert_refused("ssh -o 'ProxyCommand nc %k' box", "-o ProxyCommand: %k");
+    assert_refused("ssh -o ProxyCommand= box", "-o ProxyCommand: its value is missing");
+}
+
+Test(ssh_command, options_of_a_configuration_say_where_to_as_well)
+{
+    struct ssh_command c = parsed("ssh -o HostName=10.0.0.1 -o 'Port = 2200' -oUser=root -o "
+                                  "'identityfile \"~/a key\"' gpu-box");
+
+    cr_assert_str_eq(c.host, "10.0.0.1");
+    cr_assert_str_eq(c.user, "root");
+    cr_assert_str_eq(c.identity_file, "~/a key");
+    cr_assert_eq(c.port, 2200);
+    cr_assert_null(c.left_out);
+    cr_assert_null(c.proxy);
+    ssh_command_done(&c);
+    assert_refused("ssh -o Port=22 -p 23 box", "-p 23: another port");
+    assert_refused("ssh -o Port=x box", "-o Port: x: not a port");
+    assert_refused("ssh -o User=me root@box", "another user (me)");
+    assert_refused("ssh -o HostName=%h.example box", "-o HostName: \"%h.example\"");
+    assert_refused("ssh -o HostName=a -o HostName=b box", "another host name (a)");
+    assert_refused("ssh -o HostName=a", "host is missing");
+}
+
+Test(ssh_command, options_that_change_nothing_are_left_out_by_name)
+{
+    assert_command("ssh -o ServerAliveInterval=30 -N -o StrictHostKeyChecking=no -o 'serveraliveinterval 60' "
+                   "root@box -oUserKnownHostsFile=/dev/null",
+                   "root", "box", 22,
+                   "-o ServerAliveInterval -N -o StrictHostKeyChecking -o UserKnownHostsFile");
+    assert_command("ssh -o ControlPath=x -o ControlPersist=x -o ControlMaster=no root@box", "root", "box", 22,
+                   "-o ControlPath -o ControlPersist -o ControlMaster");
+    assert_refused("ssh -o Compression= box", "-o Compression: its value is missing");
+    assert_refused("ssh -o Compression box", "-o Compression: its value is missing");
+}
+
+Test(ssh_command, names_each_setting_it_does_not_know)
+{
+    static const char *const others[] = {"Ciphers=x",     "RemoteForward=1", "Tunnel yes", "ForwardAgent=yes",
+                                         "BindAddress=x", "Nonsense",        "=",          ""};
+    char text[100];
+
+    for (size_t i = 0; i < ELEMENTS(others); i++) {
+        snprintf(text, sizeof(text), "ssh -o '%s' root@box", others[i]);
+        assert_refused(text, "not understood here");
+    }
+    assert_refused("ssh -o Ciphers=aes root@box", "-o Ciphers: not understood here");
+    assert_refused("ssh root@box -o", "-o: its value is missing");
 }
 
 Test(ssh_command, refuses_whatever_else_stands_there)
@@ -359,8 +434,9 @@ Test(ssh_command, survives_missing_memory_at_any_point)
 
     do {
         allocations_left = k++;
-        r = ssh_command_parse("ssh -CNg -l root -L 6006:127.0.0.1:6006 -L 7007 -i key root@box -p 46464", &c,
-                              &why);
+        r = ssh_command_parse("ssh -CNg -l root -L 6006:127.0.0.1:6006 -L 7007 -i key -J a@b -o LogLevel=x "
+                              "-oHostName=c root@box -p 46464",
+                              &c, &why);
         cr_assert(r == 0 || r == -ENOMEM);
         cr_assert_null(why);
     } while (r < 0);
