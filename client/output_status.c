@@ -481,7 +481,9 @@ static void add_awake(const struct output *o, const struct json *model, struct b
         if (strstr(name, "request"))
             add_part(&line, "%lld %s%s", (long long)count, name, plural(count));
         else
-            add_part(&line, "%s", name);
+            add_part(&line, "%s",
+                     streq(name, "no room") && json_get_text(cause, "text") ? json_get_text(cause, "text")
+                                                                            : name);
         if (since)
             buf_addf(&line, " (%s)", age_format(age, since));
     }

@@ -191,6 +191,11 @@ static void add_cause(struct buf *out, const struct json *cause)
         buf_addf(out, "connecting%s%s", since ? " for " : "", age);
     else if (streq(name, "tunnel_down"))
         add_tunnel_words(out, count, age, text);
+    else if (streq(name, "no_room"))
+        buf_add_text(out, text ? text : "no room in memory");
+    else if (streq(name, "unloaded"))
+        buf_addf(out, "%s%s%s%s; wakes at a request", text ? text : "unloaded", since ? " " : "", age,
+                 since ? " ago" : "");
     else if (streq(name, "stopped_by_user"))
         buf_addf(out, "stopped with llmhostctl down%s%s%s", since ? " " : "", age, since ? " ago" : "");
     else if (streq(name, "failure"))

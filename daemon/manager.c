@@ -183,6 +183,8 @@ static struct deployment *manager_insert_deployment(struct manager *m, struct le
         .state_directory = m->context.state_directory,
         .changed = manager_deployment_changed,
         .shares_server = manager_shares_server,
+        .find_room = manager_find_room,
+        .has_neighbours = manager_has_neighbours,
         .ctx = m,
     };
     struct managed_deployment *n = xnew(struct managed_deployment);

@@ -36,6 +36,10 @@ void manager_tell_lease(struct manager *m, struct lease *l, bool gone);
 void manager_drop_deployments(struct manager *m, struct lease *l);      /* all of l's, also from the database */
 void manager_drop_lease(struct manager *m, struct lease *l);
 
+/* manager_room.c: for deployments */
+bool manager_find_room(void *ctx, struct deployment *asking, bool *crowded, char ret_text[static DEPLOYMENT_TEXT_MAX]);
+bool manager_has_neighbours(void *ctx, const struct deployment *asking);
+
 /* manager_instance.c */
 void trials_lease_changed(struct manager *m, struct lease *l);
 void trials_drop(struct manager *m);

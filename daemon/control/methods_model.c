@@ -30,6 +30,7 @@ struct follow {
     /* What was told. Up: of each stage, and of the tunnel. Down: how many streams. */
     unsigned told[STAGE_COUNT], told_tries;
     unsigned told_streams, told_off; /* Up: in which state that was */
+    char told_room[DEPLOYMENT_TEXT_MAX];
     bool told_away;
     bool was_off;        /* up: nobody wanted it before */
     store_ticket ticket; /* down: of the goal */
@@ -208,20 +209,35 @@ static bool up_tell_restart(struct follow *w)
 {
     enum deployment_state s = deployment_state(w->models[0]);
     struct deployment_figures n;
-    char text[80] = "the server ends, to start with the other arguments";
+    char text[80] = "what runs is stopped, to begin anew";
 
     if (deployment_goal(w->models[0]) != GOAL_ON_DEMAND ||
         (s != DEPLOYMENT_DRAINING && s != DEPLOYMENT_STOPPING))
         return true;
     deployment_figures(w->models[0], &n);
     if (s == DEPLOYMENT_DRAINING)
-        snprintf(text, sizeof text, "the server ends when %u open request%s", n.in_flight,
-                 n.in_flight == 1 ? " does" : "s do");
+        snprintf(text, sizeof text, "waits for %u open request%s, to begin anew", n.in_flight,
+                 n.in_flight == 1 ? "" : "s");
     if (w->told_off == 1 + (unsigned)s && w->told_streams == n.in_flight)
         return true;
     w->told_off = 1 + (unsigned)s;
     w->told_streams = n.in_flight;
     return call_reply_more(w->call, progress_reply("engine", "running", text, clock_now_ms() - w->begun_due));
+}
+
+/* Who makes room for it, or whom it waits for. False when the call is over. */
+static bool up_tell_room(struct follow *w)
+{
+    const struct deployment *d = w->models[0];
+    const char *text = deployment_state(d) == DEPLOYMENT_PLACING ? deployment_room_text(d) : NULL;
+    struct deployment_figures n;
+
+    if (!text || streq(text, w->told_room))
+        return true;
+    snprintf(w->told_room, sizeof w->told_room, "%s", text);
+    deployment_figures(d, &n);
+    return call_reply_more(
+        w->call, progress_reply("room", "running", text, (uint64_t)MAX(clock_wall_ms() - n.since_at_ms, 0)));
 }
 
 /* Every stage that changed since it was told. False when the call is over. */
@@ -230,7 +246,7 @@ static bool up_tell(struct follow *w)
     unsigned tries = tries_of(w->models[0]);
     struct stage_view p;
 
-    if (!up_tell_restart(w))
+    if (!up_tell_restart(w) || !up_tell_room(w))
         return false;
     for (enum stage s = 0; s < STAGE_COUNT; s++) {
         deployment_stage(w->models[0], s, &p);

@@ -83,9 +83,11 @@ static const char *model_verdict(const struct deployment *d, bool cut_off)
 {
     switch (deployment_state(d)) {
     case DEPLOYMENT_OFF: return deployment_goal(d) == GOAL_OFF ? "off" : "asleep";
+    case DEPLOYMENT_ASLEEP: return "asleep";
     case DEPLOYMENT_FAILED: return "failed";
     case DEPLOYMENT_CONNECTING:
     case DEPLOYMENT_INSTALLING:
+    case DEPLOYMENT_PLACING:
     case DEPLOYMENT_STARTING:
     case DEPLOYMENT_FETCHING:
     case DEPLOYMENT_LOADING:
@@ -108,6 +110,8 @@ static void why_model(const struct deployment *d, struct json *lines)
         add_tunnel(causes, deployment_lease(d));
     if (s == DEPLOYMENT_DRAINING || s == DEPLOYMENT_STOPPING)
         show_add_cause(causes, "draining", n.in_flight, n.since_at_ms, NULL);
+    if (s == DEPLOYMENT_ASLEEP)
+        show_add_cause(causes, "unloaded", 1, n.since_at_ms, deployment_room_text(d));
     if (deployment_goal(d) == GOAL_OFF && s != DEPLOYMENT_FAILED)
         show_add_cause(causes, "stopped_by_user", 1, s == DEPLOYMENT_OFF ? n.since_at_ms : 0, NULL);
     if (deployment_fault(d)->kind)

@@ -101,6 +101,8 @@ struct json *show_causes(const struct deployment *d)
         show_add_cause(list, "held_request", n.held, n.held_since_at_ms, NULL);
     if (s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING)
         show_add_cause(list, "loading", 1, n.since_at_ms, NULL);
+    if (s == DEPLOYMENT_PLACING && deployment_room_text(d))
+        show_add_cause(list, "no_room", 1, n.since_at_ms, deployment_room_text(d));
     if (s == DEPLOYMENT_READY)
         show_add_cause(list, "stays_up", 1, n.since_at_ms,
                        NULL); /* until `down`: nothing puts it to sleep yet */
@@ -121,7 +123,9 @@ static struct json *model_next(const struct deployment *d, const struct deployme
             session_figures(way, &tries);
         at_ms = tries.next_try_at_ms;
         break;
+    case DEPLOYMENT_ASLEEP:
     case DEPLOYMENT_INSTALLING:
+    case DEPLOYMENT_PLACING:
     case DEPLOYMENT_STARTING:
     case DEPLOYMENT_FETCHING:
     case DEPLOYMENT_LOADING: action = "load"; break;

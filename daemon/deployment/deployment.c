@@ -63,10 +63,12 @@ static bool hold_is_over(const struct deployment *d, const struct fault **ret_fa
     case DEPLOYMENT_READY: *ret_fault = refusal; return true;
     case DEPLOYMENT_FAILED: *ret_fault = &d->fault; return true;
     case DEPLOYMENT_OFF:
+    case DEPLOYMENT_ASLEEP:
     case DEPLOYMENT_DRAINING:
     case DEPLOYMENT_STOPPING:
     case DEPLOYMENT_CONNECTING:
     case DEPLOYMENT_INSTALLING:
+    case DEPLOYMENT_PLACING:
     case DEPLOYMENT_STARTING:
     case DEPLOYMENT_FETCHING:
     case DEPLOYMENT_LOADING: break;
@@ -163,6 +165,17 @@ static void deployment_on_progress(void *ctx, const struct engine_progress *p)
     if (p->text)
         snprintf(r->view.text, sizeof r->view.text, "%s", p->text);
     r->view.changes++;
+    runq_add(d->context.loop, &d->changed);
+}
+
+void deployment_find_room(struct deployment *d)
+{
+    char text[DEPLOYMENT_TEXT_MAX] = "";
+
+    d->roomy = d->context.find_room(d->context.ctx, d, &d->crowded, text);
+    if (streq(text, d->room))
+        return;
+    snprintf(d->room, sizeof d->room, "%s", text);
     runq_add(d->context.loop, &d->changed);
 }
 
@@ -301,6 +314,8 @@ static void deployment_on_changed(void *ctx)
     if (d->state == DEPLOYMENT_OFF && (d->goal == GOAL_ON_DEMAND || d->touched))
         deployment_event(d, DEPLOYMENT_EV_GOAL,
                          NULL); /* it was asked for again while it stopped, or is restored */
+    if (d->state == DEPLOYMENT_ASLEEP && !list_is_empty(&d->holds))
+        deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
     deployment_answer_holds(d);
     d->context.changed(d->context.ctx, d);
 }
@@ -313,6 +328,8 @@ static void deployment_on_look(void *ctx)
         deployment_event(d, DEPLOYMENT_EV_EMPTY, NULL);
     else if (d->state == DEPLOYMENT_CONNECTING || d->state == DEPLOYMENT_FAILED)
         deployment_event(d, DEPLOYMENT_EV_WAY, NULL);
+    else if (d->state == DEPLOYMENT_READY && d->sleeps)
+        deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
 }
 
 static void deployment_on_timer(void *ctx)
@@ -342,6 +359,7 @@ uint64_t deployment_write(struct deployment *d)
         .touched = d->touched,
         .requests = d->requests,
         .last_used_at_ms = d->last_used_at_ms,
+        .asleep = d->state == DEPLOYMENT_ASLEEP ? d->room : NULL,
     };
 
     buf_init(&shown, 256 * 1024);
@@ -371,6 +389,10 @@ static void deployment_restore(struct deployment *d, const struct deployment_rec
     if (r->arguments && json_parse(r->arguments, strlen(r->arguments), &d->arguments) < 0)
         d->arguments = NULL;
     engine_set_arguments(d->engine, d->arguments);
+    if (r->asleep && d->goal == GOAL_ON_DEMAND) {
+        d->state = DEPLOYMENT_ASLEEP;
+        snprintf(d->room, sizeof d->room, "%s", r->asleep);
+    }
     /* A restored state is a memory to check: the way up finds what runs, the way down stops what may run.
      * Later, when all are restored: whether the server is needed by others decides how it is stopped. */
     runq_add(d->context.loop, &d->changed);
@@ -392,6 +414,7 @@ struct deployment *deployment_new(const struct deployment_context *context, stru
     d->engine =
         engine_new(engine_find_ops(parts.engine), context->loop, lease_host(l), context->http, lease_name(l),
                    parts.rest, context->settings, context->socket_directory, context->state_directory);
+    d->own_server = !d->engine->ops->shared;
     d->timer = timer_new(context->loop, deployment_on_timer, d);
     work_init(&d->changed, deployment_on_changed, d);
     work_init(&d->look, deployment_on_look, d);
@@ -441,6 +464,7 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
     d->cut = goal == GOAL_OFF && (cut || d->cut);
     if (goal == GOAL_ON_DEMAND) {
         d->attempts = d->misses = d->crashes = 0;
+        d->sleeps = false;
         if (lease_refusal(d->lease))
             session_renew(lease_session(d->lease),
                           NULL); /* somebody asks again: it may have been mended over there */
@@ -479,6 +503,20 @@ bool deployment_set_arguments(struct deployment *d, const struct json *arguments
 const struct json *deployment_arguments(const struct deployment *d)
 {
     return d->arguments;
+}
+
+void deployment_sleep(struct deployment *d, const char *why)
+{
+    if (d->state != DEPLOYMENT_READY || d->goal == GOAL_OFF)
+        return;
+    d->sleeps = true;
+    snprintf(d->room, sizeof d->room, "%s", why);
+    runq_add(d->context.loop, &d->look);
+}
+
+const char *deployment_room_text(const struct deployment *d)
+{
+    return (d->state == DEPLOYMENT_ASLEEP || d->state == DEPLOYMENT_PLACING) && *d->room ? d->room : NULL;
 }
 
 const char *deployment_name(const struct deployment *d)

@@ -19,8 +19,10 @@ enum deployment_goal { GOAL_OFF, GOAL_ON_DEMAND };
 
 enum deployment_state {
     DEPLOYMENT_OFF,             /* not wanted, and nothing of it runs as far as we know */
+    DEPLOYMENT_ASLEEP,          /* wanted, but not in memory: the next request or `up` brings it back */
     DEPLOYMENT_CONNECTING,      /* waits for the way to the machine */
     DEPLOYMENT_INSTALLING,      /* finds the engine, or puts it there */
+    DEPLOYMENT_PLACING,         /* finds room in the machine's memory: just before STARTING of its own server, LOADING of a shared one */
     DEPLOYMENT_STARTING,        /* its server */
     DEPLOYMENT_FETCHING,        /* the model onto the machine: both engines do it through their server, so after starting */
     DEPLOYMENT_LOADING,
@@ -40,7 +42,7 @@ const struct engine_ops *deployment_engine(const struct deployment *d);
 enum deployment_state deployment_state(const struct deployment *d);
 enum deployment_goal deployment_goal(const struct deployment *d);
 
-/* Done when requests can be sent (NULL), or when they cannot: FAULT_GONE "stopped_by_user" (off or draining), or the fault it failed with. Never waits for ever by itself in those states; while it is waking
+/* Wakes one that is asleep. Done when requests can be sent (NULL), or when they cannot: FAULT_GONE "stopped_by_user" (off or draining), or the fault it failed with. Never waits for ever by itself in those states; while it is waking
  * or the tunnel is down it waits until the caller cancels. */
 void deployment_hold(struct deployment *d, struct op **slot, op_done_fn done, void *ctx);
 /* A fresh connection to the engine's port; waits while the tunnel is down. done() takes the stream. */
@@ -71,6 +73,8 @@ const struct engine_facts *deployment_facts(const struct deployment *d);
 
 /* ---- what the manager and the verbs need ---- */
 
+#define DEPLOYMENT_TEXT_MAX 160
+
 struct deployment_record;
 struct http;
 struct lease;
@@ -89,6 +93,11 @@ struct deployment_context {
     void (*changed)(void *ctx, struct deployment *d);
     /* Does another deployment on the same machine need the same server? */
     bool (*shares_server)(void *ctx, const struct deployment *d);
+    /* Is there room for it on its machine (true), or was somebody told to make some, or must it wait? Then ret_text says for whom.
+     * *crowded: the engine said that it is too much; somebody has to go, which clears it. */
+    bool (*find_room)(void *ctx, struct deployment *d, bool *crowded, char ret_text[static DEPLOYMENT_TEXT_MAX]);
+    /* Does any other one hold memory of that machine? */
+    bool (*has_neighbours)(void *ctx, const struct deployment *d);
     void *ctx;
 };
 
@@ -106,6 +115,10 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
 bool deployment_set_arguments(struct deployment *d, const struct json *arguments);
 bool deployment_has_arguments(const struct deployment *d, const struct json *arguments);
 const struct json *deployment_arguments(const struct deployment *d);       /* NULL: none */
+/* One that is ready ends its open requests, is unloaded (its own server stopped), and then asleep. why: "made room for ollama:phi4". */
+void deployment_sleep(struct deployment *d, const char *why);
+/* Why it is asleep, or what it waits for while it finds no room; NULL: neither. */
+const char *deployment_room_text(const struct deployment *d);
 /* The way to the machine changed. */
 void deployment_look(struct deployment *d);
 struct lease *deployment_lease(const struct deployment *d);

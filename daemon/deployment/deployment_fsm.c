@@ -2,6 +2,9 @@
  *
  *     off → connecting → installing → starting → fetching → loading → ready → draining → stopping → off
  *
+ * Placing stands before the step that takes the memory: starting of a server of its own, loading by a shared
+ * one. What sleeps went there from ready, through stopping.
+ *
  * A fault that time may mend leads back to connecting, where everything is looked at again: every step is
  * harmless when it was done before. One that only people can mend leads to failed. */
 #include "deployment/deployment_private.h"
@@ -46,7 +49,7 @@ static struct deployment_move next_in_step(const struct deployment *d, enum depl
     case DEPLOYMENT_EV_AGAIN: return d->late ? MOVE(DEPLOYMENT_FAILED) : REST;
     case DEPLOYMENT_EV_TIMER: return ACT;
     case DEPLOYMENT_EV_FAULT:
-        if (!may_pass(f) || (d->reachable && d->attempts >= DEPLOYMENT_ATTEMPTS_MAX))
+        if (!(may_pass(f) || d->crowded) || (d->reachable && d->attempts >= DEPLOYMENT_ATTEMPTS_MAX))
             return MOVE(DEPLOYMENT_FAILED);
         return MOVE(DEPLOYMENT_CONNECTING);
     case DEPLOYMENT_EV_EMPTY:
@@ -60,14 +63,14 @@ static struct deployment_move next_in_ready(const struct deployment *d, enum dep
 {
     switch (ev) {
     case DEPLOYMENT_EV_GOAL:
-        if (d->goal == GOAL_ON_DEMAND && !d->stale)
+        if (d->goal == GOAL_ON_DEMAND && !d->stale && !d->sleeps)
             return STAY;
         return MOVE(deployment_open(d) == 0 || d->cut ? DEPLOYMENT_STOPPING : DEPLOYMENT_DRAINING);
     case DEPLOYMENT_EV_WAY:
         return d->reachable ? ACT : STAY; /* back after a loss: is the server still the same? */
     case DEPLOYMENT_EV_TIMER: return d->reachable ? ACT : REST;
-    case DEPLOYMENT_EV_ANSWER:
-    case DEPLOYMENT_EV_AGAIN: return REST;
+    case DEPLOYMENT_EV_ANSWER: return REST;
+    case DEPLOYMENT_EV_AGAIN: return d->in_flight ? REST : MOVE(DEPLOYMENT_ASLEEP);
     case DEPLOYMENT_EV_FAULT:
         if (!d->reachable)
             return REST; /* no answer says nothing about the server */
@@ -84,7 +87,10 @@ static struct deployment_move next_in_stopping(const struct deployment *d, enum 
                                                const struct fault *f)
 {
     switch (ev) {
-    case DEPLOYMENT_EV_ANSWER: return MOVE(d->goal == GOAL_OFF ? DEPLOYMENT_OFF : DEPLOYMENT_CONNECTING);
+    case DEPLOYMENT_EV_ANSWER:
+        if (d->goal == GOAL_OFF)
+            return MOVE(DEPLOYMENT_OFF);
+        return MOVE(d->sleeps ? DEPLOYMENT_ASLEEP : DEPLOYMENT_CONNECTING);
     case DEPLOYMENT_EV_AGAIN: return REST;
     case DEPLOYMENT_EV_TIMER: return ACT;
     case DEPLOYMENT_EV_FAULT:
@@ -110,6 +116,10 @@ struct deployment_move deployment_next(const struct deployment *d, enum deployme
         if (d->goal == GOAL_ON_DEMAND)
             return MOVE(DEPLOYMENT_CONNECTING);
         return d->touched ? MOVE(DEPLOYMENT_STOPPING) : STAY; /* an earlier life may have left it running */
+    case DEPLOYMENT_ASLEEP:
+        if (ev != DEPLOYMENT_EV_GOAL)
+            return STAY;
+        return d->goal == GOAL_OFF ? next_unwanted(d) : MOVE(DEPLOYMENT_CONNECTING);
     case DEPLOYMENT_CONNECTING:
         if (ev == DEPLOYMENT_EV_GOAL)
             return d->goal == GOAL_OFF ? next_unwanted(d) : ACT; /* asked for again: no back-off now */
@@ -118,13 +128,19 @@ struct deployment_move deployment_next(const struct deployment *d, enum deployme
         if (d->refused)
             return MOVE(DEPLOYMENT_FAILED);
         return d->reachable ? MOVE(DEPLOYMENT_INSTALLING) : STAY;
-    case DEPLOYMENT_INSTALLING: return next_in_step(d, ev, f, DEPLOYMENT_STARTING);
+    case DEPLOYMENT_INSTALLING:
+        return next_in_step(d, ev, f, d->own_server ? DEPLOYMENT_PLACING : DEPLOYMENT_STARTING);
+    case DEPLOYMENT_PLACING:
+        if (ev == DEPLOYMENT_EV_ANSWER && !d->roomy)
+            return REST;
+        return next_in_step(d, ev, f, d->own_server ? DEPLOYMENT_STARTING : DEPLOYMENT_LOADING);
     case DEPLOYMENT_STARTING: return next_in_step(d, ev, f, DEPLOYMENT_FETCHING);
-    case DEPLOYMENT_FETCHING: return next_in_step(d, ev, f, DEPLOYMENT_LOADING);
+    case DEPLOYMENT_FETCHING:
+        return next_in_step(d, ev, f, d->own_server ? DEPLOYMENT_LOADING : DEPLOYMENT_PLACING);
     case DEPLOYMENT_LOADING: return next_in_step(d, ev, f, DEPLOYMENT_READY);
     case DEPLOYMENT_READY: return next_in_ready(d, ev, f);
     case DEPLOYMENT_DRAINING:
-        if (ev == DEPLOYMENT_EV_GOAL && d->goal == GOAL_ON_DEMAND && !d->stale)
+        if (ev == DEPLOYMENT_EV_GOAL && d->goal == GOAL_ON_DEMAND && !d->stale && !d->sleeps)
             return MOVE(DEPLOYMENT_READY);
         if (ev == DEPLOYMENT_EV_TIMER || ev == DEPLOYMENT_EV_EMPTY || (ev == DEPLOYMENT_EV_GOAL && d->cut))
             return MOVE(DEPLOYMENT_STOPPING);
@@ -152,6 +168,8 @@ const char *deployment_state_name(enum deployment_state s)
 {
     switch (s) {
     case DEPLOYMENT_OFF: return "off";
+    case DEPLOYMENT_ASLEEP: return "asleep";
+    case DEPLOYMENT_PLACING: return "placing";
     case DEPLOYMENT_CONNECTING: return "connecting";
     case DEPLOYMENT_INSTALLING: return "installing";
     case DEPLOYMENT_STARTING: return "starting";
@@ -173,8 +191,10 @@ static uint64_t state_limit_ms(enum deployment_state s)
     case DEPLOYMENT_STARTING: return 60 * 1000;
     case DEPLOYMENT_LOADING: return 30 * 60 * 1000;
     case DEPLOYMENT_OFF:
+    case DEPLOYMENT_ASLEEP:
     case DEPLOYMENT_CONNECTING:
     case DEPLOYMENT_INSTALLING:
+    case DEPLOYMENT_PLACING:
     case DEPLOYMENT_FETCHING:
     case DEPLOYMENT_READY:
     case DEPLOYMENT_DRAINING:
@@ -192,7 +212,9 @@ static uint64_t state_rest_ms(const struct deployment *d)
     switch (d->state) {
     case DEPLOYMENT_READY: return d->misses ? 2000 : 15000;
     case DEPLOYMENT_STOPPING: return d->attempts ? 2000 : 100;
+    case DEPLOYMENT_PLACING: return age_ms < 20000 ? 300 : 2000; /* a look at the cards takes its time */
     case DEPLOYMENT_OFF:
+    case DEPLOYMENT_ASLEEP:
     case DEPLOYMENT_CONNECTING:
     case DEPLOYMENT_INSTALLING:
     case DEPLOYMENT_STARTING:
@@ -235,6 +257,7 @@ static void deployment_act(struct deployment *d)
     switch (d->state) {
     case DEPLOYMENT_CONNECTING: act_connecting(d); break;
     case DEPLOYMENT_INSTALLING: ops->find(d->engine, deployment_reply(d)); break;
+    case DEPLOYMENT_PLACING: ops->prepare(d->engine, deployment_reply(d)); break;
     case DEPLOYMENT_STARTING: ops->start(d->engine, deployment_reply(d)); break;
     case DEPLOYMENT_FETCHING: ops->fetch(d->engine, deployment_reply(d)); break;
     case DEPLOYMENT_LOADING: ops->load(d->engine, deployment_reply(d)); break;
@@ -242,6 +265,7 @@ static void deployment_act(struct deployment *d)
     case DEPLOYMENT_DRAINING: timer_arm(d->timer, DRAIN_MS); break;
     case DEPLOYMENT_STOPPING: act_stopping(d); break;
     case DEPLOYMENT_OFF:
+    case DEPLOYMENT_ASLEEP:
     case DEPLOYMENT_FAILED: break;
     }
 }
@@ -306,8 +330,10 @@ static void enter_stage(struct deployment *d, enum deployment_state was)
             stage_end_once(d, STAGE_LOAD, NULL);
         break;
     case DEPLOYMENT_FAILED: fail_running_stages(d); break;
+    case DEPLOYMENT_PLACING:
     case DEPLOYMENT_STARTING:
     case DEPLOYMENT_OFF:
+    case DEPLOYMENT_ASLEEP:
     case DEPLOYMENT_DRAINING:
     case DEPLOYMENT_STOPPING: break;
     }
@@ -361,6 +387,20 @@ static void enter_figures(struct deployment *d, enum deployment_state was, const
     d->way_failed = d->state == DEPLOYMENT_FAILED && d->refused;
 }
 
+/* What is said of the room it waits for is over with the state; why it sleeps lasts as long as that. */
+static void enter_room(struct deployment *d)
+{
+    if (d->sleeps && (d->state == DEPLOYMENT_DRAINING || d->state == DEPLOYMENT_STOPPING))
+        return;
+    if (d->state == DEPLOYMENT_ASLEEP && !d->sleeps)
+        snprintf(d->room, sizeof d->room, "the engine has unloaded it");
+    else if (d->state != DEPLOYMENT_ASLEEP)
+        d->room[0] = '\0';
+    d->sleeps = false;
+    if (d->state == DEPLOYMENT_READY)
+        d->crowded = false;
+}
+
 /* The only place that writes d->state. */
 static void deployment_enter(struct deployment *d, enum deployment_state next, const char *why,
                              const struct fault *f)
@@ -375,14 +415,18 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
     d->entered_at_ms = clock_wall_ms();
     if (f && next != DEPLOYMENT_CONNECTING)
         d->fault = *f;
-    else if (next == DEPLOYMENT_READY || next == DEPLOYMENT_OFF || !d->attempts)
+    else if (next == DEPLOYMENT_READY || next == DEPLOYMENT_OFF || next == DEPLOYMENT_ASLEEP || !d->attempts)
         d->fault = (struct fault){};
     enter_figures(d, was, f);
+    enter_room(d);
     enter_stage(d, was);
     if (next == DEPLOYMENT_READY)
         enter_ready(d, was);
     if (next == DEPLOYMENT_FAILED)
         event_publish(LOG_LEVEL_ERR, LOG_DAEMON, d->name, "failed", "%s", d->fault.text);
+    if (next == DEPLOYMENT_ASLEEP)
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "asleep", "%s on %s", d->room,
+                      lease_name(d->lease));
     if (next == DEPLOYMENT_OFF)
         event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "off", "stopped on %s", lease_name(d->lease));
     deployment_write(d);
@@ -418,6 +462,10 @@ void deployment_event(struct deployment *d, enum deployment_event ev, const stru
     } else if (ev == DEPLOYMENT_EV_ANSWER) {
         d->misses = 0;
     }
+    if (ev == DEPLOYMENT_EV_FAULT)
+        d->crowded = streq(f->code, "out_of_memory") && d->context.has_neighbours(d->context.ctx, d);
+    if (ev == DEPLOYMENT_EV_ANSWER && d->state == DEPLOYMENT_PLACING)
+        deployment_find_room(d);
 
     struct deployment_move m = deployment_next(d, ev, f);
 

@@ -56,6 +56,10 @@ struct deployment {
     bool lost;                      /* the way was away since the state began: a fault says nothing about the engine */
     bool late;                      /* the state has lasted longer than it may, as of the event */
     bool cut;                       /* open requests are not waited for */
+    bool own_server;                /* its memory is taken when the server starts, not when the model is loaded */
+    bool sleeps;                    /* it is on its way there, and room says why */
+    bool crowded;                   /* the engine said that there is no room, and others have some of it */
+    bool roomy;                     /* there is, as of the event */
     bool stale;                     /* its server has other arguments than it should have */
     bool touched;                   /* a server of ours may run there; in the database */
     bool way_failed;                /* the failure was the way's: an open way mends it */
@@ -69,6 +73,7 @@ struct deployment {
     struct work changed, look;
     struct list holds;
     struct fault fault;
+    char room[DEPLOYMENT_TEXT_MAX]; /* deployment_room_text() */
 
     unsigned server_number;
     int64_t goal_at_ms, requests, last_used_at_ms, held_since_at_ms, in_flight_since_at_ms;
@@ -94,4 +99,5 @@ void deployment_answer_holds(struct deployment *d);
 void deployment_stage_begin(struct deployment *d, enum stage s);
 void deployment_stage_end(struct deployment *d, enum stage s, enum stage_state how, const char *text);
 void deployment_stages_reset(struct deployment *d);
+void deployment_find_room(struct deployment *d);
 struct engine_reply deployment_reply(struct deployment *d);

@@ -45,7 +45,12 @@ struct engine *engine_new(const struct engine_ops *ops, struct loop *l, struct h
     e->arguments = xstrdup("");
     if (ops->installs)
         e->install = install_new(e, settings, state_directory);
-    e->facts = (struct engine_facts){.pid = -1, .size_bytes = -1, .size_vram_bytes = -1, .context = -1};
+    e->facts = (struct engine_facts){.pid = -1,
+                                     .size_bytes = -1,
+                                     .size_vram_bytes = -1,
+                                     .context = -1,
+                                     .load_bytes = -1,
+                                     .free_bytes = -1};
     return e;
 }
 

@@ -44,6 +44,7 @@ struct engine_facts {
     int64_t pid;                        /* as the machine counts */
     uint16_t port;                      /* on the machine's 127.0.0.1; 0: no server */
     int64_t size_bytes, size_vram_bytes, context;   /* as the engine plans or says */
+    int64_t load_bytes, free_bytes;     /* as of prepare: what a load will take at least, 0: it is loaded; the memory that is free */
     struct gpu_facts gpu;               /* the machine's cards, as of the last load */
     enum gpu_verdict measured;          /* by their memory: where the model is */
     /* The engine's own description of the model as of its last load: {"show": /api/show, "tag": its entry of /api/tags,
@@ -54,7 +55,7 @@ struct engine_facts {
 struct engine_ops {
     const char *name;                   /* as before the first colon of a model */
     unsigned dialects;
-    bool shared;                        /* one server serves all models of a machine */
+    bool shared;                        /* one server serves all models of a machine: load takes the memory, else start does */
     bool installs;                      /* the catalog has archives of it */
     /* Judges the part behind the first colon, no I/O. -EINVAL: *ret_why is static text. */
     int (*check)(const char *model, const char **ret_why);
@@ -68,9 +69,11 @@ struct engine_ops {
     /* The program, the disk, a server of ours that runs; a program that is not there is installed, if the driver can. */
     void (*find)(struct engine *e, struct engine_reply to);
     void (*start)(struct engine *e, struct engine_reply to);        /* the server, detached; again until it answers */
+    /* Just before the step that takes its memory: facts.load_bytes and free_bytes as they are now; a server with other arguments ends. */
+    void (*prepare)(struct engine *e, struct engine_reply to);
     void (*fetch)(struct engine *e, struct engine_reply to);        /* the model onto the machine's disk */
     void (*load)(struct engine *e, struct engine_reply to);         /* into memory: done means requests are answered */
-    /* Once it runs: is it alive, is the model loaded? f: no (code says which); refreshes the facts. */
+    /* Once it runs: is it alive? f: no (code says which); again: it is, but the engine has unloaded the model. Refreshes the facts. */
     void (*probe)(struct engine *e, struct engine_reply to);
     void (*unload)(struct engine *e, struct engine_reply to);
     void (*stop)(struct engine *e, struct engine_reply to);         /* the server and all it started; done: it is gone */

@@ -31,6 +31,11 @@ const char gpu_script[] =
     "else\n"
     "    echo chip=none\n"
     "fi\n"
+    "cd /sys/fs/cgroup 2>/dev/null && [ -e memory.max ] || cd memory 2>/dev/null\n"
+    "echo \"memory=$(sed -n 's/^MemAvailable: *//p' /proc/meminfo)\" \\\n"
+    "    \"$(cat memory.max memory.limit_in_bytes 2>/dev/null)\" \\\n"
+    "    \"$(cat memory.current memory.usage_in_bytes 2>/dev/null)\" \\\n"
+    "    \"$(sed -n 's/^\\(total_\\)*inactive_file //p' memory.stat 2>/dev/null | tail -n 1)\"\n"
     "exit 0\n";
 
 /* What nvidia-smi says instead of cards, and what it means on a rented machine. */
@@ -143,6 +148,21 @@ static void read_ascend(struct gpu_facts *f, char *line)
     }
 }
 
+/* "23593948 kB LIMIT USED CACHE": of a container, in bytes, if it has a limit ("max": it has none). What the
+ * kernel can take back of files counts as free, as it does in MemAvailable. */
+static int64_t read_memory(const char *text)
+{
+    long long available, limit, used, cache = 0;
+    int n = sscanf(text, "%lld kB %lld %lld %lld", &available, &limit, &used, &cache);
+
+    if (n < 1 || available < 0 || available > CARD_MIB_MAX * 1024ll)
+        return -1;
+    available *= 1024;
+    if (n < 3 || limit <= 0 || used < 0 || cache < 0)
+        return available;
+    return MIN(available, MAX(limit - used + MIN(cache, used), 0ll));
+}
+
 static enum gpu_kind read_kind(const char *word)
 {
     if (streq(word, "nvidia"))
@@ -157,11 +177,13 @@ void gpu_read(const char *text, size_t n, struct gpu_facts *ret)
     _cleanup_free_ char *copy = strndup(text, n);
     char *save = NULL;
 
-    *ret = (struct gpu_facts){.capability = -1};
+    *ret = (struct gpu_facts){.capability = -1, .host_free_bytes = -1};
     for (char *line = copy ? strtok_r(copy, "\r\n", &save) : NULL; line;
          line = strtok_r(NULL, "\r\n", &save)) {
         if (strncmp(line, "chip=", 5) == 0 && ret->kind == GPU_UNKNOWN)
             ret->kind = read_kind(line + 5);
+        else if (strncmp(line, "memory=", 7) == 0)
+            ret->host_free_bytes = read_memory(line + 7);
         else if (ret->kind == GPU_NVIDIA)
             read_nvidia(ret, line);
         else if (ret->kind == GPU_ASCEND)
@@ -191,6 +213,15 @@ int64_t gpu_used_bytes(const struct gpu_facts *f)
 int64_t gpu_total_bytes(const struct gpu_facts *f)
 {
     return sum(f, true);
+}
+
+int64_t gpu_free_bytes(const struct gpu_facts *f)
+{
+    int64_t total = gpu_total_bytes(f), used = gpu_used_bytes(f);
+
+    if (f->kind == GPU_NONE)
+        return f->host_free_bytes;
+    return total < 0 || used < 0 ? -1 : MAX(total - used, 0);
 }
 
 const char *gpu_verdict_name(enum gpu_verdict v)

@@ -1,4 +1,4 @@
-/* What cards a machine has, and whether they are really used. Pure: the words of nvidia-smi and npu-smi in, facts out; any bytes may
+/* What cards a machine has, how much memory is free, and whether the cards are really used. Pure: the words of nvidia-smi and npu-smi in, facts out; any bytes may
  * come. The script that asks them is gpu_script.
  *
  * An engine says what it plans; a half-unpacked one plans the GPU and computes on the processor. So the memory of the cards before and
@@ -29,6 +29,7 @@ struct gpu_facts {
     struct gpu_card cards[GPU_CARDS_MAX];
     char driver[32];            /* "550.54.14", "" */
     int capability;             /* of the weakest card, 89 for 8.9; -1: unknown */
+    int64_t host_free_bytes;    /* of the machine's own memory, within the limit of its container; -1: unknown */
     const char *trouble;        /* nvidia-smi does not work: what that means; static, NULL: it does */
 };
 
@@ -39,6 +40,8 @@ void gpu_read(const char *text, size_t n, struct gpu_facts *ret);
 /* Of all cards, -1: unknown. */
 int64_t gpu_used_bytes(const struct gpu_facts *f);
 int64_t gpu_total_bytes(const struct gpu_facts *f);
+/* Where a model goes: on the cards, or where there is none the machine's own memory. -1: unknown. */
+int64_t gpu_free_bytes(const struct gpu_facts *f);
 
 enum gpu_verdict {
     GPU_UNMEASURED,     /* nothing is known about it */

@@ -130,7 +130,7 @@ static struct llamacpp *llamacpp_begin(struct engine *e, struct engine_reply to)
     return c;
 }
 
-/* ---- find and start ---- */
+/* ---- find, prepare and start ---- */
 
 static void on_found(void *ctx, const struct fault *f)
 {
@@ -161,6 +161,84 @@ static void llamacpp_find(struct engine *e, struct engine_reply to)
                on_found, &c->server);
 }
 
+/* The server loads while it starts: what that takes is asked before. */
+static void on_prepare_cards(void *ctx)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+
+    server_note_cards(&c->server);
+    server_end(&c->server, false, NULL);
+}
+
+static void on_file_size(void *ctx, struct run_result *result, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+    int64_t bytes = f ? 0 : strtoll(buf_text(&result->out), NULL, 10);
+
+    if (bytes > 0)
+        c->engine.facts.load_bytes = bytes;
+    server_ask_cards(&c->server, on_prepare_cards);
+}
+
+/* Of a repository nothing is known before it was loaded once: which file it will be only the server finds out. */
+static void ask_size(struct llamacpp *c)
+{
+    struct buf script;
+
+    c->engine.facts.load_bytes = c->engine.facts.size_bytes;
+    if (c->engine.facts.size_bytes > 0 || !is_file(c->engine.model)) {
+        server_ask_cards(&c->server, on_prepare_cards);
+        return;
+    }
+    buf_init(&script, 4096);
+    buf_add_text(&script, "stat -L -c %s ");
+    shell_quote(&script, c->engine.model);
+
+    const struct run_spec spec = {.script = buf_text(&script), .timeout_ms = 10000};
+
+    host_run(c->engine.host, &spec, &c->server.op, on_file_size, &c->server);
+    buf_done(&script);
+}
+
+static void on_running_looked(void *ctx, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+
+    if (!f)
+        server_read_place(&c->server);
+    if (f || c->engine.facts.pid > 0)
+        server_end(&c->server, false, f);
+    else
+        ask_size(c);            /* it was on its way out when it was found */
+}
+
+static void on_other_stopped(void *ctx, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+
+    if (f) {
+        server_end(&c->server, false, f);
+        return;
+    }
+    server_read_place(&c->server);
+    ask_size(c);
+}
+
+/* One that was started with other arguments ends first: its memory must not count as taken by somebody else. */
+static void llamacpp_prepare(struct engine *e, struct engine_reply to)
+{
+    struct llamacpp *c = llamacpp_begin(e, to);
+
+    if (place_facts(c->server.place)->other) {
+        place_stop(c->server.place, c->server.name, &c->server.op, on_other_stopped, &c->server);
+    } else if (e->facts.pid > 0) {
+        e->facts.load_bytes = 0;
+        server_look(&c->server, on_running_looked);
+    } else {
+        ask_size(c);
+    }
+}
+
 static void launch(struct llamacpp *c);
 
 static void on_started(void *ctx, const struct fault *f)
@@ -178,14 +256,12 @@ static void on_started(void *ctx, const struct fault *f)
         server_end(&c->server, false, &dead);
 }
 
-/* The server loads while it starts: the cards are looked at before that. */
-static void on_launch_cards(void *ctx)
+static void launch(struct llamacpp *c)
 {
-    struct llamacpp *c = llamacpp_of(ctx);
     const struct engine *e = &c->engine;
     struct buf command;
 
-    server_note_cards(&c->server);
+    c->launched = true;
     buf_init(&command, 4096);
     shell_quote(&command, e->facts.path);
     buf_add_text(&command, is_file(e->model) ? " -m " : " -hf ");
@@ -200,31 +276,11 @@ static void on_launch_cards(void *ctx)
     buf_done(&command);
 }
 
-static void launch(struct llamacpp *c)
-{
-    c->launched = true;
-    server_ask_cards(&c->server, on_launch_cards);
-}
-
-static void on_other_stopped(void *ctx, const struct fault *f)
-{
-    struct llamacpp *c = llamacpp_of(ctx);
-
-    if (f)
-        server_end(&c->server, false, f);
-    else
-        launch(c);
-}
-
-/* One that was started with other arguments makes room first: its memory must not count as taken by somebody
- * else. */
 static void llamacpp_start(struct engine *e, struct engine_reply to)
 {
     struct llamacpp *c = llamacpp_begin(e, to);
 
-    if (place_facts(c->server.place)->other)
-        place_stop(c->server.place, c->server.name, &c->server.op, on_other_stopped, &c->server);
-    else if (e->facts.pid > 0 && e->facts.port)
+    if (e->facts.pid > 0 && e->facts.port)
         server_look(&c->server, on_started);
     else
         launch(c);
@@ -432,6 +488,7 @@ const struct engine_ops engine_llamacpp = {
     .new = llamacpp_new,
     .free = llamacpp_free,
     .find = llamacpp_find,
+    .prepare = llamacpp_prepare,
     .start = llamacpp_start,
     .fetch = llamacpp_fetch,
     .load = llamacpp_load,

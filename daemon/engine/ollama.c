@@ -260,7 +260,7 @@ static void start_environment(const struct ollama *o, struct buf *out)
     const struct place_facts *p = place_facts(o->server.place);
     bool own_disk = p->base && !strstr(p->base, "/.llmhost");
 
-    buf_add_text(out, "OLLAMA_HOST=127.0.0.1:@PORT@ OLLAMA_KEEP_ALIVE=-1 OLLAMA_LOAD_TIMEOUT=15m OLLAMA_NOPRUNE=1 OLLAMA_NO_CLOUD=1 "
+    buf_add_text(out, "OLLAMA_HOST=127.0.0.1:@PORT@ OLLAMA_KEEP_ALIVE=-1 OLLAMA_MAX_LOADED_MODELS=1000 OLLAMA_LOAD_TIMEOUT=15m OLLAMA_NOPRUNE=1 OLLAMA_NO_CLOUD=1 "
                       "OLLAMA_CONTEXT_LENGTH=8192 GIN_MODE=release NO_PROXY=127.0.0.1,localhost OLLAMA_MODELS=");
     if (p->models && !own_disk)
         shell_quote(out, p->models);        /* no data disk, and models are there already: not twice */
@@ -294,6 +294,47 @@ static void ollama_start(struct engine *e, struct engine_reply to)
         launch(o);
 }
 
+/* ---- prepare ---- */
+
+static void on_prepare_cards(void *ctx)
+{
+    struct ollama *o = ollama_of(ctx);
+
+    server_note_cards(&o->server);
+    server_end(&o->server, false, NULL);
+}
+
+static void on_prepare_tags(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    _cleanup_json_ struct json *m = f ? NULL : ollama_read_entry(ollama_text(a), a->body.len, o->engine.model);
+
+    o->engine.facts.load_bytes = json_get_int(m, "size", -1);
+    server_ask_cards(&o->server, on_prepare_cards);
+}
+
+/* The memory of a model that is loaded already is in the figures before: what was measured when it was loaded stays true. */
+static void on_prepare_ps(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    _cleanup_json_ struct json *m = f ? NULL : ollama_read_entry(ollama_text(a), a->body.len, o->engine.model);
+
+    if (!m) {
+        server_get(&o->server, "/api/tags", ASK_MS, on_prepare_tags);
+        return;
+    }
+    o->server.gpu_before = -1;
+    o->engine.facts.load_bytes = 0;
+    server_end(&o->server, false, NULL);
+}
+
+static void ollama_prepare(struct engine *e, struct engine_reply to)
+{
+    struct ollama *o = ollama_begin(e, to);
+
+    server_get(&o->server, "/api/ps", ASK_MS, on_prepare_ps);
+}
+
 /* ---- load ---- */
 
 static void put_answer(struct ollama *o, const char *key, struct http_answer *a)
@@ -305,19 +346,20 @@ static void put_answer(struct ollama *o, const char *key, struct http_answer *a)
 }
 
 /* The numbers of /api/ps; before 0.30 they are the engine's plan, from 0.30 on what its runner reports. */
-static void read_ps(struct ollama *o, struct http_answer *a)
+static bool read_ps(struct ollama *o, struct http_answer *a)
 {
     struct engine_facts *f = &o->engine.facts;
 
     if (a->status != 200)
-        return;
+        return false;
     _cleanup_json_ struct json *m = ollama_read_entry(ollama_text(a), a->body.len, o->engine.model);
 
     if (!m)
-        return;
+        return false;
     f->size_bytes = json_get_int(m, "size", -1);
     f->size_vram_bytes = json_get_int(m, "size_vram", -1);
     f->context = json_get_int(m, "context_length", -1);
+    return true;
 }
 
 static void load_end(void *ctx)
@@ -418,43 +460,16 @@ static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f)
     server_post(&o->server, "/api/show", body, ASK_MS, 0, NULL, on_loaded_show);
 }
 
-static void load_begin(struct ollama *o)
-{
-    _cleanup_free_ char *body = ollama_body(o, "keep_alive", json_int(-1));
-
-    server_post(&o->server, "/api/generate", body, LOAD_MS, 0, NULL, on_loaded);
-}
-
-/* The memory of a model that is loaded already is in the figures before: what was measured when it was loaded stays true. */
-static void on_load_ps(void *ctx, struct http_answer *a, const struct fault *f)
-{
-    struct ollama *o = ollama_of(ctx);
-    _cleanup_json_ struct json *m = f ? NULL : ollama_read_entry(ollama_text(a), a->body.len, o->engine.model);
-
-    if (m)
-        o->server.gpu_before = -1;
-    load_begin(o);
-}
-
-static void on_load_cards(void *ctx)
-{
-    struct ollama *o = ollama_of(ctx);
-
-    server_note_cards(&o->server);
-    if (o->server.gpu_before >= 0)
-        server_get(&o->server, "/api/ps", ASK_MS, on_load_ps);
-    else
-        load_begin(o);
-}
-
 static void ollama_load(struct engine *e, struct engine_reply to)
 {
     struct ollama *o = ollama_begin(e, to);
+    _cleanup_free_ char *body = ollama_body(o, "keep_alive", json_int(-1));
 
     o->embeds = false;
     server_progress(&o->server, -1, -1, "loading");
-    server_ask_cards(&o->server, on_load_cards);
+    server_post(&o->server, "/api/generate", body, LOAD_MS, 0, NULL, on_loaded);
 }
+
 
 /* ---- probe, unload, stop ---- */
 
@@ -480,8 +495,7 @@ static void on_probe(void *ctx, struct http_answer *a, const struct fault *f)
         server_look(&o->server, on_probe_judged);
         return;
     }
-    read_ps(o, a);
-    server_end(&o->server, false, NULL);
+    server_end(&o->server, !read_ps(o, a), NULL);
 }
 
 static void on_probe_looked(void *ctx, const struct fault *f)
@@ -578,6 +592,7 @@ const struct engine_ops engine_ollama = {
     .find = ollama_find,
     .start = ollama_start,
     .fetch = ollama_fetch,
+    .prepare = ollama_prepare,
     .load = ollama_load,
     .probe = ollama_probe,
     .unload = ollama_unload,

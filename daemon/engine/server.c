@@ -170,6 +170,7 @@ void server_ask_cards(struct server *s, void (*done)(void *ctx))
 void server_note_cards(struct server *s)
 {
     s->gpu_before = gpu_used_bytes(&s->engine->facts.gpu);
+    s->engine->facts.free_bytes = gpu_free_bytes(&s->engine->facts.gpu);
     if (s->gpu_before < 0)
         s->engine->facts.measured = GPU_UNMEASURED;
 }

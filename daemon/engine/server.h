@@ -49,7 +49,7 @@ void server_post(struct server *s, const char *path, const char *body, uint64_t 
 
 /* Asks the machine for its cards, which no step may fail by: done is called with ctx = s, and the engine's facts have what was said. */
 void server_ask_cards(struct server *s, void (*done)(void *ctx));
-/* What was said is how it was before a load; after it: facts.measured. Without figures from before, what was measured last stays. */
+/* What was said is how it was before a load (facts.free_bytes); after it: facts.measured. Without figures from before, what was measured last stays. */
 void server_note_cards(struct server *s);
 void server_judge_cards(struct server *s);
 /* "5.6 GB, 100% GPU": what was loaded, and where it is as far as that was measured. */

@@ -255,6 +255,7 @@ static void request_arm(struct request *r)
 static void request_give_up(struct request *r)
 {
     const char *id = deployment_id(r->deployment);
+    const char *room = deployment_room_text(r->deployment);
     enum deployment_state state = deployment_state(r->deployment);
     char waited[TEXT_SHORT_MAX], text[640];
 
@@ -265,7 +266,7 @@ static void request_give_up(struct request *r)
                  r->last.text[0] ? r->last.text : "the tunnel to its machine is down");
     else
         snprintf(text, sizeof(text), "%s is not ready after %s: %s%s%s; ask again", id, waited,
-                 deployment_state_name(state), r->last.text[0] ? ", " : "", r->last.text);
+                 room ? room : deployment_state_name(state), r->last.text[0] ? ", " : "", r->last.text);
     request_fail(r, 503, "not_ready", text, "not ready");
 }
 

@@ -42,6 +42,7 @@ store_ticket store_put_deployment(struct store *s, const struct deployment_recor
     change_int(c, r->requests);
     change_int(c, r->last_used_at_ms);
     change_text(c, r->arguments);
+    change_text(c, r->asleep);
     return store_queue(s, c);
 }
 

@@ -221,6 +221,7 @@ static void see_deployment(sqlite3_stmt *row, void *to)
         .requests = sqlite3_column_int64(row, 6),
         .last_used_at_ms = sqlite3_column_int64(row, 7),
         .arguments = text_at(row, 8),
+        .asleep = text_at(row, 9),
     };
 
     if (load->readers->deployment)
@@ -256,7 +257,7 @@ int database_load(struct database *d, const struct store_readers *readers, void 
         r = for_each_row(
             d,
             "SELECT name, instance, goal, goal_at_ms, touched, shown, requests, last_used_at_ms, "
-            "arguments"
+            "arguments, asleep"
             " FROM deployment ORDER BY name",
             see_deployment, &load, f);
     if (r == 0)

@@ -70,3 +70,7 @@ ALTER TABLE deployment ADD COLUMN arguments TEXT;
 -- version 4
 -- The way to it that is no TCP connection, as a line of ssh_config (proto/ssh_proxy.h).
 ALTER TABLE instance ADD COLUMN proxy TEXT;
+
+-- version 5
+-- Wanted, and not in memory until somebody asks for it: why.
+ALTER TABLE deployment ADD COLUMN asleep TEXT;

@@ -63,6 +63,7 @@ struct deployment_record {
     char *shown;                    /* the engine's description of the model at its last load (JSON), NULL: none */
     int64_t requests, last_used_at_ms;
     char *arguments;                /* of its server, a JSON array of strings; NULL: none */
+    char *asleep;                   /* it is: why; NULL: it is not */
 };
 struct forward_record {
     char *instance, *listen_ip, *address;

@@ -38,8 +38,10 @@
 
 /* Shorter names, for tables. */
 #define OFF        DEPLOYMENT_OFF
+#define ASLEEP     DEPLOYMENT_ASLEEP
 #define CONNECTING DEPLOYMENT_CONNECTING
 #define INSTALLING DEPLOYMENT_INSTALLING
+#define PLACING    DEPLOYMENT_PLACING
 #define STARTING   DEPLOYMENT_STARTING
 #define FETCHING   DEPLOYMENT_FETCHING
 #define LOADING    DEPLOYMENT_LOADING
@@ -58,7 +60,7 @@ struct timer {
     uint64_t due; /* 0: not armed */
 };
 
-enum verb { FIND, START, FETCH, LOAD, PROBE, UNLOAD, STOP };
+enum verb { FIND, PREPARE, START, FETCH, LOAD, PROBE, UNLOAD, STOP };
 
 /* Something asked of the machine. It happens in the order of asking, whether or not somebody still listens.
  */
@@ -82,7 +84,7 @@ struct asked {
 };
 
 struct record {
-    bool on, touched;
+    bool on, touched, asleep;
     int arguments;
 };
 
@@ -103,6 +105,8 @@ static struct world {
     /* The machine and the way to it. */
     bool way, refused, calm, broken, stuck, shared;
     bool runs, loaded, fetched;
+    bool crammed, neighbours;               /* no room for it; others have some */
+    unsigned too_much, n_made_room;         /* so often the engine says so; others were told to go */
     int engine_arguments, server_arguments; /* as last told to the driver, as last started with; 0: none */
     struct job *jobs[JOBS_MAX];
     unsigned n_jobs;
@@ -201,6 +205,7 @@ store_ticket fake_store_put_deployment(struct store *s, const struct deployment_
     cr_assert_lt(w.n_records, (unsigned)RECORDS_MAX);
     w.records[w.n_records++] = (struct record){.on = streq(r->goal, "on_demand"),
                                                .touched = r->touched,
+                                               .asleep = r->asleep,
                                                .arguments = r->arguments ? atoi(r->arguments + 2) : 0};
     return w.n_records;
 }
@@ -311,6 +316,7 @@ static void ask(enum verb verb, struct engine_reply to)
         ask(verb, to);                                                                                       \
     }
 VERB(fake_find, FIND)
+VERB(fake_prepare, PREPARE)
 VERB(fake_start, START)
 VERB(fake_fetch, FETCH)
 VERB(fake_load, LOAD)
@@ -318,10 +324,12 @@ VERB(fake_probe, PROBE)
 VERB(fake_unload, UNLOAD)
 VERB(fake_stop, STOP)
 
-static const struct engine_ops fake_ops = {
+/* shared is set by the story. */
+static struct engine_ops fake_ops = {
     .name = "ollama",
     .shared = true,
     .find = fake_find,
+    .prepare = fake_prepare,
     .start = fake_start,
     .fetch = fake_fetch,
     .load = fake_load,
@@ -385,6 +393,9 @@ static void job_up(struct job *j)
     } else if (j->verb == FETCH) {
         j->again = bad_luck(3);
         w.fetched = w.fetched || !j->again;
+    } else if (j->verb == LOAD && (w.too_much || (w.crammed && bad_luck(2)))) {
+        w.too_much -= w.too_much > 0;
+        job_fault(j, FAULT_EXHAUSTED, "out_of_memory");
     } else if (j->verb == LOAD) {
         j->again = bad_luck(3);
         w.loaded = !j->again;
@@ -405,7 +416,10 @@ static void job_happens(struct job *j)
     case PROBE:
         if (!w.runs)
             job_fault(j, FAULT_GONE, "engine_exited");
+        else
+            j->again = !w.loaded;
         break;
+    case PREPARE: break;
     case FIND:
     case START:
     case FETCH:
@@ -427,7 +441,7 @@ static void job_answers(struct job *j)
     cr_assert_eq(a->entered, w.n_entered, "story %u: an answer of an old state", w.story);
     if (j->cut)
         job_fault(j, FAULT_UNCERTAIN, "lost");
-    if (dice(2))
+    if (j->verb != PREPARE && dice(2))
         to.progress(to.ctx, &p);
     op_end(&a->op);
     free(a);
@@ -545,11 +559,32 @@ static bool fake_shares_server(void *ctx, const struct deployment *d)
     return w.shared;
 }
 
+static bool fake_find_room(void *ctx, struct deployment *d, bool *crowded,
+                           char ret_text[static DEPLOYMENT_TEXT_MAX])
+{
+    (void)ctx, (void)d;
+    if (!w.crammed && !(*crowded && w.neighbours))
+        return true;
+    w.n_made_room += *crowded;
+    *crowded = false;
+    snprintf(ret_text, DEPLOYMENT_TEXT_MAX, "no room");
+    return false;
+}
+
+static bool fake_has_neighbours(void *ctx, const struct deployment *d)
+{
+    (void)ctx, (void)d;
+    return w.neighbours;
+}
+
 static void daemon_starts(void)
 {
     static char name[] = "ollama:tiny", instance[] = "gpu1";
-    const struct deployment_context context = {
-        .changed = on_deployment_changed, .shares_server = fake_shares_server, .ctx = &w};
+    const struct deployment_context context = {.changed = on_deployment_changed,
+                                               .shares_server = fake_shares_server,
+                                               .find_room = fake_find_room,
+                                               .has_neighbours = fake_has_neighbours,
+                                               .ctx = &w};
     /* What is on disk: everything that was waited for, and some of what was not. */
     unsigned n = w.n_durable + dice(w.n_records - w.n_durable + 1);
     const struct record *r = n ? &w.records[n - 1] : NULL;
@@ -562,6 +597,7 @@ static void daemon_starts(void)
         record.arguments = r->arguments ? arguments : NULL;
         record.goal = (char *)(r->on ? "on_demand" : "off");
         record.touched = r->touched;
+        record.asleep = r->asleep ? (char *)"made room" : NULL;
     }
     w.n_records = w.n_durable = n;
     w.n_open = 0;

@@ -160,9 +160,10 @@ static inline void see_instance(void *ctx, const struct instance_record *r)
 static inline void see_deployment(void *ctx, const struct deployment_record *r)
 {
     (void)ctx;
-    buf_addf(&loaded, "deployment %s %s %s %lld %d %s %lld %lld%s%s\n", r->name, or_none(r->instance),
+    buf_addf(&loaded, "deployment %s %s %s %lld %d %s %lld %lld%s%s%s%s\n", r->name, or_none(r->instance),
              r->goal, (long long)r->goal_at_ms, r->touched, or_none(r->shown), (long long)r->requests,
-             (long long)r->last_used_at_ms, r->arguments ? " " : "", r->arguments ? r->arguments : "");
+             (long long)r->last_used_at_ms, r->arguments ? " " : "", r->arguments ? r->arguments : "",
+             r->asleep ? " asleep: " : "", r->asleep ? r->asleep : "");
 }
 
 static inline void see_forward(void *ctx, const struct forward_record *r)

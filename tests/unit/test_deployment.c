@@ -306,3 +306,108 @@ Test(deployment, a_start_that_never_gets_there_is_late)
     cr_assert_eq(w.d->state, FAILED);
     cr_assert_str_eq(deployment_fault(w.d)->code, "timed_out");
 }
+
+/* ---- room ---- */
+
+Test(deployment, one_that_sleeps_wakes_by_a_request)
+{
+    go_up();
+    deployment_sleep(w.d, "made room for ollama:other");
+    run_until(w.now + 10000);
+    cr_assert_eq(w.d->state, ASLEEP);
+    cr_assert_str_eq(deployment_room_text(w.d), "made room for ollama:other");
+    cr_assert_not(w.loaded);
+    cr_assert(w.d->touched, "the server may run on");
+    deployment_hold(w.d, &w.holders[0].op, on_hold_over, &w.holders[0]);
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, READY);
+    cr_assert_null(deployment_room_text(w.d));
+    cr_assert_eq(w.holders[0].n_answers, 1);
+    cr_assert_eq(w.holders[0].fault.kind, FAULT_NONE);
+}
+
+Test(deployment, one_that_sleeps_is_asleep_for_the_next_daemon_too)
+{
+    go_up();
+    deployment_sleep(w.d, "made room for ollama:other");
+    run_until(w.now + 10000);
+    w.n_durable = w.n_records;
+    daemon_ends();
+    daemon_starts();
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, ASLEEP);
+    cr_assert_str_eq(deployment_room_text(w.d), "made room");
+    want(true);
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, READY);
+}
+
+Test(deployment, open_requests_end_before_it_sleeps_and_up_keeps_it)
+{
+    go_up();
+    deployment_request_begin(w.d);
+    deployment_sleep(w.d, "made room for ollama:other");
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, DRAINING);
+    want(true);
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, READY);
+    deployment_sleep(w.d, "made room for ollama:other");
+    run_until(w.now + 1000);
+    deployment_request_end(w.d);
+    run_until(w.now + 10000);
+    cr_assert_eq(w.d->state, ASLEEP);
+    deployment_want(w.d, GOAL_OFF, false);
+    run_until(w.now + 10000);
+    cr_assert_eq(w.d->state, OFF);
+    deployment_sleep(w.d, "made room for ollama:other");
+    run_until(w.now + 10000);
+    cr_assert_eq(w.d->state, OFF);
+}
+
+Test(deployment, what_the_engine_unloads_by_itself_is_asleep_unless_it_is_asked)
+{
+    go_up();
+    w.loaded = false;
+    deployment_request_begin(w.d);
+    run_until(w.now + 40000);
+    cr_assert_eq(w.d->state, READY, "the request loads it again");
+    deployment_request_end(w.d);
+    run_until(w.now + 40000);
+    cr_assert_eq(w.d->state, ASLEEP);
+    cr_assert_str_eq(deployment_room_text(w.d), "the engine has unloaded it");
+}
+
+Test(deployment, without_room_it_waits_and_says_for_whom)
+{
+    w.crammed = true;
+    want(true);
+    run_until(w.now + 120000);
+    cr_assert_eq(w.d->state, PLACING);
+    cr_assert_str_eq(deployment_room_text(w.d), "no room");
+    w.crammed = false;
+    run_until(w.now + 10000);
+    cr_assert_eq(w.d->state, READY);
+}
+
+/* Twice the engine says that it is too much: each time somebody goes. */
+Test(deployment, out_of_memory_beside_others_is_no_end)
+{
+    w.neighbours = true;
+    w.too_much = 2;
+    want(true);
+    run_until(w.now + 120000);
+    cr_assert_eq(w.d->state, READY);
+    cr_assert_eq(w.n_made_room, 2);
+    cr_assert_eq(w.n_failed, 0);
+}
+
+Test(deployment, out_of_memory_all_alone_is)
+{
+    w.too_much = 1;
+    want(true);
+    run_until(w.now + 120000);
+    cr_assert_eq(w.d->state, FAILED);
+    cr_assert_str_eq(w.d->fault.code, "out_of_memory");
+    cr_assert_eq(w.n_made_room, 0);
+}

@@ -8,7 +8,8 @@
 /* ---- The table ---- */
 
 /* What a row hands in, one letter each: goal (+) on, (-) off; (r)eachable, re(f)used, (l)ate, (c)ut,
- * (t)ouched, (w)ay failed, (b)usy with a request, (h)eld all of them, (s)tale. */
+ * (t)ouched, (w)ay failed, (b)usy with a request, (h)eld all of them, (s)tale, (z) it is to sleep, cro(W)ded,
+ * roo(m)y, (o)wn server. */
 struct row {
     enum deployment_state from;
     const char *facts;
@@ -33,7 +34,7 @@ struct row {
     {state, "+r",   0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},              \
     {state, "+",    0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},              \
     {state, "+f",   0, 0, 0, EV(WAY),    NO,              ENTER, FAILED},           \
-    {state, "+r",   0, 0, 0, EV(ANSWER), NO,              ENTER, after},            \
+    {state, "+rm",  0, 0, 0, EV(ANSWER), NO,              ENTER, after},            \
     {state, "+r",   0, 0, 0, EV(AGAIN),  NO,              WAIT,  OFF},              \
     {state, "+rl",  0, 0, 0, EV(AGAIN),  NO,              ENTER, FAILED},           \
     {state, "+r",   0, 0, 0, EV(TIMER),  NO,              DO,    OFF},              \
@@ -42,6 +43,8 @@ struct row {
     {state, "+r",   5, 0, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, FAILED},           \
     {state, "+",    5, 0, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, CONNECTING},       \
     {state, "+r",   1, 0, 0, EV(FAULT),  FAULT_EXHAUSTED, ENTER, FAILED},           \
+    {state, "+rW",  1, 0, 0, EV(FAULT),  FAULT_EXHAUSTED, ENTER, CONNECTING},       \
+    {state, "+rW",  5, 0, 0, EV(FAULT),  FAULT_EXHAUSTED, ENTER, FAILED},           \
     {state, "+r",   1, 0, 0, EV(FAULT),  FAULT_DENIED,    ENTER, FAILED},           \
     {state, "+r",   1, 0, 0, EV(FAULT),  FAULT_GONE,      ENTER, FAILED},           \
     {state, "+",    1, 0, 0, EV(FAULT),  FAULT_INVALID,   ENTER, FAILED},           \
@@ -73,9 +76,27 @@ static const struct row rows[] = {
     {CONNECTING, "+r",  0, 0, 0, EV(EMPTY),  NO,              KEEP,  OFF},
 
     STEP(INSTALLING, STARTING),
+    STEP(PLACING, LOADING),
     STEP(STARTING, FETCHING),
-    STEP(FETCHING, LOADING),
+    STEP(FETCHING, PLACING),
     STEP(LOADING, READY),
+    {INSTALLING, "+ro", 0, 0, 0, EV(ANSWER), NO,           ENTER, PLACING},
+    {PLACING, "+rom", 0, 0, 0, EV(ANSWER), NO,             ENTER, STARTING},
+    {PLACING, "+ro",  0, 0, 0, EV(ANSWER), NO,             WAIT,  OFF},
+    {PLACING, "+r",   0, 0, 0, EV(ANSWER), NO,             WAIT,  OFF},
+    {STARTING, "+ro", 0, 0, 0, EV(ANSWER), NO,             ENTER, FETCHING},
+    {FETCHING, "+ro", 0, 0, 0, EV(ANSWER), NO,             ENTER, LOADING},
+
+    {ASLEEP, "+rt",  0, 0, 0, EV(GOAL),   NO,              ENTER, CONNECTING},
+    {ASLEEP, "-rt",  0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
+    {ASLEEP, "-r",   0, 0, 0, EV(GOAL),   NO,              ENTER, OFF},
+    {ASLEEP, "+rt",  0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},
+    {ASLEEP, "+ft",  0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},
+    {ASLEEP, "+rt",  0, 0, 0, EV(ANSWER), NO,              KEEP,  OFF},
+    {ASLEEP, "+rt",  0, 0, 0, EV(AGAIN),  NO,              KEEP,  OFF},
+    {ASLEEP, "+rt",  0, 0, 0, EV(FAULT),  FAULT_GONE,      KEEP,  OFF},
+    {ASLEEP, "+rt",  0, 0, 0, EV(TIMER),  NO,              KEEP,  OFF},
+    {ASLEEP, "+rt",  0, 0, 0, EV(EMPTY),  NO,              KEEP,  OFF},
 
     {READY, "+rt",  0, 0, 0, EV(GOAL),   NO,              KEEP,  OFF},
     {READY, "-rt",  0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
@@ -92,7 +113,14 @@ static const struct row rows[] = {
     {READY, "+rt",  0, 0, 0, EV(TIMER),  NO,              DO,    OFF},
     {READY, "+t",   0, 0, 0, EV(TIMER),  NO,              WAIT,  OFF},
     {READY, "+rt",  0, 0, 0, EV(ANSWER), NO,              WAIT,  OFF},
-    {READY, "+rt",  0, 0, 0, EV(AGAIN),  NO,              WAIT,  OFF},
+    {READY, "+rt",  0, 0, 0, EV(AGAIN),  NO,              ENTER, ASLEEP},
+    {READY, "+rtb", 0, 0, 0, EV(AGAIN),  NO,              WAIT,  OFF},
+    {READY, "+rtz", 0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
+    {READY, "+rtzb", 0, 0, 0, EV(GOAL),  NO,              ENTER, DRAINING},
+    {READY, "+rtzbh", 0, 0, 0, EV(GOAL), NO,              ENTER, STOPPING},
+    {READY, "-rtzb", 0, 0, 0, EV(GOAL),  NO,              ENTER, DRAINING},
+    {DRAINING, "+rtzb", 0, 0, 0, EV(GOAL), NO,            KEEP,  OFF},
+    {DRAINING, "+rtz", 0, 0, 0, EV(EMPTY), NO,            ENTER, STOPPING},
     {READY, "+t",   0, 9, 0, EV(FAULT),  FAULT_GONE,      WAIT,  OFF},
     {READY, "+rt",  0, 1, 0, EV(FAULT),  FAULT_TRANSIENT, WAIT,  OFF},
     {READY, "+rt",  0, 3, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, CONNECTING},
@@ -115,6 +143,8 @@ static const struct row rows[] = {
 
     {STOPPING, "-rt",  0, 0, 0, EV(ANSWER), NO,              ENTER, OFF},
     {STOPPING, "+rt",  0, 0, 0, EV(ANSWER), NO,              ENTER, CONNECTING},
+    {STOPPING, "+rtz", 0, 0, 0, EV(ANSWER), NO,              ENTER, ASLEEP},
+    {STOPPING, "-rtz", 0, 0, 0, EV(ANSWER), NO,              ENTER, OFF},
     {STOPPING, "-rt",  0, 0, 0, EV(AGAIN),  NO,              WAIT,  OFF},
     {STOPPING, "-rt",  0, 0, 0, EV(TIMER),  NO,              DO,    OFF},
     {STOPPING, "-rt",  1, 0, 0, EV(FAULT),  FAULT_TRANSIENT, WAIT,  OFF},
@@ -158,6 +188,10 @@ Test(deployment_fsm, each_row_of_the_table)
             .touched = strchr(row->facts, 't'),
             .way_failed = strchr(row->facts, 'w'),
             .stale = strchr(row->facts, 's'),
+            .sleeps = strchr(row->facts, 'z'),
+            .crowded = strchr(row->facts, 'W'),
+            .roomy = strchr(row->facts, 'm'),
+            .own_server = strchr(row->facts, 'o'),
             .in_flight = strchr(row->facts, 'b') ? 1 : 0,
             .held = strchr(row->facts, 'h') ? 1 : 0,
             .attempts = row->attempts,
@@ -216,7 +250,7 @@ static void want_with_arguments(void)
 /* One thing that the world, a person or an application does. */
 static void something_happens(void)
 {
-    switch (dice(17)) {
+    switch (dice(20)) {
     case 0:
     case 1:
     case 2: want(true); break;
@@ -245,11 +279,17 @@ static void something_happens(void)
         daemon_starts();
         break;
     case 16: want_with_arguments(); break;
+    case 17: deployment_sleep(w.d, "made room"); break;
+    case 18:
+        w.crammed = dice(2);
+        w.neighbours = w.crammed || dice(2);
+        break;
+    case 19: w.loaded = false; break;
     case 15:
         if (dice(2)) {
             deployment_doubt(w.d);
         } else if (!w.n_jobs) { /* the other one's stop would come behind what is under way */
-            w.shared = !w.shared;
+            w.shared = fake_ops.shared && !w.shared;
             if (!w.shared)
                 w.runs = w.loaded = false; /* the other one stopped it */
         }
@@ -267,7 +307,10 @@ static void check_now(void)
         cr_assert_eq(d->fault.kind, FAULT_NONE, "story %u: %s", w.story, d->fault.text);
     if (d->state == STOPPING || d->state == READY || d->state == DRAINING)
         cr_assert(d->touched, "story %u", w.story);
-    cr_assert(d->op || w.timer->due || d->state == OFF || d->state == FAILED || d->state == CONNECTING,
+    if (d->state == ASLEEP)
+        cr_assert_neq(*d->room, '\0', "story %u: asleep without a reason", w.story);
+    cr_assert(d->op || w.timer->due || d->state == OFF || d->state == ASLEEP || d->state == FAILED ||
+                  d->state == CONNECTING,
               "story %u: %s waits for nothing", w.story, deployment_state_name(d->state));
 }
 
@@ -277,7 +320,7 @@ static void check_rest(void)
     bool on = w.d->goal == GOAL_ON_DEMAND;
 
     w.calm = true;
-    w.broken = w.stuck = false;
+    w.broken = w.stuck = w.crammed = w.neighbours = false;
     requests_end();
     way_changes(true, false);
     run_until(w.now + 300000);
@@ -289,6 +332,13 @@ static void check_rest(void)
         cr_assert_str_neq(w.d->fault.code, "login_refused", "story %u", w.story);
         cr_assert_eq(w.d->goal, on ? GOAL_ON_DEMAND : GOAL_OFF);
         want(on);
+        run_until(w.now + 600000);
+    }
+    if (w.d->state == ASLEEP) { /* as it should, for nobody asks; then somebody does */
+        cr_assert(on, "story %u", w.story);
+        for (unsigned i = 0; i < HOLDS; i++)
+            cr_assert_null(w.holders[i].op, "story %u: asleep, and a request is held", w.story);
+        deployment_hold(w.d, &w.holders[0].op, on_hold_over, &w.holders[0]);
         run_until(w.now + 600000);
     }
     cr_assert_eq(w.d->state, on ? READY : OFF, "story %u: wanted %s, is %s", w.story, on ? "on" : "off",
@@ -311,7 +361,8 @@ static void tell_story(uint32_t story)
     w = (struct world){.seed = story * 2654435761u, .story = story, .now = 1000000, .way = true};
     list_init(&w.works);
     w.way = dice(4) != 0;
-    w.shared = dice(4) == 0;
+    fake_ops.shared = dice(3) != 0;
+    w.shared = fake_ops.shared && dice(4) == 0;
     daemon_starts();
     want(true);
     for (unsigned i = 5 + dice(STEPS_MAX); i > 0; i--) {

@@ -481,6 +481,29 @@ Test(ollama, more_layers_than_there_is_room_for_do_no_harm)
     went_well();
 }
 
+/* ---- prepare ---- */
+
+Test(ollama, what_a_load_will_take_and_what_is_free)
+{
+    const struct engine_facts *f = &w.engine->facts;
+
+    find_it();
+    w.cards_say = "chip=nvidia\nNVIDIA A10, 550.1, 23028, 3028, 8.6\nmemory=1000000 kB\n";
+    ASK(ops()->prepare, {"GET /api/ps", NULL, 200, {EMPTY}}, {"GET /api/tags", NULL, 200, {TAGS}});
+    went_well();
+    cr_assert_eq(f->load_bytes, 475018);
+    cr_assert_eq(f->free_bytes, 20000ll * 1024 * 1024);
+    w.cards_say = "chip=none\nmemory=1000000 kB max 5 0\n";
+    ASK(ops()->prepare, {"GET /api/ps", NULL, 500, {"x"}}, {"GET /api/tags", NULL, 200, {EMPTY}});
+    went_well();
+    cr_assert_eq(f->load_bytes, -1);
+    cr_assert_eq(f->free_bytes, 1024000000);
+    w.cards_say = "chip=nvidia\nFailed to initialize NVML: Unknown Error\nmemory=1000000 kB\n";
+    ASK(ops()->prepare, {.request = "", .then = REFUSE}, {.request = "", .then = REFUSE});
+    went_well();
+    cr_assert_eq(f->free_bytes, -1, "the card's is not known, and the host's is another's");
+}
+
 /* ---- load ---- */
 
 Test(ollama, loads_and_keeps_what_the_engine_says_of_the_model)
@@ -516,9 +539,10 @@ static void load_with(const char *before, const char *then, const char *ps)
     find_it();
     w.cards_say = before;
     w.cards_say_then = then;
-    ASK(ops()->load, {"GET /api/ps", NULL, 200, {EMPTY}}, {"POST /api/generate", NULL, 200, {LOADED}},
-        {"POST /api/show", NULL, 200, {SHOW}}, {"GET /api/tags", NULL, 200, {TAGS}},
-        {"GET /api/ps", NULL, 200, {ps}});
+    ASK(ops()->prepare, {"GET /api/ps", NULL, 200, {EMPTY}}, {"GET /api/tags", NULL, 200, {TAGS}});
+    went_well();
+    ASK(ops()->load, {"POST /api/generate", NULL, 200, {LOADED}}, {"POST /api/show", NULL, 200, {SHOW}},
+        {"GET /api/tags", NULL, 200, {TAGS}}, {"GET /api/ps", NULL, 200, {ps}});
     went_well();
 }
 
@@ -552,8 +576,10 @@ Test(ollama, what_was_measured_is_said)
 Test(ollama, a_model_that_is_loaded_already_is_not_measured_anew)
 {
     load_with(CARD("10"), CARD("2100"), PS_LARGE("2147483648"));
-    ASK(ops()->load, {"GET /api/ps", NULL, 200, {PS_LARGE("2147483648")}},
-        {"POST /api/generate", NULL, 200, {LOADED}}, {"POST /api/show", NULL, 200, {SHOW}},
+    ASK(ops()->prepare, {"GET /api/ps", NULL, 200, {PS_LARGE("2147483648")}});
+    went_well();
+    cr_assert_eq(w.engine->facts.load_bytes, 0, "it takes no more than it has");
+    ASK(ops()->load, {"POST /api/generate", NULL, 200, {LOADED}}, {"POST /api/show", NULL, 200, {SHOW}},
         {"GET /api/tags", NULL, 200, {TAGS}}, {"GET /api/ps", NULL, 200, {PS_LARGE("2147483648")}});
     went_well();
     cr_assert_eq(w.engine->facts.measured, GPU_WHOLE);
@@ -663,7 +689,8 @@ Test(ollama, a_probe_tells_dead_from_silent)
     went_well();
     cr_assert_eq(w.engine->facts.size_vram_bytes, 5);
     ASK(ops()->probe, {"GET /api/ps", NULL, 200, {EMPTY}});
-    went_well();
+    cr_assert_eq(w.fault.kind, FAULT_NONE);
+    cr_assert(w.again, "it lives, and has unloaded the model");
     ASK(ops()->probe, {.request = "", .then = REFUSE});
     failed_with("no_answer", FAULT_TRANSIENT);
     cr_assert_str_eq(w.fault.text, "ollama runs on gpu1, but does not answer");
@@ -767,6 +794,8 @@ Test(ollama, whoever_leaves_hears_nothing_whenever_he_leaves)
                                            {"POST /api/show", NULL, 200, {SHOW}, KEEP_OPEN},
                                            {"GET /api/tags", NULL, 200, {TAGS}, KEEP_OPEN},
                                            {"GET /api/ps", NULL, 200, {PS("1")}, KEEP_OPEN}},
+                                 prepare[] = {{"GET /api/ps", NULL, 200, {EMPTY}, KEEP_OPEN},
+                                              {"GET /api/tags", NULL, 200, {TAGS}, KEEP_OPEN}},
                                  start[] = {{"GET /api/version", NULL, 200, {VERSION}, KEEP_OPEN}},
                                  probe[] = {{.request = "", .then = REFUSE}},
                                  unload[] = {{"POST /api/generate", NULL, 200, {LOADED}, KEEP_OPEN}};
@@ -777,6 +806,7 @@ Test(ollama, whoever_leaves_hears_nothing_whenever_he_leaves)
     leave_at_every_turn("ollama", "tiny", o->find, NULL, NULL, 0);
     leave_at_every_turn("ollama", "tiny", o->start, FOUND NONE, start, ELEMENTS(start));
     leave_at_every_turn("ollama", "tiny", o->fetch, FOUND RUNS, fetch, ELEMENTS(fetch));
+    leave_at_every_turn("ollama", "tiny", o->prepare, FOUND RUNS, prepare, ELEMENTS(prepare));
     leave_at_every_turn("ollama", "tiny", o->load, FOUND RUNS, load, ELEMENTS(load));
     leave_at_every_turn("ollama", "tiny", o->probe, FOUND RUNS, probe, ELEMENTS(probe));
     leave_at_every_turn("ollama", "tiny", o->unload, FOUND RUNS, unload, ELEMENTS(unload));

@@ -155,3 +155,53 @@ Test(gpu, verdict)
     cr_assert_eq(gpu_judge(5000 * MIB, -1, 5000 * MIB), GPU_UNMEASURED);
     cr_assert_eq(gpu_judge(5000 * MIB, 5000 * MIB, -1), GPU_UNMEASURED);
 }
+
+/* ---- how much is free ---- */
+
+Test(gpu, free_memory_is_the_cards_or_where_there_is_none_the_machines)
+{
+    static const struct {
+        const char *text;
+        int64_t free_kib;
+    } rows[] = {
+        {"chip=nvidia\nNVIDIA A10, 570.1, 23028, 100, 8.6\nmemory=1000 kB\n", 22928 * 1024},
+        {"chip=nvidia\nNVIDIA A10, 570.1, 100, 200, 8.6\n", 0},
+        {"chip=nvidia\nNVIDIA A10, 570.1, 100, [N/A], 8.6\nmemory=1000 kB\n", -1},
+        {"chip=nvidia\nNo devices were found\nmemory=1000 kB\n", -1},
+        {"chip=none\nmemory=1000 kB   \n", 1000},
+        {"chip=none\nmemory=1000 kB max 5 5\n", 1000},
+        {"chip=none\nmemory=1000 kB 9223372036854771712 5 5\n", 1000},
+        {"chip=none\nmemory=100000 kB 2048000 1024000 512000\n", 1500},
+        {"chip=none\nmemory=100000 kB 2048000 1024000\n", 1000},
+        {"chip=none\nmemory=100000 kB 1024 2048000 0\n", 0},
+        {"chip=none\nmemory=-5 kB\n", -1},
+        {"chip=none\nmemory=\n", -1},
+        {"chip=none\nmemory=99999999999999999999 kB\n", -1},
+        {"chip=none\n", -1},
+        {"", -1},
+    };
+    struct gpu_facts f;
+
+    for (unsigned i = 0; i < ELEMENTS(rows); i++) {
+        int64_t expected = rows[i].free_kib < 0 ? -1 : rows[i].free_kib * 1024;
+
+        read_text(rows[i].text, &f);
+        cr_assert_eq(gpu_free_bytes(&f), expected, "row %u: %lld", i, (long long)gpu_free_bytes(&f));
+    }
+}
+
+/* The real question, asked of this machine. */
+Test(gpu, this_machine_says_how_much_memory_is_free)
+{
+    char text[4096] = "";
+    FILE *p;
+    struct gpu_facts f;
+
+    cr_assert_eq(setenv("GPU_SCRIPT", gpu_script, 1), 0);
+    p = popen("eval \"$GPU_SCRIPT\"", "r");
+    cr_assert_not_null(p);
+    text[fread(text, 1, sizeof text - 1, p)] = '\0';
+    pclose(p);
+    read_text(text, &f);
+    cr_assert_gt(f.host_free_bytes, 0, "%s", text);
+}

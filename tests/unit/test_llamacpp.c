@@ -206,9 +206,12 @@ Test(llamacpp, a_server_with_other_arguments_is_stopped_first)
     find_it();
     cr_assert_not_null(strstr(w.script, "-c "));
     w.n_scripts = 0;
+    ASK_SHELL(ops()->prepare);
+    went_well();
+    cr_assert_eq(w.n_scripts, 2, "stop, cards");
     ASK_SHELL(ops()->start);
     went_well();
-    cr_assert_eq(w.n_scripts, 3, "stop, cards, start");
+    cr_assert_eq(w.n_scripts, 3, "start");
     cr_assert_not_null(strstr(w.script, "set -- start"));
 }
 
@@ -229,6 +232,43 @@ Test(llamacpp, an_argument_the_server_refuses_is_the_users)
         failed_with("bad_argument", FAULT_INVALID);
         cr_assert_not_null(strstr(w.fault.text, "argument"), "%s", w.fault.text);
     }
+}
+
+Test(llamacpp, what_a_start_will_take_and_what_is_free)
+{
+    const struct engine_facts *f = &w.engine->facts;
+
+    find_it();
+    w.n_scripts = 0;
+    ASK_SHELL(ops()->prepare);
+    went_well();
+    cr_assert_eq(f->load_bytes, 0, "it runs");
+    cr_assert_eq(w.n_scripts, 1, "it was only looked at");
+    w.look_says = DEAD("bye");
+    w.cards_say = "chip=none\nmemory=2000 kB\n";
+    ASK_SHELL(ops()->prepare);
+    went_well();
+    cr_assert_eq(f->load_bytes, -1, "of a repository nothing is known");
+    cr_assert_eq(f->free_bytes, 2000 * 1024);
+    w.look_says = RUNS;
+    find_it();
+    ASK(ops()->load, {"GET /health", NULL, 200, {OK}}, {"GET /v1/models", NULL, 200, {MODELS}});
+    w.find_says = FOUND NONE;
+    find_it();
+    ASK_SHELL(ops()->prepare);
+    went_well();
+    cr_assert_eq(f->load_bytes, 466688, "but after it was loaded once");
+
+    w.engine = engine_free(w.engine);
+    world_make_engine("llama.cpp", "/models/it's.gguf");
+    find_it();
+    w.size_says = "4700000000\n";
+    ASK_SHELL(ops()->prepare);
+    went_well();
+    cr_assert_eq(w.engine->facts.load_bytes, 4700000000);
+    w.size_says = "";
+    ASK_SHELL(ops()->prepare);
+    went_well();
 }
 
 Test(llamacpp, downloads_while_nobody_listens)

@@ -31,7 +31,8 @@ Test(store, everything_is_there_after_a_restart)
                                       .shown = "{\"模\":\"型\"}",
                                       .requests = INT64_MAX,
                                       .last_used_at_ms = 7,
-                                      .arguments = "[\"-c\",\"4096\"]"};
+                                      .arguments = "[\"-c\",\"4096\"]",
+                                      .asleep = "made room"};
     struct forward_record forward = {
         .instance = "gpu-a", .listen_ip = "::1", .address = "127.0.0.1", .listen_port = 65535, .port = 1};
 
@@ -46,7 +47,7 @@ Test(store, everything_is_there_after_a_restart)
                  "instance here local - - 0 0 1800000000000 0\n"
                  "deployment off - on_demand 0 0 - 0 0\n"
                  "deployment ollama:qwen3:4b gpu-a on_demand 5 1 {\"模\":\"型\"} 9223372036854775807 7 "
-                 "[\"-c\",\"4096\"]\n"
+                 "[\"-c\",\"4096\"] asleep: made room\n"
                  "forward ::1 65535 gpu-a 127.0.0.1 1\n");
 }
 

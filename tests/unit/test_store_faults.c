@@ -613,7 +613,7 @@ Test(store_faults, a_newer_schema_is_refused_and_left_alone)
     store = store_close(store);
     sql("PRAGMA user_version = 999");
     assert_open_fails(state, -ENOTSUP, "was written by a newer llmhostd (schema 999");
-    sql("PRAGMA user_version = 4");
+    sql("PRAGMA user_version = 5");
     open_store();
 }
 
@@ -623,6 +623,7 @@ Test(store_faults, an_older_schema_is_brought_forward_with_what_it_holds)
     assert_written(put_instance("gpu-a", 1));
     store = store_close(store);
     sql("ALTER TABLE instance DROP COLUMN proxy");
+    sql("ALTER TABLE deployment DROP COLUMN asleep");
     sql("PRAGMA user_version = 3");
     open_store();
     assert_written(put_instance("gpu-b", 2));
@@ -630,6 +631,7 @@ Test(store_faults, an_older_schema_is_brought_forward_with_what_it_holds)
     sql("ALTER TABLE instance DROP COLUMN proxy");
     sql("ALTER TABLE instance DROP COLUMN agent");
     sql("ALTER TABLE deployment DROP COLUMN arguments");
+    sql("ALTER TABLE deployment DROP COLUMN asleep");
     sql("PRAGMA user_version = 1");
     open_store();
     assert_written(put_instance("gpu-c", 3));
