@@ -26,6 +26,7 @@
 #include "proto/error.h"
 #include "proto/mem.h"
 #include "proto/stdfds.h"
+#include "ssh/turn.h"
 #include "store/secrets.h"
 #include "store/store.h"
 
@@ -58,6 +59,7 @@ struct daemon {
     char *socket;
     struct settings *settings;
     struct resolver *resolver;
+    struct turns *turns;
     struct secrets *secrets;
     struct store *store;
     struct http *http;
@@ -324,6 +326,7 @@ static int daemon_open(struct daemon *d, struct fault *f)
     d->events = (struct event_listener){.heard = daemon_on_event, .ctx = d};
     event_listen(&d->events);
     d->resolver = resolver_new(d->loop);
+    d->turns = turns_new(d->loop);
     d->http = http_new(d->loop);
 
     const struct manager_context manager = {
@@ -335,6 +338,7 @@ static int daemon_open(struct daemon *d, struct fault *f)
         .settings = d->settings,
         .socket_directory = d->engines,
         .state_directory = d->state,
+        .turns = d->turns,
     };
 
     r = manager_new(&manager, &d->manager, f);
@@ -378,6 +382,7 @@ static void daemon_close(struct daemon *d)
     manager_free(d->manager);
     http_free(d->http);
     resolver_free(d->resolver);
+    turns_free(d->turns);
     if (d->store) {
         event_unlisten(&d->events);
         store_close(d->store);

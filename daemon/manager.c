@@ -346,6 +346,7 @@ struct lease *manager_make_lease(struct manager *m, const struct instance_record
     const struct lease_context context = {
         .loop = m->context.loop,
         .resolver = m->context.resolver,
+        .turns = m->context.turns,
         .secrets = m->context.secrets,
         .store = m->context.store,
         .changed = manager_lease_changed,

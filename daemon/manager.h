@@ -17,6 +17,7 @@ struct resolver;
 struct secrets;
 struct settings;
 struct store;
+struct turns;
 
 /* ---- looking ---- */
 
@@ -48,6 +49,7 @@ struct manager_context {
     const struct settings *settings;
     const char *socket_directory;       /* for Unix sockets to engines; ours alone */
     const char *state_directory;        /* its cache/ keeps archives of engines */
+    struct turns *turns;                /* to log in; NULL: whenever it likes */
 };
 
 /* Restores everything from the store. 0 or -errno with *f. */

@@ -101,8 +101,8 @@ struct lease *lease_new(const struct lease_context *context, const struct instan
         struct session_target target;
 
         lease_target(l, &target);
-        l->session = session_new(context->loop, context->resolver, context->secrets, l->record.name, &target,
-                                 &events, l);
+        l->session = session_new(context->loop, context->resolver, context->turns, context->secrets,
+                                 l->record.name, &target, &events, l);
         session_on_trial(l->session, !stored);
         l->host = host_ssh_new(l->session);
         session_want(l->session, true);

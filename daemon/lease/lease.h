@@ -16,11 +16,13 @@ struct loop;
 struct provider_ops;
 struct resolver;
 struct secrets;
+struct turns;
 
 /* What every lease works with; borrowed for the life of the lease. */
 struct lease_context {
     struct loop *loop;
     struct resolver *resolver;
+    struct turns *turns;
     struct secrets *secrets;
     struct store *store;
     /* From the run queue, after the way to the machine changed. */

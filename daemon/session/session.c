@@ -68,14 +68,15 @@ static bool session_set_target(struct session *s, const struct session_target *t
     return moved;
 }
 
-struct session *session_new(struct loop *l, struct resolver *r, struct secrets *secrets, const char *name,
-                            const struct session_target *target, const struct session_events *events,
-                            void *ctx)
+struct session *session_new(struct loop *l, struct resolver *r, struct turns *turns, struct secrets *secrets,
+                            const char *name, const struct session_target *target,
+                            const struct session_events *events, void *ctx)
 {
     struct session *s = xnew(struct session);
 
     s->loop = l;
     s->resolver = r;
+    s->turns = turns;
     s->secrets = secrets;
     s->name = xstrdup(name);
     s->events = *events;

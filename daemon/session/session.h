@@ -12,6 +12,7 @@ struct loop;
 struct resolver;
 struct secrets;
 struct session;
+struct turns;
 
 enum session_state {
     SESSION_IDLE,           /* not wanted */
@@ -45,8 +46,8 @@ struct session_events {
 };
 
 /* name: of the instance; secrets are read as NAME.password, NAME.key, NAME.passphrase and daemon.key when a login begins.
- * Starts SESSION_IDLE. Borrows loop, resolver, secrets. */
-struct session *session_new(struct loop *l, struct resolver *r, struct secrets *secrets, const char *name,
+ * Starts SESSION_IDLE. Borrows loop, resolver, turns (NULL: it logs in whenever it likes), secrets. */
+struct session *session_new(struct loop *l, struct resolver *r, struct turns *turns, struct secrets *secrets, const char *name,
                             const struct session_target *target, const struct session_events *events, void *ctx);
 /* Before the first login. Borrowed for the life of the session. */
 void session_use_secrets(struct session *s, const struct session_secrets *instead);

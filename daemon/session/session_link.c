@@ -213,6 +213,7 @@ static struct session_link *link_new(struct session *s)
         .pinned = s->pinned,
         .proxy = s->proxy,
         .agent = s->agent,
+        .turns = s->turns,
     };
     struct session_link *link = xnew(struct session_link);
 
@@ -223,6 +224,7 @@ static struct session_link *link_new(struct session *s)
     list_init(&link->node);
     list_append(&s->links, &link->node);
     link->conn = ssh_conn_new(s->loop, s->resolver, &target, &events, link);
+    session_requests_count(s);
     return link;
 }
 

@@ -39,8 +39,9 @@ struct session {
     uint64_t login_wait_ms; /* the ration of logins: how long until one may begin */
     bool has_other;         /* beside the first connection is one that was heard since that one was not */
 
-    struct loop *loop; /* borrowed, as the next two */
+    struct loop *loop; /* borrowed, as the next three */
     struct resolver *resolver;
+    struct turns *turns;
     struct secrets *secrets;
     struct session_secrets instead;
     char *name, *host, *user;

@@ -60,16 +60,17 @@ unsigned session_requests_on(const struct session_link *link)
     return n;
 }
 
-/* Whose streams the others wait on is not known here: on any. */
+/* Whose streams the others wait on is not known here: on any. What is not given to a connection yet waits for
+ * each that is on its way; commands among it are mostly our own, and no reason to go before others. */
 void session_requests_count(struct session *s)
 {
-    if (s->state != SESSION_UP)
-        return;
     LIST_FOREACH (link, &s->links, struct session_link, node) {
         int n = s->waiting;
 
         LIST_FOREACH (rq, &s->started, struct session_request, node)
             n += rq->link_number == link->number && request_waits(rq);
+        LIST_FOREACH (rq, &s->queued, struct session_request, node)
+            n += !ssh_conn_is_up(link->conn) && !rq->script;
         ssh_conn_waiters(link->conn, n > 0 ? (unsigned)n : 0);
     }
 }
@@ -305,8 +306,10 @@ static void requests_take_back(struct session *s)
 
 void session_requests_start(struct session *s)
 {
-    if (s->state != SESSION_UP || !ssh_conn_is_up(s->link->conn))
+    if (s->state != SESSION_UP || !ssh_conn_is_up(s->link->conn)) {
+        session_requests_count(s);
         return;
+    }
     requests_take_back(s);
     LIST_FOREACH_SAFE (rq, &s->queued, struct session_request, node) {
         struct session_link *link = request_choose(rq);

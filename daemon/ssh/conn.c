@@ -463,6 +463,7 @@ static void conn_shut(struct ssh_conn *c)
     if (!c->lent)
         say_goodbye(c);
     c->failed = true;
+    c->turn = turn_free(c->turn);
     connect_end(c);
     proxy_end(c);
     ping_end(c);
@@ -571,6 +572,7 @@ struct ssh_conn *ssh_conn_new(struct loop *l, struct resolver *r, const struct s
     c->way = xstrdup(target->proxy);
     c->agent = xstrdup(target->agent);
     c->port = target->port;
+    c->turns = target->turns;
     c->host_key_preference = host_key_preference(target->pinned);
     c->fd = -1;
     c->generation = 1;
@@ -586,7 +588,6 @@ struct ssh_conn *ssh_conn_new(struct loop *l, struct resolver *r, const struct s
     c->deadline = timer_new(l, conn_on_deadline, c);
     c->again_timer = timer_new(l, conn_on_again, c);
     c->open_timer = timer_new(l, openings_on_timer, c);
-    timer_arm(c->deadline, CONN_LOGIN_MS);
     connect_begin(c);
     return c;
 }

@@ -21,6 +21,7 @@ struct loop;
 struct op;
 struct resolver;
 struct ssh_conn;
+struct turns;
 
 /* Borrowed for the call of ssh_conn_new(). */
 struct ssh_target {
@@ -31,6 +32,7 @@ struct ssh_target {
     const struct host_key *pinned;  /* NULL or n = 0: first contact */
     const char *proxy;              /* as of proto/ssh_proxy.h; NULL: a TCP connection */
     const char *agent;              /* the socket of the ssh-agent a proxy may ask; NULL: that of our environment */
+    struct turns *turns;            /* to log in, for the life of the connection; NULL: whenever it likes */
 };
 
 /* What a login may use, in this order: own_key, key, the keys of an agent, password (as password, then keyboard-interactive). All
@@ -60,7 +62,7 @@ struct ssh_conn_events {
     void (*suspect)(void *ctx, bool is_suspect);
 };
 
-/* Begins at once. Deadlines: 5 s to a connection (from the last address on), 15 s to the login, then pings. The command of a proxy is
+/* Begins when it is its turn (turn.h), and counts from then. Deadlines: 5 s to a connection (from the last address on), 15 s to the login, then pings. The command of a proxy is
  * a child of ours, which ends with the connection, with us, and by itself: that is "unreachable" before the login and "lost" after. */
 struct ssh_conn *ssh_conn_new(struct loop *l, struct resolver *r, const struct ssh_target *target,
                               const struct ssh_conn_events *events, void *ctx);
@@ -75,7 +77,7 @@ double ssh_conn_rtt_ms(const struct ssh_conn *c);                   /* smallest 
 const char *ssh_conn_peer(const struct ssh_conn *c);                /* "10.0.0.1:22", "gpu-a:22 through bastion"; "" before it is connected */
 const char *ssh_conn_banner(const struct ssh_conn *c);              /* the server's, "" before the handshake */
 
-/* How many requests wait for bytes of this peer just now. While it is not 0: nothing for 0.5 s → ping with a 2.5 s deadline.
+/* How many requests wait for bytes of this peer just now. Before it is up: those go first whose is not 0. Later, while it is not 0: nothing for 0.5 s → ping with a 2.5 s deadline.
  * While it is 0: nothing for 5 s → ping with a 4 s deadline. */
 void ssh_conn_waiters(struct ssh_conn *c, unsigned n);
 /* Ask now whether the peer lives (resume from sleep, a changed address), with a deadline of 1 s. */

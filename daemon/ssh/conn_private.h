@@ -1,5 +1,6 @@
 /* What the files of this folder share. Who does what:
  *   conn.c     the session of libssh2: memory, buffers, socket, one run per turn, the end
+ *   turn.c     when a login may begin
  *   connect.c  name to connected socket; proxy.c: a command in its place
  *   login.c    handshake to login; login_agent.c: with the keys of an ssh-agent
  *   ping.c     the control channel, and whether the peer lives
@@ -24,6 +25,7 @@
 #include "proto/buf.h"
 #include "ssh/conn.h"
 #include "ssh/signer.h"
+#include "ssh/turn.h"
 
 struct proxy;
 struct timer;
@@ -106,6 +108,8 @@ struct ssh_conn {
     char *name, *host, *user, *way, *agent;
     uint16_t port;
     const char *host_key_preference;
+    struct turns *turns;
+    struct turn *turn;          /* until the login ended; NULL also where there are no turns */
 
     enum conn_step step;
     bool running, lent, gone;   /* in conn_run(); with a thread; freed by its owner */

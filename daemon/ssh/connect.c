@@ -6,10 +6,11 @@
 
 #include "base/timer.h"
 #include "base/watch.h"
+#include "proto/ssh_proxy.h"
 #include "ssh/conn_private.h"
 
-/* A machine that was away and is back answers a new SYN at once; the kernel's own pause has grown to many seconds by
- * then. Two repetitions fit. */
+/* A machine that was away and is back answers a new SYN at once; the kernel's own pause has grown to many
+ * seconds by then. Two repetitions fit. */
 #define ANSWER_MS            5000
 #define KEEPALIVE_IDLE_S     15
 #define KEEPALIVE_INTERVAL_S 5
@@ -137,14 +138,36 @@ static void connect_on_resolved(void *ctx, const struct addresses *found, const 
     connect_next(c);
 }
 
-void connect_begin(struct ssh_conn *c)
+static void connect_on_turn(void *ctx)
 {
+    struct ssh_conn *c = ctx;
+
+    timer_arm(c->deadline, CONN_LOGIN_MS);
     if (c->way) {
         proxy_begin(c);
         return;
     }
     c->connecting.next = timer_new(c->loop, connect_on_timer, c);
     resolve(c->resolver, c->host, c->port, &c->connecting.resolving, connect_on_resolved, c);
+}
+
+/* The first sshd on the way is the one whose places are scarce: of a jump, the first host. What a command
+ * connects to is not known. */
+static void connect_wait_for_turn(struct ssh_conn *c)
+{
+    const char *jump =
+        c->way && streq(ssh_proxy_option(c->way), "ProxyJump") ? ssh_proxy_value(c->way) : NULL;
+    _cleanup_free_ char *first = jump ? strndup(jump, strcspn(jump, ",")) : NULL;
+
+    c->turn = turn_new(c->turns, first ? first : c->host, first ? 0 : c->port, connect_on_turn, c);
+}
+
+void connect_begin(struct ssh_conn *c)
+{
+    if (c->turns)
+        connect_wait_for_turn(c);
+    else
+        connect_on_turn(c);
 }
 
 void connect_end(struct ssh_conn *c)

@@ -147,6 +147,7 @@ static void login_cut(struct ssh_conn *c, int ssh_error)
 static int login_is_up(struct ssh_conn *c, const char *method)
 {
     timer_disarm(c->deadline);
+    c->turn = turn_free(c->turn);
     login_forget(c);
     c->step = CONN_UP;
     c->up_due = clock_now_ms();

@@ -247,6 +247,8 @@ void ssh_conn_waiters(struct ssh_conn *c, unsigned n)
     struct ping *p = &c->ping;
 
     p->waiters = n;
+    if (c->turn)
+        turn_hurry(c->turn, n > 0);
     if (n == 0 || !p->timer)
         return;
     if (p->deadline_due && !p->is_suspect)

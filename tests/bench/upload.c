@@ -109,7 +109,7 @@ int main(int argc, char **argv)
     const struct session_target target = {
         .host = argv[1], .port = (uint16_t)strtoul(argv[2], NULL, 10), .user = "root"};
 
-    u.session = session_new(u.loop, resolver, secrets, "box", &target, &events, &u);
+    u.session = session_new(u.loop, resolver, NULL, secrets, "box", &target, &events, &u);
     session_want(u.session, true);
     loop_run(u.loop);
     session_free(u.session);

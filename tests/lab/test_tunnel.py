@@ -378,7 +378,8 @@ class HostKeys(road.Road):
                 self.assertNotEqual(d.instance("gpu1")["host_key"], d.instance("gpu2")["host_key"])
 
 
-class Forwards(road.Road):
+class Echo(road.Road):
+    """A server over there that gives back what it gets, and who asks it through a port here."""
     ECHO = ("import socket, threading\n"
             "def serve(c):\n"
             "  while data := c.recv(65536): c.sendall(data)\n"
@@ -402,14 +403,19 @@ class Forwards(road.Road):
         self.addCleanup(s.close)
         return s
 
+    def start_echo(self, h):
+        h.start("/usr/bin/python3", "-c", self.ECHO)
+        hosts.until(lambda: h.run("/usr/bin/python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 7000))'",
+                                  check=False).returncode == 0, 10, "an echo over there")
+
+
+class Forwards(Echo):
     def listed(self, d):
         return {f["listen"]: f for f in d.ctl("forward", "list", json=True)["forwards"]}
 
     def test_forwards_outlive_an_outage_and_hold_who_comes_meanwhile(self):
         with self.road(engines=[]) as (d, h):
-            h.start("/usr/bin/python3", "-c", self.ECHO)
-            hosts.until(lambda: h.run("/usr/bin/python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 7000))'",
-                                      check=False).returncode == 0, 10, "an echo over there")
+            self.start_echo(h)
             d.ctl("forward", "add", "gpu1", "7001:127.0.0.1:7000")
             d.ctl("forward", "add", "gpu1", "7000")
             self.assertEqual({k: v["target"] for k, v in self.listed(d).items()},

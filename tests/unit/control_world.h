@@ -77,7 +77,8 @@ static void daemon_begins(void)
     cr_assert_eq(store_open(w.loop, w.directory, &w.store, &f), 0, "%s", f.text);
     w.http = http_new(w.loop);
     w.resolver = resolver_new(w.loop);
-    const struct manager_context mc = {w.loop, w.store, w.secrets, w.http, w.resolver, w.settings, w.engines, w.engines};
+    const struct manager_context mc = {w.loop,     w.store,   w.secrets, w.http, w.resolver,
+                                       w.settings, w.engines, w.engines, NULL};
 
     cr_assert_eq(manager_new(&mc, &w.manager, &f), 0, "%s", f.text);
     cr_assert_eq(gateway_new(w.loop, w.manager, w.settings, 0, &w.gateway, &f), 0, "%s", f.text);

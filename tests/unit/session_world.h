@@ -104,7 +104,7 @@ static void session_begin(bool wanted)
     static const struct session_events events = {.changed = on_changed, .pin = on_pin};
     struct session_target target = {.host = "box", .port = 22, .user = "root", .pinned = &w.pinned};
 
-    w.session = session_new(NULL, NULL, NULL, "box", &target, &events, NULL);
+    w.session = session_new(NULL, NULL, NULL, NULL, "box", &target, &events, NULL);
     session_want(w.session, wanted);
 }
 
@@ -308,6 +308,8 @@ static void check(void)
 
             LIST_FOREACH (rq, &s->started, struct session_request, node)
                 n += rq->link_number == link->number;
+            LIST_FOREACH (rq, &s->queued, struct session_request, node)
+                n += link->conn->phase < LIVES && !rq->script;
             cr_assert_eq(link->conn->waiters, n);
             coming += link->conn->phase < LIVES;
         }

@@ -154,7 +154,7 @@ static void begin(const struct session_target *target)
 {
     static const struct session_events events = {.changed = on_changed, .pin = on_pin};
 
-    session = session_new(loop, resolver, secrets, "gpu-a", target, &events, &seen);
+    session = session_new(loop, resolver, NULL, secrets, "gpu-a", target, &events, &seen);
     host = host_ssh_new(session);
     session_want(session, true);
 }

@@ -45,6 +45,26 @@ Test(session_scenes, comes_up_and_says_so)
     scene_end();
 }
 
+Test(session_scenes, a_login_somebody_waits_for_says_so)
+{
+    scene_begin();
+    ask_for(0, true, false);
+    session_want(w.session, true);
+    cr_assert_eq(w.session->link->conn->waiters, 0, "a command is our own affair");
+    ask_for(1, false, false);
+    session_waiting(w.session, 1);
+    cr_assert_eq(w.session->link->conn->waiters, 2);
+    ask_cancel(1);
+    session_waiting(w.session, -1);
+    cr_assert_eq(w.session->link->conn->waiters, 0);
+    pass(2000);
+    cut();
+    ask_for(1, false, false);
+    cr_assert_eq(w.session->link->conn->waiters, 1);
+    pass(2000);
+    scene_end();
+}
+
 Test(session_scenes, a_loss_is_tried_at_once_and_the_return_is_told_with_its_length)
 {
     struct session_figures figures;
