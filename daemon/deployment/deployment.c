@@ -158,8 +158,9 @@ static void deployment_on_progress(void *ctx, const struct engine_progress *p)
 
     if (!r)
         return;
-    if (p->bytes > r->view.bytes && r->view.bytes >= 0)
+    if (p->bytes > r->highest_bytes && r->highest_bytes >= 0)
         d->attempts = 0; /* it goes forward: a loss now is a first one */
+    r->highest_bytes = MAX(r->highest_bytes, p->bytes);
     if (p->bytes >= 0)
         stage_count_bytes(r, p);
     if (p->text)
@@ -212,7 +213,8 @@ void deployment_stages_reset(struct deployment *d)
         unsigned changes = d->stages[s].view.changes + 1;
 
         d->stages[s] = (struct stage_record){
-            .view = {.bytes = -1, .bytes_total = -1, .rate_bytes = -1, .changes = changes}};
+            .view = {.bytes = -1, .bytes_total = -1, .rate_bytes = -1, .changes = changes},
+            .highest_bytes = -1};
     }
 }
 

@@ -38,6 +38,7 @@ struct stage_record {
     uint64_t begun_due;             /* clock_now_ms() when it began */
     uint64_t rate_from_due;         /* the rate is taken over the last seconds */
     int64_t rate_from_bytes;
+    int64_t highest_bytes;          /* a download that is asked for anew counts from the beginning again; -1: none yet */
 };
 
 struct deployment {

@@ -211,6 +211,26 @@ Test(deployment, somebody_who_asks_again_does_not_wait_for_a_back_off)
     cr_assert_eq(w.d->state, READY);
 }
 
+Test(deployment, a_download_goes_forward_only_beyond_where_it_has_been)
+{
+    static const struct {
+        int64_t bytes;
+        unsigned attempts;
+    } told[] = {{0, 3}, {-1, 3}, {900, 0}, {900, 3}, {10, 3}, {899, 3}, {901, 0}};
+
+    want(true);
+    w.d->reachable = true;
+    deployment_enter(w.d, CONNECTING, "test", NULL);
+    deployment_enter(w.d, FETCHING, "test", NULL);
+    struct engine_reply to = deployment_reply(w.d);
+
+    for (unsigned i = 0; i < ELEMENTS(told); i++) {
+        w.d->attempts = 3;
+        to.progress(to.ctx, &(struct engine_progress){.bytes = told[i].bytes, .bytes_total = 1000});
+        cr_assert_eq(w.d->attempts, told[i].attempts, "%u", i);
+    }
+}
+
 Test(deployment, a_restored_model_is_found_again_or_stopped)
 {
     go_up();
