@@ -42,6 +42,7 @@ static bool is_path_there(const char *value, const struct known *k);
 static bool is_version(const char *value, const struct known *k);
 static bool is_source(const char *value, const struct known *k);
 static bool is_mirror(const char *value, const struct known *k);
+static bool is_hub(const char *value, const struct known *k);
 
 #define LISTEN_FORM                                                                                          \
     "an IP address of loopback with a port, as 127.0.0.1:11434 or [::1]:11434 (others would need API keys, " \
@@ -55,6 +56,8 @@ static bool is_mirror(const char *value, const struct known *k);
 #define THERE_FORM   "an absolute path on the machine, or one that begins with ~/"
 #define VERSION_FORM "a version as the catalog has it, as 0.32.9"
 #define SOURCE_FORM  "auto, box or upload"
+#define HUB_FORM     "https:// and a host's name, as https://hf-mirror.com"
+#define STALL_FORM   "a duration from 0 (never) to 24h, as 2m"
 #define MIRROR_FORM  "what is put in front of an address, as https://mirror.example.org/"
 
 // clang-format off
@@ -71,7 +74,11 @@ static const struct known table[] = {
     {"engine.ollama",    "source",       "auto",            is_source,   SOURCE_FORM,  0},
     {"engine.ollama",    "mirror",       NULL,              is_mirror,   MIRROR_FORM,  0},
     {"engine.ollama",    "catalog",      NULL,              is_path,     PATH_FORM,    0},
+    {"engine.ollama",    "model_mirror", NULL,              is_hub,      HUB_FORM,     0},
+    {"engine.ollama",    "stall",        "2m",              is_duration, STALL_FORM,   24 * HOUR_MS},
     {"engine.llama.cpp", "path",         NULL,              is_path_there, THERE_FORM, 0},
+    {"engine.llama.cpp", "model_mirror", NULL,              is_hub,      HUB_FORM,     0},
+    {"engine.llama.cpp", "stall",        "2m",              is_duration, STALL_FORM,   24 * HOUR_MS},
 };
 // clang-format on
 
@@ -192,6 +199,15 @@ static bool is_mirror(const char *value, const struct known *k)
     (void)k;
     return (strncmp(value, "https://", 8) == 0 || strncmp(value, "http://", 7) == 0) && strlen(value) < 300 &&
            !strpbrk(value, " \t'\"");
+}
+
+/* No path: what is asked there has paths of its own. */
+static bool is_hub(const char *value, const struct known *k)
+{
+    const char *host = strstr(value, "://");
+    size_t n = host ? strspn(host + 3, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:") : 0;
+
+    return is_mirror(value, k) && n && (!host[3 + n] || streq(host + 3 + n, "/"));
 }
 
 /* One file being read. */

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "proto/json.h"
 #include "proto/mem.h"
@@ -43,11 +44,10 @@ static struct ollama_layer *find_layer(struct ollama_pull *p, const char *digest
     return l;
 }
 
-/* "completed" is absent while it is 0. */
-static void read_layer(struct ollama_pull *p, struct ollama_layer *l, const struct json *v)
+static void read_layer(struct ollama_pull *p, struct ollama_layer *l, const struct ollama_layer *now)
 {
-    int64_t total = MAX(l->total, MIN(json_get_int(v, "total", 0), LAYER_BYTES_MAX));
-    int64_t completed = MAX(l->completed, MIN(json_get_int(v, "completed", 0), LAYER_BYTES_MAX));
+    int64_t total = MAX(l->total, MIN(now->total, LAYER_BYTES_MAX));
+    int64_t completed = MAX(l->completed, MIN(now->completed, LAYER_BYTES_MAX));
 
     p->bytes_total += total - l->total;
     p->bytes += completed - l->completed;
@@ -76,8 +76,11 @@ static bool read_line(struct ollama_pull *p, const char *text, size_t n)
     p->is_step = !digest;
     struct ollama_layer *l = digest ? find_layer(p, digest) : NULL;
 
+    /* "completed" is absent while it is 0. */
     if (l)
-        read_layer(p, l, v);
+        read_layer(p, l,
+                   &(struct ollama_layer){.total = json_get_int(v, "total", 0),
+                                          .completed = json_get_int(v, "completed", 0)});
     return true;
 }
 
@@ -96,6 +99,84 @@ bool ollama_pull_next(struct ollama_pull *p, bool is_end)
             return true;
     }
     return false;
+}
+
+static bool is_digest(const char *text)
+{
+    return text && strncmp(text, "sha256:", 7) == 0 && strlen(text) == 71 &&
+           strspn(text + 7, "0123456789abcdef") == 64;
+}
+
+/* Adds what it is of one layer; false: it is none. */
+static bool expect_layer(struct ollama_pull *p, const struct json *layer)
+{
+    const char *digest = json_get_text(layer, "digest");
+    int64_t size = json_get_int(layer, "size", -1);
+    struct ollama_layer *l = is_digest(digest) && size >= 0 ? find_layer(p, digest) : NULL;
+
+    if (l)
+        read_layer(p, l, &(struct ollama_layer){.total = size});
+    return l;
+}
+
+int64_t ollama_pull_expect(struct ollama_pull *p, const char *text, size_t n)
+{
+    _cleanup_json_ struct json *v = NULL;
+    _cleanup_free_ struct ollama_pull *before = xnew(struct ollama_pull);
+
+    if (json_parse(text, n, &v) < 0)
+        return -1;
+    const struct json *layers = json_get(v, "layers");
+    bool is_whole = json_count(layers) > 0;
+
+    *before = *p;
+    for (size_t i = 0; is_whole && i < json_count(layers); i++)
+        is_whole = expect_layer(p, json_at(layers, i));
+    if (is_whole && (!json_get(v, "config") || expect_layer(p, json_get(v, "config"))))
+        return p->bytes_total;
+    *p = *before;
+    return -1;
+}
+
+/* ---- names ---- */
+
+#define REGISTRY "registry.ollama.ai"
+
+/* "HOST/" in front, when there is one: NAME is [HOST/][NAMESPACE/]MODEL[:TAG]. */
+static size_t host_length(const char *name)
+{
+    const char *first = strchr(name, '/');
+
+    return first && strchr(first + 1, '/') ? (size_t)(first - name) : 0;
+}
+
+const char *ollama_tag(const char *name)
+{
+    const char *slash = strrchr(name, '/'), *colon = strchr(slash ? slash : name, ':');
+
+    return colon ? colon + 1 : "latest";
+}
+
+char *ollama_manifest_url(const char *name, const char *tag)
+{
+    size_t n_host = host_length(name);
+    const char *rest = n_host ? name + n_host + 1 : name, *slash = strrchr(rest, '/');
+    size_t n = strcspn(slash ? slash : rest, ":") + (slash ? (size_t)(slash - rest) : 0);
+
+    return xasprintf("https://%.*s/v2/%s%.*s/manifests/%s", n_host ? (int)n_host : (int)strlen(REGISTRY),
+                     n_host ? name : REGISTRY, slash ? "" : "library/", (int)n, rest,
+                     tag ? tag : ollama_tag(name));
+}
+
+char *ollama_mirrored_name(const char *name, const char *mirror)
+{
+    size_t n_host = host_length(name);
+
+    if (n_host == strlen(REGISTRY) && strncasecmp(name, REGISTRY, n_host) == 0)
+        name += n_host + 1;
+    else if (n_host)
+        return NULL;
+    return xasprintf("%s/%s%s", mirror, strchr(name, '/') ? "" : "library/", name);
 }
 
 static char *read_text(const char *text, size_t n, const char *key)

@@ -38,6 +38,18 @@ void ollama_pull_add(struct ollama_pull *p, const char *data, size_t n);
 /* Reads one line: true when it had a status. False: none is whole. The rest that has no newline counts as one when is_end. */
 bool ollama_pull_next(struct ollama_pull *p, bool is_end);
 
+/* A registry's manifest: its layers are known from now on, with their whole sizes. Returns how many bytes all of it is, -1: it is no
+ * manifest, or one of too many layers, and nothing has changed. */
+int64_t ollama_pull_expect(struct ollama_pull *p, const char *text, size_t n);
+
+/* Where a registry has the manifest of NAME; tag NULL: NAME's own. Caller frees. */
+char *ollama_manifest_url(const char *name, const char *tag);
+/* What NAME is called at a mirror (a host's name, perhaps with a port) of ollama's own registry; NULL: it is of another registry. Caller
+ * frees. */
+char *ollama_mirrored_name(const char *name, const char *mirror);
+/* "7b" of "deepseek-r1:7b"; static or within NAME. */
+const char *ollama_tag(const char *name);
+
 /* /api/version; caller frees. NULL: it says none. */
 char *ollama_read_version(const char *text, size_t n);
 /* The words of {"error": …}; caller frees. NULL: it is no such answer. */

@@ -33,6 +33,7 @@ struct engine *engine_new(const struct engine_ops *ops, struct loop *l, struct h
     struct engine *e = ops->new ();
     _cleanup_free_ char *section = xasprintf("engine.%s", ops->name);
     const char *path = settings_text(settings, section, "path");
+    const char *mirror = settings_text(settings, section, "model_mirror");
 
     e->ops = ops;
     e->loop = l;
@@ -40,6 +41,8 @@ struct engine *engine_new(const struct engine_ops *ops, struct loop *l, struct h
     e->http = http;
     e->model = xstrdup(model);
     e->path = path && *path ? xstrdup(path) : NULL;
+    e->model_mirror = mirror && *mirror ? xstrdup(mirror) : NULL;
+    e->stall_ms = settings_ms(settings, section, "stall");
     e->socket_directory = xstrdup(socket_directory);
     e->instance = xstrdup(instance);
     e->arguments = xstrdup("");
@@ -61,6 +64,7 @@ struct engine *engine_free(struct engine *e)
     free(e->model);
     free(e->path);
     free(e->arguments);
+    free(e->model_mirror);
     free(e->socket_directory);
     free(e->instance);
     struct install *install = e->install; /* after the driver: a step of it may be in flight */

@@ -30,8 +30,8 @@ struct engine_progress {
 /* Where an answer goes: one op, and progress as often as there is some (about 10 a second at most) before it. */
 struct engine_reply {
     struct op **slot;
-    /* again: not yet, ask once more after a moment. f: it failed; codes: engine_missing, engine_unfit, engine_damaged, model_unknown, registry_unreachable,
-     * disk_full, digest_mismatch, out_of_memory, port_taken, engine_exited, model_unreadable, bad_argument, stalled. */
+    /* again: not yet, ask once more after a moment. f: it failed; codes: engine_missing, engine_unfit, engine_damaged, model_unknown, tag_unknown, login_needed,
+     * registry_unreachable, registry_failed, registry_busy, disk_full, digest_mismatch, out_of_memory, port_taken, engine_exited, model_unreadable, bad_argument, stalled. */
     void (*done)(void *ctx, bool again, const struct fault *f);
     void (*progress)(void *ctx, const struct engine_progress *p);
     void *ctx;
@@ -90,6 +90,8 @@ struct engine {
     char *model;                        /* behind the first colon */
     char *path;                         /* [engine.NAME] path=, NULL: look in the usual places */
     char *arguments;                    /* for its server, quoted for sh; "": none */
+    char *model_mirror;                 /* [engine.NAME] model_mirror=, NULL: none */
+    uint64_t stall_ms;                  /* [engine.NAME] stall=: a download that has not grown for so long is asked for anew */
     char *socket_directory;             /* where Unix sockets for our own calls may be made */
     struct install *install;            /* ops->installs: puts the program there (install.h); else NULL */
     char *instance;                     /* for names and messages */

@@ -42,6 +42,8 @@ static void ollama_free(struct engine *e)
     free(o->version);
     free(o->ours);
     ollama_pull_done(&o->pull);
+    fetch_done(&o->fetch);
+    free(o->pulled);
     free(o);
 }
 
@@ -49,8 +51,10 @@ struct ollama *ollama_begin(struct engine *e, struct engine_reply to)
 {
     struct ollama *o = CONTAINER_OF(e, struct ollama, engine);
 
-    if (!o->server.place)
+    if (!o->server.place) {
         server_init(&o->server, e, "ollama");
+        fetch_init(&o->fetch, e->host, o->server.name);
+    }
     server_begin(&o->server, to);
     return o;
 }
@@ -523,13 +527,21 @@ static void ollama_probe(struct engine *e, struct engine_reply to)
         server_get(&o->server, "/api/ps", ASK_MS, on_probe);
 }
 
+static void on_cleaned(void *ctx, const struct fault *f)
+{
+    server_end(&ollama_of(ctx)->server, false, f);
+}
+
 static void on_unloaded(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
 
     (void)a;
     /* Nobody there to unload: it is not loaded. */
-    server_end(&o->server, false, f && f->error != -ECONNREFUSED ? f : NULL);
+    if (f && f->error != -ECONNREFUSED)
+        server_end(&o->server, false, f);
+    else
+        ollama_clean(o, false, on_cleaned);
 }
 
 static void on_unload_place(void *ctx, const struct fault *f)
@@ -559,9 +571,12 @@ static void on_stopped(void *ctx, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
 
-    if (!f)
-        server_read_place(&o->server);
-    server_end(&o->server, false, f);
+    if (f) {
+        server_end(&o->server, false, f);
+        return;
+    }
+    server_read_place(&o->server);
+    ollama_clean(o, true, on_cleaned);
 }
 
 /* TERM ends it within milliseconds, its runners with it. */

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/answer.h"
+#include "engine/fetch.h"
 #include "engine/server.h"
 
 #define ASK_MS 5000
@@ -16,6 +17,10 @@ struct ollama {
     bool launched;                  /* by us, since find: what was found dead is started anew, what we started is not */
     bool embeds;                    /* load has asked for an embedding instead */
     uint64_t grown_due, told_due;   /* of the pull */
+    struct fetch fetch;
+    char *pulled;                   /* what the pull is asked for: the model, or its name at the mirror */
+    bool by_mirror, is_sized;       /* is_sized: the whole size was known before */
+    struct fault failed;            /* what the pull ends with once its traces are looked at */
 };
 
 struct ollama *ollama_of(void *server);
@@ -28,3 +33,6 @@ void ollama_answer_fault(struct fault *f, const char *what, struct http_answer *
 
 /* ollama_pull.c: engine_ops.fetch. */
 void ollama_fetch(struct engine *e, struct engine_reply to);
+/* What a download that will not be gone on with left: of this model, or, when the server is gone and nobody else wants it, of all that it
+ * keeps in our directory. */
+void ollama_clean(struct ollama *o, bool is_gone, fetch_done_fn done);

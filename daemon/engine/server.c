@@ -146,6 +146,14 @@ void server_post(struct server *s, const char *path, const char *body, uint64_t 
     server_request(s, &rq, done);
 }
 
+void server_delete(struct server *s, const char *path, const char *body, uint64_t timeout_ms, http_done_fn done)
+{
+    struct http_request rq = {
+        .method = "DELETE", .path = path, .body = body, .n_body = strlen(body), .timeout_ms = timeout_ms};
+
+    server_request(s, &rq, done);
+}
+
 /* ---- the cards ---- */
 
 /* nvidia-smi takes half a second where the driver is not kept loaded, and hangs with a broken one. */
@@ -263,8 +271,6 @@ static const struct {
     {"connection reset", "registry_unreachable", FAULT_TRANSIENT},
     {"handshake timeout", "registry_unreachable", FAULT_TRANSIENT},
     {"deadline exceeded", "registry_unreachable", FAULT_TRANSIENT},
-    {"manifest: 5", "registry_unreachable", FAULT_TRANSIENT},
-    {"manifest: 429", "registry_unreachable", FAULT_TRANSIENT},
     {"eof", "registry_unreachable", FAULT_TRANSIENT},
 };
 

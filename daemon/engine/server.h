@@ -46,6 +46,7 @@ void server_end_found(struct server *s, const char *version);
 void server_get(struct server *s, const char *path, uint64_t timeout_ms, http_done_fn done);
 void server_post(struct server *s, const char *path, const char *body, uint64_t timeout_ms, uint64_t quiet_ms,
                  void (*on_data)(void *, const char *, size_t), http_done_fn done);
+void server_delete(struct server *s, const char *path, const char *body, uint64_t timeout_ms, http_done_fn done);
 
 /* Asks the machine for its cards, which no step may fail by: done is called with ctx = s, and the engine's facts have what was said. */
 void server_ask_cards(struct server *s, void (*done)(void *ctx));

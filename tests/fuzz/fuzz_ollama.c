@@ -8,6 +8,7 @@
 #include "engine/answer.h"
 #include "proto/json.h"
 #include "proto/mem.h"
+#include "proto/text.h"
 
 static void read_pull(const uint8_t *data, size_t n, size_t piece, struct ollama_pull *ret)
 {
@@ -41,6 +42,24 @@ static void check_pull(const uint8_t *data, size_t n)
     free(pieces);
 }
 
+/* What was known stays, and is never less. */
+static void check_manifest(const char *text, size_t n)
+{
+    static const char layer[] = "{\"status\":\"pulling a\",\"digest\":\"sha256:a\",\"total\":9}";
+    struct ollama_pull *p = xnew(struct ollama_pull);
+
+    ollama_pull_init(p);
+    ollama_pull_add(p, layer, sizeof layer - 1);
+    ollama_pull_next(p, true);
+    int64_t bytes = ollama_pull_expect(p, text, n);
+
+    if (p->bytes_total < 9 || p->n_layers > OLLAMA_LAYERS_MAX ||
+        (bytes < 0 ? p->bytes_total != 9 : bytes < 9))
+        abort();
+    ollama_pull_done(p);
+    free(p);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const char *const names[] = {"tiny", "tiny:latest", "hf.co/a/b:Q4_K_M"};
@@ -51,9 +70,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     for (size_t i = 0; i < ELEMENTS(names); i++) {
         _cleanup_json_ struct json *entry = ollama_read_entry(text, n, names[i]);
 
-        if (entry && !strcasestr(json_get_text(entry, "name"), names[i]))
+        if (entry && !model_same(json_get_text(entry, "name"), names[i]))
             abort();
     }
+    check_manifest(text, n);
     if (n < 64 * 1024)
         check_pull(data, n);
     return 0;

@@ -15,9 +15,11 @@ ollama wants the first GET of a blob to be sent on to another host name, and ask
 
 Faults, for the first TIMES requests they apply to (None: for ever):
     status N            manifests answer N                     wrong_digest    a bit of each blob is flipped
+    blob_status N       blobs answer N                         challenge TEXT  WWW-Authenticate of a status 401
+    only NAME           status applies to this host's name alone
     close_after N       closed after N bytes of a blob         rate N          bytes per second of all blobs together
     reset_after N       the same by RST: what came is lost     latency_ms N    before every answer
-    stall_after N       silence after N bytes of a blob
+    stall_after N       silence after N bytes of a blob        stall_at N      what lies beyond byte N of a blob never comes
 
 usage: registry.py [--port N] [--bind IP] STORE        until SIGTERM; the first line tells its address
 """
@@ -39,10 +41,11 @@ import threading
 import time
 
 BLOBS_NAME = "blobs.registry.test"
-NAMES = ["registry.ollama.ai", BLOBS_NAME]
+MIRROR = "models.mirror.test"
+NAMES = ["registry.ollama.ai", BLOBS_NAME, MIRROR, "hf.co", "huggingface.co", "hf-mirror.com", "modelscope.cn"]
 PIECE = 16384
-NO_FAULTS = {"status": None, "close_after": None, "reset_after": None, "stall_after": None, "wrong_digest": None, "rate": None,
-             "latency_ms": None, "times": None}
+NO_FAULTS = {"status": None, "close_after": None, "reset_after": None, "stall_after": None, "stall_at": None, "wrong_digest": None, "rate": None,
+             "latency_ms": None, "blob_status": None, "challenge": None, "only": None, "times": None}
 
 
 def certificates(folder):
@@ -100,6 +103,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
             self.answer_manifest(*manifest.groups())
         elif blob:
             self.answer_blob(blob[2], blob[1] == "data")
+        elif path.startswith("/token?"):                                    # of a challenge: good for nothing
+            self.answer(200, b'{"token":"lab"}')
         else:
             self.answer(404, b'{"errors":[{"code":"NAME_UNKNOWN"}]}')
 
@@ -114,15 +119,21 @@ class Answers(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def answer_manifest(self, name, tag):
-        status = self.registry.play("status")
+        only = self.registry.playing("only")
+        status = self.registry.play("status") if only in (None, self.headers.get("Host")) else None
         place = self.registry.manifest(name, tag)
         if status or not place:
-            return self.answer(status or 404, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
+            challenge = self.registry.faults["challenge"]
+            return self.answer(status or 404, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}',
+                               **({"WWW_Authenticate": challenge} if challenge else {}))
         with open(place, "rb") as f:
             self.answer(200, f.read(), Content_Type="application/vnd.docker.distribution.manifest.v2+json")
 
     def answer_blob(self, digest, is_data):
         place = f"{self.registry.store}/blobs/sha256-{digest}"
+        status = self.registry.play("blob_status")
+        if status:
+            return self.answer(status, b"as ordered")
         if not os.path.exists(place):
             return self.answer(404, b'{"errors":[{"code":"BLOB_UNKNOWN"}]}')
         size = os.path.getsize(place)
@@ -152,7 +163,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
                     **({"Content_Range": f"bytes {first}-{last}/{size}"} if status == 206 else {}))
         flip = first == 0 and registry.play("wrong_digest")
         while sent < length:
-            piece = f.read(min(PIECE, length - sent, self.next_fault(sent)))
+            piece = f.read(min(PIECE, length - sent, self.next_fault(sent, first + sent)))
             if flip:
                 piece, flip = bytes([piece[0] ^ 1]) + piece[1:], False
             self.wfile.write(piece)
@@ -160,17 +171,18 @@ class Answers(http.server.BaseHTTPRequestHandler):
             registry.count(len(piece))
             registry.pace(len(piece))
 
-    def next_fault(self, sent):
+    def next_fault(self, sent, at):
         """How many bytes may still be sent; at 0 the fault is played, and does not return."""
         left = PIECE
-        for name, act in (("close_after", self.close), ("reset_after", self.reset), ("stall_after", self.stall)):
+        for name, so_far, act in (("close_after", sent, self.close), ("reset_after", sent, self.reset),
+                                  ("stall_after", sent, self.stall), ("stall_at", at, self.stall)):
             limit = self.registry.playing(name)
             if limit is not None:
-                if sent >= limit:
+                if so_far >= limit:
                     self.registry.play(name)
                     act()
                     raise OSError(f"{name} as ordered")
-                left = min(left, limit - sent)
+                left = min(left, limit - so_far)
         return left
 
     def close(self):
@@ -271,7 +283,7 @@ class Registry:
 
     def note(self, request, status):
         with self.lock:
-            self.asked.append((request.command, request.path, request.headers.get("Range"), status))
+            self.asked.append((request.command, request.path, request.headers.get("Range"), status, request.headers.get("Host")))
 
     def manifest(self, name, tag):
         place = os.path.realpath(os.path.join(self.store, "manifests", NAMES[0], name, tag))

@@ -50,7 +50,7 @@ static struct fake {
     struct settings *settings;
     char directory[40];
     /* Asked of the shell. */
-    const char *find_says, *start_says, *look_says, *stop_says, *size_says, *cards_say, *cards_say_then, *begin_says, *poll_says;
+    const char *find_says, *start_says, *look_says, *stop_says, *size_says, *cards_say, *cards_say_then, *begin_says, *poll_says, *ask_says, *room_says;
     struct fault shell_fault;
     bool shell_hangs;
     char *script;
@@ -129,6 +129,9 @@ static const char *shell_says(const char *script)
            : strncmp(script, "look", 4) == 0  ? w.look_says
            : strncmp(script, "begin", 5) == 0 ? w.begin_says
            : strncmp(script, "poll", 4) == 0  ? w.poll_says
+           : strncmp(script, "ask", 3) == 0   ? (w.ask_says ? w.ask_says : "tool=none\nok=1\n")
+           : strncmp(script, "room", 4) == 0  ? (w.room_says ? w.room_says : "ok=1\n")
+           : strncmp(script, "clean", 5) == 0 || strncmp(script, "check", 5) == 0 ? "ok=1\n"
                                               : w.stop_says;
 }
 

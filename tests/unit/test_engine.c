@@ -393,6 +393,8 @@ Test(ollama, the_engines_own_words_become_codes)
         enum fault_kind kind;
     } ends[] = {
         {"{\"error\":\"pull model manifest: file does not exist\"}\n", "model_unknown", FAULT_GONE},
+        {"{\"error\":\"context canceled\"}\n", "lost", FAULT_TRANSIENT},
+        {"{\"error\":\"404: page not found\"}\n", "model_unknown", FAULT_GONE},
         {"{\"error\":\"write /m/blobs/sha256-27e5-partial: no space left on device\"}\n", "disk_full",
          FAULT_EXHAUSTED},
         {"{\"error\":\"digest mismatch, file must be downloaded again: want sha256:1, got sha256:2\"}\n",
@@ -405,7 +407,19 @@ Test(ollama, the_engines_own_words_become_codes)
          "registry_unreachable", FAULT_TRANSIENT},
         {"{\"error\":\"max retries exceeded: unexpected EOF\"}\n", "registry_unreachable", FAULT_TRANSIENT},
         {"{\"error\":\"EOF\"}\n", "registry_unreachable", FAULT_TRANSIENT},
-        {"{\"error\":\"pull model manifest: 503: upstream\"}\n", "registry_unreachable", FAULT_TRANSIENT},
+        {"{\"error\":\"pull model manifest: 503: upstream\"}\n", "registry_failed", FAULT_TRANSIENT},
+        {"{\"error\":\"500: of a blob\"}\n", "registry_failed", FAULT_TRANSIENT},
+        {"{\"error\":\"pull model manifest: 429: {\\\"error\\\":\\\"We had to rate limit your IP\\\"}\"}\n", "registry_busy",
+         FAULT_TRANSIENT},
+        {"{\"error\":\"pull model manifest: 401: {\\\"error\\\":\\\"Invalid username or password.\\\"}\"}\n", "login_needed",
+         FAULT_DENIED},
+        {"{\"error\":\"pull model manifest: unauthorized: access denied\"}\n", "login_needed", FAULT_DENIED},
+        {"{\"error\":\"pull model manifest: Get \\\"?nonce=1\\\": unsupported protocol scheme \\\"\\\"\"}\n", "login_needed",
+         FAULT_DENIED},
+        {"{\"error\":\"pull model manifest: 400: The specified tag is not a valid quantization scheme. Please use another tag or "
+         "\\\"latest\\\"\"}\n",
+         "tag_unknown", FAULT_GONE},
+        {"{\"error\":\"open /m/blobs/sha256-27e5-partial: no such file or directory\"}\n", "lost", FAULT_TRANSIENT},
         {"{\"error\":\"pull model manifest: tls: failed to verify certificate: x509: certificate signed by "
          "unknown authority\"}\n",
          "registry_unreachable", FAULT_INVALID},
