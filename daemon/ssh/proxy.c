@@ -23,6 +23,7 @@
 /* From the end of its output to its own. */
 #define STATUS_MS  1000
 #define LINE_BYTES 200
+#define SHELL      "/bin/sh"
 
 struct proxy {
     struct ssh_conn *conn;
@@ -51,6 +52,18 @@ static bool is_noise(const char *line)
            strncmp(line, "Connection closed by UNKNOWN", 28) == 0;
 }
 
+/* The shell's own complaint: it may show the command, or its first word, which may be an assignment. A name
+ * of a program stays. */
+static void line_hide_command(char *line)
+{
+    const char *what = strncmp(line, SHELL ":", strlen(SHELL ":")) == 0 ? strstr(line, "exec: ") : line;
+
+    if (what && what != line && !memchr(what, '=', strcspn(what + 6, ":") + 6))
+        memmove(line, what + 6, strlen(what + 6) + 1);
+    else if (what != line)
+        strcpy(line, "the shell cannot run it");
+}
+
 static void proxy_hear(struct proxy *p, const char *text, size_t n)
 {
     for (; n > 0; n--, text++) {
@@ -59,6 +72,7 @@ static void proxy_hear(struct proxy *p, const char *text, size_t n)
             if (p->n > 0 && p->line[p->n - 1] == '.')
                 p->line[p->n - 1] = '\0';
             p->n = 0;
+            line_hide_command(p->line);
             if (!is_noise(p->line))
                 memcpy(p->last, p->line, sizeof(p->last));
         } else if ((unsigned char)*text >= ' ' && *text != 0x7f && p->n < sizeof(p->line) - 1) {
@@ -200,7 +214,7 @@ static char *agent_variable(const struct ssh_conn *c)
 
 static int proxy_spawn(struct ssh_conn *c, const char *command, int in_out, int err)
 {
-    static const char *const argv[] = {"/bin/sh", "-c", shell_script, NULL};
+    static const char *const argv[] = {SHELL, "-c", shell_script, NULL};
     _cleanup_free_ char *variable = xasprintf("LLMHOST_PROXY=%s", command), *agent = agent_variable(c);
     const char *const besides[] = {variable, agent, NULL};
     const char *home = getenv("HOME");

@@ -83,13 +83,16 @@ Test(proxy, what_it_complains_of_is_the_reason)
     ends_with("ProxyCommand sh -c 'kill -9 $$'", "the proxy command was killed by signal 9");
 }
 
-Test(proxy, a_program_that_is_not_there_is_named)
+/* As with ssh, a shell is to exec it: no assignment can stand in front. */
+Test(proxy, what_the_shell_complains_of_names_a_program_and_shows_nothing_else)
 {
-    struct client c = {0};
-
-    expect_end(&c, "ProxyCommand no-such-program %h %p", "no-such-program: not found");
-    cr_assert_not_null(strstr(c.fault.text, "ended with status 127"));
-    client_close(&c);
+    ends_with("ProxyCommand no-such-program %h %p",
+              "the proxy command ended with status 127: no-such-program: not found");
+    ends_with("ProxyCommand /etc/passwd --password=x",
+              "the proxy command ended with status 126: /etc/passwd: Permission denied");
+    ends_with("ProxyCommand PASSWORD=secret nc %h %p",
+              "the proxy command ended with status 127: the shell cannot run it");
+    ends_with("ProxyCommand nc secret'", "the proxy command ended with status 2: the shell cannot run it");
 }
 
 Test(proxy, an_end_without_a_complaint_is_the_servers)
