@@ -320,6 +320,25 @@ class SystemService(Box):
         self.assertEqual([i["name"] for i in self.m.call("Status")["instances"]], ["gpu1"])
         self.assertEqual(self.m.get()[0], 200)
 
+    def test_jumps_and_proxy_commands_run_in_there_too(self):
+        home = "/var/lib/llmhost/.ssh"
+        self.with_instance()
+        run("install", "-d", "-m", "700", "-o", "llmhost", "-g", "llmhost", home)
+        run("setpriv", "--reuid=llmhost", "--regid=llmhost", "--clear-groups", "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home + "/id_ed25519")
+        run("install", "-d", "-m", "700", "-o", "gpu", "/home/gpu/.ssh")
+        run("install", "-m", "600", "-o", "gpu", home + "/id_ed25519.pub", "/home/gpu/.ssh/authorized_keys")
+        with open("/run/sshd/key.pub") as key:
+            write(home + "/known_hosts", "[127.0.0.1]:2222 " + " ".join(key.read().split()[:2]) + "\n")
+        self.addCleanup(lambda: self.m.call("InstanceSet", name="gpu1", options={"jump": "none"}))
+        for way, via in (({"options": {"jump": "gpu@127.0.0.1:2222"}}, "gpu@127.0.0.1:2222"),
+                         ({"proxy_command": {"text": "socat - TCP:%h:%p"}}, "a proxy command")):
+            with self.subTest(via):
+                self.assertEqual(self.m.call("InstanceSet", name="gpu1", **way)["instance"]["via"], via)
+                pid = self.m.pid
+                os.kill(pid, signal.SIGKILL)
+                self.m.wait_other(pid)
+                self.m.wait_status("1 of 1 tunnels up")
+
     def test_killed_again_and_again_it_is_never_given_up(self):
         self.m.ctl("start", "llmhostd.service")
         self.setting("fast", "[Service]\nRestartSec=50ms\n")
