@@ -18,6 +18,7 @@
 #include "lease/lease.h"
 #include "manager.h"
 #include "proto/json.h"
+#include "proto/ssh_proxy.h"
 #include "proto/text.h"
 #include "session/session.h"
 #include "ssh/key.h"
@@ -152,7 +153,8 @@ static void check_login(const struct lease *l, const struct session_figures *n, 
     const struct instance_record *r = lease_record(l);
     const char *name = lease_name(l);
 
-    check_add(list, "ssh.session", name, "ok", NULL, "ssh is up, logged in by %s",
+    check_add(list, "ssh.session", name, "ok", NULL, "ssh is up%s%s, logged in by %s",
+              r->proxy ? " through " : "", r->proxy ? ssh_proxy_via(r->proxy) : "",
               n->method ? n->method : "?");
     if (is_password(n->method) && r->install_key && n->since_at_ms > r->host_key_at_ms + FIRST_LOGIN_MS)
         check_add(list, "ssh.own_key", name, "warn",

@@ -104,6 +104,7 @@ class Proxies(road.Road):
             self.assertEqual(d.instance("gpu1")["host_key"], h.fingerprint)
             self.assertEqual(d.instance("gpu1")["via"], via)
             self.assertIn(via, d.ctl("status", "gpu1").stdout)
+            self.assertIn(f"ssh is up through {via}, logged in by", d.ctl("doctor", "gpu1", check=False).stdout.replace("\n", " "))
             self.assertEqual(d.call("InstanceShow", name="gpu1")["settings"]["jump"], via)
             d.ctl("up", SCRIPTED)
             self.ask(d)
