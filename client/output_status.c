@@ -447,6 +447,42 @@ static void add_arguments(const struct output *o, const struct json *model, stru
     buf_done(&line);
 }
 
+static void seconds_format(char out[static 24], int64_t ms)
+{
+    snprintf(out, 24, ms < 1000 ? "%.2fs" : "%.1fs", (double)ms / 1000);
+}
+
+static void add_times(const struct json *model, struct buf *line)
+{
+    const struct json *counts = json_get(model, "counts");
+    int64_t half = json_get_int(counts, "first_p50_ms", -1), most = json_get_int(counts, "first_p95_ms", -1);
+    char p50[24], p95[24];
+
+    if (half < 0 || most < 0)
+        return;
+    seconds_format(p50, half);
+    seconds_format(p95, most);
+    add_part(line, "first token %s p50 / %s p95", p50, p95);
+}
+
+/* What is known of all requests so far. */
+static void add_counts(const struct output *o, const struct json *model, struct buf *out)
+{
+    const struct json *counts = json_get(model, "counts");
+    int64_t prompt = json_get_int(counts, "prompt_tokens", 0),
+            answer = json_get_int(counts, "answer_tokens", 0);
+    int64_t errors = json_get_int(counts, "errors", 0);
+    struct buf line;
+
+    buf_init(&line, 4096);
+    if (prompt || answer)
+        add_part(&line, "%lld tokens in, %lld out", (long long)prompt, (long long)answer);
+    if (errors)
+        add_part(&line, "%lld failed", (long long)errors);
+    add_field(o, out, "so far", buf_text(&line));
+    buf_done(&line);
+}
+
 static void add_requests(const struct output *o, const struct json *model, struct buf *out)
 {
     int64_t last = json_get_int(model, "last_used_at_ms", 0), held = json_get_int(model, "held", 0);
@@ -460,8 +496,10 @@ static void add_requests(const struct output *o, const struct json *model, struc
     add_part(&line, "%lld in all", (long long)json_get_int(model, "requests", 0));
     if (last)
         add_part(&line, "last %s ago", age_format(age, last));
+    add_times(model, &line);
     add_field(o, out, "requests", buf_text(&line));
     buf_done(&line);
+    add_counts(o, model, out);
 }
 
 static void add_awake(const struct output *o, const struct json *model, struct buf *out)

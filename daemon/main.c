@@ -347,7 +347,7 @@ static int daemon_open(struct daemon *d, struct fault *f)
     d->changes =
         (struct manager_listener){.deployment = daemon_on_deployment, .lease = daemon_on_lease, .ctx = d};
     manager_listen(d->manager, &d->changes);
-    r = gateway_new(d->loop, d->manager, d->settings, d->gateway_fd, &d->gateway, f);
+    r = gateway_new(d->loop, d->manager, d->store, d->settings, d->gateway_fd, &d->gateway, f);
     if (r < 0)
         return r;
 

@@ -9,6 +9,14 @@
 #include "manager.h"
 #include "proto/json.h"
 
+static struct json *model_of(const struct call *c, const struct deployment *d)
+{
+    struct json *v = show_model(d);
+
+    json_put(v, "counts", show_counts(c->context, d));
+    return v;
+}
+
 static struct json *status_of(const struct call *c, const struct json *targets)
 {
     struct manager *m = c->context->manager;
@@ -18,7 +26,7 @@ static struct json *status_of(const struct call *c, const struct json *targets)
 
     for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++)
         if (target_has_model(targets, d))
-            json_append(models, show_model(d));
+            json_append(models, model_of(c, d));
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
         if (target_has_instance(targets, l))
             json_append(instances, show_instance(l));
@@ -93,7 +101,7 @@ static struct json *watch_reply(struct watch_state *w, struct watch_event *e)
     struct json *v = json_object();
 
     if (d)
-        json_put(v, "model", show_model(d));
+        json_put(v, "model", model_of(w->call, d));
     if (l)
         json_put(v, "instance", show_instance(l));
     if (e->gone)

@@ -8,6 +8,7 @@
 #include "control/explain.h"
 #include "control/target.h"
 #include "engine/engine.h"
+#include "gateway/counts.h"
 #include "gateway/gateway.h"
 #include "lease/lease.h"
 #include "manager.h"
@@ -222,6 +223,30 @@ struct json *show_model(const struct deployment *d)
         json_put_int(v, "last_used_at_ms", n.last_used_at_ms);
     if (model_fault(d, &trouble))
         json_put(v, "trouble", show_fault(&trouble, deployment_name(d), show_subject(d), n.since_at_ms));
+    return v;
+}
+
+static void put_quantiles(struct json *v, const char *p50, const char *p95, const struct histogram *h)
+{
+    if (!histogram_count(h))
+        return;
+    json_put_int(v, p50, (int64_t)histogram_quantile_ms(h, 0.5));
+    json_put_int(v, p95, (int64_t)histogram_quantile_ms(h, 0.95));
+}
+
+struct json *show_counts(const struct control_context *k, const struct deployment *d)
+{
+    struct json *v = json_object();
+    struct count n;
+
+    gateway_counts_of(k->gateway, deployment_name(d), &n);
+    json_put_int(v, "errors", (int64_t)n.errors);
+    json_put_int(v, "prompt_tokens", (int64_t)n.prompt_tokens);
+    json_put_int(v, "answer_tokens", (int64_t)n.answer_tokens);
+    json_put_int(v, "request_bytes", (int64_t)n.request_bytes);
+    json_put_int(v, "answer_bytes", (int64_t)n.answer_bytes);
+    put_quantiles(v, "first_p50_ms", "first_p95_ms", &n.first);
+    put_quantiles(v, "total_p50_ms", "total_p95_ms", &n.total);
     return v;
 }
 

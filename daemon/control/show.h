@@ -12,6 +12,7 @@ struct lease;
 
 struct json *show_daemon(const struct control_context *k);
 struct json *show_model(const struct deployment *d);
+struct json *show_counts(const struct control_context *k, const struct deployment *d);
 struct json *show_instance(struct lease *l);
 /* Whom the commands are for that mend its fault: the machine when that refuses us, else the model itself. */
 const char *show_subject(const struct deployment *d);

@@ -392,7 +392,7 @@ struct client *client_new(struct gateway *g, struct stream *s)
     work_init(&c->work, client_on_work, c);
     work_init(&c->flush, client_on_flush, c);
     buf_init(&c->in, READ_BYTES + CLIENT_EARLY_MAX);
-    buf_init(&c->out, 4 * CLIENT_OUT_HIGH + (1u << 20));
+    buf_init(&c->out, 4 * CLIENT_OUT_HIGH + (4u << 20)); /* the longest answer of our own at once */
     list_init(&c->node);
     list_append(&g->clients, &c->node);
     stream_watch(s, client_on_ready, c);

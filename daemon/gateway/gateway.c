@@ -13,6 +13,7 @@
 #include "base/stream.h"
 #include "base/timer.h"
 #include "gateway/client.h"
+#include "gateway/counts.h"
 #include "gateway/gateway_private.h"
 #include "gateway/owner.h"
 #include "gateway/pool.h"
@@ -77,10 +78,12 @@ static void gateway_on_deployment(void *ctx, struct deployment *d, bool gone)
 
     for (struct list *node = g->clients.next; node != &g->clients; node = node->next)
         client_deployment_changed(client_of_node(node), d, gone);
-    if (gone)
+    if (gone) {
         pool_free(p);
-    else
+        counts_forget(g->counts, deployment_name(d));
+    } else {
         pool_look(p);
+    }
 }
 
 /* ---- the port ---- */
@@ -101,7 +104,8 @@ static void gateway_say_taken(struct gateway *g)
 
 static void gateway_name_endpoint(struct gateway *g, uint16_t port)
 {
-    snprintf(g->endpoint, sizeof(g->endpoint), strchr(g->ip, ':') ? "http://[%s]:%u" : "http://%s:%u", g->ip, port);
+    snprintf(g->endpoint, sizeof(g->endpoint), strchr(g->ip, ':') ? "http://[%s]:%u" : "http://%s:%u", g->ip,
+             port);
 }
 
 /* 0 also when the port is taken: then again in 10 s. */
@@ -179,7 +183,8 @@ static bool take_address(struct gateway *g, int fd)
     return ip_is_loopback(g->ip);
 }
 
-/* Who passed it has decided where we listen, and the setting has no say; a setting that says otherwise is told of. */
+/* Who passed it has decided where we listen, and the setting has no say; a setting that says otherwise is
+ * told of. */
 static int gateway_adopt(struct gateway *g, int fd, struct fault *f)
 {
     char wanted[sizeof(g->endpoint)];
@@ -187,24 +192,25 @@ static int gateway_adopt(struct gateway *g, int fd, struct fault *f)
 
     strcpy(wanted, g->endpoint);
     if (!take_address(g, fd))
-        return fault_set(f, FAULT_INVALID, -EINVAL,
-                         "the socket passed for applications is not one of TCP on loopback, and beyond it API keys "
-                         "are needed; there are none yet: ListenStream=127.0.0.1:11434");
+        return fault_set(
+            f, FAULT_INVALID, -EINVAL,
+            "the socket passed for applications is not one of TCP on loopback, and beyond it API keys "
+            "are needed; there are none yet: ListenStream=127.0.0.1:11434");
     r = listener_new_fd(g->loop, fd, gateway_on_stream, g, &g->listener);
     if (r < 0)
         return fault_set(f, FAULT_INVALID, r, "the socket passed for applications cannot be used: %s",
                          strerror(-r));
     gateway_name_endpoint(g, g->port);
     if (!streq(wanted, g->endpoint))
-        log_notice(NULL, "[gateway] listen says %s, but the service manager listens at %s, which counts", wanted,
-                    g->endpoint);
+        log_notice(NULL, "[gateway] listen says %s, but the service manager listens at %s, which counts",
+                   wanted, g->endpoint);
     return 0;
 }
 
 /* ---- its life ---- */
 
-int gateway_new(struct loop *l, struct manager *m, const struct settings *settings, int passed_fd,
-                struct gateway **ret, struct fault *f)
+int gateway_new(struct loop *l, struct manager *m, struct store *s, const struct settings *settings,
+                int passed_fd, struct gateway **ret, struct fault *f)
 {
     struct gateway *g = xnew(struct gateway);
     int r;
@@ -221,9 +227,10 @@ int gateway_new(struct loop *l, struct manager *m, const struct settings *settin
     g->retry = timer_new(l, gateway_on_retry, g);
     manager_listen(m, &g->changes);
     take_settings(g, settings);
-    if (passed_fd) {
+    r = counts_new(l, s, &g->counts, f);
+    if (r == 0 && passed_fd) {
         r = gateway_adopt(g, passed_fd, f);
-    } else {
+    } else if (r == 0) {
         r = gateway_listen(g);
         if (r < 0)
             fault_set(f, FAULT_INVALID, r, "[gateway] listen: %s cannot be had: %s", g->endpoint,
@@ -252,6 +259,7 @@ struct gateway *gateway_free(struct gateway *g)
     }
     while (!list_is_empty(&g->pools))
         pool_free(pool_of_node(g->pools.next));
+    counts_free(g->counts);
     free(g->owner);
     free(g->hosts);
     free(g->origins);
@@ -292,9 +300,9 @@ static const struct {
     enum route_kind kind;
     const char *what;
 } looks[] = {
-    {ROUTE_TAGS, "GET /api/tags"},      {ROUTE_MODELS, "GET /v1/models"},    {ROUTE_MODEL, "GET /v1/models/ID"},
-    {ROUTE_PS, "GET /api/ps"},          {ROUTE_SHOW, "POST /api/show"},      {ROUTE_VERSION, "GET /api/version"},
-    {ROUTE_HEALTH, "GET /health"},      {ROUTE_ROOT, "GET /"},
+    {ROUTE_TAGS, "GET /api/tags"}, {ROUTE_MODELS, "GET /v1/models"}, {ROUTE_MODEL, "GET /v1/models/ID"},
+    {ROUTE_PS, "GET /api/ps"},     {ROUTE_SHOW, "POST /api/show"},   {ROUTE_VERSION, "GET /api/version"},
+    {ROUTE_HEALTH, "GET /health"}, {ROUTE_METRICS, "GET /metrics"},  {ROUTE_ROOT, "GET /"},
 };
 
 const char *gateway_look_at(const struct gateway *g, unsigned i, uint64_t *ret_count)
@@ -303,4 +311,9 @@ const char *gateway_look_at(const struct gateway *g, unsigned i, uint64_t *ret_c
         return NULL;
     *ret_count = g->looks[looks[i].kind];
     return looks[i].what;
+}
+
+void gateway_counts_of(const struct gateway *g, const char *model, struct count *ret)
+{
+    counts_of_model(g->counts, model, ret);
 }

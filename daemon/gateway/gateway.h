@@ -10,11 +10,12 @@ struct gateway;
 struct loop;
 struct manager;
 struct settings;
+struct store;
 
-/* Borrows all. [gateway] listen, hold, heartbeat, allow_host, allow_origin. passed_fd: a socket that listens already and counts instead of
- * listen, from now on the gateway's; 0: none. 0 or -EINVAL: *f names the setting. A taken port is no error. */
-int gateway_new(struct loop *l, struct manager *m, const struct settings *settings, int passed_fd, struct gateway **ret,
-                struct fault *f);
+/* Borrows all; s keeps the counts, NULL: nobody does. [gateway] listen, hold, heartbeat, allow_host, allow_origin. passed_fd: a
+ * socket that listens already and counts instead of listen, from now on the gateway's; 0: none. 0 or -EINVAL: *f names the setting. A taken port is no error. */
+int gateway_new(struct loop *l, struct manager *m, struct store *s, const struct settings *settings, int passed_fd,
+                struct gateway **ret, struct fault *f);
 /* Nobody new is let in: who connects waits in the backlog, for our successor where the socket was passed. For good. */
 void gateway_close_door(struct gateway *g);
 /* Cuts what is open: an error event where an answer has begun, 503 where not. */
@@ -33,3 +34,6 @@ void gateway_figures(const struct gateway *g, struct gateway_figures *ret);
 /* What applications have only looked at since the daemon started: "GET /api/tags", and how often. It wakes nothing. NULL beyond the
  * last. */
 const char *gateway_look_at(const struct gateway *g, unsigned i, uint64_t *ret_count);
+/* Of all clients of a model together. */
+struct count;
+void gateway_counts_of(const struct gateway *g, const char *model, struct count *ret);

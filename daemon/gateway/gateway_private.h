@@ -9,6 +9,7 @@
 #include "proto/address.h"
 
 struct client;
+struct counts;
 struct deployment;
 struct listener;
 struct pool;
@@ -42,6 +43,7 @@ struct gateway {
     struct list pools;
     unsigned next_id;                   /* of requests, for the log */
     struct gateway_figures figures;
+    struct counts *counts;
     uint64_t looks[ROUTE_SHOW + 1];     /* by enum route_kind */
 };
 

@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/timer.h"
 #include "engine/engine.h"
 #include "gateway/body.h"
@@ -33,28 +32,6 @@
 #define STALE_MS    2000 /* an engine that closes an idle connection is heard of within this */
 
 /* ---- its end ---- */
-
-static void format_seconds(char out[static 16], uint64_t ms)
-{
-    snprintf(out, 16, ms < 1000 ? "%.2fs" : "%.1fs", (double)ms / 1000);
-}
-
-/* how: NULL, or what became of it instead of an answer. */
-static void request_log(const struct request *r, const char *how)
-{
-    const struct deployment *d = r->deployment;
-    enum log_level level = d || r->status >= 400 ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG;
-    char first[16] = "-", total[16], status[16];
-
-    snprintf(status, sizeof(status), "%u", r->status);
-    format_seconds(total, clock_now_ms() - r->begun_due);
-    if (r->first_due)
-        format_seconds(first, r->first_due - r->begun_due);
-    log_line(level, LOG_REQUEST, d ? deployment_name(d) : NULL,
-             "%04x %s %s %s%s%s first %s total %s %llu bytes", r->id & 0xffff, r->route.word,
-             d ? deployment_id(d) : "-", r->status ? status : "", r->status && how ? " " : "", how ? how : "",
-             first, total, (unsigned long long)r->relay.bytes);
-}
 
 static void request_set_held(struct request *r, bool held)
 {
@@ -82,7 +59,7 @@ static void request_finish(struct request *r, const char *how)
     r->scan = json_scan_free(r->scan);
     r->body = body_free(r->body);
     buf_done(&r->late);
-    request_log(r, how);
+    request_tally(r, how);
     if (!r->deployment)
         return;
     request_set_held(r, false);
@@ -226,6 +203,7 @@ struct request *request_new(struct gateway *g, struct client *c, const struct ht
     r->wait_ms = g->hold_ms;
     r->may_beat = g->heartbeat;
     route_take(head, &r->route);
+    route_take_client(head, r->from);
     return r;
 }
 
@@ -234,6 +212,7 @@ struct request *request_new(struct gateway *g, struct client *c, const struct ht
 void request_count(struct request *r, struct deployment *d)
 {
     r->deployment = d;
+    r->request_bytes = body_size(r->body);
     deployment_request_begin(d);
     r->limit_due = r->begun_due + r->wait_ms;
 }
@@ -454,6 +433,7 @@ static void on_answer_data(void *ctx, const char *data, size_t n)
         request_take_late_data(r, data, n);
         return;
     }
+    tokens_pass(&r->tokens, data, n);
     relay_data(&r->relay, r->client, data, n);
     if (client_is_full(r->client)) {
         upstream_pause(r->upstream, true);

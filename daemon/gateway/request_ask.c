@@ -364,13 +364,22 @@ static void request_model(struct request *r)
     buf_done(&body);
 }
 
+static const char *list_type(enum route_kind kind)
+{
+    switch (kind) {
+    case ROUTE_ROOT: return "text/plain; charset=utf-8";
+    case ROUTE_METRICS: return "text/plain; version=0.0.4; charset=utf-8";
+    default: return "application/json; charset=utf-8";
+    }
+}
+
 static void request_list(struct request *r)
 {
     struct gateway *g = r->gateway;
     struct buf body;
     int e = -ENOSYS;
 
-    buf_init(&body, ANSWER_BYTES_MAX);
+    buf_init(&body, METRICS_BYTES_MAX);
     switch (r->route.kind) {
     case ROUTE_ROOT: e = buf_add_text(&body, "Ollama is running"); break;
     case ROUTE_HEALTH: e = buf_add_text(&body, "{\"status\":\"ok\"}"); break;
@@ -378,11 +387,10 @@ static void request_list(struct request *r)
     case ROUTE_TAGS: e = ollama_tags(g->manager, g->started_at_ms, &body); break;
     case ROUTE_PS: e = ollama_ps(g->manager, &body); break;
     case ROUTE_VERSION: e = ollama_version(g->manager, &body); break;
+    case ROUTE_METRICS: e = metrics_text(g, &body); break;
     default: break;
     }
-    request_reply_made(
-        r, r->route.kind == ROUTE_ROOT ? "text/plain; charset=utf-8" : "application/json; charset=utf-8", e,
-        &body);
+    request_reply_made(r, list_type(r->route.kind), e, &body);
     buf_done(&body);
 }
 

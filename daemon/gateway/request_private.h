@@ -1,4 +1,5 @@
-/* What request.c (the life of a request), request_ask.c (what it asks for) and request_beat.c (what it is sent while it waits) share. */
+/* What request.c (the life of a request), request_ask.c (what it asks for), request_beat.c (what it is sent while it waits) and
+ * request_tally.c (what is written down of it) share. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,6 +11,7 @@
 #include "gateway/relay.h"
 #include "gateway/request.h"
 #include "gateway/route.h"
+#include "gateway/tokens.h"
 #include "proto/buf.h"
 
 struct body;
@@ -18,7 +20,8 @@ struct op;
 struct timer;
 struct upstream;
 
-#define ANSWER_BYTES_MAX (1u << 20) /* of our own, lists above all */
+#define ANSWER_BYTES_MAX  (1u << 20) /* of our own, lists above all */
+#define METRICS_BYTES_MAX (4u << 20)
 
 enum request_step {
     REQUEST_READING,
@@ -34,6 +37,7 @@ struct request {
     struct client *client;
     const struct http1_head *head;
     struct route route;
+    char from[ROUTE_CLIENT_MAX];
     const char *origin; /* an allowed one, NULL: no browser */
     enum request_step step;
     unsigned id, status;           /* status: of the answer that has begun, 0: none yet */
@@ -63,6 +67,8 @@ struct request {
     struct timer *timer;
     struct upstream *upstream;
     struct relay relay;
+    struct tokens tokens;
+    uint64_t request_bytes; /* of its body */
     struct fault last; /* of the last try to connect */
 };
 
@@ -97,3 +103,9 @@ void request_pulled(struct request *r);
 void request_take_late_head(struct request *r, const struct http1_head *head);
 void request_take_late_data(struct request *r, const char *data, size_t n);
 void request_tell_late_error(struct request *r);
+
+/* request_tally.c */
+/* It is over: its line in the log, and its counts. how: NULL, or what became of it instead of an answer. */
+void request_tally(const struct request *r, const char *how);
+/* What Prometheus reads. */
+int metrics_text(const struct gateway *g, struct buf *out);

@@ -29,6 +29,7 @@ struct path_row {
 static const struct path_row rows[] = {
     {"/", METHOD_GET, ROUTE_ROOT},
     {"/health", METHOD_GET, ROUTE_HEALTH},
+    {"/metrics", METHOD_GET, ROUTE_METRICS},
     {"/v1/health", METHOD_GET, ROUTE_HEALTH},
     {"/v1/models", METHOD_GET, ROUTE_MODELS},
     {"/api/tags", METHOD_GET, ROUTE_TAGS},
@@ -171,6 +172,32 @@ char *route_model_id(const struct route *r)
         id[length++] = c;
     }
     return id;
+}
+
+/* ---- who asks ---- */
+
+static bool is_name_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c && strchr("-_./+", c));
+}
+
+/* "curl/7.88.1", "OpenAI/Python 2.54.0", "ollama/0.11.4 (amd64 linux) Go/go1.24": the first word, without its
+ * version. */
+void route_take_client(const struct http1_head *head, char ret[static ROUTE_CLIENT_MAX])
+{
+    const char *p = http1_field(head, "User-Agent");
+    size_t n = 0;
+
+    for (; p && *p && *p != ' ' && n < ROUTE_CLIENT_MAX - 1; p++) {
+        char c = *p >= 'A' && *p <= 'Z' ? (char)(*p | 0x20) : *p;
+
+        if (!is_name_char(c) || (c == '/' && p[1] >= '0' && p[1] <= '9'))
+            break;
+        ret[n++] = c;
+    }
+    ret[n] = '\0';
+    if (n == 0)
+        strcpy(ret, "local");
 }
 
 /* ---- who may ask ---- */

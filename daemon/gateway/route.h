@@ -20,6 +20,7 @@ enum route_kind {
     ROUTE_TAGS,
     ROUTE_PS,
     ROUTE_VERSION,
+    ROUTE_METRICS,
     ROUTE_SHOW,
     ROUTE_PULL,
     ROUTE_ENGINE,           /* the model in the body decides */
@@ -41,6 +42,12 @@ struct route {
 void route_take(const struct http1_head *head, struct route *ret);
 /* The ID of ROUTE_MODEL with %XX resolved. Caller frees; NULL: not well formed. */
 char *route_model_id(const struct route *r);
+
+/* ---- who asks ---- */
+
+#define ROUTE_CLIENT_MAX 33
+/* The program's name out of User-Agent, "curl" or "openai/python"; "local" when it has none. */
+void route_take_client(const struct http1_head *head, char ret[static ROUTE_CLIENT_MAX]);
 
 /* ---- who may ask ---- */
 

@@ -82,6 +82,25 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .sql =
                 "INSERT INTO duration(what, last) VALUES (?1, ?2) ON CONFLICT(what) DO UPDATE SET last = ?2",
         },
+    [CHANGE_PUT_COUNT] =
+        {
+            .noun = "counts of",
+            .keys = 2,
+            .parent = -1,
+            .sql = "INSERT INTO count(model, client, requests, errors, prompt_tokens, answer_tokens, "
+                   "request_bytes, answer_bytes, first, total)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+                   " ON CONFLICT(model, client) DO UPDATE SET requests = ?3, errors = ?4, prompt_tokens = ?5,"
+                   " answer_tokens = ?6, request_bytes = ?7, answer_bytes = ?8, first = ?9, total = ?10",
+        },
+    [CHANGE_REMOVE_COUNTS] =
+        {
+            .noun = "counts of",
+            .keys = 1,
+            .parent = -1,
+            .removes = true,
+            .sql = "DELETE FROM count WHERE model = ?1",
+        },
 };
 
 struct change *change_new(enum change_kind kind)

@@ -40,6 +40,8 @@ int database_load(struct database *d, const struct store_readers *readers, void 
 int database_load_durations(struct database *d, void (*duration)(void *ctx, const char *what, const char *last), void *ctx,
                             struct fault *f);
 
+int database_load_counts(struct database *d, void (*count)(void *ctx, const struct count_record *r), void *ctx, struct fault *f);
+
 struct database_events {
     const char *target;
     int64_t since_at_ms;

@@ -87,3 +87,28 @@ void store_put_event(struct store *s, const struct event *e)
     change_text(c, e->text);
     store_queue(s, c);
 }
+
+store_ticket store_put_count(struct store *s, const struct count_record *r)
+{
+    struct change *c = change_new(CHANGE_PUT_COUNT);
+
+    change_text(c, r->model);
+    change_text(c, r->client);
+    change_int(c, r->requests);
+    change_int(c, r->errors);
+    change_int(c, r->prompt_tokens);
+    change_int(c, r->answer_tokens);
+    change_int(c, r->request_bytes);
+    change_int(c, r->answer_bytes);
+    change_text(c, r->first);
+    change_text(c, r->total);
+    return store_queue(s, c);
+}
+
+store_ticket store_remove_counts(struct store *s, const char *model)
+{
+    struct change *c = change_new(CHANGE_REMOVE_COUNTS);
+
+    change_text(c, model);
+    return store_queue(s, c);
+}

@@ -289,6 +289,41 @@ int database_load_durations(struct database *d,
     return for_each_row(d, "SELECT what, last FROM duration", see_duration, &load, f);
 }
 
+struct load_counts {
+    void (*count)(void *ctx, const struct count_record *r);
+    void *ctx;
+};
+
+static void see_count(sqlite3_stmt *row, void *to)
+{
+    struct load_counts *load = to;
+    struct count_record r = {
+        .model = text_at(row, 0),
+        .client = text_at(row, 1),
+        .requests = sqlite3_column_int64(row, 2),
+        .errors = sqlite3_column_int64(row, 3),
+        .prompt_tokens = sqlite3_column_int64(row, 4),
+        .answer_tokens = sqlite3_column_int64(row, 5),
+        .request_bytes = sqlite3_column_int64(row, 6),
+        .answer_bytes = sqlite3_column_int64(row, 7),
+        .first = text_at(row, 8),
+        .total = text_at(row, 9),
+    };
+
+    load->count(load->ctx, &r);
+}
+
+int database_load_counts(struct database *d, void (*count)(void *ctx, const struct count_record *r),
+                         void *ctx, struct fault *f)
+{
+    struct load_counts load = {.count = count, .ctx = ctx};
+
+    return for_each_row(d,
+                        "SELECT model, client, requests, errors, prompt_tokens, answer_tokens, request_bytes,"
+                        " answer_bytes, first, total FROM count ORDER BY model, client",
+                        see_count, &load, f);
+}
+
 /* ---- events ---- */
 
 /* A count of all that match, and the newest of them. */

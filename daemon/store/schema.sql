@@ -74,3 +74,19 @@ ALTER TABLE instance ADD COLUMN proxy TEXT;
 -- version 5
 -- Wanted, and not in memory until somebody asks for it: why.
 ALTER TABLE deployment ADD COLUMN asleep TEXT;
+
+-- version 6
+-- What was asked of a model, by whom. first, total: times, "SUM_MS STEP:COUNT …" (gateway/histogram.h).
+CREATE TABLE count (
+    model TEXT NOT NULL,
+    client TEXT NOT NULL,
+    requests INTEGER NOT NULL CHECK (requests >= 0),
+    errors INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    answer_tokens INTEGER NOT NULL,
+    request_bytes INTEGER NOT NULL,
+    answer_bytes INTEGER NOT NULL,
+    first TEXT NOT NULL,
+    total TEXT NOT NULL,
+    PRIMARY KEY (model, client)
+) WITHOUT ROWID;

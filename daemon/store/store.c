@@ -498,6 +498,12 @@ int store_load(struct store *s, const struct store_readers *readers, void *ctx, 
     return database_load(s->database, readers, ctx, f);
 }
 
+int store_load_counts(struct store *s, void (*count)(void *ctx, const struct count_record *r), void *ctx,
+                      struct fault *f)
+{
+    return database_load_counts(s->database, count, ctx, f);
+}
+
 /* ---- how long things take ---- */
 
 void store_put_duration(struct store *s, const char *what, uint64_t ms)

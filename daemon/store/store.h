@@ -86,6 +86,17 @@ struct store_readers {
 };
 int store_load(struct store *s, const struct store_readers *readers, void *ctx, struct fault *f);
 
+/* ---- what was asked of a model, by whom ---- */
+struct count_record {
+    char *model, *client;
+    int64_t requests, errors, prompt_tokens, answer_tokens, request_bytes, answer_bytes;
+    char *first, *total;            /* as gateway/histogram.h writes them */
+};
+store_ticket store_put_count(struct store *s, const struct count_record *r);
+store_ticket store_remove_counts(struct store *s, const char *model);
+/* As store_load(). */
+int store_load_counts(struct store *s, void (*count)(void *ctx, const struct count_record *r), void *ctx, struct fault *f);
+
 /* ---- events ---- */
 void store_put_event(struct store *s, const struct event *e);           /* the newest 100,000 are kept */
 /* The newest lines (at most 10,000), oldest first; older: how many more match. target NULL: all; since_at_ms 0: no bound. An op;

@@ -81,7 +81,7 @@ static void daemon_begins(void)
                                        w.settings, w.engines, w.engines, NULL};
 
     cr_assert_eq(manager_new(&mc, &w.manager, &f), 0, "%s", f.text);
-    cr_assert_eq(gateway_new(w.loop, w.manager, w.settings, 0, &w.gateway, &f), 0, "%s", f.text);
+    cr_assert_eq(gateway_new(w.loop, w.manager, w.store, w.settings, 0, &w.gateway, &f), 0, "%s", f.text);
     const struct control_context cc = {.loop = w.loop,
                                        .manager = w.manager,
                                        .gateway = w.gateway,

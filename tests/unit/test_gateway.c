@@ -599,7 +599,7 @@ static int try_listen_or(const char *listen, int passed_fd, struct fault *f, str
 
     cr_assert_eq(settings_parse(text, "test.conf", &s, &why), 0, "%s", why);
     world.manager.listener = NULL;
-    r = gateway_new(world.loop, &world.manager, s, passed_fd, ret, f);
+    r = gateway_new(world.loop, &world.manager, NULL, s, passed_fd, ret, f);
     if (r == 0 && (passed_fd || !gateway_is_listening(*ret))) {
         settings_free(s);
         return 0;
