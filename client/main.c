@@ -43,6 +43,9 @@ static const struct verb verbs[] = {
      "a local port that leads to one on the instance", verb_forward_add},
     {"forward list", "[INSTANCE]", 0, 1, "", "all forwards", verb_forward_list},
     {"forward remove", "INSTANCE [IP:]PORT", 2, 2, "", "closes a local port", verb_forward_remove},
+    {"key add", "NAME", 1, 1, "", "an API key for applications, shown once", verb_key_add},
+    {"key list", "", 0, 0, "", "the names of all keys", verb_key_list},
+    {"key remove", "NAME", 1, 1, "", "what it opened is refused from now on", verb_key_remove},
     {"version", "", 0, 0, "", "versions of llmhostctl and llmhostd", verb_version},
 };
 

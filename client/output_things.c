@@ -52,6 +52,30 @@ void screen_forwards(const struct output *o, const struct json *reply, struct bu
     table_write(t, o->out_width, o->out_colour, out);
 }
 
+/* ---- keys ---- */
+
+void screen_keys(const struct output *o, const struct json *reply, struct buf *out)
+{
+    static const struct column columns[] = {{"KEY", false, false}, {"MADE", false, true}};
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+    const struct json *keys = json_get(reply, "keys");
+
+    for (size_t i = 0; i < json_count(keys); i++) {
+        const struct json *key = json_at(keys, i);
+        char age[TEXT_SHORT_MAX];
+        _cleanup_free_ char *made = xasprintf("%s ago", age_format(age, json_get_int(key, "made_at_ms", 0)));
+
+        table_add(t, STYLE_PLAIN, json_get_text(key, "name"));
+        table_add(t, STYLE_PLAIN, made);
+    }
+    if (json_count(keys))
+        table_write(t, o->out_width, o->out_colour, out);
+    else
+        buf_addf(out, "no keys%s: llmhostctl key add NAME\n",
+                 json_get_bool(reply, "needed", false) ? ", and every request is refused without one"
+                                                       : ", and none is needed");
+}
+
 /* ---- the doctor ---- */
 
 #define CHECK_COLUMNS 8 /* "  FAIL  " */

@@ -2,6 +2,7 @@
 #include "client/verb.h"
 
 #include <string.h>
+#include <sys/resource.h>
 
 #include "proto/mem.h"
 
@@ -102,6 +103,11 @@ void verb_notes(const struct output *o, const struct json *reply)
                         buf_text(&lines) + strlen(head));
         buf_done(&lines);
     }
+}
+
+void verb_no_core(void)
+{
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
 }
 
 enum exit_status verb_usage(struct run *r, const char *message, const char *why, const char *next)

@@ -52,6 +52,8 @@ enum exit_status verb_call(struct run *r, struct call *call);
 enum exit_status verb_failed(struct run *r, const struct call *call);
 /* The notes of a reply, as hints. */
 void verb_notes(const struct output *o, const struct json *reply);
+/* What holds a secret must not become a core file. */
+void verb_no_core(void);
 /* A mistake on the command line: shown, EXIT_USAGE. */
 enum exit_status verb_usage(struct run *r, const char *message, const char *why, const char *next);
 
@@ -73,3 +75,6 @@ enum exit_status verb_instance_remove(struct run *r);
 enum exit_status verb_forward_add(struct run *r);
 enum exit_status verb_forward_list(struct run *r);
 enum exit_status verb_forward_remove(struct run *r);
+enum exit_status verb_key_add(struct run *r);
+enum exit_status verb_key_list(struct run *r);
+enum exit_status verb_key_remove(struct run *r);

@@ -1,7 +1,6 @@
 /* instance and forward: things that are added, listed, removed. */
 #include <ctype.h>
 #include <errno.h>
-#include <sys/resource.h>
 
 #include "client/ask.h"
 #include "client/progress.h"
@@ -395,18 +394,12 @@ static enum exit_status adding_run(struct run *r, struct adding *a)
     return EXIT_DONE;
 }
 
-/* What holds a password must not become a core file. */
-static void no_core(void)
-{
-    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-}
-
 static enum exit_status verb_adding(struct run *r, enum exit_status (*init)(struct run *r, struct adding *a))
 {
     _cleanup_adding_ struct adding a = {0};
     enum exit_status status;
 
-    no_core();
+    verb_no_core();
     status = init(r, &a);
     if (status == EXIT_DONE)
         status = verb_connect(r, true);
@@ -466,7 +459,7 @@ enum exit_status verb_instance_secret(struct run *r)
     enum exit_status status;
     size_t n;
 
-    no_core();
+    verb_no_core();
     if (!streq(kind, "password") && !streq(kind, "key") && !streq(kind, "passphrase"))
         return verb_usage(r, "the kind of a secret is password, key or passphrase.", NULL,
                           "llmhostctl instance secret -h");

@@ -44,9 +44,7 @@ static bool is_source(const char *value, const struct known *k);
 static bool is_mirror(const char *value, const struct known *k);
 static bool is_hub(const char *value, const struct known *k);
 
-#define LISTEN_FORM                                                                                          \
-    "an IP address of loopback with a port, as 127.0.0.1:11434 or [::1]:11434 (others would need API keys, " \
-    "and there are none yet: put a reverse proxy in front)"
+#define LISTEN_FORM  "an IP address with a port, as 127.0.0.1:11434 or [::1]:11434"
 #define HOLD_FORM    "a duration from 0 to 24h, as 90s, 5m or 12h"
 #define BOOL_FORM    "yes or no"
 #define HOSTS_FORM   "host names with blanks between them, without ports"
@@ -110,14 +108,13 @@ static bool is_bool(const char *value, const struct known *k)
     return bool_parse(value) >= 0;
 }
 
-/* Beyond loopback API keys would be needed, and there are none yet. */
 static bool is_listen(const char *value, const struct known *k)
 {
     char ip[IP_TEXT_MAX];
     uint16_t port;
 
     (void)k;
-    return ip_port_parse(value, ip, &port) == 0 && ip_is_loopback(ip);
+    return ip_port_parse(value, ip, &port) == 0;
 }
 
 /* Every word, between blanks, starts with one of its letters and holds only these. */

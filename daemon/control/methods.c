@@ -27,6 +27,9 @@ static const struct method {
     {"ForwardAdd", method_forward_add, true},
     {"ForwardList", method_forward_list, false},
     {"ForwardRemove", method_forward_remove, true},
+    {"KeyAdd", method_key_add, true},
+    {"KeyList", method_key_list, false},
+    {"KeyRemove", method_key_remove, true},
 };
 
 static const struct method *find(const char *name)

@@ -28,6 +28,10 @@ void method_instance_remove(struct call *c);
 void method_forward_add(struct call *c);
 void method_forward_list(struct call *c);
 void method_forward_remove(struct call *c);
+/* methods_key.c */
+void method_key_add(struct call *c);
+void method_key_list(struct call *c);
+void method_key_remove(struct call *c);
 /* methods_look.c */
 void method_status(struct call *c);
 void method_watch(struct call *c);

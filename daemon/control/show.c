@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "gateway/counts.h"
 #include "gateway/gateway.h"
+#include "gateway/keys.h"
 #include "lease/lease.h"
 #include "manager.h"
 #include "proto/buf.h"
@@ -378,6 +379,12 @@ static void add_daemon_trouble(const struct control_context *k, struct json *lis
 
     if (show_port_taken(k, &f))
         json_append(list, show_fault(&f, NULL, NULL, 0));
+    if (gateway_needs_key(k->gateway) && !keys_at(gateway_keys(k->gateway), 0)) {
+        fault_code(&f, FAULT_INVALID, "no_api_key",
+                   "%s can be reached from other hosts, and there is no API key: every request is refused",
+                   gateway_endpoint(k->gateway));
+        json_append(list, show_fault(&f, NULL, NULL, 0));
+    }
     if (stuck && (stuck_ms > STORE_TROUBLE_MS || *stuck->code)) {
         fault_code(&f, stuck->kind, *stuck->code ? stuck->code : "store",
                    "nothing new has been kept for %s: %s", duration_format(ago, stuck_ms, false),

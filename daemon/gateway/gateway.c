@@ -15,6 +15,7 @@
 #include "gateway/client.h"
 #include "gateway/counts.h"
 #include "gateway/gateway_private.h"
+#include "gateway/keys.h"
 #include "gateway/owner.h"
 #include "gateway/pool.h"
 
@@ -142,7 +143,7 @@ static void take_settings(struct gateway *g, const struct settings *s)
 {
     const char *listen = settings_text(s, "gateway", "listen");
 
-    if (ip_port_parse(listen, g->ip, &g->port) < 0 || !ip_is_loopback(g->ip))
+    if (ip_port_parse(listen, g->ip, &g->port) < 0)
         abort(); /* judged when the settings were read */
     gateway_name_endpoint(g, g->port);
     g->hold_ms = settings_ms(s, "gateway", "hold");
@@ -180,7 +181,7 @@ static bool take_address(struct gateway *g, int fd)
     if (!inet_ntop(at.ss_family, host, g->ip, sizeof(g->ip)))
         return false;
     g->port = ntohs(((struct sockaddr_in *)&at)->sin_port); /* at the same place in both */
-    return ip_is_loopback(g->ip);
+    return true;
 }
 
 /* Who passed it has decided where we listen, and the setting has no say; a setting that says otherwise is
@@ -194,8 +195,7 @@ static int gateway_adopt(struct gateway *g, int fd, struct fault *f)
     if (!take_address(g, fd))
         return fault_set(
             f, FAULT_INVALID, -EINVAL,
-            "the socket passed for applications is not one of TCP on loopback, and beyond it API keys "
-            "are needed; there are none yet: ListenStream=127.0.0.1:11434");
+            "the socket passed for applications is not one of TCP: ListenStream=127.0.0.1:11434");
     r = listener_new_fd(g->loop, fd, gateway_on_stream, g, &g->listener);
     if (r < 0)
         return fault_set(f, FAULT_INVALID, r, "the socket passed for applications cannot be used: %s",
@@ -228,6 +228,8 @@ int gateway_new(struct loop *l, struct manager *m, struct store *s, const struct
     manager_listen(m, &g->changes);
     take_settings(g, settings);
     r = counts_new(l, s, &g->counts, f);
+    if (r == 0)
+        r = keys_new(s, &g->keys, f);
     if (r == 0 && passed_fd) {
         r = gateway_adopt(g, passed_fd, f);
     } else if (r == 0) {
@@ -240,6 +242,11 @@ int gateway_new(struct loop *l, struct manager *m, struct store *s, const struct
         gateway_free(g);
         return -EINVAL;
     }
+    if (gateway_needs_key(g) && !keys_at(g->keys, 0))
+        log_warning(NULL,
+                    "%s can be reached from other hosts, and there is no API key: every request is refused; "
+                    "llmhostctl key add NAME makes one",
+                    g->endpoint);
     *ret = g;
     return 0;
 }
@@ -260,6 +267,7 @@ struct gateway *gateway_free(struct gateway *g)
     while (!list_is_empty(&g->pools))
         pool_free(pool_of_node(g->pools.next));
     counts_free(g->counts);
+    keys_free(g->keys);
     free(g->owner);
     free(g->hosts);
     free(g->origins);
@@ -316,4 +324,14 @@ const char *gateway_look_at(const struct gateway *g, unsigned i, uint64_t *ret_c
 void gateway_counts_of(const struct gateway *g, const char *model, struct count *ret)
 {
     counts_of_model(g->counts, model, ret);
+}
+
+struct keys *gateway_keys(struct gateway *g)
+{
+    return g->keys;
+}
+
+bool gateway_needs_key(const struct gateway *g)
+{
+    return !ip_is_loopback(g->ip);
 }

@@ -12,7 +12,7 @@ struct manager;
 struct settings;
 struct store;
 
-/* Borrows all; s keeps the counts, NULL: nobody does. [gateway] listen, hold, heartbeat, allow_host, allow_origin. passed_fd: a
+/* Borrows all; s keeps counts and API keys, NULL: nobody does. [gateway] listen, hold, heartbeat, allow_host, allow_origin. passed_fd: a
  * socket that listens already and counts instead of listen, from now on the gateway's; 0: none. 0 or -EINVAL: *f names the setting. A taken port is no error. */
 int gateway_new(struct loop *l, struct manager *m, struct store *s, const struct settings *settings, int passed_fd,
                 struct gateway **ret, struct fault *f);
@@ -37,3 +37,7 @@ const char *gateway_look_at(const struct gateway *g, unsigned i, uint64_t *ret_c
 /* Of all clients of a model together. */
 struct count;
 void gateway_counts_of(const struct gateway *g, const char *model, struct count *ret);
+struct keys;
+struct keys *gateway_keys(struct gateway *g);
+/* It listens beyond loopback: whoever has no key is refused. */
+bool gateway_needs_key(const struct gateway *g);

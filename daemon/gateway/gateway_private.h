@@ -10,6 +10,7 @@
 
 struct client;
 struct counts;
+struct keys;
 struct deployment;
 struct listener;
 struct pool;
@@ -44,6 +45,7 @@ struct gateway {
     unsigned next_id;                   /* of requests, for the log */
     struct gateway_figures figures;
     struct counts *counts;
+    struct keys *keys;
     uint64_t looks[ROUTE_SHOW + 1];     /* by enum route_kind */
 };
 

@@ -11,6 +11,7 @@ static const char *error_type(unsigned status, const char *code)
 {
     switch (status) {
     case 400:
+    case 401:
     case 413:
     case 431: return "invalid_request_error";
     case 403: return "permission_error";

@@ -7,6 +7,7 @@
 #include "gateway/body.h"
 #include "gateway/gateway_private.h"
 #include "gateway/http1.h"
+#include "gateway/keys.h"
 #include "gateway/request_private.h"
 #include "proto/buf.h"
 #include "proto/json.h"
@@ -36,6 +37,21 @@ static bool request_may_ask(struct request *r)
     }
     r->origin = origin;
     return true;
+}
+
+/* Where none is needed one still tells who asks; a preflight never carries any. */
+static bool request_has_key(struct request *r)
+{
+    const char *name = keys_find(r->gateway->keys, r->head);
+
+    if (name)
+        snprintf(r->from, sizeof(r->from), "%s", name);
+    if (name || !gateway_needs_key(r->gateway) || r->route.kind == ROUTE_PREFLIGHT)
+        return true;
+    request_refuse_with(r, 401, "invalid_api_key", "WWW-Authenticate: Bearer\r\n",
+                        "an API key is needed here, as Authorization: Bearer KEY, and the one that came, if "
+                        "any, is not known; `llmhostctl key add NAME` makes one");
+    return false;
 }
 
 static bool request_take_wait(struct request *r)
@@ -81,7 +97,7 @@ static const char *const members[] = {"model", "name", "stream", "keep_alive", "
 
 bool request_begin(struct request *r)
 {
-    if (!request_may_ask(r) || !request_take_wait(r) || !request_has_place(r))
+    if (!request_may_ask(r) || !request_has_key(r) || !request_take_wait(r) || !request_has_place(r))
         return false;
     if (!route_reads_body(&r->route))
         return true;

@@ -101,6 +101,21 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .removes = true,
             .sql = "DELETE FROM count WHERE model = ?1",
         },
+    [CHANGE_PUT_KEY] =
+        {
+            .noun = "key",
+            .keys = 1,
+            .parent = -1,
+            .sql = "INSERT INTO api_key(name, hash, made_at_ms) VALUES (?1, ?2, ?3)",
+        },
+    [CHANGE_REMOVE_KEY] =
+        {
+            .noun = "key",
+            .keys = 1,
+            .parent = -1,
+            .removes = true,
+            .sql = "DELETE FROM api_key WHERE name = ?1",
+        },
 };
 
 struct change *change_new(enum change_kind kind)

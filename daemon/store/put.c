@@ -112,3 +112,21 @@ store_ticket store_remove_counts(struct store *s, const char *model)
     change_text(c, model);
     return store_queue(s, c);
 }
+
+store_ticket store_put_key(struct store *s, const struct key_record *r)
+{
+    struct change *c = change_new(CHANGE_PUT_KEY);
+
+    change_text(c, r->name);
+    change_blob(c, r->hash, sizeof(r->hash));
+    change_int(c, r->made_at_ms);
+    return store_queue(s, c);
+}
+
+store_ticket store_remove_key(struct store *s, const char *name)
+{
+    struct change *c = change_new(CHANGE_REMOVE_KEY);
+
+    change_text(c, name);
+    return store_queue(s, c);
+}

@@ -324,6 +324,31 @@ int database_load_counts(struct database *d, void (*count)(void *ctx, const stru
                         see_count, &load, f);
 }
 
+struct load_keys {
+    void (*key)(void *ctx, const struct key_record *r);
+    void *ctx;
+};
+
+static void see_key(sqlite3_stmt *row, void *to)
+{
+    struct load_keys *load = to;
+    struct key_record r = {.name = text_at(row, 0), .made_at_ms = sqlite3_column_int64(row, 2)};
+
+    if (sqlite3_column_bytes(row, 1) != sizeof(r.hash))
+        return; /* opens nothing */
+    memcpy(r.hash, sqlite3_column_blob(row, 1), sizeof(r.hash));
+    load->key(load->ctx, &r);
+}
+
+int database_load_keys(struct database *d, void (*key)(void *ctx, const struct key_record *r), void *ctx,
+                       struct fault *f)
+{
+    struct load_keys load = {.key = key, .ctx = ctx};
+
+    return for_each_row(d, "SELECT name, hash, made_at_ms FROM api_key ORDER BY made_at_ms, name", see_key,
+                        &load, f);
+}
+
 /* ---- events ---- */
 
 /* A count of all that match, and the newest of them. */

@@ -90,3 +90,11 @@ CREATE TABLE count (
     total TEXT NOT NULL,
     PRIMARY KEY (model, client)
 ) WITHOUT ROWID;
+
+-- version 7
+-- The API keys of applications; hash: SHA-256 of what they send.
+CREATE TABLE api_key (
+    name TEXT PRIMARY KEY CHECK (name <> ''),
+    hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),
+    made_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;

@@ -504,6 +504,12 @@ int store_load_counts(struct store *s, void (*count)(void *ctx, const struct cou
     return database_load_counts(s->database, count, ctx, f);
 }
 
+int store_load_keys(struct store *s, void (*key)(void *ctx, const struct key_record *r), void *ctx,
+                    struct fault *f)
+{
+    return database_load_keys(s->database, key, ctx, f);
+}
+
 /* ---- how long things take ---- */
 
 void store_put_duration(struct store *s, const char *what, uint64_t ms)

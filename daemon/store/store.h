@@ -97,6 +97,18 @@ store_ticket store_remove_counts(struct store *s, const char *model);
 /* As store_load(). */
 int store_load_counts(struct store *s, void (*count)(void *ctx, const struct count_record *r), void *ctx, struct fault *f);
 
+/* ---- the API keys of applications: what is kept of them ---- */
+#define STORE_KEY_HASH_BYTES 32
+struct key_record {
+    char *name;
+    uint8_t hash[STORE_KEY_HASH_BYTES];
+    int64_t made_at_ms;
+};
+store_ticket store_put_key(struct store *s, const struct key_record *r);
+store_ticket store_remove_key(struct store *s, const char *name);
+/* As store_load(), oldest first. */
+int store_load_keys(struct store *s, void (*key)(void *ctx, const struct key_record *r), void *ctx, struct fault *f);
+
 /* ---- events ---- */
 void store_put_event(struct store *s, const struct event *e);           /* the newest 100,000 are kept */
 /* The newest lines (at most 10,000), oldest first; older: how many more match. target NULL: all; since_at_ms 0: no bound. An op;

@@ -135,6 +135,7 @@ LINES_CHINESE = [{"at_ms": "@-70s", "source": "engine", "target": "ollama:通义
                  {"at_ms": "@-60s", "source": "provider", "target": "gz-4090", "level": "warning", "text": "当前算力规格暂无库存, 请修改配置或稍等再试"}]
 RENEWED = [{"at_ms": "@-70s", "source": "provider", "target": "gz-4090", "level": "info", "text": "GET status -> running (0.21s)"},
            {"at_ms": "@-69s", "source": "session", "target": "gz-4090", "level": "notice", "text": "new password read from the provider, connected."}]
+KEYS = [{"name": "web", "made_at_ms": "@-11100s"}, {"name": "ann-phone", "made_at_ms": "@-3s"}]
 TAKEN = {**FORWARD, "listen": "127.0.0.1:8888", "target": "10.0.0.5:80", "state": "taken", "connections": 0, "reason": "jupyter (pid 99) has the port"}
 
 
@@ -437,6 +438,16 @@ CASES = [
     case("no-value", "logs -n", None),
     case("too-many", "instance show a b", None),
     case("no-verb", [], None),
+    # ---- key ----
+    case("key-add", "key add web", {"KeyAdd": [{"reply": {"added": KEYS[0], "secret": {"text": "llmhost-n0tAK3y"}}}]}),
+    case("key-add-json", "key add web --json", None),
+    case("key-add-exists", "key add web", {"KeyAdd": [error("Conflict", "exists", "there is a key web already.", ["llmhostctl key remove web"], target="web")]}),
+    *widths("key-list", "key list", {"KeyList": [{"reply": {"keys": KEYS, "needed": True}}]}),
+    case("key-list-none", "key list", {"KeyList": [{"reply": {"keys": [], "needed": True}}]}),
+    case("key-list-none-needed", "key list", {"KeyList": [{"reply": {"keys": [], "needed": False}}]}),
+    case("key-list-json", "key list --json", {"KeyList": [{"reply": {"keys": KEYS, "needed": False}}]}),
+    case("key-remove", "key remove web", {"KeyRemove": [{"reply": {}}]}),
+    case("key-remove-unknown", "key remove web", {"KeyRemove": [error("NotFound", "not_found", "there is no key web.", ["llmhostctl key list"], target="web")]}),
     case("noun-alone", "forward", None),
     case("up-no-wait-timeout", "up ollama:phi4 --no-wait --timeout 5m", None),
     case("watch-quiet", "status -wq", None),

@@ -100,7 +100,7 @@ class Varlink:
         message = dict({"method": method}, **flags)
         if parameters:
             message["parameters"] = parameters
-        self.asked_for_secret |= method.endswith(".InstanceSecret")
+        self.asked_for_secret |= method.endswith((".InstanceSecret", ".KeyAdd"))
         if self.asked is not None and not flags.get("oneway"):
             self.asked.append(method)
         self.socket.sendall(json.dumps(message).encode() + b"\0")

@@ -664,7 +664,8 @@ Test(gateway, a_passed_socket_counts_and_goes_on_listening_without_us)
     struct fault f = {0};
     int fd = passed("127.0.0.1", &at), others = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     _cleanup_free_ char *endpoint = xasprintf("http://127.0.0.1:%u", ntohs(at.sin_port));
-    int early = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int early = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+        late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     cr_assert_eq(try_listen_or("127.0.0.1:1", fd, &f, &second), 0, "%s", f.text);
     cr_assert(gateway_is_listening(second));
@@ -687,17 +688,31 @@ Test(gateway, a_passed_socket_counts_and_goes_on_listening_without_us)
     close(late);
 }
 
-Test(gateway, a_passed_socket_beyond_loopback_or_of_another_kind_is_refused)
+Test(gateway, a_passed_socket_beyond_loopback_is_for_those_with_a_key)
 {
+    struct manager_listener *kept = world.manager.listener;
     struct sockaddr_in at;
-    int pair[2], anywhere = passed("0.0.0.0", &at), deaf = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct gateway *second = NULL;
+    struct fault f = {0};
+
+    cr_assert_eq(try_listen_or("127.0.0.1:1", passed("0.0.0.0", &at), &f, &second), 0, "%s", f.text);
+    cr_assert(gateway_needs_key(second));
+    cr_assert_not(gateway_needs_key(world.gateway));
+    gateway_free(second);
+    loop_turns(world.loop, 3);
+    world.manager.listener = kept;
+}
+
+Test(gateway, a_passed_socket_of_another_kind_is_refused)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int pair[2], deaf = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct gateway *g = NULL;
 
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    at = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     cr_assert_eq(bind(deaf, (struct sockaddr *)&at, sizeof(at)), 0);
 
-    const int wrong[] = {anywhere, pair[0], deaf};
+    const int wrong[] = {pair[0], deaf};
 
     for (size_t i = 0; i < ELEMENTS(wrong); i++) {
         struct fault f = {0};

@@ -1,0 +1,59 @@
+"""API keys: what listens beyond loopback answers nobody without one, and a key is nowhere but with who was shown it."""
+import subprocess
+
+import daemon as daemons
+import planted
+import road
+from road import DEEPSEEK
+
+LIMIT_S = 120
+
+
+def new_key(d, name):
+    """As a script takes it. What is kept of the tests' own doings must not have it, so not by Daemon.ctl()."""
+    done = subprocess.run(d.ctl_words("key", "add", name), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    key = done.stdout.removesuffix("\n")
+    assert key not in done.stderr and " " not in key and "\n" not in key, done
+    return planted.register(f"API key {name}", key)
+
+
+class Keys(road.Road):
+    def status(self, d, path="/v1/models", **headers):
+        return d.get(path, headers=headers).status
+
+    def test_beyond_loopback_nobody_is_answered_without_one(self):
+        with self.road(sections={"gateway": {"listen": "0.0.0.0:11434"}}) as (d, _):
+            checked = subprocess.run([daemons.BUILD + "/llmhostd", "--check-config", "-c", d.config], capture_output=True, text=True)
+            self.assertEqual(checked.returncode, 0, checked.stderr)
+            d.ctl("up", DEEPSEEK)
+            for path in ("/v1/models", "/api/tags", "/metrics", "/health", "/"):
+                self.assertEqual(self.status(d, path), 401, path)
+            self.assertEqual(self.chat(d).status, 401)
+            trouble = d.ctl("status", "--check", check=2).stdout
+            self.assertIn("no API key", trouble)
+            self.assertIn("llmhostctl key add NAME", trouble)
+            web = new_key(d, "web")
+            d.restart(hard=True)                        # what was shown is on disk
+            bearer = {"Authorization": f"Bearer {web}"}
+            self.assertEqual(self.status(d, **bearer), 200)
+            self.assertEqual(self.status(d, **{"x-api-key": web}), 200)
+            self.assertEqual(self.status(d, **{"api-key": web[:-1]}), 401)
+            self.assertEqual(self.chat(d, headers=bearer).status, 200)
+            self.assertIn(f'llmhost_requests_total{{model="{DEEPSEEK}",client="web"}} 1\n', d.get("/metrics", headers=bearer).text)
+            d.ctl("status", "--check")
+            self.assertIn(" from web", "".join(x["text"] for x in d.call("Logs", sources=["request"])["lines"]))
+            self.assertRegex(d.ctl("key", "list").stdout, r"(?m)^web +\S+ ago$")
+            d.ctl("key", "add", "web", check=12)
+            d.ctl("key", "remove", "web")
+            self.assertEqual(self.status(d, **bearer), 401)
+            d.ctl("key", "remove", "web", check=4)
+            d.restart(hard=True)
+            self.assertEqual(self.status(d, **bearer), 401)
+            self.assertEqual(road.words_in(d.dir, web.encode()), [], "it is kept somewhere")
+
+    def test_on_loopback_it_is_only_a_name(self):
+        with daemons.Daemon() as d:
+            key = new_key(d, "phone")
+            self.assertEqual([self.status(d), self.status(d, Authorization="Bearer ollama"), self.status(d, **{"api-key": key})], [200] * 3)
+            self.assertEqual(d.call("KeyList")["needed"], False)
+            d.ctl("key", "add", "phone", "--json", check=2)
