@@ -37,7 +37,6 @@ struct client {
     bool closes;   /* after this answer */
     bool answered; /* the answer is complete but perhaps still in c->out */
     bool unread;   /* the body was not read to its end */
-    bool served;   /* at least one request */
 };
 
 static void client_process(struct client *c);
@@ -235,7 +234,6 @@ static void client_begin_request(struct client *c)
     bool has_body = head->framing != HTTP1_NO_BODY;
 
     c->gateway->figures.requests++;
-    c->served = true;
     c->closes = head->minor == 0 || !head->keep_alive;
     c->unread = has_body;
     c->state = CLIENT_ANSWER; /* in case it is answered at once */
@@ -353,6 +351,8 @@ static void client_next(struct client *c)
     c->request = request_free(c->request);
     http1_next(c->http);
     c->state = CLIENT_HEAD;
+    list_remove(&c->node);
+    list_append(&c->gateway->clients, &c->node);
     timer_arm(c->timer, CLIENT_IDLE_MS);
     client_process(c);
 }
@@ -406,9 +406,9 @@ struct client *client_of_node(struct list *node)
     return CONTAINER_OF(node, struct client, node);
 }
 
-bool client_is_idle(const struct client *c)
+bool client_may_go(const struct client *c)
 {
-    return c->stream && c->served && c->state == CLIENT_HEAD && !http1_has_begun(c->http) && c->in.len == 0;
+    return c->stream && c->state == CLIENT_HEAD;
 }
 
 void client_deployment_changed(struct client *c, struct deployment *d, bool gone)

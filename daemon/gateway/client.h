@@ -24,8 +24,8 @@ struct client *client_new(struct gateway *g, struct stream *s);
 /* At once, with its request. Not from inside a call of the request. */
 struct client *client_free(struct client *c);
 struct client *client_of_node(struct list *node);
-/* It waits for a request and none has begun: closing it costs nobody an answer. */
-bool client_is_idle(const struct client *c);
+/* No request of it has a whole head: closing it costs nobody an answer. */
+bool client_may_go(const struct client *c);
 
 /* ---- for the manager's listener and the end of the gateway ---- */
 

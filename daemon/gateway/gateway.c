@@ -23,11 +23,12 @@
 
 /* ---- connections ---- */
 
-/* Of the idle ones that which has waited longest: its next request will make a new connection. */
+/* Of those that wait for a request, or for the rest of its head, the one that had no answer for longest: its
+ * next request will make a new connection. The newest, which needs the room, is none of them. */
 static bool make_room(struct gateway *g)
 {
-    for (struct list *node = g->clients.next; node != &g->clients; node = node->next) {
-        if (client_is_idle(client_of_node(node))) {
+    for (struct list *node = g->clients.next; node != g->clients.prev; node = node->next) {
+        if (client_may_go(client_of_node(node))) {
             client_free(client_of_node(node));
             return true;
         }

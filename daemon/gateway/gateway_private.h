@@ -37,7 +37,7 @@ struct gateway {
     char *hosts, *origins;
     struct route_access access;
     struct body_budget budget;
-    struct list clients;                /* oldest first */
+    struct list clients;                /* the longest without an answer first */
     unsigned clients_max;
     bool is_full;                       /* the listener is paused */
     bool is_closing;                    /* for good */

@@ -16,6 +16,8 @@ import host as hosts
 
 LIMIT_S = 150
 IDLE = 1000
+MANY = 10000
+PLACES = 2048          # GATEWAY_CLIENTS_MAX
 CALL = b'{"method":"io.llmhost.Status"}\0'
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
 GET = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -121,6 +123,30 @@ class Doors(unittest.TestCase):
             self.control(d, CALL * 2000)                    # and one who asks and does not read
             self.answers_quickly(d, f"{IDLE} idle clients at each door and a slow reader")
             self.rests(d, f"{IDLE} idle clients at each door")
+            self.everybody_has_left(d, before)
+
+    def test_ten_thousand_connections_leave_room_for_who_asks(self):
+        """More than there are places for: whoever had no answer for longest goes, silent or with half a head; who asks now and then is
+        never among them."""
+        with daemons.Daemon() as d:
+            before, took = len(os.listdir(f"/proc/{d.pid}/fd")), []
+            patient = self.gateway(d)
+            for half, many in ((b"", MANY), (HEAD[:-9], 3000)):
+                for n in range(many):
+                    self.gateway(d, half or (GET if n % 3 else b""))
+                    if n % 250 == 0:
+                        patient.sendall(GET)
+                        answer = b""
+                        while not answer.endswith(b"}"):
+                            answer += patient.recv(65536) or self.fail(f"closed beside {n} with {half}")
+                        begun = time.monotonic()
+                        self.assertEqual(d.get("/v1/models").status, 200)
+                        took.append(time.monotonic() - begun)
+            print(f"a new client beside {MANY} silent ones and 3000 half heads: median {statistics.median(took) * 1e3:.1f} ms, worst {max(took) * 1e3:.0f} ms", flush=True)
+            self.assertLess(statistics.median(took), QUICK_S)
+            self.assertLess(len(os.listdir(f"/proc/{d.pid}/fd")), before + PLACES + 10)
+            self.answers_quickly(d, f"{MANY} connections")
+            self.rests(d, f"{MANY} connections")
             self.everybody_has_left(d, before)
 
     def test_calls_and_requests_without_end(self):

@@ -525,28 +525,67 @@ Test(gateway, a_body_that_stands_still_is_not_waited_for)
     app_free(a);
 }
 
-Test(gateway, a_full_house_closes_idle_connections_and_then_waits)
+/* Connected, and known to the gateway. */
+static struct app *app_there(void)
 {
-    struct app *idle = app_new(), *busy[3], *late;
+    uint64_t before = world.gateway->figures.connections;
+    struct app *a = app_new();
+
+    cr_assert(LOOP_UNTIL(world.loop, world.gateway->figures.connections > before));
+    return a;
+}
+
+static struct app *app_half(void)
+{
+    struct app *a = app_there();
+
+    cr_assert(app_say(a, "GET / HTTP/1.1\r\n"));
+    loop_turns(world.loop, 3);
+    return a;
+}
+
+Test(gateway, a_full_house_closes_who_had_no_answer_for_longest)
+{
+    struct app *regular = app_there(), *half = app_half(), *silent = app_there(), *late, *later;
 
     world.gateway->clients_max = 4;
-    app_say(idle, GET("/"));
-    app_wants(idle, "running");
-    for (int i = 0; i < 3; i++) {
+    app_say(regular, GET("/"));
+    app_wants(regular, "running");
+    late = app_there();
+    cr_assert(LOOP_UNTIL(world.loop, app_is_over(half)), "half a head is no request");
+    cr_assert_not(app_is_over(silent));
+    app_say(late, GET("/"));
+    app_wants(late, "running");
+    later = app_there();
+    cr_assert(LOOP_UNTIL(world.loop, app_is_over(silent)));
+    cr_assert_not(app_is_over(regular), "it had an answer after they came");
+    cr_assert_not(app_is_over(late));
+    app_free(later);
+    app_free(late);
+    app_free(silent);
+    app_free(half);
+    app_free(regular);
+}
+
+Test(gateway, a_full_house_of_those_who_are_served_lets_nobody_in_until_one_leaves)
+{
+    struct app *busy[4], *late;
+
+    world.gateway->clients_max = 4;
+    for (int i = 0; i < 4; i++) {
         busy[i] = app_new();
-        app_say(busy[i], "GET / HTTP/1.1\r\n");
+        app_say(busy[i], "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
+        loop_turns(world.loop, 3);
     }
-    cr_assert(LOOP_UNTIL(world.loop, app_is_over(idle)));
-    late = app_new();
     cr_assert(LOOP_UNTIL(world.loop, world.gateway->is_full));
+    late = app_new();
     app_say(late, GET("/"));
     loop_turns(world.loop, 20);
     cr_assert_lt(world.gateway->figures.open, 5);
     app_leave(busy[0]);
     app_wants(late, "running");
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         app_free(busy[i]);
-    app_free(idle);
     app_free(late);
 }
 
