@@ -46,6 +46,7 @@ static const struct verb verbs[] = {
     {"key add", "NAME", 1, 1, "", "an API key for applications, shown once", verb_key_add},
     {"key list", "", 0, 0, "", "the names of all keys", verb_key_list},
     {"key remove", "NAME", 1, 1, "", "what it opened is refused from now on", verb_key_remove},
+    {"listen", "IP:PORT", 1, 1, "new-key", "where applications connect, from now on", verb_listen},
     {"version", "", 0, 0, "", "versions of llmhostctl and llmhostd", verb_version},
 };
 
@@ -95,6 +96,7 @@ static const struct option {
     {"passphrase-file", 0, TEXT, false, AT(passphrase_file), "FILE",
      "what unlocks that key; -: stdin"},
     {"agent", 0, MAYBE, false, AT(agent), "SOCKET", "with the keys of your ssh-agent ($SSH_AUTH_SOCK)"},
+    {"new-key", 0, MAYBE, false, AT(new_key), "NAME", "make an API key for it, shown once (default: listen)"},
     {"install-key", 0, TEXT, false, AT(install_key), "yes|no",
      "put the daemon's own key there (default yes)"},
 #undef AT

@@ -13,7 +13,7 @@ struct options {
     const char *socket;
     bool json, quiet, help, version;
     const char *on, *until, *sources, *filter, *provider, *host, *user, *accept_new_host_key;
-    const char *password_file, *key_file, *passphrase_file, *install_key, *agent, *jump, *proxy_command;
+    const char *password_file, *key_file, *passphrase_file, *install_key, *agent, *new_key, *jump, *proxy_command;
     bool no_wait, now, forget, watch, check, follow, events, all;
     uint64_t timeout_ms;        /* 0: not given */
     int64_t lines, port;        /* -1: not given */
@@ -78,3 +78,4 @@ enum exit_status verb_forward_remove(struct run *r);
 enum exit_status verb_key_add(struct run *r);
 enum exit_status verb_key_list(struct run *r);
 enum exit_status verb_key_remove(struct run *r);
+enum exit_status verb_listen(struct run *r);

@@ -1,4 +1,4 @@
-/* API keys of applications. */
+/* API keys of applications, and where they connect. */
 #include "client/verb.h"
 
 #include <string.h>
@@ -8,31 +8,73 @@
 #define QUICK_MS 10000
 
 /* Once and never again: alone on stdout, so that a script can take it. */
-enum exit_status verb_key_add(struct run *r)
+static void show_new_key(const struct run *r, const struct json *answer)
 {
-    _cleanup_call_ struct call call = {
-        .method = "KeyAdd", .limit_ms = QUICK_MS, .parameters = json_object(), .secret = true};
-    enum exit_status status;
-    const char *text;
+    const char *text = json_get_text(json_get(answer, "secret"), "text");
 
-    verb_no_core();
-    if (r->output.json)
-        return verb_usage(r, "a new key is shown once, as a line of its own: not with --json.", NULL,
-                          "llmhostctl key add NAME");
-    json_put_string(call.parameters, "name", r->options.arguments[0]);
-    status = verb_connect(r, true);
-    if (status == EXIT_DONE)
-        status = verb_call(r, &call);
-    if (status != EXIT_DONE)
-        return status;
-    text = json_get_text(json_get(call.answer, "secret"), "text");
     setvbuf(stdout, NULL, _IONBF, 0);
     fputs(text ? text : "", stdout);
     fputc('\n', stdout);
     output_hint(&r->output,
                 "this is shown once; only its hash is kept. Applications send it as their API key.\n"
                 "  taken away again: llmhostctl key remove %s",
-                r->options.arguments[0]);
+                json_get_text(json_get(answer, "added"), "name"));
+}
+
+static enum exit_status no_json(struct run *r, const char *next)
+{
+    return verb_usage(r, "a new key is shown once, as a line of its own: not with --json.", NULL, next);
+}
+
+enum exit_status verb_key_add(struct run *r)
+{
+    _cleanup_call_ struct call call = {
+        .method = "KeyAdd", .limit_ms = QUICK_MS, .parameters = json_object(), .secret = true};
+    enum exit_status status;
+
+    verb_no_core();
+    if (r->output.json)
+        return no_json(r, "llmhostctl key add NAME");
+    json_put_string(call.parameters, "name", r->options.arguments[0]);
+    status = verb_connect(r, true);
+    if (status == EXIT_DONE)
+        status = verb_call(r, &call);
+    if (status == EXIT_DONE)
+        show_new_key(r, call.answer);
+    return status;
+}
+
+static void screen_listen(const struct output *o, const struct json *reply, struct buf *out)
+{
+    (void)o;
+    buf_addf(out, "applications connect to %s\n", member_text(reply, "endpoint", "?"));
+}
+
+enum exit_status verb_listen(struct run *r)
+{
+    const char *key = r->options.new_key;
+    _cleanup_call_ struct call call = {
+        .method = "Listen", .limit_ms = QUICK_MS, .parameters = json_object(), .secret = key != NULL};
+    enum exit_status status;
+
+    if (key) {
+        verb_no_core();
+        if (r->output.json)
+            return no_json(r, "llmhostctl listen IP:PORT --new-key");
+        json_put_string(call.parameters, "new_key", *key ? key : "listen");
+    }
+    json_put_string(call.parameters, "address", r->options.arguments[0]);
+    status = verb_connect(r, true);
+    if (status == EXIT_DONE)
+        status = verb_call(r, &call);
+    if (status != EXIT_DONE)
+        return status;
+    if (key) {
+        output_hint(&r->output, "applications connect to %s", member_text(call.answer, "endpoint", "?"));
+        show_new_key(r, call.answer);
+    } else {
+        output_answer(&r->output, call.answer, screen_listen, EXIT_DONE);
+    }
     return EXIT_DONE;
 }
 

@@ -56,7 +56,7 @@ struct daemon {
     struct service *service;
     int control_fd, gateway_fd;      /* passed sockets; 0: none */
     char *state, *runtime, *engines; /* directories */
-    char *socket;
+    char *socket, *config;
     struct settings *settings;
     struct resolver *resolver;
     struct turns *turns;
@@ -191,9 +191,8 @@ static int prepare_directories(struct daemon *d, struct fault *f)
 
 /* ---- settings ---- */
 
-static int read_settings(const struct options *o, struct settings **ret)
+static int read_settings(const struct options *o, const char *path, struct settings **ret)
 {
-    _cleanup_free_ char *path = o->config ? xstrdup(o->config) : config_path();
     _cleanup_free_ char *why = NULL;
     int r = settings_load(path, o->config != NULL, ret, &why);
 
@@ -358,6 +357,7 @@ static int daemon_open(struct daemon *d, struct fault *f)
         .store = d->store,
         .secrets = d->secrets,
         .settings = d->settings,
+        .config_path = d->config,
         .state_directory = d->state,
         .socket_path = d->socket,
         .socket_mode = 0660, /* its directory lets nobody else in, but for the system service's group */
@@ -396,6 +396,7 @@ static void daemon_close(struct daemon *d)
     free(d->runtime);
     free(d->engines);
     free(d->socket);
+    free(d->config);
     log_close();
 }
 
@@ -493,11 +494,15 @@ int main(int argc, char **argv)
     r = read_options(argc, argv, &options);
     if (r != 0)
         return r < 0 ? EXIT_USAGE : EXIT_DONE;
-    if (read_settings(&options, &d.settings) < 0)
+    d.config = options.config ? xstrdup(options.config) : config_path();
+    if (read_settings(&options, d.config, &d.settings) < 0) {
+        free(d.config);
         return EXIT_USAGE;
+    }
     if (options.check) {
         print_settings(d.settings);
         settings_free(d.settings);
+        free(d.config);
         return EXIT_DONE;
     }
     harden();

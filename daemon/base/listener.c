@@ -249,3 +249,10 @@ struct listener *listener_free(struct listener *l)
     free(l);
     return NULL;
 }
+
+struct listener *listener_give_up(struct listener *l)
+{
+    if (l)
+        shutdown(l->fd, SHUT_RDWR);
+    return listener_free(l);
+}

@@ -12,6 +12,9 @@ struct settings;
 int settings_load(const char *path, bool must_exist, struct settings **ret, char **ret_why);
 /* The same from memory, for tests: name is used in complaints. */
 int settings_parse(const char *text, const char *name, struct settings **ret, char **ret_why);
+/* Puts one value, in place of what it put before, into a piece that is read last; for the next start. Blocks: one small file.
+ * *ret_file (caller frees): which. 0 or -errno; -EEXIST: another piece says otherwise all the same. */
+int settings_keep(const char *path, const char *section, const char *key, const char *value, char **ret_file);
 struct settings *settings_free(struct settings *s);
 
 /* Values after defaults. The text stays until settings_free(). An engine section is [engine.NAME]. */

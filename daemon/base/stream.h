@@ -105,3 +105,5 @@ uint16_t listener_port(const struct listener *l);      /* 0: not TCP */
 void listener_pause(struct listener *l, bool paused);
 /* Closes, and removes the file of a Unix socket. */
 struct listener *listener_free(struct listener *l);
+/* The same for one of TCP that nobody else has: its address can be had again at once, not only when the loop lets go of it. */
+struct listener *listener_give_up(struct listener *l);

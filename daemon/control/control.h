@@ -20,6 +20,7 @@ struct control_context {
     struct store *store;
     struct secrets *secrets;
     const struct settings *settings;
+    const char *config_path;        /* llmhostd.conf, which need not exist */
     const char *state_directory;
     const char *socket_path;
     unsigned socket_mode;           /* of the socket's file */

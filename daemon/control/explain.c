@@ -44,6 +44,7 @@ static const struct explanation table[] = {
     {"in_use", EXIT_CONFLICT, "llmhostctl down %s"},
     {"being_removed", EXIT_CONFLICT, "llmhostctl instance list"},
     {"port_taken", EXIT_CONFLICT, ""},
+    {"port_passed", EXIT_CONFLICT, "systemctl --user edit llmhostd-gateway.socket"},
     {"no_api_key", EXIT_USAGE, "llmhostctl key add NAME"},
     {"bad_forward", EXIT_USAGE, "llmhostctl forward add gpu1 6006:127.0.0.1:6006"},
     {"forward_exists", EXIT_CONFLICT, "llmhostctl forward list"},

@@ -30,6 +30,7 @@ static const struct method {
     {"KeyAdd", method_key_add, true},
     {"KeyList", method_key_list, false},
     {"KeyRemove", method_key_remove, true},
+    {"Listen", method_listen, true},
 };
 
 static const struct method *find(const char *name)

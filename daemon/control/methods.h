@@ -32,6 +32,7 @@ void method_forward_remove(struct call *c);
 void method_key_add(struct call *c);
 void method_key_list(struct call *c);
 void method_key_remove(struct call *c);
+void method_listen(struct call *c);
 /* methods_look.c */
 void method_status(struct call *c);
 void method_watch(struct call *c);

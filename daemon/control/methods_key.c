@@ -1,11 +1,14 @@
-/* API keys of applications: made, listed, taken away. Where they are asked for is the gateway's affair. */
+/* API keys of applications: made, listed, taken away; and the address where they are asked for. */
 #include "control/methods.h"
 
 #include <errno.h>
 #include <string.h>
 
+#include "base/fault.h"
+#include "base/settings.h"
 #include "gateway/gateway.h"
 #include "gateway/keys.h"
+#include "proto/address.h"
 #include "proto/json.h"
 #include "store/secrets.h"
 
@@ -31,26 +34,34 @@ static struct json *made(const struct keys *keys, const char *text)
     return v;
 }
 
-void method_key_add(struct call *c)
+/* False: answered. */
+static bool make_key(struct call *c, const char *name, const char *parameter, char **ret_text,
+                     store_ticket *ret_ticket)
 {
-    const char *name = json_get_text(c->parameters, "name");
-    struct keys *keys = gateway_keys(c->context->gateway);
-    _cleanup_secret_ char *text = NULL;
-    store_ticket t;
-    int r = keys_make(keys, name, &text, &t);
+    int r = keys_make(gateway_keys(c->context->gateway), name, ret_text, ret_ticket);
 
     if (r == -EEXIST) {
         _cleanup_free_ char *next = xasprintf("llmhostctl key remove %s", name);
 
         call_fail(c, EXIT_CONFLICT, "exists", name, NULL, next, "there is a key %s already", name);
     } else if (r == -EINVAL) {
-        call_invalid_parameter(c, "name");
+        call_invalid_parameter(c, parameter);
     } else if (r < 0) {
         call_fail(c, EXIT_FAILED, "failed", name, strerror(-r), "", "no key could be made");
     } else {
         call_log_change(c, NULL, "key add %s", name);
-        call_reply_after(c, t, made(keys, text), "the key works, but is not on disk yet");
     }
+    return r == 0;
+}
+
+void method_key_add(struct call *c)
+{
+    _cleanup_secret_ char *text = NULL;
+    store_ticket t;
+
+    if (make_key(c, json_get_text(c->parameters, "name"), "name", &text, &t))
+        call_reply_after(c, t, made(gateway_keys(c->context->gateway), text),
+                         "the key works, but is not on disk yet");
 }
 
 void method_key_list(struct call *c)
@@ -78,4 +89,64 @@ void method_key_remove(struct call *c)
     }
     call_log_change(c, NULL, "key remove %s", name);
     call_reply_after(c, t, json_object(), "the key is refused now, but still on disk");
+}
+
+/* ---- where the door is ---- */
+
+/* Moves it and writes that down, both or neither. False: answered. */
+static bool move_door(struct call *c, const char *address)
+{
+    struct gateway *g = c->context->gateway;
+    _cleanup_free_ char *before = xstrdup(gateway_endpoint(g) + strlen("http://")), *file = NULL;
+    struct fault f = {0};
+    int r = gateway_move(g, address, &f);
+
+    if (r < 0) {
+        call_fault(c, &f, NULL, NULL);
+        return false;
+    }
+    r = settings_keep(c->context->config_path, "gateway", "listen", address, &file);
+    if (r < 0) {
+        gateway_move(g, before, &f);
+        call_fail(c, EXIT_FAILED, "not_kept", NULL,
+                  r == -EEXIST ? "another file beside it says otherwise" : strerror(-r), "",
+                  "%s stays: [gateway] listen could not be put into %s", gateway_endpoint(g), file);
+        return false;
+    }
+    call_log_change(c, NULL, "listen %s (%s)", address, file);
+    return true;
+}
+
+void method_listen(struct call *c)
+{
+    const char *address = json_get_text(c->parameters, "address"),
+               *name = json_get_text(c->parameters, "new_key");
+    struct gateway *g = c->context->gateway;
+    _cleanup_secret_ char *text = NULL;
+    store_ticket t = 0;
+    char ip[IP_TEXT_MAX];
+    uint16_t port;
+
+    if (ip_port_parse(address, ip, &port) < 0) {
+        call_invalid_parameter(c, "address");
+        return;
+    }
+    if (!name && !ip_is_loopback(ip) && !keys_at(gateway_keys(g), 0)) {
+        _cleanup_free_ char *next = xasprintf("llmhostctl listen %s --new-key", address);
+
+        call_fail(c, EXIT_REFUSED, "no_api_key", NULL, NULL, next,
+                  "%s can be reached from other hosts: an API key is needed, and there is none", address);
+        return;
+    }
+    if (name && !make_key(c, name, "new_key", &text, &t))
+        return;
+    if (!move_door(c, address)) {
+        if (name)
+            keys_remove(gateway_keys(g), name, &t);
+        return;
+    }
+    struct json *v = text ? made(gateway_keys(g), text) : json_object();
+
+    json_put_string(v, "endpoint", gateway_endpoint(g));
+    call_reply_after(c, t, v, "it listens there, but the new key is not on disk yet");
 }

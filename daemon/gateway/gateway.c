@@ -138,6 +138,40 @@ static void gateway_on_retry(void *ctx)
         event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, NULL, "port_free", "%s is ours now", g->endpoint);
 }
 
+/* Both at once cannot be where the port stays and the address grows, so the old one goes first. */
+int gateway_move(struct gateway *g, const char *address, struct fault *f)
+{
+    _cleanup_free_ char *owner = NULL;
+    char ip[IP_TEXT_MAX];
+    uint16_t port = g->listener ? listener_port(g->listener) : g->port;
+    int r;
+
+    if (g->is_passed)
+        return fault_code(f, FAULT_INVALID, "port_passed", "the service manager listens at %s, not llmhostd",
+                          g->endpoint);
+    strcpy(ip, g->ip);
+    timer_disarm(g->retry);
+    g->listener = listener_give_up(g->listener);
+    if (ip_port_parse(address, g->ip, &g->port) < 0)
+        abort(); /* the caller has looked */
+    r = listener_new_tcp(g->loop, g->ip, g->port, gateway_on_stream, g, &g->listener);
+    if (r == 0) {
+        free(TAKE_PTR(g->owner));
+        g->is_taken = false;
+        gateway_name_endpoint(g, listener_port(g->listener));
+        listener_pause(g->listener, g->is_full || g->is_closing);
+        return 0;
+    }
+    owner = r == -EADDRINUSE ? owner_of_port(g->ip, g->port) : NULL;
+    fault_code(f, FAULT_INVALID, "port_taken", "cannot listen on %s: %s%s", address,
+               owner ? "taken by " : strerror(-r), owner ? owner : "");
+    strcpy(g->ip, ip);
+    g->port = port;
+    if (gateway_listen(g) < 0)
+        timer_arm(g->retry, GATEWAY_RETRY_MS);
+    return r;
+}
+
 /* ---- settings ---- */
 
 static void take_settings(struct gateway *g, const struct settings *s)
@@ -197,6 +231,7 @@ static int gateway_adopt(struct gateway *g, int fd, struct fault *f)
         return fault_set(
             f, FAULT_INVALID, -EINVAL,
             "the socket passed for applications is not one of TCP: ListenStream=127.0.0.1:11434");
+    g->is_passed = true;
     r = listener_new_fd(g->loop, fd, gateway_on_stream, g, &g->listener);
     if (r < 0)
         return fault_set(f, FAULT_INVALID, r, "the socket passed for applications cannot be used: %s",

@@ -30,7 +30,7 @@ struct gateway {
     struct listener *listener;          /* NULL: the port is taken */
     struct timer *retry;
     char *owner;
-    bool is_taken;
+    bool is_taken, is_passed;
     uint64_t hold_ms;
     bool heartbeat;
     int64_t started_at_ms;

@@ -51,6 +51,22 @@ class Keys(road.Road):
             self.assertEqual(self.status(d, **bearer), 401)
             self.assertEqual(road.words_in(d.dir, web.encode()), [], "it is kept somewhere")
 
+    def test_the_door_moves_and_stays_there(self):
+        with daemons.Daemon() as d:
+            self.assertEqual(d.ctl("listen", "0.0.0.0:11434", check=10, json=True)["error"]["code"], "no_api_key")
+            self.assertEqual(self.status(d), 200)
+            done = subprocess.run(d.ctl_words("listen", "0.0.0.0:11434", "--new-key"), stdin=subprocess.DEVNULL, capture_output=True,
+                                  text=True, check=True)
+            key = planted.register("API key listen", done.stdout.strip())
+            for _ in range(2):
+                self.assertEqual([self.status(d), self.status(d, Authorization="Bearer " + key)], [401, 200])
+                d.restart(hard=True)
+            self.assertEqual(road.words_in(d.dir, key.encode()), [], "it is kept somewhere")
+            d.ctl("listen", "127.0.0.1:11434")
+            self.assertEqual(self.status(d), 200)
+            d.restart()
+            self.assertEqual(d.call("Status")["daemon"]["endpoint"], "http://127.0.0.1:11434")
+
     def test_on_loopback_it_is_only_a_name(self):
         with daemons.Daemon() as d:
             key = new_key(d, "phone")

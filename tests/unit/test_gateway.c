@@ -678,7 +678,7 @@ Test(gateway, a_taken_port_is_waited_for_and_its_owner_named)
     world.gateway = second;
 }
 
-/* ---- a socket that was passed ---- */
+/* ---- moving ---- */
 
 /* Listens at an address of the kernel's choice, and blocks, as the service manager passes them. */
 static int passed(const char *ip, struct sockaddr_in *ret)
@@ -693,6 +693,54 @@ static int passed(const char *ip, struct sockaddr_in *ret)
     cr_assert_eq(getsockname(fd, (struct sockaddr *)ret, &n), 0);
     return fd;
 }
+
+Test(gateway, it_moves_to_a_wider_address_on_the_same_port_and_back)
+{
+    const char *port = strrchr(gateway_endpoint(world.gateway), ':') + 1;
+    _cleanup_free_ char *wide = xasprintf("0.0.0.0:%s", port), *narrow = xasprintf("127.0.0.1:%s", port),
+                        *answer = NULL, *after = NULL;
+    struct app *a = app_new();
+    struct fault f = {0};
+
+    app_say(a, GET("/"));
+    app_wants(a, "running");
+    app_forget(a);
+    cr_assert_eq(gateway_move(world.gateway, wide, &f), 0, "%s", f.text);
+    cr_assert(gateway_needs_key(world.gateway));
+    app_say(a, GET("/"));
+    app_wants(a, "HTTP/1.1 401 ");
+    answer = get("/");
+    cr_assert_eq(status_of(answer), 401);
+    cr_assert_eq(gateway_move(world.gateway, narrow, &f), 0, "%s", f.text);
+    after = get("/");
+    cr_assert_eq(status_of(after), 200);
+    app_free(a);
+}
+
+Test(gateway, it_stays_where_the_new_port_is_taken_or_it_is_not_its_own)
+{
+    struct manager_listener *kept = world.manager.listener;
+    _cleanup_free_ char *before = xstrdup(gateway_endpoint(world.gateway)), *wanted = NULL, *answer = NULL;
+    struct gateway *second = NULL;
+    struct sockaddr_in at;
+    struct fault f = {0};
+    int taken = passed("127.0.0.1", &at);
+
+    wanted = xasprintf("127.0.0.1:%u", ntohs(at.sin_port));
+    cr_assert_lt(gateway_move(world.gateway, wanted, &f), 0);
+    cr_assert_str_eq(f.code, "port_taken");
+    cr_assert_str_eq(gateway_endpoint(world.gateway), before);
+    answer = get("/");
+    cr_assert_eq(status_of(answer), 200);
+    cr_assert_eq(try_listen_or("127.0.0.1:1", taken, &f, &second), 0, "%s", f.text);
+    cr_assert_lt(gateway_move(second, "127.0.0.1:0", &f), 0);
+    cr_assert_str_eq(f.code, "port_passed");
+    gateway_free(second);
+    loop_turns(world.loop, 3);
+    world.manager.listener = kept;
+}
+
+/* ---- a socket that was passed ---- */
 
 Test(gateway, a_passed_socket_counts_and_goes_on_listening_without_us)
 {

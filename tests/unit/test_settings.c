@@ -358,3 +358,32 @@ Test(settings, the_example_changes_nothing_and_covers_every_key_with_its_default
     settings_free(s);
     settings_free(full);
 }
+
+/* ---- what a verb keeps ---- */
+
+Test(settings, a_value_that_is_kept_is_read_last_and_replaced_by_the_next)
+{
+    char folder[] = "/tmp/test-settings-XXXXXX";
+    _cleanup_free_ char *file = NULL, *again = NULL, *third = NULL, *why = NULL;
+    struct settings *s = NULL;
+
+    cr_assert_not_null(mkdtemp(folder));
+    _cleanup_free_ char *path = xasprintf("%s/llmhostd.conf", folder), *pieces = xasprintf("%s.d", path),
+                        *later = xasprintf("%s/zzz.conf", pieces), *remove = xasprintf("rm -r %s", folder);
+    FILE *f = fopen(path, "w");
+
+    fputs("[gateway]\nlisten = 127.0.0.1:1\nhold = 3m\n", f);
+    fclose(f);
+    cr_assert_eq(settings_keep(path, "gateway", "listen", "127.0.0.1:2", &file), 0);
+    cr_assert_eq(strncmp(file, pieces, strlen(pieces)), 0, "%s", file);
+    cr_assert_eq(settings_keep(path, "gateway", "listen", "127.0.0.1:3", &again), 0);
+    cr_assert_eq(settings_load(path, true, &s, &why), 0, "%s", why);
+    cr_assert_str_eq(settings_text(s, "gateway", "listen"), "127.0.0.1:3");
+    cr_assert_eq(settings_ms(s, "gateway", "hold"), 180000, "the others stay");
+    settings_free(s);
+    f = fopen(later, "w");
+    fputs("[gateway]\nlisten = 127.0.0.1:9\n", f);
+    fclose(f);
+    cr_assert_eq(settings_keep(path, "gateway", "listen", "127.0.0.1:4", &third), -EEXIST);
+    cr_assert_eq(system(remove), 0);
+}
