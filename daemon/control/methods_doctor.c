@@ -156,6 +156,11 @@ static void check_login(const struct lease *l, const struct session_figures *n, 
     check_add(list, "ssh.session", name, "ok", NULL, "ssh is up%s%s, logged in by %s",
               r->proxy ? " through " : "", r->proxy ? ssh_proxy_via(r->proxy) : "",
               n->method ? n->method : "?");
+    if (n->is_single)
+        check_add(list, "ssh.sessions", name, "warn", NULL,
+                  "its sshd runs one command at a time (MaxSessions 1 in its sshd_config): it works, and "
+                  "what is asked of it "
+                  "waits in line");
     if (is_password(n->method) && r->install_key && n->since_at_ms > r->host_key_at_ms + FIRST_LOGIN_MS)
         check_add(list, "ssh.own_key", name, "warn",
                   check_command("llmhostctl logs %s --source=session", name),

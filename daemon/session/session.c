@@ -56,6 +56,7 @@ static bool session_set_target(struct session *s, const struct session_target *t
         s->port = t->port;
         free(s->proxy);
         s->proxy = xstrdup(t->proxy);
+        s->is_single = false;
         s->logins = (struct retry_logins){0}; /* the ration is the other host's */
     }
     if (!pinned != !s->pinned || (pinned && !host_key_equal(pinned, s->pinned))) {
@@ -173,6 +174,7 @@ void session_figures(const struct session *s, struct session_figures *ret)
         .tries = s->state == SESSION_UP ? 0 : s->tries,
         .next_try_at_ms = s->next_try_at_ms,
         .reconnects = s->reconnects,
+        .is_single = s->is_single || (s->link && ssh_conn_is_single(s->link->conn)),
         .rtt_ms = s->state == SESSION_UP ? ssh_conn_rtt_ms(s->link->conn) : -1,
         .method = s->state == SESSION_UP ? s->method : NULL,
     };

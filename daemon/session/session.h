@@ -77,6 +77,7 @@ struct session_figures {
     unsigned reconnects;            /* since the daemon started; silence that ended by itself is none */
     double rtt_ms;                  /* < 0: unknown */
     char last_break[160];           /* "0.6s, 12:20:07 no answer to a ping"; "" when there was none */
+    bool is_single;                 /* it runs one command at a time (MaxSessions 1) */
     const char *method;             /* how we logged in: "own key", "password", …; NULL */
 };
 void session_figures(const struct session *s, struct session_figures *ret);

@@ -144,7 +144,7 @@ void session_key_install(struct session *s)
     if (!s->install_key || streq(s->method, "own key") || streq(s->method, "none") ||
         key_script(s, install_script, &script) < 0)
         return;
-    ssh_run(s->link->conn, &(struct run_spec){.script = script}, &s->key_op, session_on_installed, s);
+    session_run(s, &(struct run_spec){.script = script}, &s->key_op, session_on_installed, s);
 }
 
 struct forget {

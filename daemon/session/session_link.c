@@ -159,6 +159,14 @@ static void session_on_suspect(void *ctx, bool is_suspect)
     session_requests_start(s);
 }
 
+static void session_on_room(void *ctx)
+{
+    struct session_link *link = ctx;
+
+    if (link->session)
+        session_requests_start(link->session);
+}
+
 static void spare_look(struct session_link *link)
 {
     struct session *s = link->session;
@@ -204,6 +212,7 @@ static struct session_link *link_new(struct session *s)
         .up = session_on_up,
         .down = session_on_down,
         .suspect = session_on_suspect,
+        .room = session_on_room,
     };
     struct ssh_target target = {
         .name = s->name,
@@ -214,6 +223,7 @@ static struct session_link *link_new(struct session *s)
         .proxy = s->proxy,
         .agent = s->agent,
         .turns = s->turns,
+        .is_single = s->is_single,
     };
     struct session_link *link = xnew(struct session_link);
 

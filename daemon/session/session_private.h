@@ -47,6 +47,7 @@ struct session {
     char *name, *host, *user;
     uint16_t port;
     bool install_key;
+    bool is_single; /* it opens one session channel at a time, as a connection found out */
     bool on_trial; /* a refusal pages nobody: whoever tries it is there */
     char *agent, *proxy;
     struct host_key *pinned, *shown; /* NULL: none yet; of the last mismatch */

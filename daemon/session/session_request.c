@@ -145,6 +145,8 @@ static bool link_has_room(struct session_link *link)
 {
     unsigned n = link_runs(link, false);
 
+    if (ssh_conn_is_yielding(link->conn))
+        return false;
     if (n == 0)
         link->runs_max = 0; /* what was learned may be old */
     return !link->runs_max || n < link->runs_max;
@@ -169,7 +171,7 @@ static bool session_has_ending_runs(const struct session *s, bool is_bulk)
 {
     LIST_FOREACH (link, &s->links, struct session_link, node)
         if (link->is_bulk == is_bulk && link_takes_work(link) && !link_is_stalled(s, link) &&
-            link_runs(link, true) > 0)
+            (link_runs(link, true) > 0 || ssh_conn_is_yielding(link->conn)))
             return true;
     return false;
 }
@@ -238,8 +240,12 @@ static bool request_may_wait(struct session_request *rq)
 
     if (!link || ++rq->refusals == 1)
         return link != NULL;
+    if (others == 0 && ssh_conn_yield(link->conn))
+        rq->session->is_single = true;
+    else if (others == 0)
+        return (link->has_run || rq->session->is_single) && rq->refusals < REFUSALS_MAX;
     if (others == 0)
-        return link->has_run && rq->refusals < REFUSALS_MAX;
+        return true;
     link->runs_max = others;
     return session_has_ending_runs(rq->session, link->is_bulk) ||
            session_spare_open(rq->session, link->is_bulk);
@@ -257,8 +263,10 @@ static void request_on_ran(void *ctx, struct run_result *result, const struct fa
         request_again(rq);
         return;
     }
-    if (!f && link)
+    if (!f && link) {
         link->has_run = true;
+        rq->session->is_single |= ssh_conn_is_single(link->conn);
+    }
     if (f && f->kind == FAULT_TRANSIENT && request_lost_its_link(rq)) {
         if (!rq->spec.input) {
             request_again(rq);

@@ -576,6 +576,7 @@ struct ssh_conn *ssh_conn_new(struct loop *l, struct resolver *r, const struct s
     c->host_key_preference = host_key_preference(target->pinned);
     c->fd = -1;
     c->generation = 1;
+    c->ping.is_single = target->is_single;
     work_init(&c->run, conn_run, c);
     list_init(&c->blocks);
     list_init(&c->openings);

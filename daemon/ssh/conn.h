@@ -33,6 +33,7 @@ struct ssh_target {
     const char *proxy;              /* as of proto/ssh_proxy.h; NULL: a TCP connection */
     const char *agent;              /* the socket of the ssh-agent a proxy may ask; NULL: that of our environment */
     struct turns *turns;            /* to log in, for the life of the connection; NULL: whenever it likes */
+    bool is_single;                 /* it is known to open one session channel at a time: commands have it, and the ping goes without */
 };
 
 /* What a login may use, in this order: own_key, key, the keys of an agent, password (as password, then keyboard-interactive). All
@@ -60,6 +61,8 @@ struct ssh_conn_events {
      * counted anew from ssh_conn_ping().
      * No: a byte came after all. NULL: the first ping without an answer is the end. */
     void (*suspect)(void *ctx, bool is_suspect);
+    /* What was asked for by ssh_conn_yield() has come. May be NULL. */
+    void (*room)(void *ctx);
 };
 
 /* Begins when it is its turn (turn.h), and counts from then. Deadlines: 5 s to a connection (from the last address on), 15 s to the login, then pings. The command of a proxy is
@@ -82,6 +85,12 @@ const char *ssh_conn_banner(const struct ssh_conn *c);              /* the serve
 void ssh_conn_waiters(struct ssh_conn *c, unsigned n);
 /* Ask now whether the peer lives (resume from sleep, a changed address), with a deadline of 1 s. */
 void ssh_conn_ping(struct ssh_conn *c);
+
+/* A command was refused a session channel while no other one runs: the control channel ends, so that there is a place. False: there
+ * is none to end. Until room() there is no use in asking again. */
+bool ssh_conn_yield(struct ssh_conn *c);
+bool ssh_conn_is_yielding(const struct ssh_conn *c);
+bool ssh_conn_is_single(const struct ssh_conn *c);      /* one session channel at a time is all it opens (MaxSessions 1) */
 
 #define SSH_WINDOW_STREAM (256u << 10)
 /* libssh2 1.10 widens a window when a quarter of it is used up, ssh its 2 MiB after 96 KiB (channel.c,

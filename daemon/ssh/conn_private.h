@@ -94,7 +94,9 @@ struct ping {
     bool is_warm;               /* the far side's cat has answered once */
     double rtt_ms[8];
     unsigned n_rtt;
-    enum { CONTROL_LATER, CONTROL_OPENING, CONTROL_ON, CONTROL_REFUSED } control;
+    enum { CONTROL_LATER, CONTROL_OPENING, CONTROL_ON, CONTROL_YIELDING, CONTROL_REFUSED } control;
+    bool found_no_place;
+    bool is_single; /* the one session channel there is belongs to commands */
     struct opening *opening;
     LIBSSH2_CHANNEL *channel;
     uint64_t since_due;
@@ -230,5 +232,7 @@ void channel_request_abandon(struct ssh_conn *c, struct channel_request *q);
 bool channel_requests_forget(struct ssh_conn *c, LIBSSH2_CHANNEL *ch);
 void channel_requests_continue(struct ssh_conn *c);
 void channel_requests_end(struct ssh_conn *c);
+/* The channel of a command, of one that runs already if started; NULL: none. */
+LIBSSH2_CHANNEL *runs_any(const struct ssh_conn *c, bool started);
 void runs_pump(struct ssh_conn *c);
 void runs_end(struct ssh_conn *c, const struct fault *f);

@@ -251,6 +251,7 @@ static void run_on_opened(void *ctx, LIBSSH2_CHANNEL *ch, const struct fault *f)
         return;
     }
     r->ssh = ch;
+    r->conn->ping.is_single |= r->conn->ping.found_no_place;
     if (r->timeout_ms != UINT64_MAX)
         timer_arm(r->timer, r->timeout_ms);
     r->request = channel_request_exec(r->conn, ch, r->command, run_on_exec, r);
@@ -391,6 +392,14 @@ static void run_pump(struct run *r)
         return;
     r->result.status = run_status(r);
     run_end(r);
+}
+
+LIBSSH2_CHANNEL *runs_any(const struct ssh_conn *c, bool started)
+{
+    LIST_FOREACH (r, &c->runs, struct run, node)
+        if (r->ssh && (r->started || !started))
+            return r->ssh;
+    return NULL;
 }
 
 /* A run ends itself only, but the owner that hears its output may end any: those are marked by conn == NULL

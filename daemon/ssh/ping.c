@@ -6,6 +6,9 @@
  * libssh2's keepalive. Its answers stay in libssh2's list for ever, so it comes rarely. TCP_QUICKACK stays on
  * there: it does to the peer's Nagle what exec does.
  *
+ * Where the server opens a single session channel (MaxSessions 1) commands have it: the cat ends for the
+ * first one that is refused, and the ping is what a command's channel answers, or the opening of one.
+ *
  * The timer is moved only when it would come too late; when it comes too early it looks and goes to sleep
  * again. */
 #include "base/clock.h"
@@ -26,12 +29,21 @@
 #define CONTROL_YOUNG_MS 10000
 #define CONTROL_COMMAND  "exec cat"
 
+static LIBSSH2_CHANNEL *any_channel(const struct ssh_conn *c)
+{
+    LIBSSH2_CHANNEL *any = channels_any((struct ssh_conn *)c);
+
+    return any ? any : runs_any(c, true);
+}
+
 static uint64_t ping_silence(const struct ssh_conn *c)
 {
-    if (c->ping.waiters > 0)
+    const struct ping *p = &c->ping;
+
+    if (p->waiters > 0)
         return SILENCE_WAITING_MS;
-    return c->ping.control == CONTROL_REFUSED && !channels_any((struct ssh_conn *)c) ? SILENCE_FALLBACK_MS
-                                                                                     : SILENCE_MS;
+    return p->control == CONTROL_REFUSED && !p->is_single && !any_channel(c) ? SILENCE_FALLBACK_MS
+                                                                             : SILENCE_MS;
 }
 
 static uint64_t ping_deadline(const struct ssh_conn *c)
@@ -68,12 +80,28 @@ void ping_heard(struct ssh_conn *c)
     ping_plan(c);
 }
 
+/* Yes or no: it lives. */
+static void ping_on_opened(void *ctx, LIBSSH2_CHANNEL *ch, const struct fault *f)
+{
+    struct ssh_conn *c = ctx;
+
+    (void)f;
+    c->ping.opening = NULL;
+    if (ch)
+        channel_bury(c, ch);
+}
+
 static void ping_fallback(struct ssh_conn *c)
 {
-    LIBSSH2_CHANNEL *any = channels_any(c);
+    LIBSSH2_CHANNEL *any = any_channel(c);
 
     if (any && list_is_empty(&c->requests)) {
         channel_request_answer(c, any);
+        return;
+    }
+    if (c->ping.is_single) {
+        if (!c->ping.opening)
+            c->ping.opening = opening_new_session(c, SSH_WINDOW_STREAM, ping_on_opened, c);
         return;
     }
     libssh2_keepalive_config(c->ssh, 1, KEEPALIVE_NOW);
@@ -169,10 +197,13 @@ static void control_on_opened(void *ctx, LIBSSH2_CHANNEL *ch, const struct fault
     (void)f;
     c->ping.opening = NULL;
     c->ping.channel = ch;
-    if (ch)
+    if (ch) {
         channel_request_exec(c, ch, CONTROL_COMMAND, control_on_exec, c);
-    else
-        control_refused(c);
+        return;
+    }
+    c->ping.found_no_place = true;
+    c->ping.is_single |= runs_any(c, false) != NULL; /* which has the only one */
+    control_refused(c);
 }
 
 static void control_open(struct ssh_conn *c)
@@ -186,8 +217,53 @@ void control_begin(struct ssh_conn *c)
     if (c->ping.control != CONTROL_LATER)
         return;
     c->ping.timer = timer_new(c->loop, ping_on_timer, c);
-    control_open(c);
+    if (c->ping.is_single)
+        c->ping.control = CONTROL_REFUSED;
+    else
+        control_open(c);
     ping_plan(c);
+}
+
+/* The cat goes at the end of its input, and sshd counts it until then. */
+bool ssh_conn_yield(struct ssh_conn *c)
+{
+    struct ping *p = &c->ping;
+
+    if (p->control != CONTROL_ON || c->failed)
+        return p->control == CONTROL_YIELDING;
+    p->control = CONTROL_YIELDING;
+    p->is_single = true;
+    p->sent_ns = 0;
+    c->quick_ack = true;
+    conn_dirty(c);
+    return true;
+}
+
+bool ssh_conn_is_yielding(const struct ssh_conn *c)
+{
+    return c->ping.control == CONTROL_YIELDING;
+}
+
+bool ssh_conn_is_single(const struct ssh_conn *c)
+{
+    return c->ping.is_single;
+}
+
+static void control_yield(struct ssh_conn *c)
+{
+    struct ping *p = &c->ping;
+    char echo[64];
+
+    if (libssh2_channel_send_eof(p->channel) == LIBSSH2_ERROR_EAGAIN)
+        return;
+    while (libssh2_channel_read(p->channel, echo, sizeof(echo)) > 0)
+        ;
+    if (libssh2_channel_eof(p->channel) != 1 || !channel_is_closed_by_peer(p->channel))
+        return;
+    channel_bury(c, TAKE_PTR(p->channel));
+    control_refused(c);
+    if (c->events.room)
+        c->events.room(c->ctx);
 }
 
 /* Somebody ended the cat, or there is none. One that lived is replaced. */
@@ -228,6 +304,8 @@ void control_pull(struct ssh_conn *c)
     char echo[64];
     ssize_t n;
 
+    if (c->ping.control == CONTROL_YIELDING && !c->failed)
+        control_yield(c);
     if (!ch || c->failed)
         return;
     while ((n = libssh2_channel_read(ch, echo, sizeof(echo))) > 0)

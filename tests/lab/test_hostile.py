@@ -1,6 +1,7 @@
 """Hosts that are hostile in one way each: what is said of them by instance add, by doctor and by up, and what works all the same."""
 import os
 import socket
+import subprocess
 import time
 
 import daemon as daemons
@@ -56,6 +57,30 @@ class Sshd(Hostile):
         with self.host() as h, daemons.Daemon() as d:
             self.assertEqual(self.add(d, h), [])
             self.assertEqual(self.check(d, "ssh.forwards")["level"], "ok")
+
+    def test_one_session_channel_is_enough(self):
+        """sshd counts those that run commands: one is left, which the ping had."""
+        with self.host(engines=["scripted"], opt=["MaxSessions 1"]) as h, daemons.Daemon() as d:
+            self.assertEqual(self.add(d, h), [])
+            hosts.until(lambda: "own key added" in d.log(), 10, "our own key")
+            row = self.check(d, "ssh.sessions")
+            self.assertEqual(row["level"], "warn")
+            self.assertIn("MaxSessions 1", row["message"])
+            d.ctl("up", SCRIPTED)
+            self.assertEqual(self.chat(d, "scripted:gpu1").status, 200)
+            # Commands at once, beside one that never ends.
+            following = start(d, "logs", "-f", SCRIPTED, "--source=engine")
+            hosts.until(lambda: h.pids(r"^tail "), 10, "a command that goes on for ever")
+            self.assertEqual([p.wait(30) for p in [start(d, "doctor", "gpu1") for _ in range(4)]], [0] * 4)
+            following.kill()
+            following.wait()
+            # It is found dead as soon as any other, and comes back.
+            h.fault("blackhole")
+            self.assertLess(d.wait_tunnel("gpu1", "connecting", 12), 11)
+            h.heal()
+            d.wait_tunnel("gpu1", "up")
+            d.ctl("up", SCRIPTED)
+            d.ctl("down", SCRIPTED)
 
     def test_account_with_a_command_of_its_own_is_quoted(self):
         with self.host(engines=["scripted"], opt=["ForceCommand echo 'Welcome, this account is for git only'"]) as h, \
@@ -175,6 +200,10 @@ class Places(Hostile):
             self.assertLess(time.monotonic() - started, 20)
             self.assertTrue([c for c in checks if c["id"] == "ssh.session"])
             h.heal()
+
+
+def start(d, *words):
+    return subprocess.Popen(d.ctl_words(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def socket_at(port):

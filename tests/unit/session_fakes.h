@@ -22,6 +22,9 @@
 #define ssh_conn_last_contact_due fake_ssh_conn_last_contact_due
 #define ssh_conn_waiters          fake_ssh_conn_waiters
 #define ssh_conn_ping             fake_ssh_conn_ping
+#define ssh_conn_yield            fake_ssh_conn_yield
+#define ssh_conn_is_yielding      fake_ssh_conn_is_yielding
+#define ssh_conn_is_single        fake_ssh_conn_is_single
 #define ssh_dial                  fake_ssh_dial
 #define ssh_run                   fake_ssh_run
 #define event_publish             fake_event_publish
@@ -279,6 +282,25 @@ void fake_ssh_conn_ping(struct ssh_conn *c)
     cr_assert(!c->freed);
     if (!w.network)
         conn_mute(c);
+}
+
+/* Here each server has session channels for all. */
+bool fake_ssh_conn_yield(struct ssh_conn *c)
+{
+    (void)c;
+    return false;
+}
+
+bool fake_ssh_conn_is_yielding(const struct ssh_conn *c)
+{
+    (void)c;
+    return false;
+}
+
+bool fake_ssh_conn_is_single(const struct ssh_conn *c)
+{
+    (void)c;
+    return false;
 }
 
 static void fake_op_cancel(struct op *op)
