@@ -12,15 +12,6 @@
 #include "base/watch.h"
 #include "ssh/conn_private.h"
 
-#define CIPHERS                                                                                              \
-    "chacha20-poly1305@openssh.com,aes128-ctr,aes256-ctr,aes192-ctr,aes256-gcm@openssh.com,aes128-gcm@"      \
-    "openssh.com"
-#define MACS "hmac-sha2-256-etm@openssh.com,hmac-sha2-256,hmac-sha2-512-etm@openssh.com,hmac-sha2-512"
-#define KEX                                                                                                  \
-    "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,ecdh-sha2-nistp384,ecdh-sha2-"        \
-    "nistp521,"                                                                                              \
-    "diffie-hellman-group-exchange-sha256,diffie-hellman-group16-sha512,diffie-hellman-group18-sha512,"      \
-    "diffie-hellman-group14-sha256"
 #define FREE_ROUNDS_MAX 1000
 
 /* Memory of one session, on a list: libssh2 1.10 loses some when a key exchange is cut off (64 bytes each),
@@ -82,6 +73,7 @@ static ssize_t conn_on_recv(libssh2_socket_t fd, void *to, size_t n, int flags, 
     if (taken == 0)
         return !c->eof ? -EAGAIN : c->receive_error;
     memcpy(to, c->in.data, taken);
+    kex_overhear(c, taken);
     buf_drop(&c->in, taken);
     return (ssize_t)taken;
 }
@@ -122,49 +114,6 @@ static void set_callbacks(LIBSSH2_SESSION *ssh)
 #endif
 }
 
-static bool is_supported(const char *const *known, int n, const char *name, size_t length)
-{
-    for (int i = 0; i < n; i++)
-        if (strlen(known[i]) == length && strncmp(known[i], name, length) == 0)
-            return true;
-    return false;
-}
-
-/* One list serves all versions: what this one does not know is left out. Here, since libssh2 1.10 copies
- * overlapping memory when it has to do that itself (session_method_pref). */
-static void prefer(struct ssh_conn *c, int method, const char *list)
-{
-    const char **known = NULL;
-    int n = libssh2_session_supported_algs(c->ssh, method, &known);
-    struct buf chosen;
-
-    buf_init(&chosen, 4096);
-    while (n > 0 && *list) {
-        size_t length = strcspn(list, ",");
-
-        if (is_supported(known, n, list, length) &&
-            buf_addf(&chosen, "%s%.*s", chosen.len ? "," : "", (int)length, list) < 0)
-            abort(); /* no memory */
-        list += length;
-        list += *list == ',';
-    }
-    if (chosen.len > 0)
-        libssh2_session_method_pref(c->ssh, method, buf_text(&chosen));
-    libssh2_free(c->ssh, known);
-    buf_done(&chosen);
-}
-
-/* Without CBC: 1.11.0 has -etm but no strict key exchange (CVE-2023-48795). */
-static void set_preferences(struct ssh_conn *c)
-{
-    prefer(c, LIBSSH2_METHOD_CRYPT_CS, CIPHERS);
-    prefer(c, LIBSSH2_METHOD_CRYPT_SC, CIPHERS);
-    prefer(c, LIBSSH2_METHOD_MAC_CS, MACS);
-    prefer(c, LIBSSH2_METHOD_MAC_SC, MACS);
-    prefer(c, LIBSSH2_METHOD_KEX, KEX);
-    prefer(c, LIBSSH2_METHOD_HOSTKEY, c->host_key_preference);
-}
-
 void conn_connected(struct ssh_conn *c, int fd, struct watch *w)
 {
     static bool initialised;
@@ -178,7 +127,7 @@ void conn_connected(struct ssh_conn *c, int fd, struct watch *w)
         abort(); /* no memory */
     libssh2_session_set_blocking(c->ssh, 0);
     set_callbacks(c->ssh);
-    set_preferences(c);
+    kex_prefer(c);
     c->last_contact_due = clock_now_ms();
     c->quick_ack = true;
     c->step = CONN_HANDSHAKE;
@@ -353,9 +302,7 @@ void conn_break(struct ssh_conn *c, int ssh_error, const char *doing)
     if (at_end && c->proxy && proxy_explain(c, why, sizeof(why)))
         conn_fail(c, FAULT_TRANSIENT, c->step == CONN_UP ? "lost" : "unreachable", "%s", why);
     else if (ssh_error == LIBSSH2_ERROR_KEX_FAILURE)
-        conn_fail(c, FAULT_INVALID, "protocol",
-                  "%s and libssh2 %s have no algorithm in common: the server is too strict for it", c->name,
-                  LIBSSH2_VERSION);
+        kex_explain(c);
     else if (at_end && c->receive_error < 0)
         conn_fail(c, FAULT_TRANSIENT, "lost", "%s: %s was cut: %s", c->name, doing,
                   strerror(-c->receive_error));
@@ -441,6 +388,7 @@ static void session_end(struct ssh_conn *c)
     while ((b = LIST_FIRST(&c->blocks, struct block, node)))
         block_free(c, b);
     login_forget(c);
+    buf_done(&c->overheard);
     buf_wipe(&c->in);
     buf_wipe(&c->out);
 }
@@ -584,6 +532,7 @@ struct ssh_conn *ssh_conn_new(struct loop *l, struct resolver *r, const struct s
     list_init(&c->channels);
     list_init(&c->dying);
     list_init(&c->runs);
+    buf_init(&c->overheard, KEX_OVERHEARD_BYTES);
     buf_init(&c->in, CONN_IN_MARK + CONN_TURN_BYTES);
     buf_init(&c->out, CONN_OUT_BYTES_MAX);
     c->deadline = timer_new(l, conn_on_deadline, c);

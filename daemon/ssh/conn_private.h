@@ -2,6 +2,7 @@
  *   conn.c     the session of libssh2: memory, buffers, socket, one run per turn, the end
  *   turn.c     when a login may begin
  *   connect.c  name to connected socket; proxy.c: a command in its place
+ *   kex.c      algorithms, and why none is in common
  *   login.c    handshake to login; login_agent.c: with the keys of an ssh-agent
  *   ping.c     the control channel, and whether the peer lives
  *   open.c     opening channels, dials
@@ -132,6 +133,7 @@ struct ssh_conn {
     int fd;
     struct watch *watch;
     struct buf in, out;
+    struct buf overheard;       /* what came first, until the keys are exchanged */
     bool eof;
     bool closed;                /* by the proxy, which has a second to say why; then it is the end */
     int receive_error;
@@ -185,6 +187,14 @@ bool proxy_has_ended(const struct ssh_conn *c);
 bool proxy_explain(const struct ssh_conn *c, char *out, size_t size);
 const char *proxy_words(const struct ssh_conn *c, char *out, size_t size);
 const char *proxy_name(const struct ssh_conn *c, char *out, size_t size);
+
+/* kex.c */
+#define KEX_OVERHEARD_BYTES ((size_t)8 << 10)
+void kex_prefer(struct ssh_conn *c);
+/* n bytes of c->in are handed to libssh2. */
+void kex_overhear(struct ssh_conn *c, size_t n);
+/* The end: no algorithm is in common. */
+void kex_explain(struct ssh_conn *c);
 
 /* login.c */
 void login_run(struct ssh_conn *c);

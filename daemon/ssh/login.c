@@ -35,6 +35,7 @@ static int login_handshake(struct ssh_conn *c)
         conn_break(c, r, "the SSH handshake");
         return -EIO;
     }
+    buf_done(&c->overheard);
     c->step = CONN_HOST_KEY;
     return 0;
 }
