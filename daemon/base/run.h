@@ -8,6 +8,7 @@
 struct fault;
 
 #define RUN_OUTPUT_BYTES_MAX (1u << 20)
+#define RUN_STATUS_UNKNOWN   255            /* it was ended at one of the ceilings, or died of something without a name */
 #define RUN_ERRORS_BYTES_MAX (16u << 20)    /* of stderr, in all; a command that says more there is ended too */
 
 struct run_spec {

@@ -81,6 +81,16 @@ static void read_stranger(const char *line, struct fault *fault)
         clean ? clean : "?");
 }
 
+/* The same of one that wrote errors without end; the first line that was kept is the end of one. */
+static void read_flood(struct buf *err, struct fault *fault)
+{
+    _cleanup_free_ char *text = buf_take(err);
+    char *save = NULL;
+    char *line = text ? strtok_r(text, "\n", &save) : NULL, *next = line ? strtok_r(NULL, "\n", &save) : NULL;
+
+    read_stranger(next ? next : line ? line : "?", fault);
+}
+
 enum verdict { OURS, STRANGE, OVER, FAILED };
 
 static enum verdict read_line(struct script_step *s, const char *key, const char *value, struct fault *fault)
@@ -116,7 +126,7 @@ static bool read_answer(struct script_step *s, char *text, int status, struct fa
         if (!stranger && line[strspn(line, " \t\r")])
             stranger = line;
     }
-    if (!ours && stranger && status < 128)
+    if (!ours && stranger && (status < 128 || status == RUN_STATUS_UNKNOWN))
         read_stranger(stranger, fault);
     else
         fault_code(fault, FAULT_TRANSIENT, "", "the machine did not answer to the end");
@@ -134,13 +144,16 @@ static void step_on_run(void *ctx, struct run_result *result, const struct fault
     }
     if (s->begin)
         s->begin(s->ctx);
+    size_t n_out = result->out.len;
     _cleanup_free_ char *text = buf_take(&result->out);
 
     if (text && read_answer(s, text, result->status, &fault)) {
         step_end(s, NULL);
         return;
     }
-    if (result->err.len && fault.kind != FAULT_INVALID && !*fault.code)
+    if (result->err.len && result->status == RUN_STATUS_UNKNOWN && !n_out)
+        read_flood(&result->err, &fault);
+    else if (result->err.len && fault.kind != FAULT_INVALID && !*fault.code)
         fault_set(&fault, FAULT_TRANSIENT, 0, "the machine's shell says: %.200s", buf_text(&result->err));
     step_end(s, &fault);
 }

@@ -185,7 +185,7 @@ static int status_of(int wait_status)
 {
     if (WIFEXITED(wait_status))
         return WEXITSTATUS(wait_status);
-    return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : 255;
+    return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : RUN_STATUS_UNKNOWN;
 }
 
 static void local_run_look(struct local_run *r)
@@ -237,7 +237,7 @@ static void local_run_on_in(void *ctx, unsigned what)
  * not known then. */
 static void local_run_cut(struct local_run *r)
 {
-    r->result.status = 255;
+    r->result.status = RUN_STATUS_UNKNOWN;
     local_run_report(r, NULL);
 }
 

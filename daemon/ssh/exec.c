@@ -16,7 +16,6 @@
 #define READ_BYTES       (16u << 10)
 #define READ_ROUNDS_MAX  8
 #define FEED_BYTES_MAX   (256u << 10)
-#define STATUS_UNKNOWN   255
 
 struct channel_request {
     struct list node;
@@ -289,7 +288,7 @@ static void run_feed(struct run *r)
 /* Nobody may fill our memory, or keep us busy with what nobody reads. */
 static void run_cut(struct run *r)
 {
-    r->result.status = STATUS_UNKNOWN;
+    r->result.status = RUN_STATUS_UNKNOWN;
     run_end(r);
 }
 
@@ -362,7 +361,7 @@ static int signal_number(const char *name)
     for (size_t i = 0; i < ELEMENTS(known); i++)
         if (streq(name, known[i].name))
             return known[i].number;
-    return STATUS_UNKNOWN - 128;
+    return RUN_STATUS_UNKNOWN - 128;
 }
 
 static int run_status(struct run *r)

@@ -82,6 +82,38 @@ class Sshd(Hostile):
             d.ctl("up", SCRIPTED)
             d.ctl("down", SCRIPTED)
 
+    def test_nothing_but_an_rsa_host_key(self):
+        """libssh2 1.10 knows ssh-rsa alone, which signs with SHA-1; from 1.11 on rsa-sha2 is fine."""
+        with self.host(engines=[]) as h, daemons.Daemon() as d:
+            h.run("ssh-keygen -q -t rsa -b 2048 -N '' -f /etc/ssh/rsa")
+            knows = "out of its reach" not in self.check(d, "ssh.library", None)["message"]
+            for algorithms, works in (("rsa-sha2-512,rsa-sha2-256", knows), ("ssh-rsa", False)):
+                h.down()
+                h.up(opt=["HostKey /etc/ssh/rsa", "HostKeyAlgorithms " + algorithms])
+                add = ("instance", "add", "gpu1", h.ssh_command)
+                if works:
+                    d.ctl(*add, password=h.password)
+                    d.ctl("instance", "remove", "gpu1")
+                else:
+                    error = d.ctl(*add, password=h.password, check=9, json=True)["error"]
+                    self.assertEqual(error["code"], "protocol")
+                    self.assertIn("gpu1 shows nothing but an RSA host key", error["message"])
+                    self.assertIn("ssh-keygen -A", error["message"])
+                    self.assertEqual(len(error["message"].split(". ")), 1, "one sentence")
+            self.assertNotIn("Failed password", h.console())
+
+    def test_account_that_floods_either_output(self):
+        """No shell, and no end: bounded in time and in processor."""
+        for where in ("", " >&2"):
+            with self.subTest(where), self.host(engines=["scripted"], opt=["ForceCommand yes flood" + where]) as h, daemons.Daemon() as d:
+                started, used = time.monotonic(), cpu_of(d)
+                self.add(d, h)
+                self.assertRegex(self.fails(d, code=9)["message"], "it says: flood$")
+                took, used = time.monotonic() - started, cpu_of(d) - used
+                print(f"flooded{where}: {took:.1f} s, {used:.2f} s of processor", flush=True)
+                self.assertLess(took, 20)
+                self.assertLess(used, 10)
+
     def test_account_with_a_command_of_its_own_is_quoted(self):
         with self.host(engines=["scripted"], opt=["ForceCommand echo 'Welcome, this account is for git only'"]) as h, \
                 daemons.Daemon() as d:
@@ -200,6 +232,13 @@ class Places(Hostile):
             self.assertLess(time.monotonic() - started, 20)
             self.assertTrue([c for c in checks if c["id"] == "ssh.session"])
             h.heal()
+
+
+def cpu_of(d):
+    """Seconds of processor the daemon has used."""
+    with open(f"/proc/{d.pid}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def start(d, *words):

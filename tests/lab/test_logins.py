@@ -77,6 +77,20 @@ class Logins(road.Road):
                     self.up(d, *(options if options == ("--agent",) else ("-i", key)), password=self.machine.password)
                     self.assertTrue(d.tunnel_is("gpu1", "up"))
 
+    def test_two_factors_without_a_key(self):
+        for methods in ("password,keyboard-interactive", "keyboard-interactive,password",
+                        "publickey,keyboard-interactive password,keyboard-interactive"):
+            sshd = [f"AuthenticationMethods {methods}", "KbdInteractiveAuthentication yes"]
+            with self.subTest(methods), self.host(engines=[], opt=sshd) as self.machine, daemons.Daemon() as d:
+                self.up(d, password=self.machine.password)
+                self.assertTrue(d.tunnel_is("gpu1", "up"))
+
+    def test_three_factors(self):
+        sshd = ["AuthenticationMethods publickey,password,keyboard-interactive", "KbdInteractiveAuthentication yes"]
+        with self.host(engines=[], opt=sshd) as self.machine, daemons.Daemon() as d:
+            self.up(d, "-i", self.key(self.machine), password=self.machine.password)
+            self.assertTrue(d.tunnel_is("gpu1", "up"))
+
     def test_half_of_two_factors_is_a_refusal_that_names_the_rest(self):
         with self.host(engines=[], opt=["AuthenticationMethods publickey,password"]) as self.machine, daemons.Daemon() as d:
             error = self.up(d, "-i", self.key(self.machine), check=5, json=True)["error"]
