@@ -338,6 +338,7 @@ static int daemon_open(struct daemon *d, struct fault *f)
         .socket_directory = d->engines,
         .state_directory = d->state,
         .turns = d->turns,
+        .is_system = service_is_system(d->service),
     };
 
     r = manager_new(&manager, &d->manager, f);

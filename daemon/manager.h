@@ -50,6 +50,7 @@ struct manager_context {
     const char *socket_directory;       /* for Unix sockets to engines; ours alone */
     const char *state_directory;        /* its cache/ keeps archives of engines */
     struct turns *turns;                /* to log in; NULL: whenever it likes */
+    bool is_system;                     /* we are a service of the machine and nobody's: no ssh-agent is ours to ask */
 };
 
 /* Restores everything from the store. 0 or -errno with *f. */
@@ -73,6 +74,8 @@ struct manager_new_instance {
     const char *agent;                  /* the socket of an ssh-agent; of a change, "": none from now on */
     const char *jump, *proxy_command;   /* as after ssh -J and -o ProxyCommand=; "none" */
     const char *accept_new_host_key;    /* of a change: "SHA256:…" */
+    /* The login waits for somebody: what for, so that it can be done. From the run queue; ctx is that of done(). May be NULL. */
+    void (*waits)(void *ctx, const char *text);
 };
 /* done(): l is kept and durable, notes (lines, "" when none) say what was left out; or a fault, and nothing was kept.
  * Codes: bad_name, bad_command, exists, unknown_provider, bad_key, and those of ssh/conn.h. An op. */

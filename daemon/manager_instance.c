@@ -46,6 +46,7 @@ struct trial {
     struct op *kept;
     struct fault refusal; /* of what was asked for: told from the loop */
     manager_added_fn done;
+    void (*waits)(void *ctx, const char *text); /* NULL: nobody wants to know, or it was told */
     void *ctx;
 };
 
@@ -238,6 +239,16 @@ static bool trial_accepts(struct trial *t)
     return t->accept && lease_accept_host_key(t->lease, t->accept, &none) == 0;
 }
 
+/* Once; whoever hears it may end the trial. */
+static void trial_tell_wait(struct trial *t, const char *text)
+{
+    void (*waits)(void *, const char *) = t->waits;
+
+    t->waits = NULL;
+    if (waits)
+        waits(t->ctx, text);
+}
+
 static void trial_judge(void *ctx)
 {
     struct trial *t = ctx;
@@ -262,6 +273,8 @@ static void trial_judge(void *ctx)
         trial_keep(t);
     } else if (session_state(s) == SESSION_REFUSED && trial_accepts(t)) {
         return; /* once more, with that pin */
+    } else if (session_state(s) == SESSION_CONNECTING && streq(session_fault(s)->code, SESSION_AGENT_WAITS)) {
+        trial_tell_wait(t, session_fault(s)->text);
     } else if (session_state(s) == SESSION_WAITING || session_state(s) == SESSION_REFUSED) {
         struct fault f = *session_fault(s);
 
@@ -312,10 +325,16 @@ void trials_drop(struct manager *m)
 
 /* ---- judging what was asked for ---- */
 
-static int check_agent(const struct manager_new_instance *w, struct fault *f)
+static int check_agent(const struct manager *m, const struct manager_new_instance *w, struct fault *f)
 {
-    if (!w->agent || !*w->agent ||
-        (*w->agent == '/' && strlen(w->agent) < sizeof(((struct sockaddr_un *)0)->sun_path)))
+    if (!w->agent || !*w->agent)
+        return 0;
+    if (m->context.is_system)
+        return fault_code(
+            f, FAULT_INVALID, "bad_command",
+            "llmhostd runs as a service of this machine, and an ssh-agent belongs to a person's session: run "
+            "it as your own service (systemctl --user), or give a key (-i) or a password");
+    if (*w->agent == '/' && strlen(w->agent) < sizeof(((struct sockaddr_un *)0)->sun_path))
         return 0;
     return fault_code(f, FAULT_INVALID, "bad_command", "\"%.120s\" is no path of an ssh-agent's socket",
                       w->agent);
@@ -382,7 +401,7 @@ static int read_wish(struct manager *m, const struct manager_new_instance *w, st
     ret->added_at_ms = clock_wall_ms();
     if (provider->read_wish(&wish, ret, notes, &why) < 0)
         return fault_code(f, FAULT_INVALID, "bad_command", "%s", why);
-    return check_agent(w, f) < 0 ? -EINVAL : check_key(w, f);
+    return check_agent(m, w, f) < 0 ? -EINVAL : check_key(w, f);
 }
 
 static int put_secrets(struct manager *m, const struct manager_new_instance *w, struct fault *f)
@@ -437,6 +456,7 @@ void manager_add_instance(struct manager *m, const struct manager_new_instance *
     struct buf notes;
 
     buf_init(&notes, 16 * 1024);
+    t->waits = w->waits;
 
     bool good = read_wish(m, w, &record, &notes, &t->refusal) == 0 && put_secrets(m, w, &t->refusal) == 0;
 
@@ -481,7 +501,7 @@ static int read_change(struct manager *m, const struct manager_new_instance *w, 
     ret->n_host_key = pinned ? pinned->n : 0;
     if (lease_provider(l)->read_wish(&wish, ret, notes, &why) < 0)
         return fault_code(f, FAULT_INVALID, "bad_command", "%s", why);
-    return check_agent(w, f) < 0 ? -EINVAL : check_key(w, f);
+    return check_agent(m, w, f) < 0 ? -EINVAL : check_key(w, f);
 }
 
 void manager_change_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot,
@@ -493,6 +513,7 @@ void manager_change_instance(struct manager *m, const struct manager_new_instanc
     struct buf notes;
 
     buf_init(&notes, 16 * 1024);
+    t->waits = w->waits;
     t->is_change = true;
     t->accept = w->accept_new_host_key ? xstrdup(w->accept_new_host_key) : NULL;
     for (size_t i = 0; i < ELEMENTS(texts); i++)

@@ -25,6 +25,7 @@ struct service {
     uint64_t told_due; /* when status() was asked last */
     char *told;
     char *linger_file;
+    bool is_system;
     bool ready;
 };
 
@@ -60,6 +61,12 @@ static char *find_linger_file(void)
     return user ? xasprintf("/var/lib/systemd/linger/%s", user->pw_name) : NULL;
 }
 
+/* What a service starts inherits the identifier, but not the parent. */
+static bool is_started_by_system(void)
+{
+    return getenv("INVOCATION_ID") && !getenv("MANAGERPID") && getppid() == 1;
+}
+
 struct service *service_new(struct loop *l, service_status_fn status, void *ctx)
 {
     struct service *s = xnew(struct service);
@@ -78,6 +85,7 @@ struct service *service_new(struct loop *l, service_status_fn status, void *ctx)
     if (sd_watchdog_enabled(true, &watchdog_us) > 0)
         s->feed_ms = MAX(watchdog_us / 2000, 1u);
     s->linger_file = find_linger_file();
+    s->is_system = is_started_by_system();
     return s;
 }
 
@@ -107,6 +115,11 @@ int service_take_socket(struct service *s, const char *name)
             return SD_LISTEN_FDS_START + i;
         }
     return 0;
+}
+
+bool service_is_system(const struct service *s)
+{
+    return s->is_system;
 }
 
 const char *service_linger_file(const struct service *s)

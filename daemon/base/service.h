@@ -2,6 +2,8 @@
  * sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3) of systemd 252. */
 #pragma once
 
+#include <stdbool.h>
+
 struct loop;
 struct service;
 
@@ -22,6 +24,8 @@ void service_ready(struct service *s);
 /* When we are a service of a person: the file that is there when such services go on after logout. NULL: no logout ends us.
  * systemd.exec(5) MANAGERPID, loginctl(1) enable-linger, of systemd 252. Borrowed. */
 const char *service_linger_file(const struct service *s);
+/* We are a service of the machine: nobody's session is ours, so no ssh-agent is there. systemd.exec(5) INVOCATION_ID, of systemd 252. */
+bool service_is_system(const struct service *s);
 /* What status() says may be different now. It is asked at most once a second, and told only when it is. */
 void service_changed(struct service *s);
 void service_stopping(struct service *s);

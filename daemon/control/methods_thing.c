@@ -68,6 +68,24 @@ static void on_instance_added(void *ctx, struct lease *l, const char *notes, con
     call_reply(c, v);
 }
 
+/* Somebody has to do something before it goes on. */
+static void on_instance_waits(void *ctx, const char *text)
+{
+    struct call *c = ctx;
+    struct json *v = json_object(), *progress = json_object();
+
+    if (!c->more) {
+        json_free(v);
+        json_free(progress);
+        return;
+    }
+    json_put_string(progress, "stage", "ssh");
+    json_put_string(progress, "state", "running");
+    json_put_string(progress, "text", text);
+    json_put(v, "progress", progress);
+    call_reply_more(c, v);
+}
+
 /* 0, or the call was answered. */
 static int read_options(struct call *c, struct manager_new_instance *w)
 {
@@ -113,6 +131,7 @@ static int read_new_instance(struct call *c, bool install_key, struct manager_ne
         .proxy_command = secret_text(p, "proxy_command"),
         .install_key = json_get_bool(p, "install_key", install_key),
         .accept_new_host_key = json_get_text(p, "accept_new_host_key"),
+        .waits = on_instance_waits,
     };
     return read_options(c, ret);
 }

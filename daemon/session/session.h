@@ -33,6 +33,9 @@ struct session_target {
     bool install_key;                   /* put our own key on the machine after the first good login */
 };
 
+/* The code of session_fault() while it connects: the login goes on as soon as somebody does what the text says. */
+#define SESSION_AGENT_WAITS "agent_waits"
+
 /* Tried instead of those in the files: of a change that is on trial. Texts may be NULL. */
 struct session_secrets {
     const char *password, *key, *passphrase;

@@ -105,8 +105,8 @@ static void session_on_waits(void *ctx, const char *key)
 
     if (!s)
         return;
-    fault_set(&f, FAULT_TRANSIENT, 0,
-              "the ssh-agent has not signed yet: its key \"%s\" wants a touch, or your consent", key);
+    fault_code(&f, FAULT_TRANSIENT, SESSION_AGENT_WAITS,
+               "waiting for a touch of the key \"%s\", or whatever else its ssh-agent asks its owner", key);
     log_line(LOG_LEVEL_NOTICE, LOG_SESSION, s->name, "%s", f.text);
     if (!is_first(link))
         return;

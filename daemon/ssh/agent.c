@@ -109,21 +109,30 @@ static void answer_keys(struct ask *a, struct wire w)
     ask_free(a);
 }
 
-/* A string that holds the algorithm and what signs. */
+/* A string that holds the algorithm and what signs; of a token (PROTOCOL.u2f of OpenSSH 9.2, "SSH U2F
+ * signatures") also its flags and a counter, which belong to what it signs. */
 static void answer_signature(struct ask *a, struct wire w)
 {
     agent_signed_fn signed_ = a->signed_;
     void *ctx = a->ctx;
-    struct wire whole, algorithm, signature;
+    struct wire whole, algorithm, rest, signature;
+    bool good = wire_read_string(&w, &whole) == 0 && wire_read_string(&whole, &algorithm) == 0;
 
-    if (wire_read_string(&w, &whole) < 0 || wire_read_string(&whole, &algorithm) < 0 ||
-        wire_read_string(&whole, &signature) < 0 || signature.n == 0) {
+    rest = whole;
+    if (!good || wire_read_string(&whole, &signature) < 0 || signature.n == 0) {
         ask_fail_with(a, FAULT_INVALID, "gives an answer that makes no sense");
         return;
     }
+    if (agent_is_token(&algorithm))
+        signature = rest;
     op_end(&a->op);
     signed_(ctx, signature.at, signature.n, NULL);
     ask_free(a);
+}
+
+bool agent_is_token(const struct wire *type)
+{
+    return wire_is(type, "sk-ssh-ed25519@openssh.com") || wire_is(type, "sk-ecdsa-sha2-nistp256@openssh.com");
 }
 
 static void ask_answer(struct ask *a, struct wire w)

@@ -393,3 +393,8 @@ bool ssh_library_has_rsa(void)
 {
     return libssh2_version(0x010b00) != NULL;
 }
+
+bool ssh_library_has_tokens(void)
+{
+    return libssh2_version(0x010b00) != NULL;
+}

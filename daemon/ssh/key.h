@@ -44,6 +44,7 @@ int key_open(const char *text, struct buf *ret_section);
 /* libssh2 as it runs: "1.11.1". has_rsa: it can sign and check with RSA the way servers since OpenSSH 8.8 want it (rsa-sha2). */
 const char *ssh_library_version(void);
 bool ssh_library_has_rsa(void);
+bool ssh_library_has_tokens(void);      /* signatures of FIDO keys (sk-…): from 1.11 on */
 
 /* Whether it is an RSA key, encrypted or not: libssh2 before 1.11 signs those with SHA-1, which servers refuse. */
 bool key_is_rsa(const char *text);

@@ -44,7 +44,7 @@ void login_agent_free(struct login_agent *a)
     free(a);
 }
 
-/* Tokens that speak FIDO and certificates would need more than libssh2 can say for us. */
+/* Certificates would need more than libssh2 can say for us, and so do tokens before 1.11. */
 static bool can_be_offered(const struct agent_key *k, struct wire *ret_type, struct wire *ret_rest)
 {
     static const char *const types[] = {"ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384",
@@ -56,7 +56,7 @@ static bool can_be_offered(const struct agent_key *k, struct wire *ret_type, str
     for (size_t i = 0; i < ELEMENTS(types); i++)
         if (wire_is(ret_type, types[i]))
             return true;
-    return false;
+    return agent_is_token(ret_type) && ssh_library_has_tokens();
 }
 
 static void add_offer(struct login_agent *a, const struct agent_key *k)
@@ -80,6 +80,17 @@ static void add_offer(struct login_agent *a, const struct agent_key *k)
     a->n_offers++;
 }
 
+static bool has_token(const struct agent_key *keys, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct wire blob = {keys[i].blob, keys[i].n}, type;
+
+        if (wire_read_string(&blob, &type) == 0 && agent_is_token(&type))
+            return true;
+    }
+    return false;
+}
+
 static void on_listed(void *ctx, const struct agent_key *keys, unsigned n, const struct fault *f)
 {
     struct login_agent *a = ctx;
@@ -90,9 +101,12 @@ static void on_listed(void *ctx, const struct agent_key *keys, unsigned n, const
     for (unsigned i = 0; i < n; i++)
         add_offer(a, &keys[i]);
     if (!f && !a->n_offers)
-        fault_set(&a->fault, FAULT_DENIED, 0,
-                  n ? "the ssh-agent has no key of a kind that can be used here"
-                    : "the ssh-agent holds no key");
+        fault_set(&a->fault, FAULT_DENIED, 0, "the ssh-agent %s",
+                  !n ? "holds no key"
+                  : has_token(keys, n)
+                      ? "has keys in tokens (FIDO) alone, and the libssh2 of this host is too old "
+                        "for them: it needs 1.11"
+                      : "has no key of a kind that can be used here");
     conn_dirty(a->conn);
 }
 

@@ -78,7 +78,7 @@ static void daemon_begins(void)
     w.http = http_new(w.loop);
     w.resolver = resolver_new(w.loop);
     const struct manager_context mc = {w.loop,     w.store,   w.secrets, w.http, w.resolver,
-                                       w.settings, w.engines, w.engines, NULL};
+                                       w.settings, w.engines, w.engines, NULL, false};
 
     cr_assert_eq(manager_new(&mc, &w.manager, &f), 0, "%s", f.text);
     cr_assert_eq(gateway_new(w.loop, w.manager, w.store, w.settings, 0, &w.gateway, &f), 0, "%s", f.text);
