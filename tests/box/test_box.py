@@ -412,6 +412,11 @@ class SystemService(Box):
         self.assertEqual(refused.returncode, 8, refused.stdout)
         self.assertIn("usermod -aG llmhost", refused.stdout)
 
+    def test_it_has_no_ssh_agent_to_ask(self):
+        said = self.m.verb("instance", "add", "gpu9", "ssh root@127.0.0.1", "--agent=/run/agent", check=False)
+        self.assertEqual(said.returncode, 2)
+        self.assertIn("an ssh-agent belongs to a person's session", " ".join(said.stdout.split()))
+
     def test_lines_of_the_journal_have_their_fields(self):
         self.with_instance()
         of_gpu1 = self.m.lines("LLMHOST_INSTANCE=gpu1")
