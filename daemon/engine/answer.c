@@ -1,6 +1,8 @@
 /* Lines of a pull are taken one at a time, so that whoever shows progress hears of each. */
 #include "engine/answer.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -213,6 +215,103 @@ struct json *ollama_read_entry(const char *text, size_t n, const char *name)
             return json_copy(json_at(models, i));
     }
     return NULL;
+}
+
+/* ---- a hub ---- */
+
+/* "-00001-of-00003.gguf", or ".gguf" alone: where the name ends that all parts have. part: 0 when it is whole. */
+static size_t part_prefix(const char *path, unsigned *ret_part, unsigned *ret_parts)
+{
+    size_t n = strlen(path) - strlen(".gguf");
+    int end = 0;
+
+    *ret_part = *ret_parts = 0;
+    if (n > 15 && sscanf(path + n - 15, "-%5u-of-%5u%n", ret_part, ret_parts, &end) == 2 && end == 15)
+        return n - 15;
+    *ret_part = *ret_parts = 0;
+    return n;
+}
+
+static bool is_model_file(const char *path)
+{
+    static const char *const others[] = {"mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-"};
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t n = strlen(path);
+    unsigned part, parts;
+
+    if (n < 6 || !streq(path + n - 5, ".gguf"))
+        return false;
+    for (size_t i = 0; i < ELEMENTS(others); i++)
+        if (strstr(name, others[i]))
+            return false;
+    part_prefix(path, &part, &parts);
+    return part <= 1;
+}
+
+/* The tag, with . or - behind it. */
+static bool has_tag(const char *path, const char *tag)
+{
+    for (const char *at = path; *tag && (at = strcasestr(at, tag)); at++)
+        if (strchr(".-", at[strlen(tag)]) && at[strlen(tag)])
+            return true;
+    return false;
+}
+
+static const char *find_file(const struct json *files, const char *tag)
+{
+    for (size_t i = 0; i < json_count(files); i++) {
+        const char *path = json_get_text(json_at(files, i), "path");
+
+        if (path && is_model_file(path) && (!tag || has_tag(path, tag)))
+            return path;
+    }
+    return NULL;
+}
+
+static bool add_file(const struct json *file, struct hub_files *h)
+{
+    const struct json *lfs = json_get(file, "lfs");
+    const char *oid = json_get_text(lfs ? lfs : file, "oid");
+    int64_t size = json_get_int(file, "size", -1);
+
+    if (!oid || size < 0 || size > LAYER_BYTES_MAX || h->n == ELEMENTS(h->blobs) || strlen(oid) >= sizeof *h->blobs ||
+        strspn(oid, "0123456789abcdefABCDEF") != strlen(oid))
+        return false;
+    strcpy(h->blobs[h->n++], oid);
+    h->bytes += size;
+    return true;
+}
+
+int hub_read_tree(const char *text, size_t n, const char *tag, struct hub_files *ret)
+{
+    _cleanup_json_ struct json *files = NULL;
+    struct hub_files found = {};
+    unsigned part, parts, other, others;
+
+    if (json_parse(text, n, &files) < 0 || json_type(files) != JSON_ARRAY)
+        return -EBADMSG;
+    const char *first = tag ? find_file(files, tag) : find_file(files, "Q4_K_M");
+
+    if (!first && !tag)
+        first = find_file(files, "Q8_0");
+    if (!first && !tag)
+        first = find_file(files, NULL);
+    if (!first)
+        return -ENOENT;
+    size_t n_prefix = part_prefix(first, &part, &parts);
+
+    for (size_t i = 0; i < json_count(files); i++) {
+        const char *path = json_get_text(json_at(files, i), "path");
+        size_t n_path = path ? strlen(path) : 0;
+
+        if (n_path < 6 || !streq(path + n_path - 5, ".gguf") || part_prefix(path, &other, &others) != n_prefix ||
+            others != parts || strncmp(path, first, n_prefix) != 0)
+            continue;
+        if (!add_file(json_at(files, i), &found))
+            return -EBADMSG;
+    }
+    *ret = found;
+    return 0;
 }
 
 struct json *llamacpp_read_model(const char *text, size_t n)

@@ -58,5 +58,16 @@ char *ollama_read_error(const char *text, size_t n);
  * "qwen3" finds "qwen3:latest". */
 struct json *ollama_read_entry(const char *text, size_t n, const char *name);
 
+/* What llama-server would fetch of a repository of Hugging Face's kind. */
+struct hub_files {
+    char blobs[64][72];     /* their names in its cache: the hash, or what stands for it */
+    unsigned n;
+    int64_t bytes;          /* of all of them */
+};
+
+/* The answer of /api/models/REPOSITORY/tree/main?recursive=true, searched as common/download.cpp at 0.7.0 does; tag NULL: its usual ones.
+ * 0, -ENOENT: no file has that tag, -EBADMSG: it is no such list, or one of too many parts. */
+int hub_read_tree(const char *text, size_t n, const char *tag, struct hub_files *ret);
+
 /* The model of llama-server's /v1/models; caller frees. NULL: it names none. */
 struct json *llamacpp_read_model(const char *text, size_t n);

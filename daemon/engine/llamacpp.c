@@ -5,8 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 
-#include "engine/answer.h"
-#include "engine/server.h"
+#include "engine/llamacpp_private.h"
 #include "proto/json.h"
 #include "proto/mem.h"
 #include "proto/text.h"
@@ -18,36 +17,18 @@ extern const struct engine_ops engine_llamacpp;
     "/opt/llama.cpp/build/bin/llama-server ~/llama.cpp/build/bin/llama-server ~/.local/bin/llama-server "    \
     "BASE/llama.cpp/bin/llama-server /root/autodl-tmp/llama.cpp/build/bin/llama-server"
 
-#define ASK_MS 5000
-
-struct llamacpp {
-    struct engine engine;
-    struct server server;
-    struct json *shown;
-    char *version;
-    bool launched;                  /* by us, since find: what was found dead is started anew, what we started is not */
-};
-
-static struct llamacpp *llamacpp_of(void *server)
-{
-    return CONTAINER_OF(server, struct llamacpp, server);
-}
-
-static bool is_file(const char *model)
-{
-    return model[0] == '/';
-}
-
 static int llamacpp_check(const char *model, const char **ret_why)
 {
     size_t n = strlen(model);
-    const char *slash = strchr(model, '/');
+    const char *slash;
 
-    if (is_file(model)) {
+    if (llamacpp_is_file(model)) {
         *ret_why = "a file must end in .gguf";
         return n > 6 && streq(model + n - 5, ".gguf") ? 0 : -EINVAL;
     }
-    *ret_why = "write USER/REPOSITORY[:QUANT] of a GGUF repository, or the path of a .gguf file on the machine";
+    *ret_why = "write [HOST/]USER/REPOSITORY[:QUANT] of a GGUF repository, or the path of a .gguf file on the machine";
+    model = llamacpp_repository(model);
+    slash = strchr(model, '/');
     return slash && slash != model && slash[1] && slash[1] != ':' && !strchr(slash + 1, '/') ? 0 : -EINVAL;
 }
 
@@ -99,6 +80,7 @@ static void llamacpp_free(struct engine *e)
         server_done(&c->server);
     json_free(c->shown);
     free(c->version);
+    fetch_done(&c->fetch);
     free(c);
 }
 
@@ -125,6 +107,7 @@ static struct llamacpp *llamacpp_begin(struct engine *e, struct engine_reply to)
         _cleanup_free_ char *name = server_name(e->model);
 
         server_init(&c->server, e, name);
+        fetch_init(&c->fetch, e->host, c->server.name);
     }
     server_begin(&c->server, to);
     return c;
@@ -180,14 +163,25 @@ static void on_file_size(void *ctx, struct run_result *result, const struct faul
     server_ask_cards(&c->server, on_prepare_cards);
 }
 
-/* Of a repository nothing is known before it was loaded once: which file it will be only the server finds out. */
+static void on_hub(struct llamacpp *c)
+{
+    if (c->hub.bytes > 0)
+        c->engine.facts.load_bytes = c->hub.bytes;
+    server_ask_cards(&c->server, on_prepare_cards);
+}
+
+/* Of a repository the hub says it, where it can be asked: which file it will be the server finds out by itself. */
 static void ask_size(struct llamacpp *c)
 {
     struct buf script;
 
     c->engine.facts.load_bytes = c->engine.facts.size_bytes;
-    if (c->engine.facts.size_bytes > 0 || !is_file(c->engine.model)) {
+    if (c->engine.facts.size_bytes > 0) {
         server_ask_cards(&c->server, on_prepare_cards);
+        return;
+    }
+    if (!llamacpp_is_file(c->engine.model)) {
+        llamacpp_ask_hub(c, on_hub);
         return;
     }
     buf_init(&script, 4096);
@@ -253,27 +247,30 @@ static void on_started(void *ctx, const struct fault *f)
     else if (!c->launched)
         launch(c);              /* it was on its way out when it was found */
     else
-        server_end(&c->server, false, &dead);
+        llamacpp_end_dead(c, &dead);
 }
 
 static void launch(struct llamacpp *c)
 {
     const struct engine *e = &c->engine;
-    struct buf command;
+    struct buf command, environment;
 
     c->launched = true;
     buf_init(&command, 4096);
+    buf_init(&environment, 4096);
+    llamacpp_environment(c, &environment);
     shell_quote(&command, e->facts.path);
-    buf_add_text(&command, is_file(e->model) ? " -m " : " -hf ");
-    shell_quote(&command, e->model);
+    buf_add_text(&command, llamacpp_is_file(e->model) ? " -m " : " -hf ");
+    shell_quote(&command, llamacpp_repository(e->model));
     buf_add_text(&command, " --alias ");
     shell_quote(&command, e->model);
     /* People's arguments come behind these, and the last one counts. -ngl 99 puts every layer on the card
      * with old and new builds alike; -lv 4 keeps the lines that say where the layers went. */
     buf_add_text(&command, " --host 127.0.0.1 --port @PORT@ -ngl 99 -c 8192 --metrics --no-webui -lv 4");
-    place_start(c->server.place, c->server.name, "LLAMA_CACHE='@BASE@/llama.cpp/models'", buf_text(&command),
+    place_start(c->server.place, c->server.name, buf_text(&environment), buf_text(&command),
                 e->arguments, &c->server.op, on_started, &c->server);
     buf_done(&command);
+    buf_done(&environment);
 }
 
 static void llamacpp_start(struct engine *e, struct engine_reply to)
@@ -288,54 +285,6 @@ static void llamacpp_start(struct engine *e, struct engine_reply to)
 
 /* ---- fetch and load: the server does both, we watch ---- */
 
-static void on_waiting_judged(void *ctx, const struct fault *f)
-{
-    struct llamacpp *c = llamacpp_of(ctx);
-    struct fault dead;
-
-    if (f)
-        server_end(&c->server, false, f);
-    else if (server_judge(&c->server, &dead) < 0)
-        server_end(&c->server, false, &dead);
-    else
-        server_end(&c->server, true, NULL);
-}
-
-/* A download is a growing file; its whole size only the server knows. */
-static void on_size(void *ctx, struct run_result *result, const struct fault *f)
-{
-    struct llamacpp *c = llamacpp_of(ctx);
-
-    if (!f && result->out.len) {
-        int64_t bytes = strtoll(buf_text(&result->out), NULL, 10);
-
-        if (bytes > 0)
-            server_progress(&c->server, bytes, -1, "downloading");
-    }
-    server_look(&c->server, on_waiting_judged);
-}
-
-static void fetch_look(struct llamacpp *c)
-{
-    const struct place_facts *p = place_facts(c->server.place);
-    struct buf script;
-
-    if (is_file(c->engine.model) || !p->base) {
-        server_look(&c->server, on_waiting_judged);
-        return;
-    }
-    buf_init(&script, 4096);
-    buf_add_text(&script, "find ");
-    shell_quote(&script, p->base);
-    buf_add_text(&script, "/llama.cpp/models -name '*.downloadInProgress' -exec stat -c %s {} + 2>/dev/null |\n"
-                          "{ sum=0; while read -r n; do sum=$((sum + n)); done; echo $sum; }\n");
-
-    const struct run_spec spec = {.script = buf_text(&script), .timeout_ms = 10000};
-
-    host_run(c->engine.host, &spec, &c->server.op, on_size, &c->server);
-    buf_done(&script);
-}
-
 static void on_fetch_health(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct llamacpp *c = llamacpp_of(ctx);
@@ -346,10 +295,10 @@ static void on_fetch_health(void *ctx, struct http_answer *a, const struct fault
         return;
     }
     if (f || (a->status != 200 && a->status != 503)) {
-        fetch_look(c);          /* nobody answers yet: it downloads, or it is dead */
+        llamacpp_watch(c);      /* nobody answers yet: it downloads, or it is dead */
         return;
     }
-    server_progress(&c->server, -1, -1, is_file(c->engine.model) ? "already on the disk" : "on the disk");
+    server_progress(&c->server, -1, -1, llamacpp_is_file(c->engine.model) ? "already on the disk" : "on the disk");
     server_end(&c->server, false, NULL);
 }
 
@@ -397,7 +346,7 @@ static void on_load_health(void *ctx, struct http_answer *a, const struct fault 
     struct llamacpp *c = llamacpp_of(ctx);
 
     if (f || (a->status != 200 && a->status != 503))
-        server_look(&c->server, on_waiting_judged);
+        server_look(&c->server, llamacpp_on_waiting);
     else if (a->status == 503)
         server_end(&c->server, true, NULL);
     else
@@ -464,13 +413,21 @@ static void llamacpp_probe(struct engine *e, struct engine_reply to)
         server_get(&c->server, "/health", ASK_MS, on_probe);
 }
 
+static void on_cleaned(void *ctx, const struct fault *f)
+{
+    server_end(&llamacpp_of(ctx)->server, false, f);
+}
+
 static void on_stopped(void *ctx, const struct fault *f)
 {
     struct llamacpp *c = llamacpp_of(ctx);
 
-    if (!f)
-        server_read_place(&c->server);
-    server_end(&c->server, false, f);
+    if (f) {
+        server_end(&c->server, false, f);
+        return;
+    }
+    server_read_place(&c->server);
+    llamacpp_clean(c, on_cleaned);
 }
 
 static void llamacpp_stop(struct engine *e, struct engine_reply to)

@@ -84,7 +84,7 @@ meant() { tail -c 8000 "$log" 2>/dev/null | text -vE '^[[:space:]]*$|^\[GIN\]|le
 
 # Why it ended: the last line that names a cause, else the last one that speaks of something wrong.
 last_line() {
-    meant | text -iE 'no such file|could not establish connection|no space|out of memory|to allocate|invalid magic|architecture|not within|in use' |
+    meant | text -iE 'no such file|could not establish connection|no space|writing to file|out of memory|to allocate|invalid magic|architecture|not within|in use' |
         tail -n 1 | text . ||
         meant | text -iE 'error|fail|invalid|cannot|not found|panic|fatal|abort|killed' | tail -n 1 | text .
 }

@@ -244,6 +244,7 @@ static const struct {
     {"insufficient memory", "out_of_memory", FAULT_EXHAUSTED},
     {"more system memory", "out_of_memory", FAULT_EXHAUSTED},
     {"no space left", "disk_full", FAULT_EXHAUSTED},
+    {"error writing to file", "disk_full", FAULT_EXHAUSTED},
     {"address already in use", "port_taken", FAULT_TRANSIENT},
     {"couldn't bind", "port_taken", FAULT_TRANSIENT},
     {"digest mismatch", "digest_mismatch", FAULT_TRANSIENT},

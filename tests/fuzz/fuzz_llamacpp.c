@@ -25,6 +25,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     server_explain(&f, "it ended", line);
     if (f.kind == FAULT_NONE || !*f.code || strncmp(f.text, "it ended:", 9) != 0)
         abort();
+    struct hub_files h = {};
+
+    if (hub_read_tree((const char *)data, n, n % 2 ? "Q4_K_M" : NULL, &h) == 0 && (!h.n || h.bytes < 0))
+        abort();
     json_get_int(json_get(model, "meta"), "size", -1);
     return 0;
 }

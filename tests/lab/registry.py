@@ -25,6 +25,8 @@ usage: registry.py [--port N] [--bind IP] STORE        until SIGTERM; the first 
 """
 import argparse
 import contextlib
+import functools
+import hashlib
 import http.server
 import json
 import os
@@ -65,6 +67,12 @@ def certificates(folder):
     return path("ca.pem")
 
 
+@functools.lru_cache
+def digest_of(path):
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 class Answers(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     secure = False
@@ -99,7 +107,13 @@ class Answers(http.server.BaseHTTPRequestHandler):
         time.sleep((self.registry.playing("latency_ms") or 0) / 1000)
         manifest = re.fullmatch("/v2/(.+)/manifests/([^/]+)", path)
         blob = re.fullmatch("/(v2/.+/blobs|data)/sha256[:-]([0-9a-f]{64})", path)
-        if manifest:
+        hub = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(refs|tree/[^?]+)(\?.*)?", path)
+        file = re.fullmatch("/([^/]+/[^/]+)/resolve/[^/]+/([^?]+)", path)
+        if hub:
+            self.answer_hub(hub[1], hub[2] == "refs")
+        elif file:
+            self.answer_file(f"{self.registry.store}/hub/{file[1]}/{file[2]}")
+        elif manifest:
             self.answer_manifest(*manifest.groups())
         elif blob:
             self.answer_blob(blob[2], blob[1] == "data")
@@ -149,6 +163,27 @@ class Answers(http.server.BaseHTTPRequestHandler):
         with open(place, "rb") as f:
             f.seek(first)
             self.send_blob(f, first, last, size, 206 if part else 200)
+
+    def answer_hub(self, name, is_refs):
+        """What is in STORE/hub/NAME, as Hugging Face lists it."""
+        folder, status = f"{self.registry.store}/hub/{name}", self.registry.play("status")
+        if status or not os.path.isdir(folder):
+            return self.answer(status or 404, b'{"error":"as ordered"}')
+        said = {"branches": [{"name": "main", "ref": "refs/heads/main", "targetCommit": "c" * 40}]} if is_refs else [
+            {"type": "file", "path": f, "size": os.path.getsize(f"{folder}/{f}"), "oid": "a" * 40,
+             "lfs": {"oid": digest_of(f"{folder}/{f}"), "size": os.path.getsize(f"{folder}/{f}")}} for f in sorted(os.listdir(folder))]
+        self.answer(200, json.dumps(said).encode(), Content_Type="application/json")
+
+    def answer_file(self, place):
+        if not os.path.exists(place):
+            return self.answer(404)
+        size, part = os.path.getsize(place), re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        first = int(part[1]) if part else 0
+        if self.command == "HEAD":
+            return self.answer(200, Content_Length=str(size), Accept_Ranges="bytes", ETag='"e"')
+        with open(place, "rb") as f:
+            f.seek(first)
+            self.send_blob(f, first, size - 1, size, 206 if part else 200)
 
     def elsewhere(self):
         """This server under a name other than the one it was asked by."""

@@ -316,6 +316,108 @@ class Names(Pull):
                 self.assertIn("registry.ollama.ai", {a[4] for a in self.registry.asked})
 
 
+class Hub(Pull):
+    """What llama-server downloads by itself, from a hub like Hugging Face's."""
+    engine, model = "llama-server", "llama.cpp:someone/tiny-GGUF:Q4_K_M"
+    cache = "/root/.llmhost/llama.cpp/models/models--someone--tiny-GGUF/blobs"
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = cls.dir + "/store/hub/someone/tiny-GGUF"
+        os.makedirs(folder)
+        os.link(cls.dir + "/tiny.gguf", folder + "/tiny-Q4_K_M.gguf")
+        models.write_gguf(folder + "/tiny-Q8_0.gguf", pad_bytes=9 << 20)
+
+    def the_road(self, **more):
+        keys = {"model_mirror": f"http://{hosts.lab.ADDRESS}:443", "stall": "2s"}
+        return self.road(engines=[self.engine], sections={"engine.llama.cpp": keys}, **more)
+
+    def parts(self, h):
+        return [os.path.basename(p) for p in glob.glob(h.upper(self.cache) + "/*.downloadInProgress")]
+
+    def ranges(self):
+        return [int((a[2] or "bytes=0-")[6:].split("-")[0]) for a in self.registry.asked if a[0] == "GET" and "/resolve/" in a[1]]
+
+    def fails(self, d, model=model, **more):
+        return super().fails(d, model, **more)
+
+    def works(self, d):
+        d.ctl("up", self.model, timeout=60)
+        self.answers(d, d.model(self.model)["id"])
+
+    def test_the_whole_size_is_told_and_what_is_cached_needs_no_hub(self):
+        with self.the_road() as (d, h):
+            self.slowly(3)
+            seen = []
+            for reply in d.stream("Up", model=self.model):
+                p = reply.get("progress") or {}
+                if p.get("stage") == "fetch" and p.get("bytes") is not None:
+                    seen.append((p["bytes"], p["bytes_total"]))
+            moving = [s for s in seen if 0 < s[0] < s[1]]
+            self.assertGreater(len(moving), 1, seen)
+            self.assertEqual({s[1] for s in moving}, {self.size})
+            self.answers(d, d.model(self.model)["id"])
+            d.ctl("down", self.model)
+            self.registry.fault(status=503)
+            self.works(d)
+
+    def test_it_goes_on_after_its_server_and_the_machine(self):
+        with self.the_road() as (d, h):
+            self.begin(d, h, self.model, seconds=8)
+            os.kill(h.pids("llama-server")[0].outer_pid, 9)
+            hosts.until(lambda: len(self.ranges()) > 1, 20, "a second one")
+            self.assertGreater(self.ranges()[-1], 0)
+            h.down()
+            self.registry.fault()
+            h.up()
+            d.ctl("wait", self.model, "--timeout", "40s", timeout=50)
+            self.answers(d, d.model(self.model)["id"])
+            self.assertGreater(self.ranges()[-1], 0)
+
+    def test_refusals_have_their_words(self):
+        with self.the_road() as (d, h):
+            for name, code in (("someone/nothing:Q4_K_M", "model_unknown"), ("someone/tiny-GGUF:Q2_K", "tag_unknown")):
+                error = self.fails(d, "llama.cpp:" + name)
+                self.assertEqual((error["code"], error["exit"]), (code, 13), error)
+            self.registry.fault(status=401)
+            self.assertEqual(self.fails(d, status=5)["code"], "login_needed")
+            self.registry.fault(status=503)
+            self.assertEqual(self.fails(d)["code"], "registry_failed")
+            self.registry.fault()
+            self.works(d)
+
+    def test_hub_in_the_name(self):
+        name = "hf-mirror.com/someone/tiny-GGUF:Q4_K_M"
+        with self.the_road() as (d, h):
+            d.ctl("up", "llama.cpp:" + name, timeout=60)
+            self.answers(d, name)
+            self.assertEqual({a[4] for a in self.registry.asked}, {"hf-mirror.com"})
+
+    def test_no_room(self):
+        with self.the_road(disk="192m") as (d, h):
+            free_kb = int(h.run("df -Pk /root | tail -n 1").stdout.split()[3])
+            h.run(f"dd if=/dev/zero of=/root/large bs=1k count={free_kb - self.size // 2048}")
+            error = self.fails(d)
+            self.assertEqual(error["code"], "disk_full", error)
+            self.assertIn("free in /root/.llmhost/llama.cpp/models", error["message"])
+            self.assertEqual(self.ranges(), [])
+            h.run("rm -f /root/large /usr/bin/curl /usr/bin/wget")
+            h.run(f"dd if=/dev/zero of=/root/large bs=1k count={free_kb - self.size // 2048}")
+            error = self.fails(d)
+            self.assertEqual(error["code"], "disk_full", error)
+            h.run("rm /root/large")
+            self.works(d)
+
+    def test_stuck_and_then_given_up(self):
+        with self.the_road() as (d, h):
+            self.registry.fault(stall_at=self.size * 99 // 100)
+            self.assertEqual(self.fails(d)["code"], "stalled")
+            self.assertNotEqual(self.parts(h), [])
+            d.ctl("down", self.model)
+            self.assertEqual(self.parts(h), [])
+
+
 if __name__ == "__main__":
     import unittest
     unittest.main()

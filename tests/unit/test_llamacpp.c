@@ -2,6 +2,7 @@
  *
  * The llama.cpp driver against answers of llama-server 0.7.0, as recorded 2026-11-20: it downloads (nobody
  * listens), it loads (503), it answers (200), it ends and its log says why. */
+#include "engine/answer.h"
 #include "tests/unit/engine_world.h"
 
 #define FOUND   "program=/usr/bin/llama-server\nversion=version: 0.7.0 (11669)\n"
@@ -40,9 +41,19 @@ Test(llamacpp, takes_repositories_and_files)
         const char *model;
         int r;
     } names[] = {
-        {REPO, 0},           {"a/b", 0},         {"/models/x.gguf", 0}, {"/models/x.bin", -EINVAL},
-        {"/.gguf", -EINVAL}, {"qwen3", -EINVAL}, {"/", -EINVAL},        {"a/", -EINVAL},
-        {"a/:Q4", -EINVAL},  {"a/b/c", -EINVAL},
+        {REPO, 0},
+        {"a/b", 0},
+        {"/models/x.gguf", 0},
+        {"/models/x.bin", -EINVAL},
+        {"/.gguf", -EINVAL},
+        {"qwen3", -EINVAL},
+        {"/", -EINVAL},
+        {"a/", -EINVAL},
+        {"a/:Q4", -EINVAL},
+        {"a/b/c", -EINVAL},
+        {"hf-mirror.com/a/b:Q4", 0},
+        {"hf.co/a/b/c", -EINVAL},
+        {"hf.co//b", -EINVAL},
     };
 
     for (unsigned i = 0; i < ELEMENTS(names); i++) {
@@ -208,10 +219,10 @@ Test(llamacpp, a_server_with_other_arguments_is_stopped_first)
     w.n_scripts = 0;
     ASK_SHELL(ops()->prepare);
     went_well();
-    cr_assert_eq(w.n_scripts, 2, "stop, cards");
+    cr_assert_eq(w.n_scripts, 3, "stop, hub, cards");
     ASK_SHELL(ops()->start);
     went_well();
-    cr_assert_eq(w.n_scripts, 3, "start");
+    cr_assert_eq(w.n_scripts, 4, "start");
     cr_assert_not_null(strstr(w.script, "set -- start"));
 }
 
@@ -409,4 +420,79 @@ Test(llamacpp, whoever_leaves_hears_nothing_whenever_he_leaves)
     leave_at_every_turn("llama.cpp", REPO, o->load, FOUND RUNS, load, ELEMENTS(load));
     leave_at_every_turn("llama.cpp", REPO, o->probe, FOUND RUNS, probe, ELEMENTS(probe));
     leave_at_every_turn("llama.cpp", REPO, o->stop, FOUND RUNS, NULL, 0);
+}
+
+/* ---- the hub ---- */
+
+#define FILE_(path, size, oid)                                                                               \
+    "{\"type\":\"file\",\"path\":\"" path "\",\"size\":" size ",\"oid\":\"0a\",\"lfs\":{\"oid\":\"" oid      \
+    "\",\"size\":" size "}}"
+#define TREE(...) "[{\"type\":\"file\",\"path\":\"README.md\",\"size\":5,\"oid\":\"0b\"}," __VA_ARGS__ "]"
+
+Test(llamacpp, the_hubs_list_says_which_files_and_how_large)
+{
+    static const char tree[] = TREE(FILE_("x-Q8_0.gguf", "80", "08") "," FILE_(
+        "mmproj-x-Q4_K_M.gguf", "7", "07") "," FILE_("x-Q4_K_M.gguf", "40", "04") "," //
+                                    FILE_("b/x-BF16-00001-of-00002.gguf", "161",
+                                          "16") "," FILE_("b/x-BF16-00002-of-00002.gguf", "162", "17") "," //
+                                    FILE_("b/x-BF16-00002-of-00003.gguf", "1", "18"));
+    static const struct {
+        const char *tag;
+        int r;
+        int64_t bytes;
+        const char *first;
+        unsigned n;
+    } rows[] = {
+        {"Q8_0", 0, 80, "08", 1},  {"q8_0", 0, 80, "08", 1}, {NULL, 0, 40, "04", 1},
+        {"BF16", 0, 323, "16", 2}, {"Q2_K", -ENOENT},        {"Q4_K", -ENOENT},
+    };
+    struct hub_files h = {};
+
+    for (unsigned i = 0; i < ELEMENTS(rows); i++) {
+        cr_assert_eq(hub_read_tree(tree, strlen(tree), rows[i].tag, &h), rows[i].r, "%u", i);
+        if (rows[i].r == 0) {
+            cr_assert_eq(h.bytes, rows[i].bytes, "%u", i);
+            cr_assert_eq(h.n, rows[i].n, "%u", i);
+            cr_assert_str_eq(h.blobs[0], rows[i].first);
+        }
+    }
+    cr_assert_eq(hub_read_tree("{\"error\":1}", 11, NULL, &h), -EBADMSG);
+    cr_assert_eq(hub_read_tree("[]", 2, NULL, &h), -ENOENT);
+    cr_assert_eq(hub_read_tree("[{\"path\":\"x.gguf\",\"size\":1,\"oid\":\"../x\"}]", 42, NULL, &h),
+                 -EBADMSG);
+}
+
+Test(llamacpp, a_hub_of_its_own_or_a_mirror)
+{
+    find_it();
+    w.start_says = RUNS;
+    ASK_SHELL(ops()->start);
+    cr_assert_null(strstr(w.script, "MODEL_ENDPOINT"));
+    w.engine->model_mirror = xstrdup("https://hf-mirror.com/");
+    w.find_says = FOUND NONE;
+    find_it();
+    ASK_SHELL(ops()->prepare);
+    ASK_SHELL(ops()->start);
+    cr_assert_not_null(strstr(w.script, "MODEL_ENDPOINT=https://hf-mirror.com'"), "%s", w.script);
+    w.engine = engine_free(w.engine);
+    world_make_engine("llama.cpp", "other.example/" REPO);
+    find_it();
+    ASK_SHELL(ops()->prepare);
+    ASK_SHELL(ops()->start);
+    cr_assert_not_null(strstr(w.script, "MODEL_ENDPOINT=https://other.example'"), "%s", w.script);
+    cr_assert_not_null(strstr(w.script, " -hf " REPO " "), "%s", w.script);
+}
+
+Test(llamacpp, no_room_is_told_before_it_starts)
+{
+    w.find_says = FOUND NONE;
+    find_it();
+    w.ask_says = "status=200\nbody=" TREE(FILE_("x-Q4_K_M.gguf", "40000", "04")) "\nok=1\n";
+    w.room_says = "models=/root/m\nhave_kb=10\nfree_kb=20\nok=1\n";
+    ASK_SHELL(ops()->prepare);
+    failed_with("disk_full", FAULT_EXHAUSTED);
+    w.room_says = "models=/root/m\nhave_kb=20\nfree_kb=20\nok=1\n";
+    ASK_SHELL(ops()->prepare);
+    went_well();
+    cr_assert_eq(w.engine->facts.load_bytes, 40000);
 }
