@@ -15,12 +15,16 @@
 static const struct verb verbs[] = {
     {"status", "[TARGET...]", 0, 1000, "watch check", "daemon, models, instances, trouble; from memory only",
      verb_status},
-    {"ps", "[TARGET...]", 0, 1000, "all filter", "the models in memory: size, processor, context, requests", verb_ps},
-    {"why", "[TARGET...]", 0, 1000, "", "what keeps it awake, or down, or off", verb_why},
+    {"ps", "[TARGET...]", 0, 1000, "all filter", "the models in memory: size, processor, context, requests",
+     verb_ps},
+    {"why", "[TARGET...]", 0, 1000, "", "what keeps it awake, or asleep, down, off", verb_why},
     {"up", "MODEL [-- ENGINE-ARGUMENT...]", 1, 1, "on no-wait timeout --",
      "wanted from now on: wake it, and wait until it answers", verb_up},
     {"down", "TARGET...", 1, 1000, "now forget timeout", "drain, unload, stop; stays off until up",
      verb_down},
+    {"sleep", "TARGET...", 1, 1000, "now timeout", "drain and unload; any request wakes it again",
+     verb_sleep},
+    {"keep", "TARGET TIME", 1, 2, "off", "no sleep for so long (90m, 2h); --off: that is over", verb_keep},
     {"wait", "TARGET", 1, 1, "for timeout", "a gate for scripts: returns when the target is there",
      verb_wait},
     {"logs", "[TARGET]", 0, 1, "follow lines since source events",
@@ -74,12 +78,12 @@ static const struct option {
     {"no-wait", 0, FLAG, false, AT(no_wait), NULL, "return once the daemon has accepted"},
     {"timeout", 0, DURATION, false, AT(timeout_ms), "TIME", "wait so long (90s, 5m); the work goes on"},
     {"now", 0, FLAG, false, AT(now), NULL, "cut open requests"},
+    {"off", 0, FLAG, false, AT(off), NULL, "the keep is over"},
     {"forget", 0, FLAG, false, AT(forget), NULL, "and take it out of the list"},
-    {"for", 0, TEXT, false, AT(until), "STATE", "ready (default), stopped or tunnel"},
+    {"for", 0, TEXT, false, AT(until), "STATE", "ready (default), idle, stopped or tunnel"},
     {"follow", 'f', FLAG, false, AT(follow), NULL, "go on with what is written from now on"},
     {"lines", 'n', LINES, false, AT(lines), "N", "at most so many (default 200)"},
-    {"since", 0, SINCE, false, AT(since_at_ms), "TIME",
-     "10m (ago), 12:20, today, 2026-11-20"},
+    {"since", 0, SINCE, false, AT(since_at_ms), "TIME", "10m (ago), 12:20, today, 2026-11-20"},
     {"source", 0, TEXT, false, AT(sources), "LIST", "daemon, session, engine, request, provider"},
     {"events", 0, FLAG, false, AT(events), NULL, "what happened and why, instead of lines"},
     {"accept-new-host-key", 0, TEXT, false, AT(accept_new_host_key), "SHA256:...",
@@ -89,12 +93,11 @@ static const struct option {
     {"port", 0, PORT, false, AT(port), "PORT", "likewise"},
     {"user", 0, TEXT, false, AT(user), "USER", "likewise"},
     {"jump", 'J', TEXT, false, AT(jump), "HOST[,...]", "the hosts to jump over, as ssh -J; none: no more"},
-    {"proxy-command", 0, TEXT, false, AT(proxy_command), "COMMAND", "instead of a TCP connection, as ssh; or none"},
-    {"password-file", 0, TEXT, false, AT(password_file), "FILE",
-     "its first line is the password; -: stdin"},
+    {"proxy-command", 0, TEXT, false, AT(proxy_command), "COMMAND",
+     "instead of a TCP connection, as ssh; or none"},
+    {"password-file", 0, TEXT, false, AT(password_file), "FILE", "its first line is the password; -: stdin"},
     {"key-file", 'i', TEXT, false, AT(key_file), "FILE", "a private key, as ssh -i"},
-    {"passphrase-file", 0, TEXT, false, AT(passphrase_file), "FILE",
-     "what unlocks that key; -: stdin"},
+    {"passphrase-file", 0, TEXT, false, AT(passphrase_file), "FILE", "what unlocks that key; -: stdin"},
     {"agent", 0, MAYBE, false, AT(agent), "SOCKET", "with the keys of your ssh-agent ($SSH_AUTH_SOCK)"},
     {"new-key", 0, MAYBE, false, AT(new_key), "NAME", "make an API key for it, shown once (default: listen)"},
     {"install-key", 0, TEXT, false, AT(install_key), "yes|no",
@@ -199,7 +202,10 @@ static void print_option(FILE *f, const struct option *o)
     char left[64];
 
     snprintf(left, sizeof(left), "%c%c%s --%s%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
-             o->letter ? "," : " ", o->name, o->kind == MAYBE ? "[=" : o->value ? "=" : "",
+             o->letter ? "," : " ", o->name,
+             o->kind == MAYBE ? "[="
+             : o->value       ? "="
+                              : "",
              o->value ? o->value : "", o->kind == MAYBE ? "]" : "");
     fprintf(f, "  %-32s  %s\n", left, o->help);
 }

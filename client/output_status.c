@@ -109,6 +109,17 @@ static void next_draining(const struct json *model, const struct json *next, str
         buf_addf(out, ", at most %s", left);
 }
 
+static void next_asleep(const struct json *next, struct buf *out)
+{
+    int64_t usual_ms = json_get_int(next, "usual_ms", 0);
+    char usual[TEXT_SHORT_MAX];
+
+    if (usual_ms > 0)
+        buf_addf(out, "wakes in ~%s", duration_format(usual, (uint64_t)usual_ms, false));
+    else
+        buf_add_text(out, "wakes at a request");
+}
+
 /* The NEXT cell: what happens by itself, and when. */
 char *next_text(const struct json *model)
 {
@@ -126,10 +137,10 @@ char *next_text(const struct json *model)
         next_ready(model, action, &out);
     else if (streq(state, "failed") && streq(action, "none"))
         buf_add_text(&out, "nothing until up");
-    else if (streq(state, "asleep") && streq(action, "load"))
-        buf_add_text(&out, "wakes at a request");
-    else if (streq(state, "off") || (streq(state, "asleep") && streq(action, "none")))
-        buf_addf(&out, "%s until up", streq(state, "off") ? "stays off" : "sleeps");
+    else if (streq(state, "asleep"))
+        next_asleep(next, &out);
+    else if (streq(state, "off"))
+        buf_add_text(&out, "stays off until up");
     if (!out.len && !streq(action, "none")) {
         _cleanup_free_ char *shown = words_of(action);
 

@@ -168,10 +168,12 @@ static void add_cause(struct buf *out, const struct json *cause)
 {
     const char *name = member_text(cause, "cause", "?"), *text = json_get_text(cause, "text");
     int64_t count = json_get_int(cause, "count", 0), since = json_get_int(cause, "since_at_ms", 0);
-    char age[TEXT_SHORT_MAX] = "";
+    int64_t until = json_get_int(cause, "until_at_ms", 0), left_ms = until ? until - now_at_ms() : 0;
+    char age[TEXT_SHORT_MAX] = "", left[TEXT_SHORT_MAX] = "";
 
     if (since)
         age_format(age, since);
+    duration_format(left, (uint64_t)MAX(left_ms, 0), false);
     if (streq(name, "request"))
         buf_addf(out, "%lld open request%s%s%s", (long long)count, plural(count), since ? ", oldest " : "",
                  age);
@@ -179,6 +181,15 @@ static void add_cause(struct buf *out, const struct json *cause)
         buf_addf(out, "%lld request%s held%s%s", (long long)count, plural(count), since ? " for " : "", age);
     else if (streq(name, "loading"))
         buf_addf(out, "waking%s%s", since ? " for " : "", age);
+    else if (streq(name, "kept"))
+        buf_addf(out, "kept for %s (llmhostctl keep)", left);
+    else if (streq(name, "minimum_up"))
+        buf_addf(out, "minimum up time for %s", left);
+    else if (streq(name, "idle"))
+        buf_addf(out, "no request for %s, sleeps in %s", age, left);
+    else if (streq(name, "flapping"))
+        buf_addf(out, "woken soon after it slept, %lld time%s: sleeps only after %s", (long long)count,
+                 plural(count), text);
     else if (streq(name, "stays_up"))
         buf_add_text(out, "stays up until down");
     else if (streq(name, "not_rented"))

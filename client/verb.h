@@ -14,7 +14,7 @@ struct options {
     bool json, quiet, help, version;
     const char *on, *until, *sources, *filter, *provider, *host, *user, *accept_new_host_key;
     const char *password_file, *key_file, *passphrase_file, *install_key, *agent, *new_key, *jump, *proxy_command;
-    bool no_wait, now, forget, watch, check, follow, events, all;
+    bool no_wait, now, off, forget, watch, check, follow, events, all;
     uint64_t timeout_ms;        /* 0: not given */
     int64_t lines, port;        /* -1: not given */
     int64_t since_at_ms;        /* -1: not given */
@@ -59,6 +59,8 @@ enum exit_status verb_usage(struct run *r, const char *message, const char *why,
 
 enum exit_status verb_up(struct run *r);
 enum exit_status verb_down(struct run *r);
+enum exit_status verb_sleep(struct run *r);
+enum exit_status verb_keep(struct run *r);
 enum exit_status verb_wait(struct run *r);
 enum exit_status verb_status(struct run *r);
 enum exit_status verb_ps(struct run *r);

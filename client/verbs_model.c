@@ -1,4 +1,5 @@
-/* up, down, wait: what people want of a model. Ctrl-C only stops the looking on; the daemon goes on. */
+/* up, down, sleep, keep, wait: what people want of a model. Ctrl-C only stops the looking on; the daemon goes
+ * on. */
 #include "client/ask.h"
 #include "client/progress.h"
 #include "client/verb.h"
@@ -241,20 +242,22 @@ enum exit_status verb_up(struct run *r)
 
 /* ---- down ---- */
 
-static void down_screen(const struct run *r, const char *target, const struct json *reply)
+static void down_screen(const struct run *r, const char *target, const struct json *reply, bool sleep)
 {
     int64_t took_ms = json_get_int(reply, "took_ms", -1);
     char took[TEXT_SHORT_MAX];
     struct buf out;
 
     buf_init(&out, 65536);
-    buf_addf(&out, "%s is off%s", target, r->options.forget ? " and forgotten" : "");
+    buf_addf(&out, "%s is %s%s", target, sleep ? "asleep" : "off", r->options.forget ? " and forgotten" : "");
     if (took_ms >= 0)
         buf_addf(&out, ", after %s", duration_format(took, (uint64_t)took_ms, true));
     buf_add_text(&out, ".\n");
     output_flush(&out);
     buf_done(&out);
-    if (r->output.err_moves && !r->options.forget && strchr(target, ':') && !glob_is_pattern(target))
+    if (sleep)
+        output_hint(&r->output, "  the next request wakes it");
+    else if (r->output.err_moves && !r->options.forget && strchr(target, ':') && !glob_is_pattern(target))
         output_hint(&r->output, "  it stays off until: llmhostctl up %s", target);
 }
 
@@ -272,10 +275,11 @@ static struct json *row_make(const char *target, enum exit_status status, struct
     return row;
 }
 
-static enum exit_status down_one(struct run *r, const char *target, struct json *rows)
+static enum exit_status down_one(struct run *r, const char *target, struct json *rows, bool sleep)
 {
     _cleanup_progress_ struct progress p;
-    _cleanup_call_ struct call call = {.method = "Down", .more = true, .parameters = json_object()};
+    _cleanup_call_ struct call call = {
+        .method = sleep ? "Sleep" : "Down", .more = true, .parameters = json_object()};
     enum exit_status status;
 
     progress_init(&p, &r->output, target);
@@ -290,7 +294,7 @@ static enum exit_status down_one(struct run *r, const char *target, struct json 
     if (status == EXIT_INTERRUPTED)
         return status;
     if (call.error)
-        timed_out_explain(call.error, target, "stopped");
+        timed_out_explain(call.error, target, sleep ? "idle" : "stopped");
     if (rows)
         json_append(rows, row_make(target, status, &call));
     else if (status != EXIT_DONE)
@@ -298,20 +302,20 @@ static enum exit_status down_one(struct run *r, const char *target, struct json 
     else if (r->output.json)
         output_answer(&r->output, call.answer, NULL, EXIT_DONE);
     else
-        down_screen(r, target, call.answer);
+        down_screen(r, target, call.answer, sleep);
     return status;
 }
 
-static enum exit_status down_detached(struct run *r, const char *target)
+static enum exit_status down_detached(struct run *r, const char *target, bool sleep)
 {
-    _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s --for=stopped", target);
+    _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s --for=%s", target, sleep ? "idle" : "stopped");
     _cleanup_free_ char *give_up = xasprintf("llmhostctl up %s", target);
     bool is_model = strchr(target, ':') && !glob_is_pattern(target);
 
     return detached(r, "detached; the daemon goes on with it.", watch, is_model ? give_up : NULL);
 }
 
-enum exit_status verb_down(struct run *r)
+static enum exit_status down_all(struct run *r, bool sleep)
 {
     const struct options *opt = &r->options;
     _cleanup_json_ struct json *rows = opt->n_arguments > 1 && r->output.json ? json_array() : NULL;
@@ -320,9 +324,9 @@ enum exit_status verb_down(struct run *r)
     if (status != EXIT_DONE)
         return status;
     for (unsigned i = 0; i < opt->n_arguments; i++) {
-        status = down_one(r, opt->arguments[i], rows);
+        status = down_one(r, opt->arguments[i], rows, sleep);
         if (status == EXIT_INTERRUPTED)
-            return down_detached(r, opt->arguments[i]);
+            return down_detached(r, opt->arguments[i], sleep);
         if (status == EXIT_NO_DAEMON || status == EXIT_USAGE) {
             worst = status;
             break;
@@ -336,6 +340,68 @@ enum exit_status verb_down(struct run *r)
         output_answer(&r->output, data, NULL, worst);
     }
     return worst;
+}
+
+enum exit_status verb_down(struct run *r)
+{
+    return down_all(r, false);
+}
+
+enum exit_status verb_sleep(struct run *r)
+{
+    return down_all(r, true);
+}
+
+/* ---- keep ---- */
+
+static void keep_screen(const struct json *reply)
+{
+    const struct json *models = json_get(reply, "models");
+
+    for (size_t i = 0; i < json_count(models); i++) {
+        const struct json *model = json_at(models, i), *next = json_get(model, "next");
+        const char *name = json_get_text(model, "name"), *action = json_get_text(next, "action");
+        int64_t left_ms = json_get_int(next, "at_ms", 0) - now_at_ms();
+        char left[TEXT_SHORT_MAX];
+
+        if (!streq(json_get_text(model, "goal"), "on"))
+            printf("%s sleeps again when nobody asks.\n", name);
+        else if (action && streq(action, "keep_ends"))
+            printf("%s is kept for %s.\n", name, duration_format(left, (uint64_t)MAX(left_ms, 0), false));
+        else
+            printf("%s is kept, and is being woken.\n", name);
+    }
+}
+
+enum exit_status verb_keep(struct run *r)
+{
+    const struct options *opt = &r->options;
+    _cleanup_call_ struct call call = {.method = "Keep", .parameters = json_object(), .limit_ms = 30000};
+    uint64_t for_ms = 0;
+    enum exit_status status;
+
+    json_put_string(call.parameters, "target", opt->arguments[0]);
+    if (opt->off == (opt->n_arguments == 2))
+        return verb_usage(r,
+                          opt->off ? "--off ends a keep; a time begins one: not both."
+                                   : "keep has an end: say for how long.",
+                          NULL, "llmhostctl keep TARGET 2h");
+    if (!opt->off && (duration_parse(opt->arguments[1], &for_ms) < 0 || !for_ms)) {
+        _cleanup_free_ char *message = xasprintf("%s is no time: 90m, 2h.", opt->arguments[1]);
+
+        return verb_usage(r, message, NULL, "llmhostctl keep -h");
+    }
+    json_put_int(call.parameters, "for_ms", (int64_t)for_ms);
+    status = verb_connect(r, true);
+    if (status == EXIT_DONE)
+        status = verb_call(r, &call);
+    if (status != EXIT_DONE)
+        return status;
+    if (r->output.json)
+        output_answer(&r->output, call.answer, NULL, EXIT_DONE);
+    else
+        keep_screen(call.answer);
+    return EXIT_DONE;
 }
 
 /* ---- wait ---- */
@@ -376,6 +442,7 @@ static enum exit_status wait_end(struct run *r, const char *target, const char *
                                  enum exit_status status, struct call *call)
 {
     _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s --for=%s", target, until);
+    const char *state = json_get_text(json_get(call->answer, "model"), "state");
 
     if (status == EXIT_INTERRUPTED)
         return detached(r, "no longer waiting; nothing was changed.", watch, NULL);
@@ -387,9 +454,11 @@ static enum exit_status wait_end(struct run *r, const char *target, const char *
         output_answer(&r->output, call->answer, NULL, EXIT_DONE);
     else
         printf("%s %s.\n", target,
-               streq(until, "tunnel")  ? "is connected"
-               : streq(until, "ready") ? "is ready"
-                                       : "is off");
+               streq(until, "tunnel")            ? "is connected"
+               : streq(until, "idle")            ? "is asleep, or off"
+               : state && streq(state, "asleep") ? "is asleep; a request wakes it"
+               : streq(until, "ready")           ? "is ready"
+                                                 : "is off");
     return EXIT_DONE;
 }
 
@@ -400,8 +469,10 @@ enum exit_status verb_wait(struct run *r)
     struct wait_shown w = {.until = until};
     enum exit_status status;
 
-    if (!streq(until, "ready") && !streq(until, "stopped") && !streq(until, "tunnel")) {
-        _cleanup_free_ char *message = xasprintf("--for=%s: it can be ready, stopped or tunnel.", until);
+    if (!streq(until, "ready") && !streq(until, "idle") && !streq(until, "stopped") &&
+        !streq(until, "tunnel")) {
+        _cleanup_free_ char *message =
+            xasprintf("--for=%s: it can be ready, idle, stopped or tunnel.", until);
 
         return verb_usage(r, message, NULL, "llmhostctl wait -h");
     }

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/network.h"
+#include "base/settings.h"
 #include "engine/engine.h"
 #include "lease/lease.h"
 #include "proto/json.h"
@@ -157,7 +158,7 @@ struct deployment *manager_find_id(struct manager *m, const char *id)
 
 static bool needs_server(const struct deployment *d)
 {
-    return deployment_goal(d) == GOAL_ON_DEMAND || deployment_state(d) == DEPLOYMENT_DRAINING;
+    return deployment_goal(d) != GOAL_OFF || deployment_state(d) == DEPLOYMENT_DRAINING;
 }
 
 static bool manager_shares_server(void *ctx, const struct deployment *asking)
@@ -181,6 +182,8 @@ static struct deployment *manager_insert_deployment(struct manager *m, struct le
         .settings = m->context.settings,
         .socket_directory = m->context.socket_directory,
         .state_directory = m->context.state_directory,
+        .idle = {.unload_ms = settings_ms(m->context.settings, "idle", "unload"),
+                 .min_up_ms = settings_ms(m->context.settings, "idle", "min_up")},
         .changed = manager_deployment_changed,
         .shares_server = manager_shares_server,
         .find_room = manager_find_room,

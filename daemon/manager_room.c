@@ -34,9 +34,9 @@ static void add_holder(struct holders *h, struct deployment *d)
         !(is_loading(d) || s == DEPLOYMENT_READY || s == DEPLOYMENT_DRAINING || s == DEPLOYMENT_STOPPING))
         return;
     deployment_figures(d, &n);
-    *facts = (struct room_holder){.how = s != DEPLOYMENT_READY      ? ROOM_CHANGING
-                                         : n.in_flight + n.held > 0 ? ROOM_BUSY
-                                                                    : ROOM_IDLE,
+    *facts = (struct room_holder){.how = s != DEPLOYMENT_READY                            ? ROOM_CHANGING
+                                         : n.in_flight + n.held > 0 || n.keep_until_at_ms ? ROOM_BUSY
+                                                                                          : ROOM_IDLE,
                                   .used_at_ms = MAX(n.last_used_at_ms, n.since_at_ms),
                                   .bytes = f->size_bytes};
     if (is_loading(d) && f->load_bytes > 0)
@@ -86,6 +86,10 @@ static void tell_wait(const struct deployment *holder, const struct engine_facts
     if (deployment_state(holder) != DEPLOYMENT_READY)
         len = snprintf(ret, DEPLOYMENT_TEXT_MAX, "no room (%s free): waits for %.90s, %s", free_text, name,
                        deployment_state_name(deployment_state(holder)));
+    else if (n.keep_until_at_ms)
+        len = snprintf(ret, DEPLOYMENT_TEXT_MAX,
+                       "no room (%s free): %.60s is kept; or: llmhostctl keep %.60s --off", free_text, name,
+                       name);
     else
         len = snprintf(ret, DEPLOYMENT_TEXT_MAX,
                        "no room (%s free): waits for the %u request%s of %.60s; or: llmhostctl down %.60s",
@@ -120,6 +124,6 @@ bool manager_find_room(void *ctx, struct deployment *asking, bool *crowded,
     *crowded = false;
     tell_unload(h.of[which], ret_text);
     snprintf(why, sizeof why, "made room for %.120s", deployment_name(asking));
-    deployment_sleep(h.of[which], why);
+    deployment_sleep(h.of[which], false, why);
     return false;
 }

@@ -46,6 +46,7 @@ static bool is_hub(const char *value, const struct known *k);
 
 #define LISTEN_FORM  "an IP address with a port, as 127.0.0.1:11434 or [::1]:11434"
 #define HOLD_FORM    "a duration from 0 to 24h, as 90s, 5m or 12h"
+#define UNLOAD_FORM  "a duration from 0 (never by itself) to 24h, as 90s, 5m or 12h"
 #define BOOL_FORM    "yes or no"
 #define HOSTS_FORM   "host names with blanks between them, without ports"
 #define ORIGINS_FORM "origins with blanks between them, as https://chat.example.org"
@@ -65,6 +66,8 @@ static const struct known table[] = {
     {"gateway",          "heartbeat",    "yes",             is_bool,     BOOL_FORM,    0},
     {"gateway",          "allow_host",   NULL,              is_hosts,    HOSTS_FORM,   0},
     {"gateway",          "allow_origin", NULL,              is_origins,  ORIGINS_FORM, 0},
+    {"idle",             "unload",       "5m",              is_duration, UNLOAD_FORM,  24 * HOUR_MS},
+    {"idle",             "min_up",       "5m",              is_duration, HOLD_FORM,    24 * HOUR_MS},
     {"ssh",              "install_key",  "yes",             is_bool,     BOOL_FORM,    0},
     {"log",              "level",        "info",            is_level,    LEVEL_FORM,   0},
     {"engine.ollama",    "path",         NULL,              is_path_there, THERE_FORM, 0},

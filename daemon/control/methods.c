@@ -15,6 +15,8 @@ static const struct method {
     {"Why", method_why, false},
     {"Up", method_up, false},
     {"Down", method_down, false},
+    {"Sleep", method_sleep, false},
+    {"Keep", method_keep, true},
     {"Wait", method_wait, false},
     {"Logs", method_logs, false},
     {"Doctor", method_doctor, false},

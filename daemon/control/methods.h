@@ -17,6 +17,8 @@ void method_why(struct call *c);
 /* methods_model.c */
 void method_up(struct call *c);
 void method_down(struct call *c);
+void method_sleep(struct call *c);
+void method_keep(struct call *c);
 void method_wait(struct call *c);
 /* methods_thing.c */
 void method_instance_add(struct call *c);

@@ -1,5 +1,5 @@
-/* Up, Down, Wait: they set a goal, wait until it is on disk, then follow the deployments until they are
- * there. What they follow goes on without them: a caller who leaves changes nothing. */
+/* Up, Down, Sleep, Keep, Wait: they set a goal, wait until it is on disk, then follow the deployments until
+ * they are there. What they follow goes on without them: a caller who leaves changes nothing. */
 #include "control/methods.h"
 
 #include "base/clock.h"
@@ -211,8 +211,7 @@ static bool up_tell_restart(struct follow *w)
     struct deployment_figures n;
     char text[80] = "what runs is stopped, to begin anew";
 
-    if (deployment_goal(w->models[0]) != GOAL_ON_DEMAND ||
-        (s != DEPLOYMENT_DRAINING && s != DEPLOYMENT_STOPPING))
+    if (deployment_goal(w->models[0]) == GOAL_OFF || (s != DEPLOYMENT_DRAINING && s != DEPLOYMENT_STOPPING))
         return true;
     deployment_figures(w->models[0], &n);
     if (s == DEPLOYMENT_DRAINING)
@@ -306,6 +305,9 @@ static void up_look(struct follow *w)
     } else if (deployment_goal(d) == GOAL_OFF) {
         call_fail(w->call, EXIT_NOT_RUNNING, "stopped_by_user", deployment_name(d), NULL, "",
                   "%s was switched off meanwhile", deployment_name(d));
+    } else if (deployment_state(d) == DEPLOYMENT_ASLEEP) {
+        call_fail(w->call, EXIT_CONFLICT, "put_to_sleep", deployment_name(d), deployment_room_text(d), "",
+                  "%s was put to sleep meanwhile", deployment_name(d));
     }
 }
 
@@ -374,7 +376,7 @@ static void up_place(struct call *c)
         call_fault(c, &f, streq(f.code, "no_such_instance") ? on : model, NULL);
         return;
     }
-    bool ready = same && deployment_state(d) == DEPLOYMENT_READY && deployment_goal(d) == GOAL_ON_DEMAND &&
+    bool ready = same && deployment_state(d) == DEPLOYMENT_READY && deployment_goal(d) != GOAL_OFF &&
                  lease_is_reachable(deployment_lease(d));
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
@@ -418,7 +420,7 @@ void method_up(struct call *c)
         return;
     }
     known = manager_find_deployment(c->context->manager, model);
-    if (known && deployment_goal(known) == GOAL_ON_DEMAND &&
+    if (known && deployment_goal(known) != GOAL_OFF &&
         (!arguments || deployment_has_arguments(known, arguments)))
         up_place(c); /* wanted already: nothing new to keep */
     else
@@ -559,6 +561,152 @@ void method_down(struct call *c)
         down_look(w); /* an instance without a model */
 }
 
+/* ---- Sleep ---- */
+
+/* True when it is not under way any more. A request that came wakes it: then it is not asleep, but all was
+ * done. */
+static void sleep_look(struct follow *w)
+{
+    unsigned streams = 0, asleep = 0;
+    struct lease *away = NULL;
+
+    for (unsigned i = 0; i < w->n_models; i++) {
+        struct deployment *d = w->models[i];
+        struct deployment_figures n;
+
+        if (!d || deployment_goal(d) == GOAL_OFF || deployment_state(d) == DEPLOYMENT_ASLEEP) {
+            asleep++;
+            continue;
+        }
+        if (deployment_state(d) != DEPLOYMENT_DRAINING && deployment_state(d) != DEPLOYMENT_STOPPING) {
+            call_fail(w->call, EXIT_CONFLICT, "woken_again", deployment_name(d), NULL, "llmhostctl status",
+                      "%s does not sleep: it was asked for again meanwhile", deployment_name(d));
+            return;
+        }
+        deployment_figures(d, &n);
+        streams += n.in_flight;
+        if (!lease_is_reachable(deployment_lease(d)))
+            away = deployment_lease(d);
+    }
+    if (w->call->more && !down_tell(w, streams, asleep, away))
+        return;
+    if (asleep < w->n_models)
+        return;
+    struct json *v = json_object();
+
+    if (w->n_models == 1 && w->models[0])
+        json_put(v, "model", show_model(w->models[0]));
+    json_put_bool(v, "done", true);
+    json_put_int(v, "took_ms", (int64_t)(clock_now_ms() - w->begun_due));
+    call_reply(w->call, v);
+}
+
+static void sleep_on_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+
+    (void)f;
+    sleep_look(c->state);
+}
+
+/* Only what is wanted can sleep: an off model stays off. */
+static void follow_drop_off(struct follow *w)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (deployment_goal(w->models[i]) != GOAL_OFF)
+            w->models[n++] = w->models[i];
+    w->n_models = n;
+}
+
+void method_sleep(struct call *c)
+{
+    const char *target = json_get_text(c->parameters, "target");
+    bool cut = json_get_bool(c->parameters, "now", false);
+
+    if (timeout_is_wrong(c) || !target_check_one(c, target))
+        return;
+    struct follow *w = follow_new(c, sleep_look);
+
+    follow_add_target(w, target);
+    struct deployment *off = w->n_models == 1 ? w->models[0] : NULL;
+
+    follow_drop_off(w);
+    if (!w->n_models) {
+        struct fault f;
+
+        if (off)
+            deployment_describe_off(off, &f);
+        else
+            fault_code(&f, FAULT_GONE, "not_found", "no model is wanted on %s", target);
+        call_fault(c, &f, off ? deployment_name(off) : target, NULL);
+        return;
+    }
+    call_log_change(c, target, "sleep%s", cut ? ", now" : "");
+    for (unsigned i = 0; i < w->n_models; i++)
+        w->ticket = deployment_sleep(w->models[i], cut, "llmhostctl sleep");
+    store_after(c->context->store, w->ticket, &c->op, sleep_on_durable, c);
+}
+
+/* ---- Keep ---- */
+
+#define KEEP_MS_MAX ((int64_t)30 * 24 * 3600 * 1000)
+
+/* Nothing is told before it is on disk; it does not wait until they are ready. */
+static void keep_on_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct follow *w = c->state;
+    struct json *v = json_object(), *models = json_array();
+
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i])
+            json_append(models, show_model(w->models[i]));
+    json_put(v, "models", models);
+    if (f) {
+        json_free(v);
+        call_not_kept(c, f, "it is kept for now, but not on disk: a restart of the daemon would forget it");
+        return;
+    }
+    call_reply(c, v);
+}
+
+static void keep_nothing(struct follow *w)
+{
+    (void)w;
+}
+
+void method_keep(struct call *c)
+{
+    const char *target = json_get_text(c->parameters, "target");
+    int64_t for_ms = json_get_int(c->parameters, "for_ms", 0);
+
+    if (for_ms < 0 || for_ms > KEEP_MS_MAX) {
+        call_invalid_parameter(c, "for_ms");
+        return;
+    }
+    if (!target_check_one(c, target))
+        return;
+    struct follow *w = follow_new(c, keep_nothing);
+
+    follow_add_target(w, target);
+    if (!for_ms)
+        follow_drop_off(w); /* the end of a keep wakes nobody */
+    if (!w->n_models) {
+        call_fail(c, EXIT_NOT_RUNNING, "not_running", target, NULL, "llmhostctl status",
+                  "nothing of %s is wanted", target);
+        return;
+    }
+    char how_long[TEXT_SHORT_MAX];
+
+    call_log_change(c, target, for_ms ? "keep for %s" : "keep is over%s",
+                    for_ms ? duration_format(how_long, (uint64_t)for_ms, false) : "");
+    for (unsigned i = 0; i < w->n_models; i++)
+        w->ticket = deployment_keep(w->models[i], for_ms ? clock_wall_ms() + for_ms : 0);
+    store_after(c->context->store, w->ticket, &c->op, keep_on_durable, c);
+}
+
 /* ---- Wait ---- */
 
 static void wait_answer(struct follow *w, struct lease *l)
@@ -572,7 +720,8 @@ static void wait_answer(struct follow *w, struct lease *l)
     call_reply(w->call, v);
 }
 
-/* Ready, failed, or off: each ends the waiting for "ready". */
+/* Ready, failed, or off: each ends the waiting for "ready". One that sleeps answers as well: a request wakes
+ * it, and nothing else would end the waiting. */
 static void wait_look_ready(struct follow *w)
 {
     for (unsigned i = 0; i < w->n_models; i++) {
@@ -593,9 +742,19 @@ static void wait_look_ready(struct follow *w)
             call_fault(w->call, &off, deployment_name(d), NULL);
             return;
         }
-        if (deployment_state(d) != DEPLOYMENT_READY || !follow_may_ask(w, d))
+        if (deployment_state(d) != DEPLOYMENT_ASLEEP &&
+            (deployment_state(d) != DEPLOYMENT_READY || !follow_may_ask(w, d)))
             return;
     }
+    wait_answer(w, NULL);
+}
+
+static void wait_look_idle(struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i] && deployment_state(w->models[i]) != DEPLOYMENT_ASLEEP &&
+            !deployment_is_idle(w->models[i]))
+            return;
     wait_answer(w, NULL);
 }
 
@@ -635,6 +794,7 @@ void method_wait(struct call *c)
     const char *until = json_get_text(c->parameters, "until");
     void (*fn)(struct follow * w) = !until || streq(until, "ready") ? wait_look_ready
                                     : streq(until, "stopped")       ? wait_look_stopped
+                                    : streq(until, "idle")          ? wait_look_idle
                                     : streq(until, "tunnel")        ? wait_look_tunnel
                                                                     : NULL;
 

@@ -82,7 +82,7 @@ static void why_instance(struct lease *l, struct json *lines)
 static const char *model_verdict(const struct deployment *d, bool cut_off)
 {
     switch (deployment_state(d)) {
-    case DEPLOYMENT_OFF: return deployment_goal(d) == GOAL_OFF ? "off" : "asleep";
+    case DEPLOYMENT_OFF: return "off";
     case DEPLOYMENT_ASLEEP: return "asleep";
     case DEPLOYMENT_FAILED: return "failed";
     case DEPLOYMENT_CONNECTING:

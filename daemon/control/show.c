@@ -80,14 +80,40 @@ static struct json *show_fault(const struct fault *f, const char *target, const 
 void show_add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms,
                     const char *text)
 {
+    show_add_cause_until(list, cause, count, since_at_ms, 0, text);
+}
+
+void show_add_cause_until(struct json *list, const char *cause, int64_t count, int64_t since_at_ms,
+                          int64_t until_at_ms, const char *text)
+{
     struct json *v = json_object();
 
     json_put_string(v, "cause", cause);
     json_put_int(v, "count", count);
     if (since_at_ms)
         json_put_int(v, "since_at_ms", since_at_ms);
+    if (until_at_ms)
+        json_put_int(v, "until_at_ms", until_at_ms);
     json_put_string(v, "text", text);
     json_append(list, v);
+}
+
+/* What keeps a model in memory that answers, beside requests. */
+static void add_ready_causes(struct json *list, const struct deployment_figures *n)
+{
+    if (n->keep_until_at_ms)
+        show_add_cause_until(list, "kept", 1, 0, n->keep_until_at_ms, NULL);
+    else if (!n->unload_ms)
+        show_add_cause(list, "stays_up", 1, n->since_at_ms, NULL);
+    else if (n->min_up_until_at_ms)
+        show_add_cause_until(list, "minimum_up", 1, n->since_at_ms, n->min_up_until_at_ms, NULL);
+    if (n->sleeps_at_ms)
+        show_add_cause_until(list, "idle", 1, MAX(n->last_used_at_ms, n->since_at_ms), n->sleeps_at_ms, NULL);
+    if (n->flaps && n->unload_ms && !n->keep_until_at_ms) {
+        char after[TEXT_SHORT_MAX];
+
+        show_add_cause(list, "flapping", n->flaps, 0, duration_format(after, n->unload_ms, false));
+    }
 }
 
 struct json *show_causes(const struct deployment *d)
@@ -106,8 +132,7 @@ struct json *show_causes(const struct deployment *d)
     if (s == DEPLOYMENT_PLACING && deployment_room_text(d))
         show_add_cause(list, "no_room", 1, n.since_at_ms, deployment_room_text(d));
     if (s == DEPLOYMENT_READY)
-        show_add_cause(list, "stays_up", 1, n.since_at_ms,
-                       NULL); /* until `down`: nothing puts it to sleep yet */
+        add_ready_causes(list, &n);
     return list;
 }
 
@@ -125,7 +150,6 @@ static struct json *model_next(const struct deployment *d, const struct deployme
             session_figures(way, &tries);
         at_ms = tries.next_try_at_ms;
         break;
-    case DEPLOYMENT_ASLEEP:
     case DEPLOYMENT_INSTALLING:
     case DEPLOYMENT_PLACING:
     case DEPLOYMENT_STARTING:
@@ -135,8 +159,12 @@ static struct json *model_next(const struct deployment *d, const struct deployme
         action = "drain_ends";
         at_ms = n->drain_ends_at_ms;
         break;
-    case DEPLOYMENT_STOPPING:
     case DEPLOYMENT_READY:
+        action = n->keep_until_at_ms ? "keep_ends" : n->unload_ms ? "unload" : "none";
+        at_ms = n->keep_until_at_ms ? n->keep_until_at_ms : n->sleeps_at_ms;
+        break;
+    case DEPLOYMENT_ASLEEP: action = "wake"; break;
+    case DEPLOYMENT_STOPPING:
     case DEPLOYMENT_OFF:
     case DEPLOYMENT_FAILED: break;
     }
@@ -146,6 +174,8 @@ static struct json *model_next(const struct deployment *d, const struct deployme
     json_put_string(v, "action", action);
     if (at_ms)
         json_put_int(v, "at_ms", at_ms);
+    if (streq(action, "wake") && n->usual_ms)
+        json_put_int(v, "usual_ms", (int64_t)n->usual_ms);
     return v;
 }
 
@@ -208,7 +238,7 @@ struct json *show_model(const struct deployment *d)
     json_put_string(v, "id", deployment_id(d));
     json_put_string(v, "engine", deployment_engine(d)->name);
     json_put_string(v, "state", deployment_state_name(deployment_state(d)));
-    json_put_string(v, "goal", deployment_goal(d) == GOAL_OFF ? "off" : "on_demand");
+    json_put_string(v, "goal", deployment_goal_name(deployment_goal(d)));
     json_put_string(v, "instance", lease_name(deployment_lease(d)));
     json_put_string(v, "stage", running_stage(d));
     json_put_int(v, "in_flight", n.in_flight);

@@ -30,6 +30,9 @@ bool show_port_taken(const struct control_context *k, struct fault *ret);
 
 /* Adds a Cause. since_at_ms 0: not known; text may be NULL. */
 void show_add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms, const char *text);
+/* until_at_ms 0: without an end. */
+void show_add_cause_until(struct json *list, const char *cause, int64_t count, int64_t since_at_ms, int64_t until_at_ms,
+                          const char *text);
 
 /* A Line. at_ms 0: not known. target and kind may be NULL. */
 struct json *show_line(int64_t at_ms, const char *source, const char *target, const char *level, const char *kind, const char *text);

@@ -1,5 +1,5 @@
 /* The object: its record, its requests, who waits for it, what people see of it. Its life is in
- * deployment_fsm.c. */
+ * deployment_fsm.c, its sleep in deployment_sleep.c. */
 #include "deployment/deployment_private.h"
 
 #include <errno.h>
@@ -262,15 +262,18 @@ void deployment_request_begin(struct deployment *d)
     if (d->in_flight++ == 0)
         d->in_flight_since_at_ms = d->last_used_at_ms;
     d->requests++;
+    deployment_arm_sleep(d);
     runq_add(d->context.loop, &d->changed);
 }
 
 void deployment_request_end(struct deployment *d)
 {
     d->last_used_at_ms = clock_wall_ms();
+    d->used_due = clock_now_ms();
     d->in_flight--;
     if (deployment_open(d) == 0)
         runq_add(d->context.loop, &d->look);
+    deployment_arm_sleep(d);
     runq_add(d->context.loop, &d->changed);
 }
 
@@ -313,11 +316,11 @@ static void deployment_on_changed(void *ctx)
 {
     struct deployment *d = ctx;
 
-    if (d->state == DEPLOYMENT_OFF && (d->goal == GOAL_ON_DEMAND || d->touched))
+    if (d->state == DEPLOYMENT_OFF && (d->goal != GOAL_OFF || d->touched))
         deployment_event(d, DEPLOYMENT_EV_GOAL,
                          NULL); /* it was asked for again while it stopped, or is restored */
     if (d->state == DEPLOYMENT_ASLEEP && !list_is_empty(&d->holds))
-        deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
+        deployment_wake(d);
     deployment_answer_holds(d);
     d->context.changed(d->context.ctx, d);
 }
@@ -326,12 +329,12 @@ static void deployment_on_look(void *ctx)
 {
     struct deployment *d = ctx;
 
-    if (d->state == DEPLOYMENT_DRAINING && deployment_open(d) == 0)
+    if (deployment_is_to_sleep(d))
+        deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
+    else if (d->state == DEPLOYMENT_DRAINING && deployment_open(d) == 0)
         deployment_event(d, DEPLOYMENT_EV_EMPTY, NULL);
     else if (d->state == DEPLOYMENT_CONNECTING || d->state == DEPLOYMENT_FAILED)
         deployment_event(d, DEPLOYMENT_EV_WAY, NULL);
-    else if (d->state == DEPLOYMENT_READY && d->sleeps)
-        deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
 }
 
 static void deployment_on_timer(void *ctx)
@@ -356,12 +359,14 @@ uint64_t deployment_write(struct deployment *d)
     struct deployment_record r = {
         .name = d->name,
         .instance = (char *)lease_name(d->lease),
-        .goal = d->goal == GOAL_OFF ? "off" : "on_demand",
+        .goal = (char *)deployment_goal_name(d->goal),
         .goal_at_ms = d->goal_at_ms,
         .touched = d->touched,
         .requests = d->requests,
         .last_used_at_ms = d->last_used_at_ms,
-        .asleep = d->state == DEPLOYMENT_ASLEEP ? d->room : NULL,
+        .keep_until_at_ms = d->keep_until_at_ms,
+        .asleep = d->sleeps || d->state == DEPLOYMENT_ASLEEP ? d->room : NULL,
+        .asleep_at_ms = d->state == DEPLOYMENT_ASLEEP ? d->entered_at_ms : 0,
     };
 
     buf_init(&shown, 256 * 1024);
@@ -376,14 +381,29 @@ uint64_t deployment_write(struct deployment *d)
     return ticket;
 }
 
+/* One that sleeps is not woken by our start; one that was about to is brought there. */
+static void deployment_restore_sleep(struct deployment *d, const struct deployment_record *r)
+{
+    if (!r->asleep || d->goal != GOAL_ON_DEMAND)
+        return;
+    snprintf(d->room, sizeof d->room, "%s", r->asleep);
+    d->sleeps = !r->asleep_at_ms;
+    if (d->sleeps)
+        return;
+    d->state = DEPLOYMENT_ASLEEP;
+    d->entered_at_ms = r->asleep_at_ms;
+}
+
 static void deployment_restore(struct deployment *d, const struct deployment_record *r)
 {
-    d->goal = streq(r->goal, "on_demand") ? GOAL_ON_DEMAND : GOAL_OFF;
+    d->keep_until_at_ms = r->keep_until_at_ms;
+    d->goal = streq(r->goal, "on") ? GOAL_ON : streq(r->goal, "on_demand") ? GOAL_ON_DEMAND : GOAL_OFF;
     d->goal_at_ms = r->goal_at_ms;
     if (d->goal == GOAL_OFF && d->goal_at_ms)
         d->entered_at_ms = d->goal_at_ms; /* off since then, not since our start */
     /* What was wanted may run, even when the start was not on disk yet. */
-    d->touched = r->touched || d->goal == GOAL_ON_DEMAND;
+    d->touched = r->touched || d->goal != GOAL_OFF;
+    deployment_restore_sleep(d, r);
     d->requests = r->requests;
     d->last_used_at_ms = r->last_used_at_ms;
     if (r->shown && json_parse(r->shown, strlen(r->shown), &d->shown) < 0)
@@ -391,10 +411,6 @@ static void deployment_restore(struct deployment *d, const struct deployment_rec
     if (r->arguments && json_parse(r->arguments, strlen(r->arguments), &d->arguments) < 0)
         d->arguments = NULL;
     engine_set_arguments(d->engine, d->arguments);
-    if (r->asleep && d->goal == GOAL_ON_DEMAND) {
-        d->state = DEPLOYMENT_ASLEEP;
-        snprintf(d->room, sizeof d->room, "%s", r->asleep);
-    }
     /* A restored state is a memory to check: the way up finds what runs, the way down stops what may run.
      * Later, when all are restored: whether the server is needed by others decides how it is stopped. */
     runq_add(d->context.loop, &d->changed);
@@ -418,6 +434,7 @@ struct deployment *deployment_new(const struct deployment_context *context, stru
                    parts.rest, context->settings, context->socket_directory, context->state_directory);
     d->own_server = !d->engine->ops->shared;
     d->timer = timer_new(context->loop, deployment_on_timer, d);
+    d->sleep_timer = timer_new(context->loop, deployment_on_sleep_timer, d);
     work_init(&d->changed, deployment_on_changed, d);
     work_init(&d->look, deployment_on_look, d);
     list_init(&d->holds);
@@ -426,6 +443,7 @@ struct deployment *deployment_new(const struct deployment_context *context, stru
     d->entered_due = clock_now_ms();
     if (restored)
         deployment_restore(d, restored);
+    deployment_arm_sleep(d);
     return d;
 }
 
@@ -448,6 +466,7 @@ struct deployment *deployment_free(struct deployment *d)
     runq_drop(&d->changed);
     runq_drop(&d->look);
     timer_free(d->timer);
+    timer_free(d->sleep_timer);
     engine_free(d->engine);
     json_free(d->shown);
     json_free(d->arguments);
@@ -458,15 +477,19 @@ struct deployment *deployment_free(struct deployment *d)
 
 uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool cut)
 {
-    if (goal == GOAL_ON_DEMAND && d->state != DEPLOYMENT_READY && !d->wanted_due)
+    if (goal == GOAL_ON_DEMAND && d->goal == GOAL_ON && d->keep_until_at_ms)
+        goal = GOAL_ON; /* wanted, and more than that */
+    if (goal != GOAL_OFF && d->state != DEPLOYMENT_READY && !d->wanted_due)
         d->wanted_due = clock_now_ms();
     if (d->goal != goal || !d->goal_at_ms)
         d->goal_at_ms = clock_wall_ms();
     d->goal = goal;
+    d->sleeps = false;
+    if (goal != GOAL_ON)
+        d->keep_until_at_ms = 0;
     d->cut = goal == GOAL_OFF && (cut || d->cut);
-    if (goal == GOAL_ON_DEMAND) {
+    if (goal != GOAL_OFF) {
         d->attempts = d->misses = d->crashes = 0;
-        d->sleeps = false;
         if (lease_refusal(d->lease))
             session_renew(lease_session(d->lease),
                           NULL); /* somebody asks again: it may have been mended over there */
@@ -477,6 +500,7 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
     uint64_t ticket = deployment_write(d);
 
     deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
+    deployment_arm_sleep(d);
     runq_add(d->context.loop, &d->changed);
     return ticket;
 }
@@ -505,15 +529,6 @@ bool deployment_set_arguments(struct deployment *d, const struct json *arguments
 const struct json *deployment_arguments(const struct deployment *d)
 {
     return d->arguments;
-}
-
-void deployment_sleep(struct deployment *d, const char *why)
-{
-    if (d->state != DEPLOYMENT_READY || d->goal == GOAL_OFF)
-        return;
-    d->sleeps = true;
-    snprintf(d->room, sizeof d->room, "%s", why);
-    runq_add(d->context.loop, &d->look);
 }
 
 const char *deployment_room_text(const struct deployment *d)
@@ -594,10 +609,15 @@ void deployment_figures(const struct deployment *d, struct deployment_figures *r
         .since_at_ms = d->entered_at_ms,
         .held_since_at_ms = d->held ? d->held_since_at_ms : 0,
         .in_flight_since_at_ms = d->in_flight ? d->in_flight_since_at_ms : 0,
-        .drain_ends_at_ms = 0,
+        .sleeps_at_ms = deployment_sleeps_at_ms(d),
+        .keep_until_at_ms = d->keep_until_at_ms,
+        .unload_ms = deployment_unload_ms(d),
+        .flaps = d->flaps,
         .took_ms = d->took_ms,
         .usual_ms = store_usual_ms(d->context.store, what),
     };
+    if (d->state == DEPLOYMENT_READY && d->entered_due + d->context.idle.min_up_ms > clock_now_ms())
+        ret->min_up_until_at_ms = d->entered_at_ms + (int64_t)d->context.idle.min_up_ms;
     if (d->state == DEPLOYMENT_DRAINING)
         ret->drain_ends_at_ms = clock_wall_ms() + (int64_t)(timer_due(d->timer) - clock_now_ms());
 }

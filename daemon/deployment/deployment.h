@@ -7,6 +7,7 @@
 
 #include "base/fault.h"
 #include "base/op.h"
+#include "policy/idle.h"
 #include "session/host.h"
 
 struct deployment;
@@ -14,8 +15,8 @@ struct engine_facts;
 struct engine_ops;
 struct json;
 
-/* What people want. `down` sets off, `up` sets on_demand. */
-enum deployment_goal { GOAL_OFF, GOAL_ON_DEMAND };
+/* What people want. `down` sets off, `up` on_demand: it sleeps when nobody asks; `keep` sets on, until an instant. */
+enum deployment_goal { GOAL_OFF, GOAL_ON_DEMAND, GOAL_ON };
 
 enum deployment_state {
     DEPLOYMENT_OFF,             /* not wanted, and nothing of it runs as far as we know */
@@ -33,6 +34,7 @@ enum deployment_state {
 };
 
 const char *deployment_state_name(enum deployment_state s);         /* Model.state of the contract */
+const char *deployment_goal_name(enum deployment_goal g);           /* Model.goal of the contract, and the database */
 
 /* ---- what the gateway needs (daemon/gateway) ---- */
 
@@ -89,6 +91,7 @@ struct deployment_context {
     struct store *store;
     const struct settings *settings;
     const char *socket_directory, *state_directory;
+    struct idle_rule idle;
     /* From the run queue, after anything that people may see has changed. */
     void (*changed)(void *ctx, struct deployment *d);
     /* Does another deployment on the same machine need the same server? */
@@ -110,13 +113,16 @@ struct deployment *deployment_free(struct deployment *d);
 
 /* Sets the goal and writes it; what has to happen happens from the run queue. cut: with GOAL_OFF, do not wait for open requests. */
 uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool cut);       /* a store_ticket */
+/* It takes no new requests, ends its open ones (cut: now), is unloaded (its own server stopped), and then sleeps until a request, `up`
+ * or `keep`; a keep is over. why: "idle for 5m", "made room for ollama:phi4". A store_ticket; 0: it is off. */
+uint64_t deployment_sleep(struct deployment *d, bool cut, const char *why);
+/* It does not sleep before until_at_ms, and is woken if it does; 0: that is over. A store_ticket. */
+uint64_t deployment_keep(struct deployment *d, int64_t until_at_ms);
 /* What its server is started with besides, an array of strings (engine_check_arguments() took them). One that runs with others is
  * drained and started anew by the deployment_want() that follows. False: it has these already. */
 bool deployment_set_arguments(struct deployment *d, const struct json *arguments);
 bool deployment_has_arguments(const struct deployment *d, const struct json *arguments);
 const struct json *deployment_arguments(const struct deployment *d);       /* NULL: none */
-/* One that is ready ends its open requests, is unloaded (its own server stopped), and then asleep. why: "made room for ollama:phi4". */
-void deployment_sleep(struct deployment *d, const char *why);
 /* Why it is asleep, or what it waits for while it finds no room; NULL: neither. */
 const char *deployment_room_text(const struct deployment *d);
 /* The way to the machine changed. */
@@ -131,6 +137,11 @@ struct deployment_figures {
     unsigned in_flight, held;
     int64_t requests, last_used_at_ms, since_at_ms, held_since_at_ms, in_flight_since_at_ms;
     int64_t drain_ends_at_ms;       /* 0: not draining */
+    int64_t sleeps_at_ms;           /* if nobody asks before; 0: not as things are */
+    int64_t min_up_until_at_ms;     /* before that it does not sleep; 0: that is over */
+    int64_t keep_until_at_ms;       /* 0: not kept */
+    uint64_t unload_ms;             /* how long without a request until it sleeps; 0: never by itself */
+    unsigned flaps;                 /* wakes soon after a sleep, in a row: each doubled unload_ms */
     uint64_t took_ms, usual_ms;     /* of the way from `up` to ready, the last time and usually; 0: never */
 };
 void deployment_figures(const struct deployment *d, struct deployment_figures *ret);

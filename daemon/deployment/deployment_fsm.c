@@ -34,6 +34,12 @@ static struct deployment_move next_unwanted(const struct deployment *d)
     return MOVE(d->touched ? DEPLOYMENT_STOPPING : DEPLOYMENT_OFF);
 }
 
+/* Where to go when it is wanted, but is to sleep. */
+static struct deployment_move next_sleepy(const struct deployment *d)
+{
+    return MOVE(d->touched ? DEPLOYMENT_STOPPING : DEPLOYMENT_ASLEEP);
+}
+
 /* A step on the way up: its driver was asked something. */
 static struct deployment_move next_in_step(const struct deployment *d, enum deployment_event ev,
                                            const struct fault *f, enum deployment_state after)
@@ -42,6 +48,8 @@ static struct deployment_move next_in_step(const struct deployment *d, enum depl
     case DEPLOYMENT_EV_GOAL:
         if (d->goal == GOAL_OFF)
             return next_unwanted(d);
+        if (d->sleeps)
+            return next_sleepy(d);
         return d->stale ? MOVE(DEPLOYMENT_CONNECTING) : STAY;
     case DEPLOYMENT_EV_WAY:
         return d->refused ? MOVE(DEPLOYMENT_FAILED) : STAY; /* what was asked reports its own loss */
@@ -63,14 +71,18 @@ static struct deployment_move next_in_ready(const struct deployment *d, enum dep
 {
     switch (ev) {
     case DEPLOYMENT_EV_GOAL:
-        if (d->goal == GOAL_ON_DEMAND && !d->stale && !d->sleeps)
+        if (d->goal != GOAL_OFF && !d->stale && !d->sleeps)
             return STAY;
         return MOVE(deployment_open(d) == 0 || d->cut ? DEPLOYMENT_STOPPING : DEPLOYMENT_DRAINING);
     case DEPLOYMENT_EV_WAY:
         return d->reachable ? ACT : STAY; /* back after a loss: is the server still the same? */
     case DEPLOYMENT_EV_TIMER: return d->reachable ? ACT : REST;
     case DEPLOYMENT_EV_ANSWER: return REST;
-    case DEPLOYMENT_EV_AGAIN: return d->in_flight ? REST : MOVE(DEPLOYMENT_ASLEEP);
+    case DEPLOYMENT_EV_AGAIN: /* it took the model out of memory itself, as a request may tell it to
+                                 (keep_alive) */
+        if (d->in_flight)
+            return REST; /* which loads it */
+        return MOVE(d->goal == GOAL_ON ? DEPLOYMENT_CONNECTING : DEPLOYMENT_ASLEEP);
     case DEPLOYMENT_EV_FAULT:
         if (!d->reachable)
             return REST; /* no answer says nothing about the server */
@@ -113,14 +125,16 @@ struct deployment_move deployment_next(const struct deployment *d, enum deployme
     case DEPLOYMENT_OFF:
         if (ev != DEPLOYMENT_EV_GOAL)
             return STAY;
-        if (d->goal == GOAL_ON_DEMAND)
-            return MOVE(DEPLOYMENT_CONNECTING);
+        if (d->goal != GOAL_OFF)
+            return d->sleeps ? next_sleepy(d) : MOVE(DEPLOYMENT_CONNECTING);
         return d->touched ? MOVE(DEPLOYMENT_STOPPING) : STAY; /* an earlier life may have left it running */
     case DEPLOYMENT_ASLEEP:
         if (ev != DEPLOYMENT_EV_GOAL)
             return STAY;
         return d->goal == GOAL_OFF ? next_unwanted(d) : MOVE(DEPLOYMENT_CONNECTING);
     case DEPLOYMENT_CONNECTING:
+        if (ev == DEPLOYMENT_EV_GOAL && d->sleeps)
+            return next_sleepy(d);
         if (ev == DEPLOYMENT_EV_GOAL)
             return d->goal == GOAL_OFF ? next_unwanted(d) : ACT; /* asked for again: no back-off now */
         if (ev != DEPLOYMENT_EV_WAY && ev != DEPLOYMENT_EV_TIMER)
@@ -140,16 +154,18 @@ struct deployment_move deployment_next(const struct deployment *d, enum deployme
     case DEPLOYMENT_LOADING: return next_in_step(d, ev, f, DEPLOYMENT_READY);
     case DEPLOYMENT_READY: return next_in_ready(d, ev, f);
     case DEPLOYMENT_DRAINING:
-        if (ev == DEPLOYMENT_EV_GOAL && d->goal == GOAL_ON_DEMAND && !d->stale && !d->sleeps)
+        if (ev == DEPLOYMENT_EV_GOAL && d->goal != GOAL_OFF && !d->stale && !d->sleeps)
             return MOVE(DEPLOYMENT_READY);
         if (ev == DEPLOYMENT_EV_TIMER || ev == DEPLOYMENT_EV_EMPTY || (ev == DEPLOYMENT_EV_GOAL && d->cut))
             return MOVE(DEPLOYMENT_STOPPING);
         return STAY;
     case DEPLOYMENT_STOPPING: return next_in_stopping(d, ev, f);
     case DEPLOYMENT_FAILED:
+        if (ev == DEPLOYMENT_EV_GOAL && d->sleeps)
+            return next_sleepy(d);
         if (ev == DEPLOYMENT_EV_GOAL)
             return d->goal == GOAL_OFF ? next_unwanted(d) : MOVE(DEPLOYMENT_CONNECTING);
-        if (ev == DEPLOYMENT_EV_WAY && d->goal == GOAL_ON_DEMAND && d->way_failed && d->reachable)
+        if (ev == DEPLOYMENT_EV_WAY && d->goal != GOAL_OFF && d->way_failed && d->reachable)
             return MOVE(DEPLOYMENT_CONNECTING);
         return STAY;
     }
@@ -181,6 +197,13 @@ const char *deployment_state_name(enum deployment_state s)
     case DEPLOYMENT_FAILED: return "failed";
     }
     return "";
+}
+
+const char *deployment_goal_name(enum deployment_goal g)
+{
+    static const char *const names[] = {"off", "on_demand", "on"};
+
+    return names[g];
 }
 
 /* How long a state may go on hearing "not yet"; 0: for ever. Loading is bounded by the engine's own limit (15
@@ -377,7 +400,7 @@ static void enter_figures(struct deployment *d, enum deployment_state was, const
         d->touched = false;
     if (d->state == DEPLOYMENT_STOPPING && deployment_open(d))
         d->cut = true;
-    if (was == DEPLOYMENT_STOPPING && d->goal == GOAL_ON_DEMAND)
+    if (was == DEPLOYMENT_STOPPING && d->goal != GOAL_OFF)
         d->cut = false; /* those have ended; those that are held go to the next server */
     if (d->state == DEPLOYMENT_CONNECTING)
         d->stale = false;
@@ -430,6 +453,7 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
     if (next == DEPLOYMENT_OFF)
         event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "off", "stopped on %s", lease_name(d->lease));
     deployment_write(d);
+    deployment_arm_sleep(d);
     runq_add(d->context.loop, &d->changed);
     if (next == DEPLOYMENT_READY)
         timer_arm(d->timer, state_rest_ms(d)); /* the load was just proved; probe later */

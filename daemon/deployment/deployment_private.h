@@ -1,4 +1,4 @@
-/* What deployment.c and deployment_fsm.c share. */
+/* What deployment.c, deployment_fsm.c and deployment_sleep.c share. */
 #pragma once
 
 #include "base/list.h"
@@ -70,13 +70,16 @@ struct deployment {
     uint64_t entered_due, crash_from_due;
     int64_t entered_at_ms;
     struct op *op;                  /* what the driver was asked, while it is */
-    struct timer *timer;
+    struct timer *timer, *sleep_timer;
     struct work changed, look;
     struct list holds;
     struct fault fault;
     char room[DEPLOYMENT_TEXT_MAX]; /* deployment_room_text() */
 
     unsigned server_number;
+    uint64_t used_due;              /* the end of the last request */
+    unsigned flaps;
+    int64_t keep_until_at_ms;
     int64_t goal_at_ms, requests, last_used_at_ms, held_since_at_ms, in_flight_since_at_ms;
     uint64_t wanted_due, took_ms;
     struct stage_record stages[STAGE_COUNT];
@@ -102,3 +105,14 @@ void deployment_stage_end(struct deployment *d, enum stage s, enum stage_state h
 void deployment_stages_reset(struct deployment *d);
 void deployment_find_room(struct deployment *d);
 struct engine_reply deployment_reply(struct deployment *d);
+
+/* deployment_sleep.c: */
+/* Somebody waits for one that is asleep. */
+void deployment_wake(struct deployment *d);
+/* It is to sleep, and not on its way yet. */
+bool deployment_is_to_sleep(const struct deployment *d);
+/* Whenever what sleep depends on has changed: state, goal, requests. */
+void deployment_arm_sleep(struct deployment *d);
+int64_t deployment_sleeps_at_ms(const struct deployment *d);
+uint64_t deployment_unload_ms(const struct deployment *d);
+void deployment_on_sleep_timer(void *ctx);

@@ -15,8 +15,7 @@
 #include "proto/text.h"
 
 #define DIGEST_CHARS_MIN 12
-/* A loaded model stays loaded until somebody stops it; `ollama ps` shows "Forever" from a hundred years on.
- */
+/* `ollama ps` shows "Forever" from a hundred years on. */
 #define FOREVER_MS (200ll * 365 * 86400 * 1000)
 #define NO_DIGEST  "0000000000000000000000000000000000000000000000000000000000000000"
 
@@ -160,6 +159,17 @@ int ollama_tags(struct manager *m, int64_t started_at_ms, struct buf *out)
     return write_list(models, out);
 }
 
+/* When it is taken out of memory, if nobody asks before. */
+static int64_t expires_at_ms(const struct deployment *d)
+{
+    struct deployment_figures n;
+
+    deployment_figures(d, &n);
+    if (n.keep_until_at_ms || n.sleeps_at_ms)
+        return n.keep_until_at_ms ? n.keep_until_at_ms : n.sleeps_at_ms;
+    return clock_wall_ms() + (n.unload_ms ? (int64_t)n.unload_ms : FOREVER_MS);
+}
+
 int ollama_ps(struct manager *m, struct buf *out)
 {
     struct json *models = json_array();
@@ -174,7 +184,7 @@ int ollama_ps(struct manager *m, struct buf *out)
         entry = entry_of(d);
         if (facts->size_bytes >= 0) /* in memory it is larger than on disk */
             json_put_int(entry, "size", facts->size_bytes);
-        put_time(entry, "expires_at", clock_wall_ms() + FOREVER_MS);
+        put_time(entry, "expires_at", expires_at_ms(d));
         json_put_int(entry, "size_vram", MAX(facts->size_vram_bytes, (int64_t)0));
         json_put_int(entry, "context_length", MAX(facts->context, (int64_t)0));
         json_append(models, entry);

@@ -296,18 +296,13 @@ static bool request_is_unload(struct request *r)
            (!member_is(r, chat ? "messages" : "prompt", &input) || input.count == 0);
 }
 
-static bool is_unloaded(const struct deployment *d)
-{
-    enum deployment_state s = deployment_state(d);
-
-    return s == DEPLOYMENT_OFF || s == DEPLOYMENT_FAILED || s == DEPLOYMENT_STOPPING;
-}
-
-static void request_unload(struct request *r, const char *name)
+/* It falls asleep meanwhile: nobody waits for that, and nobody is woken for it. */
+static void request_unload(struct request *r, struct deployment *d, const char *name)
 {
     struct buf body;
     int e;
 
+    deployment_sleep(d, false, "ollama stop");
     buf_init(&body, ANSWER_BYTES_MAX);
     e = ollama_unloaded(name, streq(r->route.word, "chat"), &body);
     request_reply_made(r, "application/json; charset=utf-8", e, &body);
@@ -346,8 +341,8 @@ static void request_ask_model(struct request *r)
     } else if (r->route.kind == ROUTE_SHOW) {
         request_show(r, d);
     } else if (request_is_understood(r, d)) {
-        if (r->route.kind == ROUTE_ENGINE && request_is_unload(r) && is_unloaded(d)) {
-            request_unload(r, asked);
+        if (r->route.kind == ROUTE_ENGINE && request_is_unload(r)) {
+            request_unload(r, d, asked);
             return;
         }
         request_count(r, d);

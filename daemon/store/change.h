@@ -41,7 +41,7 @@ struct value {
     size_t n;
 };
 
-#define CHANGE_VALUES_MAX 11
+#define CHANGE_VALUES_MAX 12
 struct change {
     struct list node;
     enum change_kind kind;

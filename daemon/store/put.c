@@ -43,6 +43,8 @@ store_ticket store_put_deployment(struct store *s, const struct deployment_recor
     change_int(c, r->last_used_at_ms);
     change_text(c, r->arguments);
     change_text(c, r->asleep);
+    change_int(c, r->asleep_at_ms);
+    change_int(c, r->keep_until_at_ms);
     return store_queue(s, c);
 }
 

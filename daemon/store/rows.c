@@ -222,6 +222,8 @@ static void see_deployment(sqlite3_stmt *row, void *to)
         .last_used_at_ms = sqlite3_column_int64(row, 7),
         .arguments = text_at(row, 8),
         .asleep = text_at(row, 9),
+        .asleep_at_ms = sqlite3_column_int64(row, 10),
+        .keep_until_at_ms = sqlite3_column_int64(row, 11),
     };
 
     if (load->readers->deployment)
@@ -257,7 +259,7 @@ int database_load(struct database *d, const struct store_readers *readers, void 
         r = for_each_row(
             d,
             "SELECT name, instance, goal, goal_at_ms, touched, shown, requests, last_used_at_ms, "
-            "arguments, asleep"
+            "arguments, asleep, asleep_at_ms, keep_until_at_ms"
             " FROM deployment ORDER BY name",
             see_deployment, &load, f);
     if (r == 0)

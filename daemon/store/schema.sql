@@ -98,3 +98,8 @@ CREATE TABLE api_key (
     hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32),
     made_at_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- version 8
+-- Since when it sleeps (0: it is on its way there); until when `keep` holds it (0: it does not).
+ALTER TABLE deployment ADD COLUMN asleep_at_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE deployment ADD COLUMN keep_until_at_ms INTEGER NOT NULL DEFAULT 0;

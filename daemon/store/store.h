@@ -57,13 +57,15 @@ struct instance_record {
 struct deployment_record {
     char *name;                     /* "ollama:deepseek-r1:7b" */
     char *instance;
-    char *goal;                     /* "on_demand", "off" */
+    char *goal;                     /* "on_demand", "on", "off" */
     int64_t goal_at_ms;
     bool touched;                   /* a server of ours may run on the machine: what is not wanted must still be stopped */
     char *shown;                    /* the engine's description of the model at its last load (JSON), NULL: none */
     int64_t requests, last_used_at_ms;
     char *arguments;                /* of its server, a JSON array of strings; NULL: none */
-    char *asleep;                   /* it is: why; NULL: it is not */
+    char *asleep;                   /* why it sleeps, or is on its way there; NULL: it is not */
+    int64_t asleep_at_ms;           /* since when; 0: not yet */
+    int64_t keep_until_at_ms;       /* of the goal "on", else 0 */
 };
 struct forward_record {
     char *instance, *listen_ip, *address;

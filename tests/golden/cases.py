@@ -52,6 +52,9 @@ STAGES = [
     stage("ready", "done", "", took_ms=1),
 ]
 READY = {"reply": {"model": {"world": "ready-model"}, "took_ms": 39100, "usual_ms": 41000, "endpoint": "http://127.0.0.1:11434"}}
+KEPT_MODEL = {"name": MODEL, "id": "deepseek-r1:7b", "engine": "ollama", "state": "ready", "goal": "on", "instance": "gz-4090", "in_flight": 0, "held": 0,
+              "requests": 184, "awake": [{"cause": "kept", "count": 1, "until_at_ms": "@7200s"}], "next": {"action": "keep_ends", "at_ms": "@7200s"}}
+KEPT = {"reply": {"models": [KEPT_MODEL]}}
 LINGER = "llmhostd ends when you log out, and its tunnels with it; so that it goes on:\nloginctl enable-linger"
 DOWNLOAD = [
     HEAD,
@@ -237,6 +240,13 @@ CASES = [
         {"target": "ollama:phi4", "verdict": "awake", "causes": [{"cause": "held_request", "count": 1, "since_at_ms": "@-8s"}, {"cause": "loading", "count": 1, "since_at_ms": "@-8s"},
          {"cause": "no_room", "count": 1, "since_at_ms": "@-8s",
           "text": "no room (2.1 GB free): waits for the 2 requests of ollama:gemma3:27b; or: llmhostctl down ollama:gemma3:27b"}]}]}}]}),
+    *widths("why-sleep", "why", {"Why": [{"reply": {"not_counted": [], "lines": [
+        {"target": "ollama:qwen3:14b", "verdict": "awake", "causes": [{"cause": "minimum_up", "count": 1, "since_at_ms": "@-60s", "until_at_ms": "@240s"},
+         {"cause": "idle", "count": 1, "since_at_ms": "@-60s", "until_at_ms": "@240s"}]},
+        {"target": "ollama:phi4", "verdict": "awake", "causes": [{"cause": "idle", "count": 1, "since_at_ms": "@-400s", "until_at_ms": "@800s"},
+         {"cause": "flapping", "count": 2, "text": "20m"}]},
+        {"target": "ollama:gemma3:27b", "verdict": "awake", "causes": [{"cause": "kept", "count": 1, "until_at_ms": "@5400s"}]},
+        {"target": "ollama:qwen3:8b", "verdict": "asleep", "causes": [{"cause": "unloaded", "count": 1, "since_at_ms": "@-7260s", "text": "llmhostctl sleep"}]}]}}]}),
     case("why-none", "why", {"Why": [{"reply": {"lines": [], "not_counted": []}}]}),
     case("why-json", "why attic --json", {"Why": [{"reply": {"lines": [{"target": "attic", "verdict": "awake", "causes": [{"cause": "not_rented", "count": 1}]}],
                                                              "not_counted": []}}]}),
@@ -297,6 +307,17 @@ CASES = [
     case("down-several", f"down {MODEL} ollama:deepseek-r1:8b", {"Down#1": DOWN, "Down#2": [UNKNOWN]}),
     case("down-several-json", f"down {MODEL} ollama:deepseek-r1:8b --json -q", {"Down#1": DOWN, "Down#2": [UNKNOWN]}),
     case("down-forget", "down ollama:deepsek --forget", {"Down": [{"reply": {"done": True, "took_ms": 40}}]}, columns=80),
+    case("sleep-80", f"sleep {MODEL}", {"Sleep": DOWN}, columns=80),
+    case("sleep-pipe", f"sleep {MODEL} --now", {"Sleep": DOWN}),
+    case("sleep-off", f"sleep {MODEL}", {"Sleep": [error("NotRunning", "stopped_by_user", f"{MODEL} is off since 14:02 (llmhostctl down)", [f"llmhostctl up {MODEL}"])]}),
+    case("keep", f"keep {MODEL} 2h", {"Keep": [KEPT]}),
+    case("keep-waking", f"keep {MODEL} 90m", {"Keep": [{"reply": {"models": [{**KEPT_MODEL, "state": "connecting", "next": {"action": "retry"}}]}}]}),
+    case("keep-off", f"keep {MODEL} --off", {"Keep": [{"reply": {"models": [{**KEPT_MODEL, "goal": "on_demand"}]}}]}),
+    case("keep-json", f"keep {MODEL} 2h --json", {"Keep": [KEPT]}),
+    case("keep-endless", f"keep {MODEL}", None),
+    case("keep-no-time", f"keep {MODEL} soon", None),
+    case("help-keep", "keep -h", None),
+    case("help-sleep", "sleep -h", None),
     case("down-interrupted", f"down {MODEL}", {"Down": DOWN[:1] + [{"await": "2 left"}, {"interrupt": True}, {"hang": True}]}, columns=80),
     case("wait-pipe", f"wait {MODEL}", {"Wait": [{"more": {"model": {"world": "ready-model"}}}, {"reply": {"model": {"world": "ready-model"}}}]}),
     case("wait-tunnel", "wait gz-4090 --for tunnel", {"Wait": [{"reply": {"instance": {"world": "gz"}}}]}, columns=80),

@@ -1,4 +1,4 @@
-/* A world of our own for the real deployment.c and deployment_fsm.c, which it includes: clock, timer, run
+/* A world of our own for the real deployment.c, deployment_fsm.c and deployment_sleep.c, which it includes: clock, timer, run
  * queue, database, the way to a machine, the machine, and a driver. Each step is asked of the machine in
  * order; one that is cancelled happens there all the same. For test_deployment.c and test_deployment_fsm.c.
  */
@@ -35,6 +35,7 @@
 #define engine_set_arguments fake_engine_set_arguments
 #include "deployment/deployment.c"
 #include "deployment/deployment_fsm.c"
+#include "deployment/deployment_sleep.c"
 
 /* Shorter names, for tables. */
 #define OFF        DEPLOYMENT_OFF
@@ -84,8 +85,10 @@ struct asked {
 };
 
 struct record {
-    bool on, touched, asleep;
+    char goal[16], asleep[DEPLOYMENT_TEXT_MAX];
+    bool touched;
     int arguments;
+    int64_t keep_until_at_ms, asleep_at_ms;
 };
 
 struct holder {
@@ -98,7 +101,8 @@ static struct world {
     uint32_t seed, story;
     uint64_t now;
     struct list works;
-    struct timer *timer;
+    struct timer *timer, *sleep_timer;
+    struct idle_rule idle;
     struct deployment *d;
     struct record records[RECORDS_MAX];
     unsigned n_records, n_durable;
@@ -144,20 +148,20 @@ struct timer *fake_timer_new(struct loop *l, void (*fire)(void *ctx), void *ctx)
     (void)l;
     t->fire = fire;
     t->ctx = ctx;
-    w.timer = t;
+    *(fire == deployment_on_sleep_timer ? &w.sleep_timer : &w.timer) = t;
     return t;
 }
 
 struct timer *fake_timer_free(struct timer *t)
 {
-    w.timer = NULL;
+    *(t == w.sleep_timer ? &w.sleep_timer : &w.timer) = NULL;
     free(t);
     return NULL;
 }
 
 void fake_timer_arm(struct timer *t, uint64_t delay_ms)
 {
-    cr_assert_lt(delay_ms, 3600000u);
+    cr_assert_leq(delay_ms, 24 * 3600000u);
     t->due = w.now + delay_ms;
 }
 
@@ -203,10 +207,14 @@ store_ticket fake_store_put_deployment(struct store *s, const struct deployment_
 {
     (void)s;
     cr_assert_lt(w.n_records, (unsigned)RECORDS_MAX);
-    w.records[w.n_records++] = (struct record){.on = streq(r->goal, "on_demand"),
-                                               .touched = r->touched,
-                                               .asleep = r->asleep,
-                                               .arguments = r->arguments ? atoi(r->arguments + 2) : 0};
+    struct record *kept = &w.records[w.n_records++];
+
+    *kept = (struct record){.touched = r->touched,
+                            .arguments = r->arguments ? atoi(r->arguments + 2) : 0,
+                            .keep_until_at_ms = r->keep_until_at_ms,
+                            .asleep_at_ms = r->asleep_at_ms};
+    snprintf(kept->goal, sizeof kept->goal, "%s", r->goal);
+    snprintf(kept->asleep, sizeof kept->asleep, "%s", r->asleep ? r->asleep : "");
     return w.n_records;
 }
 
@@ -529,16 +537,19 @@ static void run_until(uint64_t until)
     for (;;) {
         works_run();
         uint64_t jobs = jobs_due(), timer = w.timer && w.timer->due ? w.timer->due : UINT64_MAX;
-        uint64_t next = MIN(jobs, timer);
+        uint64_t sleep = w.sleep_timer && w.sleep_timer->due ? w.sleep_timer->due : UINT64_MAX;
+        uint64_t next = MIN(MIN(jobs, timer), sleep);
 
         if (next > until)
             break;
         w.now = MAX(w.now, next);
-        if (jobs <= timer) {
+        if (next == jobs) {
             jobs_run();
         } else {
-            w.timer->due = 0;
-            w.timer->fire(w.timer->ctx);
+            struct timer *t = next == timer ? w.timer : w.sleep_timer;
+
+            t->due = 0;
+            t->fire(t->ctx);
         }
     }
     w.now = until;
@@ -580,7 +591,8 @@ static bool fake_has_neighbours(void *ctx, const struct deployment *d)
 static void daemon_starts(void)
 {
     static char name[] = "ollama:tiny", instance[] = "gpu1";
-    const struct deployment_context context = {.changed = on_deployment_changed,
+    const struct deployment_context context = {.idle = w.idle,
+                                               .changed = on_deployment_changed,
                                                .shares_server = fake_shares_server,
                                                .find_room = fake_find_room,
                                                .has_neighbours = fake_has_neighbours,
@@ -595,9 +607,11 @@ static void daemon_starts(void)
     if (r) {
         snprintf(arguments, sizeof arguments, "[\"%d\"]", r->arguments);
         record.arguments = r->arguments ? arguments : NULL;
-        record.goal = (char *)(r->on ? "on_demand" : "off");
+        record.goal = (char *)r->goal;
         record.touched = r->touched;
-        record.asleep = r->asleep ? (char *)"made room" : NULL;
+        record.keep_until_at_ms = r->keep_until_at_ms;
+        record.asleep = *r->asleep ? (char *)r->asleep : NULL;
+        record.asleep_at_ms = r->asleep_at_ms;
     }
     w.n_records = w.n_durable = n;
     w.n_open = 0;
@@ -610,6 +624,7 @@ static void daemon_ends(void)
     w.d = deployment_free(w.d);
     cr_assert(list_is_empty(&w.works), "story %u", w.story);
     cr_assert_null(w.timer);
+    cr_assert_null(w.sleep_timer);
     for (unsigned i = 0; i < w.n_jobs; i++)
         cr_assert_null(w.jobs[i]->asked, "story %u", w.story);
 }

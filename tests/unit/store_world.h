@@ -160,10 +160,13 @@ static inline void see_instance(void *ctx, const struct instance_record *r)
 static inline void see_deployment(void *ctx, const struct deployment_record *r)
 {
     (void)ctx;
-    buf_addf(&loaded, "deployment %s %s %s %lld %d %s %lld %lld%s%s%s%s\n", r->name, or_none(r->instance),
+    buf_addf(&loaded, "deployment %s %s %s %lld %d %s %lld %lld%s%s%s%s", r->name, or_none(r->instance),
              r->goal, (long long)r->goal_at_ms, r->touched, or_none(r->shown), (long long)r->requests,
              (long long)r->last_used_at_ms, r->arguments ? " " : "", r->arguments ? r->arguments : "",
              r->asleep ? " asleep: " : "", r->asleep ? r->asleep : "");
+    if (r->asleep_at_ms || r->keep_until_at_ms)
+        buf_addf(&loaded, " %lld %lld", (long long)r->asleep_at_ms, (long long)r->keep_until_at_ms);
+    buf_add_text(&loaded, "\n");
 }
 
 static inline void see_forward(void *ctx, const struct forward_record *r)

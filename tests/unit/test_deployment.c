@@ -332,7 +332,7 @@ Test(deployment, a_start_that_never_gets_there_is_late)
 Test(deployment, one_that_sleeps_wakes_by_a_request)
 {
     go_up();
-    deployment_sleep(w.d, "made room for ollama:other");
+    deployment_sleep(w.d, false, "made room for ollama:other");
     run_until(w.now + 10000);
     cr_assert_eq(w.d->state, ASLEEP);
     cr_assert_str_eq(deployment_room_text(w.d), "made room for ollama:other");
@@ -349,14 +349,14 @@ Test(deployment, one_that_sleeps_wakes_by_a_request)
 Test(deployment, one_that_sleeps_is_asleep_for_the_next_daemon_too)
 {
     go_up();
-    deployment_sleep(w.d, "made room for ollama:other");
+    deployment_sleep(w.d, false, "made room for ollama:other");
     run_until(w.now + 10000);
     w.n_durable = w.n_records;
     daemon_ends();
     daemon_starts();
     run_until(w.now + 60000);
     cr_assert_eq(w.d->state, ASLEEP);
-    cr_assert_str_eq(deployment_room_text(w.d), "made room");
+    cr_assert_str_eq(deployment_room_text(w.d), "made room for ollama:other");
     want(true);
     run_until(w.now + 60000);
     cr_assert_eq(w.d->state, READY);
@@ -366,13 +366,13 @@ Test(deployment, open_requests_end_before_it_sleeps_and_up_keeps_it)
 {
     go_up();
     deployment_request_begin(w.d);
-    deployment_sleep(w.d, "made room for ollama:other");
+    deployment_sleep(w.d, false, "made room for ollama:other");
     run_until(w.now + 1000);
     cr_assert_eq(w.d->state, DRAINING);
     want(true);
     run_until(w.now + 1000);
     cr_assert_eq(w.d->state, READY);
-    deployment_sleep(w.d, "made room for ollama:other");
+    deployment_sleep(w.d, false, "made room for ollama:other");
     run_until(w.now + 1000);
     deployment_request_end(w.d);
     run_until(w.now + 10000);
@@ -380,7 +380,7 @@ Test(deployment, open_requests_end_before_it_sleeps_and_up_keeps_it)
     deployment_want(w.d, GOAL_OFF, false);
     run_until(w.now + 10000);
     cr_assert_eq(w.d->state, OFF);
-    deployment_sleep(w.d, "made room for ollama:other");
+    deployment_sleep(w.d, false, "made room for ollama:other");
     run_until(w.now + 10000);
     cr_assert_eq(w.d->state, OFF);
 }

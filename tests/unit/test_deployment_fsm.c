@@ -1,15 +1,15 @@
 /* links: deployment
  *
  * The life of a deployment: its table of moves row by row, then thousands of random stories: goals flip, the
- * way breaks and is refused, steps answer late, not yet, or never, servers crash, requests come and go, the
- * daemon is killed and started again with what was on disk by then. */
+ * way breaks and is refused, steps answer late, not yet, or never, servers crash, requests come and go, it is put
+ * to sleep and kept awake, the daemon is killed and started again with what was on disk by then. */
 #include "tests/unit/deployment_world.h"
 
 /* ---- The table ---- */
 
 /* What a row hands in, one letter each: goal (+) on, (-) off; (r)eachable, re(f)used, (l)ate, (c)ut,
  * (t)ouched, (w)ay failed, (b)usy with a request, (h)eld all of them, (s)tale, (z) it is to sleep, cro(W)ded,
- * roo(m)y, (o)wn server. */
+ * roo(m)y, (o)wn server, (k)ept. */
 struct row {
     enum deployment_state from;
     const char *facts;
@@ -31,6 +31,8 @@ struct row {
     {state, "-tb",  0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},         \
     {state, "+rst", 0, 0, 0, EV(GOAL),   NO,              ENTER, CONNECTING},       \
     {state, "-rst", 0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},         \
+    {state, "+rz",  0, 0, 0, EV(GOAL),   NO,              ENTER, ASLEEP},           \
+    {state, "+rtz", 0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},         \
     {state, "+r",   0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},              \
     {state, "+",    0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},              \
     {state, "+f",   0, 0, 0, EV(WAY),    NO,              ENTER, FAILED},           \
@@ -52,6 +54,8 @@ struct row {
 
 static const struct row rows[] = {
     {OFF, "+",   0, 0, 0, EV(GOAL),   NO,              ENTER, CONNECTING},
+    {OFF, "+z",  0, 0, 0, EV(GOAL),   NO,              ENTER, ASLEEP},
+    {OFF, "+tz", 0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
     {OFF, "-",   0, 0, 0, EV(GOAL),   NO,              KEEP,  OFF},
     {OFF, "-t",  0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
     {OFF, "-r",  0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},
@@ -62,6 +66,8 @@ static const struct row rows[] = {
     {OFF, "-r",  0, 0, 0, EV(EMPTY),  NO,              KEEP,  OFF},
 
     {CONNECTING, "+r",  0, 0, 0, EV(GOAL),   NO,              DO,    OFF},
+    {CONNECTING, "+z",  0, 0, 0, EV(GOAL),   NO,              ENTER, ASLEEP},
+    {CONNECTING, "+tz", 0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
     {CONNECTING, "-r",  0, 0, 0, EV(GOAL),   NO,              ENTER, OFF},
     {CONNECTING, "-t",  0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
     {CONNECTING, "+r",  0, 0, 0, EV(WAY),    NO,              ENTER, INSTALLING},
@@ -88,6 +94,7 @@ static const struct row rows[] = {
     {FETCHING, "+ro", 0, 0, 0, EV(ANSWER), NO,             ENTER, LOADING},
 
     {ASLEEP, "+rt",  0, 0, 0, EV(GOAL),   NO,              ENTER, CONNECTING},
+    {ASLEEP, "+k",   0, 0, 0, EV(GOAL),   NO,              ENTER, CONNECTING},
     {ASLEEP, "-rt",  0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
     {ASLEEP, "-r",   0, 0, 0, EV(GOAL),   NO,              ENTER, OFF},
     {ASLEEP, "+rt",  0, 0, 0, EV(WAY),    NO,              KEEP,  OFF},
@@ -115,6 +122,11 @@ static const struct row rows[] = {
     {READY, "+rt",  0, 0, 0, EV(ANSWER), NO,              WAIT,  OFF},
     {READY, "+rt",  0, 0, 0, EV(AGAIN),  NO,              ENTER, ASLEEP},
     {READY, "+rtb", 0, 0, 0, EV(AGAIN),  NO,              WAIT,  OFF},
+    {READY, "+rtk", 0, 0, 0, EV(AGAIN),  NO,              ENTER, CONNECTING},
+    {READY, "+rtk", 0, 0, 0, EV(GOAL),   NO,              KEEP,  OFF},
+    {READY, "+rtzbc", 0, 0, 0, EV(GOAL), NO,              ENTER, STOPPING},
+    {DRAINING, "+rtzbc", 0, 0, 0, EV(GOAL), NO,           ENTER, STOPPING},
+    {DRAINING, "+rtbk", 0, 0, 0, EV(GOAL), NO,            ENTER, READY},
     {READY, "+rtz", 0, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
     {READY, "+rtzb", 0, 0, 0, EV(GOAL),  NO,              ENTER, DRAINING},
     {READY, "+rtzbh", 0, 0, 0, EV(GOAL), NO,              ENTER, STOPPING},
@@ -159,6 +171,8 @@ static const struct row rows[] = {
     {STOPPING, "-rt",  0, 0, 0, EV(EMPTY),  NO,              KEEP,  OFF},
 
     {FAILED, "+r",  5, 0, 0, EV(GOAL),   NO,              ENTER, CONNECTING},
+    {FAILED, "+rz", 5, 0, 0, EV(GOAL),   NO,              ENTER, ASLEEP},
+    {FAILED, "+rtz", 5, 0, 0, EV(GOAL),  NO,              ENTER, STOPPING},
     {FAILED, "-r",  5, 0, 0, EV(GOAL),   NO,              ENTER, OFF},
     {FAILED, "-rt", 5, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
     {FAILED, "+rw", 0, 0, 0, EV(WAY),    NO,              ENTER, CONNECTING},
@@ -180,7 +194,9 @@ Test(deployment_fsm, each_row_of_the_table)
         const struct fault f = {.kind = row->fault};
         struct deployment d = {
             .state = row->from,
-            .goal = strchr(row->facts, '+') ? GOAL_ON_DEMAND : GOAL_OFF,
+            .goal = strchr(row->facts, 'k')   ? GOAL_ON
+                    : strchr(row->facts, '+') ? GOAL_ON_DEMAND
+                                              : GOAL_OFF,
             .reachable = strchr(row->facts, 'r'),
             .refused = strchr(row->facts, 'f'),
             .late = strchr(row->facts, 'l'),
@@ -250,7 +266,7 @@ static void want_with_arguments(void)
 /* One thing that the world, a person or an application does. */
 static void something_happens(void)
 {
-    switch (dice(20)) {
+    switch (dice(21)) {
     case 0:
     case 1:
     case 2: want(true); break;
@@ -279,7 +295,8 @@ static void something_happens(void)
         daemon_starts();
         break;
     case 16: want_with_arguments(); break;
-    case 17: deployment_sleep(w.d, "made room"); break;
+    case 17: deployment_sleep(w.d, dice(3) == 0, "made room"); break;
+    case 20: deployment_keep(w.d, dice(3) ? clock_wall_ms() + 1 + dice(600000) : 0); break;
     case 18:
         w.crammed = dice(2);
         w.neighbours = w.crammed || dice(2);
@@ -303,21 +320,40 @@ static void check_now(void)
 
     if (d->state == FAILED)
         cr_assert_neq(d->fault.kind, FAULT_NONE, "story %u: failed without a reason", w.story);
-    if (d->state == READY || d->state == OFF)
+    if (d->state == READY || d->state == OFF || d->state == ASLEEP)
         cr_assert_eq(d->fault.kind, FAULT_NONE, "story %u: %s", w.story, d->fault.text);
     if (d->state == STOPPING || d->state == READY || d->state == DRAINING)
         cr_assert(d->touched, "story %u", w.story);
-    if (d->state == ASLEEP)
+    if (d->state == ASLEEP) {
+        cr_assert_eq((int)d->goal, GOAL_ON_DEMAND, "story %u: asleep, and kept", w.story);
         cr_assert_neq(*d->room, '\0', "story %u: asleep without a reason", w.story);
+    }
     cr_assert(d->op || w.timer->due || d->state == OFF || d->state == ASLEEP || d->state == FAILED ||
                   d->state == CONNECTING,
               "story %u: %s waits for nothing", w.story, deployment_state_name(d->state));
 }
 
+/* Nobody asks any more: it sleeps as the rule says, and not before. */
+static void check_sleep(void)
+{
+    const struct deployment *d = w.d;
+    uint64_t due = MAX(d->used_due + deployment_unload_ms(d), d->entered_due + w.idle.min_up_ms);
+
+    if (d->goal == GOAL_ON)
+        due = MAX(due, w.now + (uint64_t)(d->keep_until_at_ms - clock_wall_ms()));
+    if (w.idle.unload_ms && due > w.now) {
+        run_until(due - 1);
+        cr_assert_eq(d->state, READY, "story %u: %s too early", w.story, deployment_state_name(d->state));
+    }
+    run_until(w.now + 24 * 3600000);
+    cr_assert_eq(d->state, w.idle.unload_ms ? ASLEEP : READY, "story %u: %s", w.story, deployment_state_name(d->state));
+    cr_assert_eq(w.loaded, !w.idle.unload_ms, "story %u: in memory", w.story);
+}
+
 /* All is well from now on: after ten minutes it must be where it is wanted. */
 static void check_rest(void)
 {
-    bool on = w.d->goal == GOAL_ON_DEMAND;
+    bool on = w.d->goal != GOAL_OFF;
 
     w.calm = true;
     w.broken = w.stuck = w.crammed = w.neighbours = false;
@@ -330,7 +366,7 @@ static void check_rest(void)
     check_now();
     if (w.d->state == FAILED) { /* of something people had to mend: not the way, that one is seen */
         cr_assert_str_neq(w.d->fault.code, "login_refused", "story %u", w.story);
-        cr_assert_eq(w.d->goal, on ? GOAL_ON_DEMAND : GOAL_OFF);
+        cr_assert_eq(w.d->goal != GOAL_OFF, on);
         want(on);
         run_until(w.now + 600000);
     }
@@ -338,9 +374,11 @@ static void check_rest(void)
         cr_assert(on, "story %u", w.story);
         for (unsigned i = 0; i < HOLDS; i++)
             cr_assert_null(w.holders[i].op, "story %u: asleep, and a request is held", w.story);
-        deployment_hold(w.d, &w.holders[0].op, on_hold_over, &w.holders[0]);
-        run_until(w.now + 600000);
     }
+    if (!w.holders[0].op)
+        deployment_hold(w.d, &w.holders[0].op, on_hold_over, &w.holders[0]);
+    deployment_request_begin(w.d); /* while it is open it does not sleep */
+    run_until(w.now + 600000);
     cr_assert_eq(w.d->state, on ? READY : OFF, "story %u: wanted %s, is %s", w.story, on ? "on" : "off",
                  deployment_state_name(w.d->state));
     cr_assert_eq(w.runs, on, "story %u: the server %s", w.story, w.runs ? "runs on" : "does not run");
@@ -354,6 +392,9 @@ static void check_rest(void)
         works_run();
         cr_assert_str_eq(w.holders[i].fault.code, on ? "" : "stopped_by_user");
     }
+    deployment_request_end(w.d);
+    if (on)
+        check_sleep();
 }
 
 static void tell_story(uint32_t story)
@@ -363,6 +404,8 @@ static void tell_story(uint32_t story)
     w.way = dice(4) != 0;
     fake_ops.shared = dice(3) != 0;
     w.shared = fake_ops.shared && dice(4) == 0;
+    if (dice(3))
+        w.idle = (struct idle_rule){.unload_ms = 60000 + dice(600000), .min_up_ms = dice(600000)};
     daemon_starts();
     want(true);
     for (unsigned i = 5 + dice(STEPS_MAX); i > 0; i--) {

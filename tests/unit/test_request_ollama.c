@@ -31,10 +31,19 @@ Test(request_ollama, stop_of_a_model_that_is_off_is_answered_without_waking_it)
     cr_assert_eq(world.embed.begun + world.embed.held_ever, 0);
 }
 
-Test(request_ollama, stop_of_a_loaded_model_and_everything_else_with_keep_alive_goes_to_the_engine)
+Test(request_ollama, stop_of_a_loaded_model_puts_it_to_sleep)
+{
+    _cleanup_free_ char *answer =
+        post("/api/generate", "{\"model\":\"deepseek-r1:7b\",\"prompt\":\"\",\"keep_alive\":\"0s\"}");
+
+    cr_assert(strstr(answer, "\"done\":true,\"done_reason\":\"unload\""), "%s", answer);
+    cr_assert_eq((int)world.deepseek.state, DEPLOYMENT_ASLEEP);
+    cr_assert_eq(world.deepseek.begun + world.deepseek.held_ever, 0);
+}
+
+Test(request_ollama, everything_else_with_keep_alive_goes_to_the_engine)
 {
     static const char *const bodies[] = {
-        "{\"model\":\"deepseek-r1:7b\",\"prompt\":\"\",\"keep_alive\":\"0s\"}",
         "{\"model\":\"deepseek-r1:7b\",\"prompt\":\"x\",\"keep_alive\":0}",
         "{\"model\":\"deepseek-r1:7b\",\"prompt\":\"\",\"keep_alive\":0.5}",
         "{\"model\":\"deepseek-r1:7b\",\"prompt\":\"\",\"keep_alive\":\"10m\"}",

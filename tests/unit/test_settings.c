@@ -204,7 +204,7 @@ Test(settings, all_values_can_be_walked)
             cr_assert_str_eq(value, "10m");
         }
     }
-    cr_assert_eq(n, 17);
+    cr_assert_eq(n, 19);
     cr_assert_eq(set, 1);
     settings_free(s);
 }

@@ -32,7 +32,9 @@ Test(store, everything_is_there_after_a_restart)
                                       .requests = INT64_MAX,
                                       .last_used_at_ms = 7,
                                       .arguments = "[\"-c\",\"4096\"]",
-                                      .asleep = "made room"};
+                                      .asleep = "made room",
+                                      .asleep_at_ms = 5,
+                                      .keep_until_at_ms = 6};
     struct forward_record forward = {
         .instance = "gpu-a", .listen_ip = "::1", .address = "127.0.0.1", .listen_port = 65535, .port = 1};
 
@@ -47,7 +49,7 @@ Test(store, everything_is_there_after_a_restart)
                  "instance here local - - 0 0 1800000000000 0\n"
                  "deployment off - on_demand 0 0 - 0 0\n"
                  "deployment ollama:qwen3:4b gpu-a on_demand 5 1 {\"模\":\"型\"} 9223372036854775807 7 "
-                 "[\"-c\",\"4096\"] asleep: made room\n"
+                 "[\"-c\",\"4096\"] asleep: made room 5 6\n"
                  "forward ::1 65535 gpu-a 127.0.0.1 1\n");
 }
 

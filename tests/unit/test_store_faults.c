@@ -613,7 +613,7 @@ Test(store_faults, a_newer_schema_is_refused_and_left_alone)
     store = store_close(store);
     sql("PRAGMA user_version = 999");
     assert_open_fails(state, -ENOTSUP, "was written by a newer llmhostd (schema 999");
-    sql("PRAGMA user_version = 7");
+    sql("PRAGMA user_version = 8");
     open_store();
 }
 
@@ -626,6 +626,8 @@ Test(store_faults, an_older_schema_is_brought_forward_with_what_it_holds)
     sql("ALTER TABLE deployment DROP COLUMN asleep");
     sql("DROP TABLE count");
     sql("DROP TABLE api_key");
+    sql("ALTER TABLE deployment DROP COLUMN asleep_at_ms");
+    sql("ALTER TABLE deployment DROP COLUMN keep_until_at_ms");
     sql("PRAGMA user_version = 3");
     open_store();
     assert_written(put_instance("gpu-b", 2));
@@ -636,6 +638,8 @@ Test(store_faults, an_older_schema_is_brought_forward_with_what_it_holds)
     sql("ALTER TABLE deployment DROP COLUMN asleep");
     sql("DROP TABLE count");
     sql("DROP TABLE api_key");
+    sql("ALTER TABLE deployment DROP COLUMN asleep_at_ms");
+    sql("ALTER TABLE deployment DROP COLUMN keep_until_at_ms");
     sql("PRAGMA user_version = 1");
     open_store();
     assert_written(put_instance("gpu-c", 3));
