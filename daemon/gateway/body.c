@@ -48,6 +48,12 @@ struct body *body_free(struct body *b)
     return NULL;
 }
 
+/* The file's disk, quota or largest size is used up: not to be taken for a limit of ours. */
+static int file_error(int error)
+{
+    return error == EDQUOT || error == EFBIG ? -ENOSPC : -error;
+}
+
 /* A file without a name; -errno of the last try. */
 static int open_unnamed(const char *directory)
 {
@@ -55,11 +61,11 @@ static int open_unnamed(const char *directory)
     int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
-        return fd >= 0 ? fd : -errno;
+        return fd >= 0 ? fd : file_error(errno);
     path = xasprintf("%s/llmhost-body.XXXXXX", directory);
     fd = mkostemp(path, O_CLOEXEC);
     if (fd < 0)
-        return -errno;
+        return file_error(errno);
     unlink(path);
     return fd;
 }
@@ -84,7 +90,7 @@ static int write_all(int fd, uint64_t offset, const char *data, size_t n)
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0)
-            return put < 0 ? -errno : -ENOSPC;
+            return put < 0 ? file_error(errno) : -ENOSPC;
         data += put;
         n -= (size_t)put;
         offset += (size_t)put;

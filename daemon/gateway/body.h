@@ -22,7 +22,7 @@ struct body_budget {
 struct body *body_new(struct body_budget *budget);
 struct body *body_free(struct body *b);
 
-/* 0, -EFBIG (more than BODY_BYTES_MAX), -EDQUOT (the budget is used up), or what the file system says. */
+/* 0, -EFBIG (more than BODY_BYTES_MAX), -EDQUOT (the budget is used up), -ENOSPC (the disk is), or what the file system says. */
 int body_add(struct body *b, const void *data, size_t n);
 /* From now on [from, to) is read as text. In order of from, not overlapping, at most BODY_PATCHES_MAX. Copies text. */
 void body_replace(struct body *b, uint64_t from_bytes, uint64_t to_bytes, const char *text, size_t n);

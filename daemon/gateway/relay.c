@@ -32,6 +32,7 @@ const char *reply_reason(unsigned status)
     case 502: return "Bad Gateway";
     case 503: return "Service Unavailable";
     case 505: return "HTTP Version Not Supported";
+    case 507: return "Insufficient Storage";
     }
     return "Error";
 }
@@ -141,12 +142,12 @@ static enum relay_kind kind_of(const char *type)
     return type_is(type, "application/x-ndjson") ? RELAY_LINES : RELAY_PLAIN;
 }
 
-/* nginx would collect a stream otherwise. */
+/* nginx would collect a stream otherwise, and heartbeats when it compresses. */
 static void end_head(struct relay *r, bool has_body, bool old, bool closes, const char *origin,
                      struct buf *out)
 {
     r->chunked = has_body && !r->bounded && !old;
-    if (r->kind != RELAY_PLAIN)
+    if (r->kind != RELAY_PLAIN || r->own)
         buf_add_text(out, "X-Accel-Buffering: no\r\n");
     if (r->chunked)
         buf_add_text(out, "Transfer-Encoding: chunked\r\n");

@@ -126,6 +126,9 @@ bool request_body(struct request *r, const char *data, size_t n)
     else if (e == -EDQUOT)
         request_refuse(r, 503, "busy",
                        "the bodies of all requests together are larger than 512 MiB; try again");
+    else if (e == -ENOSPC)
+        request_refuse(r, 507, "spool_full",
+                       "there is no room on this host's disk to keep a body of this size while it comes in");
     else
         request_refuse(r, 503, "spool_failed", "the body could not be kept: %s", strerror(-e));
     return false;

@@ -2,6 +2,9 @@
  * what is kept: test_request_hold.c, test_request_loss.c, test_request_kept.c. */
 #include "gateway/request.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 #include "tests/unit/request_world.h"
 
 TestSuite(request, .init = world_open, .fini = world_close);
@@ -194,6 +197,37 @@ Test(request, all_bodies_together_have_a_limit)
     cr_assert(LOOP_UNTIL(world.loop, world.gateway->budget.used_bytes == 0));
     app_free(a);
     app_free(b);
+}
+
+/* The largest size of a file stands in for a disk: the kernel refuses in the same place. */
+Test(request, a_full_disk_costs_only_the_body_that_needs_it)
+{
+    _cleanup_free_ char *body = large_body(3 << 20, "deepseek-r1:7b");
+    struct app *small = app_new(), *large = app_new(), *again = app_new();
+    struct rlimit limit, before;
+
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before);
+    limit = before;
+    limit.rlim_cur = 1 << 20;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    app_post(small, CHAT, MODEL);
+    engine_gets(0, MODEL);
+    say_head_of(large, 3 << 20);
+    app_say_n(large, body, 3 << 20);
+    app_wants(large, "HTTP/1.1 507 Insufficient Storage\r\n");
+    app_wants(large, "\"code\":\"spool_full\"");
+    cr_assert(app_has(large, "Connection: close\r\n"));
+    cr_assert_eq(world.gateway->budget.used_bytes, strlen(MODEL));
+    link_say(0, OK);
+    app_wants(small, "ok");
+    setrlimit(RLIMIT_FSIZE, &before);
+    say_head_of(again, 3 << 20);
+    cr_assert(app_say_n(again, body, 3 << 20));
+    engine_with("deepseek-r1:7b\"}");
+    app_free(small);
+    app_free(large);
+    app_free(again);
 }
 
 /* ---- back ---- */

@@ -138,6 +138,7 @@ Test(request_beats, a_document_gets_nothing_for_45_s_and_then_spaces)
     body_is(a, "   ");
     body_is(b, "   ");
     cr_assert(app_has(a, "Content-Type: application/json\r\n"));
+    cr_assert(app_has(a, "X-Accel-Buffering: no\r\n"));
     app_free(a);
     app_free(b);
 }
