@@ -31,6 +31,7 @@ struct pool {
     uint64_t redial_due; /* not before */
     uint64_t redial_ms;
     bool warmed; /* there was one for this server */
+    uint64_t abandoned_due;
 };
 
 static void pool_tend(struct pool *p);
@@ -226,6 +227,16 @@ struct stream *pool_take(struct pool *p)
     p->redial_due = MAX(p->redial_due, p->asked_due + POOL_REDIAL_MIN_MS);
     pool_tend(p);
     return s;
+}
+
+void pool_set_abandoned(struct pool *p, bool abandoned)
+{
+    p->abandoned_due = abandoned ? clock_now_ms() : 0;
+}
+
+uint64_t pool_abandoned_due(const struct pool *p)
+{
+    return p->abandoned_due;
 }
 
 void pool_put(struct pool *p, struct stream *s, unsigned number)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/list.h"
 
@@ -32,5 +33,8 @@ void pool_look(struct pool *p);
 bool pool_has_idle(struct pool *p);
 /* An idle connection, the one used last; NULL: none. The caller owns it. Counts as a request. */
 struct stream *pool_take(struct pool *p);
+/* Somebody left in the middle of an answer (true); the engine answered since (false). When it was, 0: it was not. */
+void pool_set_abandoned(struct pool *p, bool abandoned);
+uint64_t pool_abandoned_due(const struct pool *p);
 /* Takes a connection whose last answer is complete. number: deployment_server_number() when it was made or taken. */
 void pool_put(struct pool *p, struct stream *s, unsigned number);

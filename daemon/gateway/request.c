@@ -1,10 +1,12 @@
 /* The steps: READING its head and body; HELD until the deployment can be asked; DIALING a connection (or
- * taking a warm one); PAUSING before another try; SENT, while the engine answers; OVER.
+ * taking a warm one); PAUSING before another try; SENT, while the engine answers; CURING, while an engine
+ * that is stuck unloads its model; OVER.
  *
  * Whether a request may be sent again is the one question with money and work behind it. It may while no byte
  * of it has been written anywhere. It may once more when the connection was an old one that its engine was
  * closing at that very moment: then nothing was read. In every other case the application is told that it was
- * not repeated.
+ * not repeated. And it may once more when an ollama is stuck, as one can be after an application left in the
+ * middle of an answer: then nobody worked on it.
  *
  * request_on_timer() is the only place that acts while a request waits; what it sends to keep an application
  * patient is in request_beat.c. */
@@ -27,9 +29,8 @@
 #include "proto/json.h"
 #include "proto/text.h"
 
-#define AGAIN_MS    500  /* between two tries to connect */
-#define DIAL_MS_MIN 5000 /* for connecting, beyond the hold */
-#define STALE_MS    2000 /* an engine that closes an idle connection is heard of within this */
+#define AGAIN_MS 500  /* between two tries to connect */
+#define STALE_MS 2000 /* an engine that closes an idle connection is heard of within this */
 
 /* ---- its end ---- */
 
@@ -40,7 +41,7 @@ static void request_set_held(struct request *r, bool held)
     r->held = held;
 }
 
-static void request_set_waiting(struct request *r, bool waiting)
+void request_set_waiting(struct request *r, bool waiting)
 {
     if (r->waiting != waiting)
         deployment_waiting(r->deployment, waiting ? 1 : -1);
@@ -55,6 +56,7 @@ static void request_finish(struct request *r, const char *how)
     r->step = REQUEST_OVER;
     op_cancel(&r->op);
     r->timer = timer_free(r->timer);
+    request_tell_abandoned(r);
     r->upstream = upstream_free(r->upstream, true);
     r->scan = json_scan_free(r->scan);
     r->body = body_free(r->body);
@@ -217,12 +219,20 @@ void request_count(struct request *r, struct deployment *d)
     r->limit_due = r->begun_due + r->wait_ms;
 }
 
+/* The hold is over, in one way or the other. */
+static bool request_is_at_engine(const struct request *r)
+{
+    return r->step == REQUEST_SENT || r->step == REQUEST_CURING;
+}
+
 static void request_arm(struct request *r)
 {
-    uint64_t due = r->step == REQUEST_SENT ? UINT64_MAX : r->limit_due;
+    uint64_t due = request_is_at_engine(r) ? UINT64_MAX : r->limit_due;
 
     if (r->step == REQUEST_PAUSING)
         due = MIN(due, r->again_due);
+    if (r->step == REQUEST_SENT && r->silent_due > 0)
+        due = MIN(due, r->silent_due);
     if (request_beats(r))
         due = MIN(due, r->beat_due);
     if (due == UINT64_MAX)
@@ -254,11 +264,13 @@ static void request_on_timer(void *ctx)
     struct request *r = ctx;
     uint64_t now = clock_now_ms();
 
-    if (r->step != REQUEST_SENT && now >= r->limit_due) {
+    if (!request_is_at_engine(r) && now >= r->limit_due) {
         request_give_up(r);
         return;
     }
     request_beat(r);
+    if (r->step == REQUEST_SENT && r->silent_due > 0 && now >= r->silent_due)
+        request_judge_silence(r);
     if (r->step == REQUEST_PAUSING && now >= r->again_due)
         request_hold(r);
     else
@@ -307,6 +319,7 @@ static void request_send(struct request *r, struct stream *s, bool reused)
     r->step = REQUEST_SENT;
     r->reused = reused;
     request_beats_sent(r);
+    request_watch(r);
     request_arm(r);
     request_set_held(r, false);
     request_set_waiting(r, true);
@@ -344,7 +357,7 @@ static void request_dial(struct request *r)
     /* However little of the hold is left, and however often it has to be tried; but to wait for the tunnel is
      * to hold. */
     if (deployment_is_reachable(r->deployment))
-        r->limit_due = MAX(r->limit_due, MIN(clock_now_ms(), r->begun_due + r->wait_ms) + DIAL_MS_MIN);
+        r->limit_due = MAX(r->limit_due, MIN(clock_now_ms(), r->begun_due + r->wait_ms) + REQUEST_DIAL_MS);
     request_arm(r);
     deployment_dial(r->deployment, &r->op, on_dialed, r);
 }
@@ -412,6 +425,7 @@ static void on_answer_head(void *ctx, const struct http1_head *head)
 
     r->first_due = clock_now_ms();
     r->timer = timer_free(r->timer);
+    pool_set_abandoned(gateway_pool(r->gateway, r->deployment), false);
     request_drop_body(r);
     if (r->status) {
         request_take_late_head(r, head);

@@ -1,5 +1,5 @@
-/* What request.c (the life of a request), request_ask.c (what it asks for), request_beat.c (what it is sent while it waits) and
- * request_tally.c (what is written down of it) share. */
+/* What request.c (the life of a request), request_ask.c (what it asks for), request_beat.c (what it is sent while it waits),
+ * request_cure.c (an engine that is stuck) and request_tally.c (what is written down of it) share. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,6 +22,7 @@ struct upstream;
 
 #define ANSWER_BYTES_MAX  (1u << 20) /* of our own, lists above all */
 #define METRICS_BYTES_MAX (4u << 20)
+#define REQUEST_DIAL_MS   5000       /* for connecting, beyond the hold */
 
 enum request_step {
     REQUEST_READING,
@@ -29,6 +30,7 @@ enum request_step {
     REQUEST_DIALING,
     REQUEST_PAUSING,
     REQUEST_SENT,
+    REQUEST_CURING,
     REQUEST_OVER
 };
 
@@ -63,6 +65,8 @@ struct request {
     bool fresh;                       /* no connection that was used before */
     bool reused;                      /* this one was */
     unsigned server_number;
+    uint64_t silent_due; /* when an engine that says nothing is looked at; 0: never */
+    bool cured;          /* it was once; not again for this request */
     struct op *op;
     struct timer *timer;
     struct upstream *upstream;
@@ -86,6 +90,17 @@ void request_count(struct request *r, struct deployment *d);
 void request_hold(struct request *r);
 /* What there is to say has been said; clean: the answer is whole, else the application must see that it is not. how: for the log, or NULL. */
 void request_close(struct request *r, bool clean, const char *how);
+
+/* It waits for bytes of the engine, or no longer. */
+void request_set_waiting(struct request *r, bool waiting);
+
+/* request_cure.c */
+/* It goes to an engine now. */
+void request_watch(struct request *r);
+/* silent_due has come: is the engine stuck? Then it is cured and asked again. */
+void request_judge_silence(struct request *r);
+/* It ends while an engine is at work for it, perhaps. */
+void request_tell_abandoned(struct request *r);
 
 /* request_beat.c */
 /* The body is there; stream as beats_for() has it. */
