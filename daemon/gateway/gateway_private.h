@@ -43,6 +43,7 @@ struct gateway {
     bool is_closing;                    /* for good */
     struct list pools;
     unsigned next_id;                   /* of requests, for the log */
+    uint64_t next_turn;                 /* of those that wait for an engine */
     struct gateway_figures figures;
     struct counts *counts;
     struct keys *keys;

@@ -1,12 +1,14 @@
 /* Idle connections wait here for the next request, newest first; each is watched, so one that its engine
  * closes leaves at once. A timer dials a new one when the last was taken or ended, while the model has been
- * asked lately. */
+ * asked lately.
+ *
+ * For requests that wait as many connections are dialed as there are requests, but none belongs to one of
+ * them: whatever comes, new or given back, goes to the oldest. */
 #include "gateway/pool.h"
 
 #include <errno.h>
 
 #include "base/clock.h"
-#include "base/op.h"
 #include "base/stream.h"
 #include "base/timer.h"
 #include "deployment/deployment.h"
@@ -18,13 +20,35 @@ struct idle {
     uint64_t since_due;
 };
 
+/* A request that waits for a connection, and a connection on its way for one. */
+struct want {
+    struct op op;
+    struct list node;
+    struct pool *pool;
+    uint64_t turn;
+    bool fresh;
+    pool_done_fn done;
+    void *ctx;
+};
+
+struct dialing {
+    struct list node;
+    struct pool *pool;
+    struct op *op;
+    unsigned number; /* of the server it leads to */
+};
+
 struct pool {
     struct list node;
     struct loop *loop;
     struct deployment *deployment;
     struct list idles; /* the one used last in front */
     unsigned n_idle;
-    unsigned number; /* of the server the idle ones lead to */
+    unsigned number;      /* of the server the idle ones lead to */
+    struct list wants;    /* by turn */
+    struct list dialings; /* oldest first */
+    unsigned n_wants, n_dialings;
+    struct work serve;
     struct op *dial;
     struct timer *timer; /* the next dial, or the next look for surplus */
     uint64_t asked_due;  /* the last request; 0: none yet */
@@ -35,6 +59,8 @@ struct pool {
 };
 
 static void pool_tend(struct pool *p);
+static void pool_serve(void *ctx);
+static void dialing_drop(struct dialing *d);
 
 static void pool_on_timer(void *ctx)
 {
@@ -47,6 +73,9 @@ struct pool *pool_new(struct loop *l, struct deployment *d)
 
     list_init(&p->node);
     list_init(&p->idles);
+    list_init(&p->wants);
+    list_init(&p->dialings);
+    work_init(&p->serve, pool_serve, p);
     p->loop = l;
     p->deployment = d;
     p->number = deployment_server_number(d);
@@ -76,6 +105,9 @@ struct pool *pool_free(struct pool *p)
     if (!p)
         return NULL;
     list_remove(&p->node);
+    runq_drop(&p->serve);
+    LIST_FOREACH_SAFE (d, &p->dialings, struct dialing, node)
+        dialing_drop(d);
     op_cancel(&p->dial);
     timer_free(p->timer);
     pool_drop_idles(p);
@@ -132,6 +164,8 @@ static void pool_keep(struct pool *p, struct stream *s)
     p->warmed = true;
     stream_watch(s, idle_on_ready, i);
     stream_want(s, STREAM_IN);
+    if (p->n_wants > 0)
+        runq_add(p->loop, &p->serve);
 }
 
 static void pool_on_dialed(void *ctx, struct stream *s, const struct fault *f)
@@ -215,16 +249,21 @@ bool pool_has_idle(struct pool *p)
     return p->n_idle > 0;
 }
 
+/* Another one for the next request, but not in front of this one's own, and not if this one is back by then.
+ */
+static void pool_is_asked(struct pool *p)
+{
+    p->asked_due = clock_now_ms();
+    p->redial_due = MAX(p->redial_due, p->asked_due + POOL_REDIAL_MIN_MS);
+}
+
 struct stream *pool_take(struct pool *p)
 {
     struct stream *s = NULL;
 
-    p->asked_due = clock_now_ms();
+    pool_is_asked(p);
     if (pool_has_idle(p))
         s = idle_release(LIST_FIRST(&p->idles, struct idle, node));
-    /* Another one for the next request, but not in front of this one's own, and not if this one is back by
-     * then. */
-    p->redial_due = MAX(p->redial_due, p->asked_due + POOL_REDIAL_MIN_MS);
     pool_tend(p);
     return s;
 }
@@ -246,4 +285,106 @@ void pool_put(struct pool *p, struct stream *s, unsigned number)
     else
         stream_free(s, false);
     pool_tend(p);
+}
+
+/* ---- requests that wait ---- */
+
+static void want_free(struct want *w)
+{
+    list_remove(&w->node);
+    w->pool->n_wants--;
+    free(w);
+}
+
+static void want_cancel(struct op *op)
+{
+    struct want *w = CONTAINER_OF(op, struct want, op);
+
+    runq_add(w->pool->loop, &w->pool->serve); /* one dialing is too many */
+    want_free(w);
+}
+
+static void want_give(struct want *w, const struct pool_stream *s, const struct fault *f)
+{
+    pool_done_fn done = w->done;
+    void *ctx = w->ctx;
+
+    op_end(&w->op);
+    want_free(w);
+    done(ctx, s, f);
+}
+
+static void dialing_drop(struct dialing *d)
+{
+    op_cancel(&d->op);
+    list_remove(&d->node);
+    d->pool->n_dialings--;
+    free(d);
+}
+
+static void dialing_on_end(void *ctx, struct stream *s, const struct fault *f)
+{
+    struct dialing *d = ctx;
+    struct pool *p = d->pool;
+    const struct pool_stream new = {s, d->number, false};
+
+    dialing_drop(d);
+    if (p->n_wants > 0)
+        want_give(LIST_FIRST(&p->wants, struct want, node), s ? &new : NULL, f);
+    else if (s)
+        pool_put(p, s, new.number);
+}
+
+static void dialing_new(struct pool *p)
+{
+    struct dialing *d = xnew(struct dialing);
+
+    d->pool = p;
+    d->number = deployment_server_number(p->deployment);
+    list_init(&d->node);
+    list_append(&p->dialings, &d->node);
+    p->n_dialings++;
+    deployment_dial(p->deployment, &d->op, dialing_on_end, d);
+}
+
+/* The oldest that may have an idle connection; NULL: none. */
+static struct want *pool_next_want(struct pool *p)
+{
+    LIST_FOREACH (w, &p->wants, struct want, node)
+        if (!w->fresh)
+            return w;
+    return NULL;
+}
+
+static void pool_serve(void *ctx)
+{
+    struct pool *p = ctx;
+    struct want *w;
+
+    while ((w = pool_next_want(p)) && pool_has_idle(p))
+        want_give(w, &(struct pool_stream){pool_take(p), p->number, true}, NULL);
+    while (p->n_dialings < p->n_wants)
+        dialing_new(p);
+    while (p->n_dialings > p->n_wants) /* the one that began last has come least far */
+        dialing_drop(CONTAINER_OF(p->dialings.prev, struct dialing, node));
+}
+
+void pool_want(struct pool *p, uint64_t turn, bool fresh, struct op **slot, pool_done_fn done, void *ctx)
+{
+    struct want *w = xnew(struct want);
+    struct list *after = p->wants.prev;
+
+    w->pool = p;
+    w->turn = turn;
+    w->fresh = fresh;
+    w->done = done;
+    w->ctx = ctx;
+    while (after != &p->wants && CONTAINER_OF(after, struct want, node)->turn > turn)
+        after = after->prev;
+    list_init(&w->node);
+    list_prepend(after, &w->node); /* behind it */
+    p->n_wants++;
+    op_begin(&w->op, slot, want_cancel);
+    pool_is_asked(p);
+    runq_add(p->loop, &p->serve);
 }

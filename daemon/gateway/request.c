@@ -215,6 +215,7 @@ void request_count(struct request *r, struct deployment *d)
 {
     r->deployment = d;
     r->request_bytes = body_size(r->body);
+    r->turn = r->gateway->next_turn++;
     deployment_request_begin(d);
     r->limit_due = r->begun_due + r->wait_ms;
 }
@@ -310,14 +311,15 @@ static void on_answer_data(void *ctx, const char *data, size_t n);
 static void on_answer_end(void *ctx);
 static void on_lost(void *ctx, int error);
 
-static void request_send(struct request *r, struct stream *s, bool reused)
+static void request_send(struct request *r, const struct pool_stream *s)
 {
     const struct upstream_events events = {on_answer_head, on_answer_data, on_answer_end, on_lost, r};
     struct buf head;
     size_t n;
 
     r->step = REQUEST_SENT;
-    r->reused = reused;
+    r->reused = s->is_reused;
+    r->server_number = s->number;
     request_beats_sent(r);
     request_watch(r);
     request_arm(r);
@@ -327,15 +329,15 @@ static void request_send(struct request *r, struct stream *s, bool reused)
     relay_request_head(r->head, r->route.path, deployment_facts(r->deployment)->port, body_size(r->body),
                        request_beats(r), &head);
     n = head.len;
-    r->upstream = upstream_new(s, buf_take(&head), n, r->body, &events);
+    r->upstream = upstream_new(s->stream, buf_take(&head), n, r->body, &events);
 }
 
-static void on_dialed(void *ctx, struct stream *s, const struct fault *f)
+static void on_dialed(void *ctx, const struct pool_stream *s, const struct fault *f)
 {
     struct request *r = ctx;
 
     if (!f)
-        request_send(r, s, false);
+        request_send(r, s);
     else if (f->kind == FAULT_TRANSIENT || f->kind == FAULT_UNCERTAIN)
         request_try_again(r, f);
     else
@@ -344,22 +346,13 @@ static void on_dialed(void *ctx, struct stream *s, const struct fault *f)
 
 static void request_dial(struct request *r)
 {
-    struct pool *pool = gateway_pool(r->gateway, r->deployment);
-    struct stream *s;
-
-    r->server_number = deployment_server_number(r->deployment);
-    s = r->fresh ? NULL : pool_take(pool);
-    if (s) {
-        request_send(r, s, true);
-        return;
-    }
     r->step = REQUEST_DIALING;
     /* However little of the hold is left, and however often it has to be tried; but to wait for the tunnel is
      * to hold. */
     if (deployment_is_reachable(r->deployment))
         r->limit_due = MAX(r->limit_due, MIN(clock_now_ms(), r->begun_due + r->wait_ms) + REQUEST_DIAL_MS);
     request_arm(r);
-    deployment_dial(r->deployment, &r->op, on_dialed, r);
+    pool_want(gateway_pool(r->gateway, r->deployment), r->turn, r->fresh, &r->op, on_dialed, r);
 }
 
 /* ---- the hold ---- */
@@ -376,18 +369,27 @@ static void on_hold_over(void *ctx, const struct fault *f)
         request_dial(r);
 }
 
+/* Over a warm connection, which is proof enough that the way is open; unless others wait, it is no shorter
+ * way for this one alone. */
+static bool request_send_at_once(struct request *r)
+{
+    struct pool *pool = gateway_pool(r->gateway, r->deployment);
+    struct deployment_figures figures;
+
+    deployment_figures(r->deployment, &figures);
+    if (deployment_state(r->deployment) != DEPLOYMENT_READY || r->route.kind != ROUTE_ENGINE || r->fresh ||
+        figures.held > 0 || !pool_has_idle(pool))
+        return false;
+    request_send(r, &(struct pool_stream){pool_take(pool), deployment_server_number(r->deployment), true});
+    return true;
+}
+
 void request_hold(struct request *r)
 {
-    bool ready = deployment_state(r->deployment) == DEPLOYMENT_READY;
-
     if (!r->timer)
         r->timer = timer_new(r->gateway->loop, request_on_timer, r);
-    /* A warm connection is proof enough that the way is open. */
-    if (ready && r->route.kind == ROUTE_ENGINE && !r->fresh &&
-        pool_has_idle(gateway_pool(r->gateway, r->deployment))) {
-        request_dial(r);
+    if (request_send_at_once(r))
         return;
-    }
     r->step = REQUEST_HELD;
     request_set_held(r, true);
     request_arm(r);

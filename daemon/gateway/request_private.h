@@ -42,6 +42,7 @@ struct request {
     char from[ROUTE_CLIENT_MAX];
     const char *origin; /* an allowed one, NULL: no browser */
     enum request_step step;
+    uint64_t turn;                 /* among the requests of its model */
     unsigned id, status;           /* status: of the answer that has begun, 0: none yet */
     uint64_t begun_due, first_due; /* arrival; first byte of the engine's answer, 0: none yet */
     uint64_t wait_ms;              /* the longest hold */
