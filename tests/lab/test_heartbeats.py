@@ -25,7 +25,7 @@ COLD_S = int(os.environ.get("HEARTBEATS_COLD_S", "120"))
 LIMIT_S = 300
 SECOND = "unwanted:7b"
 OLD, NEW = 8081, 8082                           # nginx as it is shipped speaks HTTP/1.0 to us; HTTP/1.1
-DOWN_S = 55                                     # long enough for documents to have begun
+DOWN_S = 50                                     # long enough for documents to have begun
 NODE_S = 300
 NGINX = """
 daemon off; master_process off; user root; pid %(dir)s/nginx.pid; error_log %(dir)s/nginx.log;
@@ -156,7 +156,7 @@ class ColdModel(road.Road):
         for model in (DEEPSEEK, "ollama:" + SECOND):
             cls.d.ctl("up", model, "--no-wait")
         cls.all_wait()
-        cls.down = threading.Timer(DOWN_S, cls.d.ctl, ("down", "ollama:" + SECOND))
+        cls.down = threading.Thread(target=cls.switch_off_second)
         cls.down.start()
         cls.addClassCleanup(cls.down.join)
 
@@ -170,6 +170,13 @@ class ColdModel(road.Road):
         cls.addClassCleanup(nginx.terminate)
         for port in (OLD, NEW):
             hosts.until(lambda port=port: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 10, "an nginx")
+
+    @classmethod
+    def switch_off_second(cls):
+        late = [key for key in cls.w if "late" in key]
+        hosts.until(lambda: cls.d.model("ollama:" + SECOND)["held"] == len(late), 60, "all are held")
+        time.sleep(DOWN_S)
+        cls.d.ctl("down", "ollama:" + SECOND)
 
     @classmethod
     def all_wait(cls):

@@ -223,7 +223,7 @@ class Tunnels(road.Road):
         def ask(d, path):
             started = time.monotonic()
             return path, d.post(path, {"model": "scripted:end", "messages": road.QUESTION}), time.monotonic() - started
-        with self.several(["end"], gateway={"hold": "6s"}) as (d, found):
+        with self.several(["end"], gateway={"hold": "4s"}) as (d, found):      # before heartbeats begin
             h, eye = found["end"], Eye(d, "end")
             begin(h, "refuse")
             eye.noticed(time.monotonic(), IDLE_S)
@@ -231,7 +231,7 @@ class Tunnels(road.Road):
                 for path, answer, took in pool.map(lambda p: ask(d, p), ("/v1/chat/completions", "/api/chat")):
                     self.assertEqual((answer.status, answer.headers["x-should-retry"]), (503, "false"))
                     self.assertIn("Retry-After", answer.headers)
-                    self.assertTrue(5.9 < took < 8, took)
+                    self.assertTrue(3.9 < took < 6, took)
                     error = answer.json()["error"]
                     self.assertIn("tunnel", error if path == "/api/chat" else error["message"])
 
