@@ -16,6 +16,9 @@ itself, which a gateway must hand on byte for byte:
 GET /_asked tells what came in, as a JSON list: method, path, headers in order, the body's length and SHA-256, how the
 answer ended. Python's standard library only: it runs on any host that has python3.
 
+/root/load.json, where there is one, says what it does when it is to load: {"wait": true} until it says something else,
+{"error": "text"} fails.
+
 /root/ps.json, where there is one, is its answer to /api/ps once something was loaded.
 
 It has scripted:latest, and on a host called gpu1 scripted:gpu1 as well: one that no other host has.
@@ -32,7 +35,7 @@ import sys
 import threading
 import time
 
-PS, LOADED = "/root/ps.json", threading.Event()
+PS, LOAD, LOADED = "/root/ps.json", "/root/load.json", threading.Event()
 ASKED, LOCK = [], threading.Lock()
 MODEL = {"name": "scripted:latest", "model": "scripted:latest", "modified_at": "2026-01-01T00:00:00Z", "size": 1000,
          "digest": "5c" * 32, "details": {"format": "gguf", "family": "llama", "families": ["llama"],
@@ -76,6 +79,9 @@ class Engine(http.server.BaseHTTPRequestHandler):
             return self.whole(200, {"details": MODEL["details"], "model_info": {}, "capabilities": ["completion"]})
         if self.path == "/api/generate" and not asked.get("prompt"):        # loading and unloading
             done = "unload" if asked.get("keep_alive") == 0 else "load"
+            error = done == "load" and load_as_told()
+            if error:
+                return self.whole(500, {"error": error})
             LOADED.set()
             return self.whole(200, {"model": asked.get("model"), "created_at": "2026-01-01T00:00:00Z", "response": "",
                                     "done": True, "done_reason": done})
@@ -156,6 +162,19 @@ class Engine(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, form, *words):
         pass
+
+
+def load_as_told():
+    """Takes as long as it is told to; returns why it failed, if it did."""
+    while os.path.exists(LOAD):
+        try:
+            with open(LOAD) as f:
+                told = json.load(f)
+        except ValueError:                      # being written
+            told = {"wait": True}
+        if not told.get("wait"):
+            return told.get("error")
+        time.sleep(0.05)
 
 
 def piece_of(number, size, kind):
