@@ -87,7 +87,7 @@ void session_figures(const struct session *s, struct session_figures *ret);
 
 /* As ssh_dial() and ssh_run(), but they wait for the session. A command is never repeated by itself: once it was started, a lost
  * connection is FAULT_UNCERTAIN. A dial that found the connection dying, or silent, is tried again on the next. Uploads (input of
- * 256 KiB and more), streams with a large window and what comes after a dial that hangs for 3 s go over further connections of the
+ * 256 KiB and more), streams with a large window and what comes after a dial that hangs for 2 s, to another port, go over further connections of the
  * session, up to four in all, made on demand and gone after a minute without work. Silence (SESSION_CONNECTING again) ends a
  * connection after 10 s; until then its streams and commands go on as soon as it speaks, also beside the next one. */
 void session_dial(struct session *s, const char *host, uint16_t port, uint32_t window_bytes, struct op **slot, ssh_dial_fn done,

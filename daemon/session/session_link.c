@@ -182,6 +182,25 @@ static void spare_look(struct session_link *link)
     }
 }
 
+void session_spare_look_within(struct session *s, uint64_t delay_ms)
+{
+    if (!timer_is_armed(s->spare_timer) || timer_due(s->spare_timer) > clock_now_ms() + delay_ms)
+        timer_arm(s->spare_timer, delay_ms);
+}
+
+/* Once more when one that is under way will have hung too long. */
+static void spare_look_at_dials(struct session *s)
+{
+    uint64_t now = clock_now_ms();
+
+    LIST_FOREACH (link, &s->links, struct session_link, node) {
+        uint64_t since_due = ssh_conn_dialling_due(link->conn);
+
+        if (since_due && now < since_due + SESSION_STALLED_MS)
+            session_spare_look_within(s, since_due + SESSION_STALLED_MS - now);
+    }
+}
+
 void session_on_spare_timer(void *ctx)
 {
     struct session *s = ctx;
@@ -191,8 +210,9 @@ void session_on_spare_timer(void *ctx)
             spare_look(link);
     session_event(s, SESSION_EV_SPOKE, NULL); /* not under suspicion itself, a spare would not say so */
     if (links_count(s) > (s->link ? 1 : 0))
-        timer_arm(s->spare_timer, s->state == SESSION_UP ? SPARE_LOOK_MS : HEARD_MS);
+        session_spare_look_within(s, s->state == SESSION_UP ? SPARE_LOOK_MS : HEARD_MS);
     session_requests_start(s);
+    spare_look_at_dials(s);
 }
 
 static void session_link_on_bury(void *ctx)
@@ -282,7 +302,7 @@ void session_link_take_over(struct session *s)
     else
         session_link_abandon(s);
     link_make_first(heard);
-    timer_arm(s->spare_timer, SPARE_LOOK_MS);
+    session_spare_look_within(s, SPARE_LOOK_MS);
 }
 
 static struct session_link *links_least_used(const struct session *s)
@@ -306,7 +326,7 @@ void session_links_suspect(struct session *s)
     s->link = NULL;
     s->spare_due = 0;
     session_links_ping(s);
-    timer_arm(s->spare_timer, HEARD_MS);
+    session_spare_look_within(s, HEARD_MS);
 }
 
 /* A new first one is up. */
@@ -331,7 +351,7 @@ bool session_spare_open(struct session *s, bool is_bulk)
         retry_login_wait_ms(&s->logins, clock_now_ms()) > 0)
         return false;
     link_new(s)->is_bulk = is_bulk;
-    timer_arm(s->spare_timer, SPARE_LOOK_MS);
+    session_spare_look_within(s, SPARE_LOOK_MS);
     return true;
 }
 

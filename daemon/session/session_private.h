@@ -119,9 +119,11 @@ void session_links_suspect(struct session *s);
 void session_links_retire(struct session *s);
 void session_links_ping(struct session *s);
 bool session_spare_open(struct session *s, bool is_bulk);
+void session_spare_look_within(struct session *s, uint64_t delay_ms);
 void session_on_spare_timer(void *ctx);
 
 /* session_request.c */
+#define SESSION_STALLED_MS 2000u /* a dial that takes longer has met a port that does not answer */
 void session_requests_start(struct session *s);   /* all that are queued, when the connection is there */
 void session_requests_abandon(struct session *s); /* answers FAULT_GONE, later in this turn */
 void session_requests_count(struct session *s);   /* tells the connection how many wait for bytes */

@@ -9,17 +9,15 @@
 #include "base/clock.h"
 #include "base/op.h"
 
-#define STALLED_MS   3000u /* a dial that takes longer has met a port that does not answer */
-#define REFUSALS_MAX 5     /* of a command that is alone; each is a round trip */
+#define REFUSALS_MAX 5 /* of a command that is alone; each is a round trip */
 #define BULK_BYTES   (256u << 10)
 
 struct session_request {
     struct op op;
     struct list node;        /* in queued or started */
     struct session *session; /* NULL: freed, the answer is on its way */
-    uint64_t started_due;
-    uint64_t link_number; /* of the connection it was given to */
-    unsigned refusals;    /* a command: no channel was opened for it */
+    uint64_t link_number;    /* of the connection it was given to */
+    unsigned refusals;       /* a command: no channel was opened for it */
     struct op *inner;
     struct work gone;
     uint64_t number;
@@ -157,20 +155,19 @@ static bool link_takes_work(const struct session_link *link)
     return ssh_conn_is_up(link->conn) && !link->is_suspect && !link->is_retired;
 }
 
-/* A dial hangs in it, and all that comes after. The first one found is the oldest. */
-static bool link_is_stalled(const struct session *s, const struct session_link *link)
+/* A dial hangs in it, and all that comes after. */
+static bool link_is_stalled(const struct session_link *link)
 {
-    LIST_FOREACH (rq, &s->started, struct session_request, node)
-        if (rq->link_number == link->number && !rq->script)
-            return clock_now_ms() >= rq->started_due + STALLED_MS;
-    return false;
+    uint64_t since_due = ssh_conn_dialling_due(link->conn);
+
+    return since_due && clock_now_ms() >= since_due + SESSION_STALLED_MS;
 }
 
 /* A place comes free by itself. */
 static bool session_has_ending_runs(const struct session *s, bool is_bulk)
 {
     LIST_FOREACH (link, &s->links, struct session_link, node)
-        if (link->is_bulk == is_bulk && link_takes_work(link) && !link_is_stalled(s, link) &&
+        if (link->is_bulk == is_bulk && link_takes_work(link) && !link_is_stalled(link) &&
             (link_runs(link, true) > 0 || ssh_conn_is_yielding(link->conn)))
             return true;
     return false;
@@ -182,21 +179,41 @@ static bool request_is_bulk(const struct session_request *rq)
     return rq->script ? rq->spec.n_input >= BULK_BYTES : rq->window_bytes >= SSH_WINDOW_BULK;
 }
 
+/* Where the same port has been hanging: it would hang anywhere, and block one connection after the other. */
+static struct session_link *request_link_hung(const struct session_request *rq)
+{
+    LIST_FOREACH (link, &rq->session->links, struct session_link, node)
+        if (!rq->script && link_takes_work(link) && link_is_stalled(link) &&
+            ssh_conn_dials(link->conn, rq->host, rq->port))
+            return link;
+    return NULL;
+}
+
+static struct session_link *request_link_free(const struct session_request *rq)
+{
+    LIST_FOREACH (link, &rq->session->links, struct session_link, node)
+        if (link->is_bulk == request_is_bulk(rq) && link_takes_work(link) && !link_is_stalled(link) &&
+            (!rq->script || link_has_room(link)))
+            return link;
+    return NULL;
+}
+
 /* NULL: one that suits it better is on its way, or a place on one comes free. An upload waits for that, which
  * costs a moment of what takes long anyway; a dial does not. */
 static struct session_link *request_choose(const struct session_request *rq)
 {
     struct session *s = rq->session;
     bool is_bulk = request_is_bulk(rq), found = false;
+    struct session_link *link = request_link_hung(rq);
 
-    LIST_FOREACH (link, &s->links, struct session_link, node)
-        if (link->is_bulk == is_bulk && link_takes_work(link) && !link_is_stalled(s, link) &&
-            (!rq->script || link_has_room(link)))
-            return link;
+    if (!link)
+        link = request_link_free(rq);
+    if (link)
+        return link;
     if (rq->script && session_has_ending_runs(s, is_bulk))
         return NULL;
     found = session_spare_open(s, is_bulk);
-    if (is_bulk && !rq->script && !link_is_stalled(s, s->link))
+    if (is_bulk && !rq->script && !link_is_stalled(s->link))
         return s->link;
     return found ? NULL : s->link;
 }
@@ -291,20 +308,29 @@ static void request_start(struct session_request *rq, struct session_link *link)
     list_remove(&rq->node);
     list_append(&rq->session->started, &rq->node);
     rq->link_number = link->number;
-    rq->started_due = link->used_due = clock_now_ms();
-    if (rq->script)
+    link->used_due = clock_now_ms();
+    if (rq->script) {
         ssh_run(link->conn, &rq->spec, &rq->inner, request_on_ran, rq);
-    else
-        ssh_dial(link->conn, rq->host, rq->port, rq->window_bytes, &rq->inner, request_on_dialled, rq);
+        return;
+    }
+    ssh_dial(link->conn, rq->host, rq->port, rq->window_bytes, &rq->inner, request_on_dialled, rq);
+    session_spare_look_within(rq->session, SESSION_STALLED_MS);
 }
 
-/* A dial without an answer, on a connection that may be dead, has moved no byte. */
+/* It waits behind a dial that hangs, and need not. */
+static bool request_is_blocked(const struct session_request *rq, const struct session_link *link)
+{
+    return link_is_stalled(link) && !ssh_conn_dials(link->conn, rq->host, rq->port) &&
+           (request_link_free(rq) || session_spare_open(rq->session, request_is_bulk(rq)));
+}
+
+/* A dial without an answer has moved no byte: from a connection that may be dead, or has stopped opening. */
 static void requests_take_back(struct session *s)
 {
     LIST_FOREACH_SAFE (rq, &s->started, struct session_request, node) {
         const struct session_link *link = request_link(rq);
 
-        if (rq->script || !link || !link->is_suspect)
+        if (rq->script || !link || !(link->is_suspect || request_is_blocked(rq, link)))
             continue;
         op_cancel(&rq->inner);
         list_remove(&rq->node);

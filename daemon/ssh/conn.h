@@ -103,6 +103,11 @@ typedef void (*ssh_dial_fn)(void *ctx, struct stream *s, const struct fault *f);
 void ssh_dial(struct ssh_conn *c, const char *host, uint16_t port, uint32_t window_bytes, struct op **slot, ssh_dial_fn done,
               void *ctx);
 
+/* The server opens one channel at a time. Since when (clock_now_ms()) it has not answered a dial, 0: there is none, and whether
+ * that one is to there. It goes on after its owner gave it up. */
+uint64_t ssh_conn_dialling_due(const struct ssh_conn *c);
+bool ssh_conn_dials(const struct ssh_conn *c, const char *host, uint16_t port);
+
 /* A command. Without input the script travels on stdin to "exec sh -s"; with input it is one quoted word of "exec sh -c".
  * op_cancel() closes the channel; what the command does then is its own affair. */
 void ssh_run(struct ssh_conn *c, const struct run_spec *spec, struct op **slot, run_done_fn done, void *ctx);

@@ -22,9 +22,11 @@ struct opening {
     struct ssh_conn *conn;
     bool is_session, begun;
     uint32_t window;
-    uint64_t due;
+    uint64_t due, begun_due;
     opening_fn done; /* NULL: nobody waits any more */
     void *ctx;
+    uint16_t port; /* a dial's, with the length of the host's name in the message */
+    size_t n_host;
     unsigned n_message;
     char message[MESSAGE_BYTES];
 };
@@ -115,6 +117,8 @@ static struct opening *opening_new_direct(struct ssh_conn *c, const char *host, 
 {
     struct opening *o = opening_new(c, window_bytes, done, ctx);
 
+    o->port = port;
+    o->n_host = strlen(host);
     message_text(o, host);
     message_u32(o, port);
     message_text(o, "127.0.0.1");
@@ -182,6 +186,8 @@ void openings_continue(struct ssh_conn *c)
             conn_dirty(c);
             break;
         }
+        if (!o->begun)
+            o->begun_due = clock_now_ms();
         o->begun = true;
         ch = opening_ask(c, o);
         if (!ch)
@@ -229,6 +235,28 @@ void openings_end(struct ssh_conn *c, const struct fault *f)
 }
 
 /* Dials. */
+
+static const struct opening *dial_in_flight(const struct ssh_conn *c)
+{
+    LIST_FOREACH (o, &c->openings, struct opening, node)
+        if (o->begun)
+            return o->is_session ? NULL : o;
+    return NULL;
+}
+
+uint64_t ssh_conn_dialling_due(const struct ssh_conn *c)
+{
+    const struct opening *o = dial_in_flight(c);
+
+    return o ? o->begun_due : 0;
+}
+
+bool ssh_conn_dials(const struct ssh_conn *c, const char *host, uint16_t port)
+{
+    const struct opening *o = dial_in_flight(c);
+
+    return o && o->port == port && o->n_host == strlen(host) && memcmp(o->message + 4, host, o->n_host) == 0;
+}
 
 struct dial {
     struct op op;

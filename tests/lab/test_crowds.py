@@ -2,14 +2,15 @@
 one of them; a port that does not answer, and bulk, beside what somebody waits for."""
 import concurrent.futures
 import contextlib
+import json
 import os
 import re
-import socket
 import threading
 import time
 
 import daemon as daemons
 import host as hosts
+import http_engine
 import road
 import test_tunnel
 
@@ -112,3 +113,101 @@ class Together(Crowd):
                 list(pool.map(use, open_ones))
             self.assertEqual(sum(t["reconnects"] for t in self.tunnels(d).values()), 0)
             self.check_none_dropped(h, "used at once")
+
+
+class Streams(test_tunnel.Echo):
+    STREAMS, CHUNKS, GAP_MS = 500, 30, 200
+
+    def ask(self, d, n, all_there):
+        """Three kinds of answer, each of a length of its own; None, or what was wrong with it."""
+        path, stream, kind = (("/v1/chat/completions", True, "text/event-stream"), ("/api/chat", True, "application/x-ndjson"),
+                              ("/v1/chat/completions", False, None))[n % 3]
+        script = {"chunks": self.CHUNKS, "bytes": 40 + n, "gap_ms": self.GAP_MS}
+        with contextlib.closing(d.connect(ALL_S)) as c:
+            c.request("POST", path, json.dumps({"model": "scripted", "stream": stream, "messages": road.QUESTION,
+                                                "script": script}), {"Content-Type": "application/json"})
+            answer = c.getresponse()
+            all_there.wait(ALL_S)
+            body = answer.read()
+        wanted = b"".join(http_engine.piece_of(k, 40 + n, kind) for k in range(self.CHUNKS))
+        return None if (answer.status, body) == (200, wanted) else f"{n}: {answer.status} {body[:200]} ... {body[-100:]}"
+
+    def test_five_hundred_at_once_on_one_instance_are_each_whole(self):
+        """Everybody has the head of his answer before anybody reads on: they are open at the same time."""
+        all_there = threading.Barrier(self.STREAMS)
+        with self.road(engines=["scripted"]) as (d, h):
+            d.ctl("up", "ollama:scripted")
+            with concurrent.futures.ThreadPoolExecutor(self.STREAMS) as pool:
+                wrong = list(pool.map(lambda n: self.ask(d, n, all_there), range(self.STREAMS)))
+            self.assertEqual([w for w in wrong if w], [])
+            self.assertEqual(d.instance("gpu1")["tunnel"]["reconnects"], 0)
+
+    def test_bulk_beside_streams_holds_them_up_no_second(self):
+        with self.road(engines=["scripted"]) as (d, h):
+            d.ctl("up", "ollama:scripted")
+            self.start_echo(h)
+            d.ctl("forward", "add", "gpu1", "7001:127.0.0.1:7000")
+            stop, moved = threading.Event(), []
+
+            def move():
+                s, sent = self.connect(7001), os.urandom(1 << 20)
+                while not stop.is_set():
+                    self.echo(s, sent)
+                    moved.append(len(sent))
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                mover = pool.submit(move)
+                hosts.until(lambda: moved, ALL_S, "bulk under way")
+                streams = [test_tunnel.Stream(d, "scripted", chunks=100, gap_ms=50) for _ in range(10)]
+                pause, seen, at = 0, 0, time.monotonic()
+                while any(s.thread.is_alive() for s in streams):
+                    now, total = time.monotonic(), sum(len(s.body) for s in streams)
+                    if total > seen:
+                        pause, seen, at = max(pause, now - at if seen else 0), total, now
+                    time.sleep(0.01)
+                stop.set()
+                mover.result(ALL_S)
+            for s in streams:
+                self.assertIsNone(s.error)
+                self.assertEqual([int(x) for x in re.findall(rb"data: (\d+)", s.body)], list(range(100)))
+            self.assertGreater(len(moved), 3)
+            self.assertLess(pause, 1)
+            self.assertEqual(d.instance("gpu1")["tunnel"]["reconnects"], 0)
+
+
+class Silence(test_tunnel.Echo):
+    """A port whose queue is full: the kernel over there neither accepts nor refuses, and sshd waits."""
+    FULL = ("import socket, time\n"
+            "s = socket.create_server(('127.0.0.1', 7009), backlog=0)\n"
+            "c = [socket.socket() for _ in range(4)]\n"
+            "for one in c: one.setblocking(False); one.connect_ex(('127.0.0.1', 7009))\n"
+            "time.sleep(600)\n")
+    DELAY_S = 3
+
+    def hangs(self, h, port):
+        return int(h.run(f"ss -Htn state syn-sent dst 127.0.0.1:{port} | wc -l").stdout)
+
+    def test_a_port_that_does_not_answer_delays_others_for_three_seconds_at_most(self):
+        with self.road(engines=[]) as (d, h):
+            self.start_echo(h)
+            h.start("/usr/bin/python3", "-c", self.FULL)
+            d.ctl("forward", "add", "gpu1", "7001:127.0.0.1:7000")
+            d.ctl("forward", "add", "gpu1", "7009:127.0.0.1:7009")
+            hosts.until(lambda: self.hangs(h, 7009) >= 2, 10, "a full queue")
+            before = self.hangs(h, 7009)
+            silent = [self.connect(7009) for _ in range(6)]
+            hosts.until(lambda: self.hangs(h, 7009) > before, 10, "sshd waits")
+            took = []
+            for _ in range(4):
+                started = time.monotonic()
+                self.echo(self.connect(7001))
+                took.append(time.monotonic() - started)
+            self.assertLess(max(took), self.DELAY_S + test_tunnel.BUSY_S, took)
+            self.assertLess(max(took[1:]), 1, "known by then")
+            time.sleep(16)                      # those who waited for the silent port were told by now
+            more = [self.connect(7009) for _ in range(3)]
+            time.sleep(3)
+            started = time.monotonic()
+            self.echo(self.connect(7001))
+            self.assertLess(time.monotonic() - started, 1, "whoever asks for it again blocks nobody else")
+            self.assertEqual(d.instance("gpu1")["tunnel"]["reconnects"], 0)
+            self.assertEqual(len(silent) + len(more), 9)

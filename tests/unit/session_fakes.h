@@ -11,6 +11,8 @@
 #define timer_free                fake_timer_free
 #define timer_arm                 fake_timer_arm
 #define timer_disarm              fake_timer_disarm
+#define timer_is_armed            fake_timer_is_armed
+#define timer_due                 fake_timer_due
 #define runq_add                  fake_runq_add
 #define runq_drop                 fake_runq_drop
 #define ssh_conn_new              fake_ssh_conn_new
@@ -25,6 +27,8 @@
 #define ssh_conn_yield            fake_ssh_conn_yield
 #define ssh_conn_is_yielding      fake_ssh_conn_is_yielding
 #define ssh_conn_is_single        fake_ssh_conn_is_single
+#define ssh_conn_dialling_due     fake_ssh_conn_dialling_due
+#define ssh_conn_dials            fake_ssh_conn_dials
 #define ssh_dial                  fake_ssh_dial
 #define ssh_run                   fake_ssh_run
 #define event_publish             fake_event_publish
@@ -64,8 +68,9 @@ struct fake_op {
     struct op op;
     struct list node;
     struct ssh_conn *conn;
-    uint64_t due;
+    uint64_t due, begun_due;
     int ask; /* of a command, -1 for a dial */
+    uint16_t port;
     bool began;
     bool hangs;
     ssh_dial_fn dialled;
@@ -146,6 +151,16 @@ void fake_timer_arm(struct timer *t, uint64_t delay_ms)
 void fake_timer_disarm(struct timer *t)
 {
     t->due = 0;
+}
+
+bool fake_timer_is_armed(const struct timer *t)
+{
+    return t->due != 0;
+}
+
+uint64_t fake_timer_due(const struct timer *t)
+{
+    return t->due;
 }
 
 void fake_runq_add(struct loop *l, struct work *work)
@@ -320,6 +335,7 @@ static struct fake_op *fake_op_new(struct ssh_conn *c, struct op **slot, void *c
     list_init(&o->node);
     list_append(&c->ops, &o->node);
     o->conn = c;
+    o->begun_due = w.now;
     o->due = w.now + 1 + dice(500);
     o->hangs = !w.plain && dice(4) == 0;
     o->ctx = ctx;
@@ -333,9 +349,37 @@ void fake_ssh_dial(struct ssh_conn *c, const char *host, uint16_t port, uint32_t
     cr_assert_str_eq(host, "127.0.0.1");
     cr_assert(port >= 1000 && port < 1000 + ASKS &&
               (window_bytes == 4096 || window_bytes == SSH_WINDOW_BULK));
-    fake_op_new(c, slot, ctx)->dialled = done;
+    struct fake_op *o = fake_op_new(c, slot, ctx);
+
+    o->dialled = done;
+    o->port = port;
     w.order[w.n_order++ % ASKS] = port - 1000u;
     w.on[port - 1000] = c->id;
+}
+
+/* The oldest, as if the others waited for it. */
+static const struct fake_op *fake_dial(const struct ssh_conn *c)
+{
+    cr_assert(!c->freed);
+    LIST_FOREACH (o, &c->ops, struct fake_op, node)
+        if (o->dialled)
+            return o;
+    return NULL;
+}
+
+uint64_t fake_ssh_conn_dialling_due(const struct ssh_conn *c)
+{
+    const struct fake_op *o = fake_dial(c);
+
+    return o ? o->begun_due : 0;
+}
+
+bool fake_ssh_conn_dials(const struct ssh_conn *c, const char *host, uint16_t port)
+{
+    const struct fake_op *o = fake_dial(c);
+
+    (void)host;
+    return o && o->port == port;
 }
 
 void fake_ssh_run(struct ssh_conn *c, const struct run_spec *spec, struct op **slot, run_done_fn done,

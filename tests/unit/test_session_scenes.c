@@ -301,7 +301,7 @@ Test(session_scenes, a_port_that_hangs_does_not_hold_up_the_others)
     come_up();
     w.hangs = true;
     ask_for(0, false, false);
-    pass(2900);
+    pass(1900);
     ask_for(1, true, false);
     cr_assert_eq(w.on[1], 1);
     pass(200);
@@ -315,6 +315,23 @@ Test(session_scenes, a_port_that_hangs_does_not_hold_up_the_others)
     pass(1000);
     ask_for(4, true, false);
     cr_assert_eq(w.on[4], 1, "and is needed no more");
+    scene_end();
+}
+
+Test(session_scenes, dials_behind_one_that_hangs_are_given_to_another_connection)
+{
+    scene_begin();
+    come_up();
+    w.hangs = true;
+    ask_for(0, false, false);
+    pass(500);
+    ask_for(1, false, false);
+    ask_for(2, false, true);
+    cr_assert_eq(w.on[1], 1);
+    pass(3000);
+    cr_assert_eq(w.on[0], 1, "what hangs stays");
+    cr_assert_neq(w.on[1], 1);
+    cr_assert_neq(w.on[2], 1);
     scene_end();
 }
 
