@@ -48,7 +48,9 @@ struct engine *engine_new(const struct engine_ops *ops, struct loop *l, struct h
     e->arguments = xstrdup("");
     if (ops->installs)
         e->install = install_new(e, settings, state_directory);
+    e->patience_ms = ENGINE_PATIENCE_MS;
     e->facts = (struct engine_facts){.pid = -1,
+                                     .computed_ms = -1,
                                      .size_bytes = -1,
                                      .size_vram_bytes = -1,
                                      .context = -1,

@@ -19,6 +19,9 @@ struct json;
 struct op;
 struct settings;
 
+/* For a probe, unless its owner says otherwise. */
+#define ENGINE_PATIENCE_MS 5000
+
 /* How applications may speak to it. */
 enum engine_dialects { ENGINE_OPENAI = 1, ENGINE_OLLAMA = 2 };
 
@@ -31,7 +34,7 @@ struct engine_progress {
 struct engine_reply {
     struct op **slot;
     /* again: not yet, ask once more after a moment. f: it failed; codes: engine_missing, engine_unfit, engine_damaged, model_unknown, tag_unknown, login_needed,
-     * registry_unreachable, registry_failed, registry_busy, disk_full, digest_mismatch, out_of_memory, port_taken, engine_exited, model_unreadable, bad_argument, stalled. */
+     * registry_unreachable, registry_failed, registry_busy, disk_full, digest_mismatch, stalled, bad_argument, machine_restarted, no_answer, and those of reason.h. */
     void (*done)(void *ctx, bool again, const struct fault *f);
     void (*progress)(void *ctx, const struct engine_progress *p);
     void *ctx;
@@ -43,6 +46,9 @@ struct engine_facts {
     const char *log;                    /* its log file on the machine */
     int64_t pid;                        /* as the machine counts */
     uint16_t port;                      /* on the machine's 127.0.0.1; 0: no server */
+    /* As of the last look at a server that did not answer: what it and all it started have computed, -1 unknown; whether it was stopped. */
+    int64_t computed_ms;
+    bool stopped;
     int64_t size_bytes, size_vram_bytes, context;   /* as the engine plans or says */
     int64_t load_bytes, free_bytes;     /* as of prepare: what a load will take at least, 0: it is loaded; the memory that is free */
     struct gpu_facts gpu;               /* the machine's cards, as of the last load */
@@ -73,7 +79,8 @@ struct engine_ops {
     void (*prepare)(struct engine *e, struct engine_reply to);
     void (*fetch)(struct engine *e, struct engine_reply to);        /* the model onto the machine's disk */
     void (*load)(struct engine *e, struct engine_reply to);         /* into memory: done means requests are answered */
-    /* Once it runs: is it alive? f: no (code says which); again: it is, but the engine has unloaded the model. Refreshes the facts. */
+    /* Once it runs: is it alive? f: no (code says which; no_answer: it runs, and does not answer); again: it is, but the engine has unloaded
+     * the model. Refreshes the facts. */
     void (*probe)(struct engine *e, struct engine_reply to);
     void (*unload)(struct engine *e, struct engine_reply to);
     void (*stop)(struct engine *e, struct engine_reply to);         /* the server and all it started; done: it is gone */
@@ -95,6 +102,8 @@ struct engine {
     char *socket_directory;             /* where Unix sockets for our own calls may be made */
     struct install *install;            /* ops->installs: puts the program there (install.h); else NULL */
     char *instance;                     /* for names and messages */
+    uint64_t patience_ms;               /* how long the next probe waits for an answer */
+    int64_t hung_pid;                   /* this server answers nobody: a start ends it, and starts another; 0: none such */
     bool suspect;                       /* its connections ended: the next probe asks whether it is still the same process */
     struct engine_facts facts;
 };

@@ -268,7 +268,7 @@ static void launch(struct llamacpp *c)
      * with old and new builds alike; -lv 4 keeps the lines that say where the layers went. */
     buf_add_text(&command, " --host 127.0.0.1 --port @PORT@ -ngl 99 -c 8192 --metrics --no-webui -lv 4");
     place_start(c->server.place, c->server.name, buf_text(&environment), buf_text(&command),
-                e->arguments, &c->server.op, on_started, &c->server);
+                e->arguments, e->hung_pid, &c->server.op, on_started, &c->server);
     buf_done(&command);
     buf_done(&environment);
 }
@@ -277,7 +277,7 @@ static void llamacpp_start(struct engine *e, struct engine_reply to)
 {
     struct llamacpp *c = llamacpp_begin(e, to);
 
-    if (e->facts.pid > 0 && e->facts.port)
+    if (e->facts.pid > 0 && e->facts.port && e->facts.pid != e->hung_pid)
         server_look(&c->server, on_started);
     else
         launch(c);
@@ -398,7 +398,7 @@ static void on_probe_looked(void *ctx, const struct fault *f)
     else if (server_judge(&c->server, &dead) < 0)
         server_end(&c->server, false, &dead);
     else
-        server_get(&c->server, "/health", ASK_MS, on_probe);
+        server_get(&c->server, "/health", c->engine.patience_ms, on_probe);
 }
 
 /* Somebody else's server may have the port by now, and answer. /health is no task: it neither wakes nor delays anything (unlike
@@ -410,7 +410,7 @@ static void llamacpp_probe(struct engine *e, struct engine_reply to)
     if (e->suspect)
         server_look(&c->server, on_probe_looked);
     else
-        server_get(&c->server, "/health", ASK_MS, on_probe);
+        server_get(&c->server, "/health", c->engine.patience_ms, on_probe);
 }
 
 static void on_cleaned(void *ctx, const struct fault *f)

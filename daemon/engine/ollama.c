@@ -6,6 +6,7 @@
 #include "engine/fit.h"
 #include "engine/install.h"
 #include "engine/ollama_private.h"
+#include "engine/reason.h"
 #include "proto/json.h"
 #include "proto/mem.h"
 #include "proto/text.h"
@@ -283,7 +284,7 @@ static void launch(struct ollama *o)
     shell_quote(&command, o->engine.facts.path);
     buf_add_text(&command, " serve");
     place_start(o->server.place, o->server.name, buf_text(&environment), buf_text(&command),
-                o->engine.arguments, &o->server.op, on_started, &o->server);
+                o->engine.arguments, o->engine.hung_pid, &o->server.op, on_started, &o->server);
     buf_done(&environment);
     buf_done(&command);
 }
@@ -292,7 +293,7 @@ static void ollama_start(struct engine *e, struct engine_reply to)
 {
     struct ollama *o = ollama_begin(e, to);
 
-    if (e->facts.pid > 0 && e->facts.port)
+    if (e->facts.pid > 0 && e->facts.port && e->facts.pid != e->hung_pid)
         server_get(&o->server, "/api/version", ASK_MS, on_version);
     else
         launch(o);
@@ -425,6 +426,17 @@ static void on_load_judged(void *ctx, const struct fault *f)
 
 static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f);
 
+/* A runner was killed, and the server tells of it: was it for want of memory? */
+static void on_runner_judged(void *ctx, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+    struct fault refused = o->refused;
+
+    if (!f)
+        reason_of_kills(&refused, place_facts(o->server.place)->kills, place_facts(o->server.place)->limit_bytes);
+    server_end(&o->server, false, &refused);
+}
+
 /* A model that only embeds is loaded by an empty embedding. */
 static bool load_otherwise(struct ollama *o, struct http_answer *a)
 {
@@ -453,7 +465,11 @@ static void on_loaded(void *ctx, struct http_answer *a, const struct fault *f)
         ollama_answer_fault(&fault, what, a);
         if (a->status == 404)
             fault.kind = FAULT_TRANSIENT;       /* it was there a moment ago: somebody removed it, so it is fetched again */
-        server_end(&o->server, false, &fault);
+        o->refused = fault;
+        if (streq(fault.code, "engine_crashed"))
+            server_look(&o->server, on_runner_judged);
+        else
+            server_end(&o->server, false, &fault);
         return;
     }
     _cleanup_free_ char *body = ollama_body(o, NULL, NULL);
@@ -491,10 +507,25 @@ static void on_probe_judged(void *ctx, const struct fault *f)
     server_end(&o->server, false, &fault);
 }
 
+static void on_probe_version(void *ctx, struct http_answer *a, const struct fault *f)
+{
+    struct ollama *o = ollama_of(ctx);
+
+    if (f || a->status != 200)
+        server_look(&o->server, on_probe_judged);
+    else
+        server_end(&o->server, false, NULL);
+}
+
+/* /api/ps waits for a lock that is held while another model loads (server/sched.go); /api/version waits for nothing. */
 static void on_probe(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
 
+    if (f && f->error == -ETIMEDOUT) {
+        server_get(&o->server, "/api/version", o->engine.patience_ms, on_probe_version);
+        return;
+    }
     if (f || a->status != 200) {
         server_look(&o->server, on_probe_judged);
         return;

@@ -16,6 +16,7 @@ struct ollama {
     struct ollama_pull pull;
     bool launched;                  /* by us, since find: what was found dead is started anew, what we started is not */
     bool embeds;                    /* load has asked for an embedding instead */
+    struct fault refused;           /* why the model was not loaded, while the machine is asked for more */
     uint64_t grown_due, told_due;   /* of the pull */
     struct fetch fetch;
     char *pulled;                   /* what the pull is asked for: the model, or its name at the mirror */

@@ -10,6 +10,8 @@ extern const char engine_place_sh[];
 
 /* The slowest step is a stop that needs every escalation. */
 #define PLACE_MS (40 * 1000)
+/* Linux counts CPU time in hundredths of a second wherever people see it (USER_HZ, sysconf(_SC_CLK_TCK)). */
+#define TICK_MS 10
 
 struct place {
     struct host *host;
@@ -27,7 +29,22 @@ static void facts_clear(struct place_facts *f)
     free(f->models);
     free(f->last_line);
     free(f->last_words);
-    *f = (struct place_facts){.pid = -1};
+    free(f->owner);
+    *f = (struct place_facts){};
+}
+
+/* What only find tells stays; what every answer tells is as new as the answer. */
+static void place_on_answer(void *ctx)
+{
+    struct place_facts *f = &((struct place *)ctx)->facts;
+
+    f->pid = f->ended = f->kills = f->limit_bytes = f->computed_ms = -1;
+    f->port = 0;
+    f->restarted = f->stopped = f->other = false;
+    free(f->last_line);
+    free(f->last_words);
+    free(f->owner);
+    f->last_line = f->last_words = f->owner = NULL;
 }
 
 struct place *place_new(struct host *h)
@@ -35,7 +52,7 @@ struct place *place_new(struct host *h)
     struct place *p = xnew(struct place);
 
     p->host = h;
-    p->facts.pid = -1;
+    place_on_answer(p);
     return p;
 }
 
@@ -53,19 +70,6 @@ const struct place_facts *place_facts(const struct place *p)
     return &p->facts;
 }
 
-/* What only find tells stays; what every answer tells is as new as the answer. */
-static void place_on_answer(void *ctx)
-{
-    struct place_facts *f = &((struct place *)ctx)->facts;
-
-    f->pid = -1;
-    f->port = 0;
-    f->other = false;
-    free(f->last_line);
-    free(f->last_words);
-    f->last_line = f->last_words = NULL;
-}
-
 static bool place_take(void *ctx, const char *key, const char *value)
 {
     struct place_facts *f = &((struct place *)ctx)->facts;
@@ -80,21 +84,35 @@ static bool place_take(void *ctx, const char *key, const char *value)
         {"models", &f->models},
         {"last_line", &f->last_line},
         {"last_words", &f->last_words},
+        {"owner", &f->owner},
     };
+    const struct {
+        const char *key;
+        int64_t *to;
+    } numbers[] = {{"pid", &f->pid}, {"ended", &f->ended}, {"kills", &f->kills}, {"limit", &f->limit_bytes}};
 
     for (size_t i = 0; i < ELEMENTS(texts); i++)
         if (streq(key, texts[i].key)) {
             script_take_text(texts[i].to, value);
             return true;
         }
+    for (size_t i = 0; i < ELEMENTS(numbers); i++)
+        if (streq(key, numbers[i].key)) {
+            *numbers[i].to = strtoll(value, NULL, 10);
+            return true;
+        }
     if (streq(key, "chip"))
         f->is_ascend = streq(value, "ascend");
-    else if (streq(key, "pid"))
-        f->pid = strtoll(value, NULL, 10);
-    else if (streq(key, "port"))
-        port_parse(value, &f->port); /* 0 already: none */
     else if (streq(key, "other"))
         f->other = true;
+    else if (streq(key, "port"))
+        port_parse(value, &f->port); /* 0 already: none */
+    else if (streq(key, "ticks"))
+        f->computed_ms = strtoll(value, NULL, 10) * TICK_MS;
+    else if (streq(key, "state"))
+        f->stopped = *value == 'T' || *value == 't';
+    else if (streq(key, "restarted"))
+        f->restarted = true;
     else
         return streq(key, "gone");
     return true;
@@ -131,10 +149,12 @@ void place_find(struct place *p, const char *server, const char *program, const 
 }
 
 void place_start(struct place *p, const char *server, const char *environment, const char *command,
-                 const char *arguments, struct op **slot, place_done_fn done, void *ctx)
+                 const char *arguments, int64_t hung_pid, struct op **slot, place_done_fn done, void *ctx)
 {
-    const char *const words[] = {"start", server, environment, command, arguments, NULL};
+    char hung[24];
+    const char *const words[] = {"start", server, environment, command, arguments, hung, NULL};
 
+    snprintf(hung, sizeof hung, "%lld", (long long)hung_pid);
     place_step(p, words, slot, done, ctx);
 }
 

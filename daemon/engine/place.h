@@ -1,8 +1,11 @@
 /* The steps on the machine that drivers share: find the data disk and the program, start it detached, find it again, stop it.
  *
  * One script (place.sh behind machine.sh, sent with each command: script.h) does them. It keeps, in BASE/run on the machine's data disk, per server:
- *     SERVER.pid    "PID BORN PORT": BORN is the start time of the process (field 22 of /proc/PID/stat), so that a pid that
- *                   was given to somebody else, or a restarted container, is told from our server
+ *     SERVER.pid    "PID BORN PORT BOOT KILLS": BORN is the start time of the process (field 22 of /proc/PID/stat), so that a pid that was
+ *                   given to somebody else is told from our server; BOOT is the kernel's boot id with the start time of process 1, so that
+ *                   no file of before a restart is trusted (a container's restart keeps the boot id, and BORN counts from the kernel's start)
+ *     SERVER.end    "STATUS KILLS BEFORE": how it ended, as a shell has it (128 + signal), written by its keeper, a shell that waits for it;
+ *                   the kernel had killed BEFORE processes beside it for want of memory when it started, KILLS when it ended
  *     SERVER.log    what the server printed
  *     SERVER.arguments    those of its command line that people gave, as they were quoted
  *     SERVER.lock   a directory while a start or a stop is under way: two requests start one server, and a stop waits for a start
@@ -27,10 +30,18 @@ struct place_facts {
     char *models;           /* where its models are kept already, if somewhere */
     char *last_line;        /* of the log: why it ended; NULL: it does not say */
     char *last_words;       /* the last line of the log that is no line about a request */
+    char *owner;            /* it ended because its port was taken: by whom, "python3 (pid 77)" */
     bool other;             /* find: it runs, with other arguments than were asked about */
     bool is_ascend;         /* an NPU, and no NVIDIA card */
     int64_t pid;            /* of our server, -1: none runs */
     uint16_t port;
+    /* As of a look. */
+    bool restarted;         /* it ran before the machine was started anew, and has not since */
+    bool stopped;           /* somebody sent it SIGSTOP */
+    int64_t ended;          /* its exit status, 128 + signal; -1: it runs, or nobody knows */
+    int64_t kills;          /* processes beside it that the kernel has killed since it began, for want of memory; -1: unknown */
+    int64_t limit_bytes;    /* what they may use of the machine's memory, told when some were killed; -1: no such limit */
+    int64_t computed_ms;    /* CPU time of the server and all it started; -1: unknown */
 };
 
 struct place *place_new(struct host *h);
@@ -46,9 +57,9 @@ void place_find(struct place *p, const char *server, const char *program, const 
                 struct op **slot, place_done_fn done, void *ctx);
 /* Starts the command line, in which @PORT@ stands for a free port of 127.0.0.1 and @BASE@ for our directory; environment likewise
  * ("NAME=value" words, quoted for sh by the caller); behind it stand the arguments, as they are. When the server runs already that is
- * all. After find. */
+ * all, unless it is the process hung_pid (0: none such), which is ended first. After find. */
 void place_start(struct place *p, const char *server, const char *environment, const char *command, const char *arguments,
-                 struct op **slot, place_done_fn done, void *ctx);
+                 int64_t hung_pid, struct op **slot, place_done_fn done, void *ctx);
 /* Is our server still that process? facts.pid is -1 when not, and last_line says why, if the log does. */
 void place_look(struct place *p, const char *server, struct op **slot, place_done_fn done, void *ctx);
 /* TERM, again after 5 s (llama-server needs it), KILL for the whole process group after 10 s, then what is left of its children, also

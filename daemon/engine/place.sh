@@ -1,6 +1,56 @@
 # llmhost: find, start, look at and stop a model server on this machine, behind machine.sh.
 # First line of the input: set -- VERB SERVER ARGUMENTS…
 # shellcheck shell=sh disable=SC1007,SC2016,SC2034,SC2086,SC2088,SC2116,SC2154
+# How many beside it the kernel has killed since it began, and then how much memory there is for all of them.
+tell_kills() {      # PID NOW BEFORE
+    case $2.$3 in .* | *. | *[!0-9.]*) return 0 ;; esac
+    say kills "$(($2 - $3))"
+    [ "$2" -gt "$3" ] || return 0
+    limit=$(for d in $(memory_files "$1"); do cat "$d/memory.max" "$d/memory.limit_in_bytes" 2>/dev/null; done |
+        grep -x '[0-9]\{1,15\}' | sort -n | head -n 1)
+    [ -n "$limit" ] && say limit "$limit"
+}
+
+# For how long it and all it started have computed, in hundredths of a second, and whether somebody stopped it (T).
+tell_life() {
+    ticks=0 now=$(killed "$pid")
+    for p in $(marked); do
+        { read -r stat <"/proc/$p/stat"; } 2>/dev/null || continue
+        set -- ${stat##*) }
+        ticks=$((ticks + ${12} + ${13}))
+        [ "$p" = "$pid" ] && say state "$1"
+    done
+    say ticks "$ticks"
+    tell_kills "$pid" "$now" "$kills"
+}
+
+# How it ended. Its keeper needs a moment to say so.
+tell_end() {
+    last=$(last_line) && say last_line "$last"
+    [ -n "$restarted" ] && say restarted 1
+    [ -e "$pidfile" ] && [ -z "$restarted" ] || return 0
+    n=0
+    until { read -r ended now before <"$endfile"; } 2>/dev/null || [ $n -ge 5 ]; do
+        n=$((n + 1))
+        nap
+    done
+    [ $n -lt 5 ] || return 0
+    say ended "$ended"
+    tell_kills $$ "$now" "$before"
+    case $last in *in\ use* | *bind*) port_owner "$o" ;; esac
+}
+
+# Who listens on a port of 127.0.0.1 now: "python3 (pid 77)", as far as we may see it.
+port_owner() {      # PORT
+    hex=$(printf %04X "$1")
+    inode=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r n local remote state q t r u w inode rest; do
+        [ "$state" = 0A ] && [ "${local##*:}" = "$hex" ] && echo "$inode" && break
+    done)
+    [ -n "$inode" ] || return 0
+    owner=$(ls -l /proc/[0-9]*/fd/* 2>/dev/null | grep -F " -> socket:[$inode]" | head -n 1 | sed 's|.* /proc/\([0-9]*\)/fd/.*|\1|')
+    [ -n "$owner" ] && say owner "$(cat "/proc/$owner/comm") (pid $owner)"
+}
+
 tell_server() {
     find_server
     say base "$base"
@@ -8,8 +58,9 @@ tell_server() {
     if [ -n "$pid" ]; then
         say pid "$pid"
         say port "$port"
+        tell_life
     else
-        last=$(last_line) && say last_line "$last"
+        tell_end
     fi
     last=$(meant | tail -n 1 | text .) && say last_words "$last"
 }
@@ -60,9 +111,10 @@ do_find() {         # PROGRAM PATH USUAL ARGUMENTS
     [ -n "$pid" ] && [ "$(cat "$words" 2>/dev/null)" != "$4" ] && say other 1
 }
 
-do_start() {        # ENVIRONMENT COMMAND ARGUMENTS
+do_start() {        # ENVIRONMENT COMMAND ARGUMENTS HUNG
     take_lock
     find_server
+    [ -n "$pid" ] && [ "$pid" = "$4" ] && end_server 10 20
     if [ -z "$pid" ]; then
         sweep
         port=$(free_port)
@@ -72,21 +124,31 @@ do_start() {        # ENVIRONMENT COMMAND ARGUMENTS
     tell_server
 }
 
-do_stop() {
-    take_lock
-    find_server
+# Asked, asked once more (llama-server wants that), killed with its group.
+end_server() {      # AGAIN KILL: after how many tenths of a second
     was=$pid n=0
     [ -n "$was" ] && kill -TERM "$was" 2>/dev/null
     while find_server; [ -n "$pid" ]; do
         n=$((n + 1))
-        [ $n = 50 ] && kill -TERM "$pid" 2>/dev/null
-        [ $n = 100 ] && kill -KILL "-$pid" 2>/dev/null
+        [ $n = "$1" ] && kill -TERM "$pid" 2>/dev/null
+        [ $n = "$2" ] && kill -KILL "-$pid" 2>/dev/null
         [ $n -gt 150 ] && fail engine_stuck "process $pid does not end"
         nap
     done
     [ -n "$was" ] && kill -KILL "-$was" 2>/dev/null
+}
+
+do_stop() {
+    take_lock
+    find_server
+    end_server 50 100
     sweep
-    rm -f "$pidfile" "$pidfile.new" "$words"
+    n=0
+    until [ -z "$was" ] || [ -e "$endfile" ] || [ $n -ge 10 ]; do
+        n=$((n + 1))
+        nap
+    done
+    rm -f "$pidfile" "$pidfile.new" "$endfile" "$words"
     say gone 1
 }
 

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 
 #include "engine/machine.h"
+#include "engine/reason.h"
 #include "proto/mem.h"
 #include "proto/text.h"
 #include "session/forward.h"
@@ -225,30 +226,13 @@ void server_look(struct server *s, place_done_fn done)
     place_look(s->place, s->name, &s->op, done, s);
 }
 
-/* Words of engines, drivers and kernels for the same few misfortunes. Lower case; the first that is found counts.
- * ollama: llm/status.go at 0.32.15; llama.cpp: common and ggml at 0.5.0; both read or observed 2026-11. */
+/* What may go wrong on the way to a model, in words of engines. Lower case; the first that is found counts.
+ * ollama at 0.32.15, llama.cpp at 0.5.0; both read or observed 2026-11. */
 static const struct {
     const char *words, *code;
     enum fault_kind kind;
 } misfortunes[] = {
-    {"out of memory", "out_of_memory", FAULT_EXHAUSTED},
-    {"out of device memory", "out_of_memory", FAULT_EXHAUSTED},
-    {"outofdevicememory", "out_of_memory", FAULT_EXHAUSTED},
-    {"cudamalloc failed", "out_of_memory", FAULT_EXHAUSTED},
-    {"out-of-memory", "out_of_memory", FAULT_EXHAUSTED},
-    {"hipmalloc failed", "out_of_memory", FAULT_EXHAUSTED},
-    {"allocation failed", "out_of_memory", FAULT_EXHAUSTED},
-    {"failed to allocate", "out_of_memory", FAULT_EXHAUSTED},
-    {"unable to allocate", "out_of_memory", FAULT_EXHAUSTED},
-    {"not enough memory", "out_of_memory", FAULT_EXHAUSTED},
-    {"insufficient memory", "out_of_memory", FAULT_EXHAUSTED},
-    {"more system memory", "out_of_memory", FAULT_EXHAUSTED},
-    {"no space left", "disk_full", FAULT_EXHAUSTED},
-    {"error writing to file", "disk_full", FAULT_EXHAUSTED},
-    {"address already in use", "port_taken", FAULT_TRANSIENT},
-    {"couldn't bind", "port_taken", FAULT_TRANSIENT},
     {"digest mismatch", "digest_mismatch", FAULT_TRANSIENT},
-    {"error while loading shared libraries", "engine_exited", FAULT_GONE},
     {"invalid argument:", "bad_argument", FAULT_INVALID},
     {"error while handling argument", "bad_argument", FAULT_INVALID},
     {"file does not exist", "model_unknown", FAULT_GONE},
@@ -258,10 +242,6 @@ static const struct {
     {"' not found", "model_unknown", FAULT_GONE},
     {"no such file", "model_unknown", FAULT_GONE},
     {"failed to load model ''", "model_unknown", FAULT_GONE},
-    {"not within the file bounds", "model_unreadable", FAULT_INVALID},
-    {"unable to load model", "model_unreadable", FAULT_INVALID},
-    {"unknown model architecture", "model_unreadable", FAULT_INVALID},
-    {"invalid magic", "model_unreadable", FAULT_INVALID},
     {"dial tcp", "registry_unreachable", FAULT_TRANSIENT},
     {"no such host", "registry_unreachable", FAULT_TRANSIENT},
     {"could not establish connection", "registry_unreachable", FAULT_TRANSIENT},
@@ -277,6 +257,8 @@ static const struct {
 
 void server_explain(struct fault *f, const char *what, const char *words)
 {
+    if (reason_of_words(f, what, words))
+        return;
     for (size_t i = 0; i < ELEMENTS(misfortunes); i++)
         if (strcasestr(words, misfortunes[i].words)) {
             fault_code(f, misfortunes[i].kind, misfortunes[i].code, "%s: %.250s", what, words);
@@ -288,18 +270,27 @@ void server_explain(struct fault *f, const char *what, const char *words)
 int server_judge(struct server *s, struct fault *f)
 {
     const struct place_facts *p = place_facts(s->place);
+    const char *name = s->engine->ops->name, *instance = s->engine->instance;
+    const struct reason_end end = {.line = p->last_line, .last_words = p->last_words, .owner = p->owner, .status = p->ended,
+                                   .kills = p->kills, .limit_bytes = p->limit_bytes};
     _cleanup_free_ char *what = NULL;
 
     server_read_place(s);
+    s->engine->facts.computed_ms = p->computed_ms;
+    s->engine->facts.stopped = p->stopped;
     if (p->pid > 0)
         return 0;
-    what = xasprintf("%s ended on %s", s->engine->ops->name, s->engine->instance);
-    if (!p->last_line)
-        return fault_code(f, FAULT_GONE, "engine_exited", "%s, and its log does not say why%s%.200s", what,
-                          p->last_words ? "; it ends with: " : "", p->last_words ? p->last_words : "");
-    server_explain(f, what, p->last_line);
+    if (p->restarted) {
+        fault_code(f, FAULT_GONE, "machine_restarted", "%s was restarted, and %s ended with it", instance, name);
+        return -ESRCH;
+    }
+    what = xasprintf("%s ended on %s", name, instance);
+    reason_of_end(f, what, &end);
+    if (!streq(f->code, "engine_exited") || !p->last_line)
+        return -ESRCH;
+    server_explain(f, what, p->last_line);              /* what it was doing may say more */
     if (streq(f->code, "engine_failed") || (streq(f->code, "bad_argument") && !*s->engine->arguments))
-        fault_code(f, FAULT_GONE, "engine_exited", "%s: %.250s", what, p->last_line);
+        reason_of_end(f, what, &end);
     return -ESRCH;
 }
 

@@ -216,7 +216,7 @@ Test(ollama, a_server_that_ends_at_once_says_why)
         {DEAD("ollama: error while loading shared libraries: libcudart.so.12: cannot open shared object "
               "file: No such file or "
               "directory"),
-         "engine_exited", FAULT_GONE},
+         "library_missing", FAULT_GONE},
         {NONE, "engine_exited", FAULT_GONE},
         {"error=disk_full cannot write /root/llmhost/run/ollama.log\n", "disk_full", FAULT_EXHAUSTED},
         {"error=busy another start or stop of ollama goes on\n", "busy", FAULT_TRANSIENT},
@@ -640,7 +640,7 @@ Test(ollama, why_a_model_cannot_be_loaded)
         {500, "{\"error\":\"llama-server reported out-of-memory during startup: \"}", "out_of_memory",
          FAULT_EXHAUSTED},
         {500, "{\"error\":\"model requires more system memory (12.0 GiB) than is available (3.1 GiB)\"}",
-         "out_of_memory", FAULT_EXHAUSTED},
+         "machine_out_of_memory", FAULT_EXHAUSTED},
         {500, "{\"error\":\"llama-server process has terminated: hipMalloc failed\"}", "out_of_memory",
          FAULT_EXHAUSTED},
         {500, "{\"error\":\"llama-server process has terminated: allocation failed\"}", "out_of_memory",
@@ -677,7 +677,37 @@ Test(ollama, a_connection_that_breaks_while_it_loads_tells_dead_from_busy)
     w.look_says = DEAD("signal: killed");
     find_it();
     ASK(ops()->load, {"POST /api/generate", NULL, 0, {}, CUT});
-    failed_with("engine_exited", FAULT_GONE);
+    failed_with("engine_crashed", FAULT_TRANSIENT);
+}
+
+#define WITH_KILLS(n)                                                                                        \
+    "base=/root/llmhost\nlog=/root/llmhost/run/x.log\npid=77\nport=21000\nkills=" n "\nlimit=1073741824\nok=1\n"
+
+Test(ollama, a_runner_that_was_killed_is_asked_after)
+{
+    static const char killed[] = "{\"error\":\"llama runner process has terminated: signal: killed\"}";
+
+    find_it();
+    w.look_says = WITH_KILLS("0");
+    ASK(ops()->load, {"POST /api/generate", NULL, 500, {killed}});
+    failed_with("engine_crashed", FAULT_TRANSIENT);
+    w.look_says = WITH_KILLS("1");
+    ASK(ops()->load, {"POST /api/generate", NULL, 500, {killed}});
+    failed_with("machine_out_of_memory", FAULT_EXHAUSTED);
+    cr_assert_not_null(strstr(w.fault.text, "tiny cannot be loaded: "), "%s", w.fault.text);
+    cr_assert_not_null(strstr(w.fault.text, "1.1 GB"), "%s", w.fault.text);
+    w.shell_fault = (struct fault){FAULT_TRANSIENT, -ECONNRESET, "lost", "the connection was lost"};
+    ASK(ops()->load, {"POST /api/generate", NULL, 500, {killed}});
+    failed_with("engine_crashed", FAULT_TRANSIENT);
+}
+
+Test(ollama, a_server_that_ended_with_its_machine_says_so)
+{
+    find_it();
+    w.look_says = "base=/root/llmhost\nlog=/root/llmhost/run/x.log\nlast_line=error: x\nrestarted=1\nok=1\n";
+    ASK(ops()->probe, {.request = "", .then = REFUSE});
+    failed_with("machine_restarted", FAULT_GONE);
+    cr_assert_str_eq(w.fault.text, "gpu1 was restarted, and ollama ended with it");
 }
 
 Test(ollama, a_load_has_half_an_hour)
@@ -717,6 +747,51 @@ Test(ollama, a_probe_tells_dead_from_silent)
     ASK(ops()->probe, {.request = "", .then = REFUSE});
     failed_with("engine_exited", FAULT_GONE);
     cr_assert_not_null(strstr(w.fault.text, "fatal error: runtime"));
+}
+
+Test(ollama, a_list_that_is_locked_is_no_silence)
+{
+    static const struct exchange exchanges[] = {{"GET /api/ps", NULL, 0, {}, HANG}, {"GET /api/version", NULL, 200, {VERSION}}};
+
+    find_it();
+    w.exchanges = exchanges;
+    w.n_exchanges = 2;
+    begin(ops()->probe);
+    cr_assert(LOOP_UNTIL(w.loop, w.next == 1));
+    loop_advance(w.loop, 5001);
+    finish();
+    went_well();
+    w.engine->patience_ms = 15000;
+    w.look_says = "base=/root/llmhost\nlog=/root/llmhost/run/x.log\npid=77\nport=21000\nstate=T\nticks=123\nkills=0\nok=1\n";
+    w.exchanges = (const struct exchange[]){{"GET /api/ps", NULL, 0, {}, HANG}, {"GET /api/version", NULL, 0, {}, HANG}};
+    w.next = 0;
+    begin(ops()->probe);
+    cr_assert(LOOP_UNTIL(w.loop, w.next == 1));
+    loop_advance(w.loop, 5001);
+    cr_assert(LOOP_UNTIL(w.loop, w.next == 2));
+    loop_advance(w.loop, 14900);
+    cr_assert_eq(w.n_done, 0);
+    loop_advance(w.loop, 101);
+    finish();
+    failed_with("no_answer", FAULT_TRANSIENT);
+    cr_assert_eq(w.engine->facts.computed_ms, 1230);
+    cr_assert(w.engine->facts.stopped);
+}
+
+Test(ollama, a_hung_server_is_ended_by_the_next_start)
+{
+    find_it();
+    w.engine->hung_pid = 77;
+    w.start_says = RUNS;
+    ASK(ops()->start, {"GET /api/version", NULL, 200, {VERSION}});
+    went_well();
+    cr_assert_not_null(strstr(w.script, " 77\n"), "%.300s", w.script);
+    w.engine->hung_pid = 76;
+    w.n_scripts = 0;
+    find_it();
+    w.n_scripts = 0;
+    ASK(ops()->start, {"GET /api/version", NULL, 200, {VERSION}});
+    cr_assert_eq(w.n_scripts, 0, "it is another one, and runs");
 }
 
 Test(ollama, one_that_ended_without_a_word_why_is_not_given_a_reason)

@@ -127,7 +127,7 @@ static const struct place_facts *find(const char *program, const char *usual, co
 
 static const struct place_facts *start(const char *command)
 {
-    place_start(place, server, "ONE='1 2' TWO=2", command, arguments, &answer.op, on_done, &answer);
+    place_start(place, server, "ONE='1 2' TWO=2", command, arguments, 0, &answer.op, on_done, &answer);
     wait_for(&answer);
     return place_facts(place);
 }
@@ -278,7 +278,7 @@ Test(place, two_starts_at_once_start_one_server)
 
     for (unsigned i = 0; i < ELEMENTS(others); i++) {
         others[i] = place_new(host);
-        place_start(others[i], server, "", "modeld @PORT@", "", &answers[i].op, on_done, &answers[i]);
+        place_start(others[i], server, "", "modeld @PORT@", "", 0, &answers[i].op, on_done, &answers[i]);
     }
     for (unsigned i = 0; i < ELEMENTS(others); i++) {
         wait_for(&answers[i]);
@@ -298,7 +298,7 @@ Test(place, a_stop_waits_for_a_start_under_way)
     struct place *other = place_new(host);
     struct answer started = {};
 
-    place_start(other, server, "", "modeld @PORT@", "", &started.op, on_done, &started);
+    place_start(other, server, "", "modeld @PORT@", "", 0, &started.op, on_done, &started);
     (void)LOOP_UNTIL(
         loop,
         system("test -d $HOME/.llmhost/run/*.lock || ls $HOME/.llmhost/run/*.lock >/dev/null 2>&1") == 0 ||
@@ -385,14 +385,113 @@ Test(place, tells_why_a_server_ended)
         ;
     cr_assert_null(f->last_line, "it does not say why");
     cr_assert_eq(strncmp(f->last_words, "a quiet end", 11), 0);
-    write_program("modeld", "echo time=1 level=INFO msg=\"no error\"; echo 'slot 0: memory_seq_rm [58, end)'; "
-                            "echo '[GIN] 12:00 | 500 | 1ms | POST \"/api/error\"'; exit 1");
+    write_program("modeld",
+                  "echo time=1 level=INFO msg=\"no error\"; echo 'slot 0: memory_seq_rm [58, end)'; "
+                  "echo '[GIN] 12:00 | 500 | 1ms | POST \"/api/error\"'; exit 1");
     start("modeld @PORT@");
     look_until_said("GIN");
     while ((f = look())->pid > 0)
         ;
     cr_assert_null(f->last_line, "requests and good news are no reason");
     cr_assert_str_eq(f->last_words, "slot 0: memory_seq_rm [58, end)");
+}
+
+static const struct place_facts *look_until_ended(void)
+{
+    const struct place_facts *f;
+
+    while ((f = look())->pid > 0)
+        ;
+    return f;
+}
+
+Test(place, tells_with_what_status_a_server_ended)
+{
+    write_program("modeld", "echo up; exit 3");
+    start("modeld @PORT@");
+    cr_assert_eq(look_until_ended()->ended, 3);
+    cr_assert_eq(place_facts(place)->kills, 0, "%lld", (long long)place_facts(place)->kills);
+    write_program("modeld", "[ \"$1\" = --version ] || { echo up; exec /bin/sleep 1000; }");
+    int64_t pid = start("modeld @PORT@")->pid;
+
+    look_until_said("up");
+    cr_assert_eq(look()->ended, -1, "it runs");
+    kill((pid_t)pid, SIGILL);
+    cr_assert_eq(look_until_ended()->ended, 128 + SIGILL);
+    cr_assert_null(place_facts(place)->last_line, "what a shell says of it is not in the log");
+    cr_assert_eq(find("modeld", "", NULL)->ended, 128 + SIGILL, "whoever asks later learns it, too");
+    stop();
+    cr_assert_eq(look()->ended, -1, "a server that was stopped is none that ended");
+}
+
+Test(place, tells_who_has_the_port_a_server_could_not_have)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char owner[100];
+
+    write_program("modeld", "echo up; exec /bin/sleep 1000");
+    at.sin_port = htons(start("modeld @PORT@")->port);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    cr_assert_eq(listen(fd, 1), 0);
+    look_until_said("up");
+    shell("echo 'bind: address already in use' >>%s", place_facts(place)->log);
+    kill((pid_t)place_facts(place)->pid, SIGTERM);
+    snprintf(owner, sizeof owner, "test_place (pid %d)", (int)getpid());
+    cr_assert_not_null(look_until_ended()->owner);
+    cr_assert_str_eq(place_facts(place)->owner, owner);
+}
+
+Test(place, tells_whether_a_server_computes_and_whether_it_was_stopped)
+{
+    write_program("modeld", "echo up; while :; do :; done");
+    int64_t pid = start("modeld @PORT@")->pid, before = look()->computed_ms;
+
+    cr_assert_geq(before, 0);
+    cr_assert_eq(place_facts(place)->kills, 0);
+    for (unsigned i = 0; i < 1000 && look()->computed_ms < before + 50; i++)
+        ;
+    cr_assert_geq(place_facts(place)->computed_ms, before + 50);
+    cr_assert(!place_facts(place)->stopped);
+    kill((pid_t)pid, SIGSTOP);
+    for (unsigned i = 0; i < 1000 && !look()->stopped; i++)
+        ;
+    cr_assert(place_facts(place)->stopped);
+    before = look()->computed_ms;
+    cr_assert_eq(look()->computed_ms, before);
+    stop();
+    all_is_well();
+}
+
+/* As after a restart of the machine: the number and the start time may be somebody else's by now. */
+Test(place, nothing_of_before_a_restart_is_trusted)
+{
+    const struct place_facts *f;
+    int64_t ours;
+    char file[300];
+
+    ours = start("modeld @PORT@")->pid;
+    snprintf(file, sizeof file, "%s/run/%s.pid", place_facts(place)->base, server);
+    shell("read -r p b o k rest <%s && test $k = $(cat /proc/sys/kernel/random/boot_id)/$(sed 's/.*) //' "
+          "/proc/1/stat | "
+          "cut -d' ' -f20)",
+          file);
+    shell("read -r p b o rest <%s && echo $p $b $o 0ther-b00t/1 0 >%s", file, file);
+    f = look();
+    cr_assert_eq(f->pid, -1);
+    cr_assert(f->restarted);
+    stop();
+    cr_assert_not(lives(ours), "by its mark it is ours all the same");
+    cr_assert(!look()->restarted, "that was seen to");
+    shell("echo %d $(sed 's/.*) //' /proc/%d/stat | cut -d' ' -f20) 20000 0ther-b00t/1 0 >%s", (int)getpid(),
+          (int)getpid(), file);
+    cr_assert(look()->restarted);
+    cr_assert_gt(start("modeld @PORT@")->pid, 1);
+    cr_assert_neq(place_facts(place)->pid, getpid());
+    cr_assert(!look()->restarted);
+    shell("read -r p b o rest <%s && echo $p $b $o >%s", file, file);
+    cr_assert_gt(look()->pid, 1, "an older llmhostd wrote no boot");
+    stop();
 }
 
 Test(place, a_program_that_cannot_be_started_says_so)
@@ -536,6 +635,31 @@ Test(place, what_a_killed_server_left_behind_is_swept_by_a_stop_and_by_a_start)
     stop();
 }
 
+Test(place, a_hung_server_is_ended_by_the_next_start_and_no_other_one)
+{
+    const struct place_facts *f;
+    int64_t pid;
+
+    write_program("modeld", "/bin/sleep 1001 & echo up; exec /bin/sleep 1000");
+    pid = start("modeld @PORT@")->pid;
+    look_until_said("up");
+    kill((pid_t)pid, SIGSTOP);
+    place_start(place, server, "", "modeld @PORT@", "", pid + 1, &answer.op, on_done, &answer);
+    wait_for(&answer);
+    cr_assert_eq(place_facts(place)->pid, pid, "that one is another");
+    write_program("modeld", "echo second; exec /bin/sleep 1000");
+    place_start(place, server, "", "modeld @PORT@", "", pid, &answer.op, on_done, &answer);
+    wait_for(&answer);
+    all_is_well();
+    f = place_facts(place);
+    cr_assert_gt(f->pid, 1);
+    cr_assert_neq(f->pid, pid);
+    cr_assert_not(lives(pid));
+    look_until_said("second");
+    shell("test $(grep -lsF LLMHOST_SERVER=%s /proc/[0-9]*/environ | wc -l) = 1", f->base);
+    stop();
+}
+
 /* ---- what may go wrong ---- */
 
 Test(place, a_full_disk_is_said_and_leaves_nothing_behind)
@@ -582,7 +706,8 @@ Test(place, a_shell_that_prints_a_banner_or_dies_is_no_answer)
 }
 
 /* As ForceCommand does: whatever is asked, something else answers. */
-static void forced_run(struct host *h, const struct run_spec *spec, struct op **slot, run_done_fn done, void *ctx)
+static void forced_run(struct host *h, const struct run_spec *spec, struct op **slot, run_done_fn done,
+                       void *ctx)
 {
     struct run_spec forced = *spec;
 
@@ -607,7 +732,7 @@ Test(place, an_account_with_a_command_of_its_own_is_quoted)
 
 Test(place, a_step_that_is_cancelled_says_nothing)
 {
-    place_start(place, server, "", "modeld @PORT@", "", &answer.op, on_done, &answer);
+    place_start(place, server, "", "modeld @PORT@", "", 0, &answer.op, on_done, &answer);
     loop_turns(loop, 3);
     op_cancel(&answer.op);
     loop_turns(loop, 20);
