@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/timer.h"
 #include "lease/lease.h"
+#include "policy/alive.h"
 #include "proto/json.h"
 #include "proto/text.h"
 #include "store/store.h"
@@ -102,6 +103,40 @@ void deployment_hold(struct deployment *d, struct op **slot, op_done_fn done, vo
     list_append(&d->holds, &h->node);
     op_begin(&h->op, slot, hold_cancel);
     runq_add(d->context.loop, &d->changed);
+}
+
+void deployment_judge(struct deployment *d, struct op **slot, op_done_fn done, void *ctx)
+{
+    struct hold *h = xnew(struct hold);
+
+    h->done = done;
+    h->ctx = ctx;
+    list_append(&d->judges, &h->node);
+    op_begin(&h->op, slot, hold_cancel);
+    deployment_doubt(d);
+    runq_add(d->context.loop, &d->look);
+}
+
+/* Those only who ask now: whoever is told may ask anew. */
+void deployment_answer_judges(struct deployment *d, const struct fault *f)
+{
+    struct list now;
+
+    list_init(&now);
+    while (!list_is_empty(&d->judges)) {
+        struct list *node = d->judges.next;
+
+        list_remove(node);
+        list_append(&now, node);
+    }
+    while (!list_is_empty(&now)) {
+        struct hold *h = LIST_FIRST(&now, struct hold, node);
+
+        list_remove(&h->node);
+        op_end(&h->op);
+        h->done(h->ctx, f);
+        free(h);
+    }
 }
 
 void deployment_dial(struct deployment *d, struct op **slot, host_dial_fn done, void *ctx)
@@ -297,6 +332,11 @@ void deployment_suspect(struct deployment *d)
     d->engine->suspect = true;
 }
 
+void deployment_hears(struct deployment *d)
+{
+    d->alive_due = clock_now_ms();
+}
+
 void deployment_doubt(struct deployment *d)
 {
     deployment_suspect(d);
@@ -329,6 +369,10 @@ static void deployment_on_look(void *ctx)
 {
     struct deployment *d = ctx;
 
+    bool waking = d->state >= DEPLOYMENT_CONNECTING && d->state < DEPLOYMENT_READY;
+
+    if (d->state != DEPLOYMENT_READY) /* nobody looks now: what is known is known */
+        deployment_answer_judges(d, waking && d->deaths ? &d->death : NULL);
     if (deployment_is_to_sleep(d))
         deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
     else if (d->state == DEPLOYMENT_DRAINING && deployment_open(d) == 0)
@@ -438,6 +482,7 @@ struct deployment *deployment_new(const struct deployment_context *context, stru
     work_init(&d->changed, deployment_on_changed, d);
     work_init(&d->look, deployment_on_look, d);
     list_init(&d->holds);
+    list_init(&d->judges);
     deployment_stages_reset(d);
     d->entered_at_ms = clock_wall_ms();
     d->entered_due = clock_now_ms();
@@ -463,6 +508,7 @@ struct deployment *deployment_free(struct deployment *d)
         h->done(h->ctx, &gone);
         free(h);
     }
+    deployment_answer_judges(d, &gone);
     runq_drop(&d->changed);
     runq_drop(&d->look);
     timer_free(d->timer);
@@ -489,7 +535,8 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
         d->keep_until_at_ms = 0;
     d->cut = goal == GOAL_OFF && (cut || d->cut);
     if (goal != GOAL_OFF) {
-        d->attempts = d->misses = d->crashes = 0;
+        d->attempts = d->misses = d->deaths = 0;
+        d->replaced = false;
         if (lease_refusal(d->lease))
             session_renew(lease_session(d->lease),
                           NULL); /* somebody asks again: it may have been mended over there */
@@ -584,6 +631,15 @@ bool deployment_may_run(const struct deployment *d)
 const struct fault *deployment_fault(const struct deployment *d)
 {
     return &d->fault;
+}
+
+unsigned deployment_deaths(const struct deployment *d, const struct fault **ret_why, int64_t *ret_at_ms)
+{
+    if (!d->deaths || clock_now_ms() - d->deaths_from_due > ALIVE_WINDOW_MS)
+        return 0;
+    *ret_why = &d->death;
+    *ret_at_ms = d->death_at_ms;
+    return d->deaths;
 }
 
 const struct json *deployment_shown(const struct deployment *d)

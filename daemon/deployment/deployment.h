@@ -61,8 +61,13 @@ void deployment_request_end(struct deployment *d);
 void deployment_request_held(struct deployment *d, int change);
 /* A request waits for bytes of the engine (+1), or no longer does (-1). */
 void deployment_waiting(struct deployment *d, int change);
+/* A byte of an answer has come from the engine: it lives. */
+void deployment_hears(struct deployment *d);
 /* A request got no answer although the connection stood or was refused: look whether the engine lives. */
 void deployment_doubt(struct deployment *d);
+/* The same, for one who wants to know what was found: done with why the server ended, or NULL when it lives or nobody can tell. Takes as
+ * long as a look does; the caller cancels when that is too long. */
+void deployment_judge(struct deployment *d, struct op **slot, op_done_fn done, void *ctx);
 /* An idle connection to it ended: the next look, whenever that is, asks whether it is still the same process. */
 void deployment_suspect(struct deployment *d);
 /* True once `down --now` cuts: open requests end now, with an error event where they have begun. Announced by the manager's
@@ -149,6 +154,8 @@ void deployment_figures(const struct deployment *d, struct deployment_figures *r
 void deployment_describe_off(const struct deployment *d, struct fault *ret);
 /* Why it failed, or what is wrong although it goes on; kind FAULT_NONE while all is well. */
 const struct fault *deployment_fault(const struct deployment *d);
+/* How often its server died lately; 0: never. Then *ret_why (borrowed) and *ret_at_ms tell of the last time. */
+unsigned deployment_deaths(const struct deployment *d, const struct fault **ret_why, int64_t *ret_at_ms);
 
 /* The way up, as people see it. */
 enum stage { STAGE_SSH, STAGE_ENGINE, STAGE_FETCH, STAGE_LOAD, STAGE_COUNT };

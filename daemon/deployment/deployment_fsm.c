@@ -6,7 +6,18 @@
  * one. What sleeps went there from ready, through stopping.
  *
  * A fault that time may mend leads back to connecting, where everything is looked at again: every step is
- * harmless when it was done before. One that only people can mend leads to failed. */
+ * harmless when it was done before. One that only people can mend leads to failed.
+ *
+ * A server that was ready and died leads back to connecting as well: at once, after another death within ten
+ * minutes in 1 s, then 2 s, then 4 s; the fifth leads to failed. One that was killed by a signal on its way up
+ * is such a fault that time may mend, one that ended by itself there is not. A restart of the machine is
+ * nobody's fault and is not counted.
+ *
+ * A ready server is asked every 15 s, with 5 s for the answer; when it gives none, every 2 s, with 15 s. It hangs
+ * when 30 s have passed without any answer and without a byte for anybody, and it does not compute
+ * (policy/alive.h has the rule): that is a death, and the next start ends it first. So a hung server is noticed
+ * within 47 s at most. A busy one stays, for however long. A server that does not answer within 60 s after its
+ * start, or after it was found, is started anew once. */
 #include "deployment/deployment_private.h"
 
 #include <errno.h>
@@ -15,6 +26,7 @@
 #include "base/event.h"
 #include "base/timer.h"
 #include "lease/lease.h"
+#include "policy/alive.h"
 #include "proto/json.h"
 #include "store/store.h"
 
@@ -26,6 +38,23 @@
 static bool may_pass(const struct fault *f)
 {
     return f->kind == FAULT_TRANSIENT || f->kind == FAULT_UNCERTAIN;
+}
+
+/* Of a server that was ready: it is no more, or as good as that. */
+static bool is_death(const struct fault *f)
+{
+    return !may_pass(f) || streq(f->code, "engine_crashed") || streq(f->code, "port_taken");
+}
+
+/* It says that there is not enough memory, on the cards or on the machine. */
+static bool is_crowding(const struct fault *f)
+{
+    return streq(f->code, "out_of_memory") || streq(f->code, "machine_out_of_memory");
+}
+
+static bool is_restart(const struct fault *f)
+{
+    return streq(f->code, "machine_restarted");
 }
 
 /* Where to go when it is not wanted any more and no request is open. */
@@ -54,9 +83,14 @@ static struct deployment_move next_in_step(const struct deployment *d, enum depl
     case DEPLOYMENT_EV_WAY:
         return d->refused ? MOVE(DEPLOYMENT_FAILED) : STAY; /* what was asked reports its own loss */
     case DEPLOYMENT_EV_ANSWER: return MOVE(after);
-    case DEPLOYMENT_EV_AGAIN: return d->late ? MOVE(DEPLOYMENT_FAILED) : REST;
+    case DEPLOYMENT_EV_AGAIN:
+        if (!d->late)
+            return REST;
+        return MOVE(d->state == DEPLOYMENT_STARTING && !d->replaced ? DEPLOYMENT_CONNECTING : DEPLOYMENT_FAILED);
     case DEPLOYMENT_EV_TIMER: return ACT;
     case DEPLOYMENT_EV_FAULT:
+        if (is_restart(f))
+            return MOVE(DEPLOYMENT_CONNECTING);
         if (!(may_pass(f) || d->crowded) || (d->reachable && d->attempts >= DEPLOYMENT_ATTEMPTS_MAX))
             return MOVE(DEPLOYMENT_FAILED);
         return MOVE(DEPLOYMENT_CONNECTING);
@@ -86,9 +120,11 @@ static struct deployment_move next_in_ready(const struct deployment *d, enum dep
     case DEPLOYMENT_EV_FAULT:
         if (!d->reachable)
             return REST; /* no answer says nothing about the server */
-        if (may_pass(f) && d->misses < DEPLOYMENT_MISSES_MAX)
+        if (is_restart(f))
+            return MOVE(DEPLOYMENT_CONNECTING);
+        if (streq(f->code, "no_answer") ? !d->hung : !is_death(f) && d->misses < DEPLOYMENT_MISSES_MAX)
             return REST;
-        return MOVE(d->crashes >= DEPLOYMENT_CRASHES_MAX ? DEPLOYMENT_FAILED : DEPLOYMENT_CONNECTING);
+        return MOVE(d->deaths + 1 >= ALIVE_DEATHS_MAX ? DEPLOYMENT_FAILED : DEPLOYMENT_CONNECTING);
     case DEPLOYMENT_EV_EMPTY:
     case DEPLOYMENT_EV_COUNT: break;
     }
@@ -249,13 +285,17 @@ static uint64_t state_rest_ms(const struct deployment *d)
     return age_ms < 2000 ? 50 : age_ms < 20000 ? 500 : 2000; /* most things are there at once, or take long */
 }
 
-#define DRAIN_MS (5 * 60 * 1000)
+#define DRAIN_MS   (5 * 60 * 1000)
+#define PROMPT_MS  5000
+#define PATIENT_MS 15000
 
 static void act_connecting(struct deployment *d)
 {
     /* After a fault on a machine that can be reached: not at once again. */
     if (d->attempts && lease_is_reachable(d->lease))
         timer_arm(d->timer, (uint64_t)500 << (d->attempts - 1));
+    else if (alive_delay_ms(d->deaths) && lease_is_reachable(d->lease))
+        timer_arm(d->timer, alive_delay_ms(d->deaths));
     else
         runq_add(d->context.loop, &d->look);
 }
@@ -284,7 +324,10 @@ static void deployment_act(struct deployment *d)
     case DEPLOYMENT_STARTING: ops->start(d->engine, deployment_reply(d)); break;
     case DEPLOYMENT_FETCHING: ops->fetch(d->engine, deployment_reply(d)); break;
     case DEPLOYMENT_LOADING: ops->load(d->engine, deployment_reply(d)); break;
-    case DEPLOYMENT_READY: ops->probe(d->engine, deployment_reply(d)); break;
+    case DEPLOYMENT_READY:
+        d->engine->patience_ms = d->misses ? PATIENT_MS : PROMPT_MS;
+        ops->probe(d->engine, deployment_reply(d));
+        break;
     case DEPLOYMENT_DRAINING: timer_arm(d->timer, DRAIN_MS); break;
     case DEPLOYMENT_STOPPING: act_stopping(d); break;
     case DEPLOYMENT_OFF:
@@ -379,19 +422,31 @@ static void enter_ready(struct deployment *d, enum deployment_state was)
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "ready", "answers on %s", lease_name(d->lease));
 }
 
+/* A server that was ready is no more; or its machine was restarted, and it with it. */
+static void note_death(struct deployment *d, const struct fault *f)
+{
+    if (d->hung)
+        d->engine->hung_pid = d->engine->facts.pid;
+    if (!is_restart(f)) {
+        d->deaths_from_due = d->deaths++ ? d->deaths_from_due : clock_now_ms();
+        d->death = *f;
+        d->death_at_ms = clock_wall_ms();
+    }
+    if (d->state == DEPLOYMENT_CONNECTING)
+        event_publish(LOG_LEVEL_WARNING, LOG_DAEMON, d->name, "engine_lost", "%s", f->text);
+}
+
 /* Numbers and notes that begin anew with a state. */
 static void enter_figures(struct deployment *d, enum deployment_state was, const struct fault *f)
 {
-    uint64_t now = clock_now_ms();
-
-    if (d->state == DEPLOYMENT_CONNECTING && was == DEPLOYMENT_READY && f) {
-        if (!d->crashes || now - d->crash_from_due > DEPLOYMENT_CRASH_WINDOW_MS) {
-            d->crashes = 0;
-            d->crash_from_due = now;
-        }
-        d->crashes++;
-        event_publish(LOG_LEVEL_WARNING, LOG_DAEMON, d->name, "engine_lost", "%s", f->text);
+    if (was == DEPLOYMENT_READY && f)
+        note_death(d, f);
+    if (d->state == DEPLOYMENT_CONNECTING && was == DEPLOYMENT_STARTING && !f && d->late) {
+        d->replaced = true; /* it was late */
+        d->engine->hung_pid = d->engine->facts.pid;
     }
+    if (d->state == DEPLOYMENT_READY)
+        d->replaced = false;
     if (d->state == DEPLOYMENT_STARTING)
         d->touched = true;
     if (d->state == DEPLOYMENT_STARTING || d->state == DEPLOYMENT_STOPPING)
@@ -436,9 +491,10 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
     d->state = next;
     d->entered_due = clock_now_ms();
     d->entered_at_ms = clock_wall_ms();
-    if (f && next != DEPLOYMENT_CONNECTING)
-        d->fault = *f;
-    else if (next == DEPLOYMENT_READY || next == DEPLOYMENT_OFF || next == DEPLOYMENT_ASLEEP || !d->attempts)
+    if (f && (next != DEPLOYMENT_CONNECTING || was == DEPLOYMENT_READY))
+        d->fault = *f; /* also while it is started again: people want to know why */
+    else if (next == DEPLOYMENT_READY || next == DEPLOYMENT_OFF || next == DEPLOYMENT_ASLEEP ||
+             (next == DEPLOYMENT_CONNECTING && !d->attempts))
         d->fault = (struct fault){};
     enter_figures(d, was, f);
     enter_room(d);
@@ -455,10 +511,12 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
     deployment_write(d);
     deployment_arm_sleep(d);
     runq_add(d->context.loop, &d->changed);
-    if (next == DEPLOYMENT_READY)
+    if (next == DEPLOYMENT_READY) {
+        deployment_hears(d);
         timer_arm(d->timer, state_rest_ms(d)); /* the load was just proved; probe later */
-    else
+    } else {
         deployment_act(d);
+    }
 }
 
 /* The fault of a way that only people can open. */
@@ -472,35 +530,86 @@ static const struct fault *way_fault(const struct deployment *d, const struct fa
     return d->refused ? lease_refusal(d->lease) : &late;
 }
 
-void deployment_event(struct deployment *d, enum deployment_event ev, const struct fault *f)
+/* What the looks at a silent server come to: whether it hangs, and then *room says so. */
+static const struct fault *judge_silence(struct deployment *d, const struct fault *f, struct fault *room)
 {
-    uint64_t limit_ms = state_limit_ms(d->state);
+    uint64_t now = clock_now_ms(), silent_ms = now - d->alive_due;
+    int64_t computed_ms = d->engine->facts.computed_ms;
+    bool looked = d->looked_due > d->alive_due;
+    const struct alive_facts facts = {
+        .silent_ms = silent_ms,
+        .between_ms = looked ? now - d->looked_due : 0,
+        .computed_ms = looked && computed_ms >= d->computed_ms ? computed_ms - d->computed_ms : -1,
+        .asked = deployment_open(d) > 0,
+    };
+
+    d->hung = alive_is_hung(&facts);
+    d->looked_due = now;
+    d->computed_ms = computed_ms;
+    if (!d->hung)
+        return f;
+    fault_code(room, f->kind, f->code, "%s%s, has answered nobody for %llu s, and is started again: %.250s", d->engine->ops->name,
+               d->engine->facts.stopped ? " was stopped (SIGSTOP)" : " hangs", (unsigned long long)(silent_ms / 1000), f->text);
+    return room;
+}
+
+/* Too often: the last one is told, and that it is the last. */
+static const struct fault *last_death(const struct deployment *d, const struct fault *f, struct fault *room)
+{
+    if (d->state != DEPLOYMENT_READY || !f)
+        return f;
+    fault_code(room, f->kind, f->code, "it died %u times within %u min, and is not started again by itself; the last time: %.250s",
+               d->deaths + 1, ALIVE_WINDOW_MS / 60000, f->text);
+    return room;
+}
+
+/* What deployment_next() reads, as of now. */
+static const struct fault *note_facts(struct deployment *d, enum deployment_event ev, const struct fault *f, struct fault *room)
+{
+    uint64_t limit_ms = state_limit_ms(d->state), now = clock_now_ms();
+    bool ready = d->state == DEPLOYMENT_READY, was_reachable = d->reachable;
+    bool answered = ev == DEPLOYMENT_EV_ANSWER || (ready && ev == DEPLOYMENT_EV_AGAIN);
 
     d->reachable = lease_is_reachable(d->lease);
     d->refused = lease_refusal(d->lease) != NULL;
-    d->late = limit_ms && clock_now_ms() - d->entered_due > limit_ms;
+    d->late = limit_ms && now - d->entered_due > limit_ms;
     d->lost = d->lost || !d->reachable;
-    if (ev == DEPLOYMENT_EV_FAULT && !d->lost) {
-        d->attempts += d->state != DEPLOYMENT_READY;
-        d->misses += d->state == DEPLOYMENT_READY;
-    } else if (ev == DEPLOYMENT_EV_ANSWER) {
+    d->hung = false;
+    if (d->deaths && now - d->deaths_from_due > ALIVE_WINDOW_MS)
+        d->deaths = 0;
+    if (answered)
         d->misses = 0;
-    }
+    if (!d->reachable || !was_reachable || answered)
+        deployment_hears(d); /* whoever cannot be heard is not silent */
     if (ev == DEPLOYMENT_EV_FAULT)
-        d->crowded = streq(f->code, "out_of_memory") && d->context.has_neighbours(d->context.ctx, d);
+        d->crowded = is_crowding(f) && d->context.has_neighbours(d->context.ctx, d);
     if (ev == DEPLOYMENT_EV_ANSWER && d->state == DEPLOYMENT_PLACING)
         deployment_find_room(d);
+    if (ev != DEPLOYMENT_EV_FAULT || d->lost)
+        return f;
+    d->attempts += !ready && !is_restart(f);
+    d->misses += ready;
+    return ready && streq(f->code, "no_answer") ? judge_silence(d, f, room) : f;
+}
 
+void deployment_event(struct deployment *d, enum deployment_event ev, const struct fault *f)
+{
+    struct fault silence, last;
+    bool judged = d->state == DEPLOYMENT_READY && (ev == DEPLOYMENT_EV_ANSWER || ev == DEPLOYMENT_EV_AGAIN || ev == DEPLOYMENT_EV_FAULT);
+
+    f = note_facts(d, ev, f, &silence);
     struct deployment_move m = deployment_next(d, ev, f);
 
     switch (m.how) {
     case ENTER:
         if (m.state == DEPLOYMENT_FAILED)
-            f = way_fault(d, f);
+            f = way_fault(d, last_death(d, f, &last));
         deployment_enter(d, m.state, f ? f->text : deployment_event_name(ev), f);
         break;
     case DO: deployment_act(d); break;
     case WAIT: timer_arm(d->timer, state_rest_ms(d)); break;
     case KEEP: break;
     }
+    if (judged)
+        deployment_answer_judges(d, m.how == ENTER && ev == DEPLOYMENT_EV_FAULT ? f : NULL);
 }

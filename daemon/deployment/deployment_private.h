@@ -27,10 +27,7 @@ struct deployment_move {
 
 /* Faults in a row, without a step forward, before we give up on a machine that can be reached. */
 #define DEPLOYMENT_ATTEMPTS_MAX 5
-/* Crashes of the server within DEPLOYMENT_CRASH_WINDOW_MS before we stop starting it. */
-#define DEPLOYMENT_CRASHES_MAX     3
-#define DEPLOYMENT_CRASH_WINDOW_MS (10 * 60 * 1000)
-/* Unanswered probes before the server counts as dead. */
+/* Probes that failed, although the server lives, before everything is looked at anew. */
 #define DEPLOYMENT_MISSES_MAX 3
 
 struct stage_record {
@@ -64,15 +61,23 @@ struct deployment {
     bool stale;                     /* its server has other arguments than it should have */
     bool touched;                   /* a server of ours may run there; in the database */
     bool way_failed;                /* the failure was the way's: an open way mends it */
+    bool hung;                      /* it lives and has answered nobody for too long, as of the event (policy/alive.h) */
+    bool replaced;                  /* a server that did not get there in time was started anew, once */
     unsigned in_flight, held;       /* held: of those in flight, they have not gone out */
-    unsigned attempts, misses, crashes;
+    unsigned attempts, misses;
+    unsigned deaths;                /* of a server that was ready, within ALIVE_WINDOW_MS */
 
-    uint64_t entered_due, crash_from_due;
+    uint64_t entered_due, deaths_from_due;
+    struct fault death;             /* the last one, and when it was */
+    int64_t death_at_ms;
+    /* For hung: its last sign of life; when a look told last what it had computed, and for how long by then. */
+    uint64_t alive_due, looked_due;
+    int64_t computed_ms;
     int64_t entered_at_ms;
     struct op *op;                  /* what the driver was asked, while it is */
     struct timer *timer, *sleep_timer;
     struct work changed, look;
-    struct list holds;
+    struct list holds, judges;
     struct fault fault;
     char room[DEPLOYMENT_TEXT_MAX]; /* deployment_room_text() */
 
@@ -100,6 +105,7 @@ void deployment_event(struct deployment *d, enum deployment_event ev, const stru
 /* deployment.c, for the life: */
 uint64_t deployment_write(struct deployment *d);       /* its record to the database; a store_ticket */
 void deployment_answer_holds(struct deployment *d);
+void deployment_answer_judges(struct deployment *d, const struct fault *f);
 void deployment_stage_begin(struct deployment *d, enum stage s);
 void deployment_stage_end(struct deployment *d, enum stage s, enum stage_state how, const char *text);
 void deployment_stages_reset(struct deployment *d);

@@ -1,6 +1,6 @@
 /* The steps: READING its head and body; HELD until the deployment can be asked; DIALING a connection (or
  * taking a warm one); PAUSING before another try; SENT, while the engine answers; CURING, while an engine
- * that is stuck unloads its model; OVER.
+ * that is stuck unloads its model; LOST, when the engine ended the connection, until it is known why; OVER.
  *
  * Whether a request may be sent again is the one question with money and work behind it. It may while no byte
  * of it has been written anywhere. It may once more when the connection was an old one that its engine was
@@ -29,8 +29,9 @@
 #include "proto/json.h"
 #include "proto/text.h"
 
-#define AGAIN_MS 500  /* between two tries to connect */
-#define STALE_MS 2000 /* an engine that closes an idle connection is heard of within this */
+#define AGAIN_MS  500  /* between two tries to connect */
+#define REASON_MS 2000 /* for the reason why an engine ended; then it is told without one */
+#define STALE_MS  2000 /* an engine that closes an idle connection is heard of within this */
 
 /* ---- its end ---- */
 
@@ -247,6 +248,7 @@ static void request_give_up(struct request *r)
     const char *id = deployment_id(r->deployment);
     const char *room = deployment_room_text(r->deployment);
     enum deployment_state state = deployment_state(r->deployment);
+    const struct fault *why = deployment_fault(r->deployment)->kind ? deployment_fault(r->deployment) : &r->last;
     char waited[TEXT_SHORT_MAX], text[640];
 
     duration_format(waited, clock_now_ms() - r->begun_due, false);
@@ -256,15 +258,22 @@ static void request_give_up(struct request *r)
                  r->last.text[0] ? r->last.text : "the tunnel to its machine is down");
     else
         snprintf(text, sizeof(text), "%s is not ready after %s: %s%s%s; ask again", id, waited,
-                 room ? room : deployment_state_name(state), r->last.text[0] ? ", " : "", r->last.text);
+                 room ? room : deployment_state_name(state), why->text[0] ? ", " : "", why->text);
     request_fail(r, 503, "not_ready", text, "not ready");
 }
+
+static void request_tell_lost(struct request *r, const struct fault *f);
 
 static void request_on_timer(void *ctx)
 {
     struct request *r = ctx;
     uint64_t now = clock_now_ms();
 
+    if (r->step == REQUEST_LOST) {
+        op_cancel(&r->op);
+        request_tell_lost(r, NULL);
+        return;
+    }
     if (!request_is_at_engine(r) && now >= r->limit_due) {
         request_give_up(r);
         return;
@@ -444,6 +453,7 @@ static void on_answer_data(void *ctx, const char *data, size_t n)
 {
     struct request *r = ctx;
 
+    deployment_hears(r->deployment);
     request_drop_body(r);
     if (r->late_status) {
         request_take_late_data(r, data, n);
@@ -492,6 +502,38 @@ static bool was_stale(const struct request *r, int error)
            clock_now_ms() - upstream_progress_due(u) <= STALE_MS;
 }
 
+/* f: why the engine ended; NULL: it did not, or nobody can tell soon enough. */
+static void request_tell_lost(struct request *r, const struct fault *f)
+{
+    char text[900];
+
+    if (r->first_due) {
+        snprintf(text, sizeof(text), "the engine ended in the middle of this answer%s%s%s; the request was not repeated",
+                 f ? " (" : "", f ? f->text : "", f ? ")" : "");
+        request_break(r, "engine_lost", text, "lost");
+        return;
+    }
+    snprintf(text, sizeof(text),
+             "the engine %s while %s had this request%s%s%s; it was not repeated, because it may have been carried out",
+             f ? "ended" : "closed the connection", deployment_id(r->deployment), f ? " (" : "", f ? f->text : "", f ? ")" : "");
+    request_fail(r, 502, "engine_lost", text, "lost");
+}
+
+static void on_judged(void *ctx, const struct fault *f)
+{
+    request_tell_lost(ctx, f);
+}
+
+/* The engine ended this connection. A look at it takes a round trip or two. */
+static void request_ask_why(struct request *r)
+{
+    r->step = REQUEST_LOST;
+    if (!r->timer)
+        r->timer = timer_new(r->gateway->loop, request_on_timer, r);
+    timer_arm(r->timer, REASON_MS);
+    deployment_judge(r->deployment, &r->op, on_judged, r);
+}
+
 /* No byte of the engine's answer has gone to the application. */
 static void request_lost_early(struct request *r, int error)
 {
@@ -511,16 +553,20 @@ static void request_lost_early(struct request *r, int error)
         request_try_again(r, NULL);
         return;
     }
-    deployment_doubt(r->deployment);
     if (error == -EPROTO) {
+        deployment_doubt(r->deployment);
         snprintf(text, sizeof(text), "the engine of %s gave an answer that makes no sense", id);
         request_fail(r, 502, "bad_answer", text, "bad answer");
         return;
     }
+    if (!error || local) {
+        request_ask_why(r);
+        return;
+    }
+    deployment_doubt(r->deployment);
     snprintf(text, sizeof(text),
-             "%s while %s had this request; it was not repeated, because it may have been carried out",
-             error && !local ? "the tunnel broke" : "the engine closed the connection", id);
-    request_fail(r, 502, error && !local ? "tunnel_lost" : "engine_lost", text, "lost");
+             "the tunnel broke while %s had this request; it was not repeated, because it may have been carried out", id);
+    request_fail(r, 502, "tunnel_lost", text, "lost");
 }
 
 static void on_lost(void *ctx, int error)
@@ -530,6 +576,12 @@ static void on_lost(void *ctx, int error)
 
     if (!r->first_due) {
         request_lost_early(r, error);
+        return;
+    }
+    if (!tunnel && !r->late_status && relay_can_tell(&r->relay)) {
+        r->upstream = upstream_free(r->upstream, true);
+        request_set_waiting(r, false);
+        request_ask_why(r);
         return;
     }
     deployment_doubt(r->deployment);

@@ -31,6 +31,7 @@ enum request_step {
     REQUEST_PAUSING,
     REQUEST_SENT,
     REQUEST_CURING,
+    REQUEST_LOST,
     REQUEST_OVER
 };
 

@@ -109,6 +109,8 @@ static struct world {
     /* The machine and the way to it. */
     bool way, refused, calm, broken, stuck, shared;
     bool runs, loaded, fetched;
+    bool hangs, computes; /* it answers nobody; it computes all the same */
+    bool restarted;       /* what ended it was a restart of the machine */
     bool crammed, neighbours;               /* no room for it; others have some */
     unsigned too_much, n_made_room;         /* so often the engine says so; others were told to go */
     int engine_arguments, server_arguments; /* as last told to the driver, as last started with; 0: none */
@@ -309,7 +311,10 @@ static void ask(enum verb verb, struct engine_reply to)
     j->arguments = w.engine_arguments;
     j->asked = a;
     j->waits = !w.way;
-    j->due = w.now + 1 + dice(bad_luck(5) ? 20000 : 300);
+    if (verb == PROBE && w.hangs)
+        j->due = w.now + w.engine.patience_ms;
+    else
+        j->due = w.now + 1 + dice(bad_luck(5) ? 20000 : 300);
     a->job = j;
     a->to = to;
     a->entered = w.n_entered;
@@ -393,7 +398,11 @@ static void job_up(struct job *j)
     if (w.broken) {
         job_fault(j, FAULT_GONE, "engine_missing");
     } else if (j->verb == START) {
-        j->again = !w.runs || bad_luck(3);
+        bool ended = w.engine.hung_pid && w.engine.hung_pid == w.engine.facts.pid;
+
+        j->again = !w.runs || bad_luck(3) || (w.hangs && !ended);
+        w.engine.facts.pid += !w.runs || ended;
+        w.hangs = w.hangs && w.runs && !ended;
         w.runs = true;
         w.server_arguments = j->arguments;
     } else if (j->verb != FIND && (!w.runs || (j->verb == LOAD && !w.fetched))) {
@@ -422,8 +431,11 @@ static void job_happens(struct job *j)
     case STOP: job_stop(j); break;
     case UNLOAD: w.loaded = false; break;
     case PROBE:
+        w.engine.facts.computed_ms = w.computes ? (int64_t)w.now : 0;
         if (!w.runs)
-            job_fault(j, FAULT_GONE, "engine_exited");
+            job_fault(j, FAULT_GONE, w.restarted ? "machine_restarted" : "engine_exited");
+        else if (w.hangs)
+            job_fault(j, FAULT_TRANSIENT, "no_answer");
         else
             j->again = !w.loaded;
         break;

@@ -9,18 +9,21 @@
 
 /* What a row hands in, one letter each: goal (+) on, (-) off; (r)eachable, re(f)used, (l)ate, (c)ut,
  * (t)ouched, (w)ay failed, (b)usy with a request, (h)eld all of them, (s)tale, (z) it is to sleep, cro(W)ded,
- * roo(m)y, (o)wn server, (k)ept. */
+ * roo(m)y, (o)wn server, (k)ept, (H)ung, (x) started anew already. */
 struct row {
     enum deployment_state from;
     const char *facts;
-    unsigned attempts, misses, crashes;
+    unsigned attempts, misses, deaths;
     enum deployment_event ev;
     enum fault_kind fault;
     int how;
     enum deployment_state to;
+    const char *code; /* of the fault */
 };
 
 /* clang-format off */
+/* Most faults need no code. */
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #define EV(name)   DEPLOYMENT_EV_##name
 #define NO         FAULT_NONE
 
@@ -38,7 +41,7 @@ struct row {
     {state, "+f",   0, 0, 0, EV(WAY),    NO,              ENTER, FAILED},           \
     {state, "+rm",  0, 0, 0, EV(ANSWER), NO,              ENTER, after},            \
     {state, "+r",   0, 0, 0, EV(AGAIN),  NO,              WAIT,  OFF},              \
-    {state, "+rl",  0, 0, 0, EV(AGAIN),  NO,              ENTER, FAILED},           \
+    {state, "+rlx", 0, 0, 0, EV(AGAIN),  NO,              ENTER, FAILED},           \
     {state, "+r",   0, 0, 0, EV(TIMER),  NO,              DO,    OFF},              \
     {state, "+r",   1, 0, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, CONNECTING},       \
     {state, "+r",   4, 0, 0, EV(FAULT),  FAULT_UNCERTAIN, ENTER, CONNECTING},       \
@@ -50,6 +53,9 @@ struct row {
     {state, "+r",   1, 0, 0, EV(FAULT),  FAULT_DENIED,    ENTER, FAILED},           \
     {state, "+r",   1, 0, 0, EV(FAULT),  FAULT_GONE,      ENTER, FAILED},           \
     {state, "+",    1, 0, 0, EV(FAULT),  FAULT_INVALID,   ENTER, FAILED},           \
+    {state, "+r",   4, 0, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, CONNECTING, "engine_crashed"},     \
+    {state, "+r",   5, 0, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, FAILED,     "engine_crashed"},     \
+    {state, "+r",   9, 0, 0, EV(FAULT),  FAULT_GONE,      ENTER, CONNECTING, "machine_restarted"},  \
     {state, "+r",   0, 0, 0, EV(EMPTY),  NO,              KEEP,  OFF}
 
 static const struct row rows[] = {
@@ -86,6 +92,8 @@ static const struct row rows[] = {
     STEP(STARTING, FETCHING),
     STEP(FETCHING, PLACING),
     STEP(LOADING, READY),
+    {STARTING, "+rl", 0, 0, 0, EV(AGAIN), NO,             ENTER, CONNECTING},
+    {LOADING, "+rl",  0, 0, 0, EV(AGAIN), NO,             ENTER, FAILED},
     {INSTALLING, "+ro", 0, 0, 0, EV(ANSWER), NO,           ENTER, PLACING},
     {PLACING, "+rom", 0, 0, 0, EV(ANSWER), NO,             ENTER, STARTING},
     {PLACING, "+ro",  0, 0, 0, EV(ANSWER), NO,             WAIT,  OFF},
@@ -138,7 +146,16 @@ static const struct row rows[] = {
     {READY, "+rt",  0, 3, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, CONNECTING},
     {READY, "+rt",  0, 1, 0, EV(FAULT),  FAULT_GONE,      ENTER, CONNECTING},
     {READY, "+rt",  0, 1, 2, EV(FAULT),  FAULT_EXHAUSTED, ENTER, CONNECTING},
-    {READY, "+rt",  0, 1, 3, EV(FAULT),  FAULT_GONE,      ENTER, FAILED},
+    {READY, "+rt",  0, 1, 3, EV(FAULT),  FAULT_GONE,      ENTER, CONNECTING},
+    {READY, "+rt",  0, 1, 4, EV(FAULT),  FAULT_GONE,      ENTER, FAILED},
+    {READY, "+rt",  0, 1, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, CONNECTING, "engine_crashed"},
+    {READY, "+rt",  0, 1, 4, EV(FAULT),  FAULT_TRANSIENT, ENTER, FAILED,     "engine_crashed"},
+    {READY, "+rt",  0, 1, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, CONNECTING, "port_taken"},
+    {READY, "+rt",  0, 9, 4, EV(FAULT),  FAULT_TRANSIENT, WAIT,  OFF,        "no_answer"},
+    {READY, "+rtH", 0, 1, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, CONNECTING, "no_answer"},
+    {READY, "+rtH", 0, 1, 4, EV(FAULT),  FAULT_TRANSIENT, ENTER, FAILED,     "no_answer"},
+    {READY, "+tH",  0, 1, 4, EV(FAULT),  FAULT_TRANSIENT, WAIT,  OFF,        "no_answer"},
+    {READY, "+rt",  0, 1, 9, EV(FAULT),  FAULT_GONE,      ENTER, CONNECTING, "machine_restarted"},
     {READY, "+rt",  0, 0, 0, EV(EMPTY),  NO,              KEEP,  OFF},
 
     {DRAINING, "+rtb", 0, 0, 0, EV(GOAL),   NO,              ENTER, READY},
@@ -191,7 +208,7 @@ Test(deployment_fsm, each_row_of_the_table)
 {
     for (unsigned i = 0; i < ELEMENTS(rows); i++) {
         const struct row *row = &rows[i];
-        const struct fault f = {.kind = row->fault};
+        struct fault f = {.kind = row->fault};
         struct deployment d = {
             .state = row->from,
             .goal = strchr(row->facts, 'k')   ? GOAL_ON
@@ -212,8 +229,12 @@ Test(deployment_fsm, each_row_of_the_table)
             .held = strchr(row->facts, 'h') ? 1 : 0,
             .attempts = row->attempts,
             .misses = row->misses,
-            .crashes = row->crashes,
+            .deaths = row->deaths,
+            .hung = strchr(row->facts, 'H'),
+            .replaced = strchr(row->facts, 'x'),
         };
+
+        snprintf(f.code, sizeof f.code, "%s", row->code ? row->code : "");
         struct deployment_move m = deployment_next(&d, row->ev, row->fault ? &f : NULL);
 
         cr_assert_eq((int)m.how, row->how, "row %u (%s, %s): how %d", i, deployment_state_name(row->from),
@@ -275,7 +296,12 @@ static void something_happens(void)
     case 5:
     case 6: way_changes(!w.way, dice(4) == 0); break;
     case 7: way_changes(false, true); break;
-    case 8: w.runs = w.loaded = false; break;
+    case 8:
+        w.hangs = w.runs && dice(2);
+        w.computes = dice(2);
+        w.runs = w.hangs;
+        w.loaded = w.loaded && w.runs;
+        break;
     case 9: w.broken = dice(2); break;
     case 10: w.stuck = dice(3) == 0; break;
     case 11:
@@ -356,7 +382,7 @@ static void check_rest(void)
     bool on = w.d->goal != GOAL_OFF;
 
     w.calm = true;
-    w.broken = w.stuck = w.crammed = w.neighbours = false;
+    w.broken = w.stuck = w.restarted = w.crammed = w.neighbours = false;
     requests_end();
     way_changes(true, false);
     run_until(w.now + 300000);

@@ -48,6 +48,12 @@ Test(request_hold, a_hold_ends_with_503_and_no_wish_to_be_asked_again)
     cr_assert(app_has(a, "loading"));
     app_wants(b, "{\"error\":\"deepseek-r1:7b is not ready after");
     cr_assert_eq(world.deepseek.held, 0);
+    fault_code(&world.deepseek.fault, FAULT_TRANSIENT, "engine_crashed", "ollama ended on gpu1, by SIGKILL");
+    app_forget(a);
+    app_post(a, CHAT, MODEL);
+    cr_assert(LOOP_UNTIL(world.loop, world.deepseek.held == 1));
+    loop_advance(world.loop, 601000);
+    app_wants(a, ": loading, ollama ended on gpu1, by SIGKILL; ask again");
     app_free(a);
     app_free(b);
 }

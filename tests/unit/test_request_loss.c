@@ -23,6 +23,57 @@ Test(request_loss, a_request_that_was_read_is_not_repeated)
     app_free(a);
 }
 
+Test(request_loss, why_the_engine_ended_is_told)
+{
+    struct app *a;
+    bool whole;
+    char *got;
+
+    fault_code(&world.deepseek.judge_fault, FAULT_TRANSIENT, "engine_crashed", "ollama ended on gpu1, by SIGKILL");
+    a = sent_on_fresh(CHAT);
+    link_close(0);
+    app_wants(a, "HTTP/1.1 502 ");
+    app_wants(a, "the engine ended while deepseek-r1:7b had this request (ollama ended on gpu1, by SIGKILL); it was not repeated");
+    app_forget(a);
+    buf_clear(&world.links[0]->got);
+    app_post(a, CHAT, MODEL);
+    unsigned at = engine_with(MODEL);
+
+    link_say(at, STREAM_HEAD "9\r\ndata: x\n\n\r\n");
+    app_wants(a, "data: x");
+    cr_assert_gt(world.deepseek.heard, 0u);
+    link_close(at);
+    app_wants(a, "0\r\n\r\n");
+    got = unchunked(app_got(a), &whole);
+    cr_assert(whole);
+    cr_assert(strstr(got, "in the middle of this answer (ollama ended on gpu1, by SIGKILL); the request was not repeated"), "%s", got);
+    free(got);
+    app_free(a);
+}
+
+Test(request_loss, a_reason_that_takes_long_is_not_waited_for)
+{
+    struct app *a = sent_on_fresh(CHAT), *b;
+
+    world.deepseek.judge_hangs = true;
+    link_close(0);
+    loop_advance(world.loop, 1990);
+    cr_assert_not(app_has(a, "HTTP/1.1"));
+    loop_advance(world.loop, 11);
+    app_wants(a, "the engine closed the connection while deepseek-r1:7b had this request; it was not repeated");
+    app_free(a);
+    b = app_new();
+    buf_clear(&world.links[0]->got);
+    app_post(b, CHAT, MODEL);
+    unsigned at = engine_with(MODEL);
+
+    link_close(at);
+    loop_turns(world.loop, 3);
+    app_free(b); /* it leaves while the reason is asked for */
+    loop_advance(world.loop, 3000);
+    cr_assert_eq(world.deepseek.begun, world.deepseek.ended);
+}
+
 Test(request_loss, a_tunnel_that_breaks_before_the_answer_is_502_and_said_so)
 {
     struct app *a;
