@@ -540,6 +540,24 @@ static void add_awake(const struct output *o, const struct json *model, struct b
     buf_done(&line);
 }
 
+static void add_restarted(const struct output *o, const struct json *model, struct buf *out)
+{
+    const struct json *restarted = json_get(model, "restarted");
+    int64_t count = json_get_int(restarted, "count", 0), at = json_get_int(restarted, "since_at_ms", 0);
+    char age[TEXT_SHORT_MAX];
+    struct buf line;
+
+    if (!count)
+        return;
+    buf_init(&line, 4096);
+    add_part(&line, "%lld time%s lately", (long long)count, plural(count));
+    if (at)
+        add_part(&line, "last %s ago", age_format(age, at));
+    buf_addf(&line, ": %s", member_text(restarted, "text", "nobody knows why"));
+    add_field(o, out, "restarted", buf_text(&line));
+    buf_done(&line);
+}
+
 static void add_tunnel(const struct output *o, const struct json *instance, struct buf *out)
 {
     const struct json *tunnel = json_get(instance, "tunnel");
@@ -624,6 +642,7 @@ void screen_model(const struct output *o, const struct json *status, struct buf 
     add_engine(o, model, out);
     add_arguments(o, model, out);
     add_requests(o, model, out);
+    add_restarted(o, model, out);
     add_awake(o, model, out);
     add_field(o, out, "then", next);
     add_tunnel(o, instance_find(status, on), out);

@@ -163,6 +163,15 @@ static void add_tunnel_words(struct buf *out, int64_t tries, const char *age, co
         buf_addf(out, ": %s", text);
 }
 
+static void add_restart_words(struct buf *out, int64_t count, const char *age, const char *text)
+{
+    buf_addf(out, "its engine was started again%s%s%s", *age ? " " : "", age, *age ? " ago" : "");
+    if (count > 1)
+        buf_addf(out, " (%lld times lately)", (long long)count);
+    if (text)
+        buf_addf(out, ": %s", text);
+}
+
 /* One cause as part of a sentence; one this client does not know is shown in its own words. */
 static void add_cause(struct buf *out, const struct json *cause)
 {
@@ -209,6 +218,8 @@ static void add_cause(struct buf *out, const struct json *cause)
                  since ? " ago" : "");
     else if (streq(name, "stopped_by_user"))
         buf_addf(out, "stopped with llmhostctl down%s%s%s", since ? " " : "", age, since ? " ago" : "");
+    else if (streq(name, "engine_restarted"))
+        add_restart_words(out, count, age, text);
     else if (streq(name, "failure"))
         buf_addf(out, "%s%s%s%s", text ? text : "failed", since ? " (" : "", age, since ? " ago)" : "");
     else {

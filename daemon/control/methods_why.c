@@ -114,6 +114,10 @@ static void why_model(const struct deployment *d, struct json *lines)
         show_add_cause(causes, "unloaded", 1, n.since_at_ms, deployment_room_text(d));
     if (deployment_goal(d) == GOAL_OFF && s != DEPLOYMENT_FAILED)
         show_add_cause(causes, "stopped_by_user", 1, s == DEPLOYMENT_OFF ? n.since_at_ms : 0, NULL);
+    struct json *restarts = show_restarts(d);
+
+    if (restarts)
+        json_append(causes, restarts);
     if (deployment_fault(d)->kind)
         show_add_cause(causes, "failure", 1, n.since_at_ms, deployment_fault(d)->text);
     add_line(lines, deployment_name(d), verdict, causes);

@@ -77,8 +77,7 @@ static struct json *show_fault(const struct fault *f, const char *target, const 
     return v;
 }
 
-void show_add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms,
-                    const char *text)
+static struct json *show_cause(const char *cause, int64_t count, int64_t since_at_ms, const char *text)
 {
     show_add_cause_until(list, cause, count, since_at_ms, 0, text);
 }
@@ -95,7 +94,13 @@ void show_add_cause_until(struct json *list, const char *cause, int64_t count, i
     if (until_at_ms)
         json_put_int(v, "until_at_ms", until_at_ms);
     json_put_string(v, "text", text);
-    json_append(list, v);
+    return v;
+}
+
+void show_add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms,
+                    const char *text)
+{
+    json_append(list, show_cause(cause, count, since_at_ms, text));
 }
 
 /* What keeps a model in memory that answers, beside requests. */
@@ -134,6 +139,15 @@ struct json *show_causes(const struct deployment *d)
     if (s == DEPLOYMENT_READY)
         add_ready_causes(list, &n);
     return list;
+}
+
+struct json *show_restarts(const struct deployment *d)
+{
+    const struct fault *why;
+    int64_t at_ms;
+    unsigned deaths = deployment_deaths(d, &why, &at_ms);
+
+    return deaths && deployment_state(d) == DEPLOYMENT_READY ? show_cause("engine_restarted", deaths, at_ms, why->text) : NULL;
 }
 
 static struct json *model_next(const struct deployment *d, const struct deployment_figures *n)
@@ -252,6 +266,10 @@ struct json *show_model(const struct deployment *d)
     json_put_int(v, "since_at_ms", n.since_at_ms);
     if (n.last_used_at_ms)
         json_put_int(v, "last_used_at_ms", n.last_used_at_ms);
+    struct json *restarted = show_restarts(d);
+
+    if (restarted)
+        json_put(v, "restarted", restarted);
     if (model_fault(d, &trouble))
         json_put(v, "trouble", show_fault(&trouble, deployment_name(d), show_subject(d), n.since_at_ms));
     return v;

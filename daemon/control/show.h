@@ -20,6 +20,8 @@ const char *show_subject(const struct deployment *d);
 struct json *show_next(const struct fault *f, const char *subject);
 /* What keeps a model awake; empty when nothing does. */
 struct json *show_causes(const struct deployment *d);
+/* That its server died lately, and runs again; NULL: it did not. */
+struct json *show_restarts(const struct deployment *d);
 struct json *show_progress(const struct deployment *d, enum stage s);
 /* Progress of a model that runs already, as far as we know, and whose machine is looked for. */
 struct json *show_way(const struct deployment *d);

@@ -139,6 +139,9 @@ PASSWORD = error("CredentialsRefused", "login_refused", "gz-4090 refused the pas
                  ["llmhostctl instance set gz-4090 --password-file F"], target="gz-4090")
 MISSING = error("EngineFailed", "engine_missing", "ollama is not installed on gz-4090, and 0.32.9 cannot be fetched: github.com: Could not resolve host: github.com "
                 "(from there); github.com: The requested URL returned error: 503 (from here)", [f"llmhostctl up {MODEL}"], target=MODEL)
+WHY_RESTARTED = [{"reply": {"not_counted": [], "lines": [{"target": MODEL, "verdict": "awake", "causes": [
+    {"cause": "stays_up", "count": 1, "since_at_ms": "@-180s"},
+    {"cause": "engine_restarted", "count": 2, "since_at_ms": "@-185s", "text": "ollama ended on gz-4090, by SIGSEGV"}]}]}}]
 WHY_CHINESE = [{"target": "gz-4090", "verdict": "awake", "causes": [{"cause": "not_rented", "count": 1}]},
                {"target": "ollama:通义千问:7b", "verdict": "failed", "causes": [{"cause": "failure", "count": 1, "since_at_ms": "@-185s",
                 "text": "引擎失败: 显存不足, 模型大约需要六十四吉字节, 而这块显卡只有二十四吉字节, 请换一块更大的显卡"}]}]
@@ -192,6 +195,9 @@ CASES = [
     *widths("status-model", f"status {MODEL}", {"Status#1": [{"reply": {"world": "one-model"}}],
                                                 "Status#2": [{"reply": {"world": "one-instance"}}],
                                                 "Logs": [{"reply": {"lines": LINES, "older": 0}}]}),
+    *widths("status-model-restarted", f"status {MODEL}", {"Status#1": [{"reply": {"world": "restarted-model"}}],
+                                                          "Status#2": [{"reply": {"world": "one-instance"}}],
+                                                          "Logs": [{"reply": {"lines": [], "older": 0}}]}),
     case("status-model-off", "status ollama:qwen3:14b", {"Status#1": [{"reply": {"world": "off-model"}}],
                                                          "Status#2": [{"reply": {"world": "one-instance"}}],
                                                          "Logs": [{"reply": {"lines": [], "older": 0}}]}),
@@ -235,6 +241,7 @@ CASES = [
     *widths("why", "why", {"Why": WHY}),
     case("why-pipe", "why gz-4090 attic", {"Why": WHY}),
     case("why-colour", "why", {"Why": WHY}, columns=120, colour=True),
+    *widths("why-restarted", "why", {"Why": WHY_RESTARTED}),
     *widths("why-room", "why ollama:qwen3:14b ollama:phi4", {"Why": [{"reply": {"not_counted": [], "lines": [
         {"target": "ollama:qwen3:14b", "verdict": "asleep", "causes": [{"cause": "unloaded", "count": 1, "since_at_ms": "@-250s", "text": "made room for ollama:gemma3:27b"}]},
         {"target": "ollama:phi4", "verdict": "awake", "causes": [{"cause": "held_request", "count": 1, "since_at_ms": "@-8s"}, {"cause": "loading", "count": 1, "since_at_ms": "@-8s"},
