@@ -19,7 +19,7 @@ answer ended. Python's standard library only: it runs on any host that has pytho
 /root/load.json, where there is one, says what it does when it is to load: {"wait": true} until it says something else,
 {"error": "text"} fails.
 
-/root/ps.json, where there is one, is its answer to /api/ps once something was loaded.
+/root/ps.json, where there is one, is its answer to /api/ps once something was loaded. While there is a /root/busy it answers no GET.
 
 It has scripted:latest, and on a host called gpu1 scripted:gpu1 as well: one that no other host has.
 
@@ -35,7 +35,7 @@ import sys
 import threading
 import time
 
-PS, LOAD, LOADED = "/root/ps.json", "/root/load.json", threading.Event()
+PS, LOAD, BUSY, LOADED = "/root/ps.json", "/root/load.json", "/root/busy", threading.Event()
 ASKED, LOCK = [], threading.Lock()
 MODEL = {"name": "scripted:latest", "model": "scripted:latest", "modified_at": "2026-01-01T00:00:00Z", "size": 1000,
          "digest": "5c" * 32, "details": {"format": "gguf", "family": "llama", "families": ["llama"],
@@ -59,6 +59,8 @@ class Engine(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self):
+        while os.path.exists(BUSY):
+            time.sleep(0.1)
         if self.path == "/_asked":
             with LOCK:
                 return self.whole(200, ASKED)
