@@ -38,15 +38,18 @@ const char gpu_script[] =
     "    \"$(sed -n 's/^\\(total_\\)*inactive_file //p' memory.stat 2>/dev/null | tail -n 1)\"\n"
     "exit 0\n";
 
-/* What nvidia-smi says instead of cards, and what it means on a rented machine. */
+/* What nvidia-smi says instead of cards, and what it means on a rented machine; the first that is found counts. A machine that was
+ * started without its card (AutoDL's no-card mode) answers with a permission error. */
 static const struct {
     const char *words, *meaning;
 } troubles[] = {
+    {"Driver/library version mismatch", "the driver of its host was updated: restart the machine"},
+    {"NVML: Insufficient Permissions", "it was started without a card"},
+    {"Permission denied", "it was started without a card"},
     {"Failed to initialize NVML",
      "the container has lost its cards (NVML): only a restart of the machine helps"},
     {"couldn't communicate with the NVIDIA driver",
      "the driver of its host does not answer: restart the machine, or take another"},
-    {"Driver/library version mismatch", "the driver of its host was updated: restart the machine"},
     {"No devices were found", "it was started without a card"},
     {"nvidia-smi hangs", "its driver does not answer: restart the machine, or take another"},
 };

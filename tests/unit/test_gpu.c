@@ -50,6 +50,14 @@ Test(gpu, what_a_card_does_not_know)
     cr_assert_eq(f.capability, -1);
     cr_assert_eq(gpu_used_bytes(&f), -1);
     cr_assert_eq(gpu_total_bytes(&f), 8192 * MIB);
+    read_text("chip=nvidia\nNVIDIA A100-SXM4-80GB, 535.54.03, [Insufficient Permissions], [Insufficient Permissions], 8.0\n"
+              "NVIDIA A100-SXM4-80GB, 535.54.03, 81920, 3, 8.0\n",
+              &f);
+    cr_assert_null(f.trouble, "a slice of a card may not ask for the whole of it");
+    cr_assert_eq(f.n, 2);
+    cr_assert_eq(f.capability, 80);
+    cr_assert_eq(gpu_used_bytes(&f), -1, "one that is unknown makes all of it unknown");
+    cr_assert_eq(gpu_judge(5000 * MIB, gpu_used_bytes(&f), gpu_used_bytes(&f)), GPU_UNMEASURED);
     /* an older driver, asked for fewer fields */
     read_text("chip=nvidia\nTesla P100-PCIE-16GB, 418.87.01, 16280, 0\n", &f);
     cr_assert_eq(f.n, 1);
@@ -66,7 +74,9 @@ Test(gpu, troubles_are_explained)
          "latest NVIDIA driver is "
          "installed and running.",
          "does not answer"},
-        {"Failed to initialize NVML: Driver/library version mismatch", "restart"},
+        {"Failed to initialize NVML: Driver/library version mismatch", "driver of its host was updated"},
+        {"Failed to initialize NVML: Insufficient Permissions", "without a card"},
+        {"sh: 1: nvidia-smi: Permission denied", "without a card"},
         {"No devices were found", "without a card"},
         {"", "names no card"},
         {"Segmentation fault", "names no card"},
