@@ -77,13 +77,9 @@ static struct json *show_fault(const struct fault *f, const char *target, const 
     return v;
 }
 
-static struct json *show_cause(const char *cause, int64_t count, int64_t since_at_ms, const char *text)
-{
-    show_add_cause_until(list, cause, count, since_at_ms, 0, text);
-}
-
-void show_add_cause_until(struct json *list, const char *cause, int64_t count, int64_t since_at_ms,
-                          int64_t until_at_ms, const char *text)
+/* until_at_ms 0: without an end. */
+static struct json *show_cause(const char *cause, int64_t count, int64_t since_at_ms, int64_t until_at_ms,
+                               const char *text)
 {
     struct json *v = json_object();
 
@@ -100,7 +96,13 @@ void show_add_cause_until(struct json *list, const char *cause, int64_t count, i
 void show_add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms,
                     const char *text)
 {
-    json_append(list, show_cause(cause, count, since_at_ms, text));
+    json_append(list, show_cause(cause, count, since_at_ms, 0, text));
+}
+
+void show_add_cause_until(struct json *list, const char *cause, int64_t count, int64_t since_at_ms,
+                          int64_t until_at_ms, const char *text)
+{
+    json_append(list, show_cause(cause, count, since_at_ms, until_at_ms, text));
 }
 
 /* What keeps a model in memory that answers, beside requests. */

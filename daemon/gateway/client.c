@@ -37,6 +37,7 @@ struct client {
     bool closes;   /* after this answer */
     bool answered; /* the answer is complete but perhaps still in c->out */
     bool unread;   /* the body was not read to its end */
+    size_t body_bytes; /* since the timer was armed */
 };
 
 static void client_process(struct client *c);
@@ -215,6 +216,7 @@ static void client_begin_body(struct client *c)
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
     c->state = CLIENT_BODY;
+    c->body_bytes = 0;
     timer_arm(c->timer, CLIENT_BODY_MS);
     if (head->minor > 0 && c->in.len == 0 && http1_field_lists(head, "Expect", "100-continue"))
         client_send(c, go_on, sizeof(go_on) - 1);
@@ -273,7 +275,11 @@ static int client_take_body(struct client *c)
     buf_init(&piece, READ_BYTES + CLIENT_EARLY_MAX);
     r = http1_read_body(c->http, c->in.data, c->in.len, &piece, &used);
     buf_drop(&c->in, used);
-    timer_arm(c->timer, CLIENT_BODY_MS);
+    c->body_bytes += used;
+    if (c->body_bytes >= CLIENT_BODY_MIN) {
+        c->body_bytes = 0;
+        timer_arm(c->timer, CLIENT_BODY_MS);
+    }
     if (r < 0) {
         request_body_broken(c->request, http1_get_refusal(c->http));
         c->closes = true;

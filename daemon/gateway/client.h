@@ -12,7 +12,8 @@ struct list;
 struct stream;
 
 #define CLIENT_HEAD_MS   30000          /* from its first byte to its last; also from the connection to the first byte */
-#define CLIENT_BODY_MS   60000          /* between two pieces of a body */
+#define CLIENT_BODY_MS   60000          /* for each CLIENT_BODY_MIN of a body, or its end: one that trickles would never be over */
+#define CLIENT_BODY_MIN  (16u << 10)
 #define CLIENT_IDLE_MS   180000         /* between two requests */
 #define CLIENT_LINGER_MS 5000           /* for the peer to close, after we have */
 #define CLIENT_OUT_HIGH  (64u << 10)    /* above: stop reading from the engine */

@@ -1,5 +1,6 @@
 /* The door itself: who may ask, what is refused, what is answered without any engine, and what bounds it all.
  */
+#include "gateway/client.h"
 #include "gateway/gateway.h"
 
 #include "proto/text.h"
@@ -510,18 +511,38 @@ Test(gateway, a_head_that_does_not_come_is_not_waited_for)
 
 Test(gateway, a_body_that_stands_still_is_not_waited_for)
 {
+    static char piece[CLIENT_BODY_MIN];
     struct app *a = app_new();
 
-    app_say(a, POST("Content-Length: 1000\r\n\r\n{"));
+    memset(piece, ' ', sizeof(piece));
+    app_say(a, POST("Content-Length: 1000000\r\n\r\n{"));
     loop_turns(world.loop, 5);
     for (int i = 0; i < 4; i++) {
         loop_advance(world.loop, 50000);
-        app_say(a, " ");
+        app_say_n(a, piece, sizeof(piece));
         loop_turns(world.loop, 5);
-        cr_assert_not(app_is_over(a));
+        cr_assert_not(app_is_over(a), "slow, and it gets there");
     }
     loop_advance(world.loop, 61000);
     cr_assert(LOOP_UNTIL(world.loop, app_is_over(a)));
+    app_free(a);
+}
+
+Test(gateway, a_body_that_trickles_is_not_waited_for)
+{
+    struct app *a = app_new();
+    unsigned seconds = 0;
+
+    app_say(a, POST("Content-Length: 1000000\r\n\r\n{"));
+    loop_turns(world.loop, 5);
+    while (!app_is_over(a) && seconds < 600) {
+        loop_advance(world.loop, 2000);
+        seconds += 2;
+        app_say(a, " ");
+        loop_turns(world.loop, 5);
+    }
+    cr_assert_leq(seconds, 64u, "%u s", seconds);
+    cr_assert_geq(seconds, 58u, "%u s", seconds);
     app_free(a);
 }
 
