@@ -318,7 +318,15 @@ static void on_prepare_tags(void *ctx, struct http_answer *a, const struct fault
     server_ask_cards(&o->server, on_prepare_cards);
 }
 
-/* The memory of a model that is loaded already is in the figures before: what was measured when it was loaded stays true. */
+static void on_prepare_loaded(void *ctx)
+{
+    struct ollama *o = ollama_of(ctx);
+
+    server_end(&o->server, false, NULL);
+}
+
+/* The memory of a model that is loaded already is in the figures before: what was measured when it was loaded stays true. What cards
+ * there are, and whether they work, is asked all the same. */
 static void on_prepare_ps(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
@@ -330,7 +338,7 @@ static void on_prepare_ps(void *ctx, struct http_answer *a, const struct fault *
     }
     o->server.gpu_before = -1;
     o->engine.facts.load_bytes = 0;
-    server_end(&o->server, false, NULL);
+    server_ask_cards(&o->server, on_prepare_loaded);
 }
 
 static void ollama_prepare(struct engine *e, struct engine_reply to)
