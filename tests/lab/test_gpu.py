@@ -21,6 +21,12 @@ class Cards(road.Road):
             h.put(f"/root/gpu.{when}", f"{name}, 550.54.14, 24564, {used}, 8.9\n")
         h.put("/usr/local/bin/nvidia-smi", SMI, 0o755)
 
+    def give_cards(self, h, *cards):
+        """What each has in use before and after, as it is printed."""
+        for when, at in (("before", 0), ("after", 1)):
+            h.put(f"/root/gpu.{when}", "".join(f"{CARD}, 550.54.14, 24564, {card[at]}, 8.9\n" for card in cards))
+        h.put("/usr/local/bin/nvidia-smi", SMI, 0o755)
+
     def plan(self, h, size, vram):
         h.put("/root/ps.json", json.dumps({"models": [{"name": "scripted:gpu1", "model": "scripted:gpu1", "size": size,
                                                        "size_vram": vram, "context_length": 4096}]}))
@@ -65,6 +71,26 @@ class Cards(road.Road):
                 d.restart(hard=True)            # it finds the model loaded, and knows nothing of before
                 self.wait_state(d, "ready", SCRIPTED)
                 self.assertIsNone(d.model(SCRIPTED).get("processor"))
+
+    def test_several_cards_count_together_and_an_unknown_one_makes_all_unknown(self):
+        for cards, processor, shown in ((((18, 2700), (20, 2700)), "gpu", "100% GPU "), (((18, 18), (20, 20)), "cpu", "100% CPU!"),
+                                        (((18, 5500), ("[N/A]", "[N/A]")), None, "100% GPU~"),
+                                        ((("[Insufficient Permissions]", "[Insufficient Permissions]"),), None, "100% GPU~")):
+            with self.subTest(cards), self.road(engines=["scripted"]) as (d, h):
+                self.give_cards(h, *cards)
+                self.plan(h, 5600000000, 5600000000)
+                d.ctl("up", SCRIPTED)
+                self.assertEqual(d.model(SCRIPTED).get("processor"), processor)
+                self.assertIn(shown, d.ctl("ps").stdout.replace("\n", " \n"))
+
+    def test_driver_that_was_updated_and_machine_without_its_card_are_told_apart(self):
+        for words, meaning in (("Failed to initialize NVML: Driver/library version mismatch", "driver of its host was updated"),
+                               ("Failed to initialize NVML: Insufficient Permissions", "started without a card"),
+                               ("Failed to initialize NVML: Unknown Error", "has lost its cards")):
+            with self.subTest(words), self.road(engines=["scripted"]) as (d, h):
+                h.put("/usr/local/bin/nvidia-smi", f"#!/bin/sh\necho '{words}'\nexit 255\n", 0o755)
+                d.ctl("up", SCRIPTED)
+                self.assertIn(meaning, self.memory(d)["message"])
 
     def test_hanging_nvidia_smi_delays_and_does_not_stop(self):
         with self.road(engines=["scripted"]) as (d, h):
