@@ -149,7 +149,7 @@ struct json *show_restarts(const struct deployment *d)
     int64_t at_ms;
     unsigned deaths = deployment_deaths(d, &why, &at_ms);
 
-    return deaths && deployment_state(d) == DEPLOYMENT_READY ? show_cause("engine_restarted", deaths, at_ms, why->text) : NULL;
+    return deaths && deployment_state(d) == DEPLOYMENT_READY ? show_cause("engine_restarted", deaths, at_ms, 0, why->text) : NULL;
 }
 
 static struct json *model_next(const struct deployment *d, const struct deployment_figures *n)
