@@ -338,8 +338,6 @@ void screen_status(const struct output *o, const struct json *status, struct buf
         buf_add_text(out, "\nno instance and no model yet. begin with one of\n"
                           "  llmhostctl instance add NAME 'ssh -p PORT USER@HOST'\n"
                           "  llmhostctl instance add here --provider=local\n");
-    } else {
-        buf_add_text(out, "\nno instance.\n");
     }
     if (!json_count(models) && json_count(instances))
         buf_add_text(out, "\nno model yet: llmhostctl up ollama:NAME\n");

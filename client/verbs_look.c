@@ -154,16 +154,25 @@ struct watch {
     struct json *world; /* a Status, kept up to date by the events */
 };
 
-/* Puts the thing in the place of the one with that name, or at the end; NULL: takes that one out. */
-static void world_put(struct json *world, const char *list_name, const char *name, const struct json *thing)
+static bool is_text(const struct json *thing, const char *key, const char *text)
+{
+    const char *has = json_get_text(thing, key);
+
+    return text && has && streq(text, has);
+}
+
+/* Puts the thing in the place of the one with that name (a model: on that instance), or at the end; NULL:
+ * takes that one out. */
+static void world_put(struct json *world, const char *list_name, const char *name, const char *on,
+                      const struct json *thing)
 {
     const struct json *list = json_get(world, list_name);
     struct json *changed = json_array();
     bool found = false;
 
     for (size_t i = 0; i < json_count(list); i++) {
-        const char *has = json_get_text(json_at(list, i), "name");
-        bool same = name && has && streq(name, has);
+        bool same =
+            is_text(json_at(list, i), "name", name) && (!on || is_text(json_at(list, i), "instance", on));
 
         if (!same || thing)
             json_append(changed, json_copy(same ? thing : json_at(list, i)));
@@ -189,13 +198,13 @@ static void world_update(struct json *world, const struct json *reply)
         if (given(reply, whole[i]))
             json_put(world, whole[i], json_copy(json_get(reply, whole[i])));
     if (gone) {
-        world_put(world, "models", gone, NULL);
-        world_put(world, "instances", gone, NULL);
+        world_put(world, "models", gone, json_get_text(reply, "gone_on"), NULL);
+        world_put(world, "instances", gone, NULL, NULL);
     }
     if (given(reply, "model"))
-        world_put(world, "models", json_get_text(model, "name"), model);
+        world_put(world, "models", json_get_text(model, "name"), json_get_text(model, "instance"), model);
     if (given(reply, "instance"))
-        world_put(world, "instances", json_get_text(instance, "name"), instance);
+        world_put(world, "instances", json_get_text(instance, "name"), NULL, instance);
 }
 
 /* The end of the screen is what matters most: of one that is too high for the terminal the top is left out.

@@ -245,11 +245,13 @@ enum exit_status verb_up(struct run *r)
 static void down_screen(const struct run *r, const char *target, const struct json *reply, bool sleep)
 {
     int64_t took_ms = json_get_int(reply, "took_ms", -1);
+    const char *on = r->options.on;
     char took[TEXT_SHORT_MAX];
     struct buf out;
 
     buf_init(&out, 65536);
-    buf_addf(&out, "%s is %s%s", target, sleep ? "asleep" : "off", r->options.forget ? " and forgotten" : "");
+    buf_addf(&out, "%s%s%s is %s%s", target, on ? " on " : "", on ? on : "", sleep ? "asleep" : "off",
+             r->options.forget ? " and forgotten" : "");
     if (took_ms >= 0)
         buf_addf(&out, ", after %s", duration_format(took, (uint64_t)took_ms, true));
     buf_add_text(&out, ".\n");
@@ -258,7 +260,8 @@ static void down_screen(const struct run *r, const char *target, const struct js
     if (sleep)
         output_hint(&r->output, "  the next request wakes it");
     else if (r->output.err_moves && !r->options.forget && strchr(target, ':') && !glob_is_pattern(target))
-        output_hint(&r->output, "  it stays off until: llmhostctl up %s", target);
+        output_hint(&r->output, "  it stays off until: llmhostctl up %s%s%s", target, on ? " --on " : "",
+                    on ? on : "");
 }
 
 /* One row of several targets. */
@@ -284,6 +287,7 @@ static enum exit_status down_one(struct run *r, const char *target, struct json 
 
     progress_init(&p, &r->output, target);
     json_put_string(call.parameters, "target", target);
+    json_put_string(call.parameters, "on", r->options.on);
     if (r->options.now)
         json_put_bool(call.parameters, "now", true);
     if (r->options.forget)

@@ -120,28 +120,59 @@ struct deployment *manager_deployment_at(struct manager *m, unsigned i)
     return NULL;
 }
 
-struct deployment *manager_find_deployment(struct manager *m, const char *name)
+struct deployment *manager_find_on(struct manager *m, const char *name, const char *instance)
 {
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
-        if (streq(deployment_name(d->deployment), name))
+        if (streq(deployment_name(d->deployment), name) &&
+            streq(lease_name(deployment_lease(d->deployment)), instance))
             return d->deployment;
     return NULL;
 }
 
-/* By its id, or by its whole name. */
-static bool is_meant(const struct deployment *d, const char *asked)
+/* "qwen3" is "qwen3:latest" and the other way round, as ollama has it: a name without a tag means that one.
+ */
+static bool id_matches(const char *id, const char *asked)
 {
-    const char *name = deployment_name(d), *id = deployment_id(d);
-    size_t n = strlen(name) - strlen(id); /* "ollama:" */
+    size_t n = strlen(id), m = strlen(asked), same = MIN(n, m);
 
-    return model_same(id, asked) || (strncmp(asked, name, n) == 0 && model_same(id, asked + n));
+    if (strncmp(id, asked, same) != 0)
+        return false;
+    return n == m || streq(n > m ? id + m : asked + n, ":latest");
 }
 
+/* How soon a request would be answered by it. */
 static int find_rank(const struct deployment *d)
 {
     if (deployment_goal(d) == GOAL_OFF)
+        return 0;
+    if (deployment_state(d) == DEPLOYMENT_FAILED)
         return 1;
-    return deployment_state(d) == DEPLOYMENT_READY ? 3 : 2;
+    if (!deployment_is_reachable(d))
+        return 2;
+    if (deployment_state(d) == DEPLOYMENT_ASLEEP)
+        return 3;
+    return deployment_state(d) == DEPLOYMENT_READY ? 5 : 4;
+}
+
+static bool is_better(const struct deployment *d, const struct deployment *best)
+{
+    struct deployment_figures n, of_best;
+
+    if (!best || find_rank(d) != find_rank(best))
+        return !best || find_rank(d) > find_rank(best);
+    deployment_figures(d, &n);
+    deployment_figures(best, &of_best);
+    return n.in_flight + n.held < of_best.in_flight + of_best.held;
+}
+
+struct deployment *manager_find_deployment(struct manager *m, const char *name)
+{
+    struct deployment *best = NULL;
+
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
+        if (streq(deployment_name(d->deployment), name) && is_better(d->deployment, best))
+            best = d->deployment;
+    return best;
 }
 
 struct deployment *manager_find_id(struct manager *m, const char *id)
@@ -151,9 +182,25 @@ struct deployment *manager_find_id(struct manager *m, const char *id)
     if (best)
         return best;
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
-        if (is_meant(d->deployment, id) && (!best || find_rank(d->deployment) > find_rank(best)))
+        if ((id_matches(deployment_id(d->deployment), id) ||
+             id_matches(deployment_name(d->deployment), id)) &&
+            is_better(d->deployment, best))
             best = d->deployment;
     return best;
+}
+
+struct deployment *manager_model_at(struct manager *m, unsigned i)
+{
+    const char *last = "";
+
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node) {
+        const char *name = deployment_name(d->deployment);
+
+        if (!streq(name, last) && i-- == 0)
+            return manager_find_deployment(m, name);
+        last = name;
+    }
+    return NULL;
 }
 
 static bool needs_server(const struct deployment *d)
@@ -195,11 +242,15 @@ static struct deployment *manager_insert_deployment(struct manager *m, struct le
 
     n->deployment = deployment_new(&context, l, name, restored);
     list_init(&n->node);
-    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
-        if (strcmp(deployment_name(d->deployment), name) > 0) {
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node) {
+        int order = strcmp(deployment_name(d->deployment), name);
+
+        if (order > 0 ||
+            (order == 0 && strcmp(lease_name(deployment_lease(d->deployment)), lease_name(l)) > 0)) {
             before = &d->node;
             break;
         }
+    }
     list_append(before, &n->node);
     return n->deployment;
 }
@@ -215,7 +266,8 @@ static void manager_drop_deployment(struct manager *m, struct managed_deployment
 /* Nobody will stop any more what it may have left over there: that is said. */
 uint64_t manager_forget_deployment(struct manager *m, struct deployment *d)
 {
-    store_ticket t = store_remove_deployment(m->context.store, deployment_name(d));
+    store_ticket t =
+        store_remove_deployment(m->context.store, deployment_name(d), lease_name(deployment_lease(d)));
 
     if (deployment_may_run(d))
         log_warning(deployment_name(d), "forgotten; its engine may still run on %s",
@@ -276,57 +328,87 @@ static const char *lease_list(struct manager *m, struct buf *out)
     return buf_text(out);
 }
 
-static int choose_lease(struct manager *m, const char *model, const char *on, struct lease **ret,
-                        struct fault *f)
+static int which_instance(const char *model, const char *list, struct fault *f)
 {
-    if (on) {
-        *ret = manager_find_lease(m, on);
-        return *ret ? 0 : fault_code(f, FAULT_INVALID, "no_such_instance", "no instance \"%.60s\"", on);
-    }
-    if (list_is_empty(&m->leases))
-        return fault_code(f, FAULT_INVALID, "no_instance",
-                          "%s was not started: there is no instance to run it on", model);
-    if (manager_lease_at(m, 1)) {
-        struct buf names;
+    return fault_code(f, FAULT_INVALID, "which_instance",
+                      "%s was not started: there are several instances to run it on: %s", model, list);
+}
 
-        buf_init(&names, 1024);
-        fault_code(f, FAULT_INVALID, "which_instance",
-                   "%s was not started: there are several instances to run it on: %s", model,
-                   lease_list(m, &names));
-        buf_done(&names);
-        return -EINVAL;
+/* Where it is wanted, else where it is, else the only one there is. */
+static int choose_lease(struct manager *m, const char *model, struct lease **ret, struct fault *f)
+{
+    struct deployment *best = manager_find_deployment(m, model);
+    unsigned n = 0;
+    struct buf names;
+    int r = 0;
+
+    if (best && deployment_goal(best) != GOAL_OFF) {
+        *ret = deployment_lease(best);
+        return 0;
     }
-    *ret = manager_lease_at(m, 0);
-    return 0;
+    buf_init(&names, 4096);
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
+        if (streq(deployment_name(d->deployment), model)) {
+            *ret = deployment_lease(d->deployment);
+            buf_addf(&names, "%s%s", n++ ? ", " : "", lease_name(*ret));
+        }
+    if (n > 1) {
+        r = which_instance(model, buf_text(&names), f);
+    } else if (n == 0 && list_is_empty(&m->leases)) {
+        r = fault_code(f, FAULT_INVALID, "no_instance",
+                       "%s was not started: there is no instance to run it on", model);
+    } else if (n == 0) {
+        *ret = manager_lease_at(m, 0);
+        if (manager_lease_at(m, 1))
+            r = which_instance(model, lease_list(m, &names), f);
+    }
+    buf_done(&names);
+    return r;
+}
+
+/* The only one there is, if it is off: it may begin anew on another machine. */
+static struct deployment *find_movable(struct manager *m, const char *model)
+{
+    struct deployment *found = NULL;
+
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
+        if (streq(deployment_name(d->deployment), model)) {
+            if (found || !deployment_is_idle(d->deployment))
+                return NULL;
+            found = d->deployment;
+        }
+    return found;
+}
+
+/* A second one begins with the arguments of the first. */
+static struct deployment *place_new(struct manager *m, const char *model, struct lease *l)
+{
+    struct deployment *other = manager_find_deployment(m, model), *moves = find_movable(m, model), *d;
+    _cleanup_json_ struct json *arguments = other ? json_copy(deployment_arguments(other)) : NULL;
+
+    if (moves)
+        manager_forget_deployment(m, moves);
+    d = manager_insert_deployment(m, l, model, NULL);
+    deployment_set_arguments(d, arguments);
+    return d;
 }
 
 static int place_on(struct manager *m, const char *model, const char *on, struct deployment **ret,
                     struct fault *f)
 {
-    _cleanup_json_ struct json *arguments = NULL;
-    struct lease *l = NULL;
-    int r;
+    struct lease *l = on ? manager_find_lease(m, on) : NULL;
+    int r = on ? 0 : choose_lease(m, model, &l, f);
 
-    *ret = manager_find_deployment(m, model);
-    if (*ret && !on)
-        on = lease_name(deployment_lease(*ret));
-    r = choose_lease(m, model, on, &l, f);
     if (r < 0)
         return r;
+    if (!l)
+        return fault_code(f, FAULT_INVALID, "no_such_instance", "no instance \"%.60s\"", on);
     if (removals_have(m, lease_name(l)))
         return fault_code(f, FAULT_INVALID, "being_removed", "%s was not started: %s is being removed", model,
                           lease_name(l));
-    if (*ret && deployment_lease(*ret) == l)
-        return 0;
-    if (*ret && !deployment_is_idle(*ret))
-        return fault_code(f, FAULT_INVALID, "placed_elsewhere", "%s is on %s; it moves when it is off", model,
-                          lease_name(deployment_lease(*ret)));
-    if (*ret) { /* off: it may begin anew on another machine */
-        arguments = json_copy(deployment_arguments(*ret));
-        manager_forget_deployment(m, *ret);
-    }
-    *ret = manager_insert_deployment(m, l, model, NULL);
-    deployment_set_arguments(*ret, arguments);
+    *ret = manager_find_on(m, model, lease_name(l));
+    if (!*ret)
+        *ret = place_new(m, model, l);
     return 0;
 }
 

@@ -22,10 +22,13 @@ struct turns;
 /* ---- looking ---- */
 
 /* By the name applications use: the id ("deepseek-r1:7b"), the id without ":latest", or the whole name
- * ("ollama:deepseek-r1:7b"). Of several with one id: one that is ready, else one that is wanted, else any. NULL: none. */
+ * ("ollama:deepseek-r1:7b"). Of several, on as many instances or of as many engines, the one a request had best be sent to: ready and
+ * within reach, with the fewest requests; else the one that is likely to be that soonest. NULL: none. */
 struct deployment *manager_find_id(struct manager *m, const char *id);
-/* In order of their names; NULL beyond the last. */
+/* In order of their names, those of one name in that of their instances; NULL beyond the last. */
 struct deployment *manager_deployment_at(struct manager *m, unsigned i);
+/* Each name once: the one manager_find_deployment() finds. */
+struct deployment *manager_model_at(struct manager *m, unsigned i);
 
 /* Told after each change of a deployment or an instance, from the run queue. gone: it is about to be freed. */
 struct manager_listener {
@@ -93,11 +96,14 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
 
 /* ---- models ---- */
 
-/* The deployment of that name, made when it is new, with these arguments (an array of strings; NULL: those it has). on NULL: where it is, else the only instance. 0 or -EINVAL: *f, codes: bad_model,
- * unknown_engine, bad_arguments, no_instance, which_instance, no_such_instance, placed_elsewhere, being_removed. */
+/* The deployment of that name, made when it is new, with these arguments (an array of strings; NULL: those it has). on NULL: where it is
+ * wanted, else where it is, else the only instance. It may be wanted on several; one that is off moves. 0 or -EINVAL: *f, codes: bad_model,
+ * unknown_engine, bad_arguments, no_instance, which_instance, no_such_instance, being_removed. */
 int manager_place(struct manager *m, const char *model, const char *on, const struct json *arguments, struct deployment **ret,
                   struct fault *f);
-struct deployment *manager_find_deployment(struct manager *m, const char *name);   /* the whole name; NULL: none */
+/* By the whole name; of several as manager_find_id(). NULL: none. */
+struct deployment *manager_find_deployment(struct manager *m, const char *name);
+struct deployment *manager_find_on(struct manager *m, const char *name, const char *instance);     /* that very one; NULL: none */
 /* d is freed, as if it had never been wanted; the ticket says when the disk knows. What may still run of it is left alone. */
 uint64_t manager_forget_deployment(struct manager *m, struct deployment *d);
 

@@ -40,7 +40,6 @@ static const struct explanation table[] = {
     {"exists", EXIT_CONFLICT, "llmhostctl instance show %s"},
     {"in_trial", EXIT_CONFLICT, "llmhostctl instance show %s"},
     {"not_found", EXIT_NOT_FOUND, "llmhostctl instance list"},
-    {"placed_elsewhere", EXIT_CONFLICT, "llmhostctl down %s"},
     {"in_use", EXIT_CONFLICT, "llmhostctl down %s"},
     {"being_removed", EXIT_CONFLICT, "llmhostctl instance list"},
     {"port_taken", EXIT_CONFLICT, ""},

@@ -76,10 +76,18 @@ static bool logs_want_target(const struct logs *g, const char *line_target, enum
 
     if (!g->target || glob_match(g->target, line_target))
         return true;
-    struct deployment *line_of = manager_find_deployment(m, line_target);
+    struct deployment *line_of;
+    bool is_model = false;
 
-    if (line_of)
-        return target_is_model(g->target, line_of);
+    for (unsigned i = 0; (line_of = manager_deployment_at(m, i)); i++) {
+        if (!streq(deployment_name(line_of), line_target))
+            continue;
+        if (target_is_model(g->target, line_of))
+            return true;
+        is_model = true;
+    }
+    if (is_model)
+        return false;
     struct deployment *asked = manager_find_id(m, g->target);
 
     return asked && source == LOG_SESSION && streq(line_target, lease_name(deployment_lease(asked)));

@@ -51,6 +51,7 @@ void method_status(struct call *c)
 struct watch_event {
     struct list node;
     char *target;      /* NULL: the daemon */
+    char *on;          /* of a model that changed: its instance; NULL: whichever */
     bool gone;         /* the object of that name was freed */
     struct json *line; /* of the log; NULL: the object changed without one */
 };
@@ -68,6 +69,7 @@ static void watch_event_free(struct watch_event *e)
     list_remove(&e->node);
     json_free(e->line);
     free(e->target);
+    free(e->on);
     free(e);
 }
 
@@ -83,13 +85,19 @@ static void watch_drop(struct call *c)
     free(w);
 }
 
+/* An event tells of a model wherever it is. */
+static struct deployment *watch_finds(struct manager *m, const struct watch_event *e)
+{
+    return e->on ? manager_find_on(m, e->target, e->on) : manager_find_deployment(m, e->target);
+}
+
 /* What is told of it: the object as it is now. NULL: it is none of those that were asked for. Takes the line.
  */
 static struct json *watch_reply(struct watch_state *w, struct watch_event *e)
 {
     const struct control_context *k = w->call->context;
     const struct json *targets = json_get(w->call->parameters, "targets");
-    struct deployment *d = e->target && !e->gone ? manager_find_deployment(k->manager, e->target) : NULL;
+    struct deployment *d = e->target && !e->gone ? watch_finds(k->manager, e) : NULL;
     struct lease *l = e->target && !e->gone && !d ? manager_find_lease(k->manager, e->target) : NULL;
     bool wanted = e->gone     ? true
                   : d         ? target_has_model(targets, d)
@@ -106,6 +114,8 @@ static struct json *watch_reply(struct watch_state *w, struct watch_event *e)
         json_put(v, "instance", show_instance(l));
     if (e->gone)
         json_put_string(v, "gone", e->target);
+    if (e->gone)
+        json_put_string(v, "gone_on", e->on);
     json_put(v, "trouble", show_trouble(k, targets));
     if (e->line)
         json_put(v, "event", TAKE_PTR(e->line));
@@ -126,11 +136,13 @@ static void watch_send(void *ctx)
     }
 }
 
-static void watch_queue(struct watch_state *w, const char *target, bool gone, struct json *line)
+static void watch_queue(struct watch_state *w, const char *target, const char *on, bool gone,
+                        struct json *line)
 {
     struct watch_event *e = xnew(struct watch_event);
 
     e->target = xstrdup(target);
+    e->on = xstrdup(on);
     e->gone = gone;
     e->line = line;
     list_init(&e->node);
@@ -140,19 +152,19 @@ static void watch_queue(struct watch_state *w, const char *target, bool gone, st
 
 static void watch_on_event(void *ctx, const struct event *e)
 {
-    watch_queue(ctx, e->target, false,
+    watch_queue(ctx, e->target, NULL, false,
                 show_line(e->at_ms, log_source_name(e->source), e->target, log_level_name(e->level), e->kind,
                           e->text));
 }
 
 /* Changes that are no event (a count, a stage): the object alone, once however often it changed. Whether one
  * that goes was asked for is known only now. */
-static void watch_on_change(struct watch_state *w, const char *name, bool gone)
+static void watch_on_change(struct watch_state *w, const char *name, const char *on, bool gone)
 {
     LIST_FOREACH (e, &w->waiting, struct watch_event, node)
-        if (!gone && !e->gone && e->target && streq(e->target, name))
+        if (!gone && !e->gone && e->target && streq(e->target, name) && (!on || (e->on && streq(e->on, on))))
             return;
-    watch_queue(w, name, gone, NULL);
+    watch_queue(w, name, on, gone, NULL);
 }
 
 static void watch_on_deployment(void *ctx, struct deployment *d, bool gone)
@@ -160,7 +172,7 @@ static void watch_on_deployment(void *ctx, struct deployment *d, bool gone)
     struct watch_state *w = ctx;
 
     if (!gone || target_has_model(json_get(w->call->parameters, "targets"), d))
-        watch_on_change(w, deployment_name(d), gone);
+        watch_on_change(w, deployment_name(d), lease_name(deployment_lease(d)), gone);
 }
 
 static void watch_on_lease(void *ctx, struct lease *l, bool gone)
@@ -168,7 +180,7 @@ static void watch_on_lease(void *ctx, struct lease *l, bool gone)
     struct watch_state *w = ctx;
 
     if (!gone || target_has_instance(json_get(w->call->parameters, "targets"), l))
-        watch_on_change(w, lease_name(l), gone);
+        watch_on_change(w, lease_name(l), NULL, gone);
 }
 
 void method_watch(struct call *c)

@@ -124,10 +124,11 @@ static void follow_add(struct follow *w, struct deployment *d)
 
 static void follow_add_target(struct follow *w, const char *target)
 {
+    const char *on = json_get_text(w->call->parameters, "on");
     struct deployment *d;
 
     for (unsigned i = 0; (d = manager_deployment_at(w->call->context->manager, i)); i++)
-        if (target_is_model(target, d))
+        if (target_is_model(target, d) && (!on || streq(on, lease_name(deployment_lease(d)))))
             follow_add(w, d);
 }
 
@@ -361,6 +362,15 @@ static void up_on_durable(void *ctx, const struct fault *f)
     w->fn(w);
 }
 
+/* The one that is meant, if there is one already. */
+static struct deployment *up_finds(struct call *c)
+{
+    const char *model = json_get_text(c->parameters, "model"), *on = json_get_text(c->parameters, "on");
+    struct manager *m = c->context->manager;
+
+    return on ? manager_find_on(m, model, on) : manager_find_deployment(m, model);
+}
+
 static void up_place(struct call *c)
 {
     const char *model = json_get_text(c->parameters, "model");
@@ -368,7 +378,7 @@ static void up_place(struct call *c)
     const struct json *arguments = json_get(c->parameters, "arguments");
     bool wait = json_get_bool(c->parameters, "wait", true);
     const char *note = first_note(c->context);
-    struct deployment *d = manager_find_deployment(c->context->manager, model);
+    struct deployment *d = up_finds(c);
     bool same = !arguments || (d && deployment_has_arguments(d, arguments));
     struct fault f = {};
 
@@ -419,7 +429,7 @@ void method_up(struct call *c)
                   "llmhostctl status", "%s", f.text);
         return;
     }
-    known = manager_find_deployment(c->context->manager, model);
+    known = up_finds(c);
     if (known && deployment_goal(known) != GOAL_OFF &&
         (!arguments || deployment_has_arguments(known, arguments)))
         up_place(c); /* wanted already: nothing new to keep */
@@ -542,7 +552,7 @@ static void down_on_durable(void *ctx, const struct fault *f)
 
 void method_down(struct call *c)
 {
-    const char *target = json_get_text(c->parameters, "target");
+    const char *target = json_get_text(c->parameters, "target"), *on = json_get_text(c->parameters, "on");
     bool cut = json_get_bool(c->parameters, "now", false);
 
     if (timeout_is_wrong(c) || !target_check_one(c, target))
@@ -550,6 +560,11 @@ void method_down(struct call *c)
     struct follow *w = follow_new(c, down_look);
 
     follow_add_target(w, target);
+    if (!w->n_models && on) {
+        call_fail(c, EXIT_NOT_FOUND, "not_found", target, NULL, "llmhostctl status", "%s is not on %s",
+                  target, on);
+        return;
+    }
     if (w->n_models)
         call_log_change(c, target, "down%s%s", cut ? ", now" : "",
                         json_get_bool(c->parameters, "forget", false) ? ", and to be forgotten" : "");
@@ -720,10 +735,31 @@ static void wait_answer(struct follow *w, struct lease *l)
     call_reply(w->call, v);
 }
 
+/* A model on several instances is there when one of them answers. */
+static bool wait_has_one_ready(const struct follow *w)
+{
+    const char *target = json_get_text(w->call->parameters, "target");
+    bool any = false;
+
+    for (unsigned i = 0; i < w->n_models; i++) {
+        const struct deployment *d = w->models[i];
+
+        if (!d || !(streq(target, deployment_name(d)) || streq(target, deployment_id(d))))
+            return false;
+        any |= deployment_state(d) == DEPLOYMENT_READY && deployment_goal(d) != GOAL_OFF &&
+               deployment_is_reachable(d);
+    }
+    return any;
+}
+
 /* Ready, failed, or off: each ends the waiting for "ready". One that sleeps answers as well: a request wakes
  * it, and nothing else would end the waiting. */
 static void wait_look_ready(struct follow *w)
 {
+    if (wait_has_one_ready(w)) {
+        wait_answer(w, NULL);
+        return;
+    }
     for (unsigned i = 0; i < w->n_models; i++) {
         struct deployment *d = w->models[i];
 

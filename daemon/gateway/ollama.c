@@ -143,7 +143,7 @@ int ollama_tags(struct manager *m, int64_t started_at_ms, struct buf *out)
     struct json *models = json_array();
     struct deployment *d;
 
-    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++) {
+    for (unsigned i = 0; (d = manager_model_at(m, i)); i++) {
         const char *modified = json_get_text(json_get(deployment_shown(d), "tag"), "modified_at");
         struct json *entry;
 
@@ -175,7 +175,7 @@ int ollama_ps(struct manager *m, struct buf *out)
     struct json *models = json_array();
     struct deployment *d;
 
-    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++) {
+    for (unsigned i = 0; (d = manager_model_at(m, i)); i++) {
         const struct engine_facts *facts = deployment_facts(d);
         struct json *entry;
 

@@ -63,7 +63,7 @@ int openai_models(struct manager *m, int64_t started_at_ms, struct buf *out)
     struct json *data = json_array();
     struct deployment *d;
 
-    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++)
+    for (unsigned i = 0; (d = manager_model_at(m, i)); i++)
         json_append(data, model(d, started_at_ms));
     json_put_string(root, "object", "list");
     json_put(root, "data", data);

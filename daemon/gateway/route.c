@@ -303,7 +303,7 @@ void route_explain_unknown(struct manager *m, const char *name, struct buf *out)
     char whole[256];
     bool has_engine = model_name_parse(name, &parts, &why) == 0 && engine_find_ops(parts.engine);
 
-    for (unsigned i = 0; n < NEAR_MAX && (d = manager_deployment_at(m, i)); i++)
+    for (unsigned i = 0; n < NEAR_MAX && (d = manager_model_at(m, i)); i++)
         if (is_near(deployment_id(d), name))
             buf_addf(out, "%s%s", n++ ? ", " : "; did you mean ", deployment_id(d));
     if (n)

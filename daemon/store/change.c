@@ -32,12 +32,12 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
     [CHANGE_PUT_DEPLOYMENT] =
         {
             .noun = "model",
-            .keys = 1,
+            .keys = 2,
             .parent = 1,
             .sql = "INSERT INTO deployment(name, instance, goal, goal_at_ms, touched, shown, requests, "
                    "last_used_at_ms, arguments, asleep, asleep_at_ms, keep_until_at_ms)"
                    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
-                   " ON CONFLICT(name) DO UPDATE SET instance = ?2, goal = ?3, goal_at_ms = ?4, touched = "
+                   " ON CONFLICT(name, instance) DO UPDATE SET goal = ?3, goal_at_ms = ?4, touched = "
                    "?5, shown = ?6,"
                    " requests = ?7, last_used_at_ms = ?8, arguments = ?9, asleep = ?10, asleep_at_ms = ?11,"
                    " keep_until_at_ms = ?12",
@@ -45,10 +45,10 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
     [CHANGE_REMOVE_DEPLOYMENT] =
         {
             .noun = "model",
-            .keys = 1,
+            .keys = 2,
             .parent = -1,
             .removes = true,
-            .sql = "DELETE FROM deployment WHERE name = ?1",
+            .sql = "DELETE FROM deployment WHERE name = ?1 AND instance = ?2",
         },
     [CHANGE_PUT_FORWARD] =
         {

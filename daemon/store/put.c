@@ -48,11 +48,12 @@ store_ticket store_put_deployment(struct store *s, const struct deployment_recor
     return store_queue(s, c);
 }
 
-store_ticket store_remove_deployment(struct store *s, const char *name)
+store_ticket store_remove_deployment(struct store *s, const char *name, const char *instance)
 {
     struct change *c = change_new(CHANGE_REMOVE_DEPLOYMENT);
 
     change_text(c, name);
+    change_text(c, instance);
     return store_queue(s, c);
 }
 

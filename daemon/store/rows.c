@@ -260,7 +260,7 @@ int database_load(struct database *d, const struct store_readers *readers, void 
             d,
             "SELECT name, instance, goal, goal_at_ms, touched, shown, requests, last_used_at_ms, "
             "arguments, asleep, asleep_at_ms, keep_until_at_ms"
-            " FROM deployment ORDER BY name",
+            " FROM deployment ORDER BY name, instance",
             see_deployment, &load, f);
     if (r == 0)
         r = for_each_row(d,

@@ -103,3 +103,28 @@ CREATE TABLE api_key (
 -- Since when it sleeps (0: it is on its way there); until when `keep` holds it (0: it does not).
 ALTER TABLE deployment ADD COLUMN asleep_at_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deployment ADD COLUMN keep_until_at_ms INTEGER NOT NULL DEFAULT 0;
+
+-- version 9
+-- A model may be wanted on several instances.
+CREATE TABLE deployment_of (
+    name TEXT NOT NULL CHECK (name <> ''),
+    instance TEXT NOT NULL REFERENCES instance(name) ON DELETE CASCADE ON UPDATE CASCADE,
+    goal TEXT NOT NULL CHECK (goal <> ''),
+    goal_at_ms INTEGER NOT NULL,
+    touched INTEGER NOT NULL CHECK (touched IN (0, 1)),
+    shown TEXT,
+    requests INTEGER NOT NULL CHECK (requests >= 0),
+    last_used_at_ms INTEGER NOT NULL,
+    arguments TEXT,
+    asleep TEXT,
+    asleep_at_ms INTEGER NOT NULL,
+    keep_until_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (name, instance)
+) WITHOUT ROWID;
+INSERT INTO deployment_of
+    SELECT name, instance, goal, goal_at_ms, touched, shown, requests, last_used_at_ms, arguments, asleep, asleep_at_ms,
+           keep_until_at_ms
+    FROM deployment WHERE instance IS NOT NULL;
+DROP TABLE deployment;
+ALTER TABLE deployment_of RENAME TO deployment;
+CREATE INDEX deployment_instance ON deployment(instance);

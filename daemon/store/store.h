@@ -76,7 +76,7 @@ struct forward_record {
 store_ticket store_put_instance(struct store *s, const struct instance_record *r);
 store_ticket store_remove_instance(struct store *s, const char *name);                       /* with its forwards and deployments */
 store_ticket store_put_deployment(struct store *s, const struct deployment_record *r);
-store_ticket store_remove_deployment(struct store *s, const char *name);
+store_ticket store_remove_deployment(struct store *s, const char *name, const char *instance);
 store_ticket store_put_forward(struct store *s, const struct forward_record *r);
 store_ticket store_remove_forward(struct store *s, const char *listen_ip, uint16_t listen_port);
 

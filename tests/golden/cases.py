@@ -180,6 +180,7 @@ CASES = [
     # ---- status ----
     *widths("status", "status", {"Status": STATUS}),
     case("status-pipe", "status", {"Status": STATUS}),
+    case("status-two-instances", f"status {MODEL}", {"Status": [{"reply": {"world": "two-instances"}}]}, columns=80),
     case("status-colour", "status", {"Status": [{"reply": {"world": "trouble"}}]}, columns=120, colour=True),
     case("status-json", "status --json", {"Status": STATUS}),
     case("status-names", "status -q", {"Status": STATUS}),
@@ -325,6 +326,7 @@ CASES = [
     case("keep-no-time", f"keep {MODEL} soon", None),
     case("help-keep", "keep -h", None),
     case("help-sleep", "sleep -h", None),
+    case("down-on", f"down {MODEL} --on gz-4090", {"Down": [{"reply": {"done": True, "took_ms": 1100}}]}, columns=80),
     case("down-interrupted", f"down {MODEL}", {"Down": DOWN[:1] + [{"await": "2 left"}, {"interrupt": True}, {"hang": True}]}, columns=80),
     case("wait-pipe", f"wait {MODEL}", {"Wait": [{"more": {"model": {"world": "ready-model"}}}, {"reply": {"model": {"world": "ready-model"}}}]}),
     case("wait-tunnel", "wait gz-4090 --for tunnel", {"Wait": [{"reply": {"instance": {"world": "gz"}}}]}, columns=80),

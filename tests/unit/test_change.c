@@ -186,7 +186,10 @@ static void add_random(unsigned *seed)
 
     switch (rand_r(seed) % 12) {
     case 0: add_removal(CHANGE_REMOVE_INSTANCE, instance); break;
-    case 1: add_removal(CHANGE_REMOVE_DEPLOYMENT, model); break;
+    case 1:
+        add_removal(CHANGE_REMOVE_DEPLOYMENT, model);
+        change_text(CONTAINER_OF(changes.prev, struct change, node), instance);
+        break;
     case 2: add_event(number); break;
     case 3:
     case 4: add_forward("127.0.0.1", number % 3 + 1, instance, number); break;

@@ -264,3 +264,50 @@ Test(control_model, the_first_up_of_a_persons_service_says_so_once)
 
     cr_assert_not(has_note(safe));
 }
+
+/* ---- on several instances ---- */
+
+static void assert_places(const char *expected)
+{
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+    const struct json *models = json_get(v, "models");
+    struct buf text;
+
+    buf_init(&text, 4096);
+    for (size_t i = 0; i < json_count(models); i++)
+        buf_addf(&text, "%s:%s ", json_get_text(json_at(models, i), "instance"),
+                 json_get_text(json_at(models, i), "goal"));
+    cr_assert_str_eq(buf_text(&text), expected);
+    buf_done(&text);
+}
+
+Test(control_model, a_model_may_be_wanted_on_several_instances)
+{
+    add_local();
+    json_free(answers("InstanceAdd", "{\"name\":\"there\",\"provider\":\"local\"}"));
+    json_free(answers("Up", "{\"model\":\"llama.cpp:/x.gguf\",\"on\":\"there\",\"wait\":false,\"arguments\":[\"-c\",\"1\"]}"));
+    json_free(answers("Up", "{\"model\":\"llama.cpp:/x.gguf\",\"on\":\"here\",\"wait\":false}"));
+    assert_places("here:on_demand there:on_demand ");
+    cr_assert(deployment_has_arguments(manager_find_on(w.manager, "llama.cpp:/x.gguf", "here"),
+                                       deployment_arguments(manager_find_on(w.manager, "llama.cpp:/x.gguf", "there"))),
+              "a second one begins with those of the first");
+    json_free(answers("Up", "{\"model\":\"llama.cpp:/x.gguf\",\"wait\":false}"));
+    assert_places("here:on_demand there:on_demand ");
+    daemon_starts_anew();
+    assert_places("here:on_demand there:on_demand ");
+
+    json_free(answers("Down", "{\"target\":\"llama.cpp:/x.gguf\",\"on\":\"here\"}"));
+    assert_places("here:off there:on_demand ");
+    refuses("{\"method\":\"io.llmhost.Down\",\"parameters\":{\"target\":\"llama.cpp:/x.gguf\",\"on\":\"nowhere\"}}",
+            "io.llmhost.NotFound", "code", "not_found");
+    json_free(answers("Down", "{\"target\":\"llama.cpp:/x.gguf\"}"));
+    assert_places("here:off there:off ");
+    refuses("{\"method\":\"io.llmhost.Up\",\"parameters\":{\"model\":\"llama.cpp:/x.gguf\"}}", "io.llmhost.Usage", "code",
+            "which_instance");
+    json_free(answers("Down", "{\"target\":\"llama.cpp:/x.gguf\",\"on\":\"there\",\"forget\":true}"));
+    assert_places("here:off ");
+    json_free(answers("Up", "{\"model\":\"llama.cpp:/x.gguf\",\"on\":\"there\",\"wait\":false}"));
+    assert_places("there:on_demand ");
+    daemon_starts_anew();
+    assert_places("there:on_demand ");
+}

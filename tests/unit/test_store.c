@@ -42,12 +42,12 @@ Test(store, everything_is_there_after_a_restart)
     store_put_instance(store, &box);
     store_put_deployment(store, &model);
     store_put_forward(store, &forward);
-    assert_written(put_deployment("off", NULL, 0));
+    assert_written(put_deployment("off", "here", 0));
     reopen_store();
     assert_loads("instance gpu-a ssh 10.0.0.1 root 22022 1 1700000000123 0001ff00 1700000000456 /run/agent "
                  "ProxyJump ops@bastion\n"
                  "instance here local - - 0 0 1800000000000 0\n"
-                 "deployment off - on_demand 0 0 - 0 0\n"
+                 "deployment off here on_demand 0 0 - 0 0\n"
                  "deployment ollama:qwen3:4b gpu-a on_demand 5 1 {\"模\":\"型\"} 9223372036854775807 7 "
                  "[\"-c\",\"4096\"] asleep: made room 5 6\n"
                  "forward ::1 65535 gpu-a 127.0.0.1 1\n");
@@ -88,7 +88,7 @@ Test(store, removing_takes_one_record_away_and_an_instance_takes_its_own_along)
     put_forward("127.0.0.1", 2, "gpu-b");
     put_forward("127.0.0.2", 2, "gpu-b");
     assert_written(store_remove_instance(store, "gpu-a"));
-    store_remove_deployment(store, "c");
+    store_remove_deployment(store, "c", "gpu-b");
     assert_written(store_remove_forward(store, "127.0.0.1", 2));
     assert_written(store_remove_forward(store, "127.0.0.1", 2)); /* nothing there is no fault */
     reopen_store();
@@ -328,7 +328,8 @@ Test(store, ten_thousand_changes_are_written_in_order)
     cr_assert_eq(atomic_load(&commits), 1);
     reopen_store();
     assert_loads("instance gpu-a ssh box root 1 0 0 0\ninstance gpu-b ssh box root 1 0 0 0\n"
-                 "deployment m gpu-b on_demand 0 0 - 9998 0\ndeployment n gpu-a on_demand 0 0 - 9999 0\n");
+                 "deployment m gpu-a on_demand 0 0 - 9997 0\ndeployment m gpu-b on_demand 0 0 - 9998 0\n"
+                 "deployment n gpu-a on_demand 0 0 - 9999 0\ndeployment n gpu-b on_demand 0 0 - 9996 0\n");
 }
 
 /* ---- events ---- */

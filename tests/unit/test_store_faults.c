@@ -235,7 +235,7 @@ static void fill_disk(const char *path)
 static store_ticket put_big(const char *name)
 {
     _cleanup_free_ char *big = xalloc(100001);
-    struct deployment_record r = {.name = (char *)name, .goal = "off", .shown = big};
+    struct deployment_record r = {.name = (char *)name, .instance = "gpu-a", .goal = "off", .shown = big};
 
     memset(big, 'x', 100000);
     return store_put_deployment(store, &r);
@@ -421,7 +421,7 @@ Test(store_faults, started_on_a_full_disk_after_a_kill_nothing_is_lost)
     assert_loads(TWO_RECORDS);
     cr_assert_str_eq(assert_fails(put_big("n")).code, "store_full");
     cr_assert_eq(unlink(ballast), 0);
-    store_remove_deployment(store, "n");
+    store_remove_deployment(store, "n", "gpu-a");
     assert_writes_again();
 }
 
@@ -613,7 +613,7 @@ Test(store_faults, a_newer_schema_is_refused_and_left_alone)
     store = store_close(store);
     sql("PRAGMA user_version = 999");
     assert_open_fails(state, -ENOTSUP, "was written by a newer llmhostd (schema 999");
-    sql("PRAGMA user_version = 8");
+    sql("PRAGMA user_version = 9");
     open_store();
 }
 
@@ -621,6 +621,7 @@ Test(store_faults, a_newer_schema_is_refused_and_left_alone)
 Test(store_faults, an_older_schema_is_brought_forward_with_what_it_holds)
 {
     assert_written(put_instance("gpu-a", 1));
+    assert_written(put_deployment("m", "gpu-a", 7));
     store = store_close(store);
     sql("ALTER TABLE instance DROP COLUMN proxy");
     sql("ALTER TABLE deployment DROP COLUMN asleep");
@@ -646,7 +647,29 @@ Test(store_faults, an_older_schema_is_brought_forward_with_what_it_holds)
     store = store_close(store);
     open_store();
     assert_loads("instance gpu-a ssh box root 1 0 0 0\ninstance gpu-b ssh box root 2 0 0 0\n"
-                 "instance gpu-c ssh box root 3 0 0 0\n");
+                 "instance gpu-c ssh box root 3 0 0 0\ndeployment m gpu-a on_demand 0 0 - 7 0\n");
+}
+
+Test(store_faults, a_model_that_was_on_one_instance_may_be_on_two_now)
+{
+    assert_written(put_instance("gpu-a", 1));
+    assert_written(put_instance("gpu-b", 2));
+    store = store_close(store);
+    sql("DROP TABLE deployment; CREATE TABLE deployment (name TEXT PRIMARY KEY, instance TEXT REFERENCES "
+        "instance(name), "
+        "goal, goal_at_ms, touched, shown, requests, last_used_at_ms, arguments, asleep) WITHOUT ROWID; "
+        "INSERT INTO deployment VALUES('m', 'gpu-a', 'on_demand', 0, 1, NULL, 3, 4, '[]', NULL), "
+        "('lost', NULL, 'off', 0, 0, NULL, 0, 0, NULL, NULL); PRAGMA user_version = 5");
+    open_store();
+    put_deployment("m", "gpu-b", 5);
+    assert_written(put_deployment("m", "gpu-b", 6));
+    reopen_store();
+    assert_loads("instance gpu-a ssh box root 1 0 0 0\ninstance gpu-b ssh box root 2 0 0 0\n"
+                 "deployment m gpu-a on_demand 0 1 - 3 4 []\ndeployment m gpu-b on_demand 0 0 - 6 0\n");
+    assert_written(store_remove_deployment(store, "m", "gpu-a"));
+    reopen_store();
+    assert_loads("instance gpu-a ssh box root 1 0 0 0\ninstance gpu-b ssh box root 2 0 0 0\n"
+                 "deployment m gpu-b on_demand 0 0 - 6 0\n");
 }
 
 Test(store_faults, an_empty_file_was_a_database_once)
@@ -712,16 +735,17 @@ Test(store_faults, the_log_of_another_database_does_not_end_up_in_this_one)
     _cleanup_free_ char *keep = xasprintf("cp '%s' '%s/kept.db'", database, directory),
                         *swap = xasprintf("cp '%s/kept.db' '%s'", directory, database);
 
+    put_instance("gpu-a", 1);
     for (int i = 0; i < 300; i++) /* pages at other places than in the copy */
-        put_deployment("m", NULL, i);
+        put_deployment("m", "gpu-a", i);
     assert_written(put_big("big"));
     store = store_close(store);
     cr_assert_eq(system(keep), 0);
     open_store();
-    assert_written(store_remove_deployment(store, "big"));
+    assert_written(store_remove_deployment(store, "big", "gpu-a"));
     for (int i = 0; i < 100; i++)
         put_event(NULL, i, "something");
-    assert_written(put_instance("gpu-a", 1));
+    assert_written(put_instance("gpu-b", 1));
     leave(KILLED);
     cr_assert_eq(truncate(database, 5 * 4096), 0);
     assert_refused_and_left_alone("is damaged");
