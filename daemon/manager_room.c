@@ -16,31 +16,37 @@ struct holders {
     int64_t reserved_bytes; /* of what is free: by those that are just being loaded */
 };
 
+/* A server of its own loads from its start on, unless it may have to download first. */
 static bool is_loading(const struct deployment *d)
 {
     enum deployment_state s = deployment_state(d);
+    bool has_begun = s == DEPLOYMENT_STARTING || s == DEPLOYMENT_FETCHING;
 
-    return s == DEPLOYMENT_LOADING || (s == DEPLOYMENT_STARTING && !deployment_engine(d)->shared);
+    return s == DEPLOYMENT_LOADING ||
+           (has_begun && !deployment_engine(d)->shared && deployment_facts(d)->load_bytes > 0);
 }
 
-static void add_holder(struct holders *h, struct deployment *d)
+/* looked_at_ms: when the machine was asked what is free. */
+static void add_holder(struct holders *h, struct deployment *d, int64_t looked_at_ms)
 {
     const struct engine_facts *f = deployment_facts(d);
     enum deployment_state s = deployment_state(d);
     struct deployment_figures n;
     struct room_holder *facts = &h->facts[h->n];
+    bool is_new;
 
     if (h->n == HOLDERS_MAX ||
         !(is_loading(d) || s == DEPLOYMENT_READY || s == DEPLOYMENT_DRAINING || s == DEPLOYMENT_STOPPING))
         return;
     deployment_figures(d, &n);
-    *facts = (struct room_holder){.how = s != DEPLOYMENT_READY                            ? ROOM_CHANGING
+    is_new = is_loading(d) || (s == DEPLOYMENT_READY && n.since_at_ms >= looked_at_ms);
+    *facts = (struct room_holder){.how = is_new || s != DEPLOYMENT_READY                  ? ROOM_CHANGING
                                          : n.in_flight + n.held > 0 || n.keep_until_at_ms ? ROOM_BUSY
                                                                                           : ROOM_IDLE,
                                   .used_at_ms = MAX(n.last_used_at_ms, n.since_at_ms),
                                   .bytes = f->size_bytes};
-    if (is_loading(d) && f->load_bytes > 0)
-        h->reserved_bytes += f->load_bytes;
+    if (is_new) /* what is free does not show it yet, or not all of it */
+        h->reserved_bytes += room_missing(f->load_bytes, 0, 0);
     h->of[h->n++] = d;
 }
 
@@ -49,7 +55,7 @@ static void find_holders(struct manager *m, const struct deployment *asking, str
     *ret = (struct holders){};
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (d->deployment != asking && deployment_lease(d->deployment) == deployment_lease(asking))
-            add_holder(ret, d->deployment);
+            add_holder(ret, d->deployment, deployment_looked_at_ms(asking));
 }
 
 bool manager_has_neighbours(void *ctx, const struct deployment *asking)
@@ -108,7 +114,7 @@ bool manager_find_room(void *ctx, struct deployment *asking, bool *crowded,
     unsigned which;
 
     find_holders(ctx, asking, &h);
-    missing = room_missing(f->load_bytes, f->free_bytes < 0 ? -1 : f->free_bytes - h.reserved_bytes);
+    missing = room_missing(f->load_bytes, f->free_bytes, h.reserved_bytes);
     if (*crowded)
         missing = MAX(missing, 1);
     switch (room_judge(missing, h.facts, h.n, &which)) {

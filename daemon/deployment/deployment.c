@@ -578,6 +578,11 @@ const struct json *deployment_arguments(const struct deployment *d)
     return d->arguments;
 }
 
+int64_t deployment_looked_at_ms(const struct deployment *d)
+{
+    return d->looked_at_ms;
+}
+
 const char *deployment_room_text(const struct deployment *d)
 {
     return (d->state == DEPLOYMENT_ASLEEP || d->state == DEPLOYMENT_PLACING) && *d->room ? d->room : NULL;

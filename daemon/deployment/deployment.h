@@ -128,6 +128,8 @@ uint64_t deployment_keep(struct deployment *d, int64_t until_at_ms);
 bool deployment_set_arguments(struct deployment *d, const struct json *arguments);
 bool deployment_has_arguments(const struct deployment *d, const struct json *arguments);
 const struct json *deployment_arguments(const struct deployment *d);       /* NULL: none */
+/* When it last asked its machine how much memory is free. */
+int64_t deployment_looked_at_ms(const struct deployment *d);
 /* Why it is asleep, or what it waits for while it finds no room; NULL: neither. */
 const char *deployment_room_text(const struct deployment *d);
 /* The way to the machine changed. */

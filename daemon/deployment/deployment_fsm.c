@@ -320,7 +320,10 @@ static void deployment_act(struct deployment *d)
     switch (d->state) {
     case DEPLOYMENT_CONNECTING: act_connecting(d); break;
     case DEPLOYMENT_INSTALLING: ops->find(d->engine, deployment_reply(d)); break;
-    case DEPLOYMENT_PLACING: ops->prepare(d->engine, deployment_reply(d)); break;
+    case DEPLOYMENT_PLACING:
+        d->looked_at_ms = clock_wall_ms();
+        ops->prepare(d->engine, deployment_reply(d));
+        break;
     case DEPLOYMENT_STARTING: ops->start(d->engine, deployment_reply(d)); break;
     case DEPLOYMENT_FETCHING: ops->fetch(d->engine, deployment_reply(d)); break;
     case DEPLOYMENT_LOADING: ops->load(d->engine, deployment_reply(d)); break;

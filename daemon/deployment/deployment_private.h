@@ -80,6 +80,7 @@ struct deployment {
     struct list holds, judges;
     struct fault fault;
     char room[DEPLOYMENT_TEXT_MAX]; /* deployment_room_text() */
+    int64_t looked_at_ms;
 
     unsigned server_number;
     uint64_t used_due;              /* the end of the last request */

@@ -5,11 +5,11 @@
 
 #define SPARE_BYTES (256ll * 1024 * 1024)
 
-int64_t room_missing(int64_t model_bytes, int64_t free_bytes)
+int64_t room_missing(int64_t model_bytes, int64_t free_bytes, int64_t reserved_bytes)
 {
     if (model_bytes <= 0 || free_bytes < 0)
         return 0;
-    return model_bytes + model_bytes / 10 + SPARE_BYTES - free_bytes;
+    return model_bytes + model_bytes / 10 + SPARE_BYTES - free_bytes + reserved_bytes;
 }
 
 /* The first that stands in the way, -1: none does. */

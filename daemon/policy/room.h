@@ -25,8 +25,8 @@ struct room_holder {
 };
 
 /* How much is lacking; 0 or less: nothing, or it cannot be known. model_bytes: as its files have it, 0: it is
- * loaded already; -1: unknown, both. */
-int64_t room_missing(int64_t model_bytes, int64_t free_bytes);
+ * loaded already; -1: unknown, both. reserved_bytes: of what is free, by those that are being loaded. */
+int64_t room_missing(int64_t model_bytes, int64_t free_bytes, int64_t reserved_bytes);
 /* ret_which: of the n holders; left alone with ROOM_ENOUGH. */
 enum room_verdict room_judge(int64_t missing_bytes, const struct room_holder *holders, unsigned n,
                              unsigned *ret_which);

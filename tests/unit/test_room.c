@@ -9,17 +9,24 @@
 
 Test(room, what_is_unknown_or_loaded_already_lacks_nothing)
 {
-    cr_assert_leq(room_missing(-1, 0), 0);
-    cr_assert_leq(room_missing(5 * GB, -1), 0);
-    cr_assert_leq(room_missing(0, 0), 0);
-    cr_assert_leq(room_missing(5 * GB, 6 * GB), 0);
+    cr_assert_leq(room_missing(-1, 0, 0), 0);
+    cr_assert_leq(room_missing(5 * GB, -1, 0), 0);
+    cr_assert_leq(room_missing(0, 0, 0), 0);
+    cr_assert_leq(room_missing(5 * GB, 6 * GB, 0), 0);
+}
+
+Test(room, what_others_are_about_to_take_is_not_free)
+{
+    cr_assert_gt(room_missing(5 * GB, 6 * GB, 1 * GB), 0);
+    cr_assert_gt(room_missing(1 * GB, 1 * GB, 5 * GB), 5 * GB, "more than there is is not unknown");
+    cr_assert_leq(room_missing(1 * GB, -1, 5 * GB), 0);
 }
 
 Test(room, a_model_takes_more_than_its_files)
 {
-    cr_assert_gt(room_missing(5 * GB, 5 * GB + GB / 2), 0);
-    cr_assert_gt(room_missing(5 * GB, 0), 5 * GB);
-    cr_assert_gt(room_missing(1, 0), 1);
+    cr_assert_gt(room_missing(5 * GB, 5 * GB + GB / 2, 0), 0);
+    cr_assert_gt(room_missing(5 * GB, 0, 0), 5 * GB);
+    cr_assert_gt(room_missing(1, 0, 0), 1);
 }
 
 /* i(dle), b(usy), c(hanging); then its gigabytes, ? unknown; the last use is given by the order in used. */
