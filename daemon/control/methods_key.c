@@ -128,7 +128,8 @@ void method_listen(struct call *c)
     uint16_t port;
 
     if (ip_port_parse(address, ip, &port) < 0) {
-        call_invalid_parameter(c, "address");
+        call_fail(c, EXIT_USAGE, "bad_address", NULL, NULL, "llmhostctl listen 127.0.0.1:11434",
+                  "%s is no IP address with a port", address);
         return;
     }
     if (!name && !ip_is_loopback(ip) && !keys_at(gateway_keys(g), 0)) {

@@ -53,6 +53,7 @@ class Keys(road.Road):
 
     def test_the_door_moves_and_stays_there(self):
         with daemons.Daemon() as d:
+            d.ctl("listen", "nowhere", check=2)
             self.assertEqual(d.ctl("listen", "0.0.0.0:11434", check=10, json=True)["error"]["code"], "no_api_key")
             self.assertEqual(self.status(d), 200)
             done = subprocess.run(d.ctl_words("listen", "0.0.0.0:11434", "--new-key"), stdin=subprocess.DEVNULL, capture_output=True,
