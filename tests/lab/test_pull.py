@@ -9,7 +9,7 @@ import registry
 import road
 from road import DEEPSEEK
 
-LIMIT_S = 300
+LIMIT_S = 600
 BLOBS = "/root/.llmhost/ollama/models/blobs"
 OWN_REALM = 'Bearer realm="https://registry.ollama.ai/token",service="s",scope="x"'
 OLD, NEW = "ollama-0.11.4", "ollama-0.32.15"
