@@ -149,6 +149,8 @@ static enum job read_job(struct install *i, bool here)
         return JOB_GONE;
     if (streq(doing, "fetching"))
         install_tell(i, s->have, i->plan.entry.bytes, here ? "downloading here" : "downloading");
+    else if (streq(doing, "unpacking"))
+        install_tell(i, MIN(s->have, i->plan.entry.unpacked), i->plan.entry.unpacked, doing);
     else
         install_tell(i, -1, -1, *doing ? doing : "starting");
     return JOB_RUNS;

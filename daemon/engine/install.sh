@@ -30,6 +30,10 @@ tell_job() {
     { read -r what <"$state.what"; } 2>/dev/null
     say what "$what"
     say have "$(size_of "$engines/$what.part")"
+    if grep -q '^doing=unpacking' "$state" 2>/dev/null; then
+        set -- $(du -sk "$engines"/*.new 2>/dev/null)
+        number "$1" && say have "$(($1 * 1024))"
+    fi
 }
 
 # WHAT DIRECTORY URLS... the rest as install_job.sh says; the last argument is its text. One job at a time, whoever asks.

@@ -58,6 +58,12 @@ Test(install, what_is_not_there_is_fetched_and_then_found)
     find();
     goes_on();
     cr_assert_eq(w.n_scripts, 4, "a poll");
+    w.poll_says = "running=1\ndoing=unpacking\n" WHAT "have=1421653242\nhave=2000000000\nok=1\n";
+    find();
+    goes_on();
+    cr_assert_str_eq(w.text, "ollama 0.32.9: unpacking");
+    cr_assert_eq(w.bytes, 2000000000);
+    cr_assert_eq(w.bytes_total, 3300000000);
     w.poll_says = DONE;
     w.find_says = OURS("0.32.9");
     find();
