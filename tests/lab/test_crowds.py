@@ -211,3 +211,19 @@ class Silence(test_tunnel.Echo):
             self.assertLess(time.monotonic() - started, 1, "whoever asks for it again blocks nobody else")
             self.assertEqual(d.instance("gpu1")["tunnel"]["reconnects"], 0)
             self.assertEqual(len(silent) + len(more), 9)
+
+
+class Channels(road.Road):
+    def test_a_server_of_few_session_channels_is_given_further_connections(self):
+        """Of three, our own ping has one; six people who follow the engine's log want one each, for as long as they like."""
+        with self.road(engines=["scripted"], opt=["MaxSessions 3"]) as (d, h), contextlib.ExitStack() as stack:
+            d.ctl("up", "ollama:scripted")
+            followers = [stack.enter_context(d.varlink()) for _ in range(6)]
+            for v in followers:
+                v.send("Logs", {"target": "ollama:scripted", "sources": ["engine"], "follow": True}, more=True)
+            hosts.until(lambda: len(h.pids(r"tail .*-[a-zA-Z]*[fF]")) >= 6, 20, "six who follow")
+            connections = int(h.run("ss -Htn state established sport = :22 | wc -l").stdout)
+            self.assertTrue(2 < connections <= 4, connections)
+            self.assertEqual(self.chat(d, "scripted").status, 200)
+            d.ctl("down", "ollama:scripted")
+            self.assertEqual(d.instance("gpu1")["tunnel"]["reconnects"], 0)
