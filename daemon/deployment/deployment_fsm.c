@@ -588,7 +588,8 @@ static const struct fault *note_facts(struct deployment *d, enum deployment_even
         d->crowded = is_crowding(f) && d->context.has_neighbours(d->context.ctx, d);
     if (ev == DEPLOYMENT_EV_ANSWER && d->state == DEPLOYMENT_PLACING)
         deployment_find_room(d);
-    if (ev != DEPLOYMENT_EV_FAULT || d->lost)
+    /* That the way was away once says nothing of a server that was ready before and is silent now. */
+    if (ev != DEPLOYMENT_EV_FAULT || (ready ? !d->reachable : d->lost))
         return f;
     d->attempts += !ready && !is_restart(f);
     d->misses += ready;

@@ -299,6 +299,18 @@ Test(deployment, a_way_that_is_away_is_no_silence)
     }
 }
 
+Test(deployment, a_server_that_hangs_long_after_its_way_was_away_is_noticed_as_well)
+{
+    go_up();
+    way_changes(false, false);
+    run_until(w.now + 60000);
+    way_changes(true, false);
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, READY);
+    w.hangs = true;
+    cr_assert_eq(starts_within(60000), 1);
+}
+
 Test(deployment, whoever_asks_is_told_why_it_died)
 {
     static struct holder asks[3];
