@@ -87,10 +87,11 @@ Test(explain, no_code_is_explained_twice)
         cr_expect_eq(explain_find(table[i].code), &table[i], "%s", table[i].code);
 }
 
-/* Ours, or one of every system that looks after its own disk or clock. */
+/* Ours, or one of every system that looks after its own disk, clock or services. */
 static bool is_command(const char *line)
 {
-    static const char *const programs[] = {"llmhostctl ", "df ", "ls ", "findmnt ", "timedatectl "};
+    static const char *const programs[] = {"llmhostctl ", "df ",          "ls ",
+                                           "findmnt ",    "timedatectl ", "systemctl "};
 
     for (size_t i = 0; i < ELEMENTS(programs); i++)
         if (strncmp(line, programs[i], strlen(programs[i])) == 0)

@@ -655,6 +655,7 @@ Test(store_faults, a_model_that_was_on_one_instance_may_be_on_two_now)
     assert_written(put_instance("gpu-a", 1));
     assert_written(put_instance("gpu-b", 2));
     store = store_close(store);
+    sql("DROP TABLE count; DROP TABLE api_key");
     sql("DROP TABLE deployment; CREATE TABLE deployment (name TEXT PRIMARY KEY, instance TEXT REFERENCES "
         "instance(name), "
         "goal, goal_at_ms, touched, shown, requests, last_used_at_ms, arguments, asleep) WITHOUT ROWID; "
