@@ -151,10 +151,22 @@ static int64_t held(const struct deployment *d)
     return n.held;
 }
 
+/* Over all instances it is wanted on: a series must not be there twice. */
+static int64_t sum_of(struct manager *m, const char *name, int64_t (*value)(const struct deployment *d))
+{
+    struct deployment *d;
+    int64_t sum = 0;
+
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++)
+        if (streq(deployment_name(d), name))
+            sum += value(d);
+    return sum;
+}
+
 static void add_models(struct buf *out, struct manager *m)
 {
     static const struct gauge gauges[] = {
-        {"llmhost_model_ready", "1: the model answers at once.", ready},
+        {"llmhost_model_ready", "On so many instances the model answers at once.", ready},
         {"llmhost_model_requests_open", "Requests of the model that are not over.", in_flight},
         {"llmhost_model_requests_held", "Requests that wait for the model.", held},
     };
@@ -162,10 +174,10 @@ static void add_models(struct buf *out, struct manager *m)
 
     for (size_t i = 0; i < ELEMENTS(gauges); i++) {
         begin(out, gauges[i].name, "gauge", gauges[i].help);
-        for (unsigned k = 0; (d = manager_deployment_at(m, k)); k++) {
+        for (unsigned k = 0; (d = manager_model_at(m, k)); k++) {
             buf_addf(out, "%s{model=", gauges[i].name);
             add_value(out, deployment_name(d));
-            buf_addf(out, "} %" PRId64 "\n", gauges[i].value(d));
+            buf_addf(out, "} %" PRId64 "\n", sum_of(m, deployment_name(d), gauges[i].value));
         }
     }
 }
