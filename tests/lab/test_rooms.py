@@ -75,7 +75,7 @@ class OwnServers(Rooms):
             self.assertEqual(self.causes(d, b), ("asleep", {"unloaded": f"made room for {c}"}))
             self.assertRegex(d.ctl("why", b).stdout, f"ASLEEP +made room for {c} .*ago; wakes at a request")
             self.assertNotIn(b, d.ctl("ps").stdout)
-            self.assertRegex(d.ctl("ps", "-a").stdout, rf"{b} +gpu1 +asleep .*wakes at a request")
+            self.assertRegex(d.ctl("ps", "-a").stdout, rf"{b} +gpu1 +asleep .*wakes (at a request|in )")
             d.ctl("status", b)
             self.assertIn("asleep", [line["kind"] for line in d.call("Logs", events=True, target=b)["lines"]])
 

@@ -658,9 +658,10 @@ Test(store_faults, a_model_that_was_on_one_instance_may_be_on_two_now)
     sql("DROP TABLE count; DROP TABLE api_key");
     sql("DROP TABLE deployment; CREATE TABLE deployment (name TEXT PRIMARY KEY, instance TEXT REFERENCES "
         "instance(name), "
-        "goal, goal_at_ms, touched, shown, requests, last_used_at_ms, arguments, asleep) WITHOUT ROWID; "
-        "INSERT INTO deployment VALUES('m', 'gpu-a', 'on_demand', 0, 1, NULL, 3, 4, '[]', NULL), "
-        "('lost', NULL, 'off', 0, 0, NULL, 0, 0, NULL, NULL); PRAGMA user_version = 5");
+        "goal, goal_at_ms, touched, shown, requests, last_used_at_ms, arguments, asleep, "
+        "asleep_at_ms, keep_until_at_ms) WITHOUT ROWID; "
+        "INSERT INTO deployment VALUES('m', 'gpu-a', 'on_demand', 0, 1, NULL, 3, 4, '[]', NULL, 0, 0), "
+        "('lost', NULL, 'off', 0, 0, NULL, 0, 0, NULL, NULL, 0, 0); PRAGMA user_version = 8");
     open_store();
     put_deployment("m", "gpu-b", 5);
     assert_written(put_deployment("m", "gpu-b", 6));
