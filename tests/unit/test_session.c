@@ -582,6 +582,7 @@ Test(session, a_port_that_never_answers_leaves_the_way_open_for_others)
     REQUIRE_SSHD();
     come_up();
     host_dial(host, "127.0.0.1", target_port(full), HOST_STREAM, &op, on_dialled, &answer);
+    cr_assert(LOOP_UNTIL(loop, ssh_conn_dialling_due(session->link->conn) > 0));
     live_for(3600);
     host_run(host, &(struct run_spec){.script = "echo not held up"}, &other, on_other, NULL);
     cr_assert(LOOP_UNTIL(loop, others == 1));
