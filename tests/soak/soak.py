@@ -27,6 +27,7 @@ import models
 
 HOSTS = 8
 CUTS = ("rst", "blackhole", "freeze", "linkdown", "refuse", "sshd_restart", "power")
+TAIL = 600                      # of an answer, for TOLD and for people
 AWAY_S = 12                     # longer than the daemon may take to notice
 SAMPLE_S = 30
 REQUESTS_PER_S = 3
@@ -137,12 +138,12 @@ class Load:
     def counted(answer, n, pattern):
         found = [int(x) for x in re.findall(pattern, answer.body)]
         if answer.status != 200 or found != list(range(n)):
-            return f"status {answer.status}, {len(found)} of {n} pieces: {answer.text[-120:]}"
+            return f"status {answer.status}, {len(found)} of {n} pieces: {answer.text[-TAIL:]}"
         return None
 
     def plain(self, name, dice):
         answer = self.ask("/v1/chat/completions", name, {"chunks": 3, "bytes": dice.choice((20, 5000))})
-        return None if answer.status == 200 else answer.text[-200:]
+        return None if answer.status == 200 else answer.text[-TAIL:]
 
     def stream(self, name, dice):
         n = dice.randrange(1, 60)
@@ -154,7 +155,7 @@ class Load:
 
     def slow(self, name, dice):
         answer = self.ask("/v1/chat/completions", name, {"delay_ms": dice.randrange(2000, 15000)})
-        return None if answer.status == 200 else answer.text[-200:]
+        return None if answer.status == 200 else answer.text[-TAIL:]
 
     def leave(self, name, dice):
         """A client that goes away in the middle of its answer."""
