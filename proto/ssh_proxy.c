@@ -37,10 +37,11 @@ const char *ssh_proxy_via(const char *proxy)
     return is_jump(proxy) ? ssh_proxy_value(proxy) : "a proxy command";
 }
 
-/* No shell sees more in it than a word, and no program an option. */
+/* No shell sees more in it than a word, no program an option, and who reads a line of ssh_config no sign between
+ * keyword and value. */
 static bool is_plain(const char *text)
 {
-    if (!*text || *text == '-')
+    if (!*text || *text == '-' || *text == '=')
         return false;
     for (; *text; text++)
         if (!(*text >= 'a' && *text <= 'z') && !(*text >= 'A' && *text <= 'Z') &&

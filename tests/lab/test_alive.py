@@ -236,7 +236,7 @@ class Restart(Alive):
             h.up()
             # What another process of today would look like in the file of before.
             other = h.start("sleep", "1000")
-            pid = next(p.pid for p in h.pids("sleep 1000"))
+            pid = hosts.until(lambda: h.pids("sleep 1000"), 5, "another process")[0].pid
             born = h.run(f"sed 's/.*) //' /proc/{pid}/stat | cut -d' ' -f20").stdout.strip()
             h.put("/root/.llmhost/run/ollama.pid", f"{pid} {born} " + " ".join(old.split()[2:]) + "\n")
             hosts.until(lambda: h.pids("ollama serve"), 40, "the engine, without anybody")

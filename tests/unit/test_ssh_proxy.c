@@ -57,6 +57,7 @@ Test(ssh_proxy, what_is_no_jump_is_named)
     expect_refused("ProxyJump", "::1", "brackets");
     expect_refused("ProxyJump", "-oProxyCommand=x", "not a host");
     expect_refused("ProxyJump", "-x@bastion", "not a user");
+    expect_refused("ProxyJump", "=x@bastion", "not a user");
     expect_refused("ProxyJump", "$USER@bastion", "not a user");
     expect_refused("ProxyJump", "a@bastion;id", "not a host");
     expect_refused("ProxyJump", "bastion\nProxyCommand", "control character");
