@@ -56,7 +56,7 @@ static void request_cure(struct request *r)
     r->step = REQUEST_CURING;
     r->silent_due = 0;
     r->cured = r->was_held = true; /* what it waits now is not the engine's work */
-    pool_set_abandoned(pool_of(r), false);
+    pool_set_abandoned(pool_of(r), true); /* until it is heard: this one may leave before */
     unload_begin(r->gateway->loop, r->deployment, &r->op, on_cured, r);
 }
 

@@ -2,7 +2,7 @@
 exactly one answer, and one load serves them all. And applications that leave a real ollama in the middle of an answer, again
 and again: it answers the next one, if need be after the daemon has had the model unloaded.
 
-$LEAVES: how many leave (200); $SEED repeats a run."""
+$LEAVES: how many leave (60; `tests/run heartbeats`: 200); $SEED repeats a run."""
 import json
 import os
 import random
@@ -20,7 +20,7 @@ from test_manners import resident_bytes
 LIMIT_S = 300
 MODEL, NAME = "scripted:latest", "ollama:scripted:latest"
 WAITERS = 200
-LEAVES = int(os.environ.get("LEAVES") or 200)
+LEAVES = int(os.environ.get("LEAVES") or 60)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
 LOAD = "/root/load.json"                        # what the scripted engine does when it is to load
 HELD_BYTES_MAX = 64 << 10

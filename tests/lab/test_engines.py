@@ -53,10 +53,10 @@ class Way:
     def looks_well(self, d):
         """ps, why and doctor of a model that is ready."""
         self.assertEqual([m["name"] for m in d.ctl("ps", self.model, json=True)["models"]], [self.model])
-        self.assertRegex(d.ctl("ps").stdout, rf"{re.escape(self.model)} +gpu1 .* stays up until down")
+        self.assertRegex(d.ctl("ps").stdout, rf"{re.escape(self.model)} +gpu1 .* unload in [45]m")
         lines = {line["target"]: line for line in d.ctl("why", json=True)["lines"]}
         self.assertEqual([lines[name]["verdict"] for name in ("gpu1", self.model)], ["awake", "awake"])
-        self.assertIn("stays_up", [c["cause"] for c in lines[self.model]["causes"]])
+        self.assertEqual([c["cause"] for c in lines[self.model]["causes"]][-2:], ["minimum_up", "idle"])
         checks = {c["id"]: c["level"] for c in d.ctl("doctor", "gpu1", json=True)["checks"]}
         self.assertEqual({checks[name] for name in ("ssh.host_key", "ssh.session", "ssh.forwards", "engine.found")}, {"ok"})
 
