@@ -18,6 +18,7 @@ struct ollama {
     bool embeds;                    /* load has asked for an embedding instead */
     struct fault refused;           /* why the model was not loaded, while the machine is asked for more */
     uint64_t grown_due, told_due;   /* of the pull */
+    uint64_t lost_due;              /* when the connection of a pull was cut; 0: never */
     struct fetch fetch;
     char *pulled;                   /* what the pull is asked for: the model, or its name at the mirror */
     bool by_mirror, is_sized;       /* is_sized: the whole size was known before */

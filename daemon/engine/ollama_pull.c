@@ -12,9 +12,12 @@
 #include "proto/mem.h"
 
 /* A stream that says nothing at all: verifying a large model on a slow disk is silent for minutes. */
-#define QUIET_MS  (20 * 60 * 1000)
-#define OURS      "@BASE@/ollama/models"
-#define MANIFESTS "application/vnd.docker.distribution.manifest.v2+json"
+#define QUIET_MS (20 * 60 * 1000)
+/* An ollama whose client is gone gives its download up and notes how far it was. Asked again before, it goes
+ * on from what it noted the last time, which may be nothing (0.11.4 and 0.32.15, observed 2026-11-27). */
+#define GIVEN_UP_MS 2000
+#define OURS        "@BASE@/ollama/models"
+#define MANIFESTS   "application/vnd.docker.distribution.manifest.v2+json"
 
 /* The names of what the pull brings, one for each layer, as the script wants them. */
 struct names {
@@ -271,6 +274,7 @@ static void on_pulled(void *ctx, struct http_answer *a, const struct fault *f)
 
     pull_read(o, true);
     if (f) {
+        o->lost_due = clock_now_ms();
         server_end(&o->server, false, f);
         return;
     }
@@ -399,6 +403,10 @@ void ollama_fetch(struct engine *e, struct engine_reply to)
 {
     struct ollama *o = ollama_begin(e, to);
 
+    if (o->lost_due && clock_now_ms() < o->lost_due + GIVEN_UP_MS) {
+        server_end(&o->server, true, NULL);
+        return;
+    }
     server_get(&o->server, "/api/tags", ASK_MS, on_tags_before_pull);
 }
 

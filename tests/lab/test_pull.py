@@ -70,6 +70,12 @@ class Cuts:
             self.begin(d, h)
             h.fault("rst")
             h.heal()
+            self.goes_on(d, h)          # ollama takes back what came over a connection that was reset
+
+    def test_tunnel_that_is_cut(self):
+        with self.the_road() as (d, h):
+            self.begin(d, h)
+            h.fault("sshd_restart")
             self.resumes(d, h)
 
     def test_daemon_that_is_killed(self):
