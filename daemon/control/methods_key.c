@@ -127,7 +127,7 @@ void method_listen(struct call *c)
     char ip[IP_TEXT_MAX];
     uint16_t port;
 
-    if (ip_port_parse(address, ip, &port) < 0) {
+    if (ip_port_parse(address, ip, &port) < 0 || port == 0) {
         call_fail(c, EXIT_USAGE, "bad_address", NULL, NULL, "llmhostctl listen 127.0.0.1:11434",
                   "%s is no IP address with a port", address);
         return;

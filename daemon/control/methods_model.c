@@ -593,7 +593,7 @@ static void sleep_look(struct follow *w)
             asleep++;
             continue;
         }
-        if (deployment_state(d) != DEPLOYMENT_DRAINING && deployment_state(d) != DEPLOYMENT_STOPPING) {
+        if (!deployment_is_falling_asleep(d)) {
             call_fail(w->call, EXIT_CONFLICT, "woken_again", deployment_name(d), NULL, "llmhostctl status",
                       "%s does not sleep: it was asked for again meanwhile", deployment_name(d));
             return;
@@ -635,6 +635,25 @@ static void follow_drop_off(struct follow *w)
     w->n_models = n;
 }
 
+/* What is off stays off until up. False: there is nothing else, and the call was answered. */
+static bool follow_add_wanted(struct follow *w, const char *target)
+{
+    struct fault f;
+
+    follow_add_target(w, target);
+    struct deployment *off = w->n_models == 1 ? w->models[0] : NULL;
+
+    follow_drop_off(w);
+    if (w->n_models)
+        return true;
+    if (off)
+        deployment_describe_off(off, &f);
+    else
+        fault_code(&f, FAULT_GONE, "not_found", "no model is wanted on %s", target);
+    call_fault(w->call, &f, off ? deployment_name(off) : target, NULL);
+    return false;
+}
+
 void method_sleep(struct call *c)
 {
     const char *target = json_get_text(c->parameters, "target");
@@ -644,20 +663,8 @@ void method_sleep(struct call *c)
         return;
     struct follow *w = follow_new(c, sleep_look);
 
-    follow_add_target(w, target);
-    struct deployment *off = w->n_models == 1 ? w->models[0] : NULL;
-
-    follow_drop_off(w);
-    if (!w->n_models) {
-        struct fault f;
-
-        if (off)
-            deployment_describe_off(off, &f);
-        else
-            fault_code(&f, FAULT_GONE, "not_found", "no model is wanted on %s", target);
-        call_fault(c, &f, off ? deployment_name(off) : target, NULL);
+    if (!follow_add_wanted(w, target))
         return;
-    }
     call_log_change(c, target, "sleep%s", cut ? ", now" : "");
     for (unsigned i = 0; i < w->n_models; i++)
         w->ticket = deployment_sleep(w->models[i], cut, "llmhostctl sleep");
@@ -705,14 +712,8 @@ void method_keep(struct call *c)
         return;
     struct follow *w = follow_new(c, keep_nothing);
 
-    follow_add_target(w, target);
-    if (!for_ms)
-        follow_drop_off(w); /* the end of a keep wakes nobody */
-    if (!w->n_models) {
-        call_fail(c, EXIT_NOT_RUNNING, "not_running", target, NULL, "llmhostctl status",
-                  "nothing of %s is wanted", target);
+    if (!follow_add_wanted(w, target))
         return;
-    }
     char how_long[TEXT_SHORT_MAX];
 
     call_log_change(c, target, for_ms ? "keep for %s" : "keep is over%s",

@@ -531,6 +531,8 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
         d->goal_at_ms = clock_wall_ms();
     d->goal = goal;
     d->sleeps = false;
+    if (goal == GOAL_OFF)
+        d->wanted_due = 0;
     if (goal != GOAL_ON)
         d->keep_until_at_ms = 0;
     d->cut = goal == GOAL_OFF && (cut || d->cut);

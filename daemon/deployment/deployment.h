@@ -121,6 +121,8 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
 /* It takes no new requests, ends its open ones (cut: now), is unloaded (its own server stopped), and then sleeps until a request, `up`
  * or `keep`; a keep is over. why: "idle for 5m", "made room for ollama:phi4". A store_ticket; 0: it is off. */
 uint64_t deployment_sleep(struct deployment *d, bool cut, const char *why);
+/* It was asked to, and does not yet. */
+bool deployment_is_falling_asleep(const struct deployment *d);
 /* It does not sleep before until_at_ms, and is woken if it does; 0: that is over. A store_ticket. */
 uint64_t deployment_keep(struct deployment *d, int64_t until_at_ms);
 /* What its server is started with besides, an array of strings (engine_check_arguments() took them). One that runs with others is

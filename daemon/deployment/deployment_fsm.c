@@ -9,15 +9,15 @@
  * harmless when it was done before. One that only people can mend leads to failed.
  *
  * A server that was ready and died leads back to connecting as well: at once, after another death within ten
- * minutes in 1 s, then 2 s, then 4 s; the fifth leads to failed. One that was killed by a signal on its way up
- * is such a fault that time may mend, one that ended by itself there is not. A restart of the machine is
+ * minutes in 1 s, then 2 s, then 4 s; the fifth leads to failed. One that was killed by a signal on its way
+ * up is such a fault that time may mend, one that ended by itself there is not. A restart of the machine is
  * nobody's fault and is not counted.
  *
- * A ready server is asked every 15 s, with 5 s for the answer; when it gives none, every 2 s, with 15 s. It hangs
- * when 30 s have passed without any answer and without a byte for anybody, and it does not compute
- * (policy/alive.h has the rule): that is a death, and the next start ends it first. So a hung server is noticed
- * within 47 s at most. A busy one stays, for however long. A server that does not answer within 60 s after its
- * start, or after it was found, is started anew once. */
+ * A ready server is asked every 15 s, with 5 s for the answer; when it gives none, every 2 s, with 15 s. It
+ * hangs when 30 s have passed without any answer and without a byte for anybody, and it does not compute
+ * (policy/alive.h has the rule): that is a death, and the next start ends it first. So a hung server is
+ * noticed within 47 s at most. A busy one stays, for however long. A server that does not answer within 60 s
+ * after its start, or after it was found, is started anew once. */
 #include "deployment/deployment_private.h"
 
 #include <errno.h>
@@ -86,7 +86,8 @@ static struct deployment_move next_in_step(const struct deployment *d, enum depl
     case DEPLOYMENT_EV_AGAIN:
         if (!d->late)
             return REST;
-        return MOVE(d->state == DEPLOYMENT_STARTING && !d->replaced ? DEPLOYMENT_CONNECTING : DEPLOYMENT_FAILED);
+        return MOVE(d->state == DEPLOYMENT_STARTING && !d->replaced ? DEPLOYMENT_CONNECTING
+                                                                    : DEPLOYMENT_FAILED);
     case DEPLOYMENT_EV_TIMER: return ACT;
     case DEPLOYMENT_EV_FAULT:
         if (is_restart(f))
@@ -458,7 +459,8 @@ static void enter_figures(struct deployment *d, enum deployment_state was, const
         d->touched = false;
     if (d->state == DEPLOYMENT_STOPPING && deployment_open(d))
         d->cut = true;
-    if (was == DEPLOYMENT_STOPPING && d->goal != GOAL_OFF)
+    if (d->goal != GOAL_OFF && d->state != DEPLOYMENT_DRAINING && d->state != DEPLOYMENT_STOPPING &&
+        (!d->sleeps || d->state == DEPLOYMENT_ASLEEP))
         d->cut = false; /* those have ended; those that are held go to the next server */
     if (d->state == DEPLOYMENT_CONNECTING)
         d->stale = false;
@@ -469,17 +471,21 @@ static void enter_figures(struct deployment *d, enum deployment_state was, const
 }
 
 /* What is said of the room it waits for is over with the state; why it sleeps lasts as long as that. */
-static void enter_room(struct deployment *d)
+static void enter_room(struct deployment *d, enum deployment_state was)
 {
-    if (d->sleeps && (d->state == DEPLOYMENT_DRAINING || d->state == DEPLOYMENT_STOPPING))
-        return;
-    if (d->state == DEPLOYMENT_ASLEEP && !d->sleeps)
-        snprintf(d->room, sizeof d->room, "the engine has unloaded it");
-    else if (d->state != DEPLOYMENT_ASLEEP)
-        d->room[0] = '\0';
-    d->sleeps = false;
     if (d->state == DEPLOYMENT_READY)
         d->crowded = false;
+    /* Asked to sleep, and on the way, or deployment_on_look() has not seen it yet. */
+    if (d->sleeps && was != DEPLOYMENT_STOPPING && d->state != DEPLOYMENT_ASLEEP &&
+        d->state != DEPLOYMENT_OFF)
+        return;
+    if (d->state == DEPLOYMENT_ASLEEP && !d->sleeps) {
+        snprintf(d->room, sizeof d->room, "the engine has unloaded it");
+        d->dozed = false;
+    } else if (d->state != DEPLOYMENT_ASLEEP) {
+        d->room[0] = '\0';
+    }
+    d->sleeps = false;
 }
 
 /* The only place that writes d->state. */
@@ -500,7 +506,7 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
              (next == DEPLOYMENT_CONNECTING && !d->attempts))
         d->fault = (struct fault){};
     enter_figures(d, was, f);
-    enter_room(d);
+    enter_room(d, was);
     enter_stage(d, was);
     if (next == DEPLOYMENT_READY)
         enter_ready(d, was);
@@ -551,8 +557,9 @@ static const struct fault *judge_silence(struct deployment *d, const struct faul
     d->computed_ms = computed_ms;
     if (!d->hung)
         return f;
-    fault_code(room, f->kind, f->code, "%s%s, has answered nobody for %llu s, and is started again: %.250s", d->engine->ops->name,
-               d->engine->facts.stopped ? " was stopped (SIGSTOP)" : " hangs", (unsigned long long)(silent_ms / 1000), f->text);
+    fault_code(room, f->kind, f->code, "%s%s, has answered nobody for %llu s, and is started again: %.250s",
+               d->engine->ops->name, d->engine->facts.stopped ? " was stopped (SIGSTOP)" : " hangs",
+               (unsigned long long)(silent_ms / 1000), f->text);
     return room;
 }
 
@@ -561,13 +568,15 @@ static const struct fault *last_death(const struct deployment *d, const struct f
 {
     if (d->state != DEPLOYMENT_READY || !f)
         return f;
-    fault_code(room, f->kind, f->code, "it died %u times within %u min, and is not started again by itself; the last time: %.250s",
+    fault_code(room, f->kind, f->code,
+               "it died %u times within %u min, and is not started again by itself; the last time: %.250s",
                d->deaths + 1, ALIVE_WINDOW_MS / 60000, f->text);
     return room;
 }
 
 /* What deployment_next() reads, as of now. */
-static const struct fault *note_facts(struct deployment *d, enum deployment_event ev, const struct fault *f, struct fault *room)
+static const struct fault *note_facts(struct deployment *d, enum deployment_event ev, const struct fault *f,
+                                      struct fault *room)
 {
     uint64_t limit_ms = state_limit_ms(d->state), now = clock_now_ms();
     bool ready = d->state == DEPLOYMENT_READY, was_reachable = d->reachable;
@@ -599,7 +608,8 @@ static const struct fault *note_facts(struct deployment *d, enum deployment_even
 void deployment_event(struct deployment *d, enum deployment_event ev, const struct fault *f)
 {
     struct fault silence, last;
-    bool judged = d->state == DEPLOYMENT_READY && (ev == DEPLOYMENT_EV_ANSWER || ev == DEPLOYMENT_EV_AGAIN || ev == DEPLOYMENT_EV_FAULT);
+    bool judged = d->state == DEPLOYMENT_READY &&
+                  (ev == DEPLOYMENT_EV_ANSWER || ev == DEPLOYMENT_EV_AGAIN || ev == DEPLOYMENT_EV_FAULT);
 
     f = note_facts(d, ev, f, &silence);
     struct deployment_move m = deployment_next(d, ev, f);

@@ -85,6 +85,7 @@ struct deployment {
     unsigned server_number;
     uint64_t used_due;              /* the end of the last request */
     unsigned flaps;
+    bool dozed;                     /* it fell asleep by itself, because nobody asked */
     int64_t keep_until_at_ms;
     int64_t goal_at_ms, requests, last_used_at_ms, held_since_at_ms, in_flight_since_at_ms;
     uint64_t wanted_due, took_ms;

@@ -72,6 +72,12 @@ void deployment_on_sleep_timer(void *ctx)
     duration_format(idle, clock_now_ms() - MAX(d->used_due, d->entered_due), false);
     snprintf(why, sizeof why, "idle for %s", idle);
     deployment_sleep(d, false, why);
+    d->dozed = true;
+}
+
+bool deployment_is_falling_asleep(const struct deployment *d)
+{
+    return d->sleeps;
 }
 
 bool deployment_is_to_sleep(const struct deployment *d)
@@ -101,6 +107,8 @@ uint64_t deployment_sleep(struct deployment *d, bool cut, const char *why)
         snprintf(d->room, sizeof d->room, "%s", why);
     d->goal = GOAL_ON_DEMAND;
     d->keep_until_at_ms = 0;
+    d->dozed = false;
+    d->wanted_due = 0; /* deployment_wake() sets it anew */
     d->sleeps = d->state != DEPLOYMENT_ASLEEP;
     d->cut = d->sleeps && (d->cut || cut);
     runq_add(d->context.loop, &d->look);
@@ -110,7 +118,8 @@ uint64_t deployment_sleep(struct deployment *d, bool cut, const char *why)
 
 void deployment_wake(struct deployment *d)
 {
-    d->flaps = idle_flaps(&d->context.idle, d->flaps, clock_now_ms() - d->entered_due);
+    if (d->dozed)
+        d->flaps = idle_flaps(&d->context.idle, d->flaps, clock_now_ms() - d->entered_due);
     if (!d->wanted_due)
         d->wanted_due = clock_now_ms();
     deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
@@ -118,6 +127,12 @@ void deployment_wake(struct deployment *d)
 
 uint64_t deployment_keep(struct deployment *d, int64_t until_at_ms)
 {
+    if (!until_at_ms) { /* that wakes nobody, and keeps nobody from going to sleep */
+        if (d->goal == GOAL_ON)
+            keep_is_over(d);
+        deployment_arm_sleep(d);
+        return deployment_write(d);
+    }
     d->keep_until_at_ms = until_at_ms;
-    return deployment_want(d, until_at_ms ? GOAL_ON : GOAL_ON_DEMAND, false);
+    return deployment_want(d, GOAL_ON, false);
 }

@@ -414,7 +414,10 @@ void request_deployment_changed(struct request *r, struct deployment *d, bool go
     } else if (deployment_is_cut(d) && deployment_goal(d) == GOAL_OFF) {
         request_cut(r, "stopped_by_user", "this model was stopped, open requests included");
     } else if (deployment_is_cut(d) && !r->held) {
-        request_cut(r, "restarted", "this model's server is started anew with other arguments; ask again");
+        request_cut(r, "restarted",
+                    deployment_is_falling_asleep(d)
+                        ? "this model was put to sleep, open requests included; ask again"
+                        : "this model's server is started anew with other arguments; ask again");
     } else if (r->route.kind == ROUTE_PULL) {
         request_pull_changed(r);
     }

@@ -122,6 +122,20 @@ class Sleep(road.Road):
             d.ctl("keep", SCRIPTED, "2h", "--off", check=2)
             d.ctl("keep", "ollama:nobody", "2h", check=4)
 
+    def test_sleep_on_the_way_up_and_the_end_of_a_keep(self):
+        with self.road(engines=["scripted"]) as (d, _):
+            for _ in range(5):
+                d.ctl("up", SCRIPTED, "--no-wait")
+                d.ctl("sleep", SCRIPTED, "--now")
+                self.assertEqual(self.state(d, SCRIPTED), "asleep")
+                d.ctl("keep", SCRIPTED, "--off")
+                self.assertEqual(self.state(d, SCRIPTED), "asleep", "the end of a keep wakes nobody")
+                self.assertEqual([self.chat(d, "scripted").status for _ in range(2)], [200, 200])
+            self.assertNotIn("woken soon", d.ctl("why", SCRIPTED).stdout, "by hand is no flapping")
+            d.ctl("down", SCRIPTED)
+            self.assertIn("is off", d.ctl("keep", SCRIPTED, "1h", check=3).stderr)
+            self.assertEqual(self.state(d, SCRIPTED), "off")
+
     def test_cut_ends_streams_with_an_error(self):
         with self.road(engines=["scripted"]) as (d, _):
             d.ctl("up", SCRIPTED)
