@@ -391,6 +391,10 @@ static void on_tags_before_pull(void *ctx, struct http_answer *a, const struct f
     }
     _cleanup_json_ struct json *entry = ollama_read_entry(ollama_text(a), a->body.len, o->engine.model);
 
+    if (!entry && o->lost_due && clock_now_ms() < o->lost_due + GIVEN_UP_MS) {
+        server_end(&o->server, true, NULL);
+        return;
+    }
     if (!entry) {
         fetch_begin(o, true);
         return;
@@ -403,10 +407,6 @@ void ollama_fetch(struct engine *e, struct engine_reply to)
 {
     struct ollama *o = ollama_begin(e, to);
 
-    if (o->lost_due && clock_now_ms() < o->lost_due + GIVEN_UP_MS) {
-        server_end(&o->server, true, NULL);
-        return;
-    }
     server_get(&o->server, "/api/tags", ASK_MS, on_tags_before_pull);
 }
 

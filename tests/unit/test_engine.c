@@ -460,6 +460,9 @@ Test(ollama, a_pull_that_is_refused_broken_off_or_floods)
     ASK(ops()->fetch, {"GET /api/tags", NULL, 200, {EMPTY}},
         {"POST /api/pull", NULL, 200, {LAYER("27e5", "3000", ",\"completed\":2000")}, CUT});
     cr_assert_eq(w.fault.kind, FAULT_UNCERTAIN, "%s", w.fault.text);
+    ASK(ops()->fetch, {"GET /api/tags", NULL, 200, {EMPTY}});
+    cr_assert(w.again, "it is still giving up");
+    loop_advance(w.loop, 2000);
     memset(flood, 'x', sizeof flood - 1);
     memcpy(flood + sizeof flood - 30, "\n{\"status\":\"success\"}\n", 22);
     flood[sizeof flood - 8] = '\0';
