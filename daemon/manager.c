@@ -386,10 +386,10 @@ static struct deployment *place_new(struct manager *m, const char *model, struct
     struct deployment *other = manager_find_deployment(m, model), *moves = find_movable(m, model), *d;
     _cleanup_json_ struct json *arguments = other ? json_copy(deployment_arguments(other)) : NULL;
 
-    if (moves)
-        manager_forget_deployment(m, moves);
     d = manager_insert_deployment(m, l, model, NULL);
     deployment_set_arguments(d, arguments);
+    if (moves) /* last: what is counted goes with the last one of a name */
+        manager_forget_deployment(m, moves);
     return d;
 }
 

@@ -613,9 +613,11 @@ static void sleep_look(struct follow *w)
         json_put(v, "model", show_model(w->models[0]));
     json_put_bool(v, "done", true);
     json_put_int(v, "took_ms", (int64_t)(clock_now_ms() - w->begun_due));
-    call_reply(w->call, v);
+    call_reply_after(w->call, w->ticket, v,
+                     "it sleeps, but that is not on disk yet: llmhostd would wake it at its next start");
 }
 
+/* It sleeps whether or not the disk has it: one that cannot be kept is told of at its end. */
 static void sleep_on_durable(void *ctx, const struct fault *f)
 {
     struct call *c = ctx;

@@ -145,10 +145,10 @@ static struct deployment_move next_in_stopping(const struct deployment *d, enum 
     case DEPLOYMENT_EV_FAULT:
         if (may_pass(f) && (!d->reachable || d->attempts < DEPLOYMENT_ATTEMPTS_MAX))
             return REST; /* the machine is away: for as long as it takes */
-        return MOVE(d->goal == GOAL_OFF ? DEPLOYMENT_FAILED
-                                        : DEPLOYMENT_CONNECTING); /* what still runs is found again */
-    case DEPLOYMENT_EV_GOAL:                                      /* first off, then it is asked again */
-    case DEPLOYMENT_EV_WAY: /* what was asked waits for the way by itself */
+        /* What still runs is found again. */
+        return MOVE(d->goal == GOAL_OFF ? DEPLOYMENT_FAILED : DEPLOYMENT_CONNECTING);
+    case DEPLOYMENT_EV_GOAL: /* first off, then it is asked again */
+    case DEPLOYMENT_EV_WAY:  /* what was asked waits for the way by itself */
     case DEPLOYMENT_EV_EMPTY:
     case DEPLOYMENT_EV_COUNT: break;
     }

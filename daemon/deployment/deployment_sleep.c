@@ -48,14 +48,14 @@ uint64_t deployment_unload_ms(const struct deployment *d)
     return idle_unload_ms(&d->context.idle, &facts);
 }
 
-static void keep_is_over(struct deployment *d)
+static uint64_t keep_is_over(struct deployment *d)
 {
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "keep_over", "no longer kept");
     d->goal = GOAL_ON_DEMAND;
     d->keep_until_at_ms = 0;
     d->goal_at_ms = clock_wall_ms();
-    deployment_write(d);
     runq_add(d->context.loop, &d->changed);
+    return deployment_write(d);
 }
 
 void deployment_on_sleep_timer(void *ctx)
@@ -128,10 +128,10 @@ void deployment_wake(struct deployment *d)
 uint64_t deployment_keep(struct deployment *d, int64_t until_at_ms)
 {
     if (!until_at_ms) { /* that wakes nobody, and keeps nobody from going to sleep */
-        if (d->goal == GOAL_ON)
-            keep_is_over(d);
+        uint64_t ticket = d->goal == GOAL_ON ? keep_is_over(d) : deployment_write(d);
+
         deployment_arm_sleep(d);
-        return deployment_write(d);
+        return ticket;
     }
     d->keep_until_at_ms = until_at_ms;
     return deployment_want(d, GOAL_ON, false);

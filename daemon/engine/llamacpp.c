@@ -1,7 +1,7 @@
 /* llama.cpp's llama-server: one server per model; it downloads (-hf) and loads by itself when it starts.
  *
- * Facts: observed with llama-server 0.7.0, build 11669 (2026-11-20). While it downloads, its port refuses; while it loads,
- * /health is 503; then 200. */
+ * Facts: observed with llama-server 0.7.0, build 11669 (2026-11-20). While it downloads, its port refuses;
+ * while it loads, /health is 503; then 200. */
 #include <ctype.h>
 #include <errno.h>
 
@@ -26,7 +26,8 @@ static int llamacpp_check(const char *model, const char **ret_why)
         *ret_why = "a file must end in .gguf";
         return n > 6 && streq(model + n - 5, ".gguf") ? 0 : -EINVAL;
     }
-    *ret_why = "write [HOST/]USER/REPOSITORY[:QUANT] of a GGUF repository, or the path of a .gguf file on the machine";
+    *ret_why = "write [HOST/]USER/REPOSITORY[:QUANT] of a GGUF repository, or the path of a .gguf file on "
+               "the machine";
     model = llamacpp_repository(model);
     slash = strchr(model, '/');
     return slash && slash != model && slash[1] && slash[1] != ':' && !strchr(slash + 1, '/') ? 0 : -EINVAL;
@@ -125,8 +126,10 @@ static void on_found(void *ctx, const struct fault *f)
         return;
     if (!p->program) {
         fault_code(&missing, FAULT_GONE, "engine_missing",
-                   "llama-server is not installed on %s: not in PATH, not in the usual places; build it there, or set "
-                   "[engine.llama.cpp] path=", c->engine.instance);
+                   "llama-server is not installed on %s: not in PATH, not in the usual places; build it "
+                   "there, or set "
+                   "[engine.llama.cpp] path=",
+                   c->engine.instance);
         server_end(&c->server, false, &missing);
         return;
     }
@@ -140,6 +143,8 @@ static void llamacpp_find(struct engine *e, struct engine_reply to)
     struct llamacpp *c = llamacpp_begin(e, to);
 
     c->launched = false;
+    c->hub_fault = (struct fault){}; /* of an earlier attempt, as is the clock */
+    c->grown_due = 0;
     place_find(c->server.place, c->server.name, "llama-server", USUAL, e->path, e->arguments, &c->server.op,
                on_found, &c->server);
 }
@@ -170,7 +175,8 @@ static void on_hub(struct llamacpp *c)
     server_ask_cards(&c->server, on_prepare_cards);
 }
 
-/* Of a repository the hub says it, where it can be asked: which file it will be the server finds out by itself. */
+/* Of a repository the hub says it, where it can be asked: which file it will be the server finds out by
+ * itself. */
 static void ask_size(struct llamacpp *c)
 {
     struct buf script;
@@ -203,7 +209,7 @@ static void on_running_looked(void *ctx, const struct fault *f)
     if (f || c->engine.facts.pid > 0)
         server_end(&c->server, false, f);
     else
-        ask_size(c);            /* it was on its way out when it was found */
+        ask_size(c); /* it was on its way out when it was found */
 }
 
 static void on_other_stopped(void *ctx, const struct fault *f)
@@ -218,7 +224,8 @@ static void on_other_stopped(void *ctx, const struct fault *f)
     ask_size(c);
 }
 
-/* One that was started with other arguments ends first: its memory must not count as taken by somebody else. */
+/* One that was started with other arguments ends first: its memory must not count as taken by somebody else.
+ */
 static void llamacpp_prepare(struct engine *e, struct engine_reply to)
 {
     struct llamacpp *c = llamacpp_begin(e, to);
@@ -245,7 +252,7 @@ static void on_started(void *ctx, const struct fault *f)
     else if (server_judge(&c->server, &dead) == 0)
         server_end(&c->server, false, NULL);
     else if (!c->launched)
-        launch(c);              /* it was on its way out when it was found */
+        launch(c); /* it was on its way out when it was found */
     else
         llamacpp_end_dead(c, &dead);
 }
@@ -267,8 +274,8 @@ static void launch(struct llamacpp *c)
     /* People's arguments come behind these, and the last one counts. -ngl 99 puts every layer on the card
      * with old and new builds alike; -lv 4 keeps the lines that say where the layers went. */
     buf_add_text(&command, " --host 127.0.0.1 --port @PORT@ -ngl 99 -c 8192 --metrics --no-webui -lv 4");
-    place_start(c->server.place, c->server.name, buf_text(&environment), buf_text(&command),
-                e->arguments, e->hung_pid, &c->server.op, on_started, &c->server);
+    place_start(c->server.place, c->server.name, buf_text(&environment), buf_text(&command), e->arguments,
+                e->hung_pid, &c->server.op, on_started, &c->server);
     buf_done(&command);
     buf_done(&environment);
 }
@@ -295,10 +302,11 @@ static void on_fetch_health(void *ctx, struct http_answer *a, const struct fault
         return;
     }
     if (f || (a->status != 200 && a->status != 503)) {
-        llamacpp_watch(c);      /* nobody answers yet: it downloads, or it is dead */
+        llamacpp_watch(c); /* nobody answers yet: it downloads, or it is dead */
         return;
     }
-    server_progress(&c->server, -1, -1, llamacpp_is_file(c->engine.model) ? "already on the disk" : "on the disk");
+    server_progress(&c->server, -1, -1,
+                    llamacpp_is_file(c->engine.model) ? "already on the disk" : "on the disk");
     server_end(&c->server, false, NULL);
 }
 
@@ -401,8 +409,8 @@ static void on_probe_looked(void *ctx, const struct fault *f)
         server_get(&c->server, "/health", c->engine.patience_ms, on_probe);
 }
 
-/* Somebody else's server may have the port by now, and answer. /health is no task: it neither wakes nor delays anything (unlike
- * /slots). */
+/* Somebody else's server may have the port by now, and answer. /health is no task: it neither wakes nor
+ * delays anything (unlike /slots). */
 static void llamacpp_probe(struct engine *e, struct engine_reply to)
 {
     struct llamacpp *c = llamacpp_begin(e, to);

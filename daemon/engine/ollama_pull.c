@@ -263,6 +263,7 @@ static void on_pull_data(void *ctx, const char *data, size_t n)
                    o->engine.model, (int)(o->engine.stall_ms / 1000));
     }
     op_cancel(&o->server.op);
+    o->lost_due = clock_now_ms();
     pull_failed(o, &f);
 }
 

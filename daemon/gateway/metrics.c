@@ -167,7 +167,7 @@ static void add_models(struct buf *out, struct manager *m)
 {
     static const struct gauge gauges[] = {
         {"llmhost_model_ready", "On so many instances the model answers at once.", ready},
-        {"llmhost_model_requests_open", "Requests of the model that are not over.", in_flight},
+        {"llmhost_model_requests_open", "Requests of the model that its engine has.", in_flight},
         {"llmhost_model_requests_held", "Requests that wait for the model.", held},
     };
     struct deployment *d;

@@ -224,6 +224,8 @@ void pool_look(struct pool *p)
 {
     unsigned number = deployment_server_number(p->deployment);
 
+    if (number != p->number)
+        p->abandoned_due = 0; /* whoever was left is no more */
     if (number != p->number || deployment_state(p->deployment) != DEPLOYMENT_READY) {
         pool_drop_idles(p);
         op_cancel(&p->dial);

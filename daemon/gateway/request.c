@@ -221,7 +221,7 @@ void request_count(struct request *r, struct deployment *d)
     r->limit_due = r->begun_due + r->wait_ms;
 }
 
-/* The hold is over, in one way or the other. */
+/* An engine works for it: the end of the hold does not concern it. */
 static bool request_is_at_engine(const struct request *r)
 {
     return r->step == REQUEST_SENT || r->step == REQUEST_CURING;
