@@ -317,7 +317,7 @@ class Host:
                 os.kill(pid, signal.SIGKILL)
             self.reap()
         if clean:
-            time.sleep(0.05)                    # the last packets are on the wire
+            time.sleep(0.3)                     # the last packets are on the wire, however busy this machine is
         self.clear_faults()
         self.keep()
         command("ip", "link", "del", self.link, check=False)
