@@ -88,6 +88,17 @@ enum exit_status verb_call(struct run *r, struct call *call)
     return status == EXIT_DONE ? status : verb_failed(r, call);
 }
 
+enum exit_status verb_change(struct run *r, struct call *call, screen_fn screen)
+{
+    enum exit_status status = verb_connect(r, true);
+
+    if (status == EXIT_DONE)
+        status = verb_call(r, call);
+    if (status == EXIT_DONE)
+        output_answer(&r->output, call->parameters, screen, EXIT_DONE);
+    return status;
+}
+
 void verb_notes(const struct output *o, const struct json *reply)
 {
     const struct json *notes = json_get(reply, "notes");

@@ -48,6 +48,8 @@ enum exit_status verb_connect(struct run *r, bool changes);
 struct json *verb_targets(const struct options *opt);
 /* One call to its end; an error is shown. Interrupted: nothing is shown. */
 enum exit_status verb_call(struct run *r, struct call *call);
+/* A call that changes things and answers nothing: with what was asked, screen says that it is done. */
+enum exit_status verb_change(struct run *r, struct call *call, screen_fn screen);
 /* Shows the error the call ended with. */
 enum exit_status verb_failed(struct run *r, const struct call *call);
 /* The notes of a reply, as hints. */

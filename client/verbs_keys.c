@@ -101,13 +101,7 @@ enum exit_status verb_key_remove(struct run *r)
 {
     _cleanup_call_ struct call call = {
         .method = "KeyRemove", .limit_ms = QUICK_MS, .parameters = json_object()};
-    enum exit_status status;
 
     json_put_string(call.parameters, "name", r->options.arguments[0]);
-    status = verb_connect(r, true);
-    if (status == EXIT_DONE)
-        status = verb_call(r, &call);
-    if (status == EXIT_DONE)
-        output_answer(&r->output, call.parameters, screen_key_removed, EXIT_DONE);
-    return status;
+    return verb_change(r, &call, screen_key_removed);
 }

@@ -492,15 +492,9 @@ static void screen_removed(const struct output *o, const struct json *data, stru
 enum exit_status verb_instance_remove(struct run *r)
 {
     _cleanup_call_ struct call call = {.method = "InstanceRemove", .parameters = json_object()};
-    enum exit_status status;
 
     json_put_string(call.parameters, "name", r->options.arguments[0]);
-    status = verb_connect(r, true);
-    if (status == EXIT_DONE)
-        status = verb_call(r, &call);
-    if (status == EXIT_DONE)
-        output_answer(&r->output, call.parameters, screen_removed, EXIT_DONE);
-    return status;
+    return verb_change(r, &call, screen_removed);
 }
 
 /* ---- forwards ---- */
@@ -576,14 +570,8 @@ enum exit_status verb_forward_remove(struct run *r)
 {
     _cleanup_call_ struct call call = {
         .method = "ForwardRemove", .limit_ms = QUICK_MS, .parameters = json_object()};
-    enum exit_status status;
 
     json_put_string(call.parameters, "instance", r->options.arguments[0]);
     json_put_string(call.parameters, "listen", r->options.arguments[1]);
-    status = verb_connect(r, true);
-    if (status == EXIT_DONE)
-        status = verb_call(r, &call);
-    if (status == EXIT_DONE)
-        output_answer(&r->output, call.parameters, screen_forward_removed, EXIT_DONE);
-    return status;
+    return verb_change(r, &call, screen_forward_removed);
 }

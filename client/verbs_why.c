@@ -8,7 +8,8 @@
 
 static bool is_meant(const char *target, const struct json *model)
 {
-    return glob_match(target, member_text(model, "name", "")) || streq(target, member_text(model, "id", "")) ||
+    return glob_match(target, member_text(model, "name", "")) ||
+           streq(target, member_text(model, "id", "")) ||
            glob_match(target, member_text(model, "instance", ""));
 }
 
@@ -38,8 +39,9 @@ static enum exit_status ps_exit(const struct options *opt, const struct json *re
 /* The STATE of --filter state=STATE, in the words of the screen or in the daemon's own; NULL: it is none. */
 static const char *filter_state(const char *filter)
 {
-    static const char *const states[] = {"asleep",   "off",        "waking",   "ready",    "draining", "failed", "placing",
-                                         "connecting", "installing", "starting", "fetching", "loading"};
+    static const char *const states[] = {"asleep",     "off",      "waking",   "ready",
+                                         "draining",   "failed",   "placing",  "connecting",
+                                         "installing", "starting", "fetching", "loading"};
     const char *state = strncmp(filter, "state=", 6) == 0 ? filter + 6 : "";
 
     for (size_t i = 0; i < ELEMENTS(states); i++)
@@ -71,8 +73,9 @@ enum exit_status verb_ps(struct run *r)
     enum exit_status status;
 
     if (opt->filter && !state)
-        return verb_usage(r, "--filter is state=STATE, with one of asleep, off, waking, ready, draining, failed.", NULL,
-                          "llmhostctl ps --filter state=asleep");
+        return verb_usage(
+            r, "--filter is state=STATE, with one of asleep, off, waking, ready, draining, failed.", NULL,
+            "llmhostctl ps --filter state=asleep");
     if (all)
         json_put_bool(call.parameters, "all", true);
     status = verb_connect(r, false);
@@ -83,7 +86,11 @@ enum exit_status verb_ps(struct run *r)
     status = ps_exit(opt, call.answer);
     if (state)
         keep_state(call.answer, state);
-    output_answer(&r->output, call.answer, opt->quiet ? screen_names : all ? screen_ps_all : screen_ps, status);
+    output_answer(&r->output, call.answer,
+                  opt->quiet ? screen_names
+                  : all      ? screen_ps_all
+                             : screen_ps,
+                  status);
     return status;
 }
 
@@ -91,7 +98,8 @@ enum exit_status verb_ps(struct run *r)
 
 enum exit_status verb_why(struct run *r)
 {
-    _cleanup_call_ struct call call = {.method = "Why", .limit_ms = QUICK_MS, .parameters = verb_targets(&r->options)};
+    _cleanup_call_ struct call call = {
+        .method = "Why", .limit_ms = QUICK_MS, .parameters = verb_targets(&r->options)};
     enum exit_status status = verb_connect(r, false);
 
     if (status == EXIT_DONE)

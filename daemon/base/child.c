@@ -7,8 +7,10 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/loop_private.h"
 #include "base/timer.h"
@@ -30,6 +32,29 @@ struct child {
     child_exit_fn on_exit;
     void *ctx;
 };
+
+static int pair_made(const int fd[2], int *ret_ours, int *ret_theirs)
+{
+    fcntl(fd[0], F_SETFL, O_NONBLOCK);
+    *ret_ours = fd[0];
+    *ret_theirs = fd[1];
+    return 0;
+}
+
+int child_socket_new(int *ret_ours, int *ret_theirs)
+{
+    int fd[2];
+
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0 ? -errno
+                                                                      : pair_made(fd, ret_ours, ret_theirs);
+}
+
+int child_pipe_new(int *ret_ours, int *ret_theirs)
+{
+    int fd[2];
+
+    return pipe2(fd, O_CLOEXEC) < 0 ? -errno : pair_made(fd, ret_ours, ret_theirs);
+}
 
 static unsigned list_count(const char *const *list)
 {

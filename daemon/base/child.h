@@ -18,6 +18,11 @@ struct child_spec {
     bool lifeline;                      /* 3 reads from us: nothing, and its end when the child was freed or we are dead */
 };
 
+/* What a child is given: a socket both ways, or a pipe that it writes to. Ours does not block, theirs does, as a program expects of its
+ * standard input and output. 0 or -errno; the caller closes both. */
+int child_socket_new(int *ret_ours, int *ret_theirs);
+int child_pipe_new(int *ret_ours, int *ret_theirs);
+
 /* wait_status as of waitpid(). Runs once, from the loop. */
 typedef void (*child_exit_fn)(void *ctx, int wait_status);
 

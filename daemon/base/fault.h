@@ -30,5 +30,11 @@ int fault_code(struct fault *f, enum fault_kind kind, const char *code, const ch
     __attribute__((format(printf, 4, 5)));
 /* Puts "WHERE: " in front of the text. */
 void fault_prefix(struct fault *f, const char *where);
+/* Later may be better: nothing says that it cannot work. */
+static inline bool fault_may_pass(const struct fault *f)
+{
+    return f->kind == FAULT_TRANSIENT || f->kind == FAULT_UNCERTAIN;
+}
+
 /* "transient", "uncertain", … */
 const char *fault_kind_name(enum fault_kind kind);

@@ -3,11 +3,11 @@
 
 #include <stdarg.h>
 
+#include "base/owner.h"
 #include "deployment/deployment.h"
 #include "engine/engine.h"
 #include "engine/fit.h"
 #include "engine/machine.h"
-#include "gateway/owner.h"
 #include "lease/lease.h"
 #include "manager.h"
 #include "proto/address.h"

@@ -14,11 +14,13 @@ void method_doctor(struct call *c);
 /* methods_why.c */
 void method_ps(struct call *c);
 void method_why(struct call *c);
-/* methods_model.c */
+/* methods_up.c */
 void method_up(struct call *c);
+/* methods_down.c */
 void method_down(struct call *c);
 void method_sleep(struct call *c);
 void method_keep(struct call *c);
+/* methods_wait.c */
 void method_wait(struct call *c);
 /* methods_thing.c */
 void method_instance_add(struct call *c);

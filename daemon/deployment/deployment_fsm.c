@@ -35,15 +35,10 @@
 #define REST     ((struct deployment_move){.how = WAIT})
 #define MOVE(to) ((struct deployment_move){.state = (to), .how = ENTER})
 
-static bool may_pass(const struct fault *f)
-{
-    return f->kind == FAULT_TRANSIENT || f->kind == FAULT_UNCERTAIN;
-}
-
 /* Of a server that was ready: it is no more, or as good as that. */
 static bool is_death(const struct fault *f)
 {
-    return !may_pass(f) || streq(f->code, "engine_crashed") || streq(f->code, "port_taken");
+    return !fault_may_pass(f) || streq(f->code, "engine_crashed") || streq(f->code, "port_taken");
 }
 
 /* It says that there is not enough memory, on the cards or on the machine. */
@@ -92,7 +87,7 @@ static struct deployment_move next_in_step(const struct deployment *d, enum depl
     case DEPLOYMENT_EV_FAULT:
         if (is_restart(f))
             return MOVE(DEPLOYMENT_CONNECTING);
-        if (!(may_pass(f) || d->crowded) || (d->reachable && d->attempts >= DEPLOYMENT_ATTEMPTS_MAX))
+        if (!(fault_may_pass(f) || d->crowded) || (d->reachable && d->attempts >= DEPLOYMENT_ATTEMPTS_MAX))
             return MOVE(DEPLOYMENT_FAILED);
         return MOVE(DEPLOYMENT_CONNECTING);
     case DEPLOYMENT_EV_EMPTY:
@@ -143,7 +138,7 @@ static struct deployment_move next_in_stopping(const struct deployment *d, enum 
     case DEPLOYMENT_EV_AGAIN: return REST;
     case DEPLOYMENT_EV_TIMER: return ACT;
     case DEPLOYMENT_EV_FAULT:
-        if (may_pass(f) && (!d->reachable || d->attempts < DEPLOYMENT_ATTEMPTS_MAX))
+        if (fault_may_pass(f) && (!d->reachable || d->attempts < DEPLOYMENT_ATTEMPTS_MAX))
             return REST; /* the machine is away: for as long as it takes */
         /* What still runs is found again. */
         return MOVE(d->goal == GOAL_OFF ? DEPLOYMENT_FAILED : DEPLOYMENT_CONNECTING);

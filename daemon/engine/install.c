@@ -40,7 +40,7 @@ void install_end(struct install *i, bool again, const struct fault *f)
 {
     struct engine_reply to = i->to;
 
-    i->under_way = again || (f && (f->kind == FAULT_TRANSIENT || f->kind == FAULT_UNCERTAIN));
+    i->under_way = again || (f && fault_may_pass(f));
     op_end(&i->step);
     to.done(to.ctx, again, f);
 }

@@ -136,9 +136,8 @@ static void find_program(struct ollama *o, place_done_fn done)
 static void on_installed(void *ctx, bool again, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
-    bool may_pass = f && (f->kind == FAULT_TRANSIENT || f->kind == FAULT_UNCERTAIN);
 
-    if (again || (f && (may_pass || !o->engine.facts.path)))
+    if (again || (f && (fault_may_pass(f) || !o->engine.facts.path)))
         server_end(&o->server, again, f);
     else
         find_program(o, on_found_again);

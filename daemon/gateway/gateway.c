@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/event.h"
 #include "base/fault.h"
+#include "base/owner.h"
 #include "base/settings.h"
 #include "base/stream.h"
 #include "base/timer.h"
@@ -16,7 +17,6 @@
 #include "gateway/counts.h"
 #include "gateway/gateway_private.h"
 #include "gateway/keys.h"
-#include "gateway/owner.h"
 #include "gateway/pool.h"
 
 #define DESCRIPTORS_KEPT 128 /* for everything that is no application */

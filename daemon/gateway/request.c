@@ -347,7 +347,7 @@ static void on_dialed(void *ctx, const struct pool_stream *s, const struct fault
 
     if (!f)
         request_send(r, s);
-    else if (f->kind == FAULT_TRANSIENT || f->kind == FAULT_UNCERTAIN)
+    else if (fault_may_pass(f))
         request_try_again(r, f);
     else
         request_failed_hold(r, f);

@@ -291,30 +291,6 @@ static void local_run_on_err(void *ctx, unsigned what)
         local_run_cut(r);
 }
 
-static int pipe_new(int *ret_ours, int *ret_theirs)
-{
-    int fd[2];
-
-    if (pipe2(fd, O_CLOEXEC) < 0)
-        return -errno;
-    fcntl(fd[0], F_SETFL, O_NONBLOCK);
-    *ret_ours = fd[0];
-    *ret_theirs = fd[1];
-    return 0;
-}
-
-static int input_new(int *ret_ours, int *ret_theirs)
-{
-    int fd[2];
-
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0)
-        return -errno;
-    fcntl(fd[0], F_SETFL, O_NONBLOCK);
-    *ret_ours = fd[0];
-    *ret_theirs = fd[1];
-    return 0;
-}
-
 static struct stream *watched(struct local_run *r, int fd, stream_ready_fn ready, enum stream_events events)
 {
     struct stream *s = stream_new_fd(r->loop, fd);
@@ -331,12 +307,12 @@ static int local_run_spawn(struct local_run *r)
     const char *const plain[] = {"/bin/sh", "-s", NULL};
     struct child_spec spec = {.argv = r->script_is_word ? with_input : plain};
     const char *home = getenv("HOME");
-    int e = input_new(&in, &in_theirs);
+    int e = child_socket_new(&in, &in_theirs);
 
     if (e >= 0)
-        e = pipe_new(&out, &out_theirs);
+        e = child_pipe_new(&out, &out_theirs);
     if (e >= 0)
-        e = pipe_new(&err, &err_theirs);
+        e = child_pipe_new(&err, &err_theirs);
     if (e < 0)
         return e;
     spec.directory = home && home[0] == '/' ? home : NULL;

@@ -179,31 +179,6 @@ static void proxy_on_ready(void *ctx, unsigned events)
     conn_on_ready(p->conn, events);
 }
 
-/* Ours does not block, theirs does: a program expects that of its standard input and output. */
-static int pair_new(int *ret_ours, int *ret_theirs)
-{
-    int fd[2];
-
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0)
-        return -errno;
-    fcntl(fd[0], F_SETFL, O_NONBLOCK);
-    *ret_ours = fd[0];
-    *ret_theirs = fd[1];
-    return 0;
-}
-
-static int pipe_new(int *ret_ours, int *ret_theirs)
-{
-    int fd[2];
-
-    if (pipe2(fd, O_CLOEXEC) < 0)
-        return -errno;
-    fcntl(fd[0], F_SETFL, O_NONBLOCK);
-    *ret_ours = fd[0];
-    *ret_theirs = fd[1];
-    return 0;
-}
-
 /* The agent that lets us in, or else our own, is the jump's too: ssh would have but one. */
 static char *agent_variable(const struct ssh_conn *c)
 {
@@ -235,10 +210,10 @@ static int proxy_start(struct ssh_conn *c, const char *command)
 {
     _cleanup_close_ int ours = -1, theirs = -1, errors = -1, their_errors = -1;
     struct proxy *p = c->proxy;
-    int r = pair_new(&ours, &theirs);
+    int r = child_socket_new(&ours, &theirs);
 
     if (r == 0)
-        r = pipe_new(&errors, &their_errors);
+        r = child_pipe_new(&errors, &their_errors);
     if (r == 0)
         r = proxy_spawn(c, command, theirs, their_errors);
     if (r < 0)

@@ -1,6 +1,6 @@
 /* /proc/net/tcp has the inode of each socket, /proc/PID/fd who holds it open: proc(5). The second is readable
  * for our own user's programs only (for root: all), the first for everybody. */
-#include "gateway/owner.h"
+#include "base/owner.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>

@@ -1,0 +1,136 @@
+#include "control/follow.h"
+
+#include "base/clock.h"
+#include "base/timer.h"
+#include "control/target.h"
+#include "lease/lease.h"
+#include "proto/json.h"
+#include "proto/text.h"
+
+static void follow_drop(struct call *c)
+{
+    struct follow *w = c->state;
+
+    manager_unlisten(c->context->manager, &w->listener);
+    runq_drop(&w->look);
+    timer_free(w->timer);
+    free(w->models);
+    free(w);
+}
+
+static void follow_on_deployment(void *ctx, struct deployment *d, bool gone)
+{
+    struct follow *w = ctx;
+
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i] == d) {
+            if (gone)
+                w->models[i] = NULL;
+            runq_add(w->call->context->loop, &w->look);
+        }
+}
+
+static void follow_on_lease(void *ctx, struct lease *l, bool gone)
+{
+    struct follow *w = ctx;
+
+    (void)l, (void)gone;
+    runq_add(w->call->context->loop, &w->look);
+}
+
+/* Nothing is told before the goal is on disk. */
+static void follow_look(void *ctx)
+{
+    struct follow *w = ctx;
+
+    if (!w->call->op)
+        w->fn(w);
+}
+
+static void follow_on_timer(void *ctx)
+{
+    struct follow *w = ctx;
+    const char *target = w->n_models == 1 && w->models[0] ? deployment_name(w->models[0]) : NULL;
+    char took[TEXT_SHORT_MAX];
+
+    duration_format(took, clock_now_ms() - w->begun_due, false);
+    _cleanup_free_ char *next =
+        target ? xasprintf("llmhostctl wait %s", target) : xstrdup("llmhostctl status");
+
+    call_fail(w->call, EXIT_TIMED_OUT, "timed_out", target, "the work goes on", next,
+              "%s is not there after %s", target ? target : "it", took);
+}
+
+struct follow *follow_new(struct call *c, void (*fn)(struct follow *w))
+{
+    struct follow *w = xnew(struct follow);
+    int64_t timeout_ms = json_get_int(c->parameters, "timeout_ms", 0);
+
+    w->call = c;
+    w->fn = fn;
+    w->begun_due = clock_now_ms();
+    w->listener =
+        (struct manager_listener){.deployment = follow_on_deployment, .lease = follow_on_lease, .ctx = w};
+    manager_listen(c->context->manager, &w->listener);
+    work_init(&w->look, follow_look, w);
+    w->timer = timer_new(c->context->loop, follow_on_timer, w);
+    if (timeout_ms > 0)
+        timer_arm(w->timer, (uint64_t)timeout_ms);
+    c->state = w;
+    c->drop = follow_drop;
+    return w;
+}
+
+void follow_add(struct follow *w, struct deployment *d)
+{
+    w->models = reallocarray(w->models, w->n_models + 1, sizeof *w->models);
+    if (!w->models)
+        abort();
+    w->models[w->n_models++] = d;
+}
+
+void follow_add_target(struct follow *w, const char *target)
+{
+    const char *on = json_get_text(w->call->parameters, "on");
+    struct deployment *d;
+
+    for (unsigned i = 0; (d = manager_deployment_at(w->call->context->manager, i)); i++)
+        if (target_is_model(target, d) && (!on || streq(on, lease_name(deployment_lease(d)))))
+            follow_add(w, d);
+}
+
+bool follow_timeout_is_wrong(struct call *c)
+{
+    if (!json_get(c->parameters, "timeout_ms") || json_get_int(c->parameters, "timeout_ms", 1) > 0)
+        return false;
+    call_invalid_parameter(c, "timeout_ms");
+    return true;
+}
+
+void follow_gone(struct follow *w)
+{
+    call_fail(w->call, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status",
+              "the model was removed meanwhile");
+}
+
+struct json *follow_progress(const char *stage, const char *state, const char *text, uint64_t took_ms)
+{
+    struct json *v = json_object(), *p = json_object();
+
+    json_put_string(p, "stage", stage);
+    json_put_string(p, "state", state);
+    json_put_string(p, "text", text);
+    json_put_int(p, "took_ms", (int64_t)took_ms);
+    json_put(v, "progress", p);
+    return v;
+}
+
+bool follow_may_ask(struct follow *w, const struct deployment *d)
+{
+    const struct lease *l = deployment_lease(d);
+    const struct fault *refusal = lease_refusal(l);
+
+    if (refusal)
+        call_fault(w->call, refusal, lease_name(l), NULL);
+    return !refusal && lease_is_reachable(l);
+}

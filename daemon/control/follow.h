@@ -1,0 +1,47 @@
+/* A call that goes on: it follows models, and the ways to them, until there is something to say for the last time. What it follows
+ * goes on without it: a caller who leaves changes nothing. */
+#pragma once
+
+#include "base/runq.h"
+#include "control/methods.h"
+#include "deployment/deployment.h"
+#include "manager.h"
+#include "store/store.h"
+
+struct json;
+struct timer;
+
+struct follow {
+    struct call *call;
+    struct manager_listener listener;
+    struct work look;
+    struct timer *timer;
+    struct deployment **models; /* an element is NULL once its deployment is gone */
+    unsigned n_models;
+    uint64_t begun_due;
+    /* What was told. Up: of each stage, and of the tunnel. Down: how many streams. */
+    unsigned told[STAGE_COUNT], told_tries;
+    unsigned told_streams, told_off; /* Up: in which state that was */
+    char told_room[DEPLOYMENT_TEXT_MAX];
+    bool told_away;
+    bool was_off;        /* up: nobody wanted it before */
+    store_ticket ticket; /* down: of the goal */
+    const char *note;    /* Up: for the first reply, NULL: none */
+    /* Looks at what it follows; answers the call when there is something to say for the last time. */
+    void (*fn)(struct follow *w);
+};
+
+/* From now on fn() looks after each change, until the call is over; not before c->op is done: nothing is told before the goal is on
+ * disk. The call owns it. timeout_ms of the parameters ends the waiting, not the work. */
+struct follow *follow_new(struct call *c, void (*fn)(struct follow *w));
+void follow_add(struct follow *w, struct deployment *d);
+/* All models that target and the parameter "on" mean. */
+void follow_add_target(struct follow *w, const char *target);
+/* A limit of no time, or less, is none at all: it is not taken as "for ever". True: the call was answered. */
+bool follow_timeout_is_wrong(struct call *c);
+/* Answers: the model was removed meanwhile. */
+void follow_gone(struct follow *w);
+/* A server that runs behind a tunnel that is down answers nobody. False also when the call is over, because nobody is let in. */
+bool follow_may_ask(struct follow *w, const struct deployment *d);
+/* A reply with progress of what is no stage of the way up. */
+struct json *follow_progress(const char *stage, const char *state, const char *text, uint64_t took_ms);

@@ -1,0 +1,299 @@
+/* Down and Sleep, which let open requests end, and Keep, which holds them off. */
+#include "control/methods.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "control/follow.h"
+#include "control/show.h"
+#include "control/target.h"
+#include "lease/lease.h"
+#include "proto/json.h"
+#include "proto/text.h"
+
+/* ---- Down ---- */
+
+static struct json *down_progress(const char *stage, const char *state, const char *text, uint64_t took_ms)
+{
+    struct json *v = follow_progress(stage, state, text, took_ms);
+
+    json_put_bool(v, "done", false);
+    return v;
+}
+
+/* How many requests are open, when it changed. False when the call is over. */
+static bool down_tell(struct follow *w, unsigned streams, unsigned off, struct lease *away)
+{
+    uint64_t took_ms = clock_now_ms() - w->begun_due;
+    char text[64];
+
+    if (streams != w->told_streams) {
+        w->told_streams = streams;
+        snprintf(text, sizeof text, "%u open", streams);
+        if (!call_reply_more(w->call, down_progress("streams", streams ? "running" : "done", text, took_ms)))
+            return false;
+    }
+    if (off != w->told_off) {
+        w->told_off = off;
+        snprintf(text, sizeof text, w->n_models == 1 ? "stopped" : "%u of %u stopped", off, w->n_models);
+        if (!call_reply_more(w->call,
+                             down_progress("engine", off == w->n_models ? "done" : "running", text, took_ms)))
+            return false;
+    }
+    if (away && !w->told_away) {
+        const struct fault *refusal = lease_refusal(away);
+
+        w->told_away = true;
+        snprintf(text, sizeof text, "%s; it stops when that is back",
+                 refusal ? "the login is refused" : "the tunnel is down");
+        if (!call_reply_more(w->call, down_progress("engine", "running", text, took_ms)))
+            return false;
+    }
+    return true;
+}
+
+/* All of it is off. */
+static void down_over(struct follow *w)
+{
+    bool forget = json_get_bool(w->call->parameters, "forget", false);
+    struct json *v = json_object();
+    store_ticket t = w->ticket;
+
+    if (w->n_models == 1 && w->models[0] && !forget)
+        json_put(v, "model", show_model(w->models[0]));
+    json_put_bool(v, "done", true);
+    json_put_int(v, "took_ms", (int64_t)(clock_now_ms() - w->begun_due));
+    for (unsigned i = 0; forget && i < w->n_models; i++)
+        if (w->models[i])
+            t = manager_forget_deployment(w->call->context->manager, w->models[i]);
+    if (t)
+        call_reply_after(
+            w->call, t, v,
+            forget ? "it is off and forgotten, but not on disk yet"
+                   : "it is off, but not on disk yet: llmhostd would bring it up again at its next start");
+    else
+        call_reply(w->call, v);
+}
+
+static void down_look(struct follow *w)
+{
+    struct lease *away = NULL;
+    const struct fault *failed = NULL;
+    const char *name = NULL;
+    unsigned streams = 0, off = 0;
+
+    for (unsigned i = 0; i < w->n_models; i++) {
+        struct deployment *d = w->models[i];
+        struct deployment_figures n;
+
+        if (!d || deployment_is_idle(d)) {
+            off++;
+            if (d && deployment_state(d) == DEPLOYMENT_FAILED) {
+                failed = deployment_fault(d);
+                name = deployment_name(d);
+            }
+            continue;
+        }
+        if (deployment_goal(d) != GOAL_OFF) {
+            call_fail(w->call, EXIT_CONFLICT, "wanted_again", deployment_name(d), NULL, "llmhostctl status",
+                      "%s was not stopped: it was asked for again meanwhile", deployment_name(d));
+            return;
+        }
+        deployment_figures(d, &n);
+        streams += n.in_flight;
+        if (!lease_is_reachable(deployment_lease(d)))
+            away = deployment_lease(d);
+    }
+    if (w->call->more && !down_tell(w, streams, off, away))
+        return;
+    if (off < w->n_models)
+        return;
+    if (failed) {
+        call_fault(w->call, failed, name, "its engine may still run");
+        return;
+    }
+    down_over(w);
+}
+
+/* A stop waits for no disk: one that cannot be kept is told of at its end. */
+static void down_on_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+
+    (void)f;
+    down_look(c->state);
+}
+
+void method_down(struct call *c)
+{
+    const char *target = json_get_text(c->parameters, "target"), *on = json_get_text(c->parameters, "on");
+    bool cut = json_get_bool(c->parameters, "now", false);
+
+    if (follow_timeout_is_wrong(c) || !target_check_one(c, target))
+        return;
+    struct follow *w = follow_new(c, down_look);
+
+    follow_add_target(w, target);
+    if (!w->n_models && on) {
+        call_fail(c, EXIT_NOT_FOUND, "not_found", target, NULL, "llmhostctl status", "%s is not on %s",
+                  target, on);
+        return;
+    }
+    if (w->n_models)
+        call_log_change(c, target, "down%s%s", cut ? ", now" : "",
+                        json_get_bool(c->parameters, "forget", false) ? ", and to be forgotten" : "");
+    for (unsigned i = 0; i < w->n_models; i++)
+        w->ticket = deployment_want(w->models[i], GOAL_OFF, cut);
+    if (w->ticket)
+        store_after(c->context->store, w->ticket, &c->op, down_on_durable, c);
+    else
+        down_look(w); /* an instance without a model */
+}
+
+/* ---- Sleep ---- */
+
+/* True when it is not under way any more. A request that came wakes it: then it is not asleep, but all was
+ * done. */
+static void sleep_look(struct follow *w)
+{
+    unsigned streams = 0, asleep = 0;
+    struct lease *away = NULL;
+
+    for (unsigned i = 0; i < w->n_models; i++) {
+        struct deployment *d = w->models[i];
+        struct deployment_figures n;
+
+        if (!d || deployment_goal(d) == GOAL_OFF || deployment_state(d) == DEPLOYMENT_ASLEEP) {
+            asleep++;
+            continue;
+        }
+        if (!deployment_is_falling_asleep(d)) {
+            call_fail(w->call, EXIT_CONFLICT, "woken_again", deployment_name(d), NULL, "llmhostctl status",
+                      "%s does not sleep: it was asked for again meanwhile", deployment_name(d));
+            return;
+        }
+        deployment_figures(d, &n);
+        streams += n.in_flight;
+        if (!lease_is_reachable(deployment_lease(d)))
+            away = deployment_lease(d);
+    }
+    if (w->call->more && !down_tell(w, streams, asleep, away))
+        return;
+    if (asleep < w->n_models)
+        return;
+    struct json *v = json_object();
+
+    if (w->n_models == 1 && w->models[0])
+        json_put(v, "model", show_model(w->models[0]));
+    json_put_bool(v, "done", true);
+    json_put_int(v, "took_ms", (int64_t)(clock_now_ms() - w->begun_due));
+    call_reply_after(w->call, w->ticket, v,
+                     "it sleeps, but that is not on disk yet: llmhostd would wake it at its next start");
+}
+
+/* It sleeps whether or not the disk has it: one that cannot be kept is told of at its end. */
+static void sleep_on_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+
+    (void)f;
+    sleep_look(c->state);
+}
+
+/* Only what is wanted can sleep: an off model stays off. */
+static void follow_drop_off(struct follow *w)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (deployment_goal(w->models[i]) != GOAL_OFF)
+            w->models[n++] = w->models[i];
+    w->n_models = n;
+}
+
+/* What is off stays off until up. False: there is nothing else, and the call was answered. */
+static bool follow_add_wanted(struct follow *w, const char *target)
+{
+    struct fault f;
+
+    follow_add_target(w, target);
+    struct deployment *off = w->n_models == 1 ? w->models[0] : NULL;
+
+    follow_drop_off(w);
+    if (w->n_models)
+        return true;
+    if (off)
+        deployment_describe_off(off, &f);
+    else
+        fault_code(&f, FAULT_GONE, "not_found", "no model is wanted on %s", target);
+    call_fault(w->call, &f, off ? deployment_name(off) : target, NULL);
+    return false;
+}
+
+void method_sleep(struct call *c)
+{
+    const char *target = json_get_text(c->parameters, "target");
+    bool cut = json_get_bool(c->parameters, "now", false);
+
+    if (follow_timeout_is_wrong(c) || !target_check_one(c, target))
+        return;
+    struct follow *w = follow_new(c, sleep_look);
+
+    if (!follow_add_wanted(w, target))
+        return;
+    call_log_change(c, target, "sleep%s", cut ? ", now" : "");
+    for (unsigned i = 0; i < w->n_models; i++)
+        w->ticket = deployment_sleep(w->models[i], cut, "llmhostctl sleep");
+    store_after(c->context->store, w->ticket, &c->op, sleep_on_durable, c);
+}
+
+/* ---- Keep ---- */
+
+#define KEEP_MS_MAX ((int64_t)30 * 24 * 3600 * 1000)
+
+/* Nothing is told before it is on disk; it does not wait until they are ready. */
+static void keep_on_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct follow *w = c->state;
+    struct json *v = json_object(), *models = json_array();
+
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i])
+            json_append(models, show_model(w->models[i]));
+    json_put(v, "models", models);
+    if (f) {
+        json_free(v);
+        call_not_kept(c, f, "it is kept for now, but not on disk: a restart of the daemon would forget it");
+        return;
+    }
+    call_reply(c, v);
+}
+
+static void keep_nothing(struct follow *w)
+{
+    (void)w;
+}
+
+void method_keep(struct call *c)
+{
+    const char *target = json_get_text(c->parameters, "target");
+    int64_t for_ms = json_get_int(c->parameters, "for_ms", 0);
+
+    if (for_ms < 0 || for_ms > KEEP_MS_MAX) {
+        call_invalid_parameter(c, "for_ms");
+        return;
+    }
+    if (!target_check_one(c, target))
+        return;
+    struct follow *w = follow_new(c, keep_nothing);
+
+    if (!follow_add_wanted(w, target))
+        return;
+    char how_long[TEXT_SHORT_MAX];
+
+    call_log_change(c, target, for_ms ? "keep for %s" : "keep is over%s",
+                    for_ms ? duration_format(how_long, (uint64_t)for_ms, false) : "");
+    for (unsigned i = 0; i < w->n_models; i++)
+        w->ticket = deployment_keep(w->models[i], for_ms ? clock_wall_ms() + for_ms : 0);
+    store_after(c->context->store, w->ticket, &c->op, keep_on_durable, c);
+}

@@ -1,0 +1,137 @@
+/* Wait: a gate for scripts. */
+#include "control/methods.h"
+
+#include "base/fault.h"
+#include "control/follow.h"
+#include "control/show.h"
+#include "control/target.h"
+#include "lease/lease.h"
+#include "proto/json.h"
+#include "proto/text.h"
+
+static void wait_answer(struct follow *w, struct lease *l)
+{
+    struct json *v = json_object();
+
+    if (w->n_models == 1 && w->models[0])
+        json_put(v, "model", show_model(w->models[0]));
+    if (l)
+        json_put(v, "instance", show_instance(l));
+    call_reply(w->call, v);
+}
+
+/* A model on several instances is there when one of them answers. */
+static bool wait_has_one_ready(const struct follow *w)
+{
+    const char *target = json_get_text(w->call->parameters, "target");
+    bool any = false;
+
+    for (unsigned i = 0; i < w->n_models; i++) {
+        const struct deployment *d = w->models[i];
+
+        if (!d || !(streq(target, deployment_name(d)) || streq(target, deployment_id(d))))
+            return false;
+        any |= deployment_state(d) == DEPLOYMENT_READY && deployment_goal(d) != GOAL_OFF &&
+               deployment_is_reachable(d);
+    }
+    return any;
+}
+
+/* Ready, failed, or off: each ends the waiting for "ready". One that sleeps answers as well: a request wakes
+ * it, and nothing else would end the waiting. */
+static void wait_look_ready(struct follow *w)
+{
+    if (wait_has_one_ready(w)) {
+        wait_answer(w, NULL);
+        return;
+    }
+    for (unsigned i = 0; i < w->n_models; i++) {
+        struct deployment *d = w->models[i];
+
+        if (!d) {
+            follow_gone(w);
+            return;
+        }
+        if (deployment_state(d) == DEPLOYMENT_FAILED) {
+            call_fault(w->call, deployment_fault(d), show_subject(d), NULL);
+            return;
+        }
+        if (deployment_goal(d) == GOAL_OFF) {
+            struct fault off;
+
+            deployment_describe_off(d, &off);
+            call_fault(w->call, &off, deployment_name(d), NULL);
+            return;
+        }
+        if (deployment_state(d) != DEPLOYMENT_ASLEEP &&
+            (deployment_state(d) != DEPLOYMENT_READY || !follow_may_ask(w, d)))
+            return;
+    }
+    wait_answer(w, NULL);
+}
+
+static void wait_look_idle(struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i] && deployment_state(w->models[i]) != DEPLOYMENT_ASLEEP &&
+            !deployment_is_idle(w->models[i]))
+            return;
+    wait_answer(w, NULL);
+}
+
+static void wait_look_stopped(struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_models; i++) {
+        struct deployment *d = w->models[i];
+
+        if (d && !deployment_is_idle(d))
+            return;
+        if (d && deployment_state(d) == DEPLOYMENT_FAILED) {
+            call_fault(w->call, deployment_fault(d), deployment_name(d), "its engine may still run");
+            return;
+        }
+    }
+    wait_answer(w, NULL);
+}
+
+static void wait_look_tunnel(struct follow *w)
+{
+    const char *target = json_get_text(w->call->parameters, "target");
+    struct lease *l = manager_find_lease(w->call->context->manager, target);
+
+    if (!l && w->n_models && w->models[0])
+        l = deployment_lease(w->models[0]);
+    if (!l)
+        follow_gone(w);
+    else if (lease_refusal(l))
+        call_fault(w->call, lease_refusal(l), lease_name(l), NULL);
+    else if (lease_is_reachable(l))
+        wait_answer(w, l);
+}
+
+void method_wait(struct call *c)
+{
+    const char *target = json_get_text(c->parameters, "target");
+    const char *until = json_get_text(c->parameters, "until");
+    void (*fn)(struct follow * w) = !until || streq(until, "ready") ? wait_look_ready
+                                    : streq(until, "stopped")       ? wait_look_stopped
+                                    : streq(until, "idle")          ? wait_look_idle
+                                    : streq(until, "tunnel")        ? wait_look_tunnel
+                                                                    : NULL;
+
+    if (!fn) {
+        call_invalid_parameter(c, "until");
+        return;
+    }
+    if (follow_timeout_is_wrong(c) || !target_check_one(c, target))
+        return;
+    struct follow *w = follow_new(c, fn);
+
+    follow_add_target(w, target);
+    if (!w->n_models && fn == wait_look_ready) {
+        call_fail(c, EXIT_NOT_FOUND, "not_found", target, NULL, "llmhostctl status",
+                  "no model is wanted on %s", target);
+        return;
+    }
+    w->fn(w);
+}
