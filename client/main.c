@@ -24,7 +24,7 @@ static const struct verb verbs[] = {
      verb_down},
     {"sleep", "TARGET...", 1, 1000, "now timeout", "drain and unload; any request wakes it again",
      verb_sleep},
-    {"keep", "TARGET TIME", 1, 2, "off", "no sleep for so long (90m, 2h); --off: that is over", verb_keep},
+    {"keep", "TARGET TIME | --off TARGET", 1, 2, "off", "no sleep for so long (90m, 2h); --off: that is over", verb_keep},
     {"wait", "TARGET", 1, 1, "for timeout", "a gate for scripts: returns when the target is there",
      verb_wait},
     {"logs", "[TARGET]", 0, 1, "follow lines since source events",
@@ -286,7 +286,7 @@ static int option_set(struct run *r, const struct option *o, const char *value)
     case FLAG: *(bool *)at = true; return 0;
     case TEXT: *(const char **)at = value; return *value ? 0 : -EINVAL;
     case MAYBE: *(const char **)at = value ? value : ""; return value && !*value ? -EINVAL : 0;
-    case LINES: return number_parse(value, 10000, at);
+    case LINES: return number_parse(value, 10000, at) < 0 || !*(int64_t *)at ? -EINVAL : 0;
     case PORT: return number_parse(value, 65535, at);
     case DURATION: return duration_parse(value, at) < 0 || !*(uint64_t *)at ? -EINVAL : 0;
     case SINCE: return since_parse(value, at);
@@ -430,7 +430,7 @@ static enum exit_status count_check(struct run *r, const struct verb *v)
     if (o->n_arguments >= v->n_min && o->n_arguments <= v->n_max)
         return EXIT_DONE;
     message = o->n_arguments < v->n_min
-                  ? xasprintf("%s needs %s.", v->name, v->arguments)
+                  ? xasprintf("%s needs %s", v->name, v->arguments)
                   : xasprintf("%s does not take \"%s\".", v->name, o->arguments[v->n_max]);
     usage = xasprintf("llmhostctl %s%s%s", v->name, *v->arguments ? " " : "", v->arguments);
     return verb_usage(r, message, NULL, usage);

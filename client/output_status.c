@@ -114,7 +114,7 @@ static void next_asleep(const struct json *next, struct buf *out)
     int64_t usual_ms = json_get_int(next, "usual_ms", 0);
     char usual[TEXT_SHORT_MAX];
 
-    if (usual_ms > 0)
+    if (usual_ms >= 1000)
         buf_addf(out, "wakes in ~%s", duration_format(usual, (uint64_t)usual_ms, false));
     else
         buf_add_text(out, "wakes at a request");

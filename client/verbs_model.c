@@ -358,6 +358,8 @@ enum exit_status verb_sleep(struct run *r)
 
 /* ---- keep ---- */
 
+#define ROUND_MS 1500 /* what passes until it is shown: 2h, not 1h59m */
+
 static void keep_screen(const struct json *reply)
 {
     const struct json *models = json_get(reply, "models");
@@ -371,7 +373,7 @@ static void keep_screen(const struct json *reply)
         if (!streq(json_get_text(model, "goal"), "on"))
             printf("%s sleeps again when nobody asks.\n", name);
         else if (action && streq(action, "keep_ends"))
-            printf("%s is kept for %s.\n", name, duration_format(left, (uint64_t)MAX(left_ms, 0), false));
+            printf("%s is kept for %s.\n", name, duration_format(left, (uint64_t)MAX(left_ms + ROUND_MS, 0), false));
         else
             printf("%s is kept, and is being woken.\n", name);
     }
@@ -391,7 +393,7 @@ enum exit_status verb_keep(struct run *r)
                                    : "keep has an end: say for how long.",
                           NULL, "llmhostctl keep TARGET 2h");
     if (!opt->off && (duration_parse(opt->arguments[1], &for_ms) < 0 || !for_ms)) {
-        _cleanup_free_ char *message = xasprintf("%s is no time: 90m, 2h.", opt->arguments[1]);
+        _cleanup_free_ char *message = xasprintf("\"%s\" is no time; write 90m or 2h.", opt->arguments[1]);
 
         return verb_usage(r, message, NULL, "llmhostctl keep -h");
     }

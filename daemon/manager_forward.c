@@ -6,8 +6,10 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "base/owner.h"
 #include "base/timer.h"
 #include "lease/lease.h"
+#include "proto/address.h"
 #include "proto/ssh_command.h"
 #include "proto/text.h"
 #include "session/forward.h"
@@ -118,6 +120,11 @@ static void forward_look(const struct managed_forward *f, struct forward_view *r
     };
 }
 
+static bool is_this_host(const char *host)
+{
+    return streq(host, "localhost") || ip_is_loopback(host);
+}
+
 int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_forward *w,
                         struct forward_view *ret, uint64_t *ret_ticket, struct fault *fault)
 {
@@ -133,11 +140,18 @@ int manager_add_forward(struct manager *m, struct lease *l, const struct ssh_for
                           host_port_format(listen, sizeof listen, w->listen_ip, w->listen_port));
     }
 
+    if (!lease_session(l) && w->port == w->listen_port && is_this_host(w->host))
+        return fault_code(fault, FAULT_INVALID, "bad_forward", "%s is this very host: port %u is here already",
+                          lease_name(l), w->port);
+
     struct managed_forward *f = managed_forward_new(m, l, w->listen_ip, w->listen_port, w->host, w->port);
     int r = forward_listen(f);
 
     if (r < 0) {
-        fault_code(fault, FAULT_INVALID, "port_taken", "cannot listen on %s: %s", f->listen, f->reason);
+        _cleanup_free_ char *owner = r == -EADDRINUSE ? owner_of_port(w->listen_ip, w->listen_port) : NULL;
+
+        fault_code(fault, FAULT_INVALID, "port_taken", "cannot listen on %s: %s%s%s", f->listen, f->reason,
+                   owner ? " by " : "", owner ? owner : "");
         managed_forward_free(f);
         return r;
     }

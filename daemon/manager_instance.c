@@ -477,7 +477,7 @@ static int read_change(struct manager *m, const struct manager_new_instance *w, 
     if (!l || removals_have(m, w->name))
         return fault_code(f, FAULT_GONE, "not_found", "there is no instance \"%.60s\"", w->name);
     if (!lease_session(l))
-        return fault_code(f, FAULT_INVALID, "bad_command", "it is this very host, which has no address");
+        return fault_code(f, FAULT_INVALID, "no_address", "it is this very host, which has no address");
     if (trials_have(m, w->name))
         return fault_code(f, FAULT_INVALID, "in_trial", "another change of it is being tried");
 

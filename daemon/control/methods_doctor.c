@@ -440,7 +440,7 @@ static void doctor_accept(struct call *c, struct lease *l, const char *fingerpri
     if (r == 0) {
         doctor_accepted(c, l, fingerprint, t);
     } else if (r == -ENOENT) {
-        call_fail(c, EXIT_CONFLICT, "no_new_host_key", lease_name(l), NULL, "",
+        call_fail(c, EXIT_CONFLICT, "no_new_host_key", lease_name(l), NULL, "llmhostctl doctor",
                   "%s shows no other host key than the pinned one", lease_name(l));
     } else {
         char got[FINGERPRINT_BYTES];

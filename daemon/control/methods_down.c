@@ -162,7 +162,8 @@ static void sleep_look(struct follow *w)
         struct deployment *d = w->models[i];
         struct deployment_figures n;
 
-        if (!d || deployment_goal(d) == GOAL_OFF || deployment_state(d) == DEPLOYMENT_ASLEEP) {
+        if (!d || deployment_goal(d) == GOAL_OFF || deployment_state(d) == DEPLOYMENT_ASLEEP ||
+            deployment_state(d) == DEPLOYMENT_FAILED) {
             asleep++;
             continue;
         }
@@ -186,8 +187,11 @@ static void sleep_look(struct follow *w)
         json_put(v, "model", show_model(w->models[0]));
     json_put_bool(v, "done", true);
     json_put_int(v, "took_ms", (int64_t)(clock_now_ms() - w->begun_due));
-    call_reply_after(w->call, w->ticket, v,
-                     "it sleeps, but that is not on disk yet: llmhostd would wake it at its next start");
+    if (w->ticket)
+        call_reply_after(w->call, w->ticket, v,
+                         "it sleeps, but that is not on disk yet: llmhostd would wake it at its next start");
+    else
+        call_reply(w->call, v);
 }
 
 /* It sleeps whether or not the disk has it: one that cannot be kept is told of at its end. */
@@ -221,12 +225,30 @@ static bool follow_add_wanted(struct follow *w, const char *target)
     follow_drop_off(w);
     if (w->n_models)
         return true;
-    if (off)
+    if (off) {
         deployment_describe_off(off, &f);
-    else
-        fault_code(&f, FAULT_GONE, "not_found", "no model is wanted on %s", target);
-    call_fault(w->call, &f, off ? deployment_name(off) : target, NULL);
+        call_fault(w->call, &f, deployment_name(off), NULL);
+    } else {
+        _cleanup_free_ char *next = xasprintf("llmhostctl up ollama:NAME --on %s", target);
+
+        call_fail(w->call, EXIT_NOT_FOUND, "not_found", target, NULL, glob_is_pattern(target) ? "llmhostctl status" : next,
+                  "no model is wanted on %s", target);
+    }
     return false;
+}
+
+/* One that has failed is in no memory, and stays failed: sleep would only hide why. The call was answered. */
+static bool sleep_is_refused(struct follow *w)
+{
+    struct deployment *d = w->n_models == 1 ? w->models[0] : NULL;
+
+    if (!d || deployment_state(d) != DEPLOYMENT_FAILED)
+        return false;
+    _cleanup_free_ char *next = xasprintf("llmhostctl why %s\nllmhostctl up %s", deployment_name(d), deployment_name(d));
+
+    call_fail(w->call, EXIT_NOT_RUNNING, "not_running", deployment_name(d), deployment_fault(d)->text, next,
+              "%s has failed and is not in memory", deployment_name(d));
+    return true;
 }
 
 void method_sleep(struct call *c)
@@ -238,12 +260,15 @@ void method_sleep(struct call *c)
         return;
     struct follow *w = follow_new(c, sleep_look);
 
-    if (!follow_add_wanted(w, target))
+    if (!follow_add_wanted(w, target) || sleep_is_refused(w))
         return;
     call_log_change(c, target, "sleep%s", cut ? ", now" : "");
     for (unsigned i = 0; i < w->n_models; i++)
-        w->ticket = deployment_sleep(w->models[i], cut, "llmhostctl sleep");
-    store_after(c->context->store, w->ticket, &c->op, sleep_on_durable, c);
+        w->ticket = MAX(w->ticket, deployment_sleep(w->models[i], cut, "llmhostctl sleep"));
+    if (w->ticket)
+        store_after(c->context->store, w->ticket, &c->op, sleep_on_durable, c);
+    else
+        sleep_look(w); /* all have failed */
 }
 
 /* ---- Keep ---- */
@@ -279,8 +304,12 @@ void method_keep(struct call *c)
     const char *target = json_get_text(c->parameters, "target");
     int64_t for_ms = json_get_int(c->parameters, "for_ms", 0);
 
-    if (for_ms < 0 || for_ms > KEEP_MS_MAX) {
+    if (for_ms < 0) {
         call_invalid_parameter(c, "for_ms");
+        return;
+    }
+    if (for_ms > KEEP_MS_MAX) {
+        call_fail(c, EXIT_USAGE, "bad_time", target, NULL, "llmhostctl keep TARGET 30d", "a keep lasts at most 30 days");
         return;
     }
     if (!target_check_one(c, target))

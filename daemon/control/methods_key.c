@@ -35,7 +35,7 @@ static struct json *made(const struct keys *keys, const char *text)
 }
 
 /* False: answered. */
-static bool make_key(struct call *c, const char *name, const char *parameter, char **ret_text,
+static bool make_key(struct call *c, const char *name, char **ret_text,
                      store_ticket *ret_ticket)
 {
     int r = keys_make(gateway_keys(c->context->gateway), name, ret_text, ret_ticket);
@@ -45,7 +45,8 @@ static bool make_key(struct call *c, const char *name, const char *parameter, ch
 
         call_fail(c, EXIT_CONFLICT, "exists", name, NULL, next, "there is a key %s already", name);
     } else if (r == -EINVAL) {
-        call_invalid_parameter(c, parameter);
+        call_fail(c, EXIT_USAGE, "bad_name", NULL, NULL, "llmhostctl key add phone",
+                  "\"%.60s\" cannot name a key: small letters, digits and -, at most 32", name);
     } else if (r < 0) {
         call_fail(c, EXIT_FAILED, "failed", name, strerror(-r), "", "no key could be made");
     } else {
@@ -59,7 +60,7 @@ void method_key_add(struct call *c)
     _cleanup_secret_ char *text = NULL;
     store_ticket t;
 
-    if (make_key(c, json_get_text(c->parameters, "name"), "name", &text, &t))
+    if (make_key(c, json_get_text(c->parameters, "name"), &text, &t))
         call_reply_after(c, t, made(gateway_keys(c->context->gateway), text),
                          "the key works, but is not on disk yet");
 }
@@ -129,7 +130,7 @@ void method_listen(struct call *c)
 
     if (ip_port_parse(address, ip, &port) < 0 || port == 0) {
         call_fail(c, EXIT_USAGE, "bad_address", NULL, NULL, "llmhostctl listen 127.0.0.1:11434",
-                  "%s is no IP address with a port", address);
+                  "%s is not IP:PORT (port 1 to 65535)", address);
         return;
     }
     if (!name && !ip_is_loopback(ip) && !keys_at(gateway_keys(g), 0)) {
@@ -139,7 +140,7 @@ void method_listen(struct call *c)
                   "%s can be reached from other hosts: an API key is needed, and there is none", address);
         return;
     }
-    if (name && !make_key(c, name, "new_key", &text, &t))
+    if (name && !make_key(c, name, &text, &t))
         return;
     if (!move_door(c, address)) {
         if (name)

@@ -71,7 +71,7 @@ bool target_check_one(struct call *c, const char *text)
     struct deployment *d;
     struct lease *l;
     const char *close = NULL;
-    unsigned best = 5;
+    unsigned best = MIN(5u, MAX(2u, (unsigned)strlen(text) / 3 + 1)); /* beyond that it is another word */
 
     if (target_means_something(m, text))
         return true;

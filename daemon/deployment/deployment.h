@@ -119,7 +119,7 @@ struct deployment *deployment_free(struct deployment *d);
 /* Sets the goal and writes it; what has to happen happens from the run queue. cut: with GOAL_OFF, do not wait for open requests. */
 uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool cut);       /* a store_ticket */
 /* It takes no new requests, ends its open ones (cut: now), is unloaded (its own server stopped), and then sleeps until a request, `up`
- * or `keep`; a keep is over. why: "idle for 5m", "made room for ollama:phi4". A store_ticket; 0: it is off. */
+ * or `keep`; a keep is over. why: "idle for 5m", "made room for ollama:phi4". A store_ticket; 0: it is off, or has failed. */
 uint64_t deployment_sleep(struct deployment *d, bool cut, const char *why);
 /* It was asked to, and does not yet. */
 bool deployment_is_falling_asleep(const struct deployment *d);

@@ -193,8 +193,6 @@ struct deployment_move deployment_next(const struct deployment *d, enum deployme
         return STAY;
     case DEPLOYMENT_STOPPING: return next_in_stopping(d, ev, f);
     case DEPLOYMENT_FAILED:
-        if (ev == DEPLOYMENT_EV_GOAL && d->sleeps)
-            return next_sleepy(d);
         if (ev == DEPLOYMENT_EV_GOAL)
             return d->goal == GOAL_OFF ? next_unwanted(d) : MOVE(DEPLOYMENT_CONNECTING);
         if (ev == DEPLOYMENT_EV_WAY && d->goal != GOAL_OFF && d->way_failed && d->reachable)
@@ -472,7 +470,7 @@ static void enter_room(struct deployment *d, enum deployment_state was)
         d->crowded = false;
     /* Asked to sleep, and on the way, or deployment_on_look() has not seen it yet. */
     if (d->sleeps && was != DEPLOYMENT_STOPPING && d->state != DEPLOYMENT_ASLEEP &&
-        d->state != DEPLOYMENT_OFF)
+        d->state != DEPLOYMENT_OFF && d->state != DEPLOYMENT_FAILED)
         return;
     if (d->state == DEPLOYMENT_ASLEEP && !d->sleeps) {
         snprintf(d->room, sizeof d->room, "the engine has unloaded it");

@@ -85,6 +85,7 @@ bool deployment_is_to_sleep(const struct deployment *d)
     switch (d->state) {
     case DEPLOYMENT_OFF:
     case DEPLOYMENT_ASLEEP:
+    case DEPLOYMENT_FAILED:
     case DEPLOYMENT_STOPPING: return false;
     case DEPLOYMENT_DRAINING: return d->sleeps && d->cut;
     case DEPLOYMENT_CONNECTING:
@@ -93,15 +94,14 @@ bool deployment_is_to_sleep(const struct deployment *d)
     case DEPLOYMENT_STARTING:
     case DEPLOYMENT_FETCHING:
     case DEPLOYMENT_LOADING:
-    case DEPLOYMENT_READY:
-    case DEPLOYMENT_FAILED: break;
+    case DEPLOYMENT_READY: break;
     }
     return d->sleeps;
 }
 
 uint64_t deployment_sleep(struct deployment *d, bool cut, const char *why)
 {
-    if (d->goal == GOAL_OFF)
+    if (d->goal == GOAL_OFF || d->state == DEPLOYMENT_FAILED)
         return 0;
     if (!d->sleeps && d->state != DEPLOYMENT_ASLEEP)
         snprintf(d->room, sizeof d->room, "%s", why);

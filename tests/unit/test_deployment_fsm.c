@@ -188,8 +188,6 @@ static const struct row rows[] = {
     {STOPPING, "-rt",  0, 0, 0, EV(EMPTY),  NO,              KEEP,  OFF},
 
     {FAILED, "+r",  5, 0, 0, EV(GOAL),   NO,              ENTER, CONNECTING},
-    {FAILED, "+rz", 5, 0, 0, EV(GOAL),   NO,              ENTER, ASLEEP},
-    {FAILED, "+rtz", 5, 0, 0, EV(GOAL),  NO,              ENTER, STOPPING},
     {FAILED, "-r",  5, 0, 0, EV(GOAL),   NO,              ENTER, OFF},
     {FAILED, "-rt", 5, 0, 0, EV(GOAL),   NO,              ENTER, STOPPING},
     {FAILED, "+rw", 0, 0, 0, EV(WAY),    NO,              ENTER, CONNECTING},
