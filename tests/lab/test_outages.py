@@ -6,13 +6,15 @@ to $LAB_LOGS/test_outages.table, which tests/run prints.
 
 Two things are taken apart: how long the daemon waited before it had a TCP connection again (at most one pause between two tries,
 where the path was away for longer), and how long it took from there; the second is what ssh is held against. What this
-machine was late itself meanwhile, seen by a thread that only sleeps, is added to a limit; nothing else is."""
+machine was late itself meanwhile, seen by a thread that only sleeps, and what TCP waited before it sent something again that this
+machine's links had lost, as the kernel counts it, are added to a limit; nothing else is."""
 import bisect
 import concurrent.futures
 import contextlib
 import json
 import os
 import random
+import re
 import select
 import socket
 import statistics
@@ -34,6 +36,7 @@ PAUSE_S = 15                # the longest between two tries
 SETTLED_S = 2               # a tunnel lost sooner than that is tried again more slowly, as it should be
 AWAY_S = (0.1, 3.0)         # how long the path stays away after that was noticed
 KINDS = ("rst", "blackhole", "freeze", "unreach", "linkdown", "sshd_restart", "reboot", "address", "port")
+RTO_S = 0.21                # the shortest, and what a timer adds
 HOSTS_FILE = "/run/lab/hosts"
 WAITING = {"script": {"delay_ms": 60_000}}
 
@@ -107,6 +110,17 @@ class Connections:
 
     def of(self, ip):
         return {local: at for (there, local), at in self.since.items() if there == ip}
+
+
+def sent_again_s(ip, local_ports):
+    """What TCP waited in these connections: 0.2 s before it sent something again, doubling."""
+    said = hosts.command("ss", "-tinHO", "dst", ip)
+    longest = 0
+    for line in said.splitlines():
+        again = re.search(r":(\d+)\s+\S+:\d+\s.*\bretrans:\d+/(\d+)", line)
+        if again and int(again[1]) in local_ports:
+            longest = max(longest, RTO_S * (2 ** min(int(again[2]), 6) - 1))
+    return longest
 
 
 class Row:
@@ -210,12 +224,13 @@ class Outages(road.Road):
         if row.kind == "port":                          # which only a person can tell
             d.ctl("instance", "set", name, h.ssh_command)
         up = watcher.until(name, max(noticed, started), lambda t: t["state"] == "up", PAUSE_S + 10, "up")
-        made = [at for local, at in self.CONNECTIONS.of(h.ip).items() if local not in known]
-        tried = max(back, min(made, default=up))        # none: the old one was heard again
+        made = {local: at for local, at in self.CONNECTIONS.of(h.ip).items() if local not in known}
+        tried = max(back, min(made.values(), default=up))       # none: the old one was heard again
+        again = sent_again_s(h.ip, {int(local.partition(":")[2], 16) for local in made})
         row.noticed.append(max(0, noticed - begun))
         row.waited.append(tried - back)
         row.connected.append(max(0, up - tried))
-        row.late.append((self.LATENESS.worst(started, noticed), self.LATENESS.worst(back, up)))
+        row.late.append((self.LATENESS.worst(started, noticed), self.LATENESS.worst(back, up) + again))
         row.ssh.append(self.ssh_s(h))
         if asked:
             self.judge(row.kind, asked)
