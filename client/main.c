@@ -73,7 +73,7 @@ static const struct option {
     {"watch", 'w', FLAG, false, AT(watch), NULL, "go on, with each change"},
     {"check", 0, FLAG, false, AT(check), NULL, "trouble becomes the exit status"},
     {"all", 'a', FLAG, false, AT(all), NULL, "also those that are not in memory"},
-    {"filter", 0, TEXT, false, AT(filter), "state=STATE", "those asleep, off, waking, ready or failed"},
+    {"filter", 0, TEXT, false, AT(filter), "state=STATE", "those asleep, off, waking, ready, draining or failed"},
     {"on", 0, TEXT, false, AT(on), "INSTANCE", "where, when there are several"},
     {"no-wait", 0, FLAG, false, AT(no_wait), NULL, "return once the daemon has accepted"},
     {"timeout", 0, DURATION, false, AT(timeout_ms), "TIME", "wait so long (90s, 5m); the work goes on"},

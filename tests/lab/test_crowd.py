@@ -65,6 +65,16 @@ class Waiter:
         return int(self.got.split(b" ", 2)[1])
 
 
+def streams_begin(waiters, limit_s=20):
+    """Until each stream has its 200: what fails from now on is told in it."""
+    due, left = time.monotonic() + limit_s, [w for w in waiters if w.stream]
+    while left and time.monotonic() < due:
+        for w in select.select(left, [], [], 1)[0]:
+            w.take()
+        left = [w for w in left if not w.got]
+    assert not left, f"{len(left)} streams without a head"
+
+
 def all_take(waiters, limit_s=60):
     """Reads until each has a whole answer or an end, and a moment more, in case one gets a second."""
     due, left = time.monotonic() + limit_s, waiters
@@ -126,7 +136,7 @@ class Crowd(road.Road):
     def test_daemon_ends_in_the_middle(self):
         with self.road(engines=["scripted"]) as (d, h):
             waiters, _ = self.crowd(d, h)
-            time.sleep(6)                       # the streams have their 200
+            streams_begin(waiters)
             d.stop()
             self.one_answer_each(waiters, [w for w in all_take(waiters) if not w.ended])
             for w in waiters:
@@ -137,7 +147,7 @@ class Crowd(road.Road):
     def test_engine_fails(self):
         with self.road(engines=["scripted"]) as (d, h):
             waiters, _ = self.crowd(d, h)
-            time.sleep(6)
+            streams_begin(waiters)
             self.load_does(h, error="cudaMalloc failed: out of memory")
             self.one_answer_each(waiters, all_take(waiters))
             for w in waiters:

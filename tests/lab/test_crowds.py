@@ -72,7 +72,7 @@ class Logins(Crowd):
             h.fault("refuse")
             h.fault("rst")
             hosts.until(lambda: self.up(d) == 0, 15, "all of them down")
-            time.sleep(2)                       # some tries in vain
+            hosts.until(lambda: min(i["tunnel"]["tries"] for i in d.call("Status")["instances"]) >= 2, 20, "tries in vain")
             h.heal()
             self.wait_all(d, 2)
             self.check_none_dropped(h, "refused for a while")

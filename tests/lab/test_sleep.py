@@ -55,7 +55,7 @@ class Sleep(road.Road):
                 d.get(look)
             d.post("/api/show", {"model": ID})
             self.assertEqual(self.state(d), "asleep", "looking wakes nobody")
-            self.assertRegex(d.ctl("status").stdout, rf"{re.escape(DEEPSEEK)} +asleep +0 +wakes in ~")
+            self.assertRegex(d.ctl("status").stdout, rf"{re.escape(DEEPSEEK)} +asleep +0 +wakes (in ~|at a request)")
             self.assertRegex(d.ctl("why", DEEPSEEK).stdout, r"ASLEEP +idle for \ds \d+s ago; wakes at a request")
             self.assertRegex(d.ctl("wait", DEEPSEEK).stdout, "is asleep; a request wakes it")
             self.assertEqual(d.ctl("status", DEEPSEEK, check=0).returncode, 0, "a model that is asleep is healthy")

@@ -29,6 +29,10 @@ class Words(road.Road):
             self.assertNotIn(MISTYPED, self.said(d, 0, "status", DEEPSEEK), "who asks about one is not told of another")
             self.said(d, 0, "status", "gpu1")
             self.said(d, 3, "status", MISTYPED)
+            said = self.said(d, 3, "sleep", MISTYPED)
+            self.assertIn(f"{MISTYPED} has failed and is not in memory", said)
+            self.assertIn(f"llmhostctl up {MISTYPED}", said)
+            self.assertIn("MODEL UNKNOWN", self.said(d, 0, "status"), "sleep hides no failure")
             self.said(d, 0, "down", MISTYPED, "--forget")
             self.assertIn(f"close: {DEEPSEEK}", self.said(d, 4, "status", MISTYPED))
             self.assertNotIn(MISTYPED, self.said(d, 0, "status"))
@@ -40,6 +44,25 @@ class Words(road.Road):
             self.assertRegex(answer.json()["error"]["message"], rf"^{DEEPSEEK} is off since .* \(llmhostctl down\). "
                              rf"bring it back: llmhostctl up {DEEPSEEK}$")
             self.assertIn(f"next:  llmhostctl up {DEEPSEEK}", self.said(d, 3, "wait", DEEPSEEK))
+
+    def test_what_is_typed_wrong_is_named_with_what_helps(self):
+        with daemons.Daemon() as d, socket.create_server(("127.0.0.1", 7005)):
+            d.ctl("instance", "add", "here", "--provider", "local")
+            for status, words, told in (
+                    (2, ("keep", "here", "40d"), "a keep lasts at most 30 days"),
+                    (2, ("keep", "here", "3x"), '"3x" is no time; write 90m or 2h'),
+                    (4, ("keep", "here", "2h"), "llmhostctl up ollama:NAME --on here"),
+                    (4, ("sleep", "here"), "llmhostctl up ollama:NAME --on here"),
+                    (2, ("key", "add", "My Phone"), '"My Phone" cannot name a key: small letters, digits and -'),
+                    (2, ("logs", "-n", "0"), "-n"),
+                    (2, ("listen", "127.0.0.1:0"), "is not IP:PORT (port 1 to 65535)"),
+                    (2, ("instance", "set", "here", "--port", "33"), "llmhostctl instance add NAME 'ssh -p PORT USER@HOST'"),
+                    (2, ("forward", "add", "here", "7006"), "here is this very host: port 7006 is here already"),
+                    (12, ("forward", "add", "here", "7005:127.0.0.1:22"), "(pid")):
+                said = self.said(d, status, *words)
+                self.assertIn(told, said, words)
+                self.assertNotIn("different versions", said, words)
+            self.assertNotIn("close:", self.said(d, 4, "status", "nix"), "another word is not close")
 
     def test_engine_that_ends_without_a_word_is_given_no_reason(self):
         with self.road() as (d, gpu):

@@ -477,8 +477,8 @@ Test(control, a_forward_that_others_can_reach_says_so)
 
     json_free(answers("InstanceAdd", "{\"name\":\"here\",\"provider\":\"local\"}"));
     for (unsigned i = 0; i < ELEMENTS(forwards); i++) {
-        snprintf(parameters, sizeof parameters, "{\"instance\":\"here\",\"spec\":\"%s:%u\"}", forwards[i].ip,
-                 free_port());
+        snprintf(parameters, sizeof parameters, "{\"instance\":\"here\",\"spec\":\"%s:%u:127.0.0.1:9\"}",
+                 forwards[i].ip, free_port());
         _cleanup_json_ struct json *v = answers("ForwardAdd", parameters);
         const char *note = json_text(json_at(json_get(v, "notes"), 0));
 
