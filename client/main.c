@@ -82,7 +82,7 @@ static const struct option {
     {"forget", 0, FLAG, false, AT(forget), NULL, "and take it out of the list"},
     {"for", 0, TEXT, false, AT(until), "STATE", "ready (default), idle, stopped or tunnel"},
     {"follow", 'f', FLAG, false, AT(follow), NULL, "go on with what is written from now on"},
-    {"lines", 'n', LINES, false, AT(lines), "N", "at most so many (default 200)"},
+    {"lines", 'n', LINES, false, AT(lines), "N", "1 to 10000 of them (default 200)"},
     {"since", 0, SINCE, false, AT(since_at_ms), "TIME", "10m (ago), 12:20, today, 2026-11-20"},
     {"source", 0, TEXT, false, AT(sources), "LIST", "daemon, session, engine, request, provider"},
     {"events", 0, FLAG, false, AT(events), NULL, "what happened and why, instead of lines"},

@@ -149,6 +149,9 @@ void method_instance_add(struct call *c)
 /* What helps is the same command once more, with the word that was missing or wrong. */
 static char *set_again(const char *name, const struct fault *f)
 {
+    if (streq(f->code, "no_address"))
+        return xasprintf("llmhostctl instance add NAME 'ssh -p PORT USER@HOST'");
+
     const char *words = streq(f->code, "passphrase_needed") ? "--passphrase-file FILE"
                         : streq(f->code, "login_refused")   ? "--password-file F"
                         : streq(f->code, "host_key")

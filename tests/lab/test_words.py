@@ -54,7 +54,7 @@ class Words(road.Road):
                     (4, ("keep", "here", "2h"), "llmhostctl up ollama:NAME --on here"),
                     (4, ("sleep", "here"), "llmhostctl up ollama:NAME --on here"),
                     (2, ("key", "add", "My Phone"), '"My Phone" cannot name a key: small letters, digits and -'),
-                    (2, ("logs", "-n", "0"), "-n"),
+                    (2, ("logs", "-n", "0"), "1 to 10000"),
                     (2, ("listen", "127.0.0.1:0"), "is not IP:PORT (port 1 to 65535)"),
                     (2, ("instance", "set", "here", "--port", "33"), "llmhostctl instance add NAME 'ssh -p PORT USER@HOST'"),
                     (2, ("forward", "add", "here", "7006"), "here is this very host: port 7006 is here already"),
