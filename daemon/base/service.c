@@ -1,8 +1,15 @@
-/* Notifications are datagrams to PID 1: a few a minute, and one a second at most while things change. */
+/* Notifications are datagrams to PID 1: a few a minute, and one a second at most while things change.
+ * sd_notify(3) waits while the queue of a manager that hangs is full (sd-daemon.c of systemd 252: sendmsg()
+ * without MSG_DONTWAIT), and a watchdog that is fed from there would hang with it. So they are sent from
+ * here. */
 #include "base/service.h"
 
+#include <errno.h>
 #include <pwd.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 
 #include "base/clock.h"
@@ -12,9 +19,16 @@
 #include "proto/text.h"
 
 #define STATUS_EVERY_MS 1000
+#define AGAIN_MS        200  /* a message that was not taken */
+#define UNTOLD_MAX      1000 /* of what waits: a status more or less */
 
 struct service {
     struct loop *loop;
+    int fd; /* to the manager, -1: there is none */
+    struct sockaddr_un manager;
+    socklen_t n_manager;
+    char *untold; /* lines it has not taken yet, NULL: none */
+    struct timer *again;
     char **names;  /* of passed sockets, which are SD_LISTEN_FDS_START and up; NULL behind the last */
     int n_sockets; /* those taken have an empty name */
     struct timer *watchdog;
@@ -29,28 +43,73 @@ struct service {
     bool ready;
 };
 
+/* ---- what the manager is told ---- */
+
+/* "/run/systemd/notify", or "@" and an abstract name. */
+static void manager_open(struct service *s)
+{
+    const char *name = getenv("NOTIFY_SOCKET");
+    size_t n = name ? strlen(name) : 0;
+
+    s->fd = -1;
+    if (n < 2 || n >= sizeof s->manager.sun_path || !strchr("/@", *name))
+        return;
+    s->manager.sun_family = AF_UNIX;
+    memcpy(s->manager.sun_path, *name == '@' ? "" : "/", 1);
+    memcpy(s->manager.sun_path + 1, name + 1, n - 1);
+    s->n_manager = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+    s->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+static void tell_again(void *ctx)
+{
+    struct service *s = ctx;
+    ssize_t n = sendto(s->fd, s->untold, strlen(s->untold), MSG_DONTWAIT | MSG_NOSIGNAL,
+                       (const struct sockaddr *)&s->manager, s->n_manager);
+
+    if (n < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == EINTR)) {
+        timer_arm(s->again, AGAIN_MS);
+        return;
+    }
+    free(TAKE_PTR(s->untold)); /* or nobody is there to be told */
+}
+
+/* Several lines in one message are as good as several messages. */
+static void tell(struct service *s, const char *lines)
+{
+    _cleanup_free_ char *before = s->untold;
+
+    if (s->fd < 0)
+        return;
+    s->untold = before ? xasprintf("%s\n%s", before, lines) : xstrdup(lines);
+    if (!before)
+        tell_again(s);
+}
+
 static void service_on_watchdog(void *ctx)
 {
     struct service *s = ctx;
 
-    sd_notify(0, "WATCHDOG=1");
+    if (!s->untold || !strstr(s->untold, "WATCHDOG=1"))
+        tell(s, "WATCHDOG=1");
     timer_arm(s->watchdog, s->feed_ms);
 }
 
 static void service_on_tell(void *ctx)
 {
     struct service *s = ctx;
-    char *text = s->status(s->ctx);
+    _cleanup_free_ char *text = s->status(s->ctx), *line = NULL;
 
     s->told_due = clock_now_ms();
-    if (s->told && streq(text, s->told)) {
-        free(text);
+    if ((s->told && streq(text, s->told)) || (s->untold && strlen(s->untold) > UNTOLD_MAX))
         return;
-    }
     free(s->told);
-    s->told = text;
-    sd_notifyf(0, "STATUS=%s", text);
+    s->told = TAKE_PTR(text);
+    line = xasprintf("STATUS=%s", s->told);
+    tell(s, line);
 }
+
+/* ---- what it gave us ---- */
 
 /* A terminal inherits MANAGERPID too: only what the manager started itself is its service. NULL: not ours. */
 static char *find_linger_file(void)
@@ -76,6 +135,8 @@ struct service *service_new(struct loop *l, service_status_fn status, void *ctx)
     s->loop = l;
     s->status = status;
     s->ctx = ctx;
+    manager_open(s);
+    s->again = timer_new(l, tell_again, s);
     s->watchdog = timer_new(l, service_on_watchdog, s);
     s->tell = timer_new(l, service_on_tell, s);
     n = sd_listen_fds_with_names(true, &s->names);
@@ -99,6 +160,10 @@ struct service *service_free(struct service *s)
         free(s->names[i]);
     }
     free(s->names);
+    if (s->fd >= 0)
+        close(s->fd);
+    free(s->untold);
+    timer_free(s->again);
     timer_free(s->watchdog);
     timer_free(s->tell);
     free(s->told);
@@ -136,7 +201,7 @@ void service_ready(struct service *s)
                         "waits in vain",
                         s->names[i]);
     s->ready = true;
-    sd_notify(0, "READY=1");
+    tell(s, "READY=1");
     if (s->feed_ms)
         service_on_watchdog(s);
     service_changed(s);
@@ -152,5 +217,5 @@ void service_stopping(struct service *s)
 {
     timer_disarm(s->tell);
     s->ready = false;
-    sd_notify(0, "STOPPING=1\nSTATUS=Ending");
+    tell(s, "STOPPING=1\nSTATUS=Ending");
 }

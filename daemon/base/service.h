@@ -1,5 +1,6 @@
 /* What the service manager (systemd) gave us at the start, and what it is told. Without one nothing here does anything.
- * sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3) of systemd 252. */
+ * sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3) of systemd 252. A manager that hangs never stops the loop: what it does not
+ * take is told again. */
 #pragma once
 
 #include <stdbool.h>

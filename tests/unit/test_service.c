@@ -48,7 +48,7 @@ static void manager_ends(void)
 /* The next thing said; "" when there is nothing. */
 static const char *said(void)
 {
-    static char text[256];
+    static char text[2048];
     ssize_t n = recv(manager, text, sizeof(text) - 1, 0);
 
     text[MAX(n, 0)] = '\0';
@@ -144,6 +144,54 @@ Test(service, watchdog_is_fed_at_half_its_time)
         cr_assert_str_eq(said(), "WATCHDOG=1");
         cr_assert_str_eq(said(), "");
     }
+    service_free(s);
+    loop_free_dry(l);
+}
+
+/* As deep as the kernel lets it be (net.unix.max_dgram_qlen). */
+static unsigned fill_the_managers_queue(void)
+{
+    struct sockaddr_un at = {0};
+    socklen_t n_at = sizeof(at);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    unsigned n = 0;
+
+    cr_assert_eq(getsockname(manager, (struct sockaddr *)&at, &n_at), 0);
+    while (sendto(fd, "x", 1, MSG_DONTWAIT, (struct sockaddr *)&at, n_at) == 1)
+        n++;
+    cr_assert_eq(errno, EAGAIN);
+    close(fd);
+    return n;
+}
+
+Test(service, a_manager_that_hangs_stops_nobody_and_is_told_later)
+{
+    struct loop *l = loop_new();
+    struct service *s = service_new(l, on_status, NULL);
+    unsigned filled = fill_the_managers_queue();
+
+    alarm(20); /* sd_notify() would wait for ever */
+    service_ready(s);
+    for (int i = 0; i < 1000; i++) {
+        status = i % 2 ? "a status of forty letters, or about so many"
+                       : "another one, which is as long as that one";
+        service_changed(s);
+        loop_advance(l, 1001);
+    }
+    while (filled--)
+        cr_assert_str_eq(said(), "x");
+    cr_assert_str_eq(said(), "");
+    loop_advance(l, 201);
+    const char *text = said();
+
+    cr_assert_eq(strncmp(text, "READY=1\nSTATUS=another", 22), 0, "%s", text);
+    cr_assert_lt(strlen(text), 200u + 1000u);
+    cr_assert_str_eq(said(), "");
+    status = "one";
+    service_changed(s);
+    loop_advance(l, 1001);
+    cr_assert_str_eq(said(), "STATUS=one");
+    alarm(0);
     service_free(s);
     loop_free_dry(l);
 }
