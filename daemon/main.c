@@ -17,12 +17,14 @@
 #include "base/resolve.h"
 #include "base/service.h"
 #include "base/settings.h"
+#include "base/stream.h"
 #include "base/timer.h"
 #include "control/control.h"
 #include "gateway/gateway.h"
 #include "http/http.h"
 #include "lease/lease.h"
 #include "manager.h"
+#include "proto/address.h"
 #include "proto/error.h"
 #include "proto/mem.h"
 #include "proto/stdfds.h"
@@ -201,7 +203,7 @@ static int read_settings(const struct options *o, const char *path, struct setti
     return r;
 }
 
-static int print_settings(const struct settings *s)
+static void print_settings(const struct settings *s)
 {
     const char *section, *key, *value, *last = "";
     bool is_default;
@@ -212,7 +214,28 @@ static int print_settings(const struct settings *s)
         last = section;
         printf("%s = %s%s\n", key, value ? value : "", is_default ? "    # default" : "");
     }
-    return EXIT_DONE;
+}
+
+/* What the start would refuse besides, or warn of, as far as it can be known without the database. */
+static int check_settings(const struct settings *s)
+{
+    const char *listen = settings_text(s, "gateway", "listen");
+    char ip[IP_TEXT_MAX];
+    uint16_t port;
+    int r;
+
+    print_settings(s);
+    if (ip_port_parse(listen, ip, &port) < 0)
+        abort(); /* judged when the settings were read */
+    r = listener_try_ip(ip);
+    if (r < 0)
+        fprintf(stderr, "llmhostd: [gateway] listen: %s cannot be had: %s\n", listen, strerror(-r));
+    else if (!ip_is_loopback(ip))
+        fprintf(stderr,
+                "llmhostd: [gateway] listen: %s can be reached from other hosts: requests without an API key "
+                "are refused, and llmhostctl key add NAME makes one\n",
+                listen);
+    return r < 0 ? EXIT_USAGE : EXIT_DONE;
 }
 
 static enum log_level log_level_setting(const struct settings *s)
@@ -501,10 +524,10 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     if (options.check) {
-        print_settings(d.settings);
+        r = check_settings(d.settings);
         settings_free(d.settings);
         free(d.config);
-        return EXIT_DONE;
+        return r;
     }
     harden();
     raise_descriptors();

@@ -125,6 +125,19 @@ int listener_new_tcp(struct loop *l, const char *ip, uint16_t port,
     return 0;
 }
 
+int listener_try_ip(const char *ip)
+{
+    _cleanup_close_ int fd = -1;
+    struct sockaddr_storage address;
+    socklen_t n;
+    int r = address_parse(ip, 0, &address, &n);
+
+    if (r < 0)
+        return r;
+    fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return fd < 0 || bind(fd, (struct sockaddr *)&address, n) < 0 ? -errno : 0;
+}
+
 int listener_new_fd(struct loop *l, int fd, void (*on_stream)(void *ctx, struct stream *s), void *ctx,
                     struct listener **ret)
 {
@@ -134,7 +147,8 @@ int listener_new_fd(struct loop *l, int fd, void (*on_stream)(void *ctx, struct 
         return -errno;
     if (!listens)
         return -EINVAL;
-    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) /* else accept() would wait for the next one */
+    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) <
+        0) /* else accept() would wait for the next one */
         return -errno;
     *ret = listener_new(l, fd, on_stream, ctx);
     return 0;

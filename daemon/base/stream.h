@@ -94,6 +94,8 @@ struct listener;
 /* on_stream takes each new stream. ip: numeric; port 0 lets the kernel choose. -EADDRINUSE, -EACCES, … */
 int listener_new_tcp(struct loop *l, const char *ip, uint16_t port, void (*on_stream)(void *ctx, struct stream *s), void *ctx,
                      struct listener **ret);
+/* 0: this host has the address, so that somebody can listen there; else why not, -EADDRNOTAVAIL mostly. Listens at nothing. */
+int listener_try_ip(const char *ip);
 /* mode: permissions of the socket file. A stale socket file that nobody listens on is replaced; a living one is -EADDRINUSE. */
 int listener_new_unix(struct loop *l, const char *path, unsigned mode, void (*on_stream)(void *ctx, struct stream *s), void *ctx,
                       struct listener **ret);

@@ -25,6 +25,13 @@ class Keys(road.Road):
         with self.road(sections={"gateway": {"listen": "0.0.0.0:11434"}}) as (d, _):
             checked = subprocess.run([daemons.BUILD + "/llmhostd", "--check-config", "-c", d.config], capture_output=True, text=True)
             self.assertEqual(checked.returncode, 0, checked.stderr)
+            self.assertIn("can be reached from other hosts", checked.stderr)
+            nowhere = d.dir + "/nowhere.conf"           # what the start refuses, the check refuses
+            with open(nowhere, "w") as f:
+                f.write("[gateway]\nlisten = 192.0.2.77:11434\n")
+            checked = subprocess.run([daemons.BUILD + "/llmhostd", "--check-config", "-c", nowhere], capture_output=True, text=True)
+            self.assertEqual(checked.returncode, 2, checked.stdout)
+            self.assertIn("[gateway] listen: 192.0.2.77:11434 cannot be had: Cannot assign requested address", checked.stderr)
             d.ctl("up", DEEPSEEK)
             for path in ("/v1/models", "/api/tags", "/metrics", "/health", "/"):
                 self.assertEqual(self.status(d, path), 401, path)
