@@ -17,6 +17,9 @@ struct explanation {
 static const struct explanation table[] = {
     {"host_key", EXIT_TUNNEL, "llmhostctl doctor %s"},
     {"login_refused", EXIT_CREDENTIALS, "llmhostctl instance set %s --password-file F"},
+    {"jump_refused", EXIT_CREDENTIALS,
+     "llmhostctl instance show %s\nllmhostctl instance set %s --jump=USER@HOST"},
+    {"jump_host_key", EXIT_TUNNEL, "llmhostctl instance show %s"},
     {"passphrase_needed", EXIT_CREDENTIALS, "llmhostctl instance add %s 'ssh …' --passphrase-file FILE"},
     {"bad_key", EXIT_CREDENTIALS, ""},
     {"unreachable", EXIT_TUNNEL, "llmhostctl doctor %s"},

@@ -154,6 +154,7 @@ static char *set_again(const char *name, const struct fault *f)
 
     const char *words = streq(f->code, "passphrase_needed") ? "--passphrase-file FILE"
                         : streq(f->code, "login_refused")   ? "--password-file F"
+                        : streq(f->code, "jump_refused")    ? "--jump=USER@HOST"
                         : streq(f->code, "host_key")
                             ? "'ssh -p PORT USER@HOST' --accept-new-host-key=SHA256:..."
                             : "'ssh -p PORT USER@HOST'";

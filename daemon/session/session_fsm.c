@@ -51,12 +51,18 @@ static struct session_move session_try(const struct session *s)
     return MOVE(s->login_wait_ms > 0 ? SESSION_WAITING : SESSION_CONNECTING);
 }
 
+/* Of us, or of our ssh by a host on the way. */
+static bool is_refused_login(const struct fault *f)
+{
+    return streq(f->code, "login_refused") || streq(f->code, "jump_refused");
+}
+
 static struct session_move session_after_fault(const struct session *s, const struct fault *f)
 {
     if (f->kind != FAULT_DENIED)
         return MOVE(SESSION_WAITING);
     /* Another host key, a passphrase we lack: asking again changes nothing. */
-    if (!streq(f->code, "login_refused") || s->reread)
+    if (!is_refused_login(f) || s->reread)
         return MOVE(SESSION_REFUSED);
     /* The file may be newer than what was read: once. */
     return session_try(s);
@@ -198,10 +204,12 @@ static void session_take_facts(struct session *s, enum session_state next, enum 
 {
     if (f)
         s->fault = *f;
-    if (f && streq(f->code, "login_refused")) {
+    if (f && is_refused_login(f)) {
         s->reread = true;
         retry_login_refused(&s->logins);
     }
+    if (f && streq(f->code, "jump_refused")) /* which we only now know to have begun */
+        retry_login_begins(&s->logins, clock_now_ms());
     switch (next) {
     case SESSION_IDLE:
         s->lost_due = 0;

@@ -292,6 +292,17 @@ static const char *library_text(struct ssh_conn *c)
     return text && *text ? text : "no reason given";
 }
 
+/* One that carried us this far was let in. */
+static void conn_fail_proxy(struct ssh_conn *c, const char *why)
+{
+    const char *refusal = c->step == CONN_HANDSHAKE ? proxy_refusal(c) : NULL;
+
+    if (refusal)
+        conn_fail(c, FAULT_DENIED, refusal, "%s", why);
+    else
+        conn_fail(c, FAULT_TRANSIENT, c->step == CONN_UP ? "lost" : "unreachable", "%s", why);
+}
+
 /* Of the errors of a session that was cut off only "no algorithm in common" tells more than the end itself.
  */
 void conn_break(struct ssh_conn *c, int ssh_error, const char *doing)
@@ -300,7 +311,7 @@ void conn_break(struct ssh_conn *c, int ssh_error, const char *doing)
     char why[sizeof(c->fault.text)];
 
     if (at_end && c->proxy && proxy_explain(c, why, sizeof(why)))
-        conn_fail(c, FAULT_TRANSIENT, c->step == CONN_UP ? "lost" : "unreachable", "%s", why);
+        conn_fail_proxy(c, why);
     else if (ssh_error == LIBSSH2_ERROR_KEX_FAILURE)
         kex_explain(c);
     else if (at_end && c->receive_error < 0)

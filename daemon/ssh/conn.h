@@ -55,7 +55,7 @@ struct ssh_conn_events {
     /* Logged in: dials and commands may be asked for. method: "own key", "key", "agent", "password", "keyboard-interactive", "none". */
     void (*up)(void *ctx, const char *method);
     /* Over, once: every open request has been answered with this fault or will be; free the connection. Codes: "host_key",
-     * "login_refused", "passphrase_needed", "unreachable", "ping" (no answer), "lost", "protocol". */
+     * "login_refused", "passphrase_needed", "jump_refused", "jump_host_key" (by what stands on the way), "unreachable", "ping" (no answer), "lost", "protocol". */
     void (*down)(void *ctx, const struct fault *f);
     /* Yes: it did not answer a ping in time and may be dead; it goes on, and ends with "ping" when 10 s have passed without a byte,
      * counted anew from ssh_conn_ping().

@@ -185,6 +185,7 @@ void proxy_closed(struct ssh_conn *c);
 bool proxy_has_ended(const struct ssh_conn *c);
 /* Why it ended; false: it does not say. What it wrote last: "" or ": …". */
 bool proxy_explain(const struct ssh_conn *c, char *out, size_t size);
+const char *proxy_refusal(const struct ssh_conn *c);
 const char *proxy_words(const struct ssh_conn *c, char *out, size_t size);
 const char *proxy_name(const struct ssh_conn *c, char *out, size_t size);
 

@@ -49,7 +49,8 @@ static const char shell_script[] = "{ read -r x; kill -KILL 0; } <&3 >/dev/null 
 static bool is_noise(const char *line)
 {
     return !*line || streq(line, "stdio forwarding failed") ||
-           strncmp(line, "Connection closed by UNKNOWN", 28) == 0;
+           strncmp(line, "Connection closed by UNKNOWN", 28) == 0 ||
+           strncmp(line, "Disconnected from ", 18) == 0;
 }
 
 /* The shell's own complaint: it may show the command, or its first word, which may be an assignment. A name
@@ -116,6 +117,11 @@ const char *proxy_name(const struct ssh_conn *c, char *out, size_t size)
     return out;
 }
 
+static bool proxy_knows_no_host_key(const struct proxy *p)
+{
+    return streq(p->last, "Host key verification failed");
+}
+
 /* Where the command has nothing to complain of, the end is the server's. */
 bool proxy_explain(const struct ssh_conn *c, char *out, size_t size)
 {
@@ -132,10 +138,20 @@ bool proxy_explain(const struct ssh_conn *c, char *out, size_t size)
         return false;
     snprintf(out, size, "%s %s%s%s", proxy_name(c, name, sizeof(name)), how,
              proxy_words(c, words, sizeof(words)),
-             streq(p->last, "Host key verification failed")
-                 ? " (log in there once by hand, to accept its host key)"
-                 : "");
+             proxy_knows_no_host_key(p) ? " (log in there once by hand, to accept its host key)" : "");
     return true;
+}
+
+/* What it says is ssh's word for a login that asking again does not change; NULL: it is not. */
+const char *proxy_refusal(const struct ssh_conn *c)
+{
+    const char *last = c->proxy->last;
+
+    if (proxy_knows_no_host_key(c->proxy))
+        return "jump_host_key";
+    return strstr(last, ": Permission denied (") || strstr(last, ": Too many authentication failures")
+               ? "jump_refused"
+               : NULL;
 }
 
 /* ---- its end ---- */

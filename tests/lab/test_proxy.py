@@ -77,9 +77,9 @@ class Proxies(road.Road):
     def add(self, d, h, *options, **more):
         return d.ctl("instance", "add", h.name, *options, "--host", h.ip, "--port", str(h.port), "--user", "root", password=h.password, **more)
 
-    def refused(self, d, h, *options):
-        error = self.add(d, h, *options, check=9, json=True)["error"]
-        self.assertIn(error["code"], ("unreachable", "lost"), error)
+    def refused(self, d, h, *options, code=None):
+        error = self.add(d, h, *options, check=5 if code == "jump_refused" else 9, json=True)["error"]
+        self.assertIn(error["code"], (code,) if code else ("unreachable", "lost"), error)
         self.assertEqual(d.call("InstanceList")["instances"], [])
         return error["message"]
 
@@ -96,7 +96,7 @@ class Proxies(road.Road):
             via = f"root@{b.ip}:{b.port}"
             self.assertIn("no answer", self.refused(d, h))
             self.assertIn(f"the jump over {via} ended with status 255: Host key verification failed (log in there once",
-                          self.refused(d, h, "-J", via))
+                          self.refused(d, h, "-J", via, code="jump_host_key"))
             self.trust(b)
             shown = d.ctl("instance", "add", "gpu1", f"ssh -J {via} -o ServerAliveInterval=30 root@{h.ip}", password=h.password)
             self.assertIn("via       " + via, shown.stdout)
@@ -133,8 +133,24 @@ class Proxies(road.Road):
             self.assertTrue(d.tunnel_is("gpu1", "up"))
             d.ctl("instance", "remove", "gpu1")
             b.run("rm", "/root/.ssh/authorized_keys")
-            said = self.refused(d, h, f"--jump=root@{b.ip}:{b.port}")
+            said = self.refused(d, h, f"--jump=root@{b.ip}:{b.port}", code="jump_refused")
             self.assertRegex(said, r"the jump over .* ended with status 255: root@.*: Permission denied \(.*publickey.*\)")
+
+    def test_bastion_that_forgets_us_is_not_asked_all_night(self):
+        with self.bastion() as b, self.behind(b) as h, daemons.Daemon() as d:
+            self.trust(b)
+            keys, via = b.get("/root/.ssh/authorized_keys"), f"root@{b.ip}:{b.port}"
+            self.add(d, h, "--jump=" + via)
+            b.run("rm", "/root/.ssh/authorized_keys")
+            d.restart(hard=True)
+            d.wait_tunnel("gpu1", "refused")
+            trouble = d.instance("gpu1")["trouble"]
+            self.assertEqual((trouble["code"], trouble["exit"]), ("jump_refused", 5), trouble)
+            self.assertIn(f"the jump over {via} ended with status 255: root@", trouble["message"])
+            self.assertEqual(d.instance("gpu1")["tunnel"]["tries"], 2)
+            b.put("/root/.ssh/authorized_keys", keys, 0o600)
+            d.ctl("up", SCRIPTED)                       # somebody asks again
+            self.ask(d)
 
     def test_commands_that_carry_it(self):
         with self.bastion() as b, self.host(engines=("scripted",)) as h, daemons.Daemon() as d:

@@ -12,13 +12,19 @@ static void begin(struct client *c, const struct sshd_fixture *s, const char *pr
 }
 
 /* To no server: what it says is in c->fault. */
-static void expect_end(struct client *c, const char *proxy, const char *word)
+static void expect_fault(struct client *c, const char *proxy, const char *word, const char *code,
+                         enum fault_kind kind)
 {
     c->proxy = proxy;
     client_open(c);
     client_connect(c, "box", 22, "me");
-    expect_down(c, "unreachable", FAULT_TRANSIENT);
+    expect_down(c, code, kind);
     cr_assert_not_null(strstr(c->fault.text, word), "%s", c->fault.text);
+}
+
+static void expect_end(struct client *c, const char *proxy, const char *word)
+{
+    expect_fault(c, proxy, word, "unreachable", FAULT_TRANSIENT);
 }
 
 static void ends_with(const char *proxy, const char *text)
@@ -81,6 +87,36 @@ Test(proxy, what_it_complains_of_is_the_reason)
               "the proxy command ended with status 255: no[1mn");
     ends_with("ProxyCommand sh -c 'printf half >&2'", "the proxy command ended with status 0: half");
     ends_with("ProxyCommand sh -c 'kill -9 $$'", "the proxy command was killed by signal 9");
+}
+
+/* Words of OpenSSH 9.2, observed 2026-11-27: sshconnect2.c, sshconnect.c, packet.c. */
+Test(proxy, a_login_that_is_refused_on_the_way_is_no_trouble_of_the_network)
+{
+    static const struct {
+        const char *proxy, *code;
+        bool refused;
+    } rows[] = {
+        {"sh -c 'echo \"ops@bastion: Permission denied (publickey,password).\" >&2; exit 255'",
+         "jump_refused", true},
+        {"sh -c 'printf \"Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures\\r\\n"
+         "Disconnected from 10.0.0.1 port 22\\r\\n\" >&2; exit 255'",
+         "jump_refused", true},
+        {"sh -c 'printf \"Host key verification failed.\\r\\nConnection closed by UNKNOWN port 65535\\r\\n\" "
+         ">&2; exit 255'",
+         "jump_host_key", true},
+        {"sh -c 'echo \"/usr/bin/nc: Permission denied\" >&2; exit 255'", "unreachable", false},
+        {"sh -c 'echo \"ssh: connect to host bastion port 22: Connection refused\" >&2; exit 255'",
+         "unreachable", false},
+    };
+
+    for (size_t i = 0; i < ELEMENTS(rows); i++) {
+        _cleanup_free_ char *proxy = xasprintf("ProxyCommand %s", rows[i].proxy);
+        struct client c = {0};
+
+        expect_fault(&c, proxy, "the proxy command ended with status 255: ", rows[i].code,
+                     rows[i].refused ? FAULT_DENIED : FAULT_TRANSIENT);
+        client_close(&c);
+    }
 }
 
 /* As with ssh, a shell is to exec it: no assignment can stand in front. */
