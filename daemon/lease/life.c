@@ -1,0 +1,323 @@
+/* What the states of a life are for, and what is seen. */
+#include "lease/life.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/event.h"
+#include "base/log.h"
+#include "base/op.h"
+#include "base/timer.h"
+#include "lease/life_private.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+
+#define KEPT_MS        10000u /* for an intent to be on disk */
+#define CREATE_MS      60000u /* for the answer of a create: the driver's own limit is 30 s */
+#define TRY_MS         30000u /* between two tries of a hunt */
+#define POLL_MS        5000u
+#define UNKNOWN_MS_MAX 60000u
+#define RUNNING_MS     30000u
+#define RESTING_MS     600000u
+#define WATCHFUL_MS    60000u
+#define DAY_MS         (24 * 3600000)
+
+struct life *life_new(const struct life_context *context, const struct life_record *record)
+{
+    struct life *l = xnew(struct life);
+
+    l->context = *context;
+    l->record = record ? *record : (struct life_record){.state = LIFE_ABSENT};
+    l->timer = timer_new(context->loop, life_on_timer, l);
+    work_init(&l->changed, life_on_changed, l);
+    l->entered_due = clock_now_ms();
+    life_rearm(l);
+    if (record) {
+        l->record.state =
+            LIFE_UNKNOWN; /* and seen_on is false: a young intent makes an off worthless again */
+        timer_arm(l->timer, 0);
+    }
+    return l;
+}
+
+struct life *life_free(struct life *l)
+{
+    if (!l)
+        return NULL;
+    op_cancel(&l->call);
+    op_cancel(&l->look);
+    op_cancel(&l->spare);
+    runq_drop(&l->changed);
+    l->timer = timer_free(l->timer);
+    free(l);
+    return NULL;
+}
+
+/* ---- what is seen ---- */
+
+/* Ours by name: PREFIX-N with a number that was given out. A higher one is of a database that was lost: an
+ * orphan, never touched. */
+static bool is_ours(const struct life *l, const struct instance_seen *m)
+{
+    size_t n = strlen(l->context.prefix);
+    char *end;
+
+    if (strncmp(m->name, l->context.prefix, n) != 0 || m->name[n] != '-')
+        return false;
+    if (m->name[n + 1] < '1' || m->name[n + 1] > '9')
+        return false;
+    unsigned long number = strtoul(m->name + n + 1, &end, 10);
+
+    return !*end && number <= l->record.made;
+}
+
+/* The one this life is about: the one known; else one of our names, one that is on before others. */
+static const struct instance_seen *life_find(const struct life *l, const struct instance_seen *seen,
+                                             unsigned n)
+{
+    const struct instance_seen *best = NULL;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (*l->record.id && streq(seen[i].id, l->record.id))
+            return &seen[i];
+        if (is_ours(l, &seen[i]) && (!best || (best->power == INSTANCE_OFF && seen[i].power != INSTANCE_OFF)))
+            best = &seen[i];
+    }
+    return best;
+}
+
+static void on_spare_stopped(void *ctx, const struct fault *f)
+{
+    (void)ctx, (void)f; /* the next look tells whether it worked */
+}
+
+/* A create that took effect after all, when there was another one already: it bills, and nobody wants it. */
+static void life_stop_spare(struct life *l, const struct instance_seen *m, const struct instance_seen *seen,
+                            unsigned n)
+{
+    for (unsigned i = 0; i < n && !l->spare; i++) {
+        if (&seen[i] == m || seen[i].power == INSTANCE_OFF || !is_ours(l, &seen[i]))
+            continue;
+        fault_code(&l->fault, FAULT_TRANSIENT, "two_machines",
+                   "%s came up late, beside %s: it is being switched off", seen[i].id, m->id);
+        log_line(LOG_LEVEL_WARNING, LOG_PROVIDER, l->context.name, "%s", l->fault.text);
+        l->context.ops->stop(l->context.rental, seen[i].id, &l->spare, on_spare_stopped, l);
+    }
+}
+
+static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
+{
+    struct life *l = ctx;
+
+    if (f) {
+        life_event(l, LIFE_EV_BLIND, f);
+        return;
+    }
+    const struct instance_seen *m = life_find(l, seen, n);
+
+    l->n_none = m ? 0 : l->n_none + 1;
+    l->seen = !m                         ? SEEN_NONE
+              : m->power == INSTANCE_OFF ? SEEN_OFF
+              : m->power == INSTANCE_ON  ? SEEN_ON
+                                         : SEEN_CHANGING;
+    if (m) {
+        snprintf(l->record.id, sizeof l->record.id, "%s", m->id);
+        l->record.create_open = false;
+        l->seen_on = l->seen_on || l->seen == SEEN_ON;
+        life_stop_spare(l, m, seen, n);
+        l->context.seen(l->context.ctx, m);
+    }
+    life_event(l, LIFE_EV_SEEN, NULL);
+    l->released_off = l->record.state == LIFE_STOPPING && l->seen != SEEN_ON;
+}
+
+void life_look(struct life *l)
+{
+    if (!l->look)
+        l->context.ops->list(l->context.rental, &l->look, on_list, l);
+}
+
+void life_note_facts(struct life *l)
+{
+    bool settled = clock_wall_ms() - l->record.asked_at_ms > (int64_t)l->context.ops->start_ms;
+    uint64_t now = clock_now_ms();
+
+    l->off_counts = l->seen_on || settled;
+    l->none_counts = l->n_none >= 2 && settled;
+    l->late = now - l->entered_due > 2 * l->context.ops->start_ms;
+    l->hopeless =
+        l->n_boots_failed + 1 >= LIFE_BOOTS_MAX && now - l->boots_failed_from_due <= LIFE_BOOTS_WITHIN_MS;
+}
+
+/* ---- what is asked ---- */
+
+void life_on_kept(void *ctx, const struct fault *f)
+{
+    life_event(ctx, f ? LIFE_EV_UNSTORED : LIFE_EV_STORED, f);
+}
+
+static void on_made(void *ctx, const char *id, const struct fault *f)
+{
+    struct life *l = ctx;
+
+    if (!f) {
+        snprintf(l->record.id, sizeof l->record.id, "%s", id);
+        l->record.create_open = false;
+    }
+    life_event(l, f ? LIFE_EV_FAULT : LIFE_EV_MADE, f);
+}
+
+static void on_done(void *ctx, const struct fault *f)
+{
+    life_event(ctx, f ? LIFE_EV_FAULT : LIFE_EV_DONE, f);
+}
+
+void life_act(struct life *l)
+{
+    const struct rental_ops *ops = l->context.ops;
+    struct rental *r = l->context.rental;
+
+    if (l->call)
+        return; /* it is under way */
+    switch (l->record.state) {
+    case LIFE_CREATING: {
+        struct instance_wish wish = *l->context.wish;
+
+        snprintf(l->named, sizeof l->named, "%s-%u", l->context.prefix, l->record.made);
+        wish.name = l->named;
+        l->asked = true;
+        life_rearm(l);
+        ops->create(r, &wish, &l->call, on_made, l);
+        break;
+    }
+    case LIFE_STARTING:
+        l->asked = true;
+        life_rearm(l);
+        ops->start(r, l->record.id, &l->call, on_done, l);
+        break;
+    case LIFE_STOPPING:
+        l->asked = true;
+        if (*l->record.id)
+            ops->stop(r, l->record.id, &l->call, on_done, l);
+        break;
+    case LIFE_RELEASING:
+        l->asked = true;
+        life_rearm(l);
+        ops->release(r, l->record.id, &l->call, on_done, l);
+        break;
+    case LIFE_UNKNOWN:
+    case LIFE_WAITING: life_look(l); break; /* what is on already need not be tried for */
+    case LIFE_ABSENT:
+    case LIFE_RUNNING:
+    case LIFE_STOPPED:
+    case LIFE_RELEASED: break;
+    }
+}
+
+/* ---- time ---- */
+
+static uint64_t resting_ms(const struct life *l)
+{
+    uint64_t young = clock_now_ms() - l->entered_due < RESTING_MS;
+    bool unsure = l->record.asked_at_ms && clock_wall_ms() - l->record.asked_at_ms < DAY_MS;
+
+    return (l->record.state == LIFE_STOPPED ? young : unsure) ? WATCHFUL_MS : RESTING_MS;
+}
+
+static uint64_t timer_ms(const struct life *l)
+{
+    switch (l->record.state) {
+    case LIFE_UNKNOWN: return MIN((uint64_t)POLL_MS << MIN(l->looks, 4u), UNKNOWN_MS_MAX);
+    case LIFE_WAITING: return TRY_MS + clock_now_ms() % (TRY_MS / 5);
+    case LIFE_CREATING: return l->asked ? CREATE_MS : KEPT_MS;
+    case LIFE_STARTING:
+    case LIFE_RELEASING: return l->asked ? POLL_MS : KEPT_MS;
+    case LIFE_RUNNING: return RUNNING_MS;
+    case LIFE_STOPPING: return POLL_MS;
+    case LIFE_ABSENT:
+    case LIFE_RELEASED:
+    case LIFE_STOPPED: return resting_ms(l);
+    }
+    return 0;
+}
+
+void life_rearm(struct life *l)
+{
+    timer_arm(l->timer, timer_ms(l));
+    l->looks++;
+}
+
+/* Nobody but the provider can end a stop; people are told when it takes too long. */
+static void life_watch_stop(struct life *l)
+{
+    if (l->record.state != LIFE_STOPPING || streq(l->fault.code, "stop_not_confirmed") ||
+        clock_now_ms() - l->entered_due < l->context.ops->stop_alarm_ms)
+        return;
+    fault_code(&l->fault, FAULT_TRANSIENT, "stop_not_confirmed",
+               "the machine was told to switch off, and the provider does not say that it is off");
+    event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "stop_not_confirmed", "%s", l->fault.text);
+    runq_add(l->context.loop, &l->changed);
+}
+
+void life_on_timer(void *ctx)
+{
+    struct life *l = ctx;
+
+    life_watch_stop(l);
+    life_event(l, LIFE_EV_TIMER, NULL);
+}
+
+/* After each change of state: whether the goal still agrees with where it is now. Others hear of it last,
+ * they may free us. */
+void life_on_changed(void *ctx)
+{
+    struct life *l = ctx;
+
+    life_event(l, LIFE_EV_GOAL, NULL);
+    l->context.changed(l->context.ctx, l);
+}
+
+/* ---- what people see and want ---- */
+
+void life_want(struct life *l, enum life_goal goal)
+{
+    l->record.goal = goal;
+    l->record.ours =
+        l->record.state == LIFE_RUNNING || l->record.ours; /* a word about a running one takes it over */
+    l->n_boots_failed = 0;
+    l->context.keep(l->context.ctx, &l->record);
+    life_event(l, LIFE_EV_GOAL, NULL);
+}
+
+void life_doubt(struct life *l)
+{
+    l->looks = 0;
+    life_look(l);
+}
+
+enum life_state life_state(const struct life *l)
+{
+    return l->record.state;
+}
+
+enum life_goal life_goal(const struct life *l)
+{
+    return l->record.goal;
+}
+
+const struct life_record *life_record(const struct life *l)
+{
+    return &l->record;
+}
+
+const struct fault *life_trouble(const struct life *l)
+{
+    return &l->fault;
+}
+
+int64_t life_next_at_ms(const struct life *l)
+{
+    uint64_t due = timer_due(l->timer);
+
+    return due ? clock_wall_ms() + (int64_t)(due - clock_now_ms()) : 0;
+}

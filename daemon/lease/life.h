@@ -1,0 +1,91 @@
+/* The life of a rented machine: made, switched on, seen, switched off, given back. It is what no error, crash
+ * or lost answer may turn into two machines that bill, or into a "stopped" that is not true
+ * (reference/lease.md §2, whose table and whose findings in 30,000 simulated stories this is). test_life.c is
+ * that simulation of the code itself.
+ *
+ * People set the goal, the machine owns the state. What costs money is asked only after its intent is on
+ * disk. A restored life is unknown: it looks before it acts. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/op.h"
+#include "provider/rental.h"
+
+struct fault;
+struct life;
+struct loop;
+
+enum life_goal {
+    LIFE_GOAL_OFF,
+    LIFE_GOAL_ON,
+    LIFE_GOAL_RELEASE, /* given back with its data: only by an explicit word */
+};
+
+enum life_state {
+    LIFE_UNKNOWN, /* after each start of the daemon, and whenever an answer is missing: look, then act */
+    LIFE_ABSENT,  /* there is none */
+    LIFE_WAITING, /* wanted: for a card, for money, for the disk */
+    LIFE_CREATING,
+    LIFE_STARTING,
+    LIFE_RUNNING,
+    LIFE_STOPPING,
+    LIFE_STOPPED, /* the provider says so, and it can be believed */
+    LIFE_RELEASING,
+    LIFE_RELEASED,
+};
+
+/* What survives. */
+struct life_record {
+    enum life_state state; /* a memory, for people and for was_on: what is true is read anew */
+    enum life_goal goal;
+    char id[INSTANCE_ID_MAX]; /* "": none known */
+    /* Machines are named PREFIX-1, PREFIX-2 … and whatever has such a name up to this number is ours, however
+     * late it appears. */
+    unsigned made;
+    int64_t asked_at_ms; /* the last call that makes or switches on; 0: never */
+    bool create_open;    /* that call made one, and it was neither answered nor seen */
+    bool ours;           /* switched on by us; false: by somebody else */
+    bool was_on;         /* it came up since that call: an off that is not ours was somebody's */
+};
+
+/* What a life works with; borrowed for its life. */
+struct life_context {
+    struct loop *loop;
+    const char *name;   /* of the lease, for the log */
+    const char *prefix; /* of its machines' names: the daemon's id and the lease's name */
+    const struct rental_ops *ops;
+    struct rental *rental;
+    const struct instance_wish *wish; /* name is ours to fill */
+    /* To the database, the newest value is what counts; then() is an op that ends when it is there. money:
+     * with a reservation of what the call costs, which may be refused (FAULT_EXHAUSTED, code "budget"). */
+    void (*keep)(void *ctx, const struct life_record *r);
+    void (*keep_then)(void *ctx, const struct life_record *r, bool money, struct op **slot, op_done_fn done,
+                      void *done_ctx);
+    /* A machine was seen, after each look: for the ledger and the address. */
+    void (*seen)(void *ctx, const struct instance_seen *m);
+    /* From the run queue, after the state changed. */
+    void (*changed)(void *ctx, struct life *l);
+    void *ctx;
+};
+
+/* record NULL: a new one, absent and off. */
+struct life *life_new(const struct life_context *context, const struct life_record *record);
+/* Ends our listening; what was asked may still happen, and the next life finds it. */
+struct life *life_free(struct life *l);
+
+void life_want(struct life *l, enum life_goal goal);
+/* Whatever we know may be old: after a sleep of this computer, and when the account's token changed. */
+void life_doubt(struct life *l);
+
+enum life_state life_state(const struct life *l);
+enum life_goal life_goal(const struct life *l);
+const struct life_record *life_record(const struct life *l);
+const char *life_state_name(enum life_state s);
+/* Why it is not where it should be, or is where nobody wanted it; kind FAULT_NONE: nothing of the kind.
+ * Codes: "no_capacity", "budget", "disk", "boot_failed", "vanished", "stopped_elsewhere",
+ * "stop_not_confirmed", "two_machines", or the driver's. */
+const struct fault *life_trouble(const struct life *l);
+/* When the next look or try comes, wall clock; 0: none is due. */
+int64_t life_next_at_ms(const struct life *l);

@@ -1,0 +1,411 @@
+/* The life of a rented machine. life_next() decides and is pure; life_enter() alone writes the state;
+ * life_event() is the only door. What a state is for is in life.c.
+ *
+ * Three rules carry it, each found by taking it away (reference/lease.md §2): what costs money is on disk
+ * before it is asked; a call that makes a machine, once asked, is waited for or looked for, never repeated
+ * blindly; and an off is worth something only when no call of ours can still switch on behind it. */
+#include "base/clock.h"
+#include "base/event.h"
+#include "base/log.h"
+#include "base/op.h"
+#include "base/timer.h"
+#include "lease/life_private.h"
+#include "proto/text.h"
+
+#define STAY     ((struct life_move){l->record.state, LIFE_KEEP})
+#define AGAIN    ((struct life_move){l->record.state, LIFE_DO})
+#define LOOK     ((struct life_move){l->record.state, LIFE_LOOK})
+#define MOVE(x)  ((struct life_move){(x), LIFE_ENTER})
+#define WATCH(x) ((struct life_move){(x), LIFE_WATCH})
+
+const char *life_state_name(enum life_state s)
+{
+    switch (s) {
+    case LIFE_UNKNOWN: return "unknown";
+    case LIFE_ABSENT: return "absent";
+    case LIFE_WAITING: return "waiting";
+    case LIFE_CREATING: return "creating";
+    case LIFE_STARTING: return "starting";
+    case LIFE_RUNNING: return "running";
+    case LIFE_STOPPING: return "stopping";
+    case LIFE_STOPPED: return "stopped";
+    case LIFE_RELEASING: return "releasing";
+    case LIFE_RELEASED: return "released";
+    }
+    return "?";
+}
+
+const char *life_event_name(enum life_event ev)
+{
+    switch (ev) {
+    case LIFE_EV_GOAL: return "goal";
+    case LIFE_EV_STORED: return "stored";
+    case LIFE_EV_UNSTORED: return "not stored";
+    case LIFE_EV_MADE: return "made";
+    case LIFE_EV_DONE: return "heard";
+    case LIFE_EV_FAULT: return "refused";
+    case LIFE_EV_SEEN: return "seen";
+    case LIFE_EV_BLIND: return "not seen";
+    case LIFE_EV_TIMER: return "timer";
+    case LIFE_EV_COUNT: break;
+    }
+    return "?";
+}
+
+/* ---- what to do next ---- */
+
+static bool is_on(const struct life *l)
+{
+    return l->record.goal == LIFE_GOAL_ON;
+}
+
+/* The call was answered with a no, or with nothing at all. */
+static struct life_move after_refusal(const struct life *l, const struct fault *f, enum life_state off)
+{
+    switch (f->kind) {
+    case FAULT_EXHAUSTED: return MOVE(is_on(l) ? LIFE_WAITING : off);
+    case FAULT_DENIED:
+    case FAULT_INVALID: return MOVE(is_on(l) ? LIFE_WAITING : off);
+    case FAULT_NONE:
+    case FAULT_TRANSIENT:
+    case FAULT_UNCERTAIN:
+    case FAULT_GONE: return MOVE(LIFE_UNKNOWN);
+    }
+    return STAY;
+}
+
+/* None, and none given back: the list is read on, for a create that acts late. */
+static struct life_move next_absent(const struct life *l, enum life_event ev)
+{
+    switch (ev) {
+    case LIFE_EV_GOAL:
+        if (is_on(l))
+            return MOVE(LIFE_CREATING);
+        return l->record.goal == LIFE_GOAL_RELEASE && l->record.state == LIFE_ABSENT ? MOVE(LIFE_RELEASED)
+                                                                                     : STAY;
+    case LIFE_EV_SEEN: return l->seen == SEEN_NONE ? STAY : MOVE(LIFE_UNKNOWN);
+    case LIFE_EV_TIMER: return LOOK;
+    default: return STAY;
+    }
+}
+
+static struct life_move next_waiting(const struct life *l, enum life_event ev)
+{
+    bool made = *l->record.id;
+
+    switch (ev) {
+    case LIFE_EV_GOAL: return is_on(l) ? STAY : MOVE(made ? LIFE_STOPPED : LIFE_ABSENT);
+    case LIFE_EV_SEEN: return l->seen == SEEN_ON || l->seen == SEEN_CHANGING ? MOVE(LIFE_UNKNOWN) : STAY;
+    case LIFE_EV_TIMER: return MOVE(made ? LIFE_STARTING : LIFE_CREATING);
+    default: return STAY;
+    }
+}
+
+/* The answer carries the id of what already bills: once asked, nothing else ends it. */
+static struct life_move next_creating(const struct life *l, enum life_event ev, const struct fault *f)
+{
+    switch (ev) {
+    case LIFE_EV_GOAL: return l->asked || is_on(l) ? STAY : MOVE(LIFE_ABSENT);
+    case LIFE_EV_STORED: return AGAIN;
+    case LIFE_EV_UNSTORED: return MOVE(is_on(l) ? LIFE_WAITING : LIFE_ABSENT);
+    case LIFE_EV_MADE: return is_on(l) ? WATCH(LIFE_STARTING) : MOVE(LIFE_STOPPING);
+    case LIFE_EV_FAULT: return after_refusal(l, f, LIFE_ABSENT);
+    case LIFE_EV_TIMER:
+        if (!l->asked)
+            return MOVE(is_on(l) ? LIFE_WAITING : LIFE_ABSENT);
+        return MOVE(LIFE_UNKNOWN); /* slow is not failed: list and adopt, do not pay twice */
+    default: return STAY;
+    }
+}
+
+static struct life_move starting_seen(const struct life *l)
+{
+    switch (l->seen) {
+    case SEEN_ON: return MOVE(LIFE_RUNNING);
+    case SEEN_CHANGING: return STAY;
+    case SEEN_OFF:
+        if (!l->off_counts)
+            return STAY;
+        return MOVE(is_on(l) && !l->hopeless ? LIFE_WAITING : LIFE_STOPPED); /* a boot that failed */
+    case SEEN_NONE: return l->none_counts ? MOVE(LIFE_UNKNOWN) : STAY;
+    }
+    return STAY;
+}
+
+static struct life_move next_starting(const struct life *l, enum life_event ev, const struct fault *f)
+{
+    switch (ev) {
+    case LIFE_EV_GOAL:
+        if (is_on(l))
+            return STAY;
+        return MOVE(l->asked ? LIFE_STOPPING : LIFE_UNKNOWN);
+    case LIFE_EV_STORED: return AGAIN;
+    case LIFE_EV_UNSTORED: return MOVE(is_on(l) ? LIFE_WAITING : LIFE_UNKNOWN);
+    case LIFE_EV_DONE: return LOOK;
+    case LIFE_EV_FAULT: return streq(f->code, "already") ? LOOK : after_refusal(l, f, LIFE_UNKNOWN);
+    case LIFE_EV_SEEN: return l->asked ? starting_seen(l) : STAY;
+    case LIFE_EV_TIMER:
+        if (!l->asked)
+            return MOVE(is_on(l) ? LIFE_WAITING : LIFE_UNKNOWN);
+        return l->late ? MOVE(LIFE_UNKNOWN) : LOOK;
+    default: return STAY;
+    }
+}
+
+static struct life_move next_running(const struct life *l, enum life_event ev)
+{
+    switch (ev) {
+    case LIFE_EV_GOAL: return is_on(l) || !l->record.ours ? STAY : MOVE(LIFE_STOPPING);
+    case LIFE_EV_SEEN:
+        switch (l->seen) {
+        case SEEN_ON: return STAY;
+        case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
+        case SEEN_CHANGING:
+        case SEEN_NONE: return MOVE(LIFE_UNKNOWN);
+        }
+        return STAY;
+    case LIFE_EV_TIMER: return LOOK;
+    default: return STAY;
+    }
+}
+
+/* Asked again for ever: nothing but the provider's own word ends it. */
+static struct life_move next_stopping(const struct life *l, enum life_event ev, const struct fault *f)
+{
+    switch (ev) {
+    case LIFE_EV_DONE: return LOOK;
+    case LIFE_EV_FAULT:
+        return streq(f->code, "already") ? LOOK : f->kind == FAULT_GONE ? MOVE(LIFE_UNKNOWN) : STAY;
+    case LIFE_EV_SEEN:
+        switch (l->seen) {
+        case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
+        case SEEN_ON: return l->released_off ? AGAIN : STAY; /* the stop came too early and was ignored */
+        case SEEN_CHANGING: return STAY;
+        case SEEN_NONE: return MOVE(LIFE_UNKNOWN);
+        }
+        return STAY;
+    case LIFE_EV_TIMER: return l->turn ? AGAIN : LOOK;
+    default: return STAY; /* a goal waits: first off, then it is asked for again */
+    }
+}
+
+static struct life_move next_stopped(const struct life *l, enum life_event ev)
+{
+    switch (ev) {
+    case LIFE_EV_GOAL:
+        switch (l->record.goal) {
+        case LIFE_GOAL_OFF: return STAY;
+        case LIFE_GOAL_ON: return MOVE(LIFE_STARTING);
+        case LIFE_GOAL_RELEASE: return MOVE(LIFE_RELEASING);
+        }
+        return STAY;
+    case LIFE_EV_SEEN:
+        switch (l->seen) {
+        case SEEN_OFF: return STAY;
+        case SEEN_ON: return MOVE(l->off_counts ? LIFE_RUNNING : LIFE_UNKNOWN);
+        case SEEN_CHANGING:
+        case SEEN_NONE: return MOVE(LIFE_UNKNOWN);
+        }
+        return STAY;
+    case LIFE_EV_TIMER: return LOOK;
+    default: return STAY;
+    }
+}
+
+static struct life_move next_unknown(const struct life *l, enum life_event ev)
+{
+    switch (ev) {
+    case LIFE_EV_SEEN:
+        switch (l->seen) {
+        case SEEN_ON: return MOVE(is_on(l) || !l->record.ours ? LIFE_RUNNING : LIFE_STOPPING);
+        case SEEN_CHANGING:
+            if (is_on(l))
+                return WATCH(LIFE_STARTING);
+            return l->record.ours ? MOVE(LIFE_STOPPING) : STAY;
+        case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
+        case SEEN_NONE: return l->none_counts ? MOVE(LIFE_ABSENT) : STAY;
+        }
+        return STAY;
+    case LIFE_EV_TIMER: return LOOK;
+    default: return STAY;
+    }
+}
+
+static struct life_move next_releasing(const struct life *l, enum life_event ev, const struct fault *f)
+{
+    switch (ev) {
+    case LIFE_EV_STORED: return AGAIN;
+    case LIFE_EV_DONE: return LOOK;
+    case LIFE_EV_FAULT: return streq(f->code, "not_off") ? MOVE(LIFE_STOPPING) : LOOK;
+    case LIFE_EV_SEEN:
+        switch (l->seen) {
+        case SEEN_NONE: return MOVE(LIFE_RELEASED);
+        case SEEN_OFF: return STAY;
+        case SEEN_ON:
+        case SEEN_CHANGING: return MOVE(LIFE_STOPPING);
+        }
+        return STAY;
+    case LIFE_EV_TIMER: return !l->asked ? MOVE(LIFE_RELEASING) : l->turn ? AGAIN : LOOK;
+    default: return STAY; /* what was asked cannot be taken back */
+    }
+}
+
+struct life_move life_next(const struct life *l, enum life_event ev, const struct fault *f)
+{
+    switch (l->record.state) {
+    case LIFE_UNKNOWN: return next_unknown(l, ev);
+    case LIFE_ABSENT:
+    case LIFE_RELEASED: return next_absent(l, ev);
+    case LIFE_WAITING: return next_waiting(l, ev);
+    case LIFE_CREATING: return next_creating(l, ev, f);
+    case LIFE_STARTING: return next_starting(l, ev, f);
+    case LIFE_RUNNING: return next_running(l, ev);
+    case LIFE_STOPPING: return next_stopping(l, ev, f);
+    case LIFE_STOPPED: return next_stopped(l, ev);
+    case LIFE_RELEASING: return next_releasing(l, ev, f);
+    }
+    return STAY;
+}
+
+/* ---- entering ---- */
+
+static bool life_is_paid(enum life_state s)
+{
+    return s == LIFE_CREATING || s == LIFE_STARTING;
+}
+
+static void life_trouble_is(struct life *l, const char *code, const char *text)
+{
+    fault_code(&l->fault, FAULT_TRANSIENT, code, "%s", text);
+}
+
+/* A boot of ours that ended in off; three of them in half an hour end the wish. */
+static void life_count_boot(struct life *l)
+{
+    uint64_t now = clock_now_ms();
+
+    if (!l->n_boots_failed || now - l->boots_failed_from_due > LIFE_BOOTS_WITHIN_MS) {
+        l->n_boots_failed = 0;
+        l->boots_failed_from_due = now;
+    }
+    l->n_boots_failed++;
+    life_trouble_is(l, "boot_failed", "the machine was switched on and went off again by itself");
+}
+
+/* Off, and not by us: whoever did it wants it off. */
+static void life_off_elsewhere(struct life *l)
+{
+    l->record.goal = LIFE_GOAL_OFF;
+    life_trouble_is(l, "stopped_elsewhere", "the machine was switched off, and not by us");
+}
+
+/* The facts that go with being in a state; l->record.state is still the one before. */
+static void life_take_facts(struct life *l, struct life_move m, enum life_event ev, const struct fault *f)
+{
+    enum life_state was = l->record.state;
+    bool off_seen = ev == LIFE_EV_SEEN && l->seen == SEEN_OFF;
+
+    switch (m.state) {
+    case LIFE_WAITING:
+        if (was == LIFE_STARTING && off_seen)
+            life_count_boot(l);
+        break;
+    case LIFE_CREATING:
+    case LIFE_STARTING:
+        if (m.how == LIFE_WATCH)
+            break;
+        l->record.asked_at_ms = clock_wall_ms(); /* the intent; the call comes after it */
+        l->record.create_open = m.state == LIFE_CREATING;
+        l->record.made += m.state == LIFE_CREATING;
+        l->record.ours = true;
+        l->record.was_on = l->seen_on = false;
+        break;
+    case LIFE_RUNNING:
+        if (was == LIFE_STOPPED)
+            l->record.ours = false;
+        l->record.was_on = true;
+        l->fault = (struct fault){0};
+        if (!l->record.ours)
+            life_trouble_is(l, "started_elsewhere", "the machine was switched on, and not by us");
+        break;
+    case LIFE_STOPPING: l->record.ours = true; break; /* whoever began it, we end it */
+    case LIFE_STOPPED:
+        if (was == LIFE_STARTING && is_on(l)) {
+            l->record.goal = LIFE_GOAL_OFF;
+            life_count_boot(l);
+        } else if (is_on(l) && l->record.was_on && (was == LIFE_RUNNING || was == LIFE_UNKNOWN)) {
+            life_off_elsewhere(l);
+        } else if (was == LIFE_STOPPING) {
+            l->fault = (struct fault){0};
+        }
+        l->record.ours = l->record.was_on = false;
+        break;
+    case LIFE_ABSENT:
+        if (was == LIFE_UNKNOWN && *l->record.id)
+            life_trouble_is(l, "vanished", "the provider no longer has the machine");
+        *l->record.id = '\0';
+        l->record.create_open = l->record.ours = l->record.was_on = false;
+        break;
+    case LIFE_RELEASED:
+        *l->record.id = '\0';
+        l->record.ours = l->record.was_on = false;
+        l->fault = (struct fault){0};
+        break;
+    case LIFE_UNKNOWN:
+        /* What appears late, or comes up behind an off that did not count, is our doing. */
+        if (was == LIFE_ABSENT || was == LIFE_RELEASED || was == LIFE_WAITING ||
+            (was == LIFE_STOPPED && !l->off_counts))
+            l->record.ours = true;
+        break;
+    case LIFE_RELEASING: break;
+    }
+    if (ev == LIFE_EV_FAULT && m.state == LIFE_WAITING) { /* a plain no: nothing of ours is under way */
+        l->record.create_open = false;
+        l->record.asked_at_ms = 0;
+    }
+    if (f && f->kind != FAULT_NONE)
+        l->fault = *f;
+}
+
+/* The only place that writes the state. */
+static void life_enter(struct life *l, struct life_move m, enum life_event ev, const struct fault *f)
+{
+    op_cancel(&l->call); /* a state takes nothing along: no answer, and no ticket of the database either */
+    op_cancel(&l->look);
+    life_take_facts(l, m, ev, f);
+    log_line(LOG_LEVEL_NOTICE, LOG_PROVIDER, l->context.name, "%s -> %s (%s)",
+             life_state_name(l->record.state), life_state_name(m.state),
+             f && f->kind ? f->text : life_event_name(ev));
+    l->record.state = m.state;
+    l->asked = m.how == LIFE_WATCH; /* else life_act() sets it, just before the call */
+    l->turn = l->released_off = false;
+    l->n_none = l->looks = 0;
+    l->entered_due = clock_now_ms();
+    life_rearm(l);
+    runq_add(l->context.loop, &l->changed);
+    if ((life_is_paid(m.state) && !l->asked) || m.state == LIFE_RELEASING) {
+        l->context.keep_then(l->context.ctx, &l->record, life_is_paid(m.state), &l->call, life_on_kept, l);
+        return; /* durable first: a crash must find what we were about to pay for */
+    }
+    l->context.keep(l->context.ctx, &l->record);
+    if (m.how == LIFE_ENTER)
+        life_act(l); /* a stop waits for no disk */
+}
+
+void life_event(struct life *l, enum life_event ev, const struct fault *f)
+{
+    life_note_facts(l);
+    struct life_move m = life_next(l, ev, f);
+
+    if (ev == LIFE_EV_TIMER) {
+        l->turn = !l->turn;
+        life_rearm(l);
+    }
+    switch (m.how) {
+    case LIFE_KEEP: break;
+    case LIFE_ENTER:
+    case LIFE_WATCH: life_enter(l, m, ev, f); break;
+    case LIFE_DO: life_act(l); break;
+    case LIFE_LOOK: life_look(l); break;
+    }
+}

@@ -1,0 +1,82 @@
+/* What life.c and life_fsm.c share. */
+#pragma once
+
+#include "base/fault.h"
+#include "base/runq.h"
+#include "lease/life.h"
+
+struct timer;
+
+enum life_event {
+    LIFE_EV_GOAL,       /* somebody wants something else; also asked once more after each change of state */
+    LIFE_EV_STORED,     /* the intent is on disk */
+    LIFE_EV_UNSTORED,   /* it is not, or its money was refused */
+    LIFE_EV_MADE,       /* the answer of create: the id of what already bills */
+    LIFE_EV_DONE,       /* the answer of start, stop, release: they were heard; nothing more */
+    LIFE_EV_FAULT,      /* a call's */
+    LIFE_EV_SEEN,       /* the list was read, all of it: seen says what it told of ours */
+    LIFE_EV_BLIND,      /* it could not be read */
+    LIFE_EV_TIMER,
+    LIFE_EV_COUNT,
+};
+
+/* KEEP; ENTER a state; WATCH: enter it, its call having been made already; DO what the state is for; LOOK at the list. */
+struct life_move {
+    enum life_state state;
+    enum { LIFE_KEEP, LIFE_ENTER, LIFE_WATCH, LIFE_DO, LIFE_LOOK } how;
+};
+
+enum life_seen {
+    SEEN_NONE,
+    SEEN_OFF,
+    SEEN_ON,
+    SEEN_CHANGING,
+};
+
+struct life {
+    struct life_context context;
+    struct life_record record;          /* state and goal are in it */
+
+    /* What life_next() reads besides. */
+    bool asked;             /* the state's call has left us */
+    enum life_seen seen;
+    bool off_counts;        /* as of the event: an off is no older than our last call, or that call cannot act any more */
+    bool none_counts;       /* as of the event: not seen in two whole lists, and no create of ours can still act */
+    bool late;              /* as of the event: the state has lasted longer than it may */
+    bool hopeless;          /* as of the event: too many boots failed in a short time */
+    bool turn;              /* every second timer of a stop asks again */
+
+    bool seen_on;           /* since our last call that switches on */
+    bool released_off;      /* it was on its way off when last seen in STOPPING: on again means that the stop was ignored */
+    unsigned n_none;        /* whole lists without it, in a row */
+    unsigned looks;         /* in this state */
+    unsigned n_boots_failed;
+    uint64_t boots_failed_from_due;
+    uint64_t entered_due;
+    struct fault fault;
+    struct op *call;        /* the intent's way to the disk, or the call itself */
+    struct op *look;        /* the list */
+    struct op *spare;       /* the stop of a machine too many */
+    struct timer *timer;
+    struct work changed;
+    char named[INSTANCE_NAME_MAX];      /* the one being made */
+};
+
+/* Pure: no I/O, no clock, no log. f: of UNSTORED, FAULT and BLIND. */
+struct life_move life_next(const struct life *l, enum life_event ev, const struct fault *f);
+const char *life_event_name(enum life_event ev);
+/* The only door. */
+void life_event(struct life *l, enum life_event ev, const struct fault *f);
+
+/* So many boots that end in off within that time end the wish. */
+#define LIFE_BOOTS_MAX       3
+#define LIFE_BOOTS_WITHIN_MS (30 * 60000u)
+
+/* life.c, for the life: */
+void life_on_kept(void *ctx, const struct fault *f);
+void life_on_timer(void *ctx);
+void life_on_changed(void *ctx);
+void life_act(struct life *l);          /* what the state is for */
+void life_look(struct life *l);         /* does nothing while a read is in flight */
+void life_rearm(struct life *l);        /* the timer of the state */
+void life_note_facts(struct life *l);   /* those that depend on the time */
