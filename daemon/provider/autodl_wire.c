@@ -1,0 +1,256 @@
+/* Every reader opens the envelope {"code","msg","data"} first; what was refused becomes a fault by the table
+ * of errors. */
+#include "provider/autodl_wire.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "base/fault.h"
+#include "proto/buf.h"
+#include "proto/json.h"
+#include "proto/text.h"
+#include "provider/autodl_tables.h"
+
+#define PAGES_MAX 100
+
+/* ---- bodies ---- */
+
+void autodl_write_create(const struct instance_wish *w, unsigned cuda, struct buf *out)
+{
+    _cleanup_json_ struct json *v = json_object();
+
+    json_put_int(v, "req_gpu_amount", w->cards);
+    json_put_int(v, "expand_system_disk_by_gb", w->disk_gb);
+    json_put_string(v, "gpu_spec_uuid", w->card);
+    json_put_string(v, "image_uuid", w->image);
+    json_put_int(v, "cuda_v_from", cuda);
+    json_put_string(v, "instance_name", w->name);
+    json_put_string(v, "start_command", w->start_command);
+    if (w->region) { /* left out, the platform chooses */
+        struct json *list = json_array();
+
+        json_append_string(list, w->region);
+        json_put(v, "data_center_list", list);
+    }
+    json_write(v, out);
+}
+
+void autodl_write_start(const char *id, const char *start_command, struct buf *out)
+{
+    _cleanup_json_ struct json *v = json_object();
+
+    json_put_string(v, "instance_uuid", id);
+    json_put_string(v, "payload", "gpu");
+    json_put_string(v, "start_command", start_command);
+    json_write(v, out);
+}
+
+void autodl_write_id(const char *id, struct buf *out)
+{
+    _cleanup_json_ struct json *v = json_object();
+
+    json_put_string(v, "instance_uuid", id);
+    json_write(v, out);
+}
+
+void autodl_write_page(unsigned page, struct buf *out)
+{
+    _cleanup_json_ struct json *v = json_object();
+
+    json_put_int(v, "page_index", page);
+    json_put_int(v, "page_size", AUTODL_PAGE_ROWS);
+    json_write(v, out);
+}
+
+/* ---- answers ---- */
+
+/* Not theirs at all, or cut: a call may have happened all the same. */
+static int not_an_answer(const struct autodl_answer *a, struct fault *f)
+{
+    return fault_code(f, a->asked ? FAULT_UNCERTAIN : FAULT_TRANSIENT, "provider_unreachable",
+                      "AutoDL answered with something that is no answer (HTTP %d, %zu bytes)", a->status,
+                      a->n);
+}
+
+/* The message is for people who read Chinese; ours stands before it. */
+static int refused(const struct autodl_tables *t, const struct autodl_answer *a, const struct json *v,
+                   struct fault *f)
+{
+    const char *code = json_get_text(v, "code"), *message = json_get_text(v, "msg");
+    const struct autodl_error *e;
+    struct buf said;
+
+    if (!message)
+        message = "";
+    e = autodl_find_error(t, code, message);
+    buf_init(&said, sizeof f->text / 2);
+    utf8_clean(&said, message, MIN(strlen(message), (size_t)150), false);
+    const char *words = buf_text(&said);
+
+    if (e)
+        fault_code(f, e->kind, e->word, "%s%s%s%s", e->text, *message ? " (" : "", words ? words : "",
+                   *message ? ")" : "");
+    else /* an error nobody has written down yet: a call is looked for, a question is asked again */
+        fault_code(f, a->asked ? FAULT_UNCERTAIN : FAULT_TRANSIENT, "provider_error",
+                   "AutoDL refused: %.40s %s", code, words ? words : "");
+    buf_done(&said);
+    return f->error ? f->error : -EPROTO;
+}
+
+/* The data of an answer that says Success; the envelope owns it. */
+static int open_envelope(const struct autodl_tables *t, const struct autodl_answer *a, struct json **ret,
+                         struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+    const char *code;
+
+    if (json_parse(a->text, a->n, &v) < 0 || !(code = json_get_text(v, "code")))
+        return not_an_answer(a, f);
+    if (!streq(code, "Success"))
+        return refused(t, a, v, f);
+    *ret = TAKE_PTR(v);
+    return 0;
+}
+
+int autodl_read_done(const struct autodl_tables *t, const struct autodl_answer *a, struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+
+    return open_envelope(t, a, &v, f);
+}
+
+/* An id goes into the query string of later calls and into our own records. */
+static bool take_id(const char *text, char id[static INSTANCE_ID_MAX])
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+
+    if (!text || !*text || strlen(text) >= INSTANCE_ID_MAX || text[strspn(text, letters)])
+        return false;
+    snprintf(id, INSTANCE_ID_MAX, "%s", text);
+    return true;
+}
+
+int autodl_read_made(const struct autodl_tables *t, const struct autodl_answer *a,
+                     char id[static INSTANCE_ID_MAX], struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+    int r = open_envelope(t, a, &v, f);
+
+    if (r < 0)
+        return r;
+    return take_id(json_get_text(v, "data"), id) ? 0
+                                                 : not_an_answer(a, f); /* made, and we do not know what */
+}
+
+/* A time that may be missing: {"Time":"…","Valid":true}. */
+static int64_t read_time(const struct json *v)
+{
+    const char *text = json_get_text(v, "Time");
+    int64_t at_ms;
+
+    if (!json_get_bool(v, "Valid", false) || !text || rfc3339_parse(text, &at_ms) < 0 || at_ms < 0)
+        return 0;
+    return at_ms;
+}
+
+/* §4.1: whatever is neither of the two is on its way. */
+static enum instance_power read_power(const char *word)
+{
+    return streq(word, "running") ? INSTANCE_ON : streq(word, "shutdown") ? INSTANCE_OFF : INSTANCE_CHANGING;
+}
+
+static bool read_row(const struct json *v, struct instance_seen *ret)
+{
+    const char *word = json_get_text(v, "status"), *name = json_get_text(v, "name");
+
+    *ret = (struct instance_seen){0};
+    if (!word || !take_id(json_get_text(v, "uuid"), ret->id))
+        return false;
+    snprintf(ret->word, sizeof ret->word, "%.*s",
+             (int)utf8_valid(word, MIN(strlen(word), sizeof ret->word - 1)), word);
+    if (name && strlen(name) < sizeof ret->name) /* a longer one is nobody's of ours */
+        snprintf(ret->name, sizeof ret->name, "%s", name);
+    ret->power = read_power(word);
+    ret->started_at_ms = read_time(json_get(v, "started_at"));
+    ret->stopped_at_ms = read_time(json_get(v, "stopped_at"));
+    return true;
+}
+
+/* A row that cannot be read spoils the page: a machine that is overlooked is one that bills. */
+int autodl_read_page(const struct autodl_tables *t, const struct autodl_answer *a, struct autodl_page *ret,
+                     struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+    int r = open_envelope(t, a, &v, f);
+
+    if (r < 0)
+        return r;
+    const struct json *data = json_get(v, "data"), *list = json_get(data, "list");
+    int64_t pages = json_get_int(data, "max_page", -1);
+
+    *ret = (struct autodl_page){0};
+    if (json_type(data) != JSON_OBJECT ||
+        (list && json_type(list) != JSON_ARRAY && json_type(list) != JSON_NULL) ||
+        json_count(list) > AUTODL_PAGE_ROWS || pages > PAGES_MAX)
+        return not_an_answer(a, f);
+    if (pages < 0 && json_count(list) == AUTODL_PAGE_ROWS)
+        return not_an_answer(a, f); /* there may be more, and it does not say so */
+    ret->n_pages = pages > 0 ? (unsigned)pages : 1;
+    for (size_t i = 0; i < json_count(list); i++)
+        if (!read_row(json_at(list, i), &ret->seen[ret->n++]))
+            return not_an_answer(a, f);
+    return 0;
+}
+
+/* A name or address that a connection is made to; it comes from outside. */
+static bool is_host(const char *text, size_t size)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:";
+
+    return text && *text && *text != '-' && strlen(text) < size && !text[strspn(text, letters)];
+}
+
+int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answer *a,
+                         struct autodl_snapshot *ret, struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+    int r = open_envelope(t, a, &v, f);
+
+    if (r < 0)
+        return r;
+    const struct json *data = json_get(v, "data");
+    const char *host = json_get_text(data, "proxy_host"), *password = json_get_text(data, "root_password");
+    int64_t port = json_get_int(data, "ssh_port", 0), price = json_get_int(data, "payg_price", 0);
+
+    *ret = (struct autodl_snapshot){.price_milli = price > 0 && price < INT_MAX ? price : 0};
+    if (json_type(data) != JSON_OBJECT)
+        return not_an_answer(a, f);
+    /* All three or none: half a way in is one of the boot before. */
+    if (is_host(host, sizeof ret->host) && port > 0 && port < 65536 && password && *password &&
+        strlen(password) < sizeof ret->password) {
+        snprintf(ret->host, sizeof ret->host, "%s", host);
+        snprintf(ret->password, sizeof ret->password, "%s", password);
+        ret->port = (uint16_t)port;
+    }
+    return 0;
+}
+
+int autodl_read_balance(const struct autodl_tables *t, const struct autodl_answer *a, int64_t *ret_milli,
+                        struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+    int64_t assets, blocked;
+    int r = open_envelope(t, a, &v, f);
+
+    if (r < 0)
+        return r;
+    const struct json *data = json_get(v, "data");
+
+    if (!json_to_int(json_get(data, "assets"), &assets))
+        return not_an_answer(a, f);
+    blocked = json_get_int(data, "blocked_asset", 0);
+    if (assets < -INT64_MAX / 4 || assets > INT64_MAX / 4 || blocked < 0 || blocked > INT64_MAX / 4)
+        return not_an_answer(a, f);
+    *ret_milli = assets - blocked;
+    return 0;
+}

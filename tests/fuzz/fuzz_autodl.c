@@ -1,0 +1,85 @@
+/* links: provider
+ * Any text as AutoDL's answer, or as its tables (when it begins with "["). What is taken for a machine or for
+ * a way in holds nothing that means something elsewhere; what is refused has a kind and a sentence. */
+#include <ctype.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+#include "provider/autodl_tables.h"
+#include "provider/autodl_wire.h"
+
+static void check(bool good)
+{
+    if (!good)
+        abort();
+}
+
+static bool is_plain(const char *text)
+{
+    for (; *text; text++)
+        if (!isalnum((unsigned char)*text) && !strchr("-_.:", *text))
+            return false;
+    return true;
+}
+
+static void check_fault(const struct fault *f, bool asked)
+{
+    check(f->kind != FAULT_NONE && *f->text && *f->code);
+    check(utf8_valid(f->text, strlen(f->text)) == strlen(f->text));
+    check(asked || f->kind != FAULT_UNCERTAIN);
+    check(!asked || f->kind != FAULT_TRANSIENT);
+}
+
+static void read_answer(const struct autodl_tables *t, const struct autodl_answer *a)
+{
+    static struct autodl_page page;
+    struct autodl_snapshot s;
+    struct fault f;
+    char id[INSTANCE_ID_MAX];
+    int64_t milli;
+
+    f = (struct fault){0};
+    if (autodl_read_page(t, a, &page, &f) < 0)
+        check_fault(&f, a->asked);
+    else
+        check(page.n <= AUTODL_PAGE_ROWS && page.n_pages >= 1 && page.n_pages <= 100);
+    for (unsigned i = 0; !f.kind && i < page.n; i++)
+        check(*page.seen[i].id && is_plain(page.seen[i].id));
+    f = (struct fault){0};
+    if (autodl_read_made(t, a, id, &f) < 0)
+        check_fault(&f, a->asked);
+    else
+        check(*id && is_plain(id));
+    f = (struct fault){0};
+    if (autodl_read_snapshot(t, a, &s, &f) < 0)
+        check_fault(&f, a->asked);
+    else
+        check(is_plain(s.host) && *s.host != '-' && !*s.host == !s.port && !*s.host == !*s.password &&
+              s.price_milli >= 0);
+    f = (struct fault){0};
+    if (autodl_read_balance(t, a, &milli, &f) < 0)
+        check_fault(&f, a->asked);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    static struct autodl_tables built_in, other;
+    _cleanup_free_ char *why = NULL;
+
+    if (!built_in.n_errors)
+        check(autodl_tables_parse(provider_autodl_ini, strlen(provider_autodl_ini), &built_in, &why) == 0);
+    if (n && data[0] == '[') {
+        if (autodl_tables_parse((const char *)data, n, &other, &why) < 0)
+            check(why != NULL);
+        for (unsigned i = 0; !why && i < other.n_cards; i++)
+            check(autodl_find_card(&other, other.cards[i].spec) != NULL);
+    }
+    for (int asked = 0; asked < 2; asked++)
+        read_answer(&built_in, &(struct autodl_answer){
+                                   .text = (const char *)data, .n = n, .status = 200, .asked = asked});
+    return 0;
+}

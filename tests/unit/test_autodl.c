@@ -1,0 +1,287 @@
+/* links: provider
+ *
+ * What AutoDL's answers mean, from its documentation's samples and from the traps others fell into
+ * (reference/autodl.md). */
+#include <criterion/criterion.h>
+#include <errno.h>
+
+#include "base/fault.h"
+#include "proto/buf.h"
+#include "proto/mem.h"
+#include "provider/autodl_tables.h"
+#include "provider/autodl_wire.h"
+
+static struct autodl_tables t;
+static struct fault f;
+
+static void tables_read(void)
+{
+    char *why = NULL;
+
+    cr_assert_eq(autodl_tables_parse(provider_autodl_ini, strlen(provider_autodl_ini), &t, &why), 0, "%s",
+                 why);
+    f = (struct fault){0};
+}
+
+TestSuite(autodl, .init = tables_read);
+
+static struct autodl_answer says(const char *text, bool asked)
+{
+    return (struct autodl_answer){.text = text, .n = strlen(text), .status = 200, .asked = asked};
+}
+
+/* ---- the tables ---- */
+
+Test(autodl, a_card_is_found_as_people_write_it)
+{
+    cr_assert_str_eq(autodl_find_card(&t, "4090d")->spec, "4090D");
+    cr_assert_str_eq(autodl_find_card(&t, "H800")->spec, "h800");
+    cr_assert_str_eq(autodl_find_card(&t, "5090")->spec, "5090-p");
+    cr_assert_null(autodl_find_card(&t, "4090"), "the API has no plain 4090");
+    cr_assert_eq(autodl_find_card(&t, "4090D")->price_milli, 1880);
+    cr_assert_eq(autodl_find_card(&t, "h800")->price_milli, 0, "unknown is not a price");
+}
+
+Test(autodl, tables_that_are_wrong_name_the_line)
+{
+    static const struct {
+        const char *text, *why;
+    } wrong[] = {
+        {"[card x]\ngpu = X\n", "the section of x is not whole"},
+        {"[card x]\ngpu = X\nmemory = many\n", "line 3 is not understood"},
+        {"[card x]\ngpu = X\nmemory = 24\nprice = cheap\n", "line 4 is not understood"},
+        {"[planet x]\nname = X\n", "line 2 is not understood"},
+        {"[error x]\ncode = *\nkind = odd\ntext = t\n", "line 3 is not understood"},
+        {"[error x]\ncode = *\nkind = gone\n", "the section of x is not whole"},
+        {"nonsense\n", "line 1 is not understood"},
+    };
+
+    for (unsigned i = 0; i < ELEMENTS(wrong); i++) {
+        _cleanup_free_ char *why = NULL;
+
+        cr_assert_eq(autodl_tables_parse(wrong[i].text, strlen(wrong[i].text), &t, &why), -EINVAL, "%s",
+                     wrong[i].text);
+        cr_assert_str_eq(why, wrong[i].why);
+    }
+}
+
+/* ---- errors: reference/autodl.md §4.5, row by row ---- */
+
+Test(autodl, each_error_has_its_meaning)
+{
+    static const struct {
+        const char *code, *message;
+        enum fault_kind kind;
+        const char *word;
+    } errors[] = {
+        {"RequestParameterIsWrong", "请求参数错误", FAULT_INVALID, "bad_request"},
+        {"RecordNotFoundError", "未查询到相关实例", FAULT_GONE, "no_such_instance"},
+        {"TORealName", "未完成实名认证", FAULT_DENIED, "not_verified"},
+        {"BadRequest", "无当前资源访问权限", FAULT_DENIED, "no_permission"},
+        {"BadRequest", "请在实例关机状态下执行释放操作", FAULT_INVALID, "not_off"},
+        {"InternalError", "当前算力规格暂无库存, 请修改配置或稍等再试", FAULT_EXHAUSTED, "no_capacity"},
+        {"InternalError", "保存实例镜像前，请确保实例是关机状态", FAULT_INVALID, "image_not_off"},
+        {"ServerError", "不支持的启动模式", FAULT_INVALID, "bad_start_mode"},
+        {"AuthorizeFailed", "登陆超时，请重新登录; 登录超时，请重新登录", FAULT_DENIED, "token_refused"},
+        {"InstanceError", "该主机空闲GPU不足，主机GPU空闲数量：0 卡", FAULT_EXHAUSTED, "host_full"},
+        {"AnyCode", "账户余额不足", FAULT_EXHAUSTED, "low_balance"},
+        {"AnyCode", "账户已欠费", FAULT_EXHAUSTED, "in_arrears"},
+    };
+
+    for (unsigned i = 0; i < ELEMENTS(errors); i++) {
+        _cleanup_free_ char *text =
+            xasprintf("{\"code\":\"%s\",\"msg\":\"%s\",\"data\":null}", errors[i].code, errors[i].message);
+        struct autodl_answer a = says(text, true);
+
+        cr_assert_lt(autodl_read_done(&t, &a, &f), 0);
+        cr_assert_eq(f.kind, errors[i].kind, "%s: %s", errors[i].message, fault_kind_name(f.kind));
+        cr_assert_str_eq(f.code, errors[i].word);
+        cr_assert(strstr(f.text, errors[i].message), "%s", f.text);
+    }
+}
+
+/* An error nobody wrote down may have happened behind a call, and says nothing behind a question. */
+Test(autodl, what_is_not_known_is_uncertain_behind_a_call)
+{
+    static const char *const odd[] = {"{\"code\":\"Novel\",\"msg\":\"新\"}",
+                                      "<html>502 Bad Gateway</html>",
+                                      "",
+                                      "{\"code\":1}",
+                                      "{\"code\":\"Success\"",
+                                      "[]",
+                                      "null"};
+
+    for (unsigned i = 0; i < ELEMENTS(odd); i++) {
+        struct autodl_answer call = says(odd[i], true), question = says(odd[i], false);
+
+        cr_assert_lt(autodl_read_done(&t, &call, &f), 0, "%s", odd[i]);
+        cr_assert_eq(f.kind, FAULT_UNCERTAIN, "%s", odd[i]);
+        cr_assert_lt(autodl_read_done(&t, &question, &f), 0, "%s", odd[i]);
+        cr_assert_eq(f.kind, FAULT_TRANSIENT, "%s", odd[i]);
+    }
+}
+
+/* ---- answers: §2.2 ---- */
+
+Test(autodl, create_answers_with_the_id_as_a_plain_string)
+{
+    struct autodl_answer good =
+        says("{\"code\":\"Success\",\"msg\":\"\",\"data\":\"pro-0a1b2c3d4e5f\",\"request_id\":\"x\"}", true);
+    struct autodl_answer odd = says("{\"code\":\"Success\",\"data\":{\"instance_uuid\":\"pro-1\"}}", true);
+    struct autodl_answer bad = says("{\"code\":\"Success\",\"data\":\"pro-1&x=2\"}", true);
+    char id[INSTANCE_ID_MAX];
+
+    cr_assert_eq(autodl_read_made(&t, &good, id, &f), 0);
+    cr_assert_str_eq(id, "pro-0a1b2c3d4e5f");
+    cr_assert_lt(autodl_read_made(&t, &odd, id, &f), 0);
+    cr_assert_eq(f.kind, FAULT_UNCERTAIN, "something was made");
+    cr_assert_lt(autodl_read_made(&t, &bad, id, &f), 0);
+}
+
+Test(autodl, a_power_call_answers_with_nothing_or_with_a_sentence)
+{
+    struct autodl_answer nothing = says("{\"code\":\"Success\",\"msg\":\"\",\"data\":null}", true);
+    struct autodl_answer words =
+        says("{\"code\":\"Success\",\"data\":{\"description\":\"开机指令已下发\"}}", true);
+
+    cr_assert_eq(autodl_read_done(&t, &nothing, &f), 0);
+    cr_assert_eq(autodl_read_done(&t, &words, &f), 0);
+}
+
+#define ROW(uuid, name, status, started, stopped)                                                            \
+    "{\"uuid\":\"" uuid "\",\"name\":\"" name "\",\"status\":\"" status "\",\"started_at\":" started         \
+    ",\"stopped_at\":" stopped ",\"start_mode\":\"gpu\",\"charge_type\":\"payg\"}"
+#define AT(time) "{\"Time\":\"" time "\",\"Valid\":true}"
+#define NEVER    "{\"Time\":\"0001-01-01T00:00:00Z\",\"Valid\":false}"
+
+Test(autodl, a_page_of_the_list_is_read_row_by_row)
+{
+    struct autodl_answer a = says(
+        "{\"code\":\"Success\",\"data\":{\"list\":[" ROW(
+            "pro-1", "llmhost-7f3a-1", "running", AT("2026-01-02T03:04:05+08:00"),
+            NEVER) "," ROW("pro-2", "", "shutdown", AT("2026-01-02T03:04:05+08:00"),
+                           AT("2026-01-02T04:04:05+08:00")) "," ROW("pro-3", "x", "shutting_down", NEVER,
+                                                                    NEVER) "," ROW("pro-4", "x", "novel",
+                                                                                   NEVER,
+                                                                                   NEVER) "],\"page_index\":"
+                                                                                          "1,\"max_page\":2,"
+                                                                                          "\"result_total\":"
+                                                                                          "54}}",
+        false);
+    struct autodl_page page;
+
+    cr_assert_eq(autodl_read_page(&t, &a, &page, &f), 0, "%s", f.text);
+    cr_assert_eq(page.n, 4u);
+    cr_assert_eq(page.n_pages, 2u);
+    cr_assert_str_eq(page.seen[0].id, "pro-1");
+    cr_assert_str_eq(page.seen[0].name, "llmhost-7f3a-1");
+    cr_assert_eq(page.seen[0].power, INSTANCE_ON);
+    cr_assert_eq(page.seen[0].started_at_ms, 1767294245000);
+    cr_assert_eq(page.seen[0].stopped_at_ms, 0);
+    cr_assert_eq(page.seen[1].power, INSTANCE_OFF);
+    cr_assert_eq(page.seen[1].stopped_at_ms - page.seen[1].started_at_ms, 3600000);
+    cr_assert_eq(page.seen[2].power, INSTANCE_CHANGING);
+    cr_assert_eq(page.seen[3].power, INSTANCE_CHANGING, "a word we do not know is no error");
+    cr_assert_str_eq(page.seen[3].word, "novel");
+}
+
+Test(autodl, a_list_that_may_be_short_is_no_list)
+{
+    static const char *const wrong[] = {
+        "{\"code\":\"Success\",\"data\":null}",
+        "{\"code\":\"Success\",\"data\":{\"list\":{}}}",
+        "{\"code\":\"Success\",\"data\":{\"list\":[{\"name\":\"x\",\"status\":\"running\"}]}}",
+        "{\"code\":\"Success\",\"data\":{\"list\":[{\"uuid\":\"pro-1\"}]}}",
+        "{\"code\":\"Success\",\"data\":{\"list\":[],\"max_page\":100000}}",
+    };
+    struct autodl_answer empty =
+        says("{\"code\":\"Success\",\"data\":{\"list\":null,\"max_page\":0}}", false);
+    struct autodl_page page;
+
+    for (unsigned i = 0; i < ELEMENTS(wrong); i++) {
+        struct autodl_answer a = says(wrong[i], false);
+
+        cr_assert_lt(autodl_read_page(&t, &a, &page, &f), 0, "%s", wrong[i]);
+        cr_assert_eq(f.kind, FAULT_TRANSIENT);
+    }
+    cr_assert_eq(autodl_read_page(&t, &empty, &page, &f), 0);
+    cr_assert_eq(page.n, 0u);
+    cr_assert_eq(page.n_pages, 1u);
+}
+
+Test(autodl, the_way_in_is_whole_or_not_there_yet)
+{
+    struct autodl_answer whole =
+        says("{\"code\":\"Success\",\"data\":{\"payg_price\":1970,\"proxy_host\":\"connect.bjb1.example\","
+             "\"ssh_port\":34222,\"root_password\":\"abc\"}}",
+             false);
+    struct autodl_answer half =
+        says("{\"code\":\"Success\",\"data\":{\"payg_price\":1970,\"proxy_host\":\"\",\"ssh_port\":34222}}",
+             false);
+    struct autodl_answer evil =
+        says("{\"code\":\"Success\",\"data\":{\"proxy_host\":\"-oProxyCommand=x\",\"ssh_port\":22,"
+             "\"root_password\":\"abc\"}}",
+             false);
+    struct autodl_snapshot s;
+
+    cr_assert_eq(autodl_read_snapshot(&t, &whole, &s, &f), 0);
+    cr_assert_str_eq(s.host, "connect.bjb1.example");
+    cr_assert_eq(s.port, 34222);
+    cr_assert_str_eq(s.password, "abc");
+    cr_assert_eq(s.price_milli, 1970);
+    cr_assert_eq(autodl_read_snapshot(&t, &half, &s, &f), 0);
+    cr_assert_str_eq(s.host, "");
+    cr_assert_eq(autodl_read_snapshot(&t, &evil, &s, &f), 0);
+    cr_assert_str_eq(s.host, "", "no name of a machine begins like that");
+}
+
+Test(autodl, the_balance_is_what_is_not_blocked)
+{
+    struct autodl_answer a =
+        says("{\"code\":\"Success\",\"data\":{\"assets\":52340,\"blocked_asset\":340,\"voucher_balance\":0}}",
+             false);
+    struct autodl_answer odd = says("{\"code\":\"Success\",\"data\":{\"assets\":\"much\"}}", false);
+    int64_t milli;
+
+    cr_assert_eq(autodl_read_balance(&t, &a, &milli, &f), 0);
+    cr_assert_eq(milli, 52000);
+    cr_assert_lt(autodl_read_balance(&t, &odd, &milli, &f), 0);
+}
+
+/* ---- bodies ---- */
+
+Test(autodl, bodies_say_what_the_documentation_asks_for)
+{
+    const struct instance_wish wish = {.name = "llmhost-7f3a-1",
+                                       .card = "v-48g",
+                                       .image = "image-1",
+                                       .cards = 1,
+                                       .disk_gb = 50,
+                                       .start_command = "true",
+                                       .region = "westDC3"};
+    const struct instance_wish least = {.name = "n", .card = "h800", .image = "i", .cards = 2};
+    struct buf out;
+
+    buf_init(&out, 4096);
+    autodl_write_create(&wish, 124, &out);
+    cr_assert_str_eq(buf_text(&out),
+                     "{\"req_gpu_amount\":1,\"expand_system_disk_by_gb\":50,\"gpu_spec_uuid\":\"v-48g\","
+                     "\"image_uuid\":\"image-1\",\"cuda_v_from\":124,\"instance_name\":\"llmhost-7f3a-1\","
+                     "\"start_command\":\"true\",\"data_center_list\":[\"westDC3\"]}");
+    buf_clear(&out);
+    autodl_write_create(&least, 118, &out);
+    cr_assert_str_eq(buf_text(&out),
+                     "{\"req_gpu_amount\":2,\"expand_system_disk_by_gb\":0,\"gpu_spec_uuid\":\"h800\","
+                     "\"image_uuid\":\"i\",\"cuda_v_from\":118,\"instance_name\":\"n\"}");
+    buf_clear(&out);
+    autodl_write_start("pro-1", "true", &out);
+    cr_assert_str_eq(buf_text(&out),
+                     "{\"instance_uuid\":\"pro-1\",\"payload\":\"gpu\",\"start_command\":\"true\"}");
+    buf_clear(&out);
+    autodl_write_id("pro-1", &out);
+    cr_assert_str_eq(buf_text(&out), "{\"instance_uuid\":\"pro-1\"}");
+    buf_clear(&out);
+    autodl_write_page(3, &out);
+    cr_assert_str_eq(buf_text(&out), "{\"page_index\":3,\"page_size\":50}");
+    buf_done(&out);
+}
