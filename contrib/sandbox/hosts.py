@@ -5,6 +5,10 @@ A host has a key for login, a directory that stands for its disk (seen as the ho
 of its own that all end with its power switch. No root: it runs as you, inside unshare's user and pid namespaces. As
 root the user namespace is left out, because sshd then wants more than one user.
 
+A rented host (class Rented; the company in company.py has them) is more like what providers give: the user is root and has a
+password, /root is the disk, /usr/bin/shutdown switches it off, a command of the customer's runs at power-on. Without root that
+root has your own uid, which such a host's sudo does not mind; sshd reads its name and password from files of the host's own.
+
     hosts.py up NAME [--port N] [--bind DIR]...     prints the command to paste: ssh -p N -i KEY user@127.0.0.1
     hosts.py down NAME [--wipe]                     power off; --wipe: forget the disk and the keys too
     hosts.py cut NAME                               ends its live SSH connections, as a bad network does
@@ -27,6 +31,21 @@ import sys
 import time
 
 BANNER_S = 15
+SHUTDOWN = """\
+#!/bin/sh
+# What a rental company puts in the place of the real one: the machine ends, and they notice.
+kill -TERM 1
+"""
+SUDO = """\
+#!/bin/sh
+# This root is root in name alone.
+while :; do
+    case $1 in
+    -*) shift ;;
+    *) exec "$@" ;;
+    esac
+done
+"""
 CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -34,12 +53,12 @@ HostKey {place}/host_key
 AuthorizedKeysFile {place}/authorized_keys .ssh/authorized_keys
 PidFile none
 StrictModes no
-PasswordAuthentication no
+PasswordAuthentication {passwords}
 KbdInteractiveAuthentication no
 UsePAM no
 UseDNS no
 PrintMotd no
-PermitRootLogin prohibit-password
+PermitRootLogin {root}
 MaxStartups 200
 Subsystem sftp internal-sftp
 """
@@ -65,11 +84,13 @@ if [ "$(id -u)" = 0 ]; then
         esac
         mkdir /run/sshd
     fi
-    if ! grep -q ^sshd: /etc/passwd; then
-        { cat /etc/passwd; echo sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin; } >"$PLACE/passwd"
-        mount --bind "$PLACE/passwd" /etc/passwd
-    fi
 fi
+for file in passwd shadow; do
+    [ ! -f "$PLACE/$file" ] || mount --bind "$PLACE/$file" /etc/$file
+done
+for folder in bin sbin; do
+    [ ! -d "$PLACE/$folder" ] || mount -t overlay -o "lowerdir=$PLACE/$folder:/usr/$folder" commands /usr/$folder
+done
 # This machine's own data disks are no part of it.
 for own in /mnt /data; do
     [ -d $own ] || continue
@@ -79,6 +100,16 @@ for own in /mnt /data; do
     esac
 done
 mount --rbind "$DISK" "$OVER"
+[ -z "$RENTED" ] || [ "$OVER" = /root ] || mount --rbind "$DISK" /root
+if [ -n "$RENTED" ]; then           # stdin ends with whoever holds the other end: then we end too
+    exec 3<&0 </dev/null
+    { read -r over || kill -TERM $$; } <&3 3<&- &
+    exec 3<&-
+fi
+if [ -n "$START" ]; then
+    HOME=/root setsid setpriv --inh-caps=-all --ambient-caps=-all -- sh -c "$START" >/dev/null 2>&1 &
+fi
+unset START
 exec setpriv --inh-caps=-all --ambient-caps=-all -- "$@"
 """
 
@@ -176,6 +207,24 @@ class Host:
         except OSError:
             return None
 
+    def accounts(self):
+        """As root sshd wants an unprivileged user of its own, here too where the package is only unpacked."""
+        with open("/etc/passwd") as f:
+            users = f.read()
+        if os.geteuid() == 0 and not any(line.startswith("sshd:") for line in users.splitlines()):
+            self.write("passwd", users + "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
+
+    def write(self, name, text, mode=0o644):
+        os.makedirs(os.path.dirname(f"{self.place}/{name}"), exist_ok=True)
+        with open(os.open(f"{self.place}/{name}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY, mode), "w") as f:
+            f.write(text)
+
+    logins = {"passwords": "no", "root": "prohibit-password"}
+
+    def environment(self, home, show):
+        return dict(os.environ, SHOW=" ".join(show), OVER=os.path.realpath(home), DISK=self.disk, PLACE=self.place, RENTED="",
+                    START="")
+
     def up(self, port, sshd, binds):
         if self.is_up():
             raise Trouble(f"{self.name} is on already: {self.load()['ssh']}")
@@ -184,9 +233,10 @@ class Host:
         if not os.path.isdir(home) or home == "/":
             raise Trouble(f"a host's disk takes the place of the home directory, and {home} is none")
         self.keys()
+        self.accounts()
         port = port or self.last_port() or free_port()
         with open(self.place + "/sshd_config", "w") as f:
-            f.write(CONFIG.format(port=port, place=self.place))
+            f.write(CONFIG.format(port=port, place=self.place, **self.logins))
         show = [self.place, os.path.dirname(program)] + [d for d in libraries.split(":") if d]
         show += [os.path.realpath(b) for b in binds]
         for missing in (s for s in show if not os.path.isdir(s)):
@@ -194,14 +244,16 @@ class Host:
         if any(" " in s for s in show):
             raise Trouble("paths with spaces are more than this sandbox can do")
         spaces = [] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps"]
-        env = dict(os.environ, SHOW=" ".join(show), OVER=os.path.realpath(home), DISK=self.disk, PLACE=self.place)
+        env = self.environment(home, show)
         if libraries:
             env["LD_LIBRARY_PATH"] = libraries
         with open(self.place + "/log", "ab") as log:
             process = subprocess.Popen(
                 ["unshare", *spaces, "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL",
                  "sh", "-c", SETUP, "setup", program, "-D", "-e", "-f", self.place + "/sshd_config"],
-                env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                env=env, cwd="/", stdin=subprocess.PIPE if env["RENTED"] else subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True)
+        self.process = process
         self.wait_for_banner(process, port)
         running = {"pid": process.pid, "started": parents()[process.pid][2], "port": port, "key": self.place + "/key",
                    "user": getpass.getuser(), "disk": self.disk, "ssh": self.ssh_command(port)}
@@ -263,6 +315,42 @@ class Host:
         return len([p for p in sessions if table[p][0] in first])
 
 
+class Rented(Host):
+    """A host with root's password, that ends when the process which powered it on does."""
+
+    logins = {"passwords": "yes", "root": "yes"}
+
+    def __init__(self, folder, name, key=None):
+        super().__init__(folder, name)
+        self.key, self.password, self.start = key, "", ""
+
+    def keys(self):
+        super().keys()
+        if self.key:                            # the account's, as the console has a place for one
+            with open(self.place + "/authorized_keys", "a") as f:
+                f.write(self.key.strip() + "\n")
+
+    def accounts(self):
+        with open("/etc/passwd") as f:
+            others = [line for line in f if not line.startswith(("root:", "sshd:"))]
+        self.write("passwd", f"root:x:{os.getuid()}:{os.getgid()}:root:/root:/bin/bash\n" + "".join(others)
+                   + "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
+        hashed = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=self.password + "\n", text=True, check=True,
+                                stdout=subprocess.PIPE).stdout.strip()
+        self.write("shadow", f"root:{hashed}:20000:0:99999:7:::\n", 0o600)
+        self.write("bin/shutdown", SHUTDOWN, 0o755)
+        if os.path.lexists("/usr/sbin/shutdown"):           # systemd's, which stands in front of it and is no use there
+            self.write("sbin/shutdown", SHUTDOWN, 0o755)
+        if os.geteuid() != 0:
+            self.write("bin/sudo", SUDO, 0o755)
+
+    def environment(self, home, show):
+        return dict(super().environment(home, show), RENTED="1", START=self.start)
+
+    def ssh_command(self, port):
+        return f"ssh -p {port} root@127.0.0.1"
+
+
 def wait_gone(started):
     """Waits for the end of these processes: pid -> start time."""
     due = time.monotonic() + 5
@@ -314,9 +402,10 @@ def main():
         print(f"{host.cut()} connections cut")
 
 
-try:
-    main()
-except Trouble as trouble:
-    sys.exit(f"hosts.py: {trouble}")
-except FileNotFoundError as missing:
-    sys.exit(f"hosts.py: {missing.filename}: not there")
+if __name__ == "__main__":
+    try:
+        main()
+    except Trouble as trouble:
+        sys.exit(f"hosts.py: {trouble}")
+    except FileNotFoundError as missing:
+        sys.exit(f"hosts.py: {missing.filename}: not there")
