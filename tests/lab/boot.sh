@@ -3,6 +3,7 @@
 #   ROOT    where to build the root       NAME      host name
 #   DISK    upper/ and work/ of the overlay
 #   DATA    KEPT, DATA_AT: a directory bound into the host that outlives a wiped disk, or empty
+#   SSHD    empty: sshd does not come by itself
 #   ENGINES a directory of this machine that shall be seen at the same path, read-only, or empty
 set -eu
 umask 022
@@ -35,6 +36,7 @@ ln -s fd/2 dev/stderr
 
 mount -t tmpfs -o mode=755 run run
 mkdir run/sshd run/lock run/outside         # sshd wants the first for its unprivileged half
+[ -n "$SSHD" ] || : >run/no-sshd
 
 if [ -n "$DATA" ]; then
     mkdir -p "./$DATA_AT"

@@ -169,9 +169,9 @@ class Host:
 
     # The power switch ------------------------------------------------------------------------------------------------
 
-    def up(self, wipe=False, new_key=False, opt=(), wait=True, **change):
+    def up(self, wipe=False, new_key=False, opt=(), wait=True, sshd=True, **change):
         """Powers on. CHANGE: any of ip port password disk data engines, kept from now on; opt: lines for sshd, first
-        wins. wait=False returns before sshd answers."""
+        wins. wait=False returns before sshd answers; sshd=False: it does not come until sshd_start()."""
         if self.pid:
             raise HostError(f"{self.name} is on already")
         for key, value in change.items():
@@ -183,8 +183,8 @@ class Host:
         self.prepare_key(new_key)
         self.prepare_files(opt)
         self.plug_in()
-        self.boot()
-        if wait:
+        self.boot(sshd)
+        if wait and sshd:
             until(self.banner, BANNER_S, f"{self.name}: an SSH banner at {self.ip}:{self.port}; console:\n"
                   + self.console())
         return self
@@ -271,10 +271,10 @@ class Host:
         """)
         self.forget_neighbour()
 
-    def boot(self):
+    def boot(self, sshd=True):
         env = {"PATH": PATH, "NAME": self.name, "ROOT": self.dir + "/root", "DISK": self.dir + "/disk",
                "DATA": self.dir + "/kept" if self.data else "", "DATA_AT": self.data or "",
-               "ENGINES": os.path.realpath(ENGINES) if os.path.isdir(ENGINES) else ""}
+               "ENGINES": os.path.realpath(ENGINES) if os.path.isdir(ENGINES) else "", "SSHD": "1" if sshd else ""}
         with open(self.console_log, "ab") as console:
             outer = subprocess.Popen(
                 ["nsenter", f"--net=/run/netns/{self.name}", "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
