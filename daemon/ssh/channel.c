@@ -1,8 +1,14 @@
 /* Streams over channels.
  *
- * There is no way to ask which channels have data. So each run asks every channel whose owner wants to read,
- * and keeps what that brought (at most one call's worth) until it is read: ready() is told of bytes, not of
- * hopes.
+ * There is no way to ask which channels have data. So each run asks every channel, and keeps what that
+ * brought until it is read: ready() is told of bytes, not of hopes. Of an owner who wants to read that is one
+ * call's worth, of one who does not all there is: left in libssh2 it would be a packet of its own for each
+ * small event, three times its bytes, and all channels would be read past it.
+ *
+ * So the peer may not send more when we have read, as libssh2 would have it, but when the owner has. libssh2
+ * widens a window by itself as soon as a read leaves less than three quarters of the one the channel was
+ * opened with (libssh2_channel_read, 1.10 and 1.11). Ours are opened with next to nothing, read no further
+ * than that, and widened here.
  *
  * Freeing a channel takes until the peer's answer, which may never come: it is dying until then, and tried
  * again in each run. */
@@ -12,6 +18,7 @@
 #include "ssh/conn_private.h"
 
 #define PASSES_MAX 2
+#define GRANTS     8 /* to a window: each is a packet */
 
 struct channel {
     struct stream stream;
@@ -20,10 +27,11 @@ struct channel {
     struct ssh_conn *conn; /* NULL: the connection is over */
     LIBSSH2_CHANNEL *ssh;
     unsigned wanted;
-    struct work broken; /* tells the owner once, after the end */
-    char *ahead;        /* read, not yet asked for */
-    size_t ahead_at, n_ahead;
-    char *held; /* taken, not yet sent: libssh2 wants the same bytes again */
+    struct work broken;         /* tells the owner once, after the end */
+    struct buf ahead;           /* read, not yet asked for */
+    uint32_t window;            /* what the peer may send before the owner has read any of it */
+    uint32_t n_taken, granting; /* that much was read since; is on its way to the peer */
+    char *held;                 /* taken, not yet sent: libssh2 wants the same bytes again */
     size_t held_at, n_held;
     uint64_t drained_at;        /* nothing more to read since this reception */
     bool is_asked, is_answered; /* bytes went out; came back, or never will */
@@ -37,7 +45,7 @@ static void channel_destroy(struct channel *ch)
 {
     list_remove(&ch->node);
     runq_drop(&ch->broken);
-    free(ch->ahead);
+    buf_done(&ch->ahead);
     free(ch->held);
     free(ch);
 }
@@ -127,6 +135,41 @@ static void channel_is_answered(struct channel *ch)
         conn_dirty(ch->conn); /* what waited for it */
 }
 
+/* Bytes of ours may have come about: data, or an opened window. */
+static void channel_touched(struct channel *ch)
+{
+    if (!ch->conn->running)
+        conn_dirty(ch->conn);
+}
+
+/* A key exchange may hold it up; it must be asked for again then, and for the same. */
+static void channel_grant(struct channel *ch)
+{
+    int r;
+
+    if (ch->granting == 0 && ch->n_taken >= ch->window / GRANTS) {
+        ch->granting = ch->n_taken;
+        ch->n_taken = 0;
+    }
+    if (ch->granting == 0 || ch->at_end)
+        return;
+    r = libssh2_channel_receive_window_adjust2(ch->ssh, ch->granting, 1, NULL);
+    if (r == LIBSSH2_ERROR_EAGAIN || conn_check(ch->conn, r))
+        return;
+    ch->granting = 0;
+    ch->drained_at = 0; /* what libssh2 still had can be read now */
+    channel_touched(ch);
+}
+
+/* As much as libssh2 gives without widening the window by itself. */
+static size_t channel_most(struct channel *ch)
+{
+    size_t window = libssh2_channel_window_read_ex(ch->ssh, NULL, NULL);
+    size_t most = window - MIN(window, (size_t)CHANNEL_FIRST_WINDOW / 4 * 3);
+
+    return MIN(most, (size_t)CHANNEL_CALL_BYTES);
+}
+
 /* Up to n bytes into to; 0 at the end, -EAGAIN. */
 static ssize_t channel_take(struct channel *ch, char *to, size_t n)
 {
@@ -137,7 +180,8 @@ static ssize_t channel_take(struct channel *ch, char *to, size_t n)
         return 0;
     if (ch->drained_at == c->generation)
         return -EAGAIN;
-    r = libssh2_channel_read(ch->ssh, to, MIN(n, (size_t)CHANNEL_CALL_BYTES));
+    n = MIN(n, channel_most(ch));
+    r = n > 0 ? libssh2_channel_read(ch->ssh, to, n) : LIBSSH2_ERROR_EAGAIN;
     if (r > 0) {
         channel_is_answered(ch);
         return r;
@@ -153,23 +197,20 @@ static ssize_t channel_take(struct channel *ch, char *to, size_t n)
     return -EAGAIN;
 }
 
+/* As channel_take(), into what is kept. */
+static ssize_t channel_take_ahead(struct channel *ch)
+{
+    static char taken[CHANNEL_CALL_BYTES];
+    ssize_t n = channel_take(ch, taken, sizeof(taken));
+
+    if (n > 0 && buf_add(&ch->ahead, taken, (size_t)n) < 0)
+        abort(); /* no memory: the ceiling is the window */
+    return n;
+}
+
 static bool has_input(struct channel *ch)
 {
-    ssize_t n;
-
-    if (ch->n_ahead > 0 || ch->at_end)
-        return true;
-    if (ch->drained_at == ch->conn->generation)
-        return false;
-    ch->ahead = ch->ahead ? ch->ahead : xalloc(CHANNEL_CALL_BYTES);
-    n = channel_take(ch, ch->ahead, CHANNEL_CALL_BYTES);
-    if (n > 0) {
-        ch->ahead_at = 0;
-        ch->n_ahead = (size_t)n;
-        return true;
-    }
-    free(TAKE_PTR(ch->ahead));
-    return n == 0;
+    return ch->ahead.len > 0 || channel_take_ahead(ch) >= 0;
 }
 
 static void channel_send_end(struct channel *ch)
@@ -195,8 +236,11 @@ static unsigned channel_is_ready_for(struct channel *ch)
 {
     unsigned what = 0;
 
-    if (ch->wanted & STREAM_IN && has_input(ch))
-        what |= STREAM_IN;
+    if (ch->wanted & STREAM_IN)
+        what |= has_input(ch) ? STREAM_IN : 0u;
+    else
+        while (!ch->conn->failed && channel_take_ahead(ch) > 0)
+            ;
     if (ch->wanted & STREAM_OUT && !ch->conn->failed && is_writable(ch))
         what |= STREAM_OUT;
     return ch->conn->failed ? 0 : what;
@@ -206,7 +250,7 @@ static unsigned channel_is_ready_for(struct channel *ch)
 static bool is_still_ready(struct channel *ch)
 {
     return (ch->wanted & STREAM_IN &&
-            (ch->n_ahead > 0 || ch->at_end || ch->drained_at != ch->conn->generation)) ||
+            (ch->ahead.len > 0 || ch->at_end || ch->drained_at != ch->conn->generation)) ||
            (ch->wanted & STREAM_OUT && is_writable(ch));
 }
 
@@ -218,6 +262,8 @@ static void channel_visit(struct channel *ch)
     channel_send_held(ch);
     if (!c->failed)
         channel_send_end(ch);
+    if (!c->failed)
+        channel_grant(ch);
     what = c->failed ? 0 : channel_is_ready_for(ch);
     if (!what || !ch->stream.ready)
         return;
@@ -299,23 +345,15 @@ static void channel_want(struct stream *s, unsigned events)
         conn_dirty(c);
 }
 
-/* Bytes of ours may have come about: data, or an opened window. */
-static void channel_touched(struct channel *ch)
-{
-    if (!ch->conn->running)
-        conn_dirty(ch->conn);
-}
-
 static size_t take_ahead(struct channel *ch, void *to, size_t n)
 {
-    n = MIN(n, ch->n_ahead);
+    n = MIN(n, ch->ahead.len);
     if (n == 0)
         return 0;
-    memcpy(to, ch->ahead + ch->ahead_at, n);
-    ch->ahead_at += n;
-    ch->n_ahead -= n;
-    if (ch->n_ahead == 0)
-        free(TAKE_PTR(ch->ahead));
+    memcpy(to, ch->ahead.data, n);
+    buf_drop(&ch->ahead, n);
+    if (ch->ahead.len == 0)
+        buf_done(&ch->ahead);
     return n;
 }
 
@@ -333,6 +371,9 @@ static ssize_t channel_read(struct stream *s, void *to, size_t n)
         if (r > 0)
             taken += (size_t)r;
     }
+    ch->n_taken += (uint32_t)taken;
+    if (!ch->conn->failed)
+        channel_grant(ch);
     channel_touched(ch);
     return taken > 0 ? (ssize_t)taken : r;
 }
@@ -357,6 +398,7 @@ static ssize_t channel_write(struct stream *s, const void *from, size_t n)
         return -ECONNRESET;
     if (ch->end_wanted || ch->is_closed)
         return -EPIPE;
+    channel_grant(ch); /* the first one in one piece with the first bytes */
     while (taken < n && has_room(ch)) {
         size_t piece = MIN(n - taken, (size_t)CHANNEL_CALL_BYTES - 100);
 
@@ -407,8 +449,7 @@ static void channel_free(struct stream *s, bool reset)
         ch->n_held = 0;
     channel_is_answered(ch);
     ch->wanted = 0;
-    free(TAKE_PTR(ch->ahead));
-    ch->n_ahead = 0;
+    buf_done(&ch->ahead);
     list_remove(&ch->node);
     c->n_channels--;
     list_append(&c->dying, &ch->node);
@@ -431,11 +472,14 @@ static const struct stream_ops channel_ops = {
     .is_silent = channel_is_silent,
 };
 
-struct stream *channel_stream(struct ssh_conn *c, LIBSSH2_CHANNEL *ssh)
+struct stream *channel_stream(struct ssh_conn *c, LIBSSH2_CHANNEL *ssh, uint32_t window_bytes)
 {
     struct channel *ch = channel_new(c, ssh);
 
     ch->stream.ops = &channel_ops;
+    ch->window = window_bytes;
+    ch->n_taken = window_bytes - CHANNEL_FIRST_WINDOW; /* to be granted with what goes out first */
+    buf_init(&ch->ahead, window_bytes);
     list_append(&c->channels, &ch->node);
     c->n_channels++;
     return &ch->stream;

@@ -92,9 +92,10 @@ bool ssh_conn_yield(struct ssh_conn *c);
 bool ssh_conn_is_yielding(const struct ssh_conn *c);
 bool ssh_conn_is_single(const struct ssh_conn *c);      /* one session channel at a time is all it opens (MaxSessions 1) */
 
-#define SSH_WINDOW_STREAM (256u << 10)
-/* libssh2 1.10 widens a window when a quarter of it is used up, ssh its 2 MiB after 96 KiB (channel.c,
- * libssh2_channel_read; channels.c, channel_check_window): a half more, or we are a fifth slower over a long wire. */
+/* What a stream holds whose owner does not read. A window is widened when an eighth of it was read (of a command's, which libssh2
+ * has to itself, a quarter: channel.c, libssh2_channel_read), ssh's 2 MiB after 96 KiB (channels.c, channel_check_window): the one for
+ * bulk has a half more, or commands were a fifth slower than ssh over a long wire. */
+#define SSH_WINDOW_STREAM (192u << 10)
 #define SSH_WINDOW_BULK (3u << 20)
 
 /* A channel to host:port as the far end sees it (direct-tcpip). done() takes the stream. Codes of faults: "refused" (nothing

@@ -41,6 +41,7 @@ struct watch;
 #define CONN_OUT_BYTES_MAX   (64u << 20)
 #define CHANNEL_PACKET_BYTES 32768
 #define CHANNEL_CALL_BYTES   (32u << 10)    /* per call of libssh2; below a quarter of the smallest window */
+#define CHANNEL_FIRST_WINDOW 4096u
 
 enum conn_step {
     CONN_CONNECT,
@@ -221,8 +222,8 @@ void opening_abandon(struct opening *o);
 void openings_continue(struct ssh_conn *c);
 void openings_on_timer(void *ctx);
 void openings_end(struct ssh_conn *c, const struct fault *f);
-/* channel.c: takes ch. */
-struct stream *channel_stream(struct ssh_conn *c, LIBSSH2_CHANNEL *ch);
+/* channel.c: takes ch, opened with CHANNEL_FIRST_WINDOW. */
+struct stream *channel_stream(struct ssh_conn *c, LIBSSH2_CHANNEL *ch, uint32_t window_bytes);
 void channels_pump(struct ssh_conn *c);
 void channels_bury(struct ssh_conn *c);
 void channels_break(struct ssh_conn *c);

@@ -113,9 +113,9 @@ static void message_text(struct opening *o, const char *text)
 
 /* RFC 4254 §7.2. */
 static struct opening *opening_new_direct(struct ssh_conn *c, const char *host, uint16_t port,
-                                          uint32_t window_bytes, opening_fn done, void *ctx)
+                                          opening_fn done, void *ctx)
 {
-    struct opening *o = opening_new(c, window_bytes, done, ctx);
+    struct opening *o = opening_new(c, CHANNEL_FIRST_WINDOW, done, ctx);
 
     o->port = port;
     o->n_host = strlen(host);
@@ -263,6 +263,7 @@ struct dial {
     struct ssh_conn *conn; /* while opening is set */
     struct opening *opening;
     struct stream *stream;
+    uint32_t window;
     struct fault fault;
     struct work report;
     char where[HOST_BYTES + 8];
@@ -295,7 +296,7 @@ static void dial_on_opened(void *ctx, LIBSSH2_CHANNEL *ch, const struct fault *f
 
     d->opening = NULL;
     if (ch) {
-        d->stream = channel_stream(d->conn, ch);
+        d->stream = channel_stream(d->conn, ch, d->window);
     } else {
         d->fault = *f;
         fault_prefix(&d->fault, d->where);
@@ -310,12 +311,13 @@ void ssh_dial(struct ssh_conn *c, const char *host, uint16_t port, uint32_t wind
 
     op_begin(&d->op, slot, dial_cancel);
     d->conn = c;
+    d->window = window_bytes;
     d->done = done;
     d->ctx = ctx;
     work_init(&d->report, dial_report, d);
     snprintf(d->where, sizeof(d->where), "%s:%u", host, port);
     if (c->step != CONN_OVER && strlen(host) < HOST_BYTES) {
-        d->opening = opening_new_direct(c, host, port, window_bytes, dial_on_opened, d);
+        d->opening = opening_new_direct(c, host, port, dial_on_opened, d);
         return;
     }
     if (c->step == CONN_OVER)

@@ -7,7 +7,7 @@ import bench
 from bench import cpu_s, load, median, own_kb, rounds, show, spent_s
 
 STREAMS, COUNT, PERIOD_US = 500, 50, 100_000
-STALLED, WINDOW_KIB = 10, 256           # SSH_WINDOW_STREAM
+STALLED, STALLED_KIB = 10, 256          # SSH_WINDOW_STREAM, and what stands between it and the client
 FORWARDS = 1000
 
 
@@ -57,8 +57,7 @@ def stalled_streams(w):
     each = (own_kb(w.daemon.pid) - before) / STALLED
     if w.daemon.model("llama.cpp:" + bench.MODEL)["in_flight"] != STALLED:
         raise SystemExit("the streams did not wait for their readers")
-    show("memory for each stalled stream", "KiB", each, None, f"<= its window, {WINDOW_KIB} KiB", each <= WINDOW_KIB,
-         "of small events, each a packet of libssh2's")
+    show("memory for each stalled stream", "KiB", each, None, f"<= {STALLED_KIB} KiB", each <= STALLED_KIB, "of small events")
     for s in open_ones:
         s.close()
 

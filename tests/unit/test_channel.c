@@ -288,6 +288,44 @@ Test(channel, reader_that_stops_stops_the_sender)
     sshd_fixture_free(s);
 }
 
+static size_t unread_in_library(struct client *c, bool *ret_is_full)
+{
+    unsigned long unread, window = libssh2_channel_window_read_ex(channels_any(c->conn), &unread, NULL);
+
+    *ret_is_full = unread == window;
+    return unread;
+}
+
+Test(channel, what_nobody_reads_is_kept_as_bytes_up_to_the_window)
+{
+    struct sshd_fixture *s = sshd_fixture_new(NULL);
+    struct target *source = target_new(TARGET_SOURCE);
+    struct client c = {0};
+    struct end e = {.lazy = true};
+    size_t before, unread;
+    bool is_full;
+
+    REQUIRE_SSHD(s);
+    client_login(&c, s);
+    dial_to_end(&c, &e, target_port(source));
+    cr_assert(LOOP_UNTIL(c.loop, (unread = unread_in_library(&c, &is_full), is_full)));
+    cr_assert_leq(unread, CHANNEL_FIRST_WINDOW, "a packet each, whatever is in it");
+    do { /* the loop does not turn: nothing more can come */
+        before = e.received;
+        end_receive(&e);
+    } while (e.received > before);
+    cr_assert_eq(e.received, SSH_WINDOW_STREAM);
+    e.end_sent = true;
+    e.most = 3 * SSH_WINDOW_STREAM;
+    end_want(&e);
+    cr_assert(LOOP_UNTIL(c.loop, e.received == e.most), "the peer may send again");
+    cr_assert(!e.wrong);
+    stream_free(e.stream, true);
+    client_close(&c);
+    target_free(source);
+    sshd_fixture_free(s);
+}
+
 Test(channel, target_that_never_reads_stops_us)
 {
     struct sshd_fixture *s = sshd_fixture_new(NULL);
