@@ -1,5 +1,6 @@
-/* One request over one connection to an engine: head and body out as the connection takes them, the answer in through the parser.
- * When it is over and the engine keeps the connection open, the stream is handed on to the pool. */
+/* One request over one connection to an engine: head and body out as the connection takes them, the answer in
+ * through the parser. When it is over and the engine keeps the connection open, the stream is handed on to
+ * the pool. */
 #include "gateway/upstream.h"
 
 #include <errno.h>
@@ -35,25 +36,29 @@ static void upstream_update(struct upstream *u)
 
 /* ---- out ---- */
 
-/* The next bytes to send; 0 or negative errno. */
-static ssize_t next_bytes(const struct upstream *u, char *scratch, size_t n, const char **ret)
+/* The next bytes to send, of the head and behind it of the body: what is small leaves in one piece. 0 or
+ * negative errno. */
+static ssize_t next_bytes(const struct upstream *u, char *to, size_t n)
 {
-    *ret = scratch;
-    if (u->sent >= u->n_head)
-        return body_read(u->body, u->sent - u->n_head, scratch, n);
-    *ret = u->head + u->sent;
-    return (ssize_t)(u->n_head - u->sent);
+    size_t of_head = u->sent < u->n_head ? MIN(n, u->n_head - (size_t)u->sent) : 0;
+    ssize_t of_body = 0;
+
+    memcpy(to, u->head + (of_head > 0 ? u->sent : 0), of_head);
+    if (u->body && of_head < n)
+        of_body = body_read(u->body, u->sent + of_head - u->n_head, to + of_head, n - of_head);
+    if (of_body < 0)
+        return of_head > 0 ? (ssize_t)of_head : of_body;
+    return (ssize_t)of_head + of_body;
 }
 
 static ssize_t write_some(struct upstream *u)
 {
     char scratch[READ_BYTES];
-    const char *bytes;
-    ssize_t n = next_bytes(u, scratch, sizeof(scratch), &bytes);
+    ssize_t n = next_bytes(u, scratch, sizeof(scratch));
 
     if (n <= 0)
         return n < 0 ? n : -EIO;
-    n = stream_write(u->stream, bytes, (size_t)n);
+    n = stream_write(u->stream, scratch, (size_t)n);
     if (n > 0) {
         u->sent += (uint64_t)n;
         u->progress_due = clock_now_ms();
@@ -164,13 +169,12 @@ static void upstream_on_ready(void *ctx, unsigned what)
         r = upstream_read(u);
     if (r == 0)
         r = w;
-    if (r == 0)
-        return;
-    stream_want(u->stream, 0);
-    if (r == 1)
+    if (r == 1) {
         u->events.end(u->events.ctx);
-    else
+    } else if (r < 0) {
+        stream_want(u->stream, 0);
         u->events.lost(u->events.ctx, r == -ECONNABORTED ? 0 : r);
+    }
 }
 
 /* ---- its life ---- */

@@ -15,7 +15,8 @@ struct upstream_events {
     /* The answer's head, once; 1xx are skipped before. Lasts until the upstream is freed. */
     void (*head)(void *ctx, const struct http1_head *head);
     void (*data)(void *ctx, const char *data, size_t n);
-    /* Over, in one of two ways; nothing comes after it, free the upstream. From inside either call that is allowed. */
+    /* Over, in one of two ways, and nothing comes after it: free the upstream. From inside end() that is a must, from inside lost()
+     * allowed. */
     void (*end)(void *ctx);
     /* error: 0 the engine closed the connection, -EPROTO its answer makes no sense, or what the stream said. */
     void (*lost)(void *ctx, int error);
