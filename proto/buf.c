@@ -117,23 +117,27 @@ int buf_add_text(struct buf *b, const char *text)
     return buf_add(b, text, strlen(text));
 }
 
+/* What fits into the room there is is written once. */
 int buf_addf(struct buf *b, const char *format, ...)
 {
+    size_t left = b->data ? b->size - b->head - b->len : 0;
+    char *room = left > 0 ? b->data + b->len : NULL;
     va_list args;
-    char *room;
     int n, r;
 
     va_start(args, format);
-    n = vsnprintf(NULL, 0, format, args);
+    n = vsnprintf(room, left, format, args);
     va_end(args);
     if (n < 0)
         return -ENOMEM;
-    r = buf_reserve(b, (size_t)n, &room);
-    if (r < 0)
-        return r;
-    va_start(args, format);
-    vsnprintf(room, (size_t)n + 1, format, args);
-    va_end(args);
+    if ((size_t)n >= left) {
+        r = buf_reserve(b, (size_t)n, &room);
+        if (r < 0)
+            return r;
+        va_start(args, format);
+        vsnprintf(room, (size_t)n + 1, format, args);
+        va_end(args);
+    }
     b->len += (size_t)n;
     return 0;
 }
