@@ -28,6 +28,7 @@ struct outlet {
     int fd;             /* standard error, or our own way to the same file */
     bool is_socket;     /* fd */
     bool is_reopened;   /* fd */
+    bool is_file;       /* fd: there is always room, or never */
     bool from_journald; /* fd is read by journald: priorities as <N> are understood */
     int journal;        /* a datagram socket; -1: there is no journal */
     bool is_connected;  /* journal */
@@ -70,6 +71,7 @@ struct outlet *outlet_new(int fd, const char *journald)
     o->journald.sun_family = AF_UNIX;
     fstat(fd, &st);
     o->is_socket = S_ISSOCK(st.st_mode);
+    o->is_file = S_ISREG(st.st_mode);
     if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))
         reopen(o);
     o->from_journald = journald && is_journal_stream(fd);
@@ -117,7 +119,7 @@ static ssize_t try_text(struct outlet *o, const char *text, size_t n)
 
     if (o->is_socket)
         r = send(o->fd, text, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    else if (!o->is_reopened && poll(&p, 1, 0) == 0)
+    else if (!o->is_reopened && !o->is_file && poll(&p, 1, 0) == 0)
         return -EAGAIN;
     else
         r = write(o->fd, text, n);
