@@ -108,9 +108,9 @@ def machine(name, workers=64):
     return host
 
 
-def direct(port=20999):
-    """The same model server without any tunnel: the floor, and how much noise there is today."""
-    server = subprocess.Popen([PROGRAMS + "/serve", "http", str(port)], stdout=subprocess.DEVNULL)
+def direct(kind="http", port=20999):
+    """The same server without any tunnel: the floor, and how much noise there is today."""
+    server = subprocess.Popen([PROGRAMS + "/serve", kind, str(port)], stdout=subprocess.DEVNULL)
     hosts.until(lambda: listens(port), REACHED_S, "a server here", 0.005)
     return server, port
 

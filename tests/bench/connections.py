@@ -11,16 +11,22 @@ COUNT_SSH = {("http", 1): 20, ("http", 8): 800, ("echo", 1): 200, ("echo", 8): 1
 
 def measure(ours_port, peer, clients, kind, name):
     got = rounds(5, {"ours": lambda: load("connections", ours_port, COUNT[clients], clients, kind),
-                     "ssh": lambda: load("connections", peer.port, COUNT_SSH[kind, clients], clients, kind)})
-    ours, ssh = median(got["ours"], "per_s"), median(got["ssh"], "per_s")
+                     "ssh": lambda: load("connections", peer.port, COUNT_SSH[kind, clients], clients, kind),
+                     "direct": lambda: load("connections", floor[kind], COUNT[clients], clients, kind)})
+    ours, ssh, direct = (median(got[side], "per_s") for side in ("ours", "ssh", "direct"))
     goal = 5 if kind == "http" and bench.sshd_version() < (10, 1) else 0.8
     show(f"new connections, {name}, {clients} at a time", "1/s", ours, ssh, f">= {goal} x ssh", ours >= goal * ssh,
-         f"spread {100 * spread(got['ours'], 'per_s'):.0f} %, of ssh {100 * spread(got['ssh'], 'per_s'):.0f} %")
+         f"no tunnel {direct:.0f}, spread {100 * spread(got['ours'], 'per_s'):.0f} %, of ssh {100 * spread(got['ssh'], 'per_s'):.0f} %")
 
 
+servers, floor = {}, {}
+for kind, program, port in (("http", "http", 20999), ("echo", "pipe", 20998)):
+    servers[kind], floor[kind] = bench.direct(program, port)
 with bench.World() as w, w.ssh(w.engine) as model, w.ssh(bench.PIPE_PORT) as pipe:
     forward_model, forward_pipe = w.forward(w.engine), w.forward()
     for clients in (1, 8):
         measure(w.gateway, model, clients, "http", "gateway")
         measure(forward_model, model, clients, "http", "forward, far end closes first")
         measure(forward_pipe, pipe, clients, "echo", "forward, client closes first")
+for server in servers.values():
+    server.kill()

@@ -64,7 +64,8 @@ with Daemon() as d:
     ssh_kb, ssh_own_kb = sum(pss_kb(p.process.pid) for p in peers), sum(own_kb(p.process.pid) for p in peers)
     for p in peers:
         p.end()
-    show(f"memory, {SOME} sessions (Pss)", "MB", some / 1e3, ssh_kb / 1e3, "<= 8 MB", some <= 8000)
+    show(f"memory, {SOME} sessions (Pss)", "MB", some / 1e3, ssh_kb / 1e3, "<= 8 MB", some <= 8000,
+         f"{own_kb(d.pid) / 1e3:.1f} its own; the rest are libraries, which count less where others run that have them")
     show("memory for each further session, not shared", "KiB", each, ssh_own_kb / SOME, "<= 64 KiB", each <= 64)
     hosts += [connect(d, n) for n in range(SOME + 1, ALL + 1)]
     bench.settle(8)

@@ -1,5 +1,6 @@
 /* load latency PORT COUNT keep|new [GAP_US]   a 1 KiB request after the other: p50_ms, p99_ms
  * load connections PORT COUNT CLIENTS http|echo  connect, ask, close: per_s
+ * load requests PORT COUNT CLIENTS             the same, each client on one connection: per_s
  * load tokens PORT COUNT PERIOD_US             a stream: how long each event was under way: p50_ms, p99_ms
  * load streams PORT STREAMS COUNT PERIOD_US    so many at once: the times of the median and the slowest one, and the
  *                                              longest pause between two events of any: median_ms, slowest_ms, pause_ms
@@ -212,15 +213,29 @@ static void *client_run(void *ctx)
     return NULL;
 }
 
-static int do_connections(char **words)
+static void *client_ask(void *ctx)
+{
+    struct client *c = ctx;
+    char request[BODY_BYTES + 512];
+    size_t bytes = http_request(request, sizeof request, "", "");
+    int fd = dial();
+
+    for (size_t i = 0; i < c->count; i++)
+        if (fd < 0 || !put(fd, request, bytes) || !http_answer(fd))
+            fail("a request");
+    close(fd);
+    return NULL;
+}
+
+static int run_clients(char **words, void *(*run)(void *), bool http)
 {
     size_t count = strtoul(words[0], NULL, 10), clients = strtoul(words[1], NULL, 10);
     struct client *c = calloc(clients, sizeof *c);
     int64_t begun = now_ns();
 
     for (size_t i = 0; c && i < clients; i++) {
-        c[i] = (struct client){.count = count / clients, .http = strcmp(words[2], "http") == 0};
-        if (pthread_create(&c[i].thread, NULL, client_run, &c[i]) != 0)
+        c[i] = (struct client){.count = count / clients, .http = http};
+        if (pthread_create(&c[i].thread, NULL, run, &c[i]) != 0)
             fail("a thread");
     }
     for (size_t i = 0; c && i < clients; i++)
@@ -423,7 +438,9 @@ int main(int argc, char **argv)
     if (strcmp(verb, "latency") == 0 && argc >= 5)
         return do_latency(argv + 3, argc - 3);
     if (strcmp(verb, "connections") == 0 && argc == 6)
-        return do_connections(argv + 3);
+        return run_clients(argv + 3, client_run, strcmp(argv[5], "http") == 0);
+    if (strcmp(verb, "requests") == 0 && argc == 5)
+        return run_clients(argv + 3, client_ask, true);
     if (strcmp(verb, "tokens") == 0 && argc == 5)
         return do_tokens(argv + 3);
     if (strcmp(verb, "streams") == 0 && argc == 6)
@@ -434,6 +451,6 @@ int main(int argc, char **argv)
         return do_hold(argv + 3);
     if (strcmp(verb, "first") == 0 && argc == 4)
         return do_first(argv + 3);
-    fputs("usage: load latency|connections|tokens|streams|bulk|hold|first PORT ...: see load.c\n", stderr);
+    fputs("usage: load latency|connections|requests|tokens|streams|bulk|hold|first PORT ...: see load.c\n", stderr);
     return 2;
 }
