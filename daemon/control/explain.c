@@ -93,6 +93,7 @@ static const struct explanation table[] = {
     {"stop_not_confirmed", EXIT_NOT_CONFIRMED, "llmhostctl status"},
     {"token_refused", EXIT_CREDENTIALS, "llmhostctl status"},
     {"not_verified", EXIT_CREDENTIALS, "llmhostctl status"},
+    {"certificate", EXIT_CREDENTIALS, "llmhostctl status"},
     {"provider_unreachable", EXIT_FAILED, "llmhostctl status"},
     {"provider_error", EXIT_FAILED, LOOK},
     /* The daemon's own disk, nobody's engine or password; the target is its directory. */

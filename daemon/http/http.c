@@ -6,6 +6,7 @@
  * Deadlines are timers of our own, on the clock that goes on while the machine sleeps. */
 #include "http/http.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -13,12 +14,14 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/loop.h"
+#include "base/resolve.h"
 #include "base/timer.h"
 #include "base/watch.h"
 #include "proto/mem.h"
 #include "proto/text.h"
 
 #define TIMEOUT_MS      30000
+#define CONNECT_MS      10000L
 #define CONNECTIONS_MAX 32L /* kept open for the next request */
 
 struct http {
@@ -45,7 +48,7 @@ struct request {
     struct list node;
     struct http *http;
     CURL *easy;
-    struct curl_slist *headers;
+    struct curl_slist *headers, *resolved;
     struct timer *timer;
     char *name; /* "POST /api/pull", for sentences */
     bool is_with_curl, is_dead;
@@ -70,7 +73,10 @@ static void request_free(struct request *rq)
     if (rq->is_with_curl)
         curl_multi_remove_handle(rq->http->multi, rq->easy);
     curl_easy_cleanup(rq->easy);
+    for (struct curl_slist *line = rq->headers; line; line = line->next)
+        explicit_bzero(line->data, strlen(line->data)); /* one of them may be a token */
     curl_slist_free_all(rq->headers);
+    curl_slist_free_all(rq->resolved);
     buf_done(&rq->body);
     free(rq->name);
     free(rq);
@@ -178,6 +184,15 @@ static void fault_of_code(const struct request *rq, CURLcode code, struct fault 
     case CURLE_PARTIAL_FILE:
         fault_set(f, kind_of_loss(rq), -ECONNRESET, "%s: the connection was cut in the middle of the answer",
                   rq->name);
+        break;
+    case CURLE_OPERATION_TIMEDOUT: /* the one limit that is curl's */
+        fault_set(f, kind_of_loss(rq), -ETIMEDOUT, "%s: no connection within %ld s", rq->name, CONNECT_MS / 1000);
+        break;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CONNECT_ERROR:
+        fault_code(f, FAULT_DENIED, "certificate", "%s: the other side is not who it should be (%s)",
+                   rq->name, curl_easy_strerror(code));
         break;
     case CURLE_OUT_OF_MEMORY: fault_set(f, FAULT_EXHAUSTED, -ENOMEM, "%s: no memory", rq->name); break;
     default:
@@ -377,23 +392,85 @@ static void add_header(struct request *rq, const char *name, const char *value)
     if (!longer)
         abort();
     rq->headers = longer;
+    explicit_bzero(line, strlen(line));
+}
+
+static bool find_port(const char *origin, const char **ret_host, size_t *ret_n, unsigned *ret_port)
+{
+    bool tls = strncmp(origin, "https://", 8) == 0;
+    const char *host = origin + (tls ? 8 : 7), *end;
+
+    if (!tls && strncmp(origin, "http://", 7) != 0)
+        return false;
+    end = host + strcspn(host, ":/?#@[");
+    *ret_host = host;
+    *ret_n = (size_t)(end - host);
+    *ret_port = tls ? 443 : 80;
+    if (*end == ':') {
+        char *rest;
+        unsigned long port = strtoul(end + 1, &rest, 10);
+
+        if (*rest || port == 0 || port > 65535)
+            return false;
+        *ret_port = (unsigned)port;
+    } else if (*end) {
+        return false;
+    }
+    return end > host;
+}
+
+/* "HOST:PORT:ADDRESS,ADDRESS": all that curl knows of names. False: origin is none, or there is no address.
+ */
+static bool set_addresses(struct request *rq, const char *origin, const struct addresses *found)
+{
+    struct buf line;
+    const char *host;
+    unsigned port;
+    size_t n;
+
+    if (!found || found->n == 0 || !find_port(origin, &host, &n, &port))
+        return false;
+    buf_init(&line, 4096);
+    buf_addf(&line, "%.*s:%u:", (int)n, host, port);
+    for (unsigned i = 0; i < found->n; i++) {
+        const union address *a = &found->at[i];
+        char text[INET6_ADDRSTRLEN];
+
+        if (a->any.sa_family == AF_INET6)
+            inet_ntop(AF_INET6, &a->v6.sin6_addr, text, sizeof text);
+        else
+            inet_ntop(AF_INET, &a->v4.sin_addr, text, sizeof text);
+        buf_addf(&line, a->any.sa_family == AF_INET6 ? "%s[%s]" : "%s%s", i ? "," : "", text);
+    }
+    rq->resolved = curl_slist_append(NULL, buf_text(&line));
+    buf_done(&line);
+    if (!rq->resolved)
+        abort();
+    curl_easy_setopt(rq->easy, CURLOPT_RESOLVE, rq->resolved);
+    return true;
 }
 
 /* No proxy, no redirect, no netrc, no cookies, no name looked up, no signal: this request and nothing else.
  */
-static void set_connection(struct request *rq, const struct http_request *from)
+static bool set_connection(struct request *rq, const struct http_request *from)
 {
-    _cleanup_free_ char *url = xasprintf("http://localhost%s", from->path);
+    _cleanup_free_ char *url =
+        xasprintf("%s%s", from->unix_socket ? "http://localhost" : from->origin, from->path);
 
     curl_easy_setopt(rq->easy, CURLOPT_URL, url);
-    curl_easy_setopt(rq->easy, CURLOPT_UNIX_SOCKET_PATH, from->unix_socket);
+    if (from->unix_socket)
+        curl_easy_setopt(rq->easy, CURLOPT_UNIX_SOCKET_PATH, from->unix_socket);
     curl_easy_setopt(rq->easy, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(rq->easy, CURLOPT_PROXY, "");
     curl_easy_setopt(rq->easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(rq->easy, CURLOPT_PROTOCOLS_STR, "http");
+    curl_easy_setopt(rq->easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(rq->easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(rq->easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
     curl_easy_setopt(rq->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(rq->easy, CURLOPT_USERAGENT, "llmhostd/" LLMHOST_VERSION);
+    if (from->authorization)
+        add_header(rq, "Authorization:", from->authorization);
+    return from->unix_socket || set_addresses(rq, from->origin, from->addresses);
 }
 
 static void set_body(struct request *rq, const struct http_request *from)
@@ -451,14 +528,18 @@ void http_start(struct http *h, const struct http_request *from, struct op **slo
     rq->done = done;
     rq->ctx = ctx;
     buf_init(&rq->body, HTTP_ANSWER_BYTES_MAX);
-    set_connection(rq, from);
+    bool has_way = set_connection(rq, from);
+
     set_body(rq, from);
     set_callbacks(rq);
     set_deadlines(rq, from);
-    if (!is_path(from->path)) {
+    if (!is_path(from->path))
         fault_set(&rq->fault, FAULT_INVALID, -EINVAL, "%s: not a path", rq->name);
+    else if (!has_way)
+        fault_set(&rq->fault, FAULT_INVALID, -EINVAL, "%s: %.100s is not https://HOST with an address",
+                  rq->name, from->origin);
+    if (rq->fault.kind)
         timer_arm(rq->timer, 0);
-    }
     op_begin(&rq->op, slot, request_cancel);
     list_append(&h->starting, &rq->node);
     if (h->inside == 0)

@@ -7,6 +7,7 @@
 #include "base/op.h"
 #include "proto/buf.h"
 
+struct addresses;
 struct fault;
 struct http;
 struct loop;
@@ -19,7 +20,10 @@ struct http *http_free(struct http *h);         /* requests in flight are cancel
 /* Borrowed for the call. */
 struct http_request {
     const char *method;             /* "GET", "POST", … */
-    const char *unix_socket;        /* connect here (see forward_new_unix) */
+    const char *unix_socket;        /* connect here (see forward_new_unix); NULL: to origin */
+    const char *origin;             /* "https://HOST" or "http://HOST:PORT"; a certificate that is not HOST's ends it before a byte is sent */
+    const struct addresses *addresses;      /* of origin's host: libcurl looks nothing up */
+    const char *authorization;      /* value of this header, a secret; NULL: none */
     const char *path;               /* "/api/version" */
     const char *content_type;       /* NULL: application/json when there is a body */
     const void *body;
@@ -36,6 +40,6 @@ struct http_answer {
 };
 
 /* answer lasts for the call, NULL with a fault; an HTTP error status is an answer. Faults: FAULT_TRANSIENT with error
- * -ECONNREFUSED (nobody there), -ETIMEDOUT, -ECONNRESET; FAULT_UNCERTAIN when a POST was sent and the answer is not whole. */
+ * -ECONNREFUSED (nobody there), -ETIMEDOUT, -ECONNRESET; FAULT_DENIED with the code "certificate"; FAULT_UNCERTAIN when a POST was sent and the answer is not whole. */
 typedef void (*http_done_fn)(void *ctx, struct http_answer *answer, const struct fault *f);
 void http_start(struct http *h, const struct http_request *rq, struct op **slot, http_done_fn done, void *ctx);

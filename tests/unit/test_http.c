@@ -1,10 +1,14 @@
 /* Real sockets to a scripted server; time is handed in. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "base/fault.h"
 #include "base/list.h"
+#include "base/resolve.h"
 #include "http/http.h"
 #include "tests/fixture/http_fixture.h"
 #include "tests/fixture/loop_fixture.h"
@@ -123,7 +127,8 @@ static void forget(struct heard *h)
 static void start(struct heard *h, struct http_request rq)
 {
     rq.method = rq.method ? rq.method : "GET";
-    rq.unix_socket = rq.unix_socket ? rq.unix_socket : path;
+    if (!rq.unix_socket && !rq.origin)
+        rq.unix_socket = path;
     http_start(http, &rq, &h->op, hear, h);
     cr_assert_not_null(h->op);
     cr_assert_eq(h->times, 0, "never from inside the call");
@@ -758,4 +763,112 @@ Test(http, a_loop_with_nothing_in_flight_has_nothing_to_wait_for)
     forget(&h);
     loop_turns(loop, 3);
     cr_assert_not(loop_turn(loop, false));
+}
+
+/* ---- over the network ---- */
+
+static struct addresses loopback(uint16_t port)
+{
+    return (struct addresses){
+        .n = 1,
+        .at[0].v4 = {.sin_family = AF_INET,
+                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                     .sin_port = htons(port)},
+    };
+}
+
+Test(http, a_name_is_what_the_addresses_say_and_the_token_goes_along)
+{
+    uint16_t port;
+    struct http_fixture *far = http_fixture_new_tcp(script, ELEMENTS(script), &port);
+    _cleanup_free_ char *origin = xasprintf("http://api.example:%u", port), *asked = NULL;
+    struct addresses where = loopback(port);
+    struct heard h = {0};
+
+    ask(&h, (struct http_request){
+                .origin = origin, .addresses = &where, .authorization = "token-1", .path = "/hello"});
+    assert_body(&h, 200, "hello");
+    forget(&h);
+    asked = http_fixture_last_request(far);
+    cr_assert(strstr(asked, "\r\nAuthorization: token-1\r\n"), "%s", asked);
+    cr_assert(strstr(asked, "\r\nHost: api.example:"), "%s", asked);
+    http = http_free(http); /* its connections, before the server waits for them */
+    http = http_new(loop);
+    http_fixture_free(far);
+}
+
+Test(http, an_origin_that_is_none_or_has_no_address_is_refused)
+{
+    static const char *const bad[] = {"api.example",   "ftp://api.example", "http://",
+                                      "http://a:0",    "http://a:99999",    "http://user@a",
+                                      "http://a/path", "https://a:80x"};
+    struct addresses where = loopback(80), nowhere = {0};
+    struct heard h = {0};
+
+    for (unsigned i = 0; i < ELEMENTS(bad); i++) {
+        ask(&h, (struct http_request){.origin = bad[i], .addresses = &where, .path = "/hello"});
+        assert_fault(&h, FAULT_INVALID, -EINVAL, "is not https://HOST");
+        forget(&h);
+    }
+    ask(&h, (struct http_request){.origin = "http://a", .addresses = &nowhere, .path = "/hello"});
+    assert_fault(&h, FAULT_INVALID, -EINVAL, "is not https://HOST");
+    forget(&h);
+}
+
+Test(http, nobody_at_the_address_is_refused_and_may_pass)
+{
+    uint16_t port;
+    struct http_fixture *far = http_fixture_new_tcp(script, ELEMENTS(script), &port);
+    struct addresses where = loopback(port);
+    _cleanup_free_ char *origin = xasprintf("http://api.example:%u", port);
+    struct heard h = {0};
+
+    http_fixture_free(far);
+    ask(&h, (struct http_request){.origin = origin, .addresses = &where, .path = "/hello"});
+    assert_fault(&h, FAULT_TRANSIENT, -ECONNREFUSED, "connection refused");
+    forget(&h);
+}
+
+/* A server of TLS whose certificate it has made itself. */
+static pid_t impostor_start(uint16_t port)
+{
+    _cleanup_free_ char *make =
+        xasprintf("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "
+                  "/CN=api.example "
+                  "-addext subjectAltName=DNS:api.example -keyout %s/key -out %s/cert 2>/dev/null",
+                  directory, directory);
+    _cleanup_free_ char *key = xasprintf("%s/key", directory), *cert = xasprintf("%s/cert", directory);
+    _cleanup_free_ char *at = xasprintf("127.0.0.1:%u", port);
+    pid_t pid;
+
+    cr_assert_eq(system(make), 0);
+    pid = fork();
+    if (pid == 0) {
+        execlp("openssl", "openssl", "s_server", "-quiet", "-accept", at, "-key", key, "-cert", cert, NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+Test(http, a_certificate_nobody_vouches_for_gets_no_token)
+{
+    uint16_t port;
+    struct http_fixture *free_one = http_fixture_new_tcp(script, ELEMENTS(script), &port);
+
+    http_fixture_free(free_one);
+    struct addresses where = loopback(port);
+    _cleanup_free_ char *origin = xasprintf("https://api.example:%u", port);
+    pid_t impostor = impostor_start(port);
+    struct heard h = {0};
+
+    do { /* it is not there yet */
+        forget(&h);
+        ask(&h, (struct http_request){
+                    .origin = origin, .addresses = &where, .authorization = "token-1", .path = "/hello"});
+    } while (h.failed && h.fault.error == -ECONNREFUSED && waitpid(impostor, NULL, WNOHANG) == 0);
+    cr_assert_eq(h.fault.kind, FAULT_DENIED, "%s", h.fault.text);
+    cr_assert_str_eq(h.fault.code, "certificate");
+    forget(&h);
+    kill(impostor, SIGKILL);
+    waitpid(impostor, NULL, 0);
 }
