@@ -6,8 +6,11 @@
 #include <stdint.h>
 
 struct fault;
+struct http;
 struct op;
-struct rental;          /* an account at a provider, with its token: the driver's own */
+struct rental;          /* an account at a provider: the driver's own */
+struct resolver;
+struct secrets;
 
 #define INSTANCE_ID_MAX   64
 #define INSTANCE_NAME_MAX 64
@@ -37,21 +40,49 @@ struct instance_wish {
     const char *start_command;          /* run at each power-on */
 };
 
+/* The way in as of this power-on. */
+struct instance_way {
+    char host[256];             /* "": not there yet, though the machine may be on */
+    uint16_t port;
+    char password[128];         /* a secret: wiped after done() */
+    int64_t price_milli;        /* of an hour, thousandths of the provider's unit; 0: not there yet */
+};
+
+/* What an account works with; borrowed. */
+struct rental_context {
+    struct http *http;
+    struct resolver *resolver;
+    struct secrets *secrets;    /* its token is PROVIDER.token */
+    const char *base_url;       /* NULL: the provider's own */
+};
+
 typedef void (*rental_list_fn)(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f);
 typedef void (*rental_made_fn)(void *ctx, const char *id, const struct fault *f);
 typedef void (*rental_done_fn)(void *ctx, const struct fault *f);
+typedef void (*rental_way_fn)(void *ctx, const struct instance_way *way, const struct fault *f);
+typedef void (*rental_money_fn)(void *ctx, int64_t milli, const struct fault *f);
 
 /* Each is an op (base/op.h). A fault FAULT_UNCERTAIN means: asked, no answer; it may have happened. FAULT_EXHAUSTED: no card of
  * this kind, or no money. The code "already" means that it is so, or on its way there; "not_off": it must be off for that. */
 struct rental_ops {
+    const char *name;           /* as in Instance.provider */
+    struct rental *(*open)(const struct rental_context *context);
+    struct rental *(*close)(struct rental *r);      /* what is in flight must have been cancelled */
     uint64_t start_ms;          /* a call that was asked longer ago than this has taken effect, or never will */
     uint64_t stop_alarm_ms;     /* a stop that takes longer is one to shout about */
     /* All machines of the account, every page read; or a fault. */
     void (*list)(struct rental *r, struct op **slot, rental_list_fn done, void *ctx);
     /* Makes one and switches it on. */
     void (*create)(struct rental *r, const struct instance_wish *w, struct op **slot, rental_made_fn done, void *ctx);
-    void (*start)(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx);
+    /* start_command: as of the wish; it takes the place of the one before. */
+    void (*start)(struct rental *r, const char *id, const char *start_command, struct op **slot, rental_done_fn done, void *ctx);
     void (*stop)(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx);
     /* With all its data, for ever. */
     void (*release)(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx);
+    void (*reach)(struct rental *r, const char *id, struct op **slot, rental_way_fn done, void *ctx);
+    /* What can be spent, in thousandths; also how a token is tried. */
+    void (*balance)(struct rental *r, struct op **slot, rental_money_fn done, void *ctx);
 };
+
+/* NULL: none such. */
+const struct rental_ops *rental_find(const char *name);

@@ -590,9 +590,10 @@ static void ask_of(enum verb verb, const char *id, struct op **slot, rental_done
     j->on_done = done;
 }
 
-static void fake_start(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx)
+static void fake_start(struct rental *r, const char *id, const char *start_command, struct op **slot,
+                       rental_done_fn done, void *ctx)
 {
-    (void)r;
+    (void)r, (void)start_command;
     ask_of(START, id, slot, done, ctx);
 }
 

@@ -1,0 +1,395 @@
+/* AutoDL's Pro instances. A call is: the token read, the name looked up, one request (for the list one per
+ * page), its answer read by autodl_wire.c. Facts: reference/autodl.md §1 and §2.2. */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+
+#include "base/fault.h"
+#include "base/op.h"
+#include "base/resolve.h"
+#include "http/http.h"
+#include "proto/text.h"
+#include "provider/autodl_tables.h"
+#include "provider/autodl_wire.h"
+#include "provider/rental.h"
+#include "store/secrets.h"
+
+#define BASE_URL     "https://api.autodl.com"
+#define BODY_MAX     8192u
+#define MACHINES_MAX (AUTODL_PAGE_ROWS * 20)
+#define CUDA_LEAST   118 /* of an image that is not in the table */
+
+extern const struct rental_ops rental_autodl;
+
+struct rental {
+    struct rental_context context;
+    char *origin, *host;
+    uint16_t port;
+    struct autodl_tables tables;
+};
+
+/* One call, from its beginning to its last answer. */
+struct call {
+    struct op op;
+    struct rental *rental;
+    const char *method, *path;
+    char *query; /* behind path, NULL: none */
+    struct buf body;
+    bool asks; /* something happens there: without an answer it is uncertain */
+    struct op *step;
+    void (*read)(struct call *c, const struct autodl_answer *a);
+    struct instance_seen *seen; /* of the pages so far */
+    unsigned n_seen, page;
+    rental_list_fn on_list;
+    rental_made_fn on_made;
+    rental_done_fn on_done;
+    rental_way_fn on_way;
+    rental_money_fn on_money;
+    void *ctx;
+};
+
+static void call_free(struct call *c)
+{
+    op_cancel(&c->step);
+    buf_done(&c->body);
+    free(c->query);
+    free(c->seen);
+    free(c);
+}
+
+static void call_cancel(struct op *op)
+{
+    call_free(CONTAINER_OF(op, struct call, op));
+}
+
+static void call_fail(struct call *c, const struct fault *f)
+{
+    op_end(&c->op);
+    if (c->on_list)
+        c->on_list(c->ctx, NULL, 0, f);
+    else if (c->on_made)
+        c->on_made(c->ctx, NULL, f);
+    else if (c->on_way)
+        c->on_way(c->ctx, NULL, f);
+    else if (c->on_money)
+        c->on_money(c->ctx, 0, f);
+    else
+        c->on_done(c->ctx, f);
+    call_free(c);
+}
+
+static void on_answer(void *ctx, struct http_answer *answer, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct fault here;
+
+    if (f) {
+        here = *f;
+        if (!*here.code)
+            snprintf(here.code, sizeof here.code, "provider_unreachable");
+        /* A POST of which no answer came may have been heard; one that only asks has done nothing. */
+        if (!c->asks && here.kind == FAULT_UNCERTAIN)
+            here.kind = FAULT_TRANSIENT;
+        fault_prefix(&here, "AutoDL");
+        call_fail(c, &here);
+        return;
+    }
+    const struct autodl_answer a = {
+        .text = answer->body.data, .n = answer->body.len, .status = answer->status, .asked = c->asks};
+
+    c->read(c, &a);
+    buf_wipe(&answer->body); /* a password may have stood in it */
+}
+
+static void on_resolved(void *ctx, const struct addresses *found, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct rental *r = c->rental;
+    _cleanup_secret_ char *token = NULL;
+    _cleanup_free_ char *path = NULL;
+    struct fault lacks = {0};
+
+    if (f) {
+        call_fail(c, f);
+        return;
+    }
+    if (secrets_get(r->context.secrets, rental_autodl.name, "token", &token) < 0) {
+        fault_code(&lacks, FAULT_DENIED, "token_refused", "there is no token for AutoDL");
+        call_fail(c, &lacks);
+        return;
+    }
+    path = xasprintf("%s%s", c->path, c->query ? c->query : "");
+    http_start(r->context.http,
+               &(struct http_request){.method = c->method,
+                                      .origin = r->origin,
+                                      .addresses = found,
+                                      .authorization = token, /* as it is, no "Bearer" before it */
+                                      .path = path,
+                                      .body = c->body.data,
+                                      .n_body = c->body.len},
+               &c->step, on_answer, c);
+}
+
+static void call_go(struct call *c)
+{
+    resolve(c->rental->context.resolver, c->rental->host, c->rental->port, &c->step, on_resolved, c);
+}
+
+static struct call *call_new(struct rental *r, const char *method, const char *path, struct op **slot,
+                             void *ctx)
+{
+    struct call *c = xnew(struct call);
+
+    c->rental = r;
+    c->method = method;
+    c->path = path;
+    c->ctx = ctx;
+    buf_init(&c->body, BODY_MAX);
+    op_begin(&c->op, slot, call_cancel);
+    return c;
+}
+
+/* ---- what an answer is handed on as ---- */
+
+static void read_done(struct call *c, const struct autodl_answer *a)
+{
+    struct fault f = {0};
+
+    if (autodl_read_done(&c->rental->tables, a, &f) < 0) {
+        call_fail(c, &f);
+        return;
+    }
+    op_end(&c->op);
+    c->on_done(c->ctx, NULL);
+    call_free(c);
+}
+
+static void read_made(struct call *c, const struct autodl_answer *a)
+{
+    char id[INSTANCE_ID_MAX];
+    struct fault f = {0};
+
+    if (autodl_read_made(&c->rental->tables, a, id, &f) < 0) {
+        call_fail(c, &f);
+        return;
+    }
+    op_end(&c->op);
+    c->on_made(c->ctx, id, NULL);
+    call_free(c);
+}
+
+static void read_way(struct call *c, const struct autodl_answer *a)
+{
+    struct autodl_snapshot s;
+    struct fault f = {0};
+
+    if (autodl_read_snapshot(&c->rental->tables, a, &s, &f) < 0) {
+        call_fail(c, &f);
+        return;
+    }
+    struct instance_way way = {.port = s.port, .price_milli = s.price_milli};
+
+    snprintf(way.host, sizeof way.host, "%s", s.host);
+    snprintf(way.password, sizeof way.password, "%s", s.password);
+    op_end(&c->op);
+    c->on_way(c->ctx, &way, NULL);
+    explicit_bzero(&way, sizeof way);
+    explicit_bzero(&s, sizeof s);
+    call_free(c);
+}
+
+static void read_money(struct call *c, const struct autodl_answer *a)
+{
+    struct fault f = {0};
+    int64_t milli = 0;
+
+    if (autodl_read_balance(&c->rental->tables, a, &milli, &f) < 0) {
+        call_fail(c, &f);
+        return;
+    }
+    op_end(&c->op);
+    c->on_money(c->ctx, milli, NULL);
+    call_free(c);
+}
+
+static void page_ask(struct call *c)
+{
+    buf_clear(&c->body);
+    autodl_write_page(++c->page, &c->body);
+    call_go(c);
+}
+
+/* A row that moved to another page while we read would be overlooked: so whatever is there twice is taken
+ * once, and a last page that is missing ends it as a fault (autodl_read_page). */
+static void read_page(struct call *c, const struct autodl_answer *a)
+{
+    struct autodl_page *page = xnew(struct autodl_page);
+    struct fault f = {0};
+
+    if (autodl_read_page(&c->rental->tables, a, page, &f) < 0 || c->n_seen + page->n > MACHINES_MAX) {
+        if (!f.kind)
+            fault_code(&f, FAULT_INVALID, "provider_error", "AutoDL lists more than %d machines",
+                       MACHINES_MAX);
+        free(page);
+        call_fail(c, &f);
+        return;
+    }
+    for (unsigned i = 0; i < page->n; i++) {
+        unsigned k = 0;
+
+        while (k < c->n_seen && !streq(c->seen[k].id, page->seen[i].id))
+            k++;
+        if (k == c->n_seen)
+            c->n_seen++;
+        c->seen[k] = page->seen[i];
+    }
+    bool more = c->page < page->n_pages;
+
+    free(page);
+    if (more) {
+        page_ask(c);
+        return;
+    }
+    op_end(&c->op);
+    c->on_list(c->ctx, c->seen, c->n_seen, NULL);
+    call_free(c);
+}
+
+/* ---- the calls ---- */
+
+static void autodl_list(struct rental *r, struct op **slot, rental_list_fn done, void *ctx)
+{
+    struct call *c = call_new(r, "POST", "/api/v1/dev/instance/pro/list", slot, ctx);
+
+    c->seen = xalloc(MACHINES_MAX * sizeof *c->seen);
+    c->on_list = done;
+    c->read = read_page;
+    page_ask(c);
+}
+
+static void autodl_create(struct rental *r, const struct instance_wish *w, struct op **slot,
+                          rental_made_fn done, void *ctx)
+{
+    struct call *c = call_new(r, "POST", "/api/v1/dev/instance/pro/create", slot, ctx);
+    unsigned cuda = CUDA_LEAST;
+
+    for (unsigned i = 0; i < r->tables.n_images; i++)
+        if (streq(r->tables.images[i].uuid, w->image))
+            cuda = r->tables.images[i].cuda;
+    autodl_write_create(w, cuda, &c->body);
+    c->asks = true;
+    c->on_made = done;
+    c->read = read_made;
+    call_go(c);
+}
+
+static struct call *call_power(struct rental *r, const char *path, struct op **slot, rental_done_fn done,
+                               void *ctx)
+{
+    struct call *c = call_new(r, "POST", path, slot, ctx);
+
+    c->asks = true;
+    c->on_done = done;
+    c->read = read_done;
+    return c;
+}
+
+static void autodl_start(struct rental *r, const char *id, const char *start_command, struct op **slot,
+                         rental_done_fn done, void *ctx)
+{
+    struct call *c = call_power(r, "/api/v1/dev/instance/pro/power_on", slot, done, ctx);
+
+    autodl_write_start(id, start_command, &c->body);
+    call_go(c);
+}
+
+static void autodl_stop(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx)
+{
+    struct call *c = call_power(r, "/api/v1/dev/instance/pro/power_off", slot, done, ctx);
+
+    autodl_write_id(id, &c->body);
+    call_go(c);
+}
+
+static void autodl_release(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx)
+{
+    struct call *c = call_power(r, "/api/v1/dev/instance/pro/release", slot, done, ctx);
+
+    autodl_write_id(id, &c->body);
+    call_go(c);
+}
+
+/* Its parameter stands in the query string: with a body, as documented, the call is refused. An id holds no
+ * letter that means anything there (autodl_wire.c). */
+static void autodl_reach(struct rental *r, const char *id, struct op **slot, rental_way_fn done, void *ctx)
+{
+    struct call *c = call_new(r, "GET", "/api/v1/dev/instance/pro/snapshot", slot, ctx);
+
+    c->query = xasprintf("?instance_uuid=%s", id);
+    c->on_way = done;
+    c->read = read_way;
+    call_go(c);
+}
+
+static void autodl_balance(struct rental *r, struct op **slot, rental_money_fn done, void *ctx)
+{
+    struct call *c = call_new(r, "POST", "/api/v1/dev/wallet/balance", slot, ctx);
+
+    c->on_money = done;
+    c->read = read_money;
+    call_go(c);
+}
+
+/* ---- the account ---- */
+
+/* "https://HOST[:PORT]": what http.h takes, and what the resolver needs of it. */
+static void take_base_url(struct rental *r, const char *url)
+{
+    const char *host = strstr(url, "://");
+    size_t n;
+
+    r->origin = xstrdup(url);
+    host = host ? host + 3 : url;
+    n = strcspn(host, ":/");
+    r->host = xasprintf("%.*s", (int)n, host);
+    r->port = host[n] == ':'                    ? (uint16_t)strtoul(host + n + 1, NULL, 10)
+              : strncmp(url, "http://", 7) == 0 ? 80
+                                                : 443;
+}
+
+static struct rental *autodl_open(const struct rental_context *context)
+{
+    struct rental *r = xnew(struct rental);
+    _cleanup_free_ char *why = NULL;
+
+    r->context = *context;
+    take_base_url(r, context->base_url ? context->base_url : BASE_URL);
+    if (autodl_tables_parse(provider_autodl_ini, strlen(provider_autodl_ini), &r->tables, &why) < 0)
+        abort(); /* our own file */
+    return r;
+}
+
+static struct rental *autodl_close(struct rental *r)
+{
+    if (!r)
+        return NULL;
+    free(r->origin);
+    free(r->host);
+    free(r);
+    return NULL;
+}
+
+const struct rental_ops rental_autodl = {
+    .name = "autodl",
+    .open = autodl_open,
+    .close = autodl_close,
+    .start_ms = 180000, /* reference/lease.md §2: a bet */
+    .stop_alarm_ms = 180000,
+    .list = autodl_list,
+    .create = autodl_create,
+    .start = autodl_start,
+    .stop = autodl_stop,
+    .release = autodl_release,
+    .reach = autodl_reach,
+    .balance = autodl_balance,
+};

@@ -1,0 +1,280 @@
+/* links: provider
+ *
+ * AutoDL's calls as ops: over a real socket to a scripted server. */
+#include <criterion/criterion.h>
+#include <errno.h>
+
+#include "base/fault.h"
+#include "base/op.h"
+#include "base/resolve.h"
+#include "http/http.h"
+#include "proto/mem.h"
+#include "provider/rental.h"
+#include "store/secrets.h"
+#include "tests/fixture/http_fixture.h"
+#include "tests/fixture/loop_fixture.h"
+
+#define OK_HEAD "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+#define PRO(x)  "/api/v1/dev/instance/pro/" x
+#define ROW(id) "{\"uuid\":\"" id "\",\"name\":\"n\",\"status\":\"running\"}"
+
+static const struct http_script good[] = {
+    {.path = PRO("list"),
+     .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":{\"list\":[" ROW("pro-1") "," ROW(
+         "pro-2") "],\"max_page\":2}}"},
+     .then = HTTP_CLOSE},
+    {.path = PRO("create"),
+     .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":\"pro-3\"}"},
+     .then = HTTP_CLOSE},
+    {.path = PRO("power_on"), .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":null}"}, .then = HTTP_CLOSE},
+    {.path = PRO("power_off"),
+     .pieces = {OK_HEAD "{\"code\":\"RecordNotFoundError\",\"msg\":\"未查询到相关实例\"}"},
+     .then = HTTP_CLOSE},
+    {.path = PRO("release"),
+     .pieces = {OK_HEAD "{\"code\":\"BadRequest\",\"msg\":\"请在实例关机状态下执行释放操作\"}"},
+     .then = HTTP_CLOSE},
+    {.path = PRO("snapshot?instance_uuid=pro-1"),
+     .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":{\"proxy_host\":\"h.example\",\"ssh_port\":2222,"
+                        "\"root_password\":\"secret-1\",\"payg_price\":1970}}"},
+     .then = HTTP_CLOSE},
+    {.path = "/api/v1/dev/wallet/balance",
+     .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":{\"assets\":52340}}"},
+     .then = HTTP_CLOSE},
+};
+/* Each call is heard, and nothing comes back. */
+static const struct http_script cut[] = {
+    {.path = PRO("list"), .then = HTTP_CLOSE},
+    {.path = PRO("create"), .then = HTTP_CLOSE},
+    {.path = PRO("power_on"), .then = HTTP_CLOSE},
+    {.path = PRO("power_off"), .pieces = {"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>"}},
+    {.path = "/api/v1/dev/wallet/balance", .then = HTTP_CLOSE},
+};
+
+static char directory[] = "/tmp/test-autodl-XXXXXX";
+static struct loop *loop;
+static struct http *http;
+static struct resolver *resolver;
+static struct secrets *secrets;
+static struct http_fixture *server;
+static struct rental *account;
+static const struct rental_ops *ops;
+
+/* What came of a call. */
+static struct heard {
+    struct op *op;
+    unsigned times, n_seen;
+    char id[INSTANCE_ID_MAX];
+    struct instance_seen seen[8];
+    struct instance_way way;
+    int64_t milli;
+    struct fault fault;
+} heard;
+
+static void setup(void)
+{
+    cr_assert_not_null(mkdtemp(directory));
+    loop = loop_new();
+    http = http_new(loop);
+    resolver = resolver_new(loop);
+    cr_assert_eq(secrets_open(directory, &secrets), 0);
+    cr_assert_eq(secrets_put(secrets, "autodl", "token", "token-1"), 0);
+    ops = rental_find("autodl");
+    cr_assert_null(rental_find("nobody"));
+}
+
+static void account_opens(const struct http_script *script, unsigned n)
+{
+    _cleanup_free_ char *url = NULL;
+    uint16_t port;
+
+    server = http_fixture_new_tcp(script, n, &port);
+    url = xasprintf("http://127.0.0.1:%u", port);
+    account = ops->open(
+        &(struct rental_context){.http = http, .resolver = resolver, .secrets = secrets, .base_url = url});
+}
+
+static void teardown(void)
+{
+    _cleanup_free_ char *command = xasprintf("rm -rf '%s'", directory);
+
+    account = ops->close(account);
+    http = http_free(http);
+    resolver = resolver_free(resolver);
+    secrets = secrets_free(secrets);
+    loop_free_dry(loop);
+    if (server)
+        server = http_fixture_free(server);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(autodl_calls, .init = setup, .fini = teardown);
+
+static void hear(const struct fault *f)
+{
+    cr_assert_null(heard.op, "the slot is cleared before done()");
+    heard.times++;
+    heard.fault = f ? *f : (struct fault){0};
+}
+
+static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
+{
+    (void)ctx;
+    hear(f);
+    heard.n_seen = n;
+    for (unsigned i = 0; i < n; i++)
+        heard.seen[i] = seen[i];
+}
+
+static void on_made(void *ctx, const char *id, const struct fault *f)
+{
+    (void)ctx;
+    hear(f);
+    snprintf(heard.id, sizeof heard.id, "%s", id ? id : "");
+}
+
+static void on_done(void *ctx, const struct fault *f)
+{
+    (void)ctx;
+    hear(f);
+}
+
+static void on_way(void *ctx, const struct instance_way *way, const struct fault *f)
+{
+    (void)ctx;
+    hear(f);
+    if (way)
+        heard.way = *way;
+}
+
+static void on_money(void *ctx, int64_t milli, const struct fault *f)
+{
+    (void)ctx;
+    hear(f);
+    heard.milli = milli;
+}
+
+/* The call just begun ends. */
+static void answers(void)
+{
+    cr_assert_not_null(heard.op);
+    cr_assert_eq(heard.times, 0, "never from inside the call");
+    cr_assert(LOOP_UNTIL(loop, heard.times));
+    cr_assert_eq(heard.times, 1);
+    heard.times = 0;
+}
+
+static bool asked_with(const char *words)
+{
+    _cleanup_free_ char *request = http_fixture_last_request(server);
+
+    return strstr(request, words);
+}
+
+static const struct instance_wish wish = {.name = "llmhost-1",
+                                          .card = "4090D",
+                                          .image = "base-image-l2t43iu6uk",
+                                          .cards = 1,
+                                          .start_command = "true"};
+
+/* ---- answers ---- */
+
+Test(autodl_calls, the_list_is_read_page_by_page_and_each_machine_once)
+{
+    account_opens(good, ELEMENTS(good));
+    ops->list(account, &heard.op, on_list, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_NONE, "%s", heard.fault.text);
+    cr_assert_eq(heard.n_seen, 2);
+    cr_assert_str_eq(heard.seen[1].id, "pro-2");
+    cr_assert_eq(http_fixture_requests(server), 2);
+    cr_assert(asked_with("{\"page_index\":2,\"page_size\":50}"));
+    cr_assert(asked_with("\r\nAuthorization: token-1\r\n"), "as it is");
+}
+
+Test(autodl_calls, each_call_says_what_it_should_and_hands_on_what_came)
+{
+    account_opens(good, ELEMENTS(good));
+    ops->create(account, &wish, &heard.op, on_made, NULL);
+    answers();
+    cr_assert_str_eq(heard.id, "pro-3");
+    cr_assert(asked_with("\"cuda_v_from\":118"));
+    ops->start(account, "pro-1", "sh first", &heard.op, on_done, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_NONE);
+    cr_assert(asked_with("{\"instance_uuid\":\"pro-1\",\"payload\":\"gpu\",\"start_command\":\"sh first\"}"));
+    ops->stop(account, "pro-1", &heard.op, on_done, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_GONE);
+    ops->release(account, "pro-1", &heard.op, on_done, NULL);
+    answers();
+    cr_assert_str_eq(heard.fault.code, "not_off");
+    ops->reach(account, "pro-1", &heard.op, on_way, NULL);
+    answers();
+    cr_assert_str_eq(heard.way.host, "h.example");
+    cr_assert_eq(heard.way.port, 2222);
+    cr_assert_str_eq(heard.way.password, "secret-1");
+    cr_assert(asked_with("GET /api/v1/dev/instance/pro/snapshot?instance_uuid=pro-1 "));
+    ops->balance(account, &heard.op, on_money, NULL);
+    answers();
+    cr_assert_eq(heard.milli, 52340);
+}
+
+/* ---- faults ---- */
+
+/* What may have happened is told from what only was not told. */
+Test(autodl_calls, a_cut_call_is_uncertain_and_a_cut_question_may_be_asked_again)
+{
+    account_opens(cut, ELEMENTS(cut));
+    ops->create(account, &wish, &heard.op, on_made, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_UNCERTAIN, "%s", heard.fault.text);
+    cr_assert_str_eq(heard.fault.code, "provider_unreachable");
+    ops->start(account, "pro-1", NULL, &heard.op, on_done, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_UNCERTAIN);
+    ops->stop(account, "pro-1", &heard.op, on_done, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_UNCERTAIN, "HTML is no answer");
+    ops->list(account, &heard.op, on_list, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_TRANSIENT);
+    ops->balance(account, &heard.op, on_money, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_TRANSIENT);
+    ops->reach(account, "pro-9", &heard.op, on_way, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_TRANSIENT, "404 without a word");
+}
+
+Test(autodl_calls, nobody_there_means_that_nothing_was_asked)
+{
+    account_opens(good, ELEMENTS(good));
+    server = http_fixture_free(server);
+    ops->create(account, &wish, &heard.op, on_made, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_TRANSIENT);
+}
+
+Test(autodl_calls, without_a_token_nothing_is_sent)
+{
+    account_opens(good, ELEMENTS(good));
+    cr_assert_eq(secrets_remove(secrets, "autodl", "token"), 0);
+    ops->create(account, &wish, &heard.op, on_made, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_DENIED);
+    cr_assert_str_eq(heard.fault.code, "token_refused");
+    cr_assert_eq(http_fixture_connections(server), 0);
+}
+
+Test(autodl_calls, nobody_hears_of_a_call_that_was_cancelled)
+{
+    account_opens(good, ELEMENTS(good));
+    ops->list(account, &heard.op, on_list, NULL);
+    op_cancel(&heard.op);
+    ops->create(account, &wish, &heard.op, on_made, NULL);
+    cr_assert(LOOP_UNTIL(loop, http_fixture_connections(server)));
+    op_cancel(&heard.op);
+    ops->balance(account, &heard.op, on_money, NULL);
+    answers();
+    cr_assert_eq(heard.milli, 52340);
+}
