@@ -185,12 +185,25 @@ class Server(socketserver.ThreadingUnixStreamServer):
 
     def __init__(self, path, company):
         self.company, self.path = company, path
+        self.make_way(path)
         old = os.umask(0o077)
         try:
             super().__init__(path, Handler)
         finally:
             os.umask(old)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    @staticmethod
+    def make_way(path):
+        """A socket that a killed one left may go; one that is in use may not."""
+        with socket.socket(socket.AF_UNIX) as s:
+            try:
+                s.connect(path)
+            except FileNotFoundError:
+                return
+            except ConnectionRefusedError:
+                return os.unlink(path)
+        raise Trouble(f"a company is open at {path} already")
 
     def end(self):
         self.shutdown()

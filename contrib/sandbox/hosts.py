@@ -101,6 +101,7 @@ for own in /mnt /data; do
 done
 mount --rbind "$DISK" "$OVER"
 [ -z "$RENTED" ] || [ "$OVER" = /root ] || mount --rbind "$DISK" /root
+[ -z "$RENTED" ] || mount -t tmpfs -o mode=1777,size=64m shm /dev/shm
 if [ -n "$RENTED" ]; then           # stdin ends with whoever holds the other end: then we end too
     exec 3<&0 </dev/null
     { read -r over || kill -TERM $$; } <&3 3<&- &

@@ -65,7 +65,7 @@ class NetnsMachine:
     sshd_later = True
 
     def __init__(self, name, options):
-        sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../tests/lab"))
+        sys.path.append(os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../tests/lab"))
         import host as lab_hosts
         import planted
         self.lab, self.planted = lab_hosts, planted

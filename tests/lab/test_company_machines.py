@@ -225,6 +225,8 @@ class Processes:
         uuid = running(self.c, start_command="echo started >/root/started; sleep 4714")
         self.assertEqual(self.login(uuid, "whoami; pwd; sleep 0.2; cat started; sudo -n true 2>/dev/null && echo sudo"), "root\n/root\nstarted\nsudo\n")
         self.assertEqual(self.login(uuid, "ls started /usr/bin/shutdown", key=True), "/usr/bin/shutdown\nstarted\n")
+        self.assertEqual(self.login(uuid, "ls -A /dev/shm; touch /dev/shm/llmhost-test && echo written"), "written\n")
+        self.assertFalse(os.path.exists("/dev/shm/llmhost-test"))
         turn_off(self.c, uuid)
         self.assertNotEqual(subprocess.run(["pgrep", "-f", "^sleep 4714"], stdout=subprocess.DEVNULL).returncode, 0)
         good(pro(self.c, "power_on", instance_uuid=uuid, payload="gpu", start_command="true"))
@@ -294,6 +296,16 @@ class CommandLine(unittest.TestCase):
             self.assertIn("no such button: x", self.sandbox("ctl", "press", "x", uuid, *at, status=1))
             self.assertIn("no such verb: x", self.sandbox("ctl", "x", *at, status=1))
             self.assertIn("an account has no x", self.sandbox("ctl", "account", "x=1", *at, status=1))
+
+    def test_one_company_at_a_place(self):
+        with Company(**NO_MACHINE) as c:
+            self.assertIn("is open at", self.sandbox("start", "--dir", c.dir, status=1))
+            c.process.kill()
+            c.process.wait()
+            with subprocess.Popen([companies.FOLDER + "/sandbox", "start", "--json", "--dir", c.dir], stdout=subprocess.PIPE) as next:
+                self.assertEqual(json.loads(next.stdout.readline())["control"], c.control)
+                next.terminate()
+                self.assertEqual(next.wait(20), 0)
 
     def test_help(self):
         self.assertIn("--hosts process|netns", self.sandbox("--help"))
