@@ -1,4 +1,6 @@
-"""What AutoDL's web console calls: ordinary instances. Unofficial. Lines are those of reference/autodl.md."""
+"""What AutoDL's web console calls: ordinary instances. Unofficial. Lines are those of reference/autodl.md.
+
+Left out: login (l.335), ordering and cloning (l.383-385), images (l.386-388), and what nobody has tried (restart, recreate, l.354)."""
 import datetime
 import re
 import time

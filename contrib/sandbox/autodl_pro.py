@@ -1,4 +1,6 @@
-"""AutoDL's developer API: Pro instances, balance, stock, WeChat push. Lines are those of reference/autodl.md."""
+"""AutoDL's developer API: Pro instances, balance, stock, WeChat push. Lines are those of reference/autodl.md.
+
+Left out: the switch of network storage (l.119) and elastic deployment (§2.4), which this account is not allowed (l.473)."""
 import functools
 import secrets
 import time
@@ -178,6 +180,11 @@ def wechat(company, found, fault):
     return None, lambda: company.messages.append((now, found))
 
 
+def enterprise(company, found, fault):
+    """§2.4, l.473: for enterprises only, whatever is asked."""
+    refuse("no_permission")
+
+
 ONE = {"instance_uuid": word}
 RANGE = {name: number(0) for name in ("cuda_v", "cuda_v_from", "cuda_v_to", "cpu_num_from", "cpu_num_to",
                                       "memory_size_from", "memory_size_to", "price_from", "price_to")}
@@ -198,6 +205,8 @@ OPERATIONS = {
     ("POST", PRO + "image/private/list"): Operation("image_list", image_list, PAGES),
     ("POST", "/api/v1/dev/machine/region/gpu_stock"): Operation("stock", stock, {"region_sign": word},
                                                                {"gpu_name_set": words, **RANGE}),
+    ("POST", "/api/v1/dev/deployment/list"): Operation("deployment", enterprise, PAGES, {"name": text, "status": text,
+                                                                                        "deployment_uuid": text}),
     ("POST", "/api/v1/wechat/message/send"): Operation("wechat", wechat, {"title": word}, {"name": text, "content": text},
                                                        changes=True),
 }

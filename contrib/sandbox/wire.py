@@ -199,14 +199,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             with company.lock:
                 answer = perform(company, operation, request, entry, fault)
                 entry["code"] = answer["code"]
-        self.answer(company, fault, answer)
-        entry["answered_at"] = time.time()
-
-    def answer(self, company, fault, answer):
         kind, _, status = (fault.answer if fault else "true").partition(" ")
         if kind == "error":
             answer = envelope(*faults.ERRORS[fault.name][:2], None)
-        elif kind == "code":
+            entry["code"] = answer["code"]
+        self.answer(company, fault, answer, kind, status)
+        entry["answered_at"] = time.time()
+
+    def answer(self, company, fault, answer, kind, status):
+        if kind == "code":
             answer = envelope("SomethingElse", "出了点问题", None)
         elif kind == "null":
             answer = dict(answer, data=None)

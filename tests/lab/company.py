@@ -10,7 +10,6 @@
 Every verb of `sandbox ctl help` is a method: c.stock("4090D", 0), c.account(verified=False), c.rent(name="mine"), c.age(uuid, 10).
 Tokens and passwords count as planted secrets.
 """
-import functools
 import json
 import os
 import select
@@ -24,6 +23,11 @@ import host as hosts
 import planted
 
 FOLDER = hosts.REPO + "/contrib/sandbox"
+sys.path.append(FOLDER)                 # for its own client; its company.py is not this one
+import control
+
+Trouble = control.Trouble
+OFF = ("shutdown", "shutdown_by_starting_error", "failed")
 QUICK = {"create": 0.1, "boot": 0.2, "sshd": 0.1, "stop": 0.1, "save": 0.2}
 START_S = 20
 
@@ -59,12 +63,14 @@ class Company:
             return f.read()
 
     def __getattr__(self, verb):
-        client, verbs = control()
-        if verb not in verbs:
+        if verb not in control.VERBS:
             raise AttributeError(verb)
+        names = control.VERBS[verb][1]
 
         def ask(*words, **more):
-            return client(self.control, verb, **dict(zip(verbs[verb][1], words, strict=False)), **more)
+            if len(words) > len(names):
+                raise TypeError(f"{verb}: {' '.join(names)}, all others by name")
+            return control.ask(self.control, verb, **dict(zip(names, words)), **more)
         return ask
 
     def instance(self, uuid):
@@ -100,14 +106,3 @@ class Company:
     def __exit__(self, *_):
         self.stop()
         shutil.rmtree(self.dir, ignore_errors=True)
-
-
-@functools.lru_cache
-def control():
-    """The sandbox's own client and verbs."""
-    sys.path.append(FOLDER)
-    try:
-        import control as module
-        return module.ask, module.VERBS
-    finally:
-        sys.path.remove(FOLDER)

@@ -172,6 +172,10 @@ class Answers(WithCompany):
         for call, body in {"create": ORDER, "status": {"instance_uuid": uuid}, "power_off": {"instance_uuid": uuid}}.items():
             self.refused(pro(self.c, call, **body), "TORealName", "未完成实名认证")
 
+    def test_what_enterprises_have(self):
+        """l.473."""
+        self.refused(ask(self.c, "POST", "/api/v1/dev/deployment/list", **PAGE), "BadRequest", "无当前资源访问权限")
+
     def test_wechat(self):
         """§2.5: five a minute."""
         push = lambda **body: ask(self.c, "POST", "/api/v1/wechat/message/send", **body)

@@ -1,6 +1,7 @@
 """The rental company's faults, and two calls at once. Facts: reference/autodl.md, §N, l.N are its sections and lines."""
 import concurrent.futures
 import http.client
+import random
 import time
 
 from customer import CONSOLE, ORDER, PAGE, PRO, Told, WithCompany, ask, buy, good, listed, pro, running, turn_off, web
@@ -68,6 +69,7 @@ class Faults(WithCompany):
             with self.subTest(error=name):
                 self.c.fault(name, on="create")
                 self.refused(pro(self.c, "create", **ORDER), code, msg)
+                self.assertEqual([self.c.calls()[-1][k] for k in ("fault", "code", "effect_at")], [name, code, None])
         self.assertEqual(self.c.instances(), [])
 
     def test_which_call_how_often_which_instance(self):
@@ -176,6 +178,41 @@ class Together(WithCompany):
         codes = [a["code"] for a in self.at_once(12, lambda: pro(self.c, "create", **ORDER))]
         self.assertEqual((codes.count("Success"), codes.count("InternalError")), (1, 11))
         self.assertEqual(len(self.c.instances()), 1)
+
+    def test_many_who_press_everything(self):
+        """Whatever comes together: each instance is billed once at a time, for what its states say, and has legal states only."""
+        after = {"creating": {"starting"}, "starting": {"running"}, "running": {"shutting_down"}, "shutting_down": {"shutdown"},
+                 "shutdown": {"starting", "released"}}
+        c, seed = self.c, int(time.time())
+        c.stock("4090D", 3)
+        c.fault("late", on="power_off", times=0, seconds=0.3)
+        c.fault("late", on="power_on", times=5, seconds=0.5)
+
+        def press(number):
+            dice, due = random.Random(seed + number), time.monotonic() + 3
+            while time.monotonic() < due:
+                if dice.random() < 0.1:
+                    pro(c, "create", **ORDER)
+                for item in good(pro(c, "list", **PAGE))["list"]:
+                    call = dice.choice(["power_on", "power_off", "power_off", "release"])
+                    pro(c, call, instance_uuid=item["uuid"], **({"payload": "gpu"} if call == "power_on" else {}))
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            list(pool.map(press, range(6)))
+        c.heal()
+        self.addCleanup(c.stock, "4090D", "any")
+        self.clean()
+        rows, lives, at = c.bill(), {}, {}
+        for e in c.events():
+            lives.setdefault(e["instance"], []).append(e["status"])
+            if e["status"] == "running":
+                at.setdefault(e["instance"], []).append(int(e["at"]))
+        self.assertGreater(len(rows), 5, seed)
+        for uuid, life in lives.items():
+            self.assertEqual([(a, b) for a, b in zip(life, life[1:]) if b not in after[a]], [], f"{uuid}, seed {seed}")
+            mine = [r for r in rows if r["instance"] == uuid]
+            self.assertEqual([r["start"] for r in mine], at.get(uuid, []), seed)
+            self.assertTrue(all(r["end"] is not None for r in mine), seed)
+            self.assertTrue(all(a["end"] <= b["start"] for a, b in zip(mine, mine[1:])), seed)
 
     def test_calls_are_listed_in_their_order(self):
         uuid = running(self.c)
