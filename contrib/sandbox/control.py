@@ -62,7 +62,7 @@ def heal(company):
 
 
 def press(company, button, instance="", **more):
-    """BUTTON [INSTANCE]: as somebody in the console: power_on power_off release no_gpu; restart_box, pull_plug: the platform"""
+    """BUTTON [INSTANCE]: as somebody in the console: power_on power_off release no_gpu; restart_box: as the platform; pull_plug: it dies, and bills"""
     found = instance_of(company, instance)
     buttons = {
         "power_on": lambda: (company.check_start(found, "gpu"), company.power_on(found, "gpu", why="console")),
@@ -129,7 +129,9 @@ def midnight(company):
 
 def instances(company):
     """all of them, as they are"""
-    return [dict(dataclasses.asdict(i), is_on=company.switches[i.uuid].is_on) for i in company.instances.values()]
+    switch = company.switches
+    return [dict(dataclasses.asdict(i), is_on=switch[i.uuid].is_on, is_ready=switch[i.uuid].is_ready)
+            for i in company.instances.values()]
 
 
 def bill(company):

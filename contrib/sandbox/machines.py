@@ -120,6 +120,7 @@ class Switch(threading.Thread):
         super().__init__(daemon=True)
         self.machine, self.ended = machine, ended
         self.wanted, self.is_on, self.over = None, False, False     # wanted: arguments of machine.on(), or None
+        self.is_ready = False           # is_on, and on() has returned
         self.condition = threading.Condition()
         self.start()
 
@@ -159,7 +160,9 @@ class Switch(threading.Thread):
             if self.machine.sshd_later or time.monotonic() >= wanted[-1]:
                 self.is_on = True
                 self.machine.on(*wanted)
+                self.is_ready = True
         elif self.is_on and not wanted:
+            self.is_ready = False
             self.machine.off()
             self.is_on = False
         elif self.is_on and self.machine.ended():
@@ -169,6 +172,7 @@ class Switch(threading.Thread):
         with self.condition:
             if self.wanted is wanted:
                 self.wanted = None
+        self.is_ready = False
         self.machine.off()
         self.is_on = False
         self.ended()

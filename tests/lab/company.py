@@ -5,9 +5,10 @@
         c.fault("lost", on="power_off")         # faults by name: contrib/sandbox/faults.py; c.heal()
         c.press("power_off", uuid)              # somebody in the console
         c.bill(); c.calls(); c.events()         # what it came to; what was asked, when it took effect; every change of a status
-        c.box(uuid)                             # the machine itself, a host.Host: .fault("blackhole"), .run("...")
+        c.box_up(uuid).fault("blackhole")       # waits for the machine itself, a host.Host; c.box(uuid) does not
 
 Every verb of `sandbox ctl help` is a method: c.stock("4090D", 0), c.account(verified=False), c.rent(name="mine"), c.age(uuid, 10).
+Machines with an engine, as host.py has them: Company(options=["--engine", "ollama", "--disk", "256m"]).
 Tokens and passwords count as planted secrets.
 """
 import json
@@ -79,6 +80,14 @@ class Company:
 
     def box(self, uuid):
         return hosts.Host.find(uuid[:12] if uuid.startswith("pro-") else "o-" + uuid[-8:])
+
+    def box_up(self, uuid, limit_s=10):
+        """The machine when it has booted; its sshd may come later. A host's pid alone does not say so."""
+        def booted():
+            found = self.instance(uuid)
+            return found and found["is_ready"]
+        hosts.until(booted, limit_s, f"{uuid}: a machine; {self.said()}", 0.05)
+        return self.box(uuid)
 
     def until(self, uuid, status, limit_s=10):
         """Waits for a status of an instance, and for its machine to be as that says."""

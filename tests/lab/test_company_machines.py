@@ -117,14 +117,15 @@ class Netns(WithCompany):
                               timeout=20, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def logged_in(self, uuid, command="true"):
+        self.c.box_up(uuid)                     # before, its address does not answer for seconds
         done = until(lambda: (d := self.login(uuid, command)).returncode != 255 and d, 10, "a login")
         return done.stdout
 
     def test_a_machine_and_its_power_cycles(self):
         c = self.c
-        c.fault("sshd_late", seconds=3)
+        c.fault("sshd_late", seconds=2.5)
         uuid = running(c, start_command="date +%s%N >>/root/booted; sleep 4713 & echo $AutoDL >/dev/null")
-        until(lambda: c.box(uuid).pid, 5, "the machine")
+        c.box_up(uuid)
         self.assertIn("refused", self.login(uuid).stdout)              # running, and no sshd yet (l.558)
         self.assertEqual(self.logged_in(uuid, "id -u; pwd; wc -l <booted; ps ax -o args | grep -c '^sleep 4713'"), "0\n/root\n1\n1\n")
         first, key = good(pro(c, "snapshot", instance_uuid=uuid)), c.box(uuid).fingerprint
@@ -132,7 +133,6 @@ class Netns(WithCompany):
         self.assertIsNone(c.box(uuid).pid)
         good(pro(c, "power_on", instance_uuid=uuid, payload="gpu", start_command="echo other >/root/other"))
         c.until(uuid, "running")
-        until(lambda: c.box(uuid).pid, 5, "the machine")
         self.assertEqual(self.logged_in(uuid, "wc -l <booted; cat other; ps ax -o args | grep -c '^sleep 4713'"), "1\nother\n0\n")
         self.assertEqual(c.box(uuid).fingerprint, key)
         self.assertNotEqual(self.login(uuid, password=first["root_password"]).returncode, 0)
@@ -175,6 +175,7 @@ class Netns(WithCompany):
         init = c.box(uuid).pid
         c.press("restart_box", uuid)
         until(lambda: c.box(uuid).pid not in (None, init), 5, "another first process")
+        self.assertEqual(c.box_up(uuid).run("ls -d /root/autodl-tmp; command -v shutdown").stdout, "/root/autodl-tmp\n/usr/bin/shutdown\n")
         self.assertIn("No such file", self.logged_in(uuid, "ls /run/started"))
         self.assertEqual(len([r for r in c.bill() if r["instance"] == uuid]), 1)
 
@@ -191,8 +192,7 @@ class Netns(WithCompany):
     def test_end_leaves_nothing(self):
         with Company() as c:
             uuid = running(c)
-            until(lambda: c.instance(uuid)["is_on"] and c.box(uuid).pid, 5, "the machine")
-            pid = c.box(uuid).pid
+            pid = c.box_up(uuid).pid
             self.assertEqual(c.stop(), 0)
             self.assertTrue(hosts.is_over(pid))
             self.assertFalse(os.path.exists("/run/netns/" + uuid[:12]))
