@@ -60,7 +60,7 @@ def status(company, found, fault):
 
 
 def ssh_fields(instance, fault, ready):
-    """l.171-172; missing right after boot (l.182); the last cycle's while off, as usage_info is (l.662)."""
+    """l.171-172; missing right after boot (l.182); the last cycle's while off, as usage_info is (l.660)."""
     place = instance.old_place if fault and fault.name == "stale" else instance.place
     if not ready or not place or (fault and fault.name == "no_fields"):
         return {}

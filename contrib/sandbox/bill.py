@@ -1,7 +1,7 @@
 """The bill: rows of machine time, rentals paid in advance and disks, in 1/1000 yuan. Lines are those of reference/autodl.md."""
 import dataclasses
 
-MINIMUM = 10                    # l.490, l.682: at least ¥0.01
+MINIMUM = 10                    # l.490, l.680: at least ¥0.01
 NO_GPU_RATE = 100               # l.503: ¥0.1 an hour without a card
 DISK_PER_GB_DAY = 0.0066        # l.526, yuan; above 50 GB
 

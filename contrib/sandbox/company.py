@@ -75,7 +75,7 @@ class Company:
             "shutdown": "ends",                 # or bills: what /usr/bin/shutdown in the box does to the bill (l.506-508)
             "developer_on_console": False,      # l.339-342: unsure, so it may be switched
             "timed_format": "any",              # or text, or ms (l.356: which one is accepted is unsure)
-            "rotate": True,                     # a new port and password for each power cycle (l.559)
+            "rotate": True,                     # a new port and password for each power cycle (l.555)
             "developer_token": "", "web_token": ""}
         self.account.update(developer_token="dev-" + secrets.token_hex(16), web_token="web-" + secrets.token_hex(16))
         self.agenda = agenda.Agenda(self.lock)

@@ -6,7 +6,7 @@
 A machine is asked: plan() for where it will be found after the next power-on, on(), ended(), off(), remove(). These take up to a
 second, so a Switch, one thread per machine, does them; the company only says what it wants.
 
-"running" comes before sshd (reference/autodl.md l.558), and nobody listens on the port until then. A netns machine runs meanwhile, its
+"running" comes before sshd (reference/autodl.md l.553), and nobody listens on the port until then. A netns machine runs meanwhile, its
 sshd not yet; a process machine comes late as a whole.
 """
 import contextlib

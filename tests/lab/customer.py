@@ -107,7 +107,7 @@ class WithCompany(unittest.TestCase):
     def clean(self):
         c = self.c
         c.heal()
-        c.account(verified=True, shutdown="ends", timed_format="any", assets=10 ** 9)
+        c.account(verified=True, shutdown="ends", rotate=True, timed_format="any", assets=10 ** 9)
         c.stock("4090D", "any")
         c.price("4090D", 1880)
         until(self.nothing_left, 15, "the end of all instances")

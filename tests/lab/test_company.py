@@ -54,7 +54,7 @@ class Answers(WithCompany):
         self.assertNotEqual(pro(self.c, "power_off", instance_uuid=uuid)["code"], "Success")
 
     def test_snapshot(self):
-        """l.159-184: no address while it boots, a new one for each power cycle (l.559), the old one while off."""
+        """l.159-184: no address while it boots, a new one for each power cycle (l.555), the old one while off."""
         c = self.c
         uuid = buy(c, req_gpu_amount=2, expand_system_disk_by_gb=3)
         fields = {"ssh_command", "proxy_host", "ssh_port", "root_password"}
@@ -75,6 +75,17 @@ class Answers(WithCompany):
         second = good(pro(c, "snapshot", instance_uuid=uuid))
         self.assertNotEqual(second["ssh_port"], first["ssh_port"])
         self.assertNotEqual(second["root_password"], first["root_password"])
+
+    def test_address_may_stay(self):
+        """l.555-556: one real power cycle kept both."""
+        c, uuid = self.c, running(self.c)
+        c.account(rotate=False)
+        first = good(pro(c, "snapshot", instance_uuid=uuid))
+        turn_off(c, uuid)
+        good(pro(c, "power_on", instance_uuid=uuid, payload="gpu"))
+        c.until(uuid, "running")
+        second = good(pro(c, "snapshot", instance_uuid=uuid))
+        self.assertEqual([second[f] for f in ("ssh_command", "root_password")], [first[f] for f in ("ssh_command", "root_password")])
 
     def test_stamps_are_old_while_a_new_boot_is_under_way(self):
         """l.186-195, l.68: whole seconds of UTC+8, Go's shape; both of the last cycle until the next is there."""

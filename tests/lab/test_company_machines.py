@@ -126,7 +126,7 @@ class Netns(WithCompany):
         c.fault("sshd_late", seconds=2.5)
         uuid = running(c, start_command="date +%s%N >>/root/booted; sleep 4713 & echo $AutoDL >/dev/null")
         c.box_up(uuid)
-        self.assertIn("refused", self.login(uuid).stdout)              # running, and no sshd yet (l.558)
+        self.assertIn("refused", self.login(uuid).stdout)              # running, and no sshd yet (l.553)
         self.assertEqual(self.logged_in(uuid, "id -u; pwd; wc -l <booted; ps ax -o args | grep -c '^sleep 4713'"), "0\n/root\n1\n1\n")
         first, key = good(pro(c, "snapshot", instance_uuid=uuid)), c.box(uuid).fingerprint
         turn_off(c, uuid)
