@@ -21,7 +21,7 @@ answer ended. Python's standard library only: it runs on any host that has pytho
 
 /root/ps.json, where there is one, is its answer to /api/ps once something was loaded. While there is a /root/busy it answers no GET.
 
-It has scripted:latest, and on a host called gpu1 scripted:gpu1 as well: one that no other host has.
+It has scripted:latest, scripted:0 to scripted:3, and on a host called gpu1 scripted:gpu1 as well: one that no other host has.
 
 usage: http_engine.py serve          OLLAMA_HOST=IP:PORT
 """
@@ -40,7 +40,8 @@ ASKED, LOCK = [], threading.Lock()
 MODEL = {"name": "scripted:latest", "model": "scripted:latest", "modified_at": "2026-01-01T00:00:00Z", "size": 1000,
          "digest": "5c" * 32, "details": {"format": "gguf", "family": "llama", "families": ["llama"],
                                           "parameter_size": "1M", "quantization_level": "F16"}}
-MODELS = [dict(MODEL, name=name, model=name) for name in (MODEL["name"], "scripted:" + socket.gethostname())]
+MODELS = [dict(MODEL, name=name, model=name) for name in
+          (MODEL["name"], *(f"scripted:{what}" for what in (*range(4), socket.gethostname())))]
 LISTS = {
     "/": b"Ollama is running",
     "/api/version": {"version": "0.99.0"},
