@@ -5,6 +5,7 @@
 #include "gateway/client.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/stream.h"
@@ -56,7 +57,7 @@ struct client *client_free(struct client *c)
     list_remove(&c->node);
     timer_free(c->timer);
     http1_free(c->http);
-    buf_done(&c->in);
+    buf_wipe(&c->in);
     buf_done(&c->out);
     gateway_client_gone(c->gateway);
     free(c);
@@ -88,7 +89,7 @@ static void client_update(struct client *c)
 static void client_linger(struct client *c)
 {
     c->state = CLIENT_LINGER;
-    buf_done(&c->in);
+    buf_wipe(&c->in);
     stream_shutdown(c->stream);
     timer_arm(c->timer, CLIENT_LINGER_MS);
     client_update(c);
@@ -256,6 +257,7 @@ static int client_take_head(struct client *c)
     size_t used = 0;
     int r = http1_read_head(c->http, c->in.data, c->in.len, &used);
 
+    explicit_bzero(c->in.data, used); /* with the key in it */
     buf_drop(&c->in, used);
     if (r < 0)
         client_refuse_head(c);
@@ -323,6 +325,7 @@ static void client_read(struct client *c)
     char scratch[READ_BYTES];
     size_t room = c->state == CLIENT_ANSWER ? CLIENT_EARLY_MAX - c->in.len : sizeof(scratch);
     ssize_t n = stream_read(c->stream, scratch, room);
+    int r;
 
     if (n == -EAGAIN)
         return;
@@ -330,11 +333,13 @@ static void client_read(struct client *c)
         client_on_end(c);
         return;
     }
-    if (buf_add(&c->in, scratch, (size_t)n) < 0) {
+    r = buf_add(&c->in, scratch, (size_t)n);
+    if (c->state != CLIENT_BODY)
+        explicit_bzero(scratch, (size_t)n); /* a head, with the key in it */
+    if (r < 0)
         client_close(c, true);
-        return;
-    }
-    client_process(c);
+    else
+        client_process(c);
 }
 
 static void client_on_ready(void *ctx, unsigned what)

@@ -38,6 +38,7 @@ struct http1 {
     char last;
     bool begun, has_head, over, failed, library_over;
     char *text; /* the head, cut into strings */
+    size_t text_bytes;
     struct http1_head head;
     struct http1_refusal refusal;
     uint64_t left_bytes;  /* HTTP1_LENGTH */
@@ -133,13 +134,21 @@ struct http1 *http1_new(enum http1_kind kind)
     return h;
 }
 
+/* There may be a key of ours in it. */
+static void forget_head(struct http1 *h)
+{
+    buf_wipe(&h->raw);
+    if (h->text)
+        explicit_bzero(h->text, h->text_bytes);
+    free(h->text);
+    free(h->head.fields);
+}
+
 struct http1 *http1_free(struct http1 *h)
 {
     if (!h)
         return NULL;
-    buf_done(&h->raw);
-    free(h->text);
-    free(h->head.fields);
+    forget_head(h);
     free(h);
     return NULL;
 }
@@ -148,9 +157,7 @@ void http1_next(struct http1 *h)
 {
     enum http1_kind kind = h->kind;
 
-    buf_done(&h->raw);
-    free(h->text);
-    free(h->head.fields);
+    forget_head(h);
     memset(h, 0, sizeof(*h));
     h->kind = kind;
     buf_init(&h->raw, HTTP1_HEAD_BYTES_MAX);
@@ -436,7 +443,8 @@ static int head_is_whole(struct http1 *h)
 {
     int r;
 
-    h->text = malloc(h->raw.len + 1);
+    h->text_bytes = h->raw.len + 1;
+    h->text = malloc(h->text_bytes);
     if (!h->text)
         return refuse_for_memory(h);
     memcpy(h->text, h->raw.data, h->raw.len);
@@ -450,7 +458,7 @@ static int head_is_whole(struct http1 *h)
         return r;
     if (!library_takes(h, h->raw.data, h->raw.len))
         return refuse(h, 400, "the head of the request makes no sense");
-    buf_done(&h->raw);
+    buf_wipe(&h->raw);
     h->has_head = true;
     h->over = h->head.framing == HTTP1_NO_BODY || (h->head.framing == HTTP1_LENGTH && h->left_bytes == 0);
     if (h->over != h->library_over)

@@ -1,10 +1,14 @@
 """API keys: what listens beyond loopback answers nobody without one, and a key is nowhere but with who was shown it."""
+import contextlib
+import socket
 import subprocess
 
 import daemon as daemons
+import host as hosts
 import planted
 import road
 from road import DEEPSEEK
+from test_secrets import memory_holds
 
 LIMIT_S = 120
 
@@ -74,6 +78,23 @@ class Keys(road.Road):
             self.assertEqual(self.status(d), 200)
             d.restart()
             self.assertEqual(d.call("Status")["daemon"]["endpoint"], "http://127.0.0.1:11434")
+
+    def test_it_is_wiped_from_memory_after_use(self):
+        """Whole requests, on connections that go and that stay; a body behind it; a head that is refused; one that never ends."""
+        with daemons.Daemon() as d:
+            key = new_key(d, "phone")
+            d.restart()                                 # who was shown it had it from another process
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n".encode()
+            self.assertEqual([self.status(d, Authorization="Bearer " + key) for _ in range(3)], [200] * 3)
+            with contextlib.ExitStack() as stack:
+                for data, status in ((b"Content-Length: 13\r\n\r\n" + b'{"model":"x"}', b" 404 "), (b"Content-Length: 1\r\n no\r\n\r\n", b" 400 ")):
+                    stays = stack.enter_context(socket.create_connection(("127.0.0.1", d.port), 20))
+                    stays.sendall(head + data)
+                    self.assertIn(status, stays.recv(65536))
+                half = stack.enter_context(socket.create_connection(("127.0.0.1", d.port), 20))
+                half.sendall(head)
+                hosts.until(lambda: memory_holds(d.pid, key.encode()), 10, "the search finds what is there")
+            hosts.until(lambda: not memory_holds(d.pid, key.encode()), 10, "nothing of it is left")
 
     def test_on_loopback_it_is_only_a_name(self):
         with daemons.Daemon() as d:
