@@ -505,6 +505,13 @@ static bool was_stale(const struct request *r, int error)
            clock_now_ms() - upstream_progress_due(u) <= STALE_MS;
 }
 
+/* By the engine itself: it works no longer on what it was asked. Else the tunnel broke, or its answer made no
+ * sense, and to the engine we left. */
+static bool engine_closed(const struct request *r, int error)
+{
+    return !error || (error != -EPROTO && upstream_is_local(r->upstream));
+}
+
 /* f: why the engine ended; NULL: it did not, or nobody can tell soon enough. */
 static void request_tell_lost(struct request *r, const struct fault *f)
 {
@@ -541,10 +548,12 @@ static void request_ask_why(struct request *r)
 static void request_lost_early(struct request *r, int error)
 {
     bool untouched = upstream_sent_bytes(r->upstream) == 0, stale = was_stale(r, error),
-         local = upstream_is_local(r->upstream);
+         closed = engine_closed(r, error);
     const char *id = deployment_id(r->deployment);
     char text[400];
 
+    if (!stale && !untouched && !closed)
+        request_tell_abandoned(r);
     r->upstream = upstream_free(r->upstream, true);
     request_set_waiting(r, false);
     r->fresh = true;
@@ -562,7 +571,7 @@ static void request_lost_early(struct request *r, int error)
         request_fail(r, 502, "bad_answer", text, "bad answer");
         return;
     }
-    if (!error || local) {
+    if (closed) {
         request_ask_why(r);
         return;
     }
@@ -581,9 +590,11 @@ static void on_lost(void *ctx, int error)
         request_lost_early(r, error);
         return;
     }
+    if (!engine_closed(r, error))
+        request_tell_abandoned(r);
+    r->upstream = upstream_free(r->upstream, true);
+    request_set_waiting(r, false);
     if (!tunnel && !r->late_status && relay_can_tell(&r->relay)) {
-        r->upstream = upstream_free(r->upstream, true);
-        request_set_waiting(r, false);
         request_ask_why(r);
         return;
     }

@@ -196,3 +196,38 @@ Test(request_cure, an_engine_of_another_kind_does_not_stick)
     app_free(a);
     app_free(b);
 }
+
+Test(request_cure, a_tunnel_that_breaks_under_a_request_leaves_the_engine_with_it)
+{
+    struct app *a;
+
+    world.deepseek.channels = true;
+    a = sent_on_fresh("/api/chat");
+    link_break(0);
+    app_wants(a, "the tunnel broke while deepseek-r1:7b had this request");
+    app_forget(a);
+    buf_clear(&world.links[0]->got);
+    app_post(a, "/api/chat", MODEL);
+    engine_with(MODEL);
+    pass_s(31);
+    engine_with(UNLOAD);
+    app_free(a);
+}
+
+Test(request_cure, an_engine_that_ended_in_its_answer_was_not_left)
+{
+    struct app *a = sent_on_fresh("/api/chat");
+
+    link_say(0, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{");
+    app_wants(a, "{");
+    link_close(0);
+    cr_assert(LOOP_UNTIL(world.loop, app_is_over(a)));
+    app_free(a);
+    buf_clear(&world.links[0]->got);
+    a = app_new();
+    app_post(a, "/api/chat", MODEL);
+    engine_with(MODEL);
+    pass_s(300);
+    cr_assert_eq(count_with(UNLOAD), 0);
+    app_free(a);
+}
