@@ -162,7 +162,7 @@ static bool is_better(const struct deployment *d, const struct deployment *best)
         return !best || find_rank(d) > find_rank(best);
     deployment_figures(d, &n);
     deployment_figures(best, &of_best);
-    return n.in_flight + n.held < of_best.in_flight + of_best.held;
+    return n.open + n.held < of_best.open + of_best.held;
 }
 
 struct deployment *manager_find_deployment(struct manager *m, const char *name)

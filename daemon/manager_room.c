@@ -41,7 +41,7 @@ static void add_holder(struct holders *h, struct deployment *d, int64_t looked_a
     deployment_figures(d, &n);
     is_new = is_loading(d) || (s == DEPLOYMENT_READY && n.since_at_ms >= looked_at_ms);
     *facts = (struct room_holder){.how = is_new || s != DEPLOYMENT_READY                  ? ROOM_CHANGING
-                                         : n.in_flight + n.held > 0 || n.keep_until_at_ms ? ROOM_BUSY
+                                         : n.open + n.held > 0 || n.keep_until_at_ms ? ROOM_BUSY
                                                                                           : ROOM_IDLE,
                                   .used_at_ms = MAX(n.last_used_at_ms, n.since_at_ms),
                                   .bytes = f->size_bytes};
@@ -99,7 +99,7 @@ static void tell_wait(const struct deployment *holder, const struct engine_facts
     else
         len = snprintf(ret, DEPLOYMENT_TEXT_MAX,
                        "no room (%s free): waits for the %u request%s of %.60s; or: llmhostctl down %.60s",
-                       free_text, n.in_flight + n.held, n.in_flight + n.held == 1 ? "" : "s", name, name);
+                       free_text, n.open + n.held, n.open + n.held == 1 ? "" : "s", name, name);
     if (len >= DEPLOYMENT_TEXT_MAX)
         snprintf(ret, DEPLOYMENT_TEXT_MAX, "no room (%s free): waits for %.100s", free_text, name);
 }

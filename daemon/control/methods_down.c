@@ -99,7 +99,7 @@ static void down_look(struct follow *w)
             return;
         }
         deployment_figures(d, &n);
-        streams += n.in_flight;
+        streams += n.open;
         if (!lease_is_reachable(deployment_lease(d)))
             away = deployment_lease(d);
     }
@@ -173,7 +173,7 @@ static void sleep_look(struct follow *w)
             return;
         }
         deployment_figures(d, &n);
-        streams += n.in_flight;
+        streams += n.open;
         if (!lease_is_reachable(deployment_lease(d)))
             away = deployment_lease(d);
     }

@@ -65,12 +65,12 @@ static bool up_tell_restart(struct follow *w)
         return true;
     deployment_figures(w->models[0], &n);
     if (s == DEPLOYMENT_DRAINING)
-        snprintf(text, sizeof text, "waits for %u open request%s, to begin anew", n.in_flight,
-                 n.in_flight == 1 ? "" : "s");
-    if (w->told_off == 1 + (unsigned)s && w->told_streams == n.in_flight)
+        snprintf(text, sizeof text, "waits for %u open request%s, to begin anew", n.open,
+                 n.open == 1 ? "" : "s");
+    if (w->told_off == 1 + (unsigned)s && w->told_streams == n.open)
         return true;
     w->told_off = 1 + (unsigned)s;
-    w->told_streams = n.in_flight;
+    w->told_streams = n.open;
     return call_reply_more(w->call,
                            follow_progress("engine", "running", text, clock_now_ms() - w->begun_due));
 }

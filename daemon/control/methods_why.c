@@ -109,7 +109,7 @@ static void why_model(const struct deployment *d, struct json *lines)
     if (streq(verdict, "down"))
         add_tunnel(causes, deployment_lease(d));
     if (s == DEPLOYMENT_DRAINING || s == DEPLOYMENT_STOPPING)
-        show_add_cause(causes, "draining", n.in_flight, n.since_at_ms, NULL);
+        show_add_cause(causes, "draining", n.open, n.since_at_ms, NULL);
     if (s == DEPLOYMENT_ASLEEP)
         show_add_cause(causes, "unloaded", 1, n.since_at_ms, deployment_room_text(d));
     if (deployment_goal(d) == GOAL_OFF && s != DEPLOYMENT_FAILED)

@@ -130,8 +130,8 @@ struct json *show_causes(const struct deployment *d)
     struct deployment_figures n;
 
     deployment_figures(d, &n);
-    if (n.in_flight)
-        show_add_cause(list, "request", n.in_flight, n.in_flight_since_at_ms, NULL);
+    if (n.open)
+        show_add_cause(list, "request", n.open, n.open_since_at_ms, NULL);
     if (n.held)
         show_add_cause(list, "held_request", n.held, n.held_since_at_ms, NULL);
     if (s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING)
@@ -257,7 +257,7 @@ struct json *show_model(const struct deployment *d)
     json_put_string(v, "goal", deployment_goal_name(deployment_goal(d)));
     json_put_string(v, "instance", lease_name(deployment_lease(d)));
     json_put_string(v, "stage", running_stage(d));
-    json_put_int(v, "in_flight", n.in_flight);
+    json_put_int(v, "in_flight", n.open);
     json_put_int(v, "held", n.held);
     json_put_int(v, "requests", n.requests);
     if (deployment_arguments(d))

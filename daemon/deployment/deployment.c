@@ -22,6 +22,7 @@ struct hold {
     struct list node;
     op_done_fn done;
     void *ctx;
+    bool overtaken; /* a judge: the look that is under way began before it asked */
 };
 
 static void hold_cancel(struct op *op)
@@ -77,21 +78,25 @@ static bool hold_is_over(const struct deployment *d, const struct fault **ret_fa
     return false;
 }
 
-/* In order of arrival. A hold that is answered may start another request on us: so one at a time, from the
- * front. */
+/* The first of them. It may start another on us from there. */
+static void hold_answer(struct list *holds, const struct fault *f)
+{
+    struct hold *h = LIST_FIRST(holds, struct hold, node);
+
+    list_remove(&h->node);
+    op_end(&h->op);
+    h->done(h->ctx, f);
+    free(h);
+}
+
+/* In order of arrival. */
 void deployment_answer_holds(struct deployment *d)
 {
     const struct fault *f;
     struct fault room = {};
 
-    while (!list_is_empty(&d->holds) && hold_is_over(d, &f, &room)) {
-        struct hold *h = LIST_FIRST(&d->holds, struct hold, node);
-
-        list_remove(&h->node);
-        op_end(&h->op);
-        h->done(h->ctx, f);
-        free(h);
-    }
+    while (!list_is_empty(&d->holds) && hold_is_over(d, &f, &room))
+        hold_answer(&d->holds, f);
 }
 
 void deployment_hold(struct deployment *d, struct op **slot, op_done_fn done, void *ctx)
@@ -111,6 +116,7 @@ void deployment_judge(struct deployment *d, struct op **slot, op_done_fn done, v
 
     h->done = done;
     h->ctx = ctx;
+    h->overtaken = d->state == DEPLOYMENT_READY && d->op;
     list_append(&d->judges, &h->node);
     op_begin(&h->op, slot, hold_cancel);
     deployment_doubt(d);
@@ -118,25 +124,22 @@ void deployment_judge(struct deployment *d, struct op **slot, op_done_fn done, v
 }
 
 /* Those only who ask now: whoever is told may ask anew. */
-void deployment_answer_judges(struct deployment *d, const struct fault *f)
+void deployment_answer_judges(struct deployment *d, const struct fault *f, bool alive)
 {
     struct list now;
 
     list_init(&now);
-    while (!list_is_empty(&d->judges)) {
-        struct list *node = d->judges.next;
-
-        list_remove(node);
-        list_append(&now, node);
-    }
-    while (!list_is_empty(&now)) {
-        struct hold *h = LIST_FIRST(&now, struct hold, node);
-
-        list_remove(&h->node);
-        op_end(&h->op);
-        h->done(h->ctx, f);
-        free(h);
-    }
+    LIST_FOREACH_SAFE(h, &d->judges, struct hold, node)
+        if (!alive || !h->overtaken) {
+            list_remove(&h->node);
+            list_append(&now, &h->node);
+        } else {
+            h->overtaken = false;
+        }
+    while (!list_is_empty(&now))
+        hold_answer(&now, f);
+    if (alive && !list_is_empty(&d->judges))
+        deployment_doubt(d);
 }
 
 void deployment_dial(struct deployment *d, struct op **slot, host_dial_fn done, void *ctx)
@@ -291,20 +294,23 @@ void deployment_stage(const struct deployment *d, enum stage s, struct stage_vie
 
 /* ---- requests ---- */
 
-void deployment_request_begin(struct deployment *d)
+void deployment_request_begin(struct deployment *d, struct deployment_use *u)
 {
     d->last_used_at_ms = clock_wall_ms();
-    if (d->in_flight++ == 0)
-        d->in_flight_since_at_ms = d->last_used_at_ms;
+    *u = (struct deployment_use){.begun_at_ms = d->last_used_at_ms};
+    list_init(&u->node);
+    list_append(&d->open, &u->node);
+    d->in_flight++;
     d->requests++;
     deployment_arm_sleep(d);
     runq_add(d->context.loop, &d->changed);
 }
 
-void deployment_request_end(struct deployment *d)
+void deployment_request_end(struct deployment *d, struct deployment_use *u)
 {
     d->last_used_at_ms = clock_wall_ms();
     d->used_due = clock_now_ms();
+    list_remove(&u->node);
     d->in_flight--;
     if (deployment_open(d) == 0)
         runq_add(d->context.loop, &d->look);
@@ -312,11 +318,27 @@ void deployment_request_end(struct deployment *d)
     runq_add(d->context.loop, &d->changed);
 }
 
-void deployment_request_held(struct deployment *d, int change)
+/* Among the open ones by its arrival, which is before that of whoever came while it was held. */
+static void use_open(struct deployment *d, struct deployment_use *u)
 {
-    if (d->held == 0 && change > 0)
-        d->held_since_at_ms = clock_wall_ms();
-    d->held = (unsigned)((int)d->held + change);
+    struct list *before = d->open.prev;
+
+    while (before != &d->open && CONTAINER_OF(before, struct deployment_use, node)->begun_at_ms > u->begun_at_ms)
+        before = before->prev;
+    list_prepend(before, &u->node);
+}
+
+void deployment_request_held(struct deployment *d, struct deployment_use *u, bool held)
+{
+    list_remove(&u->node);
+    if (held) {
+        u->held_at_ms = clock_wall_ms();
+        list_append(&d->waiting, &u->node);
+        d->held++;
+    } else {
+        use_open(d, u);
+        d->held--;
+    }
     if (deployment_open(d) == 0)
         runq_add(d->context.loop, &d->look);
     runq_add(d->context.loop, &d->changed);
@@ -372,7 +394,7 @@ static void deployment_on_look(void *ctx)
     bool waking = d->state >= DEPLOYMENT_CONNECTING && d->state < DEPLOYMENT_READY;
 
     if (d->state != DEPLOYMENT_READY) /* nobody looks now: what is known is known */
-        deployment_answer_judges(d, waking && d->deaths ? &d->death : NULL);
+        deployment_answer_judges(d, waking && d->deaths ? &d->death : NULL, false);
     if (deployment_is_to_sleep(d))
         deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
     else if (d->state == DEPLOYMENT_DRAINING && deployment_open(d) == 0)
@@ -483,6 +505,8 @@ struct deployment *deployment_new(const struct deployment_context *context, stru
     work_init(&d->look, deployment_on_look, d);
     list_init(&d->holds);
     list_init(&d->judges);
+    list_init(&d->open);
+    list_init(&d->waiting);
     deployment_stages_reset(d);
     d->entered_at_ms = clock_wall_ms();
     d->entered_due = clock_now_ms();
@@ -500,15 +524,9 @@ struct deployment *deployment_free(struct deployment *d)
         return NULL;
     op_cancel(&d->op);
     fault_code(&gone, FAULT_GONE, "shutting_down", "%s is not served any more", d->name);
-    while (!list_is_empty(&d->holds)) {
-        struct hold *h = LIST_FIRST(&d->holds, struct hold, node);
-
-        list_remove(&h->node);
-        op_end(&h->op);
-        h->done(h->ctx, &gone);
-        free(h);
-    }
-    deployment_answer_judges(d, &gone);
+    while (!list_is_empty(&d->holds))
+        hold_answer(&d->holds, &gone);
+    deployment_answer_judges(d, &gone, false);
     runq_drop(&d->changed);
     runq_drop(&d->look);
     timer_free(d->timer);
@@ -661,17 +679,19 @@ const struct engine_facts *deployment_facts(const struct deployment *d)
 
 void deployment_figures(const struct deployment *d, struct deployment_figures *ret)
 {
+    const struct deployment_use *open = LIST_FIRST(&d->open, struct deployment_use, node);
+    const struct deployment_use *held = LIST_FIRST(&d->waiting, struct deployment_use, node);
     char what[300];
 
     snprintf(what, sizeof what, "up %s %s", d->name, lease_name(d->lease));
     *ret = (struct deployment_figures){
-        .in_flight = d->in_flight - d->held,
+        .open = d->in_flight - d->held,
         .held = d->held,
+        .open_since_at_ms = open ? open->begun_at_ms : 0,
+        .held_since_at_ms = held ? held->held_at_ms : 0,
         .requests = d->requests,
         .last_used_at_ms = d->last_used_at_ms,
         .since_at_ms = d->entered_at_ms,
-        .held_since_at_ms = d->held ? d->held_since_at_ms : 0,
-        .in_flight_since_at_ms = d->in_flight ? d->in_flight_since_at_ms : 0,
         .sleeps_at_ms = deployment_sleeps_at_ms(d),
         .keep_until_at_ms = d->keep_until_at_ms,
         .unload_ms = deployment_unload_ms(d),

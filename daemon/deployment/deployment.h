@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/fault.h"
+#include "base/list.h"
 #include "base/op.h"
 #include "policy/idle.h"
 #include "session/host.h"
@@ -54,11 +55,16 @@ bool deployment_is_reachable(const struct deployment *d);
 /* Changes whenever the server behind it is another one than before: connections of an older number are of no use. */
 unsigned deployment_server_number(const struct deployment *d);
 
+/* One request, as its model knows it; lives in the request. */
+struct deployment_use {
+    struct list node;               /* among those that are open, or those that are held, the oldest first */
+    int64_t begun_at_ms, held_at_ms;
+};
 /* A request has arrived (it counts, also while it is held) and has ended. Draining waits for the last one. */
-void deployment_request_begin(struct deployment *d);
-void deployment_request_end(struct deployment *d);
-/* It is held (+1), or no longer (-1): shown in status. */
-void deployment_request_held(struct deployment *d, int change);
+void deployment_request_begin(struct deployment *d, struct deployment_use *u);
+void deployment_request_end(struct deployment *d, struct deployment_use *u);
+/* It is held, or no longer: shown in status. The caller knows that this is a change. */
+void deployment_request_held(struct deployment *d, struct deployment_use *u, bool held);
 /* A request waits for bytes of the engine (+1), or no longer does (-1). */
 void deployment_waiting(struct deployment *d, int change);
 /* A byte of an answer has come from the engine: it lives. */
@@ -143,8 +149,9 @@ bool deployment_is_idle(const struct deployment *d);
 bool deployment_may_run(const struct deployment *d);
 
 struct deployment_figures {
-    unsigned in_flight, held;
-    int64_t requests, last_used_at_ms, since_at_ms, held_since_at_ms, in_flight_since_at_ms;
+    unsigned open, held;            /* requests that have gone out, or are about to; that wait until they can */
+    int64_t open_since_at_ms, held_since_at_ms;     /* of the oldest of each; 0: none */
+    int64_t requests, last_used_at_ms, since_at_ms;
     int64_t drain_ends_at_ms;       /* 0: not draining */
     int64_t sleeps_at_ms;           /* if nobody asks before; 0: not as things are */
     int64_t min_up_until_at_ms;     /* before that it does not sleep; 0: that is over */

@@ -618,5 +618,5 @@ void deployment_event(struct deployment *d, enum deployment_event ev, const stru
     case KEEP: break;
     }
     if (judged)
-        deployment_answer_judges(d, m.how == ENTER && ev == DEPLOYMENT_EV_FAULT ? f : NULL);
+        deployment_answer_judges(d, m.how == ENTER && ev == DEPLOYMENT_EV_FAULT ? f : NULL, d->state == DEPLOYMENT_READY);
 }

@@ -78,6 +78,7 @@ struct deployment {
     struct timer *timer, *sleep_timer;
     struct work changed, look;
     struct list holds, judges;
+    struct list open, waiting;      /* struct deployment_use: those in flight that are not held; those that are */
     struct fault fault;
     char room[DEPLOYMENT_TEXT_MAX]; /* deployment_room_text() */
     int64_t looked_at_ms;
@@ -87,7 +88,7 @@ struct deployment {
     unsigned flaps;
     bool dozed;                     /* it fell asleep by itself, because nobody asked */
     int64_t keep_until_at_ms;
-    int64_t goal_at_ms, requests, last_used_at_ms, held_since_at_ms, in_flight_since_at_ms;
+    int64_t goal_at_ms, requests, last_used_at_ms;
     uint64_t wanted_due, took_ms;
     struct stage_record stages[STAGE_COUNT];
 };
@@ -107,7 +108,9 @@ void deployment_event(struct deployment *d, enum deployment_event ev, const stru
 /* deployment.c, for the life: */
 uint64_t deployment_write(struct deployment *d);       /* its record to the database; a store_ticket */
 void deployment_answer_holds(struct deployment *d);
-void deployment_answer_judges(struct deployment *d, const struct fault *f);
+/* f: why the server died, NULL: it did not, or nobody can tell. alive: a look has just found it so; whoever asked after that look
+ * began is told by the next one, which comes at once. */
+void deployment_answer_judges(struct deployment *d, const struct fault *f, bool alive);
 void deployment_stage_begin(struct deployment *d, enum stage s);
 void deployment_stage_end(struct deployment *d, enum stage s, enum stage_state how, const char *text);
 void deployment_stages_reset(struct deployment *d);

@@ -135,12 +135,12 @@ static int64_t ready(const struct deployment *d)
     return deployment_state(d) == DEPLOYMENT_READY;
 }
 
-static int64_t in_flight(const struct deployment *d)
+static int64_t open_requests(const struct deployment *d)
 {
     struct deployment_figures n;
 
     deployment_figures(d, &n);
-    return n.in_flight;
+    return n.open;
 }
 
 static int64_t held(const struct deployment *d)
@@ -167,7 +167,7 @@ static void add_models(struct buf *out, struct manager *m)
 {
     static const struct gauge gauges[] = {
         {"llmhost_model_ready", "On so many instances the model answers at once.", ready},
-        {"llmhost_model_requests_open", "Requests of the model that its engine has.", in_flight},
+        {"llmhost_model_requests_open", "Requests of the model that its engine has.", open_requests},
         {"llmhost_model_requests_held", "Requests that wait for the model.", held},
     };
     struct deployment *d;

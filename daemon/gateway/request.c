@@ -38,7 +38,7 @@
 static void request_set_held(struct request *r, bool held)
 {
     if (r->held != held)
-        deployment_request_held(r->deployment, held ? 1 : -1);
+        deployment_request_held(r->deployment, &r->use, held);
     r->held = held;
 }
 
@@ -67,7 +67,7 @@ static void request_finish(struct request *r, const char *how)
         return;
     request_set_held(r, false);
     request_set_waiting(r, false);
-    deployment_request_end(r->deployment);
+    deployment_request_end(r->deployment, &r->use);
     r->deployment = NULL;
 }
 
@@ -217,7 +217,7 @@ void request_count(struct request *r, struct deployment *d)
     r->deployment = d;
     r->request_bytes = body_size(r->body);
     r->turn = r->gateway->next_turn++;
-    deployment_request_begin(d);
+    deployment_request_begin(d, &r->use);
     r->limit_due = r->begun_due + r->wait_ms;
 }
 

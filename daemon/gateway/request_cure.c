@@ -67,7 +67,7 @@ void request_judge_silence(struct request *r)
     struct deployment_figures figures;
 
     deployment_figures(r->deployment, &figures);
-    if (!left_due || figures.in_flight > 1 || !upstream_is_sent(r->upstream))
+    if (!left_due || figures.open > 1 || !upstream_is_sent(r->upstream))
         r->silent_due = now + SILENT_MS;
     else if (now < left_due + SILENT_MS)
         r->silent_due = left_due + SILENT_MS;

@@ -61,6 +61,7 @@ struct request {
     struct body *body;
 
     struct deployment *deployment;    /* found and counted */
+    struct deployment_use use;        /* by that */
     bool held, waiting;               /* as told to the deployment */
     bool streams;                     /* /api/pull: lines are wanted */
     enum deployment_state told_state; /* in its last line */

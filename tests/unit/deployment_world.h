@@ -53,7 +53,7 @@
 
 /* ---- The world ---- */
 
-enum { JOBS_MAX = 64, RECORDS_MAX = 4096, HOLDS = 4, STEPS_MAX = 120 };
+enum { JOBS_MAX = 64, RECORDS_MAX = 4096, HOLDS = 4, USES_MAX = 256, STEPS_MAX = 120 };
 
 struct timer {
     void (*fire)(void *ctx);
@@ -117,6 +117,7 @@ static struct world {
     struct job *jobs[JOBS_MAX];
     unsigned n_jobs;
     struct holder holders[HOLDS];
+    struct deployment_use uses[USES_MAX];
     unsigned n_open, n_renewed, n_entered, n_failed, n_ready, n_changed;
     struct engine engine;
     bool told_way;
@@ -639,6 +640,18 @@ static void daemon_ends(void)
     cr_assert_null(w.sleep_timer);
     for (unsigned i = 0; i < w.n_jobs; i++)
         cr_assert_null(w.jobs[i]->asked, "story %u", w.story);
+}
+
+/* Requests are open in the order of a stack. */
+static void request_begins(void)
+{
+    cr_assert_lt(w.d->in_flight, (unsigned)USES_MAX);
+    deployment_request_begin(w.d, &w.uses[w.d->in_flight]);
+}
+
+static void request_ends(void)
+{
+    deployment_request_end(w.d, &w.uses[w.d->in_flight - 1]);
 }
 
 static void want(bool on)

@@ -138,19 +138,21 @@ Test(control_why, requests_keep_a_model_awake_and_are_counted)
 
     d->state = DEPLOYMENT_READY;
     d->fault = (struct fault){};
+    struct deployment_use uses[3];
+
     for (unsigned i = 0; i < 3; i++)
-        deployment_request_begin(d);
-    deployment_request_held(d, 1);
+        deployment_request_begin(d, &uses[i]);
+    deployment_request_held(d, &uses[1], true);
     _cleanup_json_ struct json *v = answers("Why", ALL);
 
     d->goal = GOAL_OFF;
     d->state = DEPLOYMENT_DRAINING;
     _cleanup_json_ struct json *draining = answers("Why", ALL);
 
-    deployment_request_held(d, -1);
+    deployment_request_held(d, &uses[1], false);
     d->state = DEPLOYMENT_FAILED;
     for (unsigned i = 0; i < 3; i++)
-        deployment_request_end(d);
+        deployment_request_end(d, &uses[i]);
     const struct json *line = line_of(v, "ollama:tiny");
 
     verdict_is(line, "awake");

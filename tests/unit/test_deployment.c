@@ -42,7 +42,7 @@ Test(deployment, a_model_that_is_wanted_gets_ready_through_every_stage)
 Test(deployment, open_requests_are_waited_for_but_not_for_ever)
 {
     go_up();
-    deployment_request_begin(w.d);
+    request_begins();
     want(true);
     deployment_want(w.d, GOAL_OFF, false);
     run_until(w.now + 299000);
@@ -51,21 +51,56 @@ Test(deployment, open_requests_are_waited_for_but_not_for_ever)
     run_until(w.now + 60000);
     cr_assert_eq(w.d->state, OFF);
     cr_assert(deployment_is_cut(w.d));
-    deployment_request_end(w.d);
+    request_ends();
     go_up();
     cr_assert_not(deployment_is_cut(w.d));
+}
+
+Test(deployment, the_age_is_that_of_the_oldest_that_is_left)
+{
+    struct deployment_use uses[4];
+    struct deployment_figures n;
+
+    go_up();
+    int64_t began = clock_wall_ms();
+
+    for (unsigned i = 0; i < 4; i++) {
+        deployment_request_begin(w.d, &uses[i]);
+        run_until(w.now + 1000);
+    }
+    deployment_request_held(w.d, &uses[1], true);
+    run_until(w.now + 1000);
+    deployment_request_held(w.d, &uses[0], true);
+    deployment_figures(w.d, &n);
+    cr_assert_eq(n.open, 2);
+    cr_assert_eq(n.held, 2);
+    cr_assert_eq(n.open_since_at_ms, began + 2000);
+    cr_assert_eq(n.held_since_at_ms, began + 4000);
+    deployment_request_held(w.d, &uses[1], false);
+    deployment_figures(w.d, &n);
+    cr_assert_eq(n.open_since_at_ms, began + 1000, "it has come before those that are open");
+    cr_assert_eq(n.held_since_at_ms, began + 5000);
+    deployment_request_end(w.d, &uses[1]);
+    deployment_request_end(w.d, &uses[2]);
+    deployment_figures(w.d, &n);
+    cr_assert_eq(n.open_since_at_ms, began + 3000, "there was one all the time, but it was not this one");
+    deployment_request_end(w.d, &uses[3]);
+    deployment_request_held(w.d, &uses[0], false);
+    deployment_request_end(w.d, &uses[0]);
+    deployment_figures(w.d, &n);
+    cr_assert_eq(n.open_since_at_ms + n.held_since_at_ms, 0);
 }
 
 Test(deployment, the_last_request_ends_the_draining)
 {
     go_up();
-    deployment_request_begin(w.d);
-    deployment_request_begin(w.d);
+    request_begins();
+    request_begins();
     deployment_want(w.d, GOAL_OFF, false);
-    deployment_request_end(w.d);
+    request_ends();
     run_until(w.now + 1000);
     cr_assert_eq(w.d->state, DRAINING);
-    deployment_request_end(w.d);
+    request_ends();
     run_until(w.now + 1000);
     cr_assert_eq(w.d->state, OFF);
     cr_assert_not(w.runs);
@@ -74,7 +109,7 @@ Test(deployment, the_last_request_ends_the_draining)
 Test(deployment, down_now_cuts_at_once_also_while_it_drains)
 {
     go_up();
-    deployment_request_begin(w.d);
+    request_begins();
     deployment_want(w.d, GOAL_OFF, false);
     run_until(w.now + 1000);
     deployment_want(w.d, GOAL_OFF, true);
@@ -82,20 +117,20 @@ Test(deployment, down_now_cuts_at_once_also_while_it_drains)
     cr_assert(deployment_is_cut(w.d));
     run_until(w.now + 1000);
     cr_assert_eq(w.d->state, OFF);
-    deployment_request_end(w.d);
+    request_ends();
 }
 
 Test(deployment, up_while_it_drains_keeps_the_model_where_it_is)
 {
     go_up();
-    deployment_request_begin(w.d);
+    request_begins();
     deployment_want(w.d, GOAL_OFF, false);
     deployment_want(w.d, GOAL_ON_DEMAND, false);
     cr_assert_eq(w.d->state, READY);
     run_until(w.now + 60000);
     cr_assert_eq(w.d->state, READY);
     cr_assert_eq(w.n_ready, 1, "it was not loaded anew");
-    deployment_request_end(w.d);
+    request_ends();
 }
 
 Test(deployment, a_stop_that_may_pass_is_asked_again_and_one_that_fails_is_told)
@@ -272,10 +307,10 @@ Test(deployment, a_hung_server_is_started_again_within_a_minute)
 Test(deployment, a_busy_server_is_never_started_again)
 {
     go_up();
-    deployment_request_begin(w.d);
+    request_begins();
     w.hangs = w.computes = true;
     cr_assert_eq(starts_within(8 * 3600 * 1000), 0, "it computes, for somebody");
-    deployment_request_end(w.d);
+    request_ends();
     cr_assert_eq(starts_within(4 * 60 * 1000), 1, "now for nobody");
     run_until(w.now + 20000);
     w.hangs = true;
@@ -342,6 +377,27 @@ Test(deployment, whoever_asks_is_told_why_it_died)
     w.d = deployment_free(w.d);
     cr_assert_str_eq(asks[2].fault.code, "shutting_down");
     daemon_starts();
+}
+
+Test(deployment, a_look_that_began_before_the_question_is_no_answer_to_it)
+{
+    static struct holder asks[2];
+
+    go_up();
+    for (unsigned i = 0; i < 2; i++) {
+        deployment_doubt(w.d);
+        while (!w.d->op)
+            run_until(w.now + 1);
+        w.jobs[0]->happened = true; /* it found all well, and says so later */
+        w.runs = w.loaded = i == 0;
+        deployment_judge(w.d, &asks[i].op, on_hold_over, &asks[i]);
+        run_until(w.jobs[0]->due);
+        cr_assert_eq(asks[i].n_answers, 0);
+        while (!asks[i].n_answers)
+            run_until(w.now + 1);
+    }
+    cr_assert_eq(asks[0].fault.kind, FAULT_NONE, "it lives");
+    cr_assert_str_eq(asks[1].fault.code, "engine_exited");
 }
 
 Test(deployment, crashes_long_ago_do_not_count)
@@ -538,7 +594,7 @@ Test(deployment, one_that_sleeps_is_asleep_for_the_next_daemon_too)
 Test(deployment, open_requests_end_before_it_sleeps_and_up_keeps_it)
 {
     go_up();
-    deployment_request_begin(w.d);
+    request_begins();
     deployment_sleep(w.d, false, "made room for ollama:other");
     run_until(w.now + 1000);
     cr_assert_eq(w.d->state, DRAINING);
@@ -547,7 +603,7 @@ Test(deployment, open_requests_end_before_it_sleeps_and_up_keeps_it)
     cr_assert_eq(w.d->state, READY);
     deployment_sleep(w.d, false, "made room for ollama:other");
     run_until(w.now + 1000);
-    deployment_request_end(w.d);
+    request_ends();
     run_until(w.now + 10000);
     cr_assert_eq(w.d->state, ASLEEP);
     deployment_want(w.d, GOAL_OFF, false);
@@ -562,10 +618,10 @@ Test(deployment, what_the_engine_unloads_by_itself_is_asleep_unless_it_is_asked)
 {
     go_up();
     w.loaded = false;
-    deployment_request_begin(w.d);
+    request_begins();
     run_until(w.now + 40000);
     cr_assert_eq(w.d->state, READY, "the request loads it again");
-    deployment_request_end(w.d);
+    request_ends();
     run_until(w.now + 40000);
     cr_assert_eq(w.d->state, ASLEEP);
     cr_assert_str_eq(deployment_room_text(w.d), "the engine has unloaded it");

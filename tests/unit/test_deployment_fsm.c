@@ -265,7 +265,7 @@ static void hold_or_leave(struct holder *h)
 static void requests_end(void)
 {
     for (; w.n_open; w.n_open--)
-        deployment_request_end(w.d);
+        request_ends();
 }
 
 /* One of three sets, or none. */
@@ -303,13 +303,13 @@ static void something_happens(void)
     case 9: w.broken = dice(2); break;
     case 10: w.stuck = dice(3) == 0; break;
     case 11:
-        deployment_request_begin(w.d);
+        request_begins();
         w.n_open++;
         break;
     case 12:
         if (w.n_open) {
             w.n_open--;
-            deployment_request_end(w.d);
+            request_ends();
         }
         break;
     case 13: hold_or_leave(&w.holders[dice(HOLDS)]); break;
@@ -401,7 +401,7 @@ static void check_rest(void)
     }
     if (!w.holders[0].op)
         deployment_hold(w.d, &w.holders[0].op, on_hold_over, &w.holders[0]);
-    deployment_request_begin(w.d); /* while it is open it does not sleep */
+    request_begins(); /* while it is open it does not sleep */
     run_until(w.now + 600000);
     cr_assert_eq(w.d->state, on ? READY : OFF, "story %u: wanted %s, is %s", w.story, on ? "on" : "off",
                  deployment_state_name(w.d->state));
@@ -416,7 +416,7 @@ static void check_rest(void)
         works_run();
         cr_assert_str_eq(w.holders[i].fault.code, on ? "" : "stopped_by_user");
     }
-    deployment_request_end(w.d);
+    request_ends();
     if (on)
         check_sleep();
 }
