@@ -71,7 +71,7 @@ class Money(WithCompany):
 
     def test_rentals_paid_in_advance(self):
         c = self.c
-        uuid = c.rent(name="day", charge="daily", for_s=1.5, price=40000, auto_payg=True)
+        uuid = c.rent(name="day", charge="daily", for_s=3, price=40000, auto_payg=True)
         good(web(c, "POST", "/power_on", instance_uuid=uuid))
         c.until(uuid, "running")
         item = good(web(c, "POST", "", charge_type=["daily"]))["list"][0]
@@ -80,7 +80,7 @@ class Money(WithCompany):
         until(lambda: c.instance(uuid)["charge"] == "payg", 5, "end of the rental")
         self.assertEqual([r["rate"] for r in self.rows(uuid)], [0, 0, 1880])
         self.assertEqual(self.rows(uuid)[1]["end"], self.rows(uuid)[2]["start"])
-        ends = c.rent(name="end", charge="weekly", for_s=0.8, price=1)
+        ends = c.rent(name="end", charge="weekly", for_s=2, price=1)
         good(web(c, "POST", "/power_on", instance_uuid=ends))
         c.until(ends, "running")
         c.until(ends, "shutdown")
