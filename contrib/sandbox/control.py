@@ -62,7 +62,8 @@ def heal(company):
 
 
 def press(company, button, instance="", **more):
-    """BUTTON [INSTANCE]: as somebody in the console: power_on power_off release no_gpu; restart_box: as the platform; pull_plug: it dies, and bills"""
+    """BUTTON [INSTANCE]: as somebody in the console: power_on power_off release no_gpu;
+    restart_box: as the platform; pull_plug: it dies, and bills"""
     found = instance_of(company, instance)
     buttons = {
         "power_on": lambda: (company.check_start(found, "gpu"), company.power_on(found, "gpu", why="console")),

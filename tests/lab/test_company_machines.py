@@ -310,6 +310,6 @@ class CommandLine(unittest.TestCase):
     def test_help(self):
         self.assertIn("--hosts process|netns", self.sandbox("--help"))
         told = self.sandbox("ctl", "help")
-        for name in ("timeout_late", "bad_gateway", "no_stock", "press", "boot_fails"):
+        for name in ("timeout_late", "bad_gateway", "no_stock", "press", "boot_fails", "console/power_on"):
             self.assertIn(name, told)
         self.assertIn("no company is open here", self.sandbox("bill", "--dir", "/run/lab/nowhere", status=1))
