@@ -4,6 +4,7 @@ import concurrent.futures
 import functools
 import os
 import random
+import shlex
 import sys
 import time
 import unittest
@@ -502,6 +503,99 @@ class Stops(Stories):
         record = b.guard(first=2)
         check.assertEqual(record.ways, "sudo:/usr/bin/shutdown,shutdown,kill")
         off_in_time(b, record.lease)
+
+
+class Asked(Stories):
+    """As the daemon does it (guard.c), and what it makes of the answers."""
+
+    @in_each_shell
+    def test_installed_read_killed_and_installed_again(box):
+        b = box(bare=True)
+        check.assertEqual(b.daemon("read"), "missing ok 0 - root - 0".split())
+        check.assertEqual(b.daemon("ask", "me", 1, 60, 0, 0)[0], "missing")
+        words = b.daemon("install", 60, "me", 1, 600, 0, 0)
+        check.assertEqual(words[:2] + words[3:], "taken ok /dev/shm root me 1".split())
+        check.assertGreater(int(words[2]), 600 - 3 - BUSY_S)
+        check.assertEqual(b.daemon("ask", "me", 2, 900, 1200, 0)[0], "taken")
+        words = b.daemon("read")
+        check.assertEqual(words[:2] + words[3:], "taken ok /dev/shm root me 2".split())
+        check.assertGreater(int(words[2]), 1200 - 5 - BUSY_S)
+        check.assertEqual(b.daemon("ask", "you", 3, 60, "=", 0)[:2], ["refused", "owner"])
+        check.assertEqual(b.daemon("ask", "me", 1, 60, "=", 0)[:2], ["refused", "seq"])
+        check.assertEqual(b.daemon("ask", "you", 3, 60, "=", 0, "take")[:2], ["taken", "ok"])
+        b.kill_guard()
+        check.assertEqual((b.daemon("read")[0], b.daemon("ask", "you", 4, 60, "=", 0)[0]), ("missing", "missing"))
+        check.assertEqual(b.daemon("install", 60, "me", 4, 60, "=", 0)[:2], ["refused", "owner"])
+        words = b.daemon("install", 60, "you", 4, 60, "=", 0)
+        check.assertEqual((words[0], words[5:]), ("taken", ["you", "4"]))
+        check.assertGreater(int(words[2]), 1000)                # the hold was inherited
+
+    @in_each_shell
+    def test_places_and_the_second_dog(box):
+        """It stays beside a guard in /dev/shm that it understands, and is ended beside any other."""
+        dogs = r"llmhost-first$"
+        usual, old, away = box(bare=True), box(bare=True), box(bare=True)
+        for b in (usual, old, away):
+            text = guarded.source("first.sh").replace("FIRST", "1800")
+            b.host.run((text.replace("llmhost1", "llmhost0") if b is old else text) + "\n")
+            hosts.until(lambda: b.host.pids(dogs), 5, "a dog")
+        away.host.run("umount /dev/shm")
+        old.host.run("touch /dev/shm/.llmhost.sh.new; ln -sf /root/elsewhere /dev/shm/.llmhost.sh")
+        for b, folder, kept in ((usual, "/dev/shm", True), (old, "/dev/shm", False), (away, "/run", False)):
+            check.assertEqual(b.daemon("install", 60, "me", 1, 60, 0, 0)[3], folder)
+            check.assertEqual(bool(b.host.pids(dogs)), kept, folder)
+        check.assertEqual(old.host.run("ls /root/elsewhere", check=False).stdout, "")
+        check.assertEqual(away.daemon("ask", "me", 2, 60, 0, 0)[:2], ["taken", "ok"])
+        usual.host.run("cat /dev/zero >/dev/shm/fill 2>/dev/null", check=False)
+        usual.kill_guard()
+        check.assertEqual(usual.daemon("install", 60, "me", 2, 60, 0, 0)[:5:3], ["taken", "/dev/shm"])
+
+    @in_each_shell
+    def test_no_room_in_dev_shm(box):
+        b = box(bare=True)
+        b.host.run("cat /dev/zero >/dev/shm/fill 2>/dev/null", check=False)
+        check.assertEqual(b.daemon("install", 60, "me", 1, 60, 0, 0)[:5:3], ["taken", "/run"])
+        check.assertEqual(b.host.run("ls -A /dev/shm").stdout.split(), ["fill"])
+
+    @in_each_shell
+    def test_container_restarted_under_the_daemon(box):
+        b = box(bare=True)
+        check.assertEqual(b.daemon("install", 60, "me", 9, 60, 0, 0)[0], "taken")
+        b.host.down()
+        b.host.up()
+        check.assertEqual(b.daemon("ask", "me", 10, 60, 0, 0)[0], "missing")
+        check.assertEqual(b.daemon("install", 60, "me", 10, 60, 0, 0)[0], "taken")
+
+    @in_each_shell
+    def test_who_cannot_stop_it_does_not_count(box):
+        b, sudo = box(bare=True, user=65534), box(bare=True, user=65534)
+        b.host.run("rm -f /usr/bin/sudo")
+        check.assertEqual(b.daemon("install", 60, "me", 1, 60, 0, 0), "does not count ok 0 - none - 0".split())
+        check.assertFalse(b.guards())
+        sudo.host.put("/etc/hosts", f"127.0.0.1 localhost {sudo.host.name}\n")
+        check.assertEqual(sudo.daemon("install", 60, "me", 1, 60, 0, 0)[0], "does")         # sudo asks for a password
+        sudo.host.put("/etc/sudoers.d/llmhost", "nobody ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+        words = sudo.daemon("install", 60, "me", 1, 60, 0, 0)
+        check.assertEqual(words[:2] + words[3:], "taken ok /dev/shm sudo me 1".split())
+
+    @in_each_shell
+    def test_login_shells_and_logout(box):
+        """All of it goes as standard input of "exec sh -s", whatever the login shell; what was started outlives the session."""
+        b = box(bare=True)
+        seq = 0
+        for login in ("/bin/bash", "/bin/csh", "/usr/bin/fish"):
+            if not os.path.exists(login):
+                continue
+            seq += 1
+            b.host.run(f"usermod -s {login} root")
+            script = "text=%s\nset -- install 60 me %d 600 0 0\n%s" % (shlex.quote(guarded.source("guard.sh")), seq, guarded.source("box.sh"))
+            said = hosts.command("sshpass", "-p", b.host.password, "ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+                                 "-o", "LogLevel=ERROR", f"root@{b.host.ip}", "exec sh -s", input=script, timeout=30)
+            check.assertIn("said=0\n", said, login)
+            check.assertIn("\nok=", said, login)
+            hosts.until(lambda: len(b.guards()) == 1, 10, "one guard")
+        time.sleep(1.5)
+        off_in_time(b, b.renew("me", seq + 1, 3).lease, period=20)
 
 
 if __name__ == "__main__":
