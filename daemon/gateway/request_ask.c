@@ -20,9 +20,10 @@
 static bool request_may_ask(struct request *r)
 {
     const struct route_access *access = &r->gateway->access;
-    const char *origin = http1_field(r->head, "Origin"), *why = route_refuses_host(access, r->head);
+    const char *origin = http1_field(r->head, "Origin");
+    _cleanup_free_ char *why = NULL;
 
-    if (why) {
+    if (route_refuses_host(access, r->head, &why)) {
         request_refuse(r, 403, "host_not_allowed", "%s", why);
         return false;
     }
@@ -31,8 +32,11 @@ static bool request_may_ask(struct request *r)
         return false;
     }
     if (origin && !route_allows_origin(access, origin)) {
-        request_refuse(r, 403, "origin_not_allowed",
-                       "pages from this origin may not ask; [gateway] allow_origin= lists those that may");
+        request_refuse(
+            r, 403, "origin_not_allowed",
+            "pages from %.80s may not ask here; [gateway] allow_origin= in llmhostd.conf lists those "
+            "that may",
+            origin);
         return false;
     }
     r->origin = origin;

@@ -14,6 +14,7 @@
 #include "proto/text.h"
 
 #define HOST_BYTES_MAX 256
+#define HOST_SHOWN_MAX 80
 #define NEAR_MAX       3
 
 /* ---- paths ---- */
@@ -267,15 +268,23 @@ static bool host_is_allowed(const struct route_access *a, const char *authority,
            host_is_numeric(name);
 }
 
-const char *route_refuses_host(const struct route_access *a, const struct http1_head *head)
+bool route_refuses_host(const struct route_access *a, const struct http1_head *head, char **ret_why)
 {
-    const char *host = http1_field(head, "Host"), *authority = head->target + strlen("http://");
-    bool fits = !host || host_is_allowed(a, host, strlen(host));
+    const char *host = http1_field(head, "Host");
+    size_t n = host ? strlen(host) : 0;
+    bool fits = !host || host_is_allowed(a, host, n);
 
-    if (*head->target != '/' && *head->target != '*')
-        fits = fits && host_is_allowed(a, authority, strcspn(authority, "/?"));
-    return fits ? NULL
-                : "this name of the host is not known here; [gateway] allow_host= lists the names that are";
+    if (fits && *head->target != '/' && *head->target != '*') { /* http://host/path, as to a proxy */
+        host = head->target + strlen("http://");
+        n = strcspn(host, "/?");
+        fits = host_is_allowed(a, host, n);
+    }
+    if (!fits)
+        *ret_why = xasprintf("this host is not known as '%.*s'. A proxy in front has to call it localhost "
+                             "(nginx: proxy_set_header Host localhost;), or the name has to be listed in "
+                             "[gateway] allow_host= of llmhostd.conf",
+                             (int)MIN(n, (size_t)HOST_SHOWN_MAX), host);
+    return !fits;
 }
 
 bool route_allows_origin(const struct route_access *a, const char *origin)

@@ -55,8 +55,8 @@ void route_take_client(const struct http1_head *head, char ret[static ROUTE_CLIE
 struct route_access {
     const char *hosts, *origins;        /* NULL: none */
 };
-/* NULL: go on. Otherwise a sentence that says what to allow. */
-const char *route_refuses_host(const struct route_access *a, const struct http1_head *head);
+/* True: *ret_why says what to write, and where; caller frees. */
+bool route_refuses_host(const struct route_access *a, const struct http1_head *head, char **ret_why);
 bool route_allows_origin(const struct route_access *a, const char *origin);
 
 /* ---- names ---- */

@@ -97,7 +97,9 @@ Test(gateway, only_names_that_cannot_be_rebound_may_be_used)
         {HOST("gpu.lan"), 200, NULL},
         {HOST("GPU.lan:80"), 200, NULL},
         {HOST("box"), 200, NULL},
-        {HOST("evil.example"), 403, "allow_host"},
+        {HOST("evil.example"), 403, "'evil.example'"},
+        {HOST("evil.example:80"), 403, "allow_host="},
+        {HOST("llmhost_upstream"), 403, "proxy_set_header Host localhost;"},
         {HOST("localhost.evil.example"), 403, NULL},
         {HOST("gpu.lan.evil.example"), 403, NULL},
         {HOST("127.0.0.1.evil.example"), 403, NULL},
@@ -109,7 +111,7 @@ Test(gateway, only_names_that_cannot_be_rebound_may_be_used)
         {HOST("user@localhost"), 403, NULL},
         {HOST(""), 403, NULL},
         {"GET http://localhost/v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, NULL},
-        {"GET http://evil.example/v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n", 403, NULL},
+        {"GET http://evil.example/v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n", 403, "'evil.example'"},
         {"GET http://localhost/v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403, NULL},
     };
 
@@ -120,7 +122,8 @@ Test(gateway, pages_of_other_origins_may_not_ask)
 {
 #define ORIGIN(o) "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nOrigin: " o "\r\nContent-Length: 2\r\n\r\n{}"
     static const struct asked rows[] = {
-        {ORIGIN("https://evil.example"), 403, "allow_origin"},
+        {ORIGIN("https://evil.example"), 403,
+         "https://evil.example may not ask here; [gateway] allow_origin="},
         {ORIGIN("null"), 403, NULL},
         {ORIGIN("http://localhost:11434"), 403, NULL},
         {ORIGIN("https://chat.example.evil"), 403, NULL},
