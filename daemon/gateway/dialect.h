@@ -28,5 +28,7 @@ int ollama_show(const struct deployment *d, struct buf *out);
 int ollama_unloaded(const char *model, bool chat, struct buf *out);
 /* A line of /api/pull. */
 int ollama_status(struct buf *out, const char *status);
+/* The same of a download, as ollama tells it: its program draws a bar for it. */
+int ollama_download(struct buf *out, const struct deployment *d, int64_t bytes, int64_t bytes_total);
 
 int dialect_error(enum dialect d, struct buf *out, unsigned status, const char *code, const char *text);

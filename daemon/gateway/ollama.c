@@ -128,6 +128,24 @@ static void put_time(struct json *object, const char *key, int64_t at_ms)
     json_put_string(object, key, rfc3339_format(text, at_ms));
 }
 
+int ollama_download(struct buf *out, const struct deployment *d, int64_t bytes, int64_t bytes_total)
+{
+    _cleanup_json_ struct json *root = json_object();
+    const char *digest = json_get_text(json_get(deployment_shown(d), "tag"), "digest");
+    char text[128];
+    int r;
+
+    snprintf(text, sizeof(text), "pulling %s", deployment_id(d));
+    json_put_string(root, "status", text);
+    snprintf(text, sizeof(text), "sha256:%s",
+             digest && strlen(digest) >= DIGEST_CHARS_MIN ? digest : NO_DIGEST);
+    json_put_string(root, "digest", text);
+    json_put_int(root, "total", bytes_total);
+    json_put_int(root, "completed", bytes);
+    r = json_write(root, out);
+    return r < 0 ? r : buf_add_text(out, "\n");
+}
+
 /* ---- lists ---- */
 
 static int write_list(struct json *models, struct buf *out)

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "engine/engine.h"
 #include "gateway/body.h"
 #include "gateway/gateway_private.h"
@@ -316,6 +317,14 @@ static void request_unload(struct request *r, struct deployment *d, const char *
     buf_done(&body);
 }
 
+/* Who pulls a model says that it is wanted, so for one that was switched off it is an `up`. Every other
+ * request of it is refused. */
+static void request_bring_up(struct request *r, struct deployment *d)
+{
+    log_notice(deployment_name(d), "up by a pull, by %s", r->from);
+    deployment_want(d, GOAL_ON_DEMAND, false);
+}
+
 static void request_show(struct request *r, const struct deployment *d)
 {
     struct buf body;
@@ -347,11 +356,13 @@ static void request_ask_model(struct request *r)
         request_unknown_model(r, asked);
     } else if (r->route.kind == ROUTE_SHOW) {
         request_show(r, d);
-    } else if (request_is_understood(r, d)) {
+    } else if (r->route.kind == ROUTE_PULL || request_is_understood(r, d)) { /* a pull asks no engine */
         if (r->route.kind == ROUTE_ENGINE && request_is_unload(r)) {
             request_unload(r, d, asked);
             return;
         }
+        if (r->route.kind == ROUTE_PULL && deployment_goal(d) == GOAL_OFF)
+            request_bring_up(r, d);
         request_count(r, d);
         request_replace_names(r, &model, &name);
         r->scan = json_scan_free(r->scan);

@@ -51,15 +51,34 @@ static void request_begin_answer(struct request *r, const char *type)
     buf_done(&out);
 }
 
+static void request_pull_say(struct request *r, struct buf *line)
+{
+    request_begin_answer(r, "application/x-ndjson");
+    relay_data(&r->relay, r->client, line->data, line->len);
+    buf_done(line);
+}
+
 static void request_pull_line(struct request *r, const char *status)
 {
-    struct buf out;
+    struct buf line;
 
-    buf_init(&out, ANSWER_BYTES_MAX);
-    request_begin_answer(r, "application/x-ndjson");
-    ollama_status(&out, status);
-    relay_data(&r->relay, r->client, out.data, out.len);
-    buf_done(&out);
+    buf_init(&line, ANSWER_BYTES_MAX);
+    ollama_status(&line, status);
+    request_pull_say(r, &line);
+}
+
+static void request_pull_bytes(struct request *r)
+{
+    struct stage_view v;
+    struct buf line;
+
+    deployment_stage(r->deployment, STAGE_FETCH, &v);
+    if (v.state != STAGE_RUNNING || v.bytes < 0 || v.bytes_total <= 0 || v.changes == r->told_fetch)
+        return;
+    r->told_fetch = v.changes;
+    buf_init(&line, ANSWER_BYTES_MAX);
+    ollama_download(&line, r->deployment, MIN(v.bytes, v.bytes_total), v.bytes_total);
+    request_pull_say(r, &line);
 }
 
 static void request_pull_state(struct request *r)
@@ -93,8 +112,11 @@ static void request_end_answer(struct request *r)
 
 void request_pull_changed(struct request *r)
 {
-    if (r->streams && r->held && deployment_state(r->deployment) != r->told_state)
+    if (!r->streams || !r->held)
+        return;
+    if (deployment_state(r->deployment) != r->told_state)
         request_pull_state(r);
+    request_pull_bytes(r);
 }
 
 void request_pulled(struct request *r)

@@ -65,6 +65,7 @@ struct request {
     bool held, waiting;               /* as told to the deployment */
     bool streams;                     /* /api/pull: lines are wanted */
     enum deployment_state told_state; /* in its last line */
+    unsigned told_fetch;              /* struct stage_view's changes */
     bool fresh;                       /* no connection that was used before */
     bool reused;                      /* this one was */
     unsigned server_number;

@@ -88,6 +88,33 @@ Test(request_ollama, a_pull_of_a_known_model_waits_until_it_is_ready)
     app_free(a);
 }
 
+/* Its program draws a bar for each digest, and panics on one that is short. */
+Test(request_ollama, a_pull_tells_of_bytes_as_ollama_does)
+{
+    struct app *a = app_new();
+
+    world.deepseek.state = DEPLOYMENT_FETCHING;
+    app_post(a, "/api/pull", MODEL);
+    cr_assert(LOOP_UNTIL(world.loop, world.deepseek.held == 1));
+    world_tell(&world.deepseek);
+    app_wants(a, "{\"status\":\"llmhost fetching\"}\n");
+    world.deepseek.fetch =
+        (struct stage_view){.state = STAGE_RUNNING, .bytes = 10, .bytes_total = -1, .changes = 1};
+    world_tell(&world.deepseek);
+    world.deepseek.fetch =
+        (struct stage_view){.state = STAGE_RUNNING, .bytes = 10, .bytes_total = 40, .changes = 2};
+    world_tell(&world.deepseek);
+    world_tell(&world.deepseek);
+    app_wants(a, "{\"status\":\"pulling "
+                 "deepseek-r1:7b\",\"digest\":\"sha256:00000000000000000000000000000000000000000000"
+                 "00000000000000000000\",\"total\":40,\"completed\":10}\n");
+    cr_assert_not(strstr(strstr(app_got(a), "completed") + 1, "completed"), "said once");
+    world.deepseek.fetch.state = STAGE_DONE;
+    world_state(&world.deepseek, DEPLOYMENT_READY);
+    app_wants(a, "{\"status\":\"success\"}\n");
+    app_free(a);
+}
+
 Test(request_ollama, a_pull_that_fails_late_ends_with_an_error_line)
 {
     struct app *a = app_new();
@@ -107,6 +134,30 @@ Test(request_ollama, a_pull_that_fails_late_ends_with_an_error_line)
 Test(request_ollama, a_pull_that_does_not_stream_gets_one_document)
 {
     _cleanup_free_ char *answer = post("/api/pull", "{\"model\":\"deepseek-r1:7b\",\"stream\":false}");
+
+    cr_assert_eq(status_of(answer), 200);
+    cr_assert_str_eq(body_of(answer), "{\"status\":\"success\"}\n");
+}
+
+Test(request_ollama, a_pull_of_a_model_that_is_off_is_an_up)
+{
+    struct app *a = app_new();
+
+    world.deepseek.state = DEPLOYMENT_OFF;
+    world.deepseek.goal = GOAL_OFF;
+    app_post(a, "/api/pull", MODEL);
+    cr_assert(LOOP_UNTIL(world.loop, world.deepseek.held == 1));
+    cr_assert_eq(world.deepseek.goal, GOAL_ON_DEMAND);
+    world_state(&world.deepseek, DEPLOYMENT_READY);
+    app_wants(a, "{\"status\":\"success\"}\n");
+    app_free(a);
+}
+
+/* It is the daemon that answers it: the engine need not speak that dialect. */
+Test(request_ollama, a_pull_of_a_model_of_another_engine_is_an_up_too)
+{
+    _cleanup_free_ char *answer =
+        post("/api/pull", "{\"model\":\"Qwen/Qwen3-4B-GGUF:Q4_K_M\",\"stream\":false}");
 
     cr_assert_eq(status_of(answer), 200);
     cr_assert_str_eq(body_of(answer), "{\"status\":\"success\"}\n");
