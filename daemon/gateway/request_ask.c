@@ -200,30 +200,44 @@ static bool request_scan_is_good(struct request *r)
     return e == 0;
 }
 
-static int replace_name(struct request *r, const struct json_member *m, const char *id)
+/* and_model: an engine reads "model" only, and it is not there. */
+static int replace_name(struct request *r, const struct json_member *m, const char *id, bool and_model)
 {
     _cleanup_json_ struct json *value = json_string(id);
     struct buf text;
     int e;
 
-    if (!m->text || streq(m->text, id))
+    if (!and_model && m->text && streq(m->text, id))
         return 0;
     buf_init(&text, ANSWER_BYTES_MAX);
     e = json_write(value, &text);
+    if (e == 0 && and_model) {
+        buf_add_text(&text, ",\"model\":");
+        e = json_write(value, &text);
+    }
     if (e == 0)
         body_replace(r->body, m->from_bytes, m->to_bytes, text.data, text.len);
     buf_done(&text);
     return e;
 }
 
-/* An alias or a shorter form is replaced by what the engine calls it, in the order of the document. */
+/* An alias, a shorter form or an empty text is replaced by what the engine calls it, in the order of the
+ * document. */
 static void request_replace_names(struct request *r, const struct json_member *model,
                                   const struct json_member *name)
 {
     const char *id = deployment_id(r->deployment);
-    bool in_order = !name->text || model->from_bytes < name->from_bytes;
+    bool has_text = model->found && model->type == JSON_STRING;
+    bool model_first = has_text && (!name->text || model->from_bytes < name->from_bytes);
+    int e = 0;
 
-    if (replace_name(r, in_order ? model : name, id) < 0 || replace_name(r, in_order ? name : model, id) < 0)
+    if (model_first)
+        e = replace_name(r, model, id, false);
+    if (e == 0 && name->text)
+        e = replace_name(r, name, id, !model->found);
+    if (e == 0 && has_text && !model_first)
+        e = replace_name(r, model, id, false);
+    if (e < 0)
         abort(); /* a name of ours that cannot be written */
 }
 
