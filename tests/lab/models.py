@@ -24,6 +24,7 @@ import struct
 F32, F16 = 0, 1
 U32, I32, FLOAT32, STRING, ARRAY = 4, 5, 6, 8, 9
 UNKNOWN, BEGIN, END = 0, 1, 2
+MEAN = 1                                        # of a text's tokens: its embedding (enum llama_pooling_type)
 BYTES_AT = 3                                    # the 256 byte tokens every such vocabulary has
 NUMBERS_AT = BYTES_AT + 256
 ALIGN = 32
@@ -85,8 +86,8 @@ def axis(width, n, length):
     return struct.pack("<f", 0.0) * n + struct.pack("<f", length) + struct.pack("<f", 0.0) * (width - n - 1)
 
 
-def write_gguf(path, count=31, loop=False, spare_tokens=0, pad_bytes=0, context=4096, name="tiny"):
-    """spare_tokens makes it slow to load, pad_bytes slow to run."""
+def write_gguf(path, count=31, loop=False, spare_tokens=0, pad_bytes=0, context=4096, name="tiny", pooling=None):
+    """spare_tokens makes it slow to load, pad_bytes slow to run. pooling: MEAN makes it one that embeds, for its engines."""
     width = -(-(count + 1) // 32) * 32
     inner = max(32, pad_bytes // (3 * 2 * width) // 32 * 32)
     texts = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
@@ -103,6 +104,8 @@ def write_gguf(path, count=31, loop=False, spare_tokens=0, pad_bytes=0, context=
             ("tokenizer.ggml.model", STRING, "llama"), ("tokenizer.ggml.bos_token_id", U32, BEGIN),
             ("tokenizer.ggml.eos_token_id", U32, END), ("tokenizer.ggml.unknown_token_id", U32, UNKNOWN)):
         w.key(key, kind, value)
+    if pooling is not None:
+        w.key("llama.pooling_type", U32, pooling)
     w.array("tokenizer.ggml.tokens", STRING, texts)
     w.array("tokenizer.ggml.scores", FLOAT32, scores)
     w.array("tokenizer.ggml.token_type", I32, kinds)

@@ -1,5 +1,6 @@
-"""Applications as people have them, unchanged: the openai and ollama libraries of Python, and the ollama command line. Each is
-asked against real engines behind the gateway, whole and streamed."""
+"""Applications as people have them, unchanged, in the versions of tests/clients.txt: the openai and ollama libraries of Python,
+LiteLLM, and the ollama command line. Each is asked against real engines behind the gateway, whole and streamed, on models that
+are ready and on models that sleep."""
 import json
 import os
 import re
@@ -14,35 +15,110 @@ from road import DEEPSEEK, ID
 LIMIT_S = 180
 PYTHON = os.path.join(hosts.ENGINES, "venv/bin/python")
 LLAMA = "llama.cpp:" + road.GGUF
+EMBED_ID, EMBED_GGUF = "nomic-embed-text:latest", "/root/embed.gguf"
+EMBED, LLAMA_EMBED = "ollama:" + EMBED_ID, "llama.cpp:" + EMBED_GGUF
+EMBEDDING = [1.0, *[0.0] * 31]                  # of a text without numbers, by models.py: all of it on axis 0
 
 
 def clean_env(d, **more):
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("OLLAMA", "OPENAI", "HTTP", "http", "PYTHON"))}
-    return dict(keep, HOME=d.dir, OLLAMA_HOST=f"127.0.0.1:{d.port}", OPENAI_BASE_URL=f"http://127.0.0.1:{d.port}/v1",
-                OPENAI_API_KEY="any", **more)
+    ours = dict(HOME=d.dir, OLLAMA_HOST=f"127.0.0.1:{d.port}", OPENAI_BASE_URL=f"http://127.0.0.1:{d.port}/v1", OPENAI_API_KEY="any")
+    return {**keep, **ours, **more}
 
 
-def python(d, script, timeout=60):
+def python(d, script, timeout=60, **env):
     """What a program says as JSON."""
-    done = subprocess.run([PYTHON, "-c", "import json, sys\n" + script + "\njson.dump(SAID, sys.stdout)"], env=clean_env(d),
+    done = subprocess.run([PYTHON, "-c", "import json, sys\n" + script + "\njson.dump(SAID, sys.stdout)"], env=clean_env(d, **env),
                           text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
     if done.returncode != 0:
         raise AssertionError(done.stderr[-3000:] + d.log()[-2000:])
     return json.loads(done.stdout)
 
 
-class Libraries(road.Road):
-    """All against one daemon with an ollama and a llama-server."""
+class Everything(road.Road):
+    """One daemon with an ollama and a llama-server, and of each a model that talks and one that embeds."""
+    engine = "ollama"
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        entered = road.Road.road(cls("test_openai_chat"), engines=["ollama", "llama-server"])
+        models.write_gguf(cls.dir + "/embed.gguf", pooling=models.MEAN)
+        models.store_in_ollama(cls.dir + "/store", EMBED_ID, cls.dir + "/embed.gguf")
+        entered = road.Road.road(cls(), engines=[cls.engine, "llama-server"])
         cls.d, cls.h = entered.__enter__()
         cls.addClassCleanup(entered.__exit__, None, None, None)
         cls.give_model(cls, cls.h)
-        for model in (DEEPSEEK, LLAMA):
-            cls.d.ctl("up", model)
+        with open(cls.dir + "/embed.gguf", "rb") as f:
+            cls.h.put(EMBED_GGUF, f.read())
+        for words in ((DEEPSEEK,), (LLAMA,), (EMBED,), (LLAMA_EMBED, "--", "--embeddings", "--pooling", "mean")):
+            cls.d.ctl("up", *words)
+
+    def sleeping(self, *names):
+        """They sleep now: who asks wakes them."""
+        for name in names or (DEEPSEEK, LLAMA, EMBED, LLAMA_EMBED):
+            self.d.ctl("sleep", name)
+            self.assertEqual(self.state(self.d, name), "asleep")
+
+    def twice(self, *names):
+        """Ready, and asleep."""
+        for how in ("ready", "asleep"):
+            with self.subTest(how):
+                if how == "asleep":
+                    self.sleeping(*names)
+                yield how
+
+
+class Libraries(Everything):
+    def test_openai_embeds(self):
+        for name, model in ((EMBED_ID, EMBED), (EMBED_GGUF, LLAMA_EMBED)):
+            for _ in self.twice(model):
+                said = python(self.d, f"""
+import openai
+c = openai.OpenAI()
+one = c.embeddings.create(model={name!r}, input="a")
+many = c.embeddings.create(model={name!r}, input=["a", "b"], encoding_format="float")
+SAID = [one.data[0].embedding, [e.index for e in many.data], many.data[1].embedding, one.object, one.usage.prompt_tokens > 0]
+""")
+                self.assertEqual(said[1], [0, 1])
+                self.assertEqual(said[3:], ["list", True])
+                for vector in (said[0], said[2]):
+                    self.assertEqual([round(x, 3) for x in vector], EMBEDDING)
+
+    def test_ollama_library_embeds(self):
+        for _ in self.twice(EMBED):
+            said = python(self.d, f"""
+import ollama
+SAID = [ollama.embed({EMBED_ID!r}, "a").embeddings, ollama.embed("nomic-embed-text", ["a", "b"]).embeddings,
+        ollama.embeddings({EMBED_ID!r}, "a").embedding]
+""")
+            for vector in (said[0][0], said[1][0], said[1][1]):
+                self.assertEqual([round(x, 3) for x in vector], EMBEDDING)
+            self.assertEqual([len(said[0]), len(said[1]), len(said[2])], [1, 2, 32])
+
+    def test_sleeping_models_are_asked_by_every_library(self):
+        for name, model in ((ID, DEEPSEEK), (road.GGUF, LLAMA)):
+            for stream in (False, True):
+                with self.subTest(model, stream=stream):
+                    self.sleeping(model)
+                    said = python(self.d, f"""
+import openai
+c = openai.OpenAI(max_retries=0)
+listed = {name!r} in [m.id for m in c.models.list()]
+r = c.chat.completions.create(model={name!r}, messages=[{{"role": "user", "content": "count"}}], temperature=0, stream={stream})
+SAID = [listed, "".join(p.choices[0].delta.content or "" for p in r if p.choices) if {stream} else r.choices[0].message.content]
+""")
+                    self.assertEqual(said, [True, models.answer()])
+        for stream in (False, True):
+            with self.subTest("ollama", stream=stream):
+                self.sleeping(DEEPSEEK)
+                said = python(self.d, f"""
+import ollama
+listed = [[m.model for m in ollama.list().models].count({ID!r}), [m.model for m in ollama.ps().models].count({ID!r})]
+r = ollama.chat({ID!r}, [{{"role": "user", "content": "count"}}], options={{"temperature": 0}}, stream={stream})
+SAID = [listed, "".join(p.message.content for p in r) if {stream} else r.message.content]
+""")
+                self.assertEqual(said, [[1, 0], models.answer()])
+
 
     def test_openai_lists_models(self):
         said = python(self.d, """
@@ -50,8 +126,8 @@ import openai
 c = openai.OpenAI()
 SAID = [[m.id, m.object] for m in c.models.list()] + [c.models.retrieve("deepseek-r1:7b").id]
 """)
-        self.assertEqual(sorted(said[:2]), sorted([[ID, "model"], [road.GGUF, "model"]]))
-        self.assertEqual(said[2], ID)
+        self.assertEqual(sorted(said[:4]), sorted([name, "model"] for name in (ID, road.GGUF, EMBED_ID, EMBED_GGUF)))
+        self.assertEqual(said[4], ID)
 
     def test_openai_chat(self):
         for model in (ID, road.GGUF):
@@ -201,7 +277,14 @@ class CommandLine(road.Road):
             said = self.ollama(d, client, "run", "--nowordwrap", ID, "count")
             self.assertEqual(said.stdout.strip(), models.answer().strip())
             self.assertEqual(self.ollama(d, client, "run", "--nowordwrap", ID, input="count\n").stdout.strip(), models.answer().strip())
+            self.ollama(d, client, "stop", ID)
+            self.wait_state(d, "asleep")
+            self.assertNotIn(ID, self.ollama(d, client, "ps").stdout)
+            self.assertIn(ID, self.ollama(d, client, "list").stdout)
+            self.ollama(d, client, "stop", ID)
             self.assertIn("llama", self.ollama(d, client, "show", ID).stdout)
+            self.assertEqual(self.state(d), "asleep", "to look and to stop wake nobody")
+            self.assertEqual(self.ollama(d, client, "run", "--nowordwrap", ID, "count").stdout.strip(), models.answer().strip())
             self.assertNotEqual(self.ollama(d, client, "show", "unheard-of", check=False).returncode, 0)
             d.ctl("down", DEEPSEEK)
             refused = self.ollama(d, client, "run", "--nowordwrap", ID, "count", check=False)
@@ -221,6 +304,18 @@ class CommandLine(road.Road):
             started = time.monotonic()
             self.assertNotEqual(self.ollama(d, "ollama-0.32.15", "pull", "unheard-of", check=False).returncode, 0)
             self.assertLess(time.monotonic() - started, 10)
+
+    def test_pull_of_a_model_that_is_on_its_way_draws_a_bar(self):
+        with self.road() as (d, _):
+            self.registry.fault(rate=os.path.getsize(self.dir + "/tiny.gguf") // 3)
+            d.ctl("up", DEEPSEEK, "--no-wait")
+            pulls = [subprocess.Popen([hosts.engine_path(client), "pull", ID], env=clean_env(d), stdin=subprocess.DEVNULL, text=True,
+                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for client in ("ollama-0.11.4", "ollama-0.32.15")]
+            for pull in pulls:
+                status, said, _ = road.ended(pull, 60)
+                self.assertEqual(status, 0, said)
+                self.assertIn("success", said)
+                self.assertRegex(said, r"pulling 0{12}: +[1-9]\d?%")
 
     def test_requests_wait_for_a_model_that_is_coming_up(self):
         with self.road() as (d, _):
