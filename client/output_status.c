@@ -461,17 +461,19 @@ static void seconds_format(char out[static 24], int64_t ms)
     snprintf(out, 24, ms < 1000 ? "%.2fs" : "%.1fs", (double)ms / 1000);
 }
 
-static void add_times(const struct json *model, struct buf *line)
+/* what: "first" or "total". */
+static void add_times(const struct json *model, const char *what, const char *words, struct buf *line)
 {
     const struct json *counts = json_get(model, "counts");
-    int64_t half = json_get_int(counts, "first_p50_ms", -1), most = json_get_int(counts, "first_p95_ms", -1);
-    char p50[24], p95[24];
+    char half[24], most[24], p50[24], p95[24];
 
-    if (half < 0 || most < 0)
+    snprintf(half, sizeof(half), "%s_p50_ms", what);
+    snprintf(most, sizeof(most), "%s_p95_ms", what);
+    if (json_get_int(counts, half, -1) < 0 || json_get_int(counts, most, -1) < 0)
         return;
-    seconds_format(p50, half);
-    seconds_format(p95, most);
-    add_part(line, "first token %s p50 / %s p95", p50, p95);
+    seconds_format(p50, json_get_int(counts, half, 0));
+    seconds_format(p95, json_get_int(counts, most, 0));
+    add_part(line, "%s %s p50 / %s p95", words, p50, p95);
 }
 
 /* What is known of all requests so far. */
@@ -488,6 +490,7 @@ static void add_counts(const struct output *o, const struct json *model, struct 
         add_part(&line, "%lld tokens in, %lld out", (long long)prompt, (long long)answer);
     if (errors)
         add_part(&line, "%lld failed", (long long)errors);
+    add_times(model, "total", "whole answers", &line);
     add_field(o, out, "so far", buf_text(&line));
     buf_done(&line);
 }
@@ -505,7 +508,7 @@ static void add_requests(const struct output *o, const struct json *model, struc
     add_part(&line, "%lld in all", (long long)json_get_int(model, "requests", 0));
     if (last)
         add_part(&line, "last %s ago", age_format(age, last));
-    add_times(model, &line);
+    add_times(model, "first", "first token", &line);
     add_field(o, out, "requests", buf_text(&line));
     buf_done(&line);
     add_counts(o, model, out);

@@ -200,19 +200,20 @@ static void add_cause(struct buf *out, const struct json *cause)
         buf_addf(out, "woken soon after it slept, %lld time%s: sleeps only after %s", (long long)count,
                  plural(count), text);
     else if (streq(name, "stays_up"))
-        buf_add_text(out, "stays up until down");
+        buf_addf(out, "stays up until down%s%s%s", since ? " (" : "", age, since ? ")" : "");
     else if (streq(name, "not_rented"))
         buf_add_text(out, "not rented, never stopped");
     else if (streq(name, "draining") && !count)
-        buf_add_text(out, "stopping");
+        buf_addf(out, "stopping%s%s", since ? " for " : "", age);
     else if (streq(name, "draining"))
-        buf_addf(out, "draining, %lld request%s left", (long long)count, plural(count));
+        buf_addf(out, "draining%s%s, %lld request%s left", since ? " for " : "", age, (long long)count,
+                 plural(count));
     else if (streq(name, "connecting"))
         buf_addf(out, "connecting%s%s", since ? " for " : "", age);
     else if (streq(name, "tunnel_down"))
         add_tunnel_words(out, count, age, text);
     else if (streq(name, "no_room"))
-        buf_add_text(out, text ? text : "no room in memory");
+        buf_add_text(out, text ? text : "no room in memory"); /* for as long as it is waking */
     else if (streq(name, "unloaded"))
         buf_addf(out, "%s%s%s%s; wakes at a request", text ? text : "unloaded", since ? " " : "", age,
                  since ? " ago" : "");
@@ -225,7 +226,7 @@ static void add_cause(struct buf *out, const struct json *cause)
     else {
         _cleanup_free_ char *words = words_of(name);
 
-        buf_addf(out, "%s%s%s", words, text ? ": " : "", text ? text : "");
+        buf_addf(out, "%s%s%s%s%s", words, since ? " for " : "", age, text ? ": " : "", text ? text : "");
     }
 }
 
