@@ -1,5 +1,5 @@
 /* The objects and who hears of their changes. Verbs on instances are in manager_instance.c, on forwards in
- * manager_forward.c. */
+ * manager_forward.c; which of several of one name is best asked, in manager_pick.c. */
 #include "manager_private.h"
 
 #include <errno.h>
@@ -127,66 +127,6 @@ struct deployment *manager_find_on(struct manager *m, const char *name, const ch
             streq(lease_name(deployment_lease(d->deployment)), instance))
             return d->deployment;
     return NULL;
-}
-
-/* "qwen3" is "qwen3:latest" and the other way round, as ollama has it: a name without a tag means that one.
- */
-static bool id_matches(const char *id, const char *asked)
-{
-    size_t n = strlen(id), m = strlen(asked), same = MIN(n, m);
-
-    if (strncmp(id, asked, same) != 0)
-        return false;
-    return n == m || streq(n > m ? id + m : asked + n, ":latest");
-}
-
-/* How soon a request would be answered by it. */
-static int find_rank(const struct deployment *d)
-{
-    if (deployment_goal(d) == GOAL_OFF)
-        return 0;
-    if (deployment_state(d) == DEPLOYMENT_FAILED)
-        return 1;
-    if (!deployment_is_reachable(d))
-        return 2;
-    if (deployment_state(d) == DEPLOYMENT_ASLEEP)
-        return 3;
-    return deployment_state(d) == DEPLOYMENT_READY ? 5 : 4;
-}
-
-static bool is_better(const struct deployment *d, const struct deployment *best)
-{
-    struct deployment_figures n, of_best;
-
-    if (!best || find_rank(d) != find_rank(best))
-        return !best || find_rank(d) > find_rank(best);
-    deployment_figures(d, &n);
-    deployment_figures(best, &of_best);
-    return n.open + n.held < of_best.open + of_best.held;
-}
-
-struct deployment *manager_find_deployment(struct manager *m, const char *name)
-{
-    struct deployment *best = NULL;
-
-    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
-        if (streq(deployment_name(d->deployment), name) && is_better(d->deployment, best))
-            best = d->deployment;
-    return best;
-}
-
-struct deployment *manager_find_id(struct manager *m, const char *id)
-{
-    struct deployment *best = manager_find_deployment(m, id);
-
-    if (best)
-        return best;
-    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
-        if ((id_matches(deployment_id(d->deployment), id) ||
-             id_matches(deployment_name(d->deployment), id)) &&
-            is_better(d->deployment, best))
-            best = d->deployment;
-    return best;
 }
 
 struct deployment *manager_model_at(struct manager *m, unsigned i)
@@ -393,8 +333,7 @@ static struct deployment *place_new(struct manager *m, const char *model, struct
     return d;
 }
 
-static int place_on(struct manager *m, const char *model, const char *on, struct deployment **ret,
-                    struct fault *f)
+static int find_place(struct manager *m, const char *model, const char *on, struct lease **ret, struct fault *f)
 {
     struct lease *l = on ? manager_find_lease(m, on) : NULL;
     int r = on ? 0 : choose_lease(m, model, &l, f);
@@ -406,22 +345,35 @@ static int place_on(struct manager *m, const char *model, const char *on, struct
     if (removals_have(m, lease_name(l)))
         return fault_code(f, FAULT_INVALID, "being_removed", "%s was not started: %s is being removed", model,
                           lease_name(l));
-    *ret = manager_find_on(m, model, lease_name(l));
-    if (!*ret)
-        *ret = place_new(m, model, l);
+    *ret = l;
     return 0;
+}
+
+int manager_check_place(struct manager *m, const char *model, const char *on, const struct json *arguments,
+                        struct fault *f)
+{
+    struct lease *l;
+    int r = check_model(model, arguments, f);
+
+    return r < 0 ? r : find_place(m, model, on, &l, f);
 }
 
 int manager_place(struct manager *m, const char *model, const char *on, const struct json *arguments,
                   struct deployment **ret, struct fault *f)
 {
+    struct lease *l;
     int r = check_model(model, arguments, f);
 
     if (r == 0)
-        r = place_on(m, model, on, ret, f);
-    if (r == 0 && arguments)
+        r = find_place(m, model, on, &l, f);
+    if (r < 0)
+        return r;
+    *ret = manager_find_on(m, model, lease_name(l));
+    if (!*ret)
+        *ret = place_new(m, model, l);
+    if (arguments)
         deployment_set_arguments(*ret, arguments);
-    return r;
+    return 0;
 }
 
 /* ---- beginning and end ---- */

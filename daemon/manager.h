@@ -23,8 +23,13 @@ struct turns;
 
 /* By the name applications use: the id ("deepseek-r1:7b"), the id without ":latest", or the whole name
  * ("ollama:deepseek-r1:7b"). Of several, on as many instances or of as many engines, the one a request had best be sent to: ready and
- * within reach, with the fewest requests; else the one that is likely to be that soonest. NULL: none. */
+ * within reach, not one that just failed a request, with the fewest of them; else the one that is likely to be ready soonest, so that of
+ * several that sleep one is woken. NULL: none. */
 struct deployment *manager_find_id(struct manager *m, const char *id);
+/* Another one of its name that would answer sooner than this one, for a request that has reached no engine; NULL: none. */
+struct deployment *manager_find_sooner(struct manager *m, struct deployment *than);
+/* Is there another one of its name at all? */
+bool manager_has_other(struct manager *m, const struct deployment *d);
 /* In order of their names, those of one name in that of their instances; NULL beyond the last. */
 struct deployment *manager_deployment_at(struct manager *m, unsigned i);
 /* Each name once: the one manager_find_deployment() finds. */
@@ -101,6 +106,8 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
  * unknown_engine, bad_arguments, no_instance, which_instance, no_such_instance, being_removed. */
 int manager_place(struct manager *m, const char *model, const char *on, const struct json *arguments, struct deployment **ret,
                   struct fault *f);
+/* Would that be done? Nothing is made. */
+int manager_check_place(struct manager *m, const char *model, const char *on, const struct json *arguments, struct fault *f);
 /* By the whole name; of several as manager_find_id(). NULL: none. */
 struct deployment *manager_find_deployment(struct manager *m, const char *name);
 struct deployment *manager_find_on(struct manager *m, const char *name, const char *instance);     /* that very one; NULL: none */

@@ -328,6 +328,23 @@ static void use_open(struct deployment *d, struct deployment_use *u)
     list_prepend(before, &u->node);
 }
 
+void deployment_request_moved(struct deployment *d, struct deployment *to, struct deployment_use *u)
+{
+    int64_t begun_at_ms = u->begun_at_ms;
+
+    list_remove(&u->node);
+    d->in_flight--;
+    d->requests--;
+    if (deployment_open(d) == 0)
+        runq_add(d->context.loop, &d->look);
+    deployment_arm_sleep(d);
+    runq_add(d->context.loop, &d->changed);
+    deployment_request_begin(to, u);
+    list_remove(&u->node);
+    u->begun_at_ms = begun_at_ms;
+    use_open(to, u);
+}
+
 void deployment_request_held(struct deployment *d, struct deployment_use *u, bool held)
 {
     list_remove(&u->node);
@@ -364,6 +381,18 @@ void deployment_doubt(struct deployment *d)
     deployment_suspect(d);
     if (d->state == DEPLOYMENT_READY && !d->op)
         timer_arm(d->timer, 0);
+}
+
+void deployment_served(struct deployment *d, bool well)
+{
+    d->shunned_due = well ? 0 : clock_now_ms() + DEPLOYMENT_SHUN_MS;
+    if (!well)
+        runq_add(d->context.loop, &d->changed); /* those that wait for it may look elsewhere */
+}
+
+bool deployment_is_shunned(const struct deployment *d)
+{
+    return clock_now_ms() < d->shunned_due;
 }
 
 bool deployment_is_cut(const struct deployment *d)

@@ -63,6 +63,8 @@ struct deployment_use {
 /* A request has arrived (it counts, also while it is held) and has ended. Draining waits for the last one. */
 void deployment_request_begin(struct deployment *d, struct deployment_use *u);
 void deployment_request_end(struct deployment *d, struct deployment_use *u);
+/* It has reached no engine, and goes to another deployment of that name, with its age: at d it never was. Not held at that moment. */
+void deployment_request_moved(struct deployment *d, struct deployment *to, struct deployment_use *u);
 /* It is held, or no longer: shown in status. The caller knows that this is a change. */
 void deployment_request_held(struct deployment *d, struct deployment_use *u, bool held);
 /* A request waits for bytes of the engine (+1), or no longer does (-1). */
@@ -71,7 +73,12 @@ void deployment_waiting(struct deployment *d, int change);
 void deployment_hears(struct deployment *d);
 /* A request got no answer although the connection stood or was refused: look whether the engine lives. */
 void deployment_doubt(struct deployment *d);
-/* The same, for one who wants to know what was found: done with why the server ended, or NULL when it lives or nobody can tell. Takes as
+/* How a request fared: answered well, or not at all or with the engine's own failure. Then others of its name are asked first, until it
+ * answers well or DEPLOYMENT_SHUN_MS are over. */
+#define DEPLOYMENT_SHUN_MS 10000
+void deployment_served(struct deployment *d, bool well);
+bool deployment_is_shunned(const struct deployment *d);
+/* As deployment_doubt(), for one who wants to know what was found: done with why the server ended, or NULL when it lives or nobody can tell. Takes as
  * long as a look does; the caller cancels when that is too long. */
 void deployment_judge(struct deployment *d, struct op **slot, op_done_fn done, void *ctx);
 /* An idle connection to it ended: the next look, whenever that is, asks whether it is still the same process. */

@@ -85,6 +85,7 @@ struct deployment {
 
     unsigned server_number;
     uint64_t used_due;              /* the end of the last request */
+    uint64_t shunned_due;           /* until then others of its name are asked first */
     unsigned flaps;
     bool dozed;                     /* it fell asleep by itself, because nobody asked */
     int64_t keep_until_at_ms;

@@ -422,6 +422,12 @@ bool client_may_go(const struct client *c)
     return c->stream && c->state == CLIENT_HEAD;
 }
 
+void client_look_elsewhere(struct client *c, const struct deployment *d)
+{
+    if (c->stream && c->request)
+        request_look_elsewhere(c->request, d);
+}
+
 void client_deployment_changed(struct client *c, struct deployment *d, bool gone)
 {
     if (c->stream && c->request)

@@ -30,6 +30,8 @@ bool client_may_go(const struct client *c);
 
 /* ---- for the manager's listener and the end of the gateway ---- */
 
+/* d has changed, and is not the only one of its name. */
+void client_look_elsewhere(struct client *c, const struct deployment *d);
 /* d has changed, or (gone) ceases to be. */
 void client_deployment_changed(struct client *c, struct deployment *d, bool gone);
 /* Tells the application that it ends here, as far as that can be said without waiting. */

@@ -73,27 +73,20 @@ struct pool *gateway_pool(struct gateway *g, struct deployment *d)
     return p;
 }
 
-/* Counts are the name's: another one on another instance goes on with them. */
-static bool is_last_of_its_name(struct manager *m, const struct deployment *d)
-{
-    struct deployment *other;
-
-    for (unsigned i = 0; (other = manager_deployment_at(m, i)); i++)
-        if (other != d && streq(deployment_name(other), deployment_name(d)))
-            return false;
-    return true;
-}
-
 static void gateway_on_deployment(void *ctx, struct deployment *d, bool gone)
 {
     struct gateway *g = ctx;
     struct pool *p = gateway_pool(g, d);
+    bool has_other = manager_has_other(g->manager, d);
 
-    for (struct list *node = g->clients.next; node != &g->clients; node = node->next)
+    for (struct list *node = g->clients.next; node != &g->clients; node = node->next) {
+        if (has_other)
+            client_look_elsewhere(client_of_node(node), d);
         client_deployment_changed(client_of_node(node), d, gone);
+    }
     if (gone) {
         pool_free(p);
-        if (is_last_of_its_name(g->manager, d))
+        if (!has_other) /* counts are the name's, and another one goes on with them */
             counts_forget(g->counts, deployment_name(d));
     } else {
         pool_look(p);

@@ -3,10 +3,10 @@
  * that is stuck unloads its model; LOST, when the engine ended the connection, until it is known why; OVER.
  *
  * Whether a request may be sent again is the one question with money and work behind it. It may while no byte
- * of it has been written anywhere. It may once more when the connection was an old one that its engine was
- * closing at that very moment: then nothing was read. In every other case the application is told that it was
- * not repeated. And it may once more when an ollama is stuck, as one can be after an application left in the
- * middle of an answer: then nobody worked on it.
+ * of it has been written anywhere, also to another instance (request_move.c). It may once more when the
+ * connection was an old one that its engine was closing at that very moment: then nothing was read. In every
+ * other case the application is told that it was not repeated. And it may once more when an ollama is stuck, as
+ * one can be after an application left in the middle of an answer: then nobody worked on it.
  *
  * request_on_timer() is the only place that acts while a request waits; what it sends to keep an application
  * patient is in request_beat.c. */
@@ -35,7 +35,7 @@
 
 /* ---- its end ---- */
 
-static void request_set_held(struct request *r, bool held)
+void request_set_held(struct request *r, bool held)
 {
     if (r->held != held)
         deployment_request_held(r->deployment, &r->use, held);
@@ -287,13 +287,16 @@ static void request_on_timer(void *ctx)
         request_arm(r);
 }
 
-/* The connection could not be had: the same again in a moment, from the hold on, for the engine may be gone.
- */
+/* The connection could not be had: elsewhere, or the same again in a moment, from the hold on, for the engine may
+ * be gone. */
 static void request_try_again(struct request *r, const struct fault *f)
 {
+    deployment_doubt(r->deployment);
+    deployment_served(r->deployment, false);
+    if (request_move(r))
+        return;
     if (f)
         r->last = *f;
-    deployment_doubt(r->deployment);
     r->step = REQUEST_PAUSING;
     r->again_due = clock_now_ms() + AGAIN_MS;
     request_set_held(r, true);
@@ -305,6 +308,8 @@ static void request_failed_hold(struct request *r, const struct fault *f)
     const char *code = f->code[0] ? f->code : fault_kind_name(f->kind);
     char text[900];
 
+    if (request_move(r))
+        return;
     if (streq(code, "stopped_by_user"))
         snprintf(text, sizeof(text), "%s. bring it back: llmhostctl up %s", f->text,
                  deployment_name(r->deployment));
@@ -341,6 +346,12 @@ static void request_send(struct request *r, const struct pool_stream *s)
     r->upstream = upstream_new(s->stream, buf_take(&head), n, r->body, &events);
 }
 
+static void request_refused_dial(struct request *r, const struct fault *f)
+{
+    deployment_served(r->deployment, false);
+    request_failed_hold(r, f);
+}
+
 static void on_dialed(void *ctx, const struct pool_stream *s, const struct fault *f)
 {
     struct request *r = ctx;
@@ -350,7 +361,7 @@ static void on_dialed(void *ctx, const struct pool_stream *s, const struct fault
     else if (fault_may_pass(f))
         request_try_again(r, f);
     else
-        request_failed_hold(r, f);
+        request_refused_dial(r, f);
 }
 
 static void request_dial(struct request *r)
@@ -397,8 +408,12 @@ void request_hold(struct request *r)
 {
     if (!r->timer)
         r->timer = timer_new(r->gateway->loop, request_on_timer, r);
-    if (request_send_at_once(r))
-        return;
+    if (!request_send_at_once(r))
+        request_wait(r);
+}
+
+void request_wait(struct request *r)
+{
     r->step = REQUEST_HELD;
     request_set_held(r, true);
     request_arm(r);
@@ -440,6 +455,7 @@ static void on_answer_head(void *ctx, const struct http1_head *head)
     r->first_due = clock_now_ms();
     r->timer = timer_free(r->timer);
     pool_set_abandoned(gateway_pool(r->gateway, r->deployment), false);
+    deployment_served(r->deployment, head->status < 500);
     request_drop_body(r);
     if (r->status) {
         request_take_late_head(r, head);
@@ -565,6 +581,7 @@ static void request_lost_early(struct request *r, int error)
         request_try_again(r, NULL);
         return;
     }
+    deployment_served(r->deployment, false);
     if (error == -EPROTO) {
         deployment_doubt(r->deployment);
         snprintf(text, sizeof(text), "the engine of %s gave an answer that makes no sense", id);
@@ -590,6 +607,7 @@ static void on_lost(void *ctx, int error)
         request_lost_early(r, error);
         return;
     }
+    deployment_served(r->deployment, false);
     if (!engine_closed(r, error))
         request_tell_abandoned(r);
     r->upstream = upstream_free(r->upstream, true);

@@ -27,6 +27,8 @@ void request_body_over(struct request *r);
 
 /* The application takes bytes again. */
 void request_resume(struct request *r);
+/* d is another now, and not the only one of its name: a request that has not gone out yet may have better prospects elsewhere. */
+void request_look_elsewhere(struct request *r, const struct deployment *d);
 /* d is another now, or (gone) ceases to be. */
 void request_deployment_changed(struct request *r, struct deployment *d, bool gone);
 /* Ends it now: an error event where the answer has begun, 503 where not. */

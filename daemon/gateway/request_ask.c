@@ -318,13 +318,16 @@ static bool request_is_unload(struct request *r)
            (!member_is(r, chat ? "messages" : "prompt", &input) || input.count == 0);
 }
 
-/* It falls asleep meanwhile: nobody waits for that, and nobody is woken for it. */
-static void request_unload(struct request *r, struct deployment *d, const char *name)
+/* It falls asleep meanwhile, on every instance: nobody waits for that, and nobody is woken for it. */
+static void request_unload(struct request *r, const struct deployment *asked, const char *name)
 {
+    struct deployment *d;
     struct buf body;
     int e;
 
-    deployment_sleep(d, false, "ollama stop");
+    for (unsigned i = 0; (d = manager_deployment_at(r->gateway->manager, i)); i++)
+        if (streq(deployment_name(d), deployment_name(asked)))
+            deployment_sleep(d, false, "ollama stop");
     buf_init(&body, ANSWER_BYTES_MAX);
     e = ollama_unloaded(name, streq(r->route.word, "chat"), &body);
     request_reply_made(r, "application/json; charset=utf-8", e, &body);

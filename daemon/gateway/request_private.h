@@ -1,5 +1,5 @@
-/* What request.c (the life of a request), request_ask.c (what it asks for), request_beat.c (what it is sent while it waits),
- * request_cure.c (an engine that is stuck) and request_tally.c (what is written down of it) share. */
+/* What request.c (the life of a request), request_ask.c (what it asks for), request_move.c (to which of several instances it goes),
+ * request_beat.c (what it is sent while it waits), request_cure.c (an engine that is stuck) and request_tally.c (what is written down of it) share. */
 #pragma once
 
 #include <stdbool.h>
@@ -92,11 +92,21 @@ void request_refuse_with(struct request *r, unsigned status, const char *code, c
 void request_count(struct request *r, struct deployment *d);
 /* To the engine, as soon as that can be. */
 void request_hold(struct request *r);
+/* The same, behind those that came before it. */
+void request_wait(struct request *r);
 /* What there is to say has been said; clean: the answer is whole, else the application must see that it is not. how: for the log, or NULL. */
 void request_close(struct request *r, bool clean, const char *how);
 
 /* It waits for bytes of the engine, or no longer. */
 void request_set_waiting(struct request *r, bool waiting);
+
+/* It has not gone out, or (again) it has. */
+void request_set_held(struct request *r, bool held);
+
+/* request_move.c */
+/* It cannot go on where it is, and no engine has a byte of it: another deployment of that name, if there is one that is likely to
+ * answer sooner, has it now (true). */
+bool request_move(struct request *r);
 
 /* request_cure.c */
 /* It goes to an engine now. */
