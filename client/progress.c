@@ -1,6 +1,9 @@
-/* One line is the running stage; what came before it stays above. Off a terminal a line is written when there
- * is something to say: a stage begins or ends, or nothing was said for a while. */
+/* The last lines are the running stages, one for each instance; what came before them stays above. Off a
+ * terminal a line is written when there is something to say: a stage begins or ends, or nothing was said for
+ * a while. */
 #include "client/progress.h"
+
+#include <string.h>
 
 #include "client/connection.h"
 #include "proto/mem.h"
@@ -15,16 +18,26 @@
 
 void progress_init(struct progress *p, struct output *o, const char *subject)
 {
-    *p = (struct progress){.output = o, .usual_ms = -1};
+    *p = (struct progress){.output = o};
     p->subject = xstrdup(subject);
+}
+
+static void running_remove(struct progress *p, struct progress_stage *s)
+{
+    free(s->instance);
+    free(s->stage);
+    free(s->text);
+    p->n_running--;
+    memmove(s, s + 1, (size_t)(p->running + p->n_running - s) * sizeof *s);
 }
 
 void progress_done(struct progress *p)
 {
     progress_leave(p);
+    while (p->n_running)
+        running_remove(p, p->running);
+    free(p->running);
     free(p->subject);
-    free(p->stage);
-    free(p->text);
     *p = (struct progress){.output = p->output};
 }
 
@@ -43,21 +56,20 @@ void progress_headline(struct progress *p, const char *on)
 
 void progress_leave(struct progress *p)
 {
-    if (p->on_line)
+    if (p->n_lines)
         fputc('\n', stderr);
-    p->on_line = false;
+    p->n_lines = 0;
 }
 
 void progress_clear(struct progress *p)
 {
-    if (p->on_line)
-        fputs("\r\033[K", stderr);
-    p->on_line = false;
+    for (; p->n_lines; p->n_lines--)
+        fputs(p->n_lines > 1 ? "\r\033[K\033[A" : "\r\033[K", stderr);
 }
 
 /* ---- what is said ---- */
 
-static void add_download(const struct progress *p, struct buf *out)
+static void add_download(const struct progress_stage *p, struct buf *out)
 {
     char done[TEXT_SHORT_MAX], total[TEXT_SHORT_MAX], rate[TEXT_SHORT_MAX], left[TEXT_SHORT_MAX];
 
@@ -75,17 +87,21 @@ static void add_download(const struct progress *p, struct buf *out)
             duration_format(left, (uint64_t)((p->bytes_total - p->bytes) / p->rate_bytes) * 1000, false));
 }
 
-/* "  load        5.6 GB, 100% GPU              11.6s   usually 12s" */
-static void add_stage_line(const struct output *o, const char *stage, const char *text, const char *time,
-                           const char *usual, struct buf *out)
+/* "  load        5.6 GB, 100% GPU              11.6s   usually 12s"; of several instances with the name in
+ * front. */
+static void add_stage_line(const struct progress *p, const char *instance, const char *stage,
+                           const char *text, const char *time, const char *usual, struct buf *out)
 {
     unsigned time_columns = MAX(text_columns(time), (unsigned)TIME_COLUMNS), columns = TEXT_COLUMNS;
-    unsigned rest = 2 + STAGE_COLUMNS + 1 + time_columns + text_columns(usual);
+    unsigned rest =
+        2 + (instance ? p->instance_columns + 2 : 0) + STAGE_COLUMNS + 1 + time_columns + text_columns(usual);
 
     /* On a narrow terminal a long time ("FAILED after 48s") takes the room of a short text. */
-    if (o->err_width > rest && o->err_width <= rest + columns)
-        columns = o->err_width - 1 - rest;
+    if (p->output->err_width > rest && p->output->err_width <= rest + columns)
+        columns = p->output->err_width - 1 - rest;
     buf_add_text(out, "  ");
+    if (instance)
+        add_padded(out, instance, p->instance_columns + 2);
     add_padded(out, stage, STAGE_COLUMNS);
     if (!*time) {
         buf_add_text(out, text);
@@ -95,96 +111,164 @@ static void add_stage_line(const struct output *o, const char *stage, const char
     buf_addf(out, " %*s%s", TIME_COLUMNS, time, usual);
 }
 
-/* The running line goes back to its start and over itself; what does not fit is cut, since a wrapped line
- * cannot be taken back. */
-static void running_paint(struct progress *p)
+/* What does not fit is cut, since a wrapped line cannot be taken back. */
+static void running_paint_one(const struct progress *p, const struct progress_stage *s)
 {
     char took[TEXT_SHORT_MAX], duration[TEXT_SHORT_MAX], usual[80] = "";
     struct buf text, line;
 
     buf_init(&text, 4096);
     buf_init(&line, 8192);
-    buf_add_text(&text, p->text);
-    add_download(p, &text);
-    if (p->usual_ms >= USUAL_LEAST_MS && p->bytes < 0)
+    buf_add_text(&text, s->text);
+    add_download(s, &text);
+    if (s->usual_ms >= USUAL_LEAST_MS && s->bytes < 0)
         snprintf(usual, sizeof(usual), "   usually %s",
-                 duration_format(duration, (uint64_t)p->usual_ms, false));
-    add_stage_line(p->output, p->stage, buf_text(&text),
-                   duration_format(took, steady_now_ms() - p->started_at, true), usual, &line);
+                 duration_format(duration, (uint64_t)s->usual_ms, false));
+    add_stage_line(p, s->instance, s->stage, buf_text(&text),
+                   duration_format(took, steady_now_ms() - s->started_at, true), usual, &line);
     fprintf(stderr, "\r%.*s\033[K", (int)text_fit(buf_text(&line), p->output->err_width - 1),
             buf_text(&line));
-    fflush(stderr);
-    p->on_line = true;
     buf_done(&text);
     buf_done(&line);
 }
 
-/* Off a terminal: "llmhostctl: ollama:x: load (usually 12s)". */
-static void plain_say(struct progress *p, bool first)
+/* The running lines go back to where the first of them begins, and over themselves. */
+static void running_paint(struct progress *p)
 {
+    if (p->n_lines > 1)
+        fprintf(stderr, "\033[%uA", p->n_lines - 1);
+    for (unsigned i = 0; i < p->n_running; i++) {
+        if (i)
+            fputc('\n', stderr);
+        running_paint_one(p, &p->running[i]);
+    }
+    fflush(stderr);
+    p->n_lines = p->n_running;
+}
+
+/* "ollama:x on gpu1" where there are several. Caller frees. */
+static char *subject_of(const struct progress *p, const char *instance)
+{
+    return instance ? xasprintf("%s on %s", p->subject, instance) : xstrdup(p->subject);
+}
+
+/* Off a terminal: "llmhostctl: ollama:x: load (usually 12s)". */
+static void plain_say(struct progress *p, struct progress_stage *s, bool first)
+{
+    _cleanup_free_ char *subject = subject_of(p, s->instance);
     char took[TEXT_SHORT_MAX], usual[TEXT_SHORT_MAX];
     struct buf text, line;
 
     buf_init(&line, 8192);
     buf_init(&text, 4096);
-    buf_add_text(&text, p->text);
-    add_download(p, &text);
+    buf_add_text(&text, s->text);
+    add_download(s, &text);
     if (text.len)
         buf_addf(&line, ", %s", buf_text(&text));
     buf_done(&text);
     if (!first)
-        buf_addf(&line, ", %s so far", duration_format(took, steady_now_ms() - p->started_at, false));
-    if (p->usual_ms >= USUAL_LEAST_MS)
-        buf_addf(&line, " (usually %s)", duration_format(usual, (uint64_t)p->usual_ms, false));
-    output_hint(p->output, "llmhostctl: %s: %s%s", p->subject, p->stage, buf_text(&line));
-    p->said_at = steady_now_ms();
+        buf_addf(&line, ", %s so far", duration_format(took, steady_now_ms() - s->started_at, false));
+    if (s->usual_ms >= USUAL_LEAST_MS)
+        buf_addf(&line, " (usually %s)", duration_format(usual, (uint64_t)s->usual_ms, false));
+    output_hint(p->output, "llmhostctl: %s: %s%s", subject, s->stage, buf_text(&line));
+    s->said_at = steady_now_ms();
     buf_done(&line);
 }
 
 /* ---- a stage's life ---- */
 
-static void stage_start(struct progress *p, const char *stage, int64_t took_ms)
+/* NULL: none. */
+static struct progress_stage *running_find(const struct progress *p, const char *instance)
 {
-    if (p->on_line)
-        fputc('\n', stderr);
-    p->on_line = false;
-    free(p->stage);
-    p->stage = xstrdup(stage);
-    p->started_at = steady_now_ms() - (uint64_t)MAX(took_ms, 0);
-    p->any = true;
+    for (unsigned i = 0; i < p->n_running; i++)
+        if (streq(p->running[i].instance ? p->running[i].instance : "", instance ? instance : ""))
+            return &p->running[i];
+    return NULL;
 }
 
-static void stage_running(struct progress *p, const char *stage, const struct json *progress)
+static struct progress_stage *running_add(struct progress *p, const char *instance)
 {
-    bool first = !p->stage || !streq(p->stage, stage);
+    struct progress_stage *more = reallocarray(p->running, p->n_running + 1, sizeof *more);
+
+    if (!more)
+        abort();
+    p->running = more;
+    more += p->n_running++;
+    *more = (struct progress_stage){.instance = instance ? xstrdup(instance) : NULL};
+    return more;
+}
+
+/* The one before it stays on the screen where there is but one instance. */
+static struct progress_stage *stage_start(struct progress *p, struct progress_stage *s, const char *instance,
+                                          const char *stage, int64_t took_ms)
+{
+    if (!instance)
+        progress_leave(p);
+    if (!s)
+        s = running_add(p, instance);
+    free(s->stage);
+    s->stage = xstrdup(stage);
+    s->started_at = steady_now_ms() - (uint64_t)MAX(took_ms, 0);
+    p->any = true;
+    return s;
+}
+
+static void stage_running(struct progress *p, const char *instance, const char *stage,
+                          const struct json *progress)
+{
+    struct progress_stage *s = running_find(p, instance);
+    bool first = !s || !streq(s->stage, stage);
     const char *text = json_get_text(progress, "text");
 
     if (first)
-        stage_start(p, stage, json_get_int(progress, "took_ms", 0));
-    free(p->text);
-    p->text = xstrdup(text ? text : "");
-    p->usual_ms = json_get_int(progress, "usual_ms", -1);
-    p->bytes = json_get_int(progress, "bytes", -1);
-    p->bytes_total = json_get_int(progress, "bytes_total", -1);
-    p->rate_bytes = json_get_int(progress, "rate_bytes", -1);
+        s = stage_start(p, s, instance, stage, json_get_int(progress, "took_ms", 0));
+    free(s->text);
+    s->text = xstrdup(text ? text : "");
+    s->usual_ms = json_get_int(progress, "usual_ms", -1);
+    s->bytes = json_get_int(progress, "bytes", -1);
+    s->bytes_total = json_get_int(progress, "bytes_total", -1);
+    s->rate_bytes = json_get_int(progress, "rate_bytes", -1);
     if (p->output->quiet)
         return;
     if (p->output->err_moves)
         running_paint(p);
     else if (first)
-        plain_say(p, true);
+        plain_say(p, s, true);
+}
+
+/* On a terminal: over the running lines, which follow below. With names in front there is less room for the
+ * text. */
+static void over_paint(struct progress *p, const char *instance, const char *stage, const char *text,
+                       const char *time)
+{
+    unsigned others =
+        2 + p->instance_columns + 2 + STAGE_COLUMNS + 1 + MAX(text_columns(time), (unsigned)TIME_COLUMNS);
+    bool is_cut = instance && p->output->err_width > others, on_line = p->n_lines == 1;
+    _cleanup_free_ char *shown = NULL;
+    struct buf line;
+
+    if (is_cut)
+        text = shown = xasprintf("%.*s", (int)text_fit(text, p->output->err_width - 1 - others), text);
+    if (!on_line)
+        progress_clear(p);
+    buf_init(&line, 8192);
+    add_stage_line(p, instance, stage, text, time, "", &line);
+    fprintf(stderr, "%s%s%s\n", on_line ? "\r" : "", buf_text(&line), on_line ? "\033[K" : "");
+    buf_done(&line);
+    p->n_lines = 0;
 }
 
 /* Done, skipped or failed: this line stays. */
-static void stage_over(struct progress *p, const char *stage, const char *state, const struct json *progress)
+static void stage_over(struct progress *p, const char *instance, const char *stage, const char *state,
+                       const struct json *progress)
 {
-    bool ran = p->stage && streq(p->stage, stage), failed = streq(state, "failed"),
+    struct progress_stage *s = running_find(p, instance);
+    bool ran = s && streq(s->stage, stage), failed = streq(state, "failed"),
          skipped = streq(state, "skipped");
     const struct output *o = p->output;
     const char *text = json_get_text(progress, "text");
     int64_t took_ms = json_get_int(progress, "took_ms", -1);
     char took[TEXT_SHORT_MAX] = "", time[80] = "";
-    struct buf line;
 
     if (took_ms >= 0)
         duration_format(took, (uint64_t)took_ms, true);
@@ -193,24 +277,24 @@ static void stage_over(struct progress *p, const char *stage, const char *state,
     snprintf(time, sizeof(time), "%s%s%s", failed ? "FAILED" : "", failed && *took ? " after " : "",
              skipped ? "" : took);
     if (!o->quiet && o->err_moves) {
-        buf_init(&line, 8192);
-        add_stage_line(o, stage, text ? text : "", time, "", &line);
-        fprintf(stderr, "%s%s%s\n", p->on_line ? "\r" : "", buf_text(&line), p->on_line ? "\033[K" : "");
-        buf_done(&line);
+        over_paint(p, instance, stage, text ? text : "", time);
     } else if (!o->quiet && (failed || (!ran && !skipped))) {
+        _cleanup_free_ char *subject = subject_of(p, instance);
+
         /* Off a terminal a stage has one line; it had it when it began. */
-        output_hint(o, "llmhostctl: %s: %s%s%s%s%s", p->subject, stage, text && *text ? ", " : "",
+        output_hint(o, "llmhostctl: %s: %s%s%s%s%s", subject, stage, text && *text ? ", " : "",
                     text ? text : "", *time ? " " : "", time);
-        p->said_at = steady_now_ms();
     }
-    p->on_line = false;
-    free(p->stage);
-    p->stage = NULL;
+    if (s)
+        running_remove(p, s);
+    if (p->n_running && !o->quiet && o->err_moves)
+        running_paint(p);
 }
 
 void progress_show(struct progress *p, const struct json *progress)
 {
     const char *state = json_get_text(progress, "state"), *name = json_get_text(progress, "stage");
+    const char *instance = json_get_text(progress, "instance");
     _cleanup_free_ char *stage = NULL;
 
     /* That it is ready is the answer, on stdout. */
@@ -219,20 +303,23 @@ void progress_show(struct progress *p, const struct json *progress)
     stage = words_of(name);
     progress_headline(p, NULL);
     if (streq(state, "done") || streq(state, "failed") || streq(state, "skipped"))
-        stage_over(p, stage, state, progress);
+        stage_over(p, instance, stage, state, progress);
     else
-        stage_running(p, stage, progress);
+        stage_running(p, instance, stage, progress);
 }
 
 void progress_tick(struct progress *p)
 {
-    if (!p->stage || p->output->quiet)
+    if (!p->n_running || p->output->quiet)
         return;
     output_measure(p->output);
-    if (p->output->err_moves)
+    if (p->output->err_moves) {
         running_paint(p);
-    else if (steady_now_ms() - p->said_at >= SILENCE_MS)
-        plain_say(p, false);
+        return;
+    }
+    for (unsigned i = 0; i < p->n_running; i++)
+        if (steady_now_ms() - p->running[i].said_at >= SILENCE_MS)
+            plain_say(p, &p->running[i], false);
 }
 
 uint64_t progress_tick_ms(const struct output *o)

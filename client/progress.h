@@ -1,4 +1,4 @@
-/* Stages of the way to an answer, on stderr. On a terminal the done lines stay and the running one is rewritten; elsewhere
+/* Stages of the way to an answer, on stderr. On a terminal the done lines stay and the running ones below them are rewritten; elsewhere
  * one line per stage, and one per 10 s of silence. */
 #pragma once
 
@@ -7,16 +7,23 @@
 
 #include "client/output.h"
 
-struct progress {
-    struct output *output;
-    char *subject;              /* what it is about: a model, an instance */
-    char *stage;                /* the running one; NULL: none */
-    char *text;
-    uint64_t started_at;        /* steady, of the running stage */
+/* A running one. */
+struct progress_stage {
+    char *instance;             /* NULL: there is but one */
+    char *stage, *text;
+    uint64_t started_at;        /* steady */
     uint64_t said_at;           /* steady: the last line off a terminal */
     int64_t usual_ms;           /* < 0: unknown */
     int64_t bytes, bytes_total, rate_bytes;
-    bool on_line;               /* the cursor stands behind the running line */
+};
+
+struct progress {
+    struct output *output;
+    char *subject;              /* what it is about: a model, an instance */
+    struct progress_stage *running;     /* of each instance at most one, in the order they began */
+    unsigned n_running;
+    unsigned n_lines;           /* the running ones that stand on the screen; the cursor is behind the last */
+    unsigned instance_columns;  /* of the longest name, where there are several */
     bool header;                /* the headline is out */
     bool any;                   /* a stage really ran: it was not there already */
 };
@@ -32,7 +39,7 @@ void progress_show(struct progress *p, const struct json *progress);
 /* Time has passed; and how often it should be told. */
 void progress_tick(struct progress *p);
 uint64_t progress_tick_ms(const struct output *o);
-/* Takes the running line back. */
+/* Takes the running lines back. */
 void progress_clear(struct progress *p);
-/* Leaves the running line, so that something else can be written below. */
+/* Leaves the running lines, so that something else can be written below. */
 void progress_leave(struct progress *p);

@@ -12,11 +12,34 @@ static void on_tick(void *ctx)
     progress_tick(ctx);
 }
 
+/* "gpu1", or "gpu1, gpu2" where it is wanted on several. Caller frees; NULL: not said. */
+static char *instances_of(const struct json *reply)
+{
+    const struct json *models = json_get(reply, "models");
+    const char *on = json_get_text(json_get(reply, "model"), "instance");
+    struct buf out;
+
+    if (!json_count(models))
+        return on ? xstrdup(on) : NULL;
+    buf_init(&out, 65536);
+    for (size_t i = 0; i < json_count(models); i++)
+        buf_addf(&out, "%s%s", i ? ", " : "", json_get_text(json_at(models, i), "instance"));
+    return buf_take(&out);
+}
+
+static void note_width(struct progress *p, const struct json *models)
+{
+    for (size_t i = 0; i < json_count(models); i++)
+        p->instance_columns =
+            MAX(p->instance_columns, text_columns(json_get_text(json_at(models, i), "instance")));
+}
+
 static void on_reply(void *ctx, const struct json *reply)
 {
-    const char *on = json_get_text(json_get(reply, "model"), "instance");
+    _cleanup_free_ char *on = instances_of(reply);
     struct progress *p = ctx;
 
+    note_width(p, json_get(reply, "models"));
     if (on)
         progress_headline(p, on);
     verb_notes(p->output, reply);
@@ -74,12 +97,14 @@ static void timed_out_explain(struct json *error, const char *target, const char
 
 /* ---- up ---- */
 
-static void add_took(struct buf *out, const struct json *reply)
+/* Where it is stands in the headline; of several once more, for it is true of all only now. */
+static void add_took(struct buf *out, const struct json *reply, const char *on)
 {
+    bool several = json_count(json_get(reply, "models")) > 1;
     int64_t usual_ms = json_get_int(reply, "usual_ms", -1);
     char took[TEXT_SHORT_MAX], usual[TEXT_SHORT_MAX];
 
-    buf_addf(out, "ready in %s",
+    buf_addf(out, "ready%s%s in %s", several ? " on " : "", several ? on : "",
              duration_format(took, (uint64_t)MAX(json_get_int(reply, "took_ms", 0), 0), true));
     if (usual_ms >= 0)
         buf_addf(out, " (usually %s)", duration_format(usual, (uint64_t)usual_ms, false));
@@ -99,7 +124,8 @@ static void up_screen(const struct output *o, const struct json *reply, bool alr
                       struct buf *out)
 {
     const struct json *model = json_get(reply, "model");
-    const char *on = json_get_text(model, "instance"), *endpoint = json_get_text(reply, "endpoint");
+    const char *endpoint = json_get_text(reply, "endpoint");
+    _cleanup_free_ char *on = instances_of(reply);
     const char *id = json_get_text(model, "id");
     _cleanup_free_ char *called = id ? xasprintf("model \"%s\"", id) : NULL;
     int64_t since = json_get_int(model, "since_at_ms", 0);
@@ -112,10 +138,10 @@ static void up_screen(const struct output *o, const struct json *reply, bool alr
         buf_add_text(out, "already ready");
         if (on)
             buf_addf(out, " on %s", on);
-        if (since)
+        if (since && json_count(json_get(reply, "models")) < 2)
             buf_addf(out, " for %s", age_format(age, since));
     } else {
-        add_took(out, reply);
+        add_took(out, reply, on);
     }
     columns = text_columns(buf_text(out));
     if (endpoint)
@@ -387,6 +413,7 @@ enum exit_status verb_keep(struct run *r)
     enum exit_status status;
 
     json_put_string(call.parameters, "target", opt->arguments[0]);
+    json_put_string(call.parameters, "on", opt->on);
     if (opt->off == (opt->n_arguments == 2))
         return verb_usage(r,
                           opt->off ? "--off ends a keep; a time begins one: not both."

@@ -15,6 +15,7 @@ static void follow_drop(struct call *c)
     runq_drop(&w->look);
     timer_free(w->timer);
     free(w->models);
+    free(w->told);
     free(w);
 }
 
@@ -47,10 +48,21 @@ static void follow_look(void *ctx)
         w->fn(w);
 }
 
+/* The one name of all; NULL: there are several. */
+static const char *follow_name(const struct follow *w)
+{
+    const char *name = w->n_models && w->models[0] ? deployment_name(w->models[0]) : NULL;
+
+    for (unsigned i = 1; name && i < w->n_models; i++)
+        if (!w->models[i] || !streq(deployment_name(w->models[i]), name))
+            return NULL;
+    return name;
+}
+
 static void follow_on_timer(void *ctx)
 {
     struct follow *w = ctx;
-    const char *target = w->n_models == 1 && w->models[0] ? deployment_name(w->models[0]) : NULL;
+    const char *target = follow_name(w);
     char took[TEXT_SHORT_MAX];
 
     duration_format(took, clock_now_ms() - w->begun_due, false);
@@ -84,19 +96,46 @@ struct follow *follow_new(struct call *c, void (*fn)(struct follow *w))
 void follow_add(struct follow *w, struct deployment *d)
 {
     w->models = reallocarray(w->models, w->n_models + 1, sizeof *w->models);
-    if (!w->models)
+    w->told = reallocarray(w->told, w->n_models + 1, sizeof *w->told);
+    if (!w->models || !w->told)
         abort();
+    w->told[w->n_models] = (struct follow_told){};
     w->models[w->n_models++] = d;
 }
 
-void follow_add_target(struct follow *w, const char *target)
+static unsigned follow_add_on(struct follow *w, const char *target, const char *on)
 {
-    const char *on = json_get_text(w->call->parameters, "on");
     struct deployment *d;
+    unsigned n = 0;
 
     for (unsigned i = 0; (d = manager_deployment_at(w->call->context->manager, i)); i++)
-        if (target_is_model(target, d) && (!on || streq(on, lease_name(deployment_lease(d)))))
+        if (target_is_model(target, d) && (!on || streq(on, lease_name(deployment_lease(d))))) {
             follow_add(w, d);
+            n++;
+        }
+    return n;
+}
+
+bool follow_add_target(struct follow *w, const char *target)
+{
+    const char *on = json_get_text(w->call->parameters, "on");
+    char *name;
+
+    if (!on) {
+        follow_add_on(w, target, NULL);
+        return true;
+    }
+    for (unsigned i = 0; (name = target_on_at(on, i)); i++) {
+        bool is_there = follow_add_on(w, target, name);
+
+        if (!is_there)
+            call_fail(w->call, EXIT_NOT_FOUND, "not_found", target, NULL, "llmhostctl status",
+                      "%s is not on %s", target, name);
+        free(name);
+        if (!is_there)
+            return false;
+    }
+    return true;
 }
 
 bool follow_timeout_is_wrong(struct call *c)

@@ -11,21 +11,27 @@
 struct json;
 struct timer;
 
+/* What Up has told of one of its models. */
+struct follow_told {
+    unsigned stages[STAGE_COUNT], tries;
+    unsigned streams, restart; /* how many were waited for, in which state + 1 */
+    char room[DEPLOYMENT_TEXT_MAX];
+    bool away;
+    bool was_off, was_ready; /* nobody wanted it before; it got there */
+};
+
 struct follow {
     struct call *call;
     struct manager_listener listener;
     struct work look;
     struct timer *timer;
     struct deployment **models; /* an element is NULL once its deployment is gone */
+    struct follow_told *told;   /* of each of them */
     unsigned n_models;
     uint64_t begun_due;
-    /* What was told. Up: of each stage, and of the tunnel. Down: how many streams. */
-    unsigned told[STAGE_COUNT], told_tries;
-    unsigned told_streams, told_off; /* Up: in which state that was */
-    char told_room[DEPLOYMENT_TEXT_MAX];
+    unsigned told_streams, told_off; /* Down: of all together */
     bool told_away;
-    bool was_off;        /* up: nobody wanted it before */
-    store_ticket ticket; /* down: of the goal */
+    store_ticket ticket; /* of the goal */
     const char *note;    /* Up: for the first reply, NULL: none */
     /* Looks at what it follows; answers the call when there is something to say for the last time. */
     void (*fn)(struct follow *w);
@@ -35,8 +41,8 @@ struct follow {
  * disk. The call owns it. timeout_ms of the parameters ends the waiting, not the work. */
 struct follow *follow_new(struct call *c, void (*fn)(struct follow *w));
 void follow_add(struct follow *w, struct deployment *d);
-/* All models that target and the parameter "on" mean. */
-void follow_add_target(struct follow *w, const char *target);
+/* All models that target and the parameter "on" mean. False: it is on none of an instance of these; the call was answered. */
+bool follow_add_target(struct follow *w, const char *target);
 /* A limit of no time, or less, is none at all: it is not taken as "for ever". True: the call was answered. */
 bool follow_timeout_is_wrong(struct call *c);
 /* Answers: the model was removed meanwhile. */

@@ -125,19 +125,15 @@ static void down_on_durable(void *ctx, const struct fault *f)
 
 void method_down(struct call *c)
 {
-    const char *target = json_get_text(c->parameters, "target"), *on = json_get_text(c->parameters, "on");
+    const char *target = json_get_text(c->parameters, "target");
     bool cut = json_get_bool(c->parameters, "now", false);
 
     if (follow_timeout_is_wrong(c) || !target_check_one(c, target))
         return;
     struct follow *w = follow_new(c, down_look);
 
-    follow_add_target(w, target);
-    if (!w->n_models && on) {
-        call_fail(c, EXIT_NOT_FOUND, "not_found", target, NULL, "llmhostctl status", "%s is not on %s",
-                  target, on);
+    if (!follow_add_target(w, target))
         return;
-    }
     if (w->n_models)
         call_log_change(c, target, "down%s%s", cut ? ", now" : "",
                         json_get_bool(c->parameters, "forget", false) ? ", and to be forgotten" : "");
@@ -219,7 +215,8 @@ static bool follow_add_wanted(struct follow *w, const char *target)
 {
     struct fault f;
 
-    follow_add_target(w, target);
+    if (!follow_add_target(w, target))
+        return false;
     struct deployment *off = w->n_models == 1 ? w->models[0] : NULL;
 
     follow_drop_off(w);

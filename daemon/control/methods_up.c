@@ -1,10 +1,13 @@
-/* Up: it sets the goal, waits until that is on disk, then tells of the way up. */
+/* Up: it sets the goal, waits until that is on disk, then tells of the way up. A model may be wanted on
+ * several instances at once: each has its own way up, and the call is over when all have come to an end of
+ * it. */
 #include "control/methods.h"
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "control/follow.h"
 #include "control/show.h"
+#include "control/target.h"
 #include "gateway/gateway.h"
 #include "lease/lease.h"
 #include "proto/json.h"
@@ -23,15 +26,40 @@ static void up_put_note(struct follow *w, struct json *v)
     w->note = NULL;
 }
 
+/* What the first and the last reply have in common. */
+static struct json *up_reply(struct follow *w)
+{
+    struct json *v = json_object(), *models = json_array();
+
+    json_put(v, "model", show_model(w->models[0]));
+    for (unsigned i = 0; i < w->n_models; i++)
+        json_append(models, show_model(w->models[i]));
+    if (w->n_models > 1)
+        json_put(v, "models", models);
+    else
+        json_free(models);
+    json_put_string(v, "endpoint", gateway_endpoint(w->call->context->gateway));
+    up_put_note(w, v);
+    return v;
+}
+
 static void up_answer(struct follow *w, uint64_t took_ms)
+{
+    struct json *v = up_reply(w);
+
+    json_put_int(v, "took_ms", (int64_t)took_ms);
+    call_reply(w->call, v);
+}
+
+/* A reply with progress of that one. False when the call is over. */
+static bool up_more(struct follow *w, unsigned i, struct json *progress)
 {
     struct json *v = json_object();
 
-    json_put(v, "model", show_model(w->models[0]));
-    json_put_int(v, "took_ms", (int64_t)took_ms);
-    json_put_string(v, "endpoint", gateway_endpoint(w->call->context->gateway));
-    up_put_note(w, v);
-    call_reply(w->call, v);
+    if (w->n_models > 1)
+        json_put_string(progress, "instance", lease_name(deployment_lease(w->models[i])));
+    json_put(v, "progress", progress);
+    return call_reply_more(w->call, v);
 }
 
 /* Tries of the session that have ended, while the way is looked for. */
@@ -55,122 +83,212 @@ static bool up_is_away(const struct deployment *d)
 }
 
 /* The server runs, and has to end before it can begin anew. False when the call is over. */
-static bool up_tell_restart(struct follow *w)
+static bool up_tell_restart(struct follow *w, unsigned i)
 {
-    enum deployment_state s = deployment_state(w->models[0]);
+    const struct deployment *d = w->models[i];
+    struct follow_told *told = &w->told[i];
+    enum deployment_state s = deployment_state(d);
     struct deployment_figures n;
     char text[80] = "what runs is stopped, to begin anew";
 
-    if (deployment_goal(w->models[0]) == GOAL_OFF || (s != DEPLOYMENT_DRAINING && s != DEPLOYMENT_STOPPING))
+    if (deployment_goal(d) == GOAL_OFF || (s != DEPLOYMENT_DRAINING && s != DEPLOYMENT_STOPPING))
         return true;
-    deployment_figures(w->models[0], &n);
+    deployment_figures(d, &n);
     if (s == DEPLOYMENT_DRAINING)
         snprintf(text, sizeof text, "waits for %u open request%s, to begin anew", n.open,
                  n.open == 1 ? "" : "s");
-    if (w->told_off == 1 + (unsigned)s && w->told_streams == n.open)
+    if (told->restart == 1 + (unsigned)s && told->streams == n.open)
         return true;
-    w->told_off = 1 + (unsigned)s;
-    w->told_streams = n.open;
-    return call_reply_more(w->call,
-                           follow_progress("engine", "running", text, clock_now_ms() - w->begun_due));
+    told->restart = 1 + (unsigned)s;
+    told->streams = n.open;
+    return up_more(w, i, follow_progress("engine", "running", text, clock_now_ms() - w->begun_due));
 }
 
 /* Who makes room for it, or whom it waits for. False when the call is over. */
-static bool up_tell_room(struct follow *w)
+static bool up_tell_room(struct follow *w, unsigned i)
 {
-    const struct deployment *d = w->models[0];
+    const struct deployment *d = w->models[i];
     const char *text = deployment_state(d) == DEPLOYMENT_PLACING ? deployment_room_text(d) : NULL;
+    struct follow_told *told = &w->told[i];
     struct deployment_figures n;
 
-    if (!text || streq(text, w->told_room))
+    if (!text || streq(text, told->room))
         return true;
-    snprintf(w->told_room, sizeof w->told_room, "%s", text);
+    snprintf(told->room, sizeof told->room, "%s", text);
     deployment_figures(d, &n);
-    return call_reply_more(
-        w->call, follow_progress("room", "running", text, (uint64_t)MAX(clock_wall_ms() - n.since_at_ms, 0)));
+    return up_more(
+        w, i, follow_progress("room", "running", text, (uint64_t)MAX(clock_wall_ms() - n.since_at_ms, 0)));
 }
 
 /* Every stage that changed since it was told. False when the call is over. */
-static bool up_tell(struct follow *w)
+static bool up_tell(struct follow *w, unsigned i)
 {
-    unsigned tries = tries_of(w->models[0]);
+    const struct deployment *d = w->models[i];
+    struct follow_told *told = &w->told[i];
+    unsigned tries = tries_of(d);
     struct stage_view p;
 
-    if (!up_tell_restart(w) || !up_tell_room(w))
+    if (!up_tell_restart(w, i) || !up_tell_room(w, i))
         return false;
     for (enum stage s = 0; s < STAGE_COUNT; s++) {
-        deployment_stage(w->models[0], s, &p);
-        bool tried = s == STAGE_SSH && p.state == STAGE_RUNNING && tries != w->told_tries;
+        deployment_stage(d, s, &p);
+        bool tried = s == STAGE_SSH && p.state == STAGE_RUNNING && tries != told->tries;
 
-        if (p.state == STAGE_AHEAD || (p.changes == w->told[s] && !tried))
+        if (p.state == STAGE_AHEAD || (p.changes == told->stages[s] && !tried))
             continue;
-        w->told[s] = p.changes;
-        struct json *v = json_object();
-
-        json_put(v, "progress", show_progress(w->models[0], s));
-        if (!call_reply_more(w->call, v))
+        told->stages[s] = p.changes;
+        if (!up_more(w, i, show_progress(d, s)))
             return false;
     }
-    bool away = up_is_away(w->models[0]) && (tries != w->told_tries || !w->told_away);
+    bool away = up_is_away(d) && (tries != told->tries || !told->away);
 
-    w->told_away |= away;
-    w->told_tries = tries;
-    if (away) {
-        struct json *v = json_object();
+    told->away |= away;
+    told->tries = tries;
+    return !away || up_more(w, i, show_way(d));
+}
 
-        json_put(v, "progress", show_way(w->models[0]));
-        return call_reply_more(w->call, v);
+/* How far that one is; UP_NOT: *why it does not get there. */
+enum up_end { UP_GOES_ON, UP_READY, UP_NOT };
+
+static enum up_end up_end_of(struct follow *w, unsigned i, struct fault *why)
+{
+    const struct deployment *d = w->models[i];
+    const struct fault *refusal = lease_refusal(deployment_lease(d));
+
+    if (w->told[i].was_ready) /* what became of it then is another story */
+        return UP_READY;
+    if (deployment_state(d) == DEPLOYMENT_READY && !refusal) {
+        w->told[i].was_ready = lease_is_reachable(deployment_lease(d));
+        return w->told[i].was_ready ? UP_READY : UP_GOES_ON;
     }
-    return true;
+    if (deployment_state(d) == DEPLOYMENT_READY)
+        *why = *refusal;
+    else if (deployment_state(d) == DEPLOYMENT_FAILED)
+        *why = *deployment_fault(d);
+    else if (deployment_goal(d) == GOAL_OFF)
+        fault_set(why, FAULT_GONE, 0, "%s was switched off meanwhile", deployment_name(d));
+    else if (deployment_state(d) == DEPLOYMENT_ASLEEP)
+        fault_set(why, FAULT_GONE, 0, "%s was put to sleep meanwhile", deployment_name(d));
+    else
+        return UP_GOES_ON;
+    return UP_NOT;
+}
+
+static void up_fail(struct follow *w, unsigned i, const struct fault *why, const char *what)
+{
+    const struct deployment *d = w->models[i];
+
+    if (deployment_state(d) == DEPLOYMENT_READY)
+        call_fault(w->call, why, lease_name(deployment_lease(d)), what);
+    else if (deployment_state(d) == DEPLOYMENT_FAILED)
+        call_fault(w->call, why, show_subject(d), what);
+    else if (deployment_goal(d) == GOAL_OFF)
+        call_fail(w->call, EXIT_NOT_RUNNING, "stopped_by_user", deployment_name(d), what ? why->text : NULL,
+                  "", "%s", what ? what : why->text);
+    else
+        call_fail(w->call, EXIT_CONFLICT, "put_to_sleep", deployment_name(d),
+                  what ? why->text : deployment_room_text(d), "", "%s", what ? what : why->text);
+}
+
+static void add_name(struct buf *out, const struct deployment *d)
+{
+    buf_addf(out, "%s%s", out->len ? ", " : "", lease_name(deployment_lease(d)));
+}
+
+/* The exit status is that of the first that did not get there; who did and who did not is said, and each
+ * reason. */
+static void up_fail_some(struct follow *w)
+{
+    struct buf there, not_there, reasons;
+    unsigned first = 0;
+    struct fault of_first = {}, f;
+
+    buf_init(&there, 4096);
+    buf_init(&not_there, 4096);
+    buf_init(&reasons, 16384);
+    for (unsigned i = 0; i < w->n_models; i++) {
+        if (up_end_of(w, i, &f) == UP_READY) {
+            add_name(&there, w->models[i]);
+            continue;
+        }
+        if (!not_there.len) {
+            first = i;
+            of_first = f;
+        }
+        add_name(&not_there, w->models[i]);
+        buf_addf(&reasons, "%s%s: %s", reasons.len ? "; " : "", lease_name(deployment_lease(w->models[i])),
+                 f.text);
+    }
+    _cleanup_free_ char *what =
+        there.len
+            ? xasprintf("%s is ready on %s, but not on %s", deployment_name(w->models[0]), buf_text(&there),
+                        buf_text(&not_there))
+            : xasprintf("%s is ready on none of %s", deployment_name(w->models[0]), buf_text(&not_there));
+
+    snprintf(of_first.text, sizeof of_first.text, "%s", buf_text(&reasons));
+    up_fail(w, first, &of_first, what);
+    buf_done(&there);
+    buf_done(&not_there);
+    buf_done(&reasons);
 }
 
 static void up_look(struct follow *w)
 {
-    struct deployment *d = w->models[0];
+    unsigned n_ready = 0;
+    uint64_t took_ms = 0;
     struct deployment_figures n;
+    struct fault why = {};
+    bool goes_on = false;
 
-    if (!d) {
-        follow_gone(w);
-        return;
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (!w->models[i]) {
+            follow_gone(w);
+            return;
+        }
+    for (unsigned i = 0; i < w->n_models; i++) {
+        if (w->call->more && !up_tell(w, i))
+            return;
+        enum up_end end = up_end_of(w, i, &why);
+
+        goes_on |= end == UP_GOES_ON;
+        n_ready += end == UP_READY;
+        deployment_figures(w->models[i], &n);
+        took_ms = MAX(took_ms, n.took_ms);
     }
-    if (w->call->more && !up_tell(w))
+    if (goes_on)
         return;
-    deployment_figures(d, &n);
-    if (deployment_state(d) == DEPLOYMENT_READY) {
-        if (follow_may_ask(w, d))
-            up_answer(w, n.took_ms);
-    } else if (deployment_state(d) == DEPLOYMENT_FAILED) {
-        call_fault(w->call, deployment_fault(d), show_subject(d), NULL);
-    } else if (deployment_goal(d) == GOAL_OFF) {
-        call_fail(w->call, EXIT_NOT_RUNNING, "stopped_by_user", deployment_name(d), NULL, "",
-                  "%s was switched off meanwhile", deployment_name(d));
-    } else if (deployment_state(d) == DEPLOYMENT_ASLEEP) {
-        call_fail(w->call, EXIT_CONFLICT, "put_to_sleep", deployment_name(d), deployment_room_text(d), "",
-                  "%s was put to sleep meanwhile", deployment_name(d));
-    }
+    if (n_ready == w->n_models)
+        up_answer(w, took_ms);
+    else if (w->n_models == 1)
+        up_fail(w, 0, &why, NULL);
+    else
+        up_fail_some(w);
 }
 
 /* The first of several replies: where it goes, and how long it usually takes. */
 static bool up_begin(struct follow *w)
 {
-    struct json *v = json_object();
+    struct json *v = up_reply(w);
+    uint64_t usual_ms = 0;
     struct deployment_figures n;
 
-    deployment_figures(w->models[0], &n);
-    json_put(v, "model", show_model(w->models[0]));
-    json_put_string(v, "endpoint", gateway_endpoint(w->call->context->gateway));
-    if (n.usual_ms)
-        json_put_int(v, "usual_ms", (int64_t)n.usual_ms);
-    up_put_note(w, v);
+    for (unsigned i = 0; i < w->n_models; i++) {
+        deployment_figures(w->models[i], &n);
+        usual_ms = MAX(usual_ms, n.usual_ms);
+    }
+    if (usual_ms)
+        json_put_int(v, "usual_ms", (int64_t)usual_ms);
     return call_reply_more(w->call, v);
 }
 
 static void up_accepted(struct follow *w)
 {
-    if (w->models[0])
-        up_answer(w, 0);
-    else
-        follow_gone(w);
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (!w->models[i]) {
+            follow_gone(w);
+            return;
+        }
+    up_answer(w, 0);
 }
 
 static bool is_on_its_way(const struct deployment *d)
@@ -191,72 +309,144 @@ static void up_on_durable(void *ctx, const struct fault *f)
 {
     struct call *c = ctx;
     struct follow *w = c->state;
+    bool any = false;
 
-    if (f && w->was_off && w->models[0]) {
-        deployment_want(w->models[0], GOAL_OFF, true);
+    for (unsigned i = 0; f && i < w->n_models; i++)
+        if (w->told[i].was_off && w->models[i]) {
+            deployment_want(w->models[i], GOAL_OFF, true);
+            any = true;
+        }
+    if (any)
         call_not_kept(c, f, "it was not brought up: that it is wanted could not be kept");
-        return;
-    }
-    w->fn(w);
+    else
+        w->fn(w);
 }
 
-/* The one that is meant, if there is one already. */
-static struct deployment *up_finds(struct call *c)
+/* The one that is meant, if there is one already. on NULL: wherever it is. */
+static struct deployment *up_finds(const struct call *c, const char *on)
 {
-    const char *model = json_get_text(c->parameters, "model"), *on = json_get_text(c->parameters, "on");
+    const char *model = json_get_text(c->parameters, "model");
     struct manager *m = c->context->manager;
 
     return on ? manager_find_on(m, model, on) : manager_find_deployment(m, model);
 }
 
-static void up_place(struct call *c)
+/* What runs is told from its beginning, what is over is not. */
+static void up_note_stages(const struct deployment *d, struct follow_told *told)
 {
-    const char *model = json_get_text(c->parameters, "model");
-    const char *on = json_get_text(c->parameters, "on");
+    struct stage_view p;
+
+    for (enum stage s = 0; s < STAGE_COUNT; s++) {
+        deployment_stage(d, s, &p);
+        told->stages[s] = p.changes;
+        if (p.state == STAGE_RUNNING || (p.state == STAGE_DONE && is_on_its_way(d)))
+            told->stages[s] = p.changes - 1;
+    }
+}
+
+/* From now on it is wanted there. It can be placed. */
+static void up_want(struct follow *w, const char *on)
+{
+    struct call *c = w->call;
     const struct json *arguments = json_get(c->parameters, "arguments");
-    bool wait = json_get_bool(c->parameters, "wait", true);
-    const char *note = first_note(c->context);
-    struct deployment *d = up_finds(c);
+    const char *model = json_get_text(c->parameters, "model");
+    struct deployment *d = up_finds(c, on);
     bool same = !arguments || (d && deployment_has_arguments(d, arguments));
     struct fault f = {};
 
-    if (manager_place(c->context->manager, model, on, arguments, &d, &f) < 0) {
-        call_fault(c, &f, streq(f.code, "no_such_instance") ? on : model, NULL);
+    if (manager_place(c->context->manager, model, on, arguments, &d, &f) < 0)
+        abort(); /* it was asked */
+    follow_add(w, d);
+
+    struct follow_told *told = &w->told[w->n_models - 1];
+
+    told->was_off = deployment_goal(d) == GOAL_OFF;
+    told->was_ready = same && deployment_state(d) == DEPLOYMENT_READY && !told->was_off &&
+                      lease_is_reachable(deployment_lease(d));
+    up_note_stages(d, told);
+    if (told->was_ready)
         return;
-    }
-    bool ready = same && deployment_state(d) == DEPLOYMENT_READY && deployment_goal(d) != GOAL_OFF &&
-                 lease_is_reachable(deployment_lease(d));
+    call_log_change(c, model, "up on %s%s", lease_name(deployment_lease(d)),
+                    same ? "" : ", with other arguments");
+    w->ticket = deployment_want(d, GOAL_ON_DEMAND, false);
+}
+
+/* All or none: before anything is made. False: the call was answered. */
+static bool up_may_place(struct call *c, const char *on)
+{
+    const char *model = json_get_text(c->parameters, "model");
+    char *name = on ? target_on_at(on, 0) : NULL;
+    struct fault f = {};
+    bool ok = true;
+    unsigned i = 0;
+
+    do {
+        ok = manager_check_place(c->context->manager, model, name, json_get(c->parameters, "arguments"),
+                                 &f) == 0;
+        if (!ok)
+            call_fault(c, &f, streq(f.code, "no_such_instance") ? name : model, NULL);
+        free(name);
+    } while (ok && on && (name = target_on_at(on, ++i)));
+    return ok;
+}
+
+/* Where it is already comes first: one that is off there is not to move elsewhere. */
+static void up_want_all(struct follow *w, const char *on)
+{
+    char *name;
+
+    for (unsigned pass = 0; on && pass < 2; pass++)
+        for (unsigned i = 0; (name = target_on_at(on, i)); i++) {
+            if ((pass == 0) == (up_finds(w->call, name) != NULL))
+                up_want(w, name);
+            free(name);
+        }
+    if (!on)
+        up_want(w, NULL);
+}
+
+static void up_place(struct call *c)
+{
+    const char *on = json_get_text(c->parameters, "on"), *note = first_note(c->context);
+    bool wait = json_get_bool(c->parameters, "wait", true);
+
+    if (!up_may_place(c, on))
+        return;
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
     w->note = note;
-    w->was_off = deployment_goal(d) == GOAL_OFF;
-    follow_add(w, d);
-    for (enum stage s = 0; s < STAGE_COUNT; s++) {
-        struct stage_view p;
-
-        deployment_stage(d, s, &p);
-        w->told[s] = p.changes; /* what is over does not concern this call; what runs is told below */
-        if (p.state == STAGE_RUNNING || (p.state == STAGE_DONE && is_on_its_way(d)))
-            w->told[s] = p.changes - 1;
-    }
-    if (ready) {
+    up_want_all(w, on);
+    if (!w->ticket) { /* ready, all of them */
         up_answer(w, 0);
         return;
     }
-    call_log_change(c, model, "up on %s%s", lease_name(deployment_lease(d)),
-                    same ? "" : ", with other arguments");
-    uint64_t ticket = deployment_want(d, GOAL_ON_DEMAND, false);
-
     if (wait && c->more && !up_begin(w))
         return;
-    store_after(c->context->store, ticket, &c->op, up_on_durable, c);
+    store_after(c->context->store, w->ticket, &c->op, up_on_durable, c);
+}
+
+/* Wanted already, everywhere: nothing new to keep. */
+static bool up_is_wanted(const struct call *c)
+{
+    const char *on = json_get_text(c->parameters, "on");
+    const struct json *arguments = json_get(c->parameters, "arguments");
+    char *name = on ? target_on_at(on, 0) : NULL;
+    bool wanted;
+    unsigned i = 0;
+
+    do {
+        const struct deployment *d = up_finds(c, name);
+
+        wanted =
+            d && deployment_goal(d) != GOAL_OFF && (!arguments || deployment_has_arguments(d, arguments));
+        free(name);
+    } while (wanted && on && (name = target_on_at(on, ++i)));
+    return wanted;
 }
 
 void method_up(struct call *c)
 {
     const char *model = json_get_text(c->parameters, "model");
-    const struct json *arguments = json_get(c->parameters, "arguments");
-    struct deployment *known;
     struct fault f = {};
 
     if (follow_timeout_is_wrong(c))
@@ -267,10 +457,8 @@ void method_up(struct call *c)
                   "llmhostctl status", "%s", f.text);
         return;
     }
-    known = up_finds(c);
-    if (known && deployment_goal(known) != GOAL_OFF &&
-        (!arguments || deployment_has_arguments(known, arguments)))
-        up_place(c); /* wanted already: nothing new to keep */
+    if (up_is_wanted(c))
+        up_place(c);
     else
         call_if_kept(c, up_place);
 }

@@ -1,6 +1,8 @@
 /* Names and globs against what there is. */
 #include "control/target.h"
 
+#include <string.h>
+
 #include "control/call.h"
 #include "deployment/deployment.h"
 #include "lease/lease.h"
@@ -39,6 +41,28 @@ bool target_has_name(const struct json *targets, const char *name)
 bool target_has_instance(const struct json *targets, const struct lease *l)
 {
     return target_has_name(targets, lease_name(l));
+}
+
+/* Does the list have it before that place? */
+static bool on_has_before(const char *on, const char *place, size_t n)
+{
+    for (; on < place; on += strcspn(on, ",") + 1)
+        if (strcspn(on, ",") == n && strncmp(on, place, n) == 0)
+            return true;
+    return false;
+}
+
+char *target_on_at(const char *on, unsigned i)
+{
+    for (const char *p = on;; p++) {
+        size_t n = strcspn(p, ",");
+
+        if (!on_has_before(on, p, n) && i-- == 0)
+            return xasprintf("%.*s", (int)n, p);
+        p += n;
+        if (!*p)
+            return NULL;
+    }
 }
 
 static bool target_means_something(struct manager *m, const char *text)

@@ -17,6 +17,9 @@ bool target_has_name(const struct json *targets, const char *name);     /* of wh
 bool target_is_model(const char *text, const struct deployment *d);
 bool target_is_instance(const char *text, const struct lease *l);
 
+/* The instances of a parameter "on": "gpu1" or "gpu1,gpu2", each once. Caller frees; NULL beyond the last. */
+char *target_on_at(const char *on, unsigned i);
+
 /* Every text means something: true. Otherwise the call is answered NotFound with near names. */
 bool target_check(struct call *c, const struct json *targets);
 bool target_check_one(struct call *c, const char *text);

@@ -56,6 +56,31 @@ KEPT_MODEL = {"name": MODEL, "id": "deepseek-r1:7b", "engine": "ollama", "state"
               "requests": 184, "awake": [{"cause": "kept", "count": 1, "until_at_ms": "@7200s"}], "next": {"action": "keep_ends", "at_ms": "@7200s"}}
 KEPT = {"reply": {"models": [KEPT_MODEL]}}
 LINGER = "llmhostd ends when you log out, and its tunnels with it; so that it goes on:\nloginctl enable-linger"
+TWINS = [{**KEPT_MODEL, "goal": "on_demand", "awake": [], "next": {"action": "none"}, "instance": name} for name in ("gz-4090", "北京一区-3090")]
+
+
+def stage_on(name, which, state, text="", **more):
+    return stage(name, state, text, instance=TWINS[which]["instance"], **more)
+
+
+BOTH = [
+    {"more": {"model": TWINS[0], "models": TWINS}},
+    stage_on("ssh", 0, "done", "connect.gz.example:34222", took_ms=900),
+    stage_on("engine", 0, "running"),
+    stage_on("ssh", 1, "running", "bj.example:41022", usual_ms=3000),
+    {"await": "bj.example"},
+    stage_on("engine", 0, "done", "ollama 0.12.3", took_ms=1200),
+    stage_on("load", 0, "running", usual_ms=12000),
+    {"await": "usually 12"},
+    stage_on("ssh", 1, "done", "bj.example:41022", took_ms=3100),
+    stage_on("fetch", 1, "running", bytes=1200000000, bytes_total=4700000000, rate_bytes=31000000),
+    {"await": "1.2 GB"},
+    stage_on("load", 0, "done", "5.6 GB, 100% GPU", took_ms=11600),
+]
+BOTH_READY = {"reply": {"model": TWINS[0], "models": TWINS, "took_ms": 39100, "usual_ms": 41000, "endpoint": "http://127.0.0.1:11434"}}
+ONE_FAILS = [stage_on("fetch", 1, "failed", "disk full", took_ms=48000),
+             error("EngineFailed", "disk_full", f"{MODEL} is ready on gz-4090, but not on 北京一区-3090", [f"llmhostctl up {MODEL}"], target=MODEL,
+                   why="北京一区-3090: the disk of 北京一区-3090 is full: 4.7 GB are needed in /root/autodl-tmp/llmhost, 1.2 GB are free")]
 DOWNLOAD = [
     HEAD,
     stage("fetch", "running", "", bytes=0, bytes_total=4700000000, rate_bytes=0),
@@ -271,6 +296,11 @@ CASES = [
     case("up-80", f"up {MODEL}", {"Up": STAGES + [READY]}, columns=80),
     case("up-60", f"up {MODEL} --on gz-4090", {"Up": STAGES + [READY]}, columns=60),
     case("up-pipe", f"up {MODEL}", {"Up": STAGES + [READY]}),
+    *widths("up-both", f"up {MODEL} --on gz-4090,北京一区-3090", {"Up": BOTH + [stage_on("fetch", 1, "done", "4.7 GB", took_ms=151000), BOTH_READY]}),
+    *widths("up-one-of-both", f"up {MODEL} --on gz-4090,北京一区-3090", {"Up": BOTH + ONE_FAILS}),
+    case("up-both-pipe", f"up {MODEL} --on gz-4090,北京一区-3090", {"Up": BOTH + [stage_on("fetch", 1, "done", "4.7 GB", took_ms=151000), BOTH_READY]}),
+    case("up-one-of-both-pipe", f"up {MODEL} --on gz-4090,北京一区-3090", {"Up": BOTH + ONE_FAILS}),
+    case("up-both-already", f"up {MODEL} --on gz-4090,北京一区-3090", {"Up": [{"reply": {**BOTH_READY["reply"], "took_ms": 0}}]}, columns=80),
     *widths("up-room", f"up {MODEL}", {"Up": [HEAD, stage("engine", "done", "ollama 0.12.3", took_ms=1200), stage("fetch", "done", "already on the disk", took_ms=10),
         stage("room", "running", "no room (2.1 GB free): waits for the 2 requests of ollama:phi4; or: llmhostctl down ollama:phi4", took_ms=10), {"await": "no room"},
         stage("room", "running", "unloads ollama:phi4, idle for 0s, to make room", took_ms=4000), {"await": "unloads"}] + STAGES[5:] + [READY]}),

@@ -123,23 +123,26 @@ class Client:
 
 
 def rendered(data):
-    """What a terminal shows in the end: carriage returns and cleared lines carried out, colours left as \\e."""
-    lines, column = [""], 0
-    for part in re.findall(r"\x1b\[H|\x1b\[2?J|\x1b\[K|\x1b\[[0-9;]*m|\r|\n|[^\r\n\x1b]+|\x1b", data):
+    """What a terminal shows in the end: carriage returns, cleared lines and steps upwards carried out, colours left as \\e."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[H|\x1b\[2?J|\x1b\[K|\x1b\[\d*A|\x1b\[[0-9;]*m|\r|\n|[^\r\n\x1b]+|\x1b", data):
         if part == "\x1b[H":     # a new picture; what was cleared of the old one is gone anyway
-            lines, column = [""], 0
+            lines, row, column = [""], 0, 0
         elif part.endswith("J"):
             continue
         elif part == "\x1b[K":
-            lines[-1] = lines[-1][:column]
+            lines[row] = lines[row][:column]
+        elif part.startswith("\x1b[") and part.endswith("A"):
+            row = max(0, row - int(part[2:-1] or 1))
         elif part == "\r":
             column = 0
         elif part == "\n":
-            lines.append("")
-            column = 0
+            row, column = row + 1, 0
+            if row == len(lines):
+                lines.append("")
         else:
             part = part.replace("\x1b", "\\e")
-            lines[-1] = lines[-1][:column] + part + lines[-1][column + len(part):]
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part):]
             column += len(part)
     return "\n".join(lines)
 
