@@ -18,12 +18,14 @@ import subprocess
 import tempfile
 import threading
 import time
+import types
 import unittest
 
 import daemon as daemons
 import host as hosts
 import kept
 import planted
+import test_crowd as crowd
 
 LIMIT_S = 150
 UNITS = ("llmhostd.service", "llmhostd.socket", "llmhostd-gateway.socket")
@@ -564,6 +566,42 @@ class UserService(Box):
         hosts.until(lambda: self.state() == "ready", 15, "the model is ready again")
         self.assertEqual(self.server(), server, "the same server")
         self.assertTrue(self.stream())
+
+    def test_restart_while_two_hundred_wait_gives_each_one_answer(self):
+        """Those the old daemon holds are told that it ends; who comes meanwhile is not refused, and served by the next one."""
+        os.chmod("/root", 0o755)                # for alice's server to look at it
+        self.addCleanup(lambda: os.path.exists(crowd.LOAD) and os.unlink(crowd.LOAD))
+        self.with_model()
+        self.m.verb("sleep", SCRIPTED)
+        write(crowd.LOAD, '{"wait": true}')
+        door = types.SimpleNamespace(port=11434)
+        waiters = [crowd.Waiter(door, n, stream=n % 2 == 0) for n in range(crowd.WAITERS)]
+        self.addCleanup(lambda: [w.leave() for w in waiters])
+        held = lambda: self.m.call("Status")["models"][0]["held"]
+        hosts.until(lambda: held() == len(waiters), 30, "all are held")
+        pid, late = self.m.pid, []
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            restart = pool.submit(self.m.ctl, "restart", "llmhostd.service")
+            while not restart.done() or len(late) < 20:
+                late.append(crowd.Waiter(door, len(late), stream=len(late) % 2 == 0))
+                time.sleep(0.005)
+            restart.result()
+        self.addCleanup(lambda: [w.leave() for w in late])
+        self.assertNotEqual(self.m.pid, pid)
+        self.assertEqual([w.got for w in crowd.all_take(waiters) if not w.ended], [], "no answer")
+        os.unlink(crowd.LOAD)
+        self.assertEqual([w.got for w in crowd.all_take(late)], [], "no answer")
+        for w in waiters + late:
+            with self.subTest(number=(waiters + late).index(w)):
+                self.assertEqual(w.got.count(b"HTTP/1.1 "), 1, w.got)
+                if w in waiters or b"shutting_down" in w.got:
+                    self.assertEqual((w.got.count(b'"error":'), b"shutting_down" in w.got), (1, True), w.got)
+                else:
+                    self.assertEqual(w.status(), 200, w.got)
+                    self.assertNotIn(b'"error"', w.got)
+        served = sum(b"shutting_down" not in w.got for w in late)
+        print(f"{len(late)} came during the restart, {served} of them were served by the next daemon", flush=True)
+        self.assertGreater(served, 0)
 
     def test_what_ends_at_logout_is_said_until_lingering_is_enabled(self):
         hint, linger = "loginctl enable-linger", "/var/lib/systemd/linger/alice"
