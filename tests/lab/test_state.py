@@ -1,9 +1,11 @@
 """The daemon's own disk: full, read-only, damaged, taken away, wanted by two; and a clock that was never set. Nothing of it is silent,
 what is known is read and served, stops work, and it mends itself when the disk does."""
 import contextlib
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import unittest
@@ -136,6 +138,30 @@ class State(road.Road):
             for f in d.call("ForwardList")["forwards"]:
                 self.wanted(d, "forward", "remove", "gpu1", f["listen"])
             self.check_mended(d, h)
+
+    def test_body_that_finds_no_room_is_507_and_nothing_else_suffers(self):
+        size, half = 3 << 20, 1 << 20
+        body = json.dumps({"model": "scripted:gpu1", "pad": "x" * size}).encode()
+        with self.small_disk() as (d, h), socket.create_connection(("127.0.0.1", d.port), 20) as s:
+            names, room = sorted(os.listdir(d.state)), os.statvfs(d.state).f_bavail
+            other = d.connect()
+            other.request("POST", "/v1/chat/completions", json.dumps({"model": "scripted:gpu1", "stream": True, "script": {"chunks": 20, "gap_ms": 100}}))
+            answer = other.getresponse()
+            s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:half])
+            hosts.until(lambda: os.statvfs(d.state).f_bavail < room * 3 // 4, 10, "it is written to that disk")
+            self.assertEqual(sorted(os.listdir(d.state)), names, "and has no name there")
+            with contextlib.suppress(ConnectionError):      # it is answered before all of it is there
+                s.sendall(body[half:])
+            said = s.recv(65536)
+            self.assertTrue(said.startswith(b"HTTP/1.1 507 "), said)
+            self.assertIn(b'"spool_full"', said)
+            hosts.until(lambda: os.statvfs(d.state).f_bavail >= room * 9 // 10, 10, "its room is given back")
+            self.assertEqual(answer.read().count(b"data: "), 20)
+            self.assertEqual(self.chat(d, "scripted:gpu1").status, 200)
+            d.ctl("forward", "add", "gpu1", "8888")
+            self.assertEqual(self.trouble(d), {})
+            d.restart(hard=True)
+            self.assertEqual(len(d.call("ForwardList")["forwards"]), 1)
 
     def test_up_that_finds_the_disk_full_begins_nothing(self):
         with self.small_disk() as (d, h):
