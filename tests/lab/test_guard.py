@@ -130,6 +130,17 @@ class Ends(Stories):
             for p in b.host.pids(r"\.llmhost\.sh"):
                 os.kill(p.outer_pid, 9)
 
+    @in_each_shell
+    def test_late_is_late_before_the_guard_has_looked(box):
+        b = box(stops=())
+        b.stub("/usr/bin/shutdown", "#!/bin/sh\nexit 0\n")
+        b.guard(period=30)
+        lease = b.renew("me", 1, 2).lease
+        hosts.until(lambda: uptime() >= lease + 0.2, 5, "the deadline")
+        check.assertEqual(b.record().state, "lease")
+        status, record = b.ask("me", 2, 600)
+        check.assertEqual((status, record.state, record.note, record.seq), (1, "acting", "no:late:me:2", 1))
+
 
 class Requests(Stories):
     """What is refused, and how that is told."""
@@ -162,6 +173,20 @@ class Requests(Stories):
         status, record = b.ask("me", 9, 60)
         check.assertEqual((status, record.note, record.owner), (1, "no:owner:me:9", "you"))
         check.assertEqual(b.ask("you", 9, 60)[0], 0)
+
+    @in_each_shell
+    def test_earlier_refusal_of_the_same_number_is_no_answer(box):
+        b = box()
+        record = b.guard()
+        b.renew("me", 7, 60)
+        check.assertEqual(b.ask("you", 8, 60)[0], 1)
+        b.host.run(f"kill -STOP {record.pid}")
+        with concurrent.futures.ThreadPoolExecutor(1) as one:
+            asked = one.submit(b.ask, "you", 8, 60, "=", 0, "take")
+            hosts.until(lambda: b.text("/dev/shm/.llmhost-ask").endswith("take .\n"), 5, "the request")
+            time.sleep(0.3)
+            b.host.run(f"kill -CONT {record.pid}")
+            check.assertEqual(asked.result()[0], 0)
 
     @in_each_shell
     def test_what_is_not_a_request(box):
