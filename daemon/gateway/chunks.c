@@ -8,7 +8,6 @@
 #include "proto/mem.h"
 
 #define CHUNK_DIGITS_MAX  8
-#define CHUNK_EXTRA_MAX   256 /* extensions of one chunk */
 #define TRAILER_BYTES_MAX (8u << 10)
 
 static int hex_digit(char c)
@@ -29,11 +28,8 @@ static bool chunk_size(struct chunks *k, char c)
         k->step_bytes++;
         return true;
     }
-    if (k->step_bytes == 0 || (c != ';' && c != '\r'))
-        return false;
-    k->step = c == ';' ? CHUNK_EXTENSION : CHUNK_SIZE_LF;
-    k->step_bytes = 0;
-    return true;
+    k->step = CHUNK_SIZE_LF;
+    return k->step_bytes > 0 && c == '\r';
 }
 
 static bool is_line_char(unsigned char c)
@@ -41,11 +37,11 @@ static bool is_line_char(unsigned char c)
     return (c >= ' ' && c != 0x7f) || c == '\t';
 }
 
-static bool chunk_line_char(struct chunks *k, char c, unsigned max, enum chunk_step at_cr)
+static bool chunk_trailer(struct chunks *k, char c)
 {
     if (c == '\r')
-        k->step = at_cr;
-    return c == '\r' || (is_line_char((unsigned char)c) && ++k->step_bytes <= max);
+        k->step = CHUNK_TRAILER_LF;
+    return c == '\r' || (is_line_char((unsigned char)c) && ++k->step_bytes <= TRAILER_BYTES_MAX);
 }
 
 static bool chunk_lf(struct chunks *k, char c, enum chunk_step next)
@@ -63,14 +59,13 @@ static bool chunk_take(struct chunks *k, char c)
 {
     switch (k->step) {
     case CHUNK_SIZE: return chunk_size(k, c);
-    case CHUNK_EXTENSION: return chunk_line_char(k, c, CHUNK_EXTRA_MAX, CHUNK_SIZE_LF);
     case CHUNK_SIZE_LF: k->step_bytes = 0; return chunk_lf(k, c, k->left_bytes ? CHUNK_DATA : CHUNK_LINE);
     case CHUNK_DATA_CR: k->step = CHUNK_DATA_LF; return c == '\r';
     case CHUNK_DATA_LF: return chunk_lf(k, c, CHUNK_SIZE);
     case CHUNK_LINE:
         k->step = c == '\r' ? CHUNK_LAST_LF : CHUNK_TRAILER;
         return c == '\r' || http1_is_token_char((unsigned char)c);
-    case CHUNK_TRAILER: return chunk_line_char(k, c, TRAILER_BYTES_MAX, CHUNK_TRAILER_LF);
+    case CHUNK_TRAILER: return chunk_trailer(k, c);
     case CHUNK_TRAILER_LF: return chunk_lf(k, c, CHUNK_LINE);
     case CHUNK_LAST_LF: return chunk_lf(k, c, CHUNK_OVER);
     case CHUNK_DATA:

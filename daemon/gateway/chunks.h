@@ -1,5 +1,6 @@
 /* Private to http1.c. Where a chunked body ends (RFC 9112, 7.1), by rules stricter than the parser libraries': at most 8 hexadecimal
- * digits, 256 bytes of extensions a chunk, 8 KiB of trailers, every line with CR LF. All zero: a body begins. */
+ * digits and no extension behind them (no library sends any, and where one ends is read in different ways), 8 KiB of trailers, every line with
+ * CR LF. All zero: a body begins. */
 #pragma once
 
 #include <stdbool.h>
@@ -9,7 +10,6 @@
 
 enum chunk_step {
     CHUNK_SIZE,
-    CHUNK_EXTENSION,
     CHUNK_SIZE_LF,
     CHUNK_DATA,
     CHUNK_DATA_CR,
@@ -24,7 +24,7 @@ enum chunk_step {
 struct chunks {
     enum chunk_step step;
     uint64_t left_bytes;        /* of this chunk */
-    unsigned step_bytes;        /* digits, bytes of an extension or of all trailers */
+    unsigned step_bytes;        /* digits, or bytes of all trailers */
 };
 
 /* How many of the n bytes belong to the body, framing included: all, unless its end is among them. -EBADMSG: refused, for good. */
