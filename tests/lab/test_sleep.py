@@ -83,7 +83,9 @@ class Sleep(road.Road):
 
             def poll():
                 while not over.wait(0.3):
-                    d.get("/api/tags")
+                    for path in ("/api/tags", "/api/ps", "/api/version", "/v1/models", "/health", "/metrics", "/"):
+                        d.get(path)
+                    d.post("/api/show", {"model": "scripted"})
             threading.Thread(target=poll, daemon=True).start()
             try:
                 answer = self.stream(d, "scripted", chunks=14, gap_ms=500)
@@ -195,6 +197,16 @@ class Sleep(road.Road):
                 self.asleep(d, limit_s=30)
                 self.assertNotIn("crash", d.ctl("why", DEEPSEEK).stdout)
             self.assertEqual(road.text_of(self.chat(d)), models.answer())
+
+    def test_keep_alive_of_a_request_does_not_end_a_keep(self):
+        with self.road() as (d, h):
+            d.ctl("up", DEEPSEEK)
+            d.ctl("keep", DEEPSEEK, "1h")
+            answer = d.post("/api/generate", {"model": ID, "prompt": "count", "stream": False, "keep_alive": "1s"})
+            self.assertEqual(answer.status, 200, answer.text)
+            hosts.until(lambda: self.loaded(h) == [], 10, "ollama's own timer")
+            hosts.until(lambda: self.loaded(h) == [ID] and self.state(d) == "ready", 30, "it is kept all the same")
+            self.assertEqual(d.model(DEEPSEEK)["goal"], "on")
 
     def test_waking_soon_after_is_noticed_and_it_sleeps_later(self):
         with self.road(engines=["scripted"], sections=SOON) as (d, _):
