@@ -451,8 +451,8 @@ static void world_end(void)
 
 /* The step is cancelled after each number of turns, then the engine is freed: nothing is heard, nothing
  * leaks. Then it is asked to the end, and the engine freed by the one who is told. */
-static void leave_at_every_turn(const char *engine, const char *model, step_fn step, const char *find,
-                                const struct exchange *exchanges, unsigned n)
+static inline void leave_at_every_turn(const char *engine, const char *model, step_fn step, const char *find,
+                                       const struct exchange *exchanges, unsigned n)
 {
     bool over = false;
 
