@@ -357,6 +357,41 @@ Test(request_move, those_that_move_keep_their_turn)
     }
 }
 
+static void post_number(struct app *a, unsigned n)
+{
+    _cleanup_free_ char *body = xasprintf("{\"model\":\"deepseek-r1:7b\",\"n\":%u }", n);
+
+    app_post(a, CHAT, body);
+}
+
+Test(request_move, a_warm_connection_over_there_is_the_oldest_ones)
+{
+    struct app *younger = app_new(), *older = app_new(); /* by their requests, not by their connections */
+    unsigned at = 0;
+
+    loop_turns(world.loop, 3);
+    world.deepseek.port_hangs = true;
+    post_number(older, 0);
+    cr_assert(LOOP_UNTIL(world.loop, world.deepseek.begun == 1));
+    post_number(younger, 1);
+    cr_assert(LOOP_UNTIL(world.loop, world.deepseek.begun == 2));
+    world_state(&world.twin, DEPLOYMENT_READY);
+    cr_assert(LOOP_UNTIL(world.loop, world.twin.dialed == 1), "one is kept warm");
+    world.twin.port_hangs = true;
+    world.deepseek.tunnel_down = true;
+    world_tell(&world.deepseek);
+    cr_assert(LOOP_UNTIL(world.loop, sent_times(0, &at) == 1));
+    cr_assert_eq(sent_times(1, &at), 0);
+    sent_times(0, &at);
+    link_say(at, OK);
+    app_wants(older, "ok");
+    cr_assert(LOOP_UNTIL(world.loop, sent_times(1, &at) == 1));
+    link_say(at, OK);
+    app_wants(younger, "ok");
+    app_free(older);
+    app_free(younger);
+}
+
 /* ---- many stories ---- */
 
 enum { STORIES = 300, STEPS = 40, APPS = 6 };
