@@ -326,6 +326,23 @@ static void load_end(void *ctx)
     server_end(&c->server, false, NULL);
 }
 
+/* Of the layers it speaks; how large each is, it does not say. */
+static void on_layers(void *ctx, const struct fault *f)
+{
+    struct llamacpp *c = llamacpp_of(ctx);
+    const struct place_facts *p = place_facts(c->server.place);
+    struct engine_facts *facts = &c->engine.facts;
+
+    facts->size_vram_bytes = -1;
+    if (!f && p->layers > 0 && facts->size_bytes > 0)
+        facts->size_vram_bytes =
+            (int64_t)((double)facts->size_bytes * (double)p->layers_on_gpu / (double)p->layers);
+    if (c->server.gpu_before >= 0)
+        server_ask_cards(&c->server, load_end);
+    else
+        load_end(&c->server);
+}
+
 static void on_models(void *ctx, struct http_answer *a, const struct fault *f)
 {
     struct llamacpp *c = llamacpp_of(ctx);
@@ -343,10 +360,7 @@ static void on_models(void *ctx, struct http_answer *a, const struct fault *f)
     facts->shown = c->shown;
     facts->size_bytes = json_get_int(meta, "size", -1);
     facts->context = json_get_int(meta, "n_ctx", -1);
-    if (c->server.gpu_before >= 0)
-        server_ask_cards(&c->server, load_end);
-    else
-        load_end(&c->server);
+    server_look(&c->server, on_layers);
 }
 
 static void on_load_health(void *ctx, struct http_answer *a, const struct fault *f)

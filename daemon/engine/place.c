@@ -38,7 +38,7 @@ static void place_on_answer(void *ctx)
 {
     struct place_facts *f = &((struct place *)ctx)->facts;
 
-    f->pid = f->ended = f->kills = f->limit_bytes = f->computed_ms = -1;
+    f->pid = f->ended = f->kills = f->limit_bytes = f->computed_ms = f->layers = f->layers_on_gpu = -1;
     f->port = 0;
     f->restarted = f->stopped = f->other = false;
     free(f->last_line);
@@ -68,6 +68,17 @@ struct place *place_free(struct place *p)
 const struct place_facts *place_facts(const struct place *p)
 {
     return &p->facts;
+}
+
+/* "20/37 layers" */
+static void take_layers(struct place_facts *f, const char *value)
+{
+    int on_gpu, all;
+
+    if (sscanf(value, "%6d/%6d", &on_gpu, &all) != 2 || all <= 0 || on_gpu < 0 || on_gpu > all)
+        return;
+    f->layers = all;
+    f->layers_on_gpu = on_gpu;
 }
 
 static bool place_take(void *ctx, const char *key, const char *value)
@@ -107,6 +118,8 @@ static bool place_take(void *ctx, const char *key, const char *value)
         f->other = true;
     else if (streq(key, "port"))
         port_parse(value, &f->port); /* 0 already: none */
+    else if (streq(key, "layers"))
+        take_layers(f, value);
     else if (streq(key, "ticks"))
         f->computed_ms = strtoll(value, NULL, 10) * TICK_MS;
     else if (streq(key, "state"))

@@ -41,6 +41,7 @@ struct place_facts {
     int64_t ended;          /* its exit status, 128 + signal; -1: it runs, or nobody knows */
     int64_t kills;          /* processes beside it that the kernel has killed since it began, for want of memory; -1: unknown */
     int64_t limit_bytes;    /* what they may use of the machine's memory, told when some were killed; -1: no such limit */
+    int64_t layers, layers_on_gpu;      /* of llama.cpp's model, as its log says; -1: it does not */
     int64_t computed_ms;    /* CPU time of the server and all it started; -1: unknown */
 };
 

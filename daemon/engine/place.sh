@@ -51,6 +51,14 @@ port_owner() {      # PORT
     [ -n "$owner" ] && say owner "$(cat "/proc/$owner/comm") (pid $owner)"
 }
 
+# Where llama.cpp put the model, in its own words. A build that can use no card says nothing of layers, and tells of its buffers alone.
+tell_layers() {
+    lines=$(head -c 1000000 "$log" 2>/dev/null | text -E 'offloaded [0-9]+/[0-9]+ layers|load_tensors: .*model buffer size')
+    layers=$(echo "$lines" | text -oE '[0-9]+/[0-9]+ layers' | tail -n 1)
+    [ -n "$lines" ] && say layers "${layers:-0/1 layers}"
+    return 0
+}
+
 tell_server() {
     find_server
     say base "$base"
@@ -156,7 +164,10 @@ find_base
 case $verb in
 find) do_find "$@" ;;
 start) do_start "$@" ;;
-look) tell_server ;;
+look)
+    tell_server
+    [ -n "$pid" ] && tell_layers
+    ;;
 stop) do_stop ;;
 esac
 say ok 1

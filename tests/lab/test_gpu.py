@@ -2,6 +2,7 @@
 real, or say what a machine with a card would make them say."""
 import json
 
+import host as hosts
 import road
 from road import DEEPSEEK
 
@@ -82,6 +83,28 @@ class Cards(road.Road):
                 d.ctl("up", SCRIPTED)
                 self.assertEqual(d.model(SCRIPTED).get("processor"), processor)
                 self.assertIn(shown, d.ctl("ps").stdout.replace("\n", " \n"))
+
+    def test_llama_server_without_a_part_for_the_card_is_told(self):
+        """Of a card whose memory nobody can read: what counts is its log, of a build that can use no card, and then of one that can."""
+        model = "llama.cpp:" + road.GGUF
+        with self.road(engines=["llama-server"]) as (d, h):
+            self.give_model(h)
+            self.give_cards(h, ("[N/A]", "[N/A]"))
+            d.ctl("up", model)
+            self.assertEqual(d.model(model)["size_vram_bytes"], 0)
+            self.assertEqual([t["code"] for t in d.call("Status")["trouble"]], ["gpu_unused"])
+            self.assertIn("100% CPU", d.ctl("ps").stdout)
+            d.ctl("down", model)
+            h.run("rm /usr/local/bin/llama-server")
+            h.put("/usr/local/bin/llama-server", "#!/bin/sh\necho 'load_tensors: offloaded 3/4 layers to GPU'\n"
+                  f"exec {hosts.engine_path('llama-server')} \"$@\"\n", 0o755)
+            d.ctl("up", model)
+            shown = d.model(model)
+            self.assertEqual(shown["size_vram_bytes"], shown["size_bytes"] * 3 // 4)
+            self.assertEqual(d.call("Status")["trouble"], [])
+            check = next(c for c in d.call("Doctor", target=model)["checks"] if c["id"] == "model.memory")
+            self.assertEqual(check["level"], "warn")
+            self.assertIn("25% of it runs on the CPU", check["message"])
 
     def test_driver_that_was_updated_and_machine_without_its_card_are_told_apart(self):
         for words, meaning in (("Failed to initialize NVML: Driver/library version mismatch", "driver of its host was updated"),

@@ -329,6 +329,56 @@ Test(llamacpp, loads_while_it_says_503_and_is_ready_at_200)
     went_well();
 }
 
+/* Lines of llama-server's log at -lv 4, reference/runtimes.md, 3.4 and 7: "load_tensors: offloaded 37/37
+ * layers to GPU". */
+Test(llamacpp, layers_of_its_log_say_where_the_model_is)
+{
+    static const struct {
+        const char *layers;
+        int64_t vram;
+        const char *text;
+    } rows[] = {
+        {"layers=37/37 layers\n", 466688, "467 kB, 100% GPU~"},
+        {"layers=20/40 layers\n", 233344, "467 kB, 50% GPU, 50% CPU"},
+        {"layers=0/37 layers\n", 0, "467 kB, 100% CPU"},
+        {"layers=0/1 layers\n", 0, "467 kB, 100% CPU"},
+        {"layers=41/40 layers\n", -1, "467 kB"},
+        {"layers=x\n", -1, "467 kB"},
+        {"", -1, "467 kB"},
+    };
+
+    find_it();
+    for (size_t i = 0; i < ELEMENTS(rows); i++) {
+        _cleanup_free_ char *says = xasprintf("%s" RUNS, rows[i].layers);
+
+        w.look_says = says;
+        ASK(ops()->load, {"GET /health", NULL, 200, {OK}}, {"GET /v1/models", NULL, 200, {MODELS}});
+        went_well();
+        cr_assert_eq(w.engine->facts.size_vram_bytes, rows[i].vram, "%zu", i);
+        cr_assert_str_eq(w.text, rows[i].text);
+    }
+    w.look_says = RUNS;
+}
+
+/* A card that nvidia-smi tells little of, and one whose memory says otherwise: what was measured counts. */
+Test(llamacpp, the_memory_of_the_card_is_believed_before_the_log)
+{
+    static const char before[] = "chip=nvidia\nNVIDIA GeForce RTX 4090, 550.54.14, 24564, 18, 8.9\n";
+
+    w.find_says = FOUND NONE;
+    find_it();
+    w.cards_say = before;
+    ASK_SHELL(ops()->prepare);
+    went_well();
+    ASK_SHELL(ops()->start);
+    went_well();
+    w.look_says = "layers=37/37 layers\n" RUNS;
+    ASK(ops()->load, {"GET /health", NULL, 200, {OK}}, {"GET /v1/models", NULL, 200, {MODELS}});
+    went_well();
+    cr_assert_eq(w.engine->facts.measured, GPU_NOT_USED);
+    cr_assert_str_eq(w.text, "467 kB, 100% CPU although it was planned for the GPU");
+}
+
 Test(llamacpp, a_server_that_ended_says_why)
 {
     static const struct {
