@@ -530,6 +530,7 @@ struct deployment *deployment_new(const struct deployment_context *context, stru
     d->own_server = !d->engine->ops->shared;
     d->timer = timer_new(context->loop, deployment_on_timer, d);
     d->sleep_timer = timer_new(context->loop, deployment_on_sleep_timer, d);
+    d->watch_timer = timer_new(context->loop, deployment_on_watch_timer, d);
     work_init(&d->changed, deployment_on_changed, d);
     work_init(&d->look, deployment_on_look, d);
     list_init(&d->holds);
@@ -552,6 +553,7 @@ struct deployment *deployment_free(struct deployment *d)
     if (!d)
         return NULL;
     op_cancel(&d->op);
+    op_cancel(&d->watch_op);
     fault_code(&gone, FAULT_GONE, "shutting_down", "%s is not served any more", d->name);
     while (!list_is_empty(&d->holds))
         hold_answer(&d->holds, &gone);
@@ -560,6 +562,7 @@ struct deployment *deployment_free(struct deployment *d)
     runq_drop(&d->look);
     timer_free(d->timer);
     timer_free(d->sleep_timer);
+    timer_free(d->watch_timer);
     engine_free(d->engine);
     json_free(d->shown);
     json_free(d->arguments);

@@ -237,7 +237,7 @@ const char *deployment_goal_name(enum deployment_goal g)
 }
 
 /* How long a state may go on hearing "not yet"; 0: for ever. Loading is bounded by the engine's own limit (15
- * min without progress, engine/ollama.c), fetching by its silence. */
+ * min without progress, engine/ollama.c) and by deployment_watch.c, fetching by its silence. */
 static uint64_t state_limit_ms(enum deployment_state s)
 {
     switch (s) {
@@ -512,6 +512,7 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
         event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "off", "stopped on %s", lease_name(d->lease));
     deployment_write(d);
     deployment_arm_sleep(d);
+    deployment_watch(d);
     runq_add(d->context.loop, &d->changed);
     if (next == DEPLOYMENT_READY) {
         deployment_hears(d);

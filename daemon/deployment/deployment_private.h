@@ -5,6 +5,7 @@
 #include "base/runq.h"
 #include "deployment/deployment.h"
 #include "engine/engine.h"
+#include "policy/alive.h"
 
 struct timer;
 
@@ -75,7 +76,9 @@ struct deployment {
     int64_t computed_ms;
     int64_t entered_at_ms;
     struct op *op;                  /* what the driver was asked, while it is */
-    struct timer *timer, *sleep_timer;
+    struct op *watch_op;            /* the look beside it */
+    struct timer *timer, *sleep_timer, *watch_timer;
+    struct alive_load load;
     struct work changed, look;
     struct list holds, judges;
     struct list open, waiting;      /* struct deployment_use: those in flight that are not held; those that are */
@@ -128,3 +131,8 @@ void deployment_arm_sleep(struct deployment *d);
 int64_t deployment_sleeps_at_ms(const struct deployment *d);
 uint64_t deployment_unload_ms(const struct deployment *d);
 void deployment_on_sleep_timer(void *ctx);
+
+/* deployment_watch.c: */
+/* Whenever a state begins. */
+void deployment_watch(struct deployment *d);
+void deployment_on_watch_timer(void *ctx);

@@ -58,6 +58,14 @@ struct engine_facts {
     const struct json *shown;
 };
 
+/* What a server does while it says nothing. */
+struct engine_life {
+    int64_t pid;                        /* -1: it is no more */
+    int64_t computed_ms, moved_bytes;   /* it and all it started: CPU time; bytes read, with the memory they have; -1 unknown */
+    bool stopped;                       /* by SIGSTOP */
+};
+typedef void (*engine_life_fn)(void *ctx, const struct engine_life *life, const struct fault *f);
+
 struct engine_ops {
     const char *name;                   /* as before the first colon of a model */
     unsigned dialects;
@@ -82,6 +90,8 @@ struct engine_ops {
     /* Once it runs: is it alive? f: no (code says which; no_answer: it runs, and does not answer); again: it is, but the engine has unloaded
      * the model. Refreshes the facts. */
     void (*probe)(struct engine *e, struct engine_reply to);
+    /* Beside a step that takes long, and without disturbing it. An op of its own; once at a time. f: the machine did not say. */
+    void (*look)(struct engine *e, struct op **slot, engine_life_fn done, void *ctx);
     void (*unload)(struct engine *e, struct engine_reply to);
     void (*stop)(struct engine *e, struct engine_reply to);         /* the server and all it started; done: it is gone */
     /* A line of its log that tells of a probe of ours: nobody wants to read it. NULL: there are none. */

@@ -459,6 +459,11 @@ static void llamacpp_stop(struct engine *e, struct engine_reply to)
     place_stop(c->server.place, c->server.name, &c->server.op, on_stopped, &c->server);
 }
 
+static void llamacpp_look(struct engine *e, struct op **slot, engine_life_fn done, void *ctx)
+{
+    server_look_beside(&CONTAINER_OF(e, struct llamacpp, engine)->server, slot, done, ctx);
+}
+
 const struct engine_ops engine_llamacpp = {
     .name = "llama.cpp",
     .dialects = ENGINE_OPENAI,
@@ -472,6 +477,7 @@ const struct engine_ops engine_llamacpp = {
     .fetch = llamacpp_fetch,
     .load = llamacpp_load,
     .probe = llamacpp_probe,
+    .look = llamacpp_look,
     .unload = llamacpp_stop,
     .stop = llamacpp_stop,
 };

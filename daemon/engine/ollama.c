@@ -632,6 +632,11 @@ static bool ollama_is_probe_line(const char *line)
     return strncmp(line, "[GIN]", 5) == 0 && (strstr(line, " \"/api/ps\"") || strstr(line, " \"/api/version\""));
 }
 
+static void ollama_look(struct engine *e, struct op **slot, engine_life_fn done, void *ctx)
+{
+    server_look_beside(&CONTAINER_OF(e, struct ollama, engine)->server, slot, done, ctx);
+}
+
 const struct engine_ops engine_ollama = {
     .name = "ollama",
     .dialects = ENGINE_OPENAI | ENGINE_OLLAMA,
@@ -648,6 +653,7 @@ const struct engine_ops engine_ollama = {
     .prepare = ollama_prepare,
     .load = ollama_load,
     .probe = ollama_probe,
+    .look = ollama_look,
     .unload = ollama_unload,
     .stop = ollama_stop,
     .is_probe_line = ollama_is_probe_line,

@@ -38,7 +38,8 @@ static void place_on_answer(void *ctx)
 {
     struct place_facts *f = &((struct place *)ctx)->facts;
 
-    f->pid = f->ended = f->kills = f->limit_bytes = f->computed_ms = f->layers = f->layers_on_gpu = -1;
+    f->pid = f->ended = f->kills = f->limit_bytes = f->computed_ms = f->moved_bytes = f->layers =
+        f->layers_on_gpu = -1;
     f->port = 0;
     f->restarted = f->stopped = f->other = false;
     free(f->last_line);
@@ -100,7 +101,11 @@ static bool place_take(void *ctx, const char *key, const char *value)
     const struct {
         const char *key;
         int64_t *to;
-    } numbers[] = {{"pid", &f->pid}, {"ended", &f->ended}, {"kills", &f->kills}, {"limit", &f->limit_bytes}};
+    } numbers[] = {{"pid", &f->pid},
+                   {"ended", &f->ended},
+                   {"kills", &f->kills},
+                   {"limit", &f->limit_bytes},
+                   {"moved", &f->moved_bytes}};
 
     for (size_t i = 0; i < ELEMENTS(texts); i++)
         if (streq(key, texts[i].key)) {

@@ -43,6 +43,7 @@ struct place_facts {
     int64_t limit_bytes;    /* what they may use of the machine's memory, told when some were killed; -1: no such limit */
     int64_t layers, layers_on_gpu;      /* of llama.cpp's model, as its log says; -1: it does not */
     int64_t computed_ms;    /* CPU time of the server and all it started; -1: unknown */
+    int64_t moved_bytes;    /* what they have read, and the memory they have, all in all; -1: unknown */
 };
 
 struct place *place_new(struct host *h);

@@ -11,16 +11,22 @@ tell_kills() {      # PID NOW BEFORE
     [ -n "$limit" ] && say limit "$limit"
 }
 
-# For how long it and all it started have computed, in hundredths of a second, and whether somebody stopped it (T).
+# For how long it and all it started have computed, in hundredths of a second; the bytes they have read, with the memory they have; and
+# whether somebody stopped it (T).
 tell_life() {
-    ticks=0 now=$(killed "$pid")
+    ticks=0 moved=0 now=$(killed "$pid")
     for p in $(marked); do
         { read -r stat <"/proc/$p/stat"; } 2>/dev/null || continue
         set -- ${stat##*) }
         ticks=$((ticks + ${12} + ${13}))
+        moved=$((moved + ${22} * 4096))
         [ "$p" = "$pid" ] && say state "$1"
+        while read -r word n; do
+            case $word in rchar: | read_bytes:) moved=$((moved + n)) ;; esac
+        done 2>/dev/null <"/proc/$p/io"
     done
     say ticks "$ticks"
+    say moved "$moved"
     tell_kills "$pid" "$now" "$kills"
 }
 

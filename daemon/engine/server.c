@@ -15,6 +15,7 @@ void server_init(struct server *s, struct engine *e, const char *name)
 {
     s->engine = e;
     s->place = place_new(e->host);
+    s->beside = place_new(e->host);
     s->name = xstrdup(name);
     s->gpu_before = -1;
 }
@@ -24,6 +25,7 @@ void server_done(struct server *s)
     op_cancel(&s->op);
     forward_free(s->forward);
     place_free(s->place);
+    place_free(s->beside);
     free(s->name);
     free(s->socket);
     free(s->path);
@@ -224,6 +226,23 @@ void server_tell_loaded(struct server *s)
 void server_look(struct server *s, place_done_fn done)
 {
     place_look(s->place, s->name, &s->op, done, s);
+}
+
+static void on_looked_beside(void *ctx, const struct fault *f)
+{
+    struct server *s = ctx;
+    const struct place_facts *p = place_facts(s->beside);
+    const struct engine_life life = {
+        .pid = p->pid, .computed_ms = p->computed_ms, .moved_bytes = p->moved_bytes, .stopped = p->stopped};
+
+    s->on_life(s->life_ctx, &life, f);
+}
+
+void server_look_beside(struct server *s, struct op **slot, engine_life_fn done, void *ctx)
+{
+    s->on_life = done;
+    s->life_ctx = ctx;
+    place_look(s->beside, s->name, slot, on_looked_beside, s);
 }
 
 /* What may go wrong on the way to a model, in words of engines. Lower case; the first that is found counts.

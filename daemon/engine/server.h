@@ -21,6 +21,9 @@ struct server {
     int64_t gpu_before;         /* memory in use on the cards before the load; -1: unknown */
     void (*on_cards)(void *ctx);
     struct engine_reply to;     /* who waits for the step in flight */
+    struct place *beside;       /* asked while a step is in flight */
+    engine_life_fn on_life;
+    void *life_ctx;
     struct op *op;              /* what the step waits for */
     struct op step;             /* the step itself */
 };
@@ -56,6 +59,8 @@ void server_judge_cards(struct server *s);
 /* "5.6 GB, 100% GPU": what was loaded, and where it is as far as that was measured. */
 void server_tell_loaded(struct server *s);
 
+/* engine_ops.look */
+void server_look_beside(struct server *s, struct op **slot, engine_life_fn done, void *ctx);
 /* A failed request: done is called with the look at the process that tells "dead" from "busy"; then server_judge() has the fault. */
 void server_look(struct server *s, place_done_fn done);
 /* After a look: 0 when the process lives, else *f (engine_exited, out_of_memory, …) with the last line of its log. */

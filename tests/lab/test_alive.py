@@ -3,6 +3,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 
@@ -114,6 +115,24 @@ class Deaths(Alive):
                 self.assertIn("(ollama ended on gpu1, by SIGKILL)", answers[0].text)
                 self.assertEqual(answers[0].status, 200 if stream else 502)
                 self.wait_new_server(d, pid, SCRIPTED)
+
+    def test_server_that_was_stopped_while_it_loads_is_started_anew(self):
+        with self.road(engines=["scripted"]) as (d, h):
+            h.put("/root/load.json", '{"wait": true}')
+            up = subprocess.Popen(d.ctl_words("up", SCRIPTED), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            self.wait_state(d, "loading", SCRIPTED)
+            stopped = h.pids("ollama serve")[0]
+            os.kill(stopped.outer_pid, signal.SIGSTOP)
+            began = time.monotonic()
+            hosts.until(lambda: stopped.pid not in [p.pid for p in h.pids()], 30, "the end of a server that was stopped")
+            took = time.monotonic() - began
+            self.assertGreater(took, 9, "it was given no time")
+            h.put("/root/load.json", "{}")
+            self.assertEqual(up.wait(30), 0, up.communicate()[0])
+            self.assertEqual(d.model(SCRIPTED)["state"], "ready")
+            self.assertIn("ollama was stopped (SIGSTOP) on gpu1 while it loaded scripted:gpu1",
+                          "".join(x["text"] for x in d.call("Logs", target=SCRIPTED)["lines"]))
+            print(f"stopped while it loaded: another server after {took:.1f} s", flush=True)
 
     def test_port_that_is_taken_is_told_with_its_owner(self):
         with self.host(engines=["ollama"]) as h, road.daemons.Daemon() as d:

@@ -1,4 +1,4 @@
-/* A world of our own for the real deployment.c, deployment_fsm.c and deployment_sleep.c, which it includes: clock, timer, run
+/* A world of our own for the real deployment.c and the files of its life, which it includes: clock, timer, run
  * queue, database, the way to a machine, the machine, and a driver. Each step is asked of the machine in
  * order; one that is cancelled happens there all the same. For test_deployment.c and test_deployment_fsm.c.
  */
@@ -36,6 +36,7 @@
 #include "deployment/deployment.c"
 #include "deployment/deployment_fsm.c"
 #include "deployment/deployment_sleep.c"
+#include "deployment/deployment_watch.c"
 
 /* Shorter names, for tables. */
 #define OFF        DEPLOYMENT_OFF
@@ -84,6 +85,13 @@ struct asked {
     unsigned entered; /* how often a state had been entered when it was asked */
 };
 
+struct beside {
+    struct op op;
+    engine_life_fn done;
+    void *ctx;
+    uint64_t due;
+};
+
 struct record {
     char goal[16], asleep[DEPLOYMENT_TEXT_MAX];
     bool touched;
@@ -101,7 +109,8 @@ static struct world {
     uint32_t seed, story;
     uint64_t now;
     struct list works;
-    struct timer *timer, *sleep_timer;
+    struct timer *timer, *sleep_timer, *watch_timer;
+    struct beside *beside; /* the look at a server that loads, while it is */
     struct idle_rule idle;
     struct deployment *d;
     struct record records[RECORDS_MAX];
@@ -151,13 +160,15 @@ struct timer *fake_timer_new(struct loop *l, void (*fire)(void *ctx), void *ctx)
     (void)l;
     t->fire = fire;
     t->ctx = ctx;
-    *(fire == deployment_on_sleep_timer ? &w.sleep_timer : &w.timer) = t;
+    *(fire == deployment_on_sleep_timer   ? &w.sleep_timer
+      : fire == deployment_on_watch_timer ? &w.watch_timer
+                                          : &w.timer) = t;
     return t;
 }
 
 struct timer *fake_timer_free(struct timer *t)
 {
-    *(t == w.sleep_timer ? &w.sleep_timer : &w.timer) = NULL;
+    *(t == w.sleep_timer ? &w.sleep_timer : t == w.watch_timer ? &w.watch_timer : &w.timer) = NULL;
     free(t);
     return NULL;
 }
@@ -314,6 +325,8 @@ static void ask(enum verb verb, struct engine_reply to)
     j->waits = !w.way;
     if (verb == PROBE && w.hangs)
         j->due = w.now + w.engine.patience_ms;
+    else if (verb == LOAD && w.hangs && !w.computes)
+        j->due = w.now + 30 * 60 * 1000;
     else
         j->due = w.now + 1 + dice(bad_luck(5) ? 20000 : 300);
     a->job = j;
@@ -338,6 +351,33 @@ VERB(fake_probe, PROBE)
 VERB(fake_unload, UNLOAD)
 VERB(fake_stop, STOP)
 
+static void beside_cancel(struct op *op)
+{
+    free(TAKE_PTR(w.beside));
+    (void)op;
+}
+
+static void fake_look(struct engine *e, struct op **slot, engine_life_fn done, void *ctx)
+{
+    cr_assert_eq(e, &w.engine);
+    cr_assert_null(w.beside, "story %u: two looks at once", w.story);
+    w.beside = xnew(struct beside);
+    *w.beside = (struct beside){.done = done, .ctx = ctx, .due = w.now + 1 + dice(300)};
+    op_begin(&w.beside->op, slot, beside_cancel);
+}
+
+static void beside_answers(void)
+{
+    static const struct fault lost = {FAULT_TRANSIENT, 0, "lost", "lost"};
+    const struct engine_life life = {.pid = w.runs ? w.engine.facts.pid : -1,
+                                     .computed_ms = w.hangs && !w.computes ? 0 : (int64_t)w.now,
+                                     .stopped = w.hangs && !w.computes && dice(2)};
+    _cleanup_free_ struct beside *b = TAKE_PTR(w.beside);
+
+    op_end(&b->op);
+    b->done(b->ctx, &life, !w.way || bad_luck(12) ? &lost : NULL);
+}
+
 /* shared is set by the story. */
 static struct engine_ops fake_ops = {
     .name = "ollama",
@@ -348,6 +388,7 @@ static struct engine_ops fake_ops = {
     .fetch = fake_fetch,
     .load = fake_load,
     .probe = fake_probe,
+    .look = fake_look,
     .unload = fake_unload,
     .stop = fake_stop,
 };
@@ -414,6 +455,8 @@ static void job_up(struct job *j)
     } else if (j->verb == LOAD && (w.too_much || (w.crammed && bad_luck(2)))) {
         w.too_much -= w.too_much > 0;
         job_fault(j, FAULT_EXHAUSTED, "out_of_memory");
+    } else if (j->verb == LOAD && w.hangs && !w.computes) {
+        job_fault(j, FAULT_TRANSIENT, "lost");
     } else if (j->verb == LOAD) {
         j->again = bad_luck(3);
         w.loaded = !j->again;
@@ -551,15 +594,18 @@ static void run_until(uint64_t until)
         works_run();
         uint64_t jobs = jobs_due(), timer = w.timer && w.timer->due ? w.timer->due : UINT64_MAX;
         uint64_t sleep = w.sleep_timer && w.sleep_timer->due ? w.sleep_timer->due : UINT64_MAX;
-        uint64_t next = MIN(MIN(jobs, timer), sleep);
+        uint64_t watch = w.watch_timer && w.watch_timer->due ? w.watch_timer->due : UINT64_MAX;
+        uint64_t look = w.beside ? w.beside->due : UINT64_MAX, next = MIN(MIN(MIN(jobs, timer), MIN(sleep, watch)), look);
 
         if (next > until)
             break;
         w.now = MAX(w.now, next);
         if (next == jobs) {
             jobs_run();
+        } else if (next == look) {
+            beside_answers();
         } else {
-            struct timer *t = next == timer ? w.timer : w.sleep_timer;
+            struct timer *t = next == timer ? w.timer : next == sleep ? w.sleep_timer : w.watch_timer;
 
             t->due = 0;
             t->fire(t->ctx);
@@ -638,6 +684,8 @@ static void daemon_ends(void)
     cr_assert(list_is_empty(&w.works), "story %u", w.story);
     cr_assert_null(w.timer);
     cr_assert_null(w.sleep_timer);
+    cr_assert_null(w.watch_timer);
+    cr_assert_null(w.beside);
     for (unsigned i = 0; i < w.n_jobs; i++)
         cr_assert_null(w.jobs[i]->asked, "story %u", w.story);
 }

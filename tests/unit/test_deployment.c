@@ -304,6 +304,24 @@ Test(deployment, a_hung_server_is_started_again_within_a_minute)
     cr_assert_not_null(strstr(why->text, "ollama hangs, has answered nobody for "), "%s", why->text);
 }
 
+Test(deployment, a_server_that_hangs_while_it_loads_is_started_again_and_a_slow_one_is_not)
+{
+    want(true);
+    while (w.d->state != LOADING)
+        run_until(w.now + 1);
+    w.hangs = true; /* its step would wait for half an hour */
+    op_cancel(&w.d->op);
+    deployment_act(w.d);
+    int64_t pid = w.engine.facts.pid;
+
+    cr_assert_eq(starts_within(9000), 0);
+    cr_assert_eq(starts_within(5 * 60 * 1000 + 20000), 1);
+    cr_assert_eq(w.engine.hung_pid, pid);
+    run_until(w.now + 20000);
+    cr_assert_eq(w.d->state, READY);
+    cr_assert_eq(deployment_deaths(w.d, &(const struct fault *){NULL}, &(int64_t){0}), 0, "it was not ready before");
+}
+
 Test(deployment, a_busy_server_is_never_started_again)
 {
     go_up();
