@@ -317,20 +317,26 @@ static void request_start(struct session_request *rq, struct session_link *link)
     session_spare_look_within(rq->session, SESSION_STALLED_MS);
 }
 
+/* A dial without an answer has moved no byte, and a command that has not begun none either. */
+static bool request_may_move(const struct session_request *rq)
+{
+    return !rq->script || !ssh_run_has_begun(rq->inner);
+}
+
 /* It waits behind a dial that hangs, and need not. */
 static bool request_is_blocked(const struct session_request *rq, const struct session_link *link)
 {
-    return link_is_stalled(link) && !ssh_conn_dials(link->conn, rq->host, rq->port) &&
+    return link_is_stalled(link) && (rq->script || !ssh_conn_dials(link->conn, rq->host, rq->port)) &&
            (request_link_free(rq) || session_spare_open(rq->session, request_is_bulk(rq)));
 }
 
-/* A dial without an answer has moved no byte: from a connection that may be dead, or has stopped opening. */
+/* From a connection that may be dead, or has stopped opening. */
 static void requests_take_back(struct session *s)
 {
     LIST_FOREACH_SAFE (rq, &s->started, struct session_request, node) {
         const struct session_link *link = request_link(rq);
 
-        if (rq->script || !link || !(link->is_suspect || request_is_blocked(rq, link)))
+        if (!link || !request_may_move(rq) || !(link->is_suspect || request_is_blocked(rq, link)))
             continue;
         op_cancel(&rq->inner);
         list_remove(&rq->node);

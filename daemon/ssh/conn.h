@@ -112,3 +112,5 @@ bool ssh_conn_dials(const struct ssh_conn *c, const char *host, uint16_t port);
 /* A command. Without input the script travels on stdin to "exec sh -s"; with input it is one quoted word of "exec sh -c".
  * op_cancel() closes the channel; what the command does then is its own affair. */
 void ssh_run(struct ssh_conn *c, const struct run_spec *spec, struct op **slot, run_done_fn done, void *ctx);
+/* Whether the server may have heard of it. op: as in the slot of an ssh_run(). */
+bool ssh_run_has_begun(const struct op *op);

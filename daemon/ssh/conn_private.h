@@ -218,6 +218,7 @@ void ping_end(struct ssh_conn *c);
 /* open.c: done takes ch; NULL with a fault. Not called any more after opening_abandon(). */
 typedef void (*opening_fn)(void *ctx, LIBSSH2_CHANNEL *ch, const struct fault *f);
 struct opening *opening_new_session(struct ssh_conn *c, uint32_t window_bytes, opening_fn done, void *ctx);
+bool opening_has_begun(const struct opening *o);
 void opening_abandon(struct opening *o);
 void openings_continue(struct ssh_conn *c);
 void openings_on_timer(void *ctx);

@@ -451,6 +451,13 @@ static void run_prepare(struct run *r, const struct run_spec *spec)
     r->n_input = spec->n_input;
 }
 
+bool ssh_run_has_begun(const struct op *op)
+{
+    const struct run *r = CONTAINER_OF(op, struct run, op);
+
+    return !r->opening || opening_has_begun(r->opening);
+}
+
 void ssh_run(struct ssh_conn *c, const struct run_spec *spec, struct op **slot, run_done_fn done, void *ctx)
 {
     struct run *r = xnew(struct run);

@@ -126,6 +126,11 @@ static struct opening *opening_new_direct(struct ssh_conn *c, const char *host, 
     return o;
 }
 
+bool opening_has_begun(const struct opening *o)
+{
+    return o->begun;
+}
+
 void opening_abandon(struct opening *o)
 {
     struct ssh_conn *c = o->conn;

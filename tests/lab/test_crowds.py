@@ -197,12 +197,18 @@ class Silence(test_tunnel.Echo):
             before = self.hangs(h, 7009)
             silent = [self.connect(7009) for _ in range(6)]
             hosts.until(lambda: self.hangs(h, 7009) > before, 10, "sshd waits")
-            took = []
-            for _ in range(4):
-                started = time.monotonic()
-                self.echo(self.connect(7001))
-                took.append(time.monotonic() - started)
+            took, answered = [], []
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                began = time.monotonic()        # commands wait behind it as dials do
+                command = pool.submit(d.call, "Doctor", target="gpu1")
+                command.add_done_callback(lambda _: answered.append(time.monotonic() - began))
+                for _ in range(4):
+                    started = time.monotonic()
+                    self.echo(self.connect(7001))
+                    took.append(time.monotonic() - started)
             self.assertLess(max(took), self.DELAY_S + test_tunnel.BUSY_S, took)
+            self.assertIn("machine.space", [c["id"] for c in command.result()["checks"]])
+            self.assertLess(answered[0], self.DELAY_S + test_tunnel.BUSY_S + 2, "two more for what the doctor looks at")
             self.assertLess(max(took[1:]), 1, "known by then")
             time.sleep(16)                      # those who waited for the silent port were told by now
             more = [self.connect(7009) for _ in range(3)]

@@ -31,6 +31,7 @@
 #define ssh_conn_dials            fake_ssh_conn_dials
 #define ssh_dial                  fake_ssh_dial
 #define ssh_run                   fake_ssh_run
+#define ssh_run_has_begun         fake_ssh_run_has_begun
 #define event_publish             fake_event_publish
 #define log_line                  fake_log_line
 #include "session/session.c"
@@ -391,6 +392,26 @@ void fake_ssh_run(struct ssh_conn *c, const struct run_spec *spec, struct op **s
     w.order[w.n_order++ % ASKS] = (unsigned)o->ask;
     w.on[o->ask] = c->id;
     o->ran = done;
+}
+
+/* Channels are opened one after the other: a command waits for a dial that was there before. */
+static bool is_behind_a_dial(const struct fake_op *o)
+{
+    if (!o->ran || o->began)
+        return false;
+    LIST_FOREACH (before, &o->conn->ops, struct fake_op, node) {
+        if (before == o)
+            return false;
+        if (before->dialled)
+            return true;
+    }
+    return false;
+}
+
+/* Its channel is asked for, at least. */
+bool fake_ssh_run_has_begun(const struct op *op)
+{
+    return !is_behind_a_dial(CONTAINER_OF(op, struct fake_op, op));
 }
 
 /* A command begins some time after it was asked for: here on the way to its answer. */

@@ -367,7 +367,7 @@ static bool happen(uint64_t until)
             conn = c;
         }
         LIST_FOREACH (o, &c->ops, struct fake_op, node)
-            if (o->due < due && c->phase == LIVES && !c->freed) {
+            if (o->due < due && c->phase == LIVES && !c->freed && !is_behind_a_dial(o)) {
                 due = o->due;
                 op = o;
             }
