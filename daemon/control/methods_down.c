@@ -6,6 +6,7 @@
 #include "control/follow.h"
 #include "control/show.h"
 #include "control/target.h"
+#include "engine/engine.h"
 #include "lease/lease.h"
 #include "proto/json.h"
 #include "proto/text.h"
@@ -24,7 +25,7 @@ static struct json *down_progress(const char *stage, const char *state, const ch
 static bool down_tell(struct follow *w, unsigned streams, unsigned off, struct lease *away)
 {
     uint64_t took_ms = clock_now_ms() - w->begun_due;
-    char text[64];
+    char text[96];
 
     if (streams != w->told_streams) {
         w->told_streams = streams;
@@ -34,7 +35,11 @@ static bool down_tell(struct follow *w, unsigned streams, unsigned off, struct l
     }
     if (off != w->told_off) {
         w->told_off = off;
-        snprintf(text, sizeof text, w->n_models == 1 ? "stopped" : "%u of %u stopped", off, w->n_models);
+        if (w->n_models == 1 && off && w->models[0] && deployment_leaves_server(w->models[0]))
+            snprintf(text, sizeof text, "left running (pid %lld): another llmhostd started it",
+                     (long long)deployment_facts(w->models[0])->pid);
+        else
+            snprintf(text, sizeof text, w->n_models == 1 ? "stopped" : "%u of %u stopped", off, w->n_models);
         if (!call_reply_more(w->call,
                              down_progress("engine", off == w->n_models ? "done" : "running", text, took_ms)))
             return false;
@@ -228,8 +233,8 @@ static bool follow_add_wanted(struct follow *w, const char *target)
     } else {
         _cleanup_free_ char *next = xasprintf("llmhostctl up ollama:NAME --on %s", target);
 
-        call_fail(w->call, EXIT_NOT_FOUND, "not_found", target, NULL, glob_is_pattern(target) ? "llmhostctl status" : next,
-                  "no model is wanted on %s", target);
+        call_fail(w->call, EXIT_NOT_FOUND, "not_found", target, NULL,
+                  glob_is_pattern(target) ? "llmhostctl status" : next, "no model is wanted on %s", target);
     }
     return false;
 }
@@ -241,7 +246,8 @@ static bool sleep_is_refused(struct follow *w)
 
     if (!d || deployment_state(d) != DEPLOYMENT_FAILED)
         return false;
-    _cleanup_free_ char *next = xasprintf("llmhostctl why %s\nllmhostctl up %s", deployment_name(d), deployment_name(d));
+    _cleanup_free_ char *next =
+        xasprintf("llmhostctl why %s\nllmhostctl up %s", deployment_name(d), deployment_name(d));
 
     call_fail(w->call, EXIT_NOT_RUNNING, "not_running", deployment_name(d), deployment_fault(d)->text, next,
               "%s has failed and is not in memory", deployment_name(d));
@@ -306,7 +312,8 @@ void method_keep(struct call *c)
         return;
     }
     if (for_ms > KEEP_MS_MAX) {
-        call_fail(c, EXIT_USAGE, "bad_time", target, NULL, "llmhostctl keep TARGET 30d", "a keep lasts at most 30 days");
+        call_fail(c, EXIT_USAGE, "bad_time", target, NULL, "llmhostctl keep TARGET 30d",
+                  "a keep lasts at most 30 days");
         return;
     }
     if (!target_check_one(c, target))

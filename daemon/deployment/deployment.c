@@ -527,6 +527,7 @@ struct deployment *deployment_new(const struct deployment_context *context, stru
     d->engine =
         engine_new(engine_find_ops(parts.engine), context->loop, lease_host(l), context->http, lease_name(l),
                    parts.rest, context->settings, context->socket_directory, context->state_directory);
+    d->engine->owner = context->store ? store_daemon_id(context->store) : NULL;
     d->own_server = !d->engine->ops->shared;
     d->timer = timer_new(context->loop, deployment_on_timer, d);
     d->sleep_timer = timer_new(context->loop, deployment_on_sleep_timer, d);
@@ -602,6 +603,11 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
     deployment_arm_sleep(d);
     runq_add(d->context.loop, &d->changed);
     return ticket;
+}
+
+bool deployment_leaves_server(const struct deployment *d)
+{
+    return d->state == DEPLOYMENT_OFF && d->engine->facts.foreign && d->engine->facts.pid > 0;
 }
 
 bool deployment_has_arguments(const struct deployment *d, const struct json *arguments)

@@ -147,6 +147,8 @@ const struct json *deployment_arguments(const struct deployment *d);       /* NU
 int64_t deployment_looked_at_ms(const struct deployment *d);
 /* Why it is asleep, or what it waits for while it finds no room; NULL: neither. */
 const char *deployment_room_text(const struct deployment *d);
+/* It is off, but the server it used goes on: another llmhostd started that. */
+bool deployment_leaves_server(const struct deployment *d);
 /* The way to the machine changed. */
 void deployment_look(struct deployment *d);
 struct lease *deployment_lease(const struct deployment *d);

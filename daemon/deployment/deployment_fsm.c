@@ -481,6 +481,18 @@ static void enter_room(struct deployment *d, enum deployment_state was)
     d->sleeps = false;
 }
 
+static void tell_off(const struct deployment *d)
+{
+    const struct engine_facts *f = &d->engine->facts;
+
+    if (deployment_leaves_server(d))
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "off",
+                      "off; %s on %s (pid %lld) goes on running, for another llmhostd started it",
+                      d->engine->ops->name, lease_name(d->lease), (long long)f->pid);
+    else
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "off", "stopped on %s", lease_name(d->lease));
+}
+
 /* The only place that writes d->state. */
 static void deployment_enter(struct deployment *d, enum deployment_state next, const char *why,
                              const struct fault *f)
@@ -509,7 +521,7 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
         event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "asleep", "%s on %s", d->room,
                       lease_name(d->lease));
     if (next == DEPLOYMENT_OFF)
-        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "off", "stopped on %s", lease_name(d->lease));
+        tell_off(d);
     deployment_write(d);
     deployment_arm_sleep(d);
     deployment_watch(d);

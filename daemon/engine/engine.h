@@ -46,6 +46,7 @@ struct engine_facts {
     const char *log;                    /* its log file on the machine */
     int64_t pid;                        /* as the machine counts */
     uint16_t port;                      /* on the machine's 127.0.0.1; 0: no server */
+    bool foreign;                       /* another llmhostd started it: it is used, and not stopped */
     /* As of the last look at a server that did not answer: what it and all it started have computed, -1 unknown; whether it was stopped. */
     int64_t computed_ms;
     bool stopped;
@@ -112,6 +113,7 @@ struct engine {
     char *socket_directory;             /* where Unix sockets for our own calls may be made */
     struct install *install;            /* ops->installs: puts the program there (install.h); else NULL */
     char *instance;                     /* for names and messages */
+    const char *owner;                  /* who we are to other llmhostds (store_daemon_id()); borrowed, NULL: nobody in particular */
     uint64_t patience_ms;               /* how long the next probe waits for an answer */
     int64_t hung_pid;                   /* this server answers nobody: a start ends it, and starts another; 0: none such */
     bool suspect;                       /* its connections ended: the next probe asks whether it is still the same process */

@@ -215,12 +215,21 @@ static void on_running_looked(void *ctx, const struct fault *f)
 static void on_other_stopped(void *ctx, const struct fault *f)
 {
     struct llamacpp *c = llamacpp_of(ctx);
+    struct fault foreign;
 
     if (f) {
         server_end(&c->server, false, f);
         return;
     }
     server_read_place(&c->server);
+    if (c->engine.facts.foreign) {
+        fault_code(&foreign, FAULT_GONE, "in_foreign_use",
+                   "another llmhostd (%s) runs llama-server for %s on %s, with other arguments: it is not "
+                   "stopped from here",
+                   place_facts(c->server.place)->foreign, c->engine.model, c->engine.instance);
+        server_end(&c->server, false, &foreign);
+        return;
+    }
     ask_size(c);
 }
 
@@ -449,7 +458,10 @@ static void on_stopped(void *ctx, const struct fault *f)
         return;
     }
     server_read_place(&c->server);
-    llamacpp_clean(c, on_cleaned);
+    if (c->engine.facts.foreign) /* it stays */
+        server_end(&c->server, false, NULL);
+    else
+        llamacpp_clean(c, on_cleaned);
 }
 
 static void llamacpp_stop(struct engine *e, struct engine_reply to)

@@ -47,10 +47,10 @@ which_boot() {
 }
 
 # Sets pid and port when our server runs, and kills: what killed() said when it was started. restarted: it ran before the machine was
-# started anew. A file of three words is of an older llmhostd, which did not ask for the boot.
+# started anew. foreign: another llmhostd than $owner started it. A file of fewer words is of an older one, which did not write all this.
 find_server() {
-    pid= port= kills= restarted=
-    { read -r p b o k kills rest <"$pidfile"; } 2>/dev/null || return 0
+    pid= port= kills= restarted= foreign=
+    { read -r p b o k kills by rest <"$pidfile"; } 2>/dev/null || return 0
     if [ "${k:-$boot}" != "$boot" ]; then
         restarted=1
         return 0
@@ -58,6 +58,7 @@ find_server() {
     now=$(born "$p")
     [ -n "$now" ] && [ "$now" = "$b" ] || return 0
     pid=$p port=$o
+    [ "${by:-$owner}" = "$owner" ] || foreign=$by
 }
 
 # Where the kernel counts the memory of a process and those beside it: by the path a machine sees, or as a container sees its own.
@@ -150,7 +151,7 @@ launch() {          # LINE
     [ -n "$new" ] || [ ! -e "$pidfile.new" ] || fail disk_full "cannot write $pidfile"
     [ -n "$new" ] || fail engine_exited "cannot be started: $(last_line || meant | tail -n 1)"
     since=$(born "$new")
-    if ! { echo "$new ${since:-0} $port $boot ${before:-0}" >"$pidfile.new" && mv "$pidfile.new" "$pidfile"; } 2>/dev/null; then
+    if ! { echo "$new ${since:-0} $port $boot ${before:-0} $owner" >"$pidfile.new" && mv "$pidfile.new" "$pidfile"; } 2>/dev/null; then
         kill -KILL "-$new" 2>/dev/null
         rm -f "$pidfile" "$pidfile.new"
         fail disk_full "cannot write $pidfile"
@@ -160,5 +161,5 @@ launch() {          # LINE
 umask 077
 [ -n "$HOME" ] && [ -d "$HOME" ] || HOME=$(cd ~ 2>/dev/null && pwd)
 export HOME
-base= verb=$1 server=$2 boot=$(which_boot)
+base= owner= verb=$1 server=$2 boot=$(which_boot)
 shift 2

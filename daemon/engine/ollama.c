@@ -582,10 +582,16 @@ static void on_unloaded(void *ctx, struct http_answer *a, const struct fault *f)
         ollama_clean(o, false, on_cleaned);
 }
 
+static void unload(struct ollama *o)
+{
+    _cleanup_free_ char *body = ollama_body(o, "keep_alive", json_int(0));
+
+    server_post(&o->server, "/api/generate", body, 30 * 1000, 0, NULL, on_unloaded);
+}
+
 static void on_unload_place(void *ctx, const struct fault *f)
 {
     struct ollama *o = ollama_of(ctx);
-    _cleanup_free_ char *body = ollama_body(o, "keep_alive", json_int(0));
 
     if (f) {
         server_end(&o->server, false, f);
@@ -595,7 +601,7 @@ static void on_unload_place(void *ctx, const struct fault *f)
     if (o->engine.facts.pid < 0)
         server_end(&o->server, false, NULL);
     else
-        server_post(&o->server, "/api/generate", body, 30 * 1000, 0, NULL, on_unloaded);
+        unload(o);
 }
 
 static void ollama_unload(struct engine *e, struct engine_reply to)
@@ -614,7 +620,10 @@ static void on_stopped(void *ctx, const struct fault *f)
         return;
     }
     server_read_place(&o->server);
-    ollama_clean(o, true, on_cleaned);
+    if (o->engine.facts.foreign)        /* it stays; this model goes, once its requests are over */
+        unload(o);
+    else
+        ollama_clean(o, true, on_cleaned);
 }
 
 /* TERM ends it within milliseconds, its runners with it. */

@@ -15,6 +15,7 @@ extern const char engine_place_sh[];
 
 struct place {
     struct host *host;
+    char *owner;
     struct place_facts facts;
     place_done_fn done; /* of the step in flight */
     void *ctx;
@@ -30,6 +31,7 @@ static void facts_clear(struct place_facts *f)
     free(f->last_line);
     free(f->last_words);
     free(f->owner);
+    free(f->foreign);
     *f = (struct place_facts){};
 }
 
@@ -45,14 +47,16 @@ static void place_on_answer(void *ctx)
     free(f->last_line);
     free(f->last_words);
     free(f->owner);
-    f->last_line = f->last_words = f->owner = NULL;
+    free(f->foreign);
+    f->last_line = f->last_words = f->owner = f->foreign = NULL;
 }
 
-struct place *place_new(struct host *h)
+struct place *place_new(struct host *h, const char *owner)
 {
     struct place *p = xnew(struct place);
 
     p->host = h;
+    p->owner = xstrdup(owner ? owner : "");
     place_on_answer(p);
     return p;
 }
@@ -62,6 +66,7 @@ struct place *place_free(struct place *p)
     if (!p)
         return NULL;
     facts_clear(&p->facts);
+    free(p->owner);
     free(p);
     return NULL;
 }
@@ -97,6 +102,7 @@ static bool place_take(void *ctx, const char *key, const char *value)
         {"last_line", &f->last_line},
         {"last_words", &f->last_words},
         {"owner", &f->owner},
+        {"foreign", &f->foreign},
     };
     const struct {
         const char *key;
@@ -160,7 +166,7 @@ static void place_step(struct place *p, const char *const *words, struct op **sl
 void place_find(struct place *p, const char *server, const char *program, const char *usual, const char *path,
                 const char *arguments, struct op **slot, place_done_fn done, void *ctx)
 {
-    const char *const words[] = {"find", server, program, path ? path : "", usual, arguments, NULL};
+    const char *const words[] = {"find", server, p->owner, program, path ? path : "", usual, arguments, NULL};
 
     facts_clear(&p->facts);
     place_step(p, words, slot, done, ctx);
@@ -170,7 +176,7 @@ void place_start(struct place *p, const char *server, const char *environment, c
                  const char *arguments, int64_t hung_pid, struct op **slot, place_done_fn done, void *ctx)
 {
     char hung[24];
-    const char *const words[] = {"start", server, environment, command, arguments, hung, NULL};
+    const char *const words[] = {"start", server, p->owner, environment, command, arguments, hung, NULL};
 
     snprintf(hung, sizeof hung, "%lld", (long long)hung_pid);
     place_step(p, words, slot, done, ctx);
@@ -178,14 +184,14 @@ void place_start(struct place *p, const char *server, const char *environment, c
 
 void place_look(struct place *p, const char *server, struct op **slot, place_done_fn done, void *ctx)
 {
-    const char *const words[] = {"look", server, NULL};
+    const char *const words[] = {"look", server, p->owner, NULL};
 
     place_step(p, words, slot, done, ctx);
 }
 
 void place_stop(struct place *p, const char *server, struct op **slot, place_done_fn done, void *ctx)
 {
-    const char *const words[] = {"stop", server, NULL};
+    const char *const words[] = {"stop", server, p->owner, NULL};
 
     place_step(p, words, slot, done, ctx);
 }

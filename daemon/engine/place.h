@@ -1,9 +1,10 @@
 /* The steps on the machine that drivers share: find the data disk and the program, start it detached, find it again, stop it.
  *
  * One script (place.sh behind machine.sh, sent with each command: script.h) does them. It keeps, in BASE/run on the machine's data disk, per server:
- *     SERVER.pid    "PID BORN PORT BOOT KILLS": BORN is the start time of the process (field 22 of /proc/PID/stat), so that a pid that was
+ *     SERVER.pid    "PID BORN PORT BOOT KILLS OWNER": BORN is the start time of the process (field 22 of /proc/PID/stat), so that a pid that was
  *                   given to somebody else is told from our server; BOOT is the kernel's boot id with the start time of process 1, so that
- *                   no file of before a restart is trusted (a container's restart keeps the boot id, and BORN counts from the kernel's start)
+ *                   no file of before a restart is trusted (a container's restart keeps the boot id, and BORN counts from the kernel's start);
+                   OWNER is the llmhostd that started it: others use it, and neither stop it nor start another in its place
  *     SERVER.end    "STATUS KILLS BEFORE": how it ended, as a shell has it (128 + signal), written by its keeper, a shell that waits for it;
  *                   the kernel had killed BEFORE processes beside it for want of memory when it started, KILLS when it ended
  *     SERVER.log    what the server printed
@@ -30,6 +31,7 @@ struct place_facts {
     char *models;           /* where its models are kept already, if somewhere */
     char *last_line;        /* of the log: why it ended; NULL: it does not say */
     char *last_words;       /* the last line of the log that is no line about a request */
+    char *foreign;          /* it runs, and this llmhostd started it (store_daemon_id()); NULL: we did */
     char *owner;            /* it ended because its port was taken: by whom, "python3 (pid 77)" */
     bool other;             /* find: it runs, with other arguments than were asked about */
     bool is_ascend;         /* an NPU, and no NVIDIA card */
@@ -46,7 +48,8 @@ struct place_facts {
     int64_t moved_bytes;    /* what they have read, and the memory they have, all in all; -1: unknown */
 };
 
-struct place *place_new(struct host *h);
+/* owner: who we are, one word; copied. NULL: nobody in particular, whose servers are everybody's. */
+struct place *place_new(struct host *h, const char *owner);
 struct place *place_free(struct place *p);         /* no step may be in flight */
 const struct place_facts *place_facts(const struct place *p);
 
@@ -65,5 +68,5 @@ void place_start(struct place *p, const char *server, const char *environment, c
 /* Is our server still that process? facts.pid is -1 when not, and last_line says why, if the log does. */
 void place_look(struct place *p, const char *server, struct op **slot, place_done_fn done, void *ctx);
 /* TERM, again after 5 s (llama-server needs it), KILL for the whole process group after 10 s, then what is left of its children, also
- * of a server that died before. Faults of start and stop: disk_full, engine_exited (no setsid, say), engine_stuck, busy. */
+ * of a server that died before. Of a foreign one nothing ends: facts.foreign. Faults of start and stop: disk_full, engine_exited (no setsid, say), engine_stuck, busy. */
 void place_stop(struct place *p, const char *server, struct op **slot, place_done_fn done, void *ctx);

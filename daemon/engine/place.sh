@@ -1,5 +1,5 @@
 # llmhost: find, start, look at and stop a model server on this machine, behind machine.sh.
-# First line of the input: set -- VERB SERVER ARGUMENTS…
+# First line of the input: set -- VERB SERVER OWNER ARGUMENTS…
 # shellcheck shell=sh disable=SC1007,SC2016,SC2034,SC2086,SC2088,SC2116,SC2154
 # How many beside it the kernel has killed since it began, and then how much memory there is for all of them.
 tell_kills() {      # PID NOW BEFORE
@@ -72,6 +72,7 @@ tell_server() {
     if [ -n "$pid" ]; then
         say pid "$pid"
         say port "$port"
+        [ -n "$foreign" ] && say foreign "$foreign"
         tell_life
     else
         tell_end
@@ -128,7 +129,7 @@ do_find() {         # PROGRAM PATH USUAL ARGUMENTS
 do_start() {        # ENVIRONMENT COMMAND ARGUMENTS HUNG
     take_lock
     find_server
-    [ -n "$pid" ] && [ "$pid" = "$4" ] && end_server 10 20
+    [ -n "$pid" ] && [ "$pid" = "$4" ] && [ -z "$foreign" ] && end_server 10 20
     if [ -z "$pid" ]; then
         sweep
         port=$(free_port)
@@ -152,9 +153,14 @@ end_server() {      # AGAIN KILL: after how many tenths of a second
     [ -n "$was" ] && kill -KILL "-$was" 2>/dev/null
 }
 
+# Somebody else's stays: who started it may need it.
 do_stop() {
     take_lock
     find_server
+    if [ -n "$foreign" ]; then
+        tell_server
+        return 0
+    fi
     end_server 50 100
     sweep
     n=0
@@ -166,6 +172,8 @@ do_stop() {
     say gone 1
 }
 
+owner=$1
+shift
 find_base
 case $verb in
 find) do_find "$@" ;;

@@ -14,8 +14,8 @@
 void server_init(struct server *s, struct engine *e, const char *name)
 {
     s->engine = e;
-    s->place = place_new(e->host);
-    s->beside = place_new(e->host);
+    s->place = place_new(e->host, e->owner);
+    s->beside = place_new(e->host, e->owner);
     s->name = xstrdup(name);
     s->gpu_before = -1;
 }
@@ -98,6 +98,7 @@ void server_read_place(struct server *s)
     e->log = s->log = xstrdup(f->log);
     e->pid = f->pid;
     e->port = f->port;
+    e->foreign = f->foreign != NULL;
     server_open_socket(s);
 }
 
@@ -122,7 +123,8 @@ bool server_found(struct server *s, const struct fault *f, const char *program)
 void server_end_found(struct server *s, const char *version)
 {
     s->engine->facts.version = version;
-    server_progress(s, -1, -1, "%s %s", s->engine->ops->name, version ? version : place_facts(s->place)->program);
+    server_progress(s, -1, -1, "%s %s%s", s->engine->ops->name, version ? version : place_facts(s->place)->program,
+                    s->engine->facts.foreign ? ", which another llmhostd started" : "");
     server_end(s, false, NULL);
 }
 

@@ -135,6 +135,11 @@ class Road(unittest.TestCase):
         self.assertGreater(largest, 0)
         return [a for a in self.registry.asked if a[0] == "GET" and digest in a[1] and a[3] in (200, 206)]
 
+    def up_engine(self, d, model=DEEPSEEK, **more):
+        """Brings it up; what was said of its engine in the end."""
+        told = [r["progress"]["text"] for r in d.stream("Up", model=model, **more) if r.get("progress", {}).get("stage") == "engine"]
+        return told[-1] if told else None
+
     def chat(self, d, model=ID, **more):
         return d.post("/v1/chat/completions", dict({"model": model, "messages": QUESTION}, **SEEDED), **more)
 

@@ -6,6 +6,7 @@ import unittest
 import daemon as daemons
 import host as hosts
 import road
+from road import DEEPSEEK
 
 LIMIT_S = 120
 SCRIPTED = "ollama:scripted:gpu1"
@@ -97,6 +98,30 @@ class Misfortune(road.Road):
                 h.up()
                 d.wait_tunnel("gpu1", "up")
                 d.ctl("up", SCRIPTED)
+
+
+class TwoDaemons(road.Road):
+    def test_one_does_not_stop_what_the_other_started(self):
+        with self.road() as (d, h), daemons.Daemon(gateway={"listen": "127.0.0.1:11500"}) as other:
+            other.ctl("instance", "add", "gpu1", h.ssh_command, password=h.password)
+            d.ctl("up", DEEPSEEK)
+            pid = d.model(DEEPSEEK)["pid"]
+            self.assertIn(", which another llmhostd started", self.up_engine(other))
+            self.assertEqual(other.model(DEEPSEEK)["pid"], pid)
+            self.assertIn(f"left running (pid {pid}): another llmhostd started it", other.ctl("down", DEEPSEEK).stderr)
+            self.assertEqual(other.model(DEEPSEEK)["state"], "off")
+            self.assertIn("goes on running, for another llmhostd started it",
+                          "".join(x["text"] for x in other.call("Logs", events=True)["lines"]))
+            answer = self.chat(d)                       # it loads the model again, if it must
+            self.assertEqual(answer.status, 200, answer.text)
+            self.assertEqual(d.model(DEEPSEEK)["pid"], pid)
+            other.ctl("up", DEEPSEEK)
+            self.assertNotIn("left running", d.ctl("down", DEEPSEEK).stderr)
+            self.assertNotIn(pid, [p.pid for p in h.pids()])
+            hosts.until(lambda: other.model(DEEPSEEK)["state"] == "ready" and other.model(DEEPSEEK)["pid"] not in (None, pid), 20,
+                        "the other one starts a server of its own")
+            other.ctl("down", DEEPSEEK)
+            self.assertEqual(h.pids("ollama serve"), [])
 
 
 if __name__ == "__main__":

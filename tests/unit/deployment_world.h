@@ -308,6 +308,8 @@ static void asked_cancel(struct op *op)
     j->asked = NULL;
     if (j->waits)
         j->due = 0; /* never left: it goes */
+    else if (j->verb == LOAD)
+        j->due = MIN(j->due, w.now + 300); /* and so does a load that nobody waits for */
     free(a);
 }
 

@@ -76,7 +76,7 @@ static void setup(void)
     snprintf(server, sizeof server, "test-%d", (int)getpid());
     loop = loop_new();
     host = host_local_new(loop);
-    place = place_new(host);
+    place = place_new(host, "me");
     answer = (struct answer){};
 }
 
@@ -145,6 +145,12 @@ static void stop(void)
     wait_for(&answer);
 }
 
+static void start_with(struct place *p, int64_t hung_pid)
+{
+    place_start(p, server, "", "modeld @PORT@", arguments, hung_pid, &answer.op, on_done, &answer);
+    wait_for(&answer);
+}
+
 /* A zombie is gone, too: who reaps it is up to others. */
 static bool lives(int64_t pid)
 {
@@ -174,6 +180,46 @@ static const struct place_facts *look_until_said(const char *words)
 }
 
 /* ---- find ---- */
+
+/* Another llmhostd's: the one with the id "you". */
+Test(place, what_another_one_started_is_used_and_not_touched)
+{
+    struct place *other = place_new(host, "you");
+    char file[300];
+
+    find("modeld", "", NULL);
+    start_with(place, 0);
+    all_is_well();
+    int64_t pid = place_facts(place)->pid;
+
+    cr_assert_null(place_facts(place)->foreign);
+    place_find(other, server, "modeld", "", NULL, arguments, &answer.op, on_done, &answer);
+    wait_for(&answer);
+    cr_assert_eq(place_facts(other)->pid, pid);
+    cr_assert_str_eq(place_facts(other)->foreign, "me");
+    start_with(other, 0);
+    cr_assert_eq(place_facts(other)->pid, pid, "it runs: it is used");
+    start_with(other, pid);
+    cr_assert_eq(place_facts(other)->pid, pid, "although it hangs");
+    place_stop(other, server, &answer.op, on_done, &answer);
+    wait_for(&answer);
+    all_is_well();
+    cr_assert_str_eq(place_facts(other)->foreign, "me");
+    cr_assert_eq(place_facts(other)->pid, pid);
+    cr_assert(lives(pid));
+    cr_assert_eq(look()->pid, pid);
+    cr_assert_null(place_facts(place)->foreign);
+
+    snprintf(file, sizeof file, "%s/run/%s.pid", place_facts(place)->base, server);
+    shell("cut -d' ' -f1-5 %s >%s.new && mv %s.new %s", file, file, file,
+          file); /* as an older llmhostd wrote it */
+    place_stop(other, server, &answer.op, on_done, &answer);
+    wait_for(&answer);
+    all_is_well();
+    cr_assert_null(place_facts(other)->foreign);
+    cr_assert_not(lives(pid));
+    place_free(other);
+}
 
 Test(place, finds_a_program_in_path_with_its_version_and_where_things_go)
 {
@@ -256,7 +302,7 @@ Test(place, starts_a_server_once_and_finds_it_again)
     cr_assert_eq(f->pid, pid, "it runs already");
     cr_assert_eq(f->port, port);
     place_free(place);
-    place = place_new(host);
+    place = place_new(host, "me");
     f = look();
     cr_assert_eq(f->pid, pid);
     cr_assert_eq(f->port, port);
@@ -277,7 +323,7 @@ Test(place, two_starts_at_once_start_one_server)
     char command[300];
 
     for (unsigned i = 0; i < ELEMENTS(others); i++) {
-        others[i] = place_new(host);
+        others[i] = place_new(host, "me");
         place_start(others[i], server, "", "modeld @PORT@", "", 0, &answers[i].op, on_done, &answers[i]);
     }
     for (unsigned i = 0; i < ELEMENTS(others); i++) {
@@ -295,7 +341,7 @@ Test(place, two_starts_at_once_start_one_server)
 
 Test(place, a_stop_waits_for_a_start_under_way)
 {
-    struct place *other = place_new(host);
+    struct place *other = place_new(host, "me");
     struct answer started = {};
 
     place_start(other, server, "", "modeld @PORT@", "", 0, &started.op, on_done, &started);
@@ -722,7 +768,7 @@ Test(place, an_account_with_a_command_of_its_own_is_quoted)
     struct host other = {.ops = &ops};
 
     place_free(place);
-    place = place_new(&other);
+    place = place_new(&other, "me");
     look();
     cr_assert_eq(answer.fault.kind, FAULT_INVALID, "%s", answer.fault.text);
     cr_assert_not_null(strstr(answer.fault.text, "it says: This account=closed "), "%s", answer.fault.text);
@@ -771,18 +817,20 @@ static void under(const char *sh)
     cr_assert_not_null(f);
     fputs(engine_place_sh, f);
     fclose(f);
-    snprintf(command, sizeof command,
-             "cd %s || exit 9; step() { { printf 'set --'; printf \" '%%s'\" \"$@\"; echo; cat script; } "
-             ">now; %s now >out 2>err;"
-             " tail -n 1 out | grep -qx ok=1 && ! [ -s err ]; };"
-             "step find %s modeld '' '' && grep -qx program=%s/bin/modeld out && grep -q 1.2.3 out || exit 1;"
-             "step start %s A=1 'modeld @PORT@' && grep -q '^pid=[1-9]' out || exit 2;"
-             "same() { grep -v ^last_words= out | cmp - first; }; grep -v ^last_words= out >first;"
-             "step start %s A=1 'modeld @PORT@' && same || exit 3;"
-             "step look %s && same || exit 4;"
-             "step stop %s && grep -qx gone=1 out || exit 5;"
-             "step look %s && grep -q '^last_words=port' out && ! grep -q ^pid out || exit 6",
-             home, sh, server, home, server, server, server, server, server);
+    snprintf(
+        command, sizeof command,
+        "cd %s || exit 9; step() { { printf 'set --'; printf \" '%%s'\" \"$@\"; echo; cat script; } "
+        ">now; %s now >out 2>err;"
+        " tail -n 1 out | grep -qx ok=1 && ! [ -s err ]; };"
+        "step find %s me modeld '' '' && grep -qx program=%s/bin/modeld out && grep -q 1.2.3 out || exit 1;"
+        "step start %s me A=1 'modeld @PORT@' && grep -q '^pid=[1-9]' out || exit 2;"
+        "same() { grep -v '^last_words=\\|^moved=' out | cmp - first; }; grep -v '^last_words=\\|^moved=' "
+        "out >first;"
+        "step start %s me A=1 'modeld @PORT@' && same || exit 3;"
+        "step look %s me && same || exit 4;"
+        "step stop %s me && grep -qx gone=1 out || exit 5;"
+        "step look %s me && grep -q '^last_words=port' out && ! grep -q ^pid out || exit 6",
+        home, sh, server, home, server, server, server, server, server);
     int status = system(command);
 
     cr_assert_eq(status, 0, "%s: step %d", sh, WEXITSTATUS(status));
