@@ -429,6 +429,8 @@ static void add_engine(const struct output *o, const struct json *model, struct 
     buf_add_text(&line, member_text(model, "engine", "?"));
     if (json_get_text(model, "engine_version"))
         buf_addf(&line, " %s", json_get_text(model, "engine_version"));
+    if (json_get_bool(model, "engine_unverified", false))
+        buf_add_text(&line, " (not verified)");
     if (json_get_int(model, "pid", 0))
         add_part(&line, "pid %lld", (long long)json_get_int(model, "pid", 0));
     if (size > 0)

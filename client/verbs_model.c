@@ -210,6 +210,8 @@ static enum exit_status up_call(struct run *r, const char *model, const char *on
             json_append_string(list, r->options.engine_arguments[i]);
         json_put(call->parameters, "arguments", list);
     }
+    if (r->options.unverified)
+        json_put_bool(call->parameters, "unverified", true);
     if (r->options.no_wait)
         json_put_bool(call->parameters, "wait", false);
     call_prepare(r, call, p);
@@ -399,7 +401,8 @@ static void keep_screen(const struct json *reply)
         if (!streq(json_get_text(model, "goal"), "on"))
             printf("%s sleeps again when nobody asks.\n", name);
         else if (action && streq(action, "keep_ends"))
-            printf("%s is kept for %s.\n", name, duration_format(left, (uint64_t)MAX(left_ms + ROUND_MS, 0), false));
+            printf("%s is kept for %s.\n", name,
+                   duration_format(left, (uint64_t)MAX(left_ms + ROUND_MS, 0), false));
         else
             printf("%s is kept, and is being woken.\n", name);
     }

@@ -54,6 +54,7 @@ static const struct explanation table[] = {
     {"stopped_by_user", EXIT_NOT_RUNNING, "llmhostctl up %s"},
     {"in_foreign_use", EXIT_CONFLICT, "llmhostctl up %s\nllmhostctl down %s --forget"},
     {"engine_missing", EXIT_ENGINE, LOOK "\nllmhostctl up %s\nllmhostctl down %s --forget"},
+    {"engine_unverified", EXIT_ENGINE, "llmhostctl up %s --unverified\nllmhostctl down %s --forget"},
     {"engine_unfit", EXIT_ENGINE, "llmhostctl instance list"},
     {"engine_damaged", EXIT_ENGINE, "llmhostctl up %s"},
     {"model_unknown", EXIT_ENGINE, LOOK "\nllmhostctl down %s --forget"},

@@ -252,8 +252,10 @@ static void check_engines(struct manager *m, struct lease *l, struct json *list)
             check_add(list, "engine.found", lease_name(l), "fail",
                       check_command("llmhostctl up %s", deployment_name(d)), "%s", deployment_fault(d)->text);
         else if (f && f->path)
-            check_add(list, "engine.found", lease_name(l), "ok", NULL, "%s%s%s at %s", engine,
-                      f->version ? " " : "", f->version ? f->version : "", f->path);
+            check_add(list, "engine.found", lease_name(l), f->unverified ? "warn" : "ok", NULL,
+                      "%s%s%s at %s%s", engine, f->version ? " " : "", f->version ? f->version : "", f->path,
+                      f->unverified ? ", which was not verified: nobody knew its hash (up --unverified)"
+                                    : "");
     }
 }
 

@@ -357,6 +357,8 @@ static void up_want(struct follow *w, const char *on)
     if (manager_place(c->context->manager, model, on, arguments, &d, &f) < 0)
         abort(); /* it was asked */
     follow_add(w, d);
+    if (json_get_bool(c->parameters, "unverified", false))
+        deployment_allow_unverified(d);
 
     struct follow_told *told = &w->told[w->n_models - 1];
 

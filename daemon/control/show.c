@@ -149,7 +149,9 @@ struct json *show_restarts(const struct deployment *d)
     int64_t at_ms;
     unsigned deaths = deployment_deaths(d, &why, &at_ms);
 
-    return deaths && deployment_state(d) == DEPLOYMENT_READY ? show_cause("engine_restarted", deaths, at_ms, 0, why->text) : NULL;
+    return deaths && deployment_state(d) == DEPLOYMENT_READY
+               ? show_cause("engine_restarted", deaths, at_ms, 0, why->text)
+               : NULL;
 }
 
 static struct json *model_next(const struct deployment *d, const struct deployment_figures *n)
@@ -219,6 +221,8 @@ static void put_facts(struct json *v, const struct deployment *d)
     bool runs = deployment_state(d) == DEPLOYMENT_READY || deployment_state(d) == DEPLOYMENT_DRAINING;
 
     json_put_string(v, "engine_version", f->version);
+    if (f->unverified)
+        json_put_bool(v, "engine_unverified", true);
     if (!runs)
         return;
     put_known(v, "pid", f->pid > 0 ? f->pid : -1);

@@ -149,6 +149,8 @@ int64_t deployment_looked_at_ms(const struct deployment *d);
 const char *deployment_room_text(const struct deployment *d);
 /* It is off, but the server it used goes on: another llmhostd started that. */
 bool deployment_leaves_server(const struct deployment *d);
+/* On the way up that begins with the next deployment_want(), or is under way, an engine is installed also without a hash. */
+void deployment_allow_unverified(struct deployment *d);
 /* The way to the machine changed. */
 void deployment_look(struct deployment *d);
 struct lease *deployment_lease(const struct deployment *d);

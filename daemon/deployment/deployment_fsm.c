@@ -511,6 +511,9 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
              (next == DEPLOYMENT_CONNECTING && !d->attempts))
         d->fault = (struct fault){};
     enter_figures(d, was, f);
+    if (next == DEPLOYMENT_READY || next == DEPLOYMENT_OFF || next == DEPLOYMENT_ASLEEP ||
+        next == DEPLOYMENT_FAILED)
+        d->engine->unverified = false; /* it was said of this way up */
     enter_room(d, was);
     enter_stage(d, was);
     if (next == DEPLOYMENT_READY)

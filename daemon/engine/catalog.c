@@ -100,8 +100,6 @@ static const char *judge(struct catalog_entry *e)
 {
     if (!*e->url)
         return "url is missing";
-    if (!*e->sha256)
-        return "sha256 is missing: what has no hash is not installed";
     if (!*e->tree)
         return "tree is missing";
     if (e->bytes < 0 && e->at_most < 0)
@@ -184,6 +182,13 @@ int catalog_parse(const char *text, size_t n, struct catalog *ret, char **ret_wh
         return complain(ret_why, number, why, "");
     *ret = *c;
     return 0;
+}
+
+bool catalog_is_version(const char *text)
+{
+    char version[sizeof((struct catalog_entry *)NULL)->version];
+
+    return take_word(version, sizeof version, text, ".-") == 0;
 }
 
 const struct catalog_entry *catalog_next(const struct catalog *c, const char *engine, const char *version,

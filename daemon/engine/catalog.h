@@ -11,7 +11,7 @@
 struct catalog_entry {
     char engine[24], version[24], arch[16]; /* "ollama", "0.32.9", "amd64" */
     char url[400];
-    char sha256[65];
+    char sha256[65];        /* "": nobody has said it, and it is taken only unverified */
     char tree[200];         /* files that must be there once it is unpacked, blanks between them */
     int64_t bytes;          /* of the archive, -1: unknown, and then at_most bounds it */
     int64_t at_most;
@@ -24,10 +24,12 @@ struct catalog {
     unsigned n;
 };
 
-/* The form is described in catalog.ini, which is the one that is built in. -EINVAL: *ret_why (caller frees) names the line; an entry
- * without a hash is such an error. Any bytes may come. */
+/* The form is described in catalog.ini, which is the one that is built in. -EINVAL: *ret_why (caller frees) names the line.
+ * Any bytes may come. */
 int catalog_parse(const char *text, size_t n, struct catalog *ret, char **ret_why);
 
+/* Whether it may stand for one in a file's name and in an address. */
+bool catalog_is_version(const char *text);
 /* The first entry that fits. version NULL: any; can_zst: .tar.zst can be unpacked. NULL: none. */
 const struct catalog_entry *catalog_pick(const struct catalog *c, const char *engine, const char *version, const char *arch,
                                          bool can_zst);

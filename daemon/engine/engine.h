@@ -43,6 +43,7 @@ struct engine_reply {
 /* What is known of the server and the model; texts may be NULL, numbers -1. */
 struct engine_facts {
     const char *version, *path;         /* of the program */
+    bool unverified;                    /* we put it there, and nobody could tell whether it is what it should be */
     const char *log;                    /* its log file on the machine */
     int64_t pid;                        /* as the machine counts */
     uint16_t port;                      /* on the machine's 127.0.0.1; 0: no server */
@@ -111,6 +112,7 @@ struct engine {
     char *model_mirror;                 /* [engine.NAME] model_mirror=, NULL: none */
     uint64_t stall_ms;                  /* [engine.NAME] stall=: a download that has not grown for so long is asked for anew */
     char *socket_directory;             /* where Unix sockets for our own calls may be made */
+    bool unverified;                    /* the user wants it also without a hash, for this way up */
     struct install *install;            /* ops->installs: puts the program there (install.h); else NULL */
     char *instance;                     /* for names and messages */
     const char *owner;                  /* who we are to other llmhostds (store_daemon_id()); borrowed, NULL: nobody in particular */

@@ -50,7 +50,8 @@ void install_tell(struct install *i, int64_t bytes, int64_t total, const char *d
     char text[160];
     const struct engine_progress p = {.text = text, .bytes = bytes, .bytes_total = total};
 
-    snprintf(text, sizeof text, "%s %s: %s", i->engine->ops->name, i->plan.entry.version, doing);
+    snprintf(text, sizeof text, "%s %s%s: %s", i->engine->ops->name, i->plan.entry.version,
+             *i->plan.entry.url && !*i->plan.entry.sha256 ? ", not verified" : "", doing);
     i->to.progress(i->to.ctx, &p);
 }
 
@@ -75,7 +76,9 @@ char *install_archive_name(const struct install *i, bool here)
 {
     const struct catalog_entry *e = &i->plan.entry;
 
-    return xasprintf("%s-%s.%.12s", e->engine, e->version, !here && i->sha256 ? i->sha256 : e->sha256);
+    const char *hash = !here && i->sha256 ? i->sha256 : *e->sha256 ? e->sha256 : "unverified";
+
+    return xasprintf("%s-%s.%.12s", e->engine, e->version, hash);
 }
 
 static void begin_job(struct install *i, bool here, install_done_fn done)
@@ -90,9 +93,9 @@ static void begin_job(struct install *i, bool here, install_done_fn done)
     unsigned n = 4;
 
     snprintf(at_most, sizeof at_most, "%" PRId64, !here && i->brought ? i->bytes : e->at_most);
-    words[n++] = !here ? "install" : i->plan.pack_anew ? "as-tgz" : "keep";
+    words[n++] = here ? (i->plan.pack_anew ? "as-tgz" : "keep") : *e->sha256 ? "install" : "unverified";
     words[n++] = e->is_zst && !is_packed ? "zst" : "tgz";
-    words[n++] = !here && i->brought ? i->sha256 : e->sha256;
+    words[n++] = !here && i->brought ? i->sha256 : *e->sha256 ? e->sha256 : "-";
     words[n++] = at_most;
     words[n++] = e->engine;
     words[n++] = directory;
@@ -362,7 +365,8 @@ static void decide(struct install *i)
     const struct install_wish wish = {.engine = i->engine->ops->name,
                                       .instance = i->engine->instance,
                                       .version = i->version,
-                                      .source = i->source};
+                                      .source = i->source,
+                                      .unverified = i->engine->unverified};
     _cleanup_free_ struct catalog *c = xnew(struct catalog);
     struct fault f;
 
@@ -487,9 +491,10 @@ bool install_is_current(const struct install *i, const char *present)
         return true; /* no reason not to use what is there */
     for (unsigned n = 0; n < c->n; n++)
         if (streq(c->entries[n].engine, i->engine->ops->name) &&
-            (!i->version || streq(c->entries[n].version, i->version)))
+            (!i->version || streq(c->entries[n].version, i->version)) &&
+            (*c->entries[n].sha256 || i->engine->unverified))
             return streq(c->entries[n].version, present);
-    return true;
+    return !i->version || !i->engine->unverified || streq(i->version, present);
 }
 
 bool install_is_under_way(const struct install *i)

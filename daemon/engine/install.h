@@ -17,7 +17,7 @@ struct install;
 struct install *install_new(struct engine *e, const struct settings *settings, const char *state_directory);
 struct install *install_free(struct install *i);    /* no step may be in flight */
 
-/* present: the version that is there, put there by us; NULL: none. Done without a fault: what is wanted is there now. Faults, beside
+/* present: the version that is there, put there by us; NULL: none. Done without a fault: what is wanted is there now. e->unverified, as of the step that decides, lets in what has no hash. Faults, beside
  * install_decide()'s (install_plan.h): engine_missing (nobody delivers it), engine_damaged (what is delivered is not it), disk_full. */
 void install_step(struct install *i, const char *present, struct engine_reply to);
 /* The version that is there is the first of the catalog, or the one that is set: no need to look closer. */

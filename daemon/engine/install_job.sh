@@ -1,8 +1,9 @@
 # llmhost: fetch an archive, hold it against its hash, unpack it; started by install.sh in a session of its own.
 # $1 our directory, $2 the file that tells how far it is, then
 #   WHAT     the archive's name, ENGINE-VERSION.HASH: WHAT.part is fetched as far as it goes, by whomever
-#   HOW      install; keep: fetch alone; as-tgz: fetch, and pack anew for machines without zstd
-#   KIND     zst or tgz         SHA256         AT_MOST bytes
+#   HOW      install; unverified: install, and write down that nobody knew its hash; keep: fetch alone; as-tgz: fetch, and pack anew for
+#            machines without zstd
+#   KIND     zst or tgz         SHA256, -: nobody knows it         AT_MOST bytes
 #   ENGINE, DIRECTORY, TREE     unpacked into DIRECTORY, in which the files of TREE must be then; other DIRECTORYs of ENGINE go
 #   URL...   where to ask, in this order; none: the part is whole
 # Whatever is downloaded is resumed; a part that turns out wrong, an unpacked half or a full disk leave nothing behind.
@@ -12,6 +13,8 @@ shift 9
 tree=$1
 shift
 engines=$base/engines part=$base/engines/$what.part new=$base/engines/$directory.new final=$base/engines/$directory
+mark=
+[ "$how" = unverified ] && how=install mark=unverified
 unset JOB_TEXT
 
 tell() { printf '%s\n' "$@" >"$state.new" && mv "$state.new" "$state"; }
@@ -56,7 +59,7 @@ download() {        # URL
     failures=0
     while :; do
         before=$(size_of "$part")
-        ask_once "$1" && return 0
+        ask_once "$1" && got=1 && return 0
         status=$?
         give_up_if_full "cannot write $part"
         after=$(size_of "$part")
@@ -74,6 +77,10 @@ download() {        # URL
 
 is_right() {
     tell "doing=checking"
+    if [ "$sha256" = - ]; then              # as good as it gets: whoever delivers it says that this was all
+        [ -n "$got" ]
+        return
+    fi
     [ "$(sha256sum "$part" 2>/dev/null | cut -d' ' -f1)" = "$sha256" ]
 }
 
@@ -98,7 +105,9 @@ fetch_from() {      # URL
 is_whole() { [ -s "$part" ] && is_right; }
 
 fetch() {
-    why= wrong=
+    why= wrong= got=
+    # What somebody left there may be another one's.
+    [ "$sha256" = - ] && rm -f "$part" "$part.tgz"
     is_whole && return 0
     if [ $# -eq 0 ]; then
         rm -f "$part"
@@ -138,7 +147,7 @@ in_use() { ls -l /proc/[0-9]*/exe 2>/dev/null | grep -F -q " $1/"; }
 
 install() {
     unpack
-    : >"$new/complete" || give_up disk_full "cannot write $new"
+    echo "$mark" >"$new/complete" || give_up disk_full "cannot write $new"
     rm -rf "$final"
     mv "$new" "$final" || give_up disk_full "cannot make $final"
     for old in "$engines/$engine"-*; do
@@ -173,6 +182,7 @@ case $how in
 install) install ;;
 as-tgz) pack_anew ;;
 esac
+[ "$sha256" = - ] && sha256=$(sha256sum "$part" | cut -d' ' -f1)
 rm -f "$state.said"
 if [ "$how" = install ]; then
     tell "doing=done"

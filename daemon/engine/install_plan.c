@@ -122,7 +122,44 @@ static void name_versions(const struct catalog *c, const struct install_wish *w,
             n += (size_t)snprintf(out + n, 120 - n, "%s%s", n ? ", " : "", c->entries[i].version);
 }
 
-/* The first that works with the cards; of those that do not, the words about the first one. */
+/* Of a version that is not in the catalog it is only known where others are: at the address of the nearest
+ * newer one, or of the newest, with its own number in it, and with room for more. */
+static const struct catalog_entry *derive_entry(const struct catalog *c, const struct install_wish *w,
+                                                const struct install_machine *m, bool can_zst,
+                                                struct catalog_entry *out)
+{
+    const struct catalog_entry *e = NULL, *like = NULL;
+    char *at, *rest;
+
+    while ((e = catalog_next(c, w->engine, NULL, m->arch, can_zst, e)))
+        if (!like || (strverscmp(e->version, w->version) >= 0 && strverscmp(e->version, like->version) < 0))
+            like = e;
+    if (!like || !catalog_is_version(w->version))
+        return NULL;
+    *out = *like;
+    strcpy(out->version, w->version);
+    out->url[0] = out->sha256[0] = '\0';
+    out->tree[strcspn(out->tree, " ")] = '\0';
+    out->bytes = -1;
+    out->at_most = like->at_most * 2;
+    out->unpacked = like->unpacked * 2;
+    _cleanup_free_ char *url = xstrdup(like->url);
+
+    for (rest = url; (at = strstr(rest, like->version)); rest = at + strlen(like->version)) {
+        size_t n = strlen(out->url);
+
+        if (snprintf(out->url + n, sizeof out->url - n, "%.*s%s", (int)(at - rest), rest, w->version) >=
+            (int)(sizeof out->url - n))
+            return NULL;
+    }
+    size_t n = strlen(out->url);
+
+    return n && snprintf(out->url + n, sizeof out->url - n, "%s", rest) < (int)(sizeof out->url - n) ? out
+                                                                                                     : NULL;
+}
+
+/* The first that works with the cards; of those that do not, the words about the first one. One that nobody
+ * can verify only where that is allowed. */
 static const struct catalog_entry *pick_entry(const struct catalog *c, const struct install_wish *w,
                                               const struct install_machine *m, bool can_zst, struct fault *f)
 {
@@ -130,9 +167,19 @@ static const struct catalog_entry *pick_entry(const struct catalog *c, const str
     struct fault other;
 
     while ((e = catalog_next(c, w->engine, w->version, m->arch, can_zst, e)))
-        if (fit_judge(&m->gpu, w->engine, e->version, w->instance, *f->code ? &other : f) == 0)
+        if ((*e->sha256 || w->unverified) &&
+            fit_judge(&m->gpu, w->engine, e->version, w->instance, *f->code ? &other : f) == 0)
             return e;
     return NULL;
+}
+
+static int refuse_unverified(const struct install_wish *w, const char *version, const char *why,
+                             struct fault *f)
+{
+    return fault_code(
+        f, FAULT_GONE, "engine_unverified",
+        "%s %s %s: nobody can tell whether what is delivered is it; up --unverified takes it all the same",
+        w->engine, version, why);
 }
 
 static int decide_entry(const struct catalog *c, const struct install_wish *w,
@@ -142,8 +189,14 @@ static int decide_entry(const struct catalog *c, const struct install_wish *w,
     bool can_zst = m->has_zstd || (here_zstd && w->source != INSTALL_BOX);
     struct fault unfit = {};
     const struct catalog_entry *e = pick_entry(c, w, m, can_zst, &unfit);
-    char versions[120];
+    struct catalog_entry derived;
+    char versions[120], why[200];
 
+    if (!e && !*unfit.code && w->version && w->unverified &&
+        !catalog_pick(c, w->engine, w->version, m->arch, true) &&
+        (e = derive_entry(c, w, m, can_zst, &derived)) &&
+        fit_judge(&m->gpu, w->engine, e->version, w->instance, &unfit) < 0)
+        e = NULL;
     if (e) {
         p->entry = *e;
         return 0;
@@ -157,13 +210,19 @@ static int decide_entry(const struct catalog *c, const struct install_wish *w,
         return fault_code(f, FAULT_GONE, "engine_unfit",
                           "there is no %s for the architecture of %s (%s) in the catalog", w->engine,
                           w->instance, m->arch);
+    if (!w->unverified && (e = catalog_pick(c, w->engine, w->version, m->arch, can_zst)))
+        return refuse_unverified(w, e->version, "has no hash in the catalog", f);
     if (catalog_pick(c, w->engine, w->version, m->arch, true))
         return fault_code(f, FAULT_GONE, "engine_missing",
                           "%s%s%s comes as .tar.zst: install the package zstd on %s, or on this host",
                           w->engine, w->version ? " " : "", w->version ? w->version : "", w->instance);
-    return fault_code(f, FAULT_GONE, "engine_missing",
-                      "[engine.%s] version=%s is not in the catalog, which has %s", w->engine, w->version,
-                      versions);
+    if (w->unverified || !catalog_is_version(w->version))
+        return fault_code(f, FAULT_GONE, "engine_missing",
+                          "[engine.%s] version=%s is not in the catalog, which has %s", w->engine, w->version,
+                          versions);
+    snprintf(why, sizeof why, "([engine.%.20s] version=) is not in the catalog, which has %s", w->engine,
+             versions);
+    return refuse_unverified(w, w->version, why, f);
 }
 
 static int decide_room(const struct install_wish *w, const struct install_machine *m,

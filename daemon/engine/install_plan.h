@@ -16,6 +16,7 @@ struct install_wish {
     const char *engine, *instance;
     const char *version;            /* NULL: the first of the catalog that fits */
     enum install_source source;
+    bool unverified;                /* also what has no hash, and a version that the catalog does not have */
 };
 
 /* What a machine says of itself. */
@@ -33,7 +34,8 @@ struct install_plan {
     bool pack_anew;                 /* here, as a .tgz */
 };
 
-/* Pure. < 0: *f says why not (engine_unfit, engine_missing, disk_full). here_zstd: this host has zstd. */
+/* Pure. < 0: *f says why not (engine_unfit, engine_missing, engine_unverified, disk_full). An entry without a hash in *ret: nobody can tell
+ * whether what is delivered is it. here_zstd: this host has zstd. */
 int install_decide(const struct catalog *c, const struct install_wish *wish, const struct install_machine *m, bool here_zstd,
                    struct install_plan *ret, struct fault *f);
 

@@ -125,6 +125,8 @@ static bool place_take(void *ctx, const char *key, const char *value)
         }
     if (streq(key, "chip"))
         f->is_ascend = streq(value, "ascend");
+    else if (streq(key, "unverified"))
+        f->unverified = true;
     else if (streq(key, "other"))
         f->other = true;
     else if (streq(key, "port"))

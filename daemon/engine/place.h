@@ -33,6 +33,7 @@ struct place_facts {
     char *last_words;       /* the last line of the log that is no line about a request */
     char *foreign;          /* it runs, and this llmhostd started it (store_daemon_id()); NULL: we did */
     char *owner;            /* it ended because its port was taken: by whom, "python3 (pid 77)" */
+    bool unverified;        /* find: it was put there by us, and nobody knew its hash */
     bool other;             /* find: it runs, with other arguments than were asked about */
     bool is_ascend;         /* an NPU, and no NVIDIA card */
     int64_t pid;            /* of our server, -1: none runs */

@@ -117,6 +117,7 @@ do_find() {         # PROGRAM PATH USUAL ARGUMENTS
     program=$(find_program "$1" "$2" "$3")
     if [ -n "$program" ]; then
         say program "$program"
+        { read -r mark <"${program%/bin/*}/complete"; } 2>/dev/null && [ "$mark" = unverified ] && say unverified 1
         # Not a server of somebody else's that happens to listen where it looks first.
         say version "$(OLLAMA_HOST=127.0.0.1:1 "$program" --version 2>&1 </dev/null | text -i version | tail -n 1)"
     fi

@@ -95,6 +95,7 @@ void server_read_place(struct server *s)
     free(s->path);
     free(s->log);
     e->path = s->path = xstrdup(f->program);
+    e->unverified = f->unverified;
     e->log = s->log = xstrdup(f->log);
     e->pid = f->pid;
     e->port = f->port;
@@ -123,7 +124,8 @@ bool server_found(struct server *s, const struct fault *f, const char *program)
 void server_end_found(struct server *s, const char *version)
 {
     s->engine->facts.version = version;
-    server_progress(s, -1, -1, "%s %s%s", s->engine->ops->name, version ? version : place_facts(s->place)->program,
+    server_progress(s, -1, -1, "%s %s%s%s", s->engine->ops->name, version ? version : place_facts(s->place)->program,
+                    s->engine->facts.unverified ? ", not verified" : "",
                     s->engine->facts.foreign ? ", which another llmhostd started" : "");
     server_end(s, false, NULL);
 }

@@ -252,6 +252,35 @@ class Trouble(Install):
             d.ctl("down", DEEPSEEK)
             self.works(d, h, self.zst)
 
+    def test_what_nobody_can_verify_is_installed_when_it_is_said_so_and_shown_for_what_it_is(self):
+        with self.box(self.section(self.tgz, sha256=None)) as (d, h):
+            error = self.fails(d)
+            self.assertEqual(error["code"], "engine_unverified")
+            self.assertIn(f"llmhostctl up {DEEPSEEK} --unverified", error["next"])
+            self.assertEqual((self.server.asked, self.left(h)), ([], []))
+            self.assertEqual(self.up_engine(d, unverified=True), f"ollama {NEWER}, not verified")
+            self.assertEqual(self.left(h), ["ollama-" + OLDER])
+            self.assertTrue(d.model(DEEPSEEK)["engine_unverified"])
+            self.assertRegex(d.ctl("status", DEEPSEEK).stdout, r"engine +ollama \S+ \(not verified\)")
+            check = next(c for c in d.ctl("doctor", "gpu1", json=True)["checks"] if c["id"] == "engine.found")
+            self.assertEqual(check["level"], "warn")
+            self.assertIn("was not verified", check["message"])
+            d.ctl("down", DEEPSEEK)
+            d.restart(hard=True)
+            d.ctl("up", DEEPSEEK)                       # it is there, and need not be let in again
+            self.assertTrue(d.model(DEEPSEEK)["engine_unverified"])
+
+    def test_version_nobody_knows_is_brought_from_here(self):
+        unknown = archives.pack(self.dir, NEWER, "tgz", "0.31.9")
+        with self.box(self.section(self.tgz), version="0.31.9", source="upload") as (d, h):
+            error = self.fails(d)
+            self.assertEqual(error["code"], "engine_unverified")
+            self.assertIn("is not in the catalog, which has " + OLDER, error["message"])
+            d.ctl("up", DEEPSEEK, "--unverified", timeout=60)
+            self.assertEqual([os.path.basename(a[0]) for a in self.server.asked], [unknown.name])
+            self.assertEqual(self.left(h), ["ollama-0.31.9"])
+            self.assertTrue(d.model(DEEPSEEK)["engine_unverified"])
+
     def test_foreign_one_is_used_and_never_touched(self):
         catalog = self.catalog(self.section(self.tgz))
         with self.host(engines=["ollama-0.32.15"], disk=self.disk) as h, daemons.Daemon(**{"engine.ollama": {"catalog": catalog}}) as d:

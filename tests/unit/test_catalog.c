@@ -70,7 +70,6 @@ Test(catalog, what_is_wrong_is_said_with_its_line)
         {HEAD "bytes=99999999999999999999\n", "line 2: not a good value"},
         {HEAD "tree=../../etc/passwd\n", "line 2: not a good value"},
         {HEAD "tree=/bin/sh\n", "line 2: not a good value"},
-        {HEAD URL "bytes=1\ntree=bin/ollama\n", "sha256 is missing"},
         {HEAD URL "sha256=" SHA "\ntree=bin/ollama\n", "bytes or at_most is missing"},
         {HEAD URL "sha256=" SHA "\nbytes=1\n", "tree is missing"},
         {HEAD HEAD URL REST, "line 2: the section before it is not whole: url is missing"},

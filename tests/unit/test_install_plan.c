@@ -83,11 +83,63 @@ Test(install_plan, a_box_that_cannot_download_is_brought_it)
     refuses(&m, NULL, INSTALL_BOX, "engine_missing", "neither curl nor wget");
 }
 
+static int decide_unverified(const struct install_machine *m, const char *version)
+{
+    const struct install_wish wish = {
+        .engine = "ollama", .instance = "gpu1", .version = version, .unverified = true};
+
+    return install_decide(&catalog, &wish, m, false, &plan, &fault);
+}
+
+Test(install_plan, a_version_that_nobody_knows_is_derived_from_its_neighbour_when_the_user_says_so)
+{
+    static const struct {
+        const char *version, *url;
+    } rows[] = {
+        {"0.40.1", "https://github.com/ollama/ollama/releases/download/v0.40.1/ollama-linux-amd64.tar.zst"},
+        {"0.20.0", "https://github.com/ollama/ollama/releases/download/v0.20.0/ollama-linux-amd64.tar.zst"},
+        {"0.13.0", "https://github.com/ollama/ollama/releases/download/v0.13.0/ollama-linux-amd64.tgz"},
+        {"0.5.7", "https://github.com/ollama/ollama/releases/download/v0.5.7/ollama-linux-amd64.tgz"},
+    };
+    struct install_machine m = box;
+
+    for (size_t i = 0; i < ELEMENTS(rows); i++) {
+        cr_assert_eq(decide_unverified(&box, rows[i].version), 0, "%s", fault.text);
+        cr_assert_str_eq(plan.entry.url, rows[i].url);
+        cr_assert_str_eq(plan.entry.version, rows[i].version);
+        cr_assert_str_eq(plan.entry.sha256, "");
+        cr_assert_str_eq(plan.entry.tree, "bin/ollama");
+        cr_assert_eq(plan.entry.bytes, -1);
+        cr_assert_geq(plan.entry.at_most, 2 * 1421653242ll);
+    }
+    cr_assert_eq(decide_unverified(&box, "0.13.5"), 0);
+    cr_assert_eq(strlen(plan.entry.sha256), 64, "what can be verified is");
+    cr_assert_eq(decide_unverified(&box, NULL), 0);
+    cr_assert_eq(strlen(plan.entry.sha256), 64);
+    cr_assert_lt(decide_unverified(&box, "9/../../x"), 0);
+    cr_assert_str_eq(fault.code, "engine_missing");
+    gpu_read("chip=nvidia\nNVIDIA GeForce RTX 4090, 535.54.14, 24564, 18, 8.9\n", 61, &m.gpu);
+    cr_assert_lt(decide_unverified(&m, "0.40.1"), 0);
+    cr_assert_str_eq(fault.code, "engine_unfit", "its driver is too old for that: %s", fault.text);
+}
+
+Test(install_plan, an_entry_without_a_hash_is_passed_over_unless_the_user_says_so)
+{
+    strcpy(catalog.entries[0].sha256, "");
+    cr_assert_eq(decide(&box, NULL, INSTALL_AUTO, false), 0);
+    cr_assert_str_neq(plan.entry.version, "0.32.9");
+    refuses(&box, "0.32.9", INSTALL_AUTO, "engine_unverified", "up --unverified takes it all the same");
+    cr_assert_eq(decide_unverified(&box, NULL), 0);
+    cr_assert_str_eq(plan.entry.version, "0.32.9");
+    cr_assert_str_eq(plan.entry.sha256, "");
+}
+
 Test(install_plan, what_does_not_fit_is_refused_in_a_sentence)
 {
     struct install_machine m = box;
 
-    refuses(&m, "9.9", INSTALL_AUTO, "engine_missing", "0.32.9, 0.13.5, 0.12.10, 0.11.4");
+    refuses(&m, "9.9", INSTALL_AUTO, "engine_unverified", "0.32.9, 0.13.5, 0.12.10, 0.11.4");
+    refuses(&m, "../9", INSTALL_AUTO, "engine_missing", "version=../9 is not in the catalog");
     m.gpu.kind = GPU_ASCEND;
     refuses(&m, NULL, INSTALL_AUTO, "engine_unfit", "Ascend NPU");
     m = box;
