@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/fit.h"
 #include "engine/machine.h"
+#include "engine/need.h"
 #include "lease/lease.h"
 #include "manager.h"
 #include "proto/address.h"
@@ -195,4 +196,24 @@ void check_forward_ports(struct manager *m, const struct lease *l, const struct 
             check_add(list, "forward.port", lease_name(l), "warn", NULL,
                       "%s leads to %s, where nobody listens", f.listen, f.target);
     }
+}
+
+void check_need(const struct deployment *d, const struct engine_need *n, struct json *list)
+{
+    const char *name = deployment_name(d);
+    int64_t missing = n->bytes - MAX(n->have_bytes, 0);
+    char all[TEXT_SHORT_MAX], more[TEXT_SHORT_MAX], room[TEXT_SHORT_MAX];
+
+    if (n->bytes < 0 || n->free_bytes < 0)
+        return;
+    bytes_format(all, (uint64_t)n->bytes);
+    bytes_format(more, (uint64_t)MAX(missing, 0));
+    bytes_format(room, (uint64_t)n->free_bytes);
+    if (missing > n->free_bytes)
+        check_add(list, "model.space", name, "fail", check_command("llmhostctl down %s --forget", name),
+                  "%s, of which %s are to come, and %s are free in %s: it does not fit on the disk of %s",
+                  all, more, room, n->models, lease_name(deployment_lease(d)));
+    else if (missing > 0)
+        check_add(list, "model.space", name, "ok", NULL, "%s, of which %s are to come, and %s are free in %s",
+                  all, more, room, n->models);
 }

@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+struct deployment;
+struct engine_need;
 struct json;
 struct lease;
 struct machine_facts;
@@ -17,5 +19,7 @@ struct json *check_command(const char *format, ...) __attribute__((format(printf
 unsigned check_ports_of(struct manager *m, const struct lease *l, uint16_t *ret_ports, unsigned n_max);
 /* What l has just said of itself. */
 void check_machine(struct manager *m, struct lease *l, const struct machine_facts *facts, struct json *list);
+/* Whether d, which has not come yet, would fit on its machine's disk. */
+void check_need(const struct deployment *d, const struct engine_need *n, struct json *list);
 /* Its forwards: who has a port that was to be ours, and who listens at the other end. facts NULL: it was not asked. */
 void check_forward_ports(struct manager *m, const struct lease *l, const struct machine_facts *facts, struct json *list);

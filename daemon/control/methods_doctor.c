@@ -14,6 +14,7 @@
 #include "control/target.h"
 #include "engine/engine.h"
 #include "engine/machine.h"
+#include "engine/need.h"
 #include "gateway/gateway.h"
 #include "lease/lease.h"
 #include "manager.h"
@@ -283,9 +284,10 @@ static void check_instance(struct manager *m, struct lease *l, const struct mach
 struct visit {
     struct list node;
     struct call *call;
-    char *instance;
+    char *instance, *model; /* model NULL: the machine itself is asked */
     struct op *op;
     struct machine_facts facts;
+    struct engine_need need;
     bool is_over;
 };
 
@@ -294,16 +296,22 @@ struct doctor {
     struct timer *patience;
 };
 
+static void visit_free(struct visit *v)
+{
+    op_cancel(&v->op);
+    list_remove(&v->node);
+    free(v->instance);
+    free(v->model);
+    free(v);
+}
+
 static void doctor_drop(struct call *c)
 {
     struct doctor *d = c->state;
     struct visit *v;
 
     while ((v = LIST_FIRST(&d->visits, struct visit, node))) {
-        op_cancel(&v->op);
-        list_remove(&v->node);
-        free(v->instance);
-        free(v);
+        visit_free(v);
     }
     timer_free(d->patience);
     free(d);
@@ -328,16 +336,40 @@ static void on_patience(void *ctx)
     doctor_report(ctx);
 }
 
-static void visit_begin(struct call *c, struct doctor *d, struct lease *l)
+static struct visit *visit_new(struct call *c, struct doctor *d, const struct lease *l)
 {
     struct visit *v = xnew(struct visit);
-    uint16_t ports[MACHINE_PORTS_MAX];
-    unsigned n = check_ports_of(c->context->manager, l, ports, MACHINE_PORTS_MAX);
 
     v->call = c;
     v->instance = xstrdup(lease_name(l));
     list_init(&v->node);
     list_append(&d->visits, &v->node);
+    return v;
+}
+
+/* What is to come to it, beside. */
+static void visit_models(struct call *c, struct doctor *d, const struct lease *l)
+{
+    const char *target = json_get_text(c->parameters, "target");
+    struct deployment *m;
+
+    for (unsigned i = 0; (m = manager_deployment_at(c->context->manager, i)); i++) {
+        if (deployment_lease(m) != l || (target && !target_is_model(target, m)))
+            continue;
+        struct visit *v = visit_new(c, d, l);
+
+        v->model = xstrdup(deployment_name(m));
+        if (!deployment_ask_need(m, &v->need, &v->op, on_looked, v))
+            visit_free(v);
+    }
+}
+
+static void visit_begin(struct call *c, struct doctor *d, struct lease *l)
+{
+    struct visit *v = visit_new(c, d, l);
+    uint16_t ports[MACHINE_PORTS_MAX];
+    unsigned n = check_ports_of(c->context->manager, l, ports, MACHINE_PORTS_MAX);
+
     machine_look(lease_host(l), ports, n, &v->facts, &v->op, on_looked, v);
 }
 
@@ -346,8 +378,17 @@ static void visit_begin(struct call *c, struct doctor *d, struct lease *l)
 static const struct machine_facts *doctor_facts(const struct doctor *d, const struct lease *l)
 {
     LIST_FOREACH (v, &d->visits, struct visit, node)
-        if (v->is_over && streq(v->instance, lease_name(l)))
+        if (v->is_over && !v->model && streq(v->instance, lease_name(l)))
             return &v->facts;
+    return NULL;
+}
+
+static const struct engine_need *doctor_need(const struct doctor *d, const struct deployment *m)
+{
+    LIST_FOREACH (v, &d->visits, struct visit, node)
+        if (v->is_over && v->model && streq(v->model, deployment_name(m)) &&
+            streq(v->instance, lease_name(deployment_lease(m))))
+            return &v->need;
     return NULL;
 }
 
@@ -404,7 +445,8 @@ static void check_memory(const struct deployment *d, struct json *list)
                   100 - (int)((double)f->size_vram_bytes * 100 / (double)f->size_bytes), size, vram);
 }
 
-static void check_models(struct manager *m, const char *target, struct json *list)
+static void check_models(struct manager *m, const struct doctor *doctor, const char *target,
+                         struct json *list)
 {
     struct deployment *d;
 
@@ -416,6 +458,10 @@ static void check_models(struct manager *m, const char *target, struct json *lis
             check_add(list, "model.state", deployment_name(d), "fail",
                       show_next(deployment_fault(d), show_subject(d)), "%s", deployment_fault(d)->text);
         check_memory(d, list);
+        const struct engine_need *need = doctor_need(doctor, d);
+
+        if (need)
+            check_need(d, need, list);
     }
 }
 
@@ -467,7 +513,7 @@ static void doctor_report(struct call *c)
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
         if (is_meant(m, target, l))
             check_instance(m, l, doctor_facts(c->state, l), list);
-    check_models(m, target, list);
+    check_models(m, c->state, target, list);
     json_put_bool(v, "healthy", is_healthy(list));
     json_put(v, "checks", list);
     call_reply(c, v);
@@ -483,8 +529,10 @@ static void doctor_begin(struct call *c, const char *target)
     c->state = d;
     c->drop = doctor_drop;
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
-        if (is_meant(m, target, l) && lease_is_reachable(l))
+        if (is_meant(m, target, l) && lease_is_reachable(l)) {
             visit_begin(c, d, l);
+            visit_models(c, d, l);
+        }
     if (list_is_empty(&d->visits)) {
         doctor_report(c);
         return;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/timer.h"
+#include "engine/need.h"
 #include "lease/lease.h"
 #include "policy/alive.h"
 #include "proto/json.h"
@@ -608,6 +609,14 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
 void deployment_allow_unverified(struct deployment *d)
 {
     d->engine->unverified = true;
+}
+
+bool deployment_ask_need(const struct deployment *d, struct engine_need *ret, struct op **slot,
+                         void (*done)(void *ctx), void *ctx)
+{
+    if (d->goal == GOAL_OFF || d->shown || !lease_is_reachable(d->lease))
+        return false;
+    return need_ask(d->engine, ret, slot, done, ctx);
 }
 
 bool deployment_leaves_server(const struct deployment *d)

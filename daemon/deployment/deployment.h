@@ -151,6 +151,10 @@ const char *deployment_room_text(const struct deployment *d);
 bool deployment_leaves_server(const struct deployment *d);
 /* On the way up that begins with the next deployment_want(), or is under way, an engine is installed also without a hash. */
 void deployment_allow_unverified(struct deployment *d);
+/* How much of its machine's disk it needs, where that can be asked (need.h) and is not known from its having been there; false: it
+ * is not asked. */
+struct engine_need;
+bool deployment_ask_need(const struct deployment *d, struct engine_need *ret, struct op **slot, void (*done)(void *ctx), void *ctx);
 /* The way to the machine changed. */
 void deployment_look(struct deployment *d);
 struct lease *deployment_lease(const struct deployment *d);

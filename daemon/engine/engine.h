@@ -68,11 +68,27 @@ struct engine_life {
 };
 typedef void (*engine_life_fn)(void *ctx, const struct engine_life *life, const struct fault *f);
 
+/* What a model is made of, as its registry says. */
+#define ENGINE_FILES_MAX 64
+struct engine_manifest {
+    int64_t bytes;
+    unsigned n;
+    char names[ENGINE_FILES_MAX][300];  /* of its files, within the directory */
+};
+struct engine_hub {
+    const char *accept;                 /* which answer is wanted */
+    const char *directory;              /* where its files come; @BASE@ is ours */
+    char *(*url)(const struct engine *e);       /* caller frees; NULL: it comes from nowhere */
+    /* Pure; < 0: it is no such answer. */
+    int (*read)(const char *model, const char *text, size_t n, struct engine_manifest *ret);
+};
+
 struct engine_ops {
     const char *name;                   /* as before the first colon of a model */
     unsigned dialects;
     bool shared;                        /* one server serves all models of a machine: load takes the memory, else start does */
     bool installs;                      /* the catalog has archives of it */
+    const struct engine_hub *hub;       /* where its models come from; NULL: nobody can ask there */
     /* Judges the part behind the first colon, no I/O. -EINVAL: *ret_why is static text. */
     int (*check)(const char *model, const char **ret_why);
     /* One of the arguments people give the model's server: may they? -EINVAL: *ret_why says why not, behind the argument; static.

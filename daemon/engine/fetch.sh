@@ -19,7 +19,7 @@ is_digest() { case $1 in *[!0-9a-f]*) return 1 ;; esac; [ ${#1} = 64 ]; }
 
 # URL ACCEPT: what is there, in one line, as the machine gets it.
 do_ask() {
-    said=$run/$server.said status= late=
+    said=$run/$server.$$.said status= late=
     if have curl; then
         body=$(curl -sSL --max-redirs 5 --connect-timeout 10 --max-time 20 -H "Accept: $2" -w '\n%{http_code}' "$1" 2>"$said")
         [ $? = 28 ] && late=1

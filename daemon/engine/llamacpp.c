@@ -479,6 +479,7 @@ static void llamacpp_look(struct engine *e, struct op **slot, engine_life_fn don
 const struct engine_ops engine_llamacpp = {
     .name = "llama.cpp",
     .dialects = ENGINE_OPENAI,
+    .hub = &llamacpp_hub,
     .check = llamacpp_check,
     .check_argument = llamacpp_check_argument,
     .new = llamacpp_new,

@@ -49,9 +49,9 @@ static const char *tag_of(const char *model)
 }
 
 /* Caller frees; NULL: the usual one. */
-static char *other_hub(const struct llamacpp *c)
+static char *other_hub(const struct engine *e)
 {
-    const char *model = c->engine.model, *name = llamacpp_repository(model), *mirror = c->engine.model_mirror;
+    const char *model = e->model, *name = llamacpp_repository(model), *mirror = e->model_mirror;
 
     if (name != model)
         return xasprintf("https://%.*s", (int)(name - model - 1), model);
@@ -60,7 +60,7 @@ static char *other_hub(const struct llamacpp *c)
 
 void llamacpp_environment(const struct llamacpp *c, struct buf *out)
 {
-    _cleanup_free_ char *hub = other_hub(c);
+    _cleanup_free_ char *hub = other_hub(&c->engine);
 
     buf_add_text(out, "LLAMA_CACHE='" CACHE "'");
     if (hub) {
@@ -70,9 +70,9 @@ void llamacpp_environment(const struct llamacpp *c, struct buf *out)
 }
 
 /* "models--USER--REPOSITORY", its folder in the cache; caller frees. */
-static char *folder_of(const struct llamacpp *c)
+static char *folder_of(const char *model)
 {
-    _cleanup_free_ char *name = repository_without_tag(c->engine.model);
+    _cleanup_free_ char *name = repository_without_tag(model);
     size_t n = strcspn(name, "/");
 
     return xasprintf("models--%.*s--%s", (int)n, name, name + n + (name[n] != '\0'));
@@ -87,7 +87,7 @@ struct names {
 
 static const char *const *name_blobs(const struct llamacpp *c, struct names *n)
 {
-    _cleanup_free_ char *folder = folder_of(c);
+    _cleanup_free_ char *folder = folder_of(c->engine.model);
 
     for (unsigned i = 0; i < c->hub.n; i++) {
         snprintf(n->text[i], sizeof n->text[i], "%.200s/blobs/%s", folder, c->hub.blobs[i]);
@@ -158,10 +158,34 @@ static void on_tree(void *ctx, const struct fault *f)
         c->on_hub(c);
 }
 
+static char *tree_url(const struct engine *e)
+{
+    _cleanup_free_ char *hub = other_hub(e), *name = repository_without_tag(e->model);
+
+    return llamacpp_is_file(e->model)
+               ? NULL
+               : xasprintf("%s/api/models/%s/tree/main?recursive=true", hub ? hub : HUB, name);
+}
+
+static int read_tree(const char *model, const char *text, size_t n, struct engine_manifest *ret)
+{
+    _cleanup_free_ char *folder = folder_of(model);
+    struct hub_files files = {};
+    int r = hub_read_tree(text, n, tag_of(model), &files);
+
+    ret->bytes = files.bytes;
+    ret->n = r < 0 ? 0 : files.n;
+    for (unsigned i = 0; i < ret->n; i++)
+        snprintf(ret->names[i], sizeof ret->names[i], "%.200s/blobs/%s", folder, files.blobs[i]);
+    return r;
+}
+
+const struct engine_hub llamacpp_hub = {
+    .accept = "application/json", .directory = CACHE, .url = tree_url, .read = read_tree};
+
 void llamacpp_ask_hub(struct llamacpp *c, void (*done)(struct llamacpp *c))
 {
-    _cleanup_free_ char *hub = other_hub(c), *name = repository_without_tag(c->engine.model);
-    _cleanup_free_ char *url = xasprintf("%s/api/models/%s/tree/main?recursive=true", hub ? hub : HUB, name);
+    _cleanup_free_ char *url = tree_url(&c->engine);
 
     c->on_hub = done;
     c->hub = (struct hub_files){};
@@ -289,7 +313,7 @@ void llamacpp_watch(struct llamacpp *c)
 
 void llamacpp_clean(struct llamacpp *c, fetch_done_fn done)
 {
-    _cleanup_free_ char *folder = llamacpp_is_file(c->engine.model) ? NULL : folder_of(c);
+    _cleanup_free_ char *folder = llamacpp_is_file(c->engine.model) ? NULL : folder_of(c->engine.model);
     _cleanup_free_ char *pattern = folder ? xasprintf("%s/blobs/*.downloadInProgress", folder) : NULL;
     const char *const patterns[] = {pattern, NULL};
 

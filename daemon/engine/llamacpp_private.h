@@ -31,6 +31,7 @@ const char *llamacpp_repository(const char *model);
 void llamacpp_environment(const struct llamacpp *c, struct buf *out);
 /* Asks how large it is; the step ends when there is no room for it, else done is called. */
 void llamacpp_ask_hub(struct llamacpp *c, void (*done)(struct llamacpp *c));
+extern const struct engine_hub llamacpp_hub;
 /* While nobody answers: tells how far the download is; the step ends. */
 void llamacpp_watch(struct llamacpp *c);
 void llamacpp_on_waiting(void *ctx, const struct fault *f);

@@ -651,6 +651,7 @@ const struct engine_ops engine_ollama = {
     .dialects = ENGINE_OPENAI | ENGINE_OLLAMA,
     .shared = true,
     .installs = true,
+    .hub = &ollama_hub,
     .check = ollama_check,
     .no_arguments = "one server serves all models of a machine; what one model wants stands in its requests "
                     "(\"options\": {\"num_ctx\": 16384}) or in its Modelfile",

@@ -34,6 +34,7 @@ const char *ollama_text(const struct http_answer *a);
 void ollama_answer_fault(struct fault *f, const char *what, struct http_answer *a);
 
 /* ollama_pull.c: engine_ops.fetch. */
+extern const struct engine_hub ollama_hub;
 void ollama_fetch(struct engine *e, struct engine_reply to);
 /* What a download that will not be gone on with left: of this model, or, when the server is gone and nobody else wants it, of all that it
  * keeps in our directory. */

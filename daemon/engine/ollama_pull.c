@@ -352,17 +352,17 @@ static void on_manifest(void *ctx, const struct fault *f)
 
 /* "https://mirror.example.org/" is the host of a name. Caller frees; NULL: there is no mirror of this model.
  */
-static char *name_at_mirror(const struct ollama *o)
+static char *name_at_mirror(const struct engine *e)
 {
-    const char *host = o->engine.model_mirror ? strstr(o->engine.model_mirror, "://") : NULL;
+    const char *host = e->model_mirror ? strstr(e->model_mirror, "://") : NULL;
     _cleanup_free_ char *name = host ? strndup(host + 3, strcspn(host + 3, "/")) : NULL;
 
-    return name ? ollama_mirrored_name(o->engine.model, name) : NULL;
+    return name ? ollama_mirrored_name(e->model, name) : NULL;
 }
 
 static void fetch_begin(struct ollama *o, bool by_mirror)
 {
-    char *name = by_mirror ? name_at_mirror(o) : NULL;
+    char *name = by_mirror ? name_at_mirror(&o->engine) : NULL;
 
     o->by_mirror = name;
     free(o->pulled);
@@ -410,6 +410,35 @@ void ollama_fetch(struct engine *e, struct engine_reply to)
 
     server_get(&o->server, "/api/tags", ASK_MS, on_tags_before_pull);
 }
+
+/* ---- before anything is done ---- */
+
+static char *manifest_url(const struct engine *e)
+{
+    _cleanup_free_ char *name = name_at_mirror(e);
+
+    return ollama_manifest_url(name ? name : e->model, NULL);
+}
+
+static int read_manifest(const char *model, const char *text, size_t n, struct engine_manifest *ret)
+{
+    struct ollama_pull p;
+
+    (void)model;
+    ollama_pull_init(&p);
+    ret->bytes = ollama_pull_expect(&p, text, n);
+    ret->n = p.n_layers;
+    for (unsigned i = 0; i < p.n_layers; i++) {
+        const char *colon = strchr(p.layers[i].digest, ':');
+
+        snprintf(ret->names[i], sizeof ret->names[i], "blobs/sha256-%s", colon ? colon + 1 : "none");
+    }
+    ollama_pull_done(&p);
+    return ret->bytes < 0 ? -EBADMSG : 0;
+}
+
+const struct engine_hub ollama_hub = {
+    .accept = MANIFESTS, .directory = OURS, .url = manifest_url, .read = read_manifest};
 
 /* ---- when it is wanted no more ---- */
 

@@ -223,6 +223,30 @@ class Refusals:
             d.ctl("up", DEEPSEEK)
             self.answers(d)
 
+    def test_doctor_says_before_the_pull_whether_it_will_fit(self):
+        """The engine is being installed, so that nothing of the model has been asked for yet."""
+        def space(d):
+            return next((c for c in d.call("Doctor", target=DEEPSEEK)["checks"] if c["id"] == "model.space"), None)
+
+        with self.the_road(disk="192m") as (d, h):
+            h.run("mv /usr/local/bin/ollama /root/away")
+            h.put("/usr/local/bin/ollama", "#!/bin/sh\nwhile [ ! -e /root/go ]; do sleep 0.1; done\nexec /root/away \"$@\"\n", 0o755)
+            d.ctl("up", DEEPSEEK, "--no-wait")
+            self.wait_state(d, "installing")
+            check = space(d)
+            self.assertEqual(check["level"], "ok", check)
+            self.assertRegex(check["message"], r"[\d.]+ MB, of which [\d.]+ MB are to come, and [\d.]+ MB are free in /root/")
+            before = len(self.ranges())
+            free_kb = int(h.run("df -Pk /root | tail -n 1").stdout.split()[3])
+            h.run(f"dd if=/dev/zero of=/root/large bs=1k count={free_kb - 2000}")
+            check = space(d)
+            self.assertEqual(check["level"], "fail", check)
+            self.assertIn("it does not fit on the disk of gpu1", check["message"])
+            self.assertEqual(len(self.ranges()), before, "nothing was fetched")
+            h.run("rm /root/large && touch /root/go")
+            self.wait_state(d, "ready", limit_s=60)
+            self.assertIsNone(space(d), "it is there")
+
     def test_no_room_in_the_middle(self):
         with self.the_road(disk="192m") as (d, h):
             self.begin(d, h)

@@ -3,6 +3,7 @@
  * The llama.cpp driver against answers of llama-server 0.7.0, as recorded 2026-11-20: it downloads (nobody
  * listens), it loads (503), it answers (200), it ends and its log says why. */
 #include "engine/answer.h"
+#include "engine/need.h"
 #include "tests/unit/engine_world.h"
 
 #define FOUND   "program=/usr/bin/llama-server\nversion=version: 0.7.0 (11669)\n"
@@ -478,6 +479,59 @@ Test(llamacpp, whoever_leaves_hears_nothing_whenever_he_leaves)
     "{\"type\":\"file\",\"path\":\"" path "\",\"size\":" size ",\"oid\":\"0a\",\"lfs\":{\"oid\":\"" oid      \
     "\",\"size\":" size "}}"
 #define TREE(...) "[{\"type\":\"file\",\"path\":\"README.md\",\"size\":5,\"oid\":\"0b\"}," __VA_ARGS__ "]"
+
+static void on_need(void *ctx)
+{
+    ++*(unsigned *)ctx;
+}
+
+/* What the doctor asks, beside whatever the deployment does. */
+static struct engine_need need_of(const char *ask, const char *room)
+{
+    struct engine_need n;
+    struct op *op = NULL;
+    unsigned done = 0;
+
+    w.ask_says = ask;
+    w.room_says = room;
+    cr_assert(need_ask(w.engine, &n, &op, on_need, &done));
+    cr_assert(op && done == 0);
+    cr_assert(LOOP_UNTIL(w.loop, done == 1));
+    cr_assert_null(op);
+    return n;
+}
+
+Test(llamacpp, what_a_model_needs_can_be_asked_beside)
+{
+    static const char list[] = "status=200\nbody=" TREE(FILE_("x-Q4_K_M.gguf", "40000", "04")) "\nok=1\n";
+    static const char room[] = "have_kb=10\nmodels=/data/llama\nfree_kb=20\nok=1\n";
+    struct engine_need n = need_of(list, room);
+    struct op *op = NULL;
+    unsigned done = 0;
+
+    cr_assert_eq(n.bytes, 40000);
+    cr_assert_eq(n.have_bytes, 10240);
+    cr_assert_eq(n.free_bytes, 20480);
+    cr_assert_str_eq(n.models, "/data/llama");
+    cr_assert_not_null(strstr(w.script, "models--Qwen--Qwen3-4B-GGUF/blobs/"), "%s", w.script);
+    cr_assert_eq(need_of("status=404\nbody=x\nok=1\n", room).bytes, -1);
+    cr_assert_eq(need_of("status=200\nbody=[]\nok=1\n", room).bytes, -1);
+    cr_assert_eq(need_of("late=1\nok=1\n", room).free_bytes, -1);
+
+    w.ask_says = list;
+    cr_assert(need_ask(w.engine, &n, &op, on_need, &done));
+    w.engine = engine_free(w.engine); /* forgotten meanwhile */
+    cr_assert(LOOP_UNTIL(w.loop, done == 1));
+    world_make_engine("llama.cpp", REPO);
+    cr_assert(need_ask(w.engine, &n, &op, on_need, &done));
+    op_cancel(&op);
+    loop_turns(w.loop, 5);
+    cr_assert_eq(done, 1);
+    w.engine = engine_free(w.engine);
+    world_make_engine("llama.cpp", "/models/x.gguf");
+    cr_assert_not(need_ask(w.engine, &n, &op, on_need, &done), "it comes from nowhere");
+    cr_assert_null(op);
+}
 
 Test(llamacpp, the_hubs_list_says_which_files_and_how_large)
 {
