@@ -197,13 +197,19 @@ static ssize_t channel_take(struct channel *ch, char *to, size_t n)
     return -EAGAIN;
 }
 
-/* As channel_take(), into what is kept. */
+/* As channel_take(), into what is kept. For the second piece there is room for a window made at once: growing
+ * by doubling would leave holes in the heap, a window's worth each. */
 static ssize_t channel_take_ahead(struct channel *ch)
 {
     static char taken[CHANNEL_CALL_BYTES];
     ssize_t n = channel_take(ch, taken, sizeof(taken));
+    bool is_second = ch->ahead.len > 0 && ch->ahead.len <= CHANNEL_CALL_BYTES;
+    char *room;
 
-    if (n > 0 && buf_add(&ch->ahead, taken, (size_t)n) < 0)
+    if (n <= 0)
+        return n;
+    if ((is_second && buf_reserve(&ch->ahead, ch->window - ch->ahead.len, &room) < 0) ||
+        buf_add(&ch->ahead, taken, (size_t)n) < 0)
         abort(); /* no memory: the ceiling is the window */
     return n;
 }
