@@ -346,6 +346,27 @@ static enum exit_status bad_value(struct run *r, const struct verb *v, const str
     return verb_usage(r, message, NULL, help);
 }
 
+/* The last one would count, and what was asked for before be silently left out: an instance, or a key. */
+static bool is_given_twice(const struct run *r, const struct option *o, const char *value)
+{
+    const char *before =
+        o->kind == TEXT && !o->global ? *(const char *const *)((const char *)&r->options + o->at) : NULL;
+
+    return before && !streq(before, value);
+}
+
+static enum exit_status take_option(struct run *r, const struct verb *v, const struct option *o,
+                                    const char *value)
+{
+    if (is_given_twice(r, o, value)) {
+        _cleanup_free_ char *message = xasprintf("--%s is there twice.", o->name), *help = help_command(v);
+        bool is_list = o->value && strstr(o->value, "[,...]");
+
+        return verb_usage(r, message, is_list ? "several go into one, with commas between them" : NULL, help);
+    }
+    return option_set(r, o, value) < 0 ? bad_value(r, v, o, value) : EXIT_DONE;
+}
+
 static enum exit_status long_option(struct run *r, const struct verb *v, char **argv, int *i)
 {
     const char *word = argv[*i], *equals = strchr(word, '=');
@@ -368,7 +389,7 @@ static enum exit_status long_option(struct run *r, const struct verb *v, char **
         if (!value)
             return bad_value(r, v, o, NULL);
     }
-    return option_set(r, o, value) < 0 ? bad_value(r, v, o, value) : EXIT_DONE;
+    return take_option(r, v, o, value);
 }
 
 /* -f, -fw, -n5, -n 5 */
@@ -388,10 +409,10 @@ static enum exit_status short_options(struct run *r, const struct verb *v, char 
             if (!value)
                 return bad_value(r, v, o, NULL);
         }
-        if (option_set(r, o, value) < 0)
-            return bad_value(r, v, o, value);
-        if (value)
-            break;
+        enum exit_status status = take_option(r, v, o, value);
+
+        if (status != EXIT_DONE || value)
+            return status;
     }
     return EXIT_DONE;
 }

@@ -338,6 +338,7 @@ CASES = [
     case("up-daemon-gone-pipe", f"up {MODEL}", {"Up": STAGES[:2] + [{"close": True}]}),
     case("up-bad-reply", f"up {MODEL}", {"Up": [{"raw": "{\"nonsense\":1}\0"}]}),
     case("up-timeout-wrong", f"up {MODEL} --timeout soon", None),
+    case("up-on-twice", f"up {MODEL} --on gz-4090 --on here", None),
     case("up-no-model", "up", None),
     # ---- down, wait ----
     case("down-80", f"down {MODEL}", {"Down": DOWN}, columns=80),
