@@ -288,7 +288,7 @@ static int option_set(struct run *r, const struct option *o, const char *value)
     case TEXT: *(const char **)at = value; return *value ? 0 : -EINVAL;
     case MAYBE: *(const char **)at = value ? value : ""; return value && !*value ? -EINVAL : 0;
     case LINES: return number_parse(value, 10000, at) < 0 || !*(int64_t *)at ? -EINVAL : 0;
-    case PORT: return number_parse(value, 65535, at);
+    case PORT: return number_parse(value, 65535, at) < 0 || !*(int64_t *)at ? -EINVAL : 0;
     case DURATION: return duration_parse(value, at) < 0 || !*(uint64_t *)at ? -EINVAL : 0;
     case SINCE: return since_parse(value, at);
     }
@@ -342,7 +342,8 @@ static enum exit_status bad_value(struct run *r, const struct verb *v, const str
     if (!value)
         message = xasprintf("--%s needs a value: %s.", o->name, o->value);
     else
-        message = xasprintf("--%s: \"%s\" does not do; it is %s: %s.", o->name, value, o->value, o->help);
+        message = xasprintf("--%s: \"%s\" does not do; it is %s: %s.", o->name, value, o->value,
+                            o->kind == PORT ? "1 to 65535" : o->help);
     return verb_usage(r, message, NULL, help);
 }
 

@@ -510,6 +510,7 @@ CASES = [
     case("unknown-letter", "status -x", None),
     case("option-of-another", "status --on gz-4090", None),
     case("no-value", "logs -n", None),
+    case("no-port", "instance set gz-4090 --port 0", None),
     case("too-many", "instance show a b", None),
     case("no-verb", [], None),
     # ---- key ----
