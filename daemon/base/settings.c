@@ -324,7 +324,7 @@ static int on_value(void *ctx, const char *section, const char *key, const char 
     return 1;
 }
 
-/* A section is judged also when it is empty. */
+/* A section is judged also when it is empty. What stands behind it inih would leave out without a word. */
 static void check_header(struct reading *r, const char *line)
 {
     const char *end = strchr(line, ']');
@@ -335,6 +335,9 @@ static void check_header(struct reading *r, const char *line)
     snprintf(section, sizeof(section), "%.*s", (int)(end - line - 1), line + 1);
     if (!is_section(section))
         complain_section(r, section);
+    end += 1 + strspn(end + 1, " \t\r\n");
+    if (*end && !strchr("#;", *end))
+        complain(r, "[%s] stands on a line of its own, and its keys below it", section);
 }
 
 /* As fgets(). A comment comes as an empty line. */

@@ -169,6 +169,20 @@ Test(settings, the_first_complaint_is_the_one_that_is_told)
     refuse("[log]\nlevel = \xff\n", "test.conf: not valid UTF-8");
 }
 
+Test(settings, nothing_but_a_comment_stands_behind_a_section)
+{
+    static const char why[] = "test.conf:1: [idle] stands on a line of its own, and its keys below it";
+
+    refuse("[idle] unload = 0\n", why);
+    refuse("[idle]unload=0", why);
+    refuse("[idle]\runload = 0\r", why); /* ends of lines as of long ago: all of it is one line */
+
+    struct settings *s = parse("[idle] # when nobody asks\r\nunload = 0\r\n[log] ; much\n");
+
+    cr_assert_eq(settings_ms(s, "idle", "unload"), 0);
+    settings_free(s);
+}
+
 Test(settings, a_long_comment_is_fine_and_a_long_line_is_said_to_be_one)
 {
     char text[5000] = "# ";
