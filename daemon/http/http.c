@@ -468,6 +468,10 @@ static bool set_connection(struct request *rq, const struct http_request *from)
     curl_easy_setopt(rq->easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
     curl_easy_setopt(rq->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(rq->easy, CURLOPT_USERAGENT, "llmhostd/" LLMHOST_VERSION);
+    /* Where a connection that was used before ends without an answer, curl asks again by itself, also with a
+     * POST. An engine may be asked twice; a machine would be rented twice. */
+    if (!rq->is_repeatable && !from->unix_socket)
+        curl_easy_setopt(rq->easy, CURLOPT_FRESH_CONNECT, 1L);
     if (from->authorization)
         add_header(rq, "Authorization:", from->authorization);
     return from->unix_socket || set_addresses(rq, from->origin, from->addresses);

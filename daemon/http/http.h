@@ -40,6 +40,7 @@ struct http_answer {
 };
 
 /* answer lasts for the call, NULL with a fault; an HTTP error status is an answer. Faults: FAULT_TRANSIENT with error
- * -ECONNREFUSED (nobody there), -ETIMEDOUT, -ECONNRESET; FAULT_DENIED with the code "certificate"; FAULT_UNCERTAIN when a POST was sent and the answer is not whole. */
+ * -ECONNREFUSED (nobody there), -ETIMEDOUT, -ECONNRESET; FAULT_DENIED with the code "certificate"; FAULT_UNCERTAIN when a POST was sent and the answer is not whole. To an
+ * origin nothing but GET and HEAD is sent twice. */
 typedef void (*http_done_fn)(void *ctx, struct http_answer *answer, const struct fault *f);
 void http_start(struct http *h, const struct http_request *rq, struct op **slot, http_done_fn done, void *ctx);

@@ -797,6 +797,38 @@ Test(http, a_name_is_what_the_addresses_say_and_the_token_goes_along)
     http_fixture_free(far);
 }
 
+/* Where a connection that was used before ends without an answer curl asks again by itself. */
+Test(http, what_may_have_been_done_far_away_is_never_sent_twice)
+{
+    static const char *const methods[] = {"POST", "PUT", "DELETE"};
+    uint16_t port;
+    struct http_fixture *far = http_fixture_new_tcp(script, ELEMENTS(script), &port);
+    _cleanup_free_ char *origin = xasprintf("http://api.example:%u", port);
+    struct addresses where = loopback(port);
+    struct http_request look = {.origin = origin, .addresses = &where, .path = "/hello"}, act = look;
+    struct heard h = {0};
+
+    act.path = "/silent-close";
+    act.body = "{}";
+    act.n_body = 2;
+    for (unsigned i = 0; i < ELEMENTS(methods); i++) {
+        unsigned asked = http_fixture_requests(far);
+
+        ask(&h, look);
+        assert_body(&h, 200, "hello");
+        forget(&h);
+        act.method = methods[i];
+        ask(&h, act);
+        assert_fault(&h, FAULT_UNCERTAIN, -ECONNRESET, "the connection was cut before an answer");
+        forget(&h);
+        cr_assert_eq(http_fixture_requests(far), asked + 2, "%s: %u", methods[i],
+                     http_fixture_requests(far) - asked);
+    }
+    http = http_free(http);
+    http = http_new(loop);
+    http_fixture_free(far);
+}
+
 Test(http, an_origin_that_is_none_or_has_no_address_is_refused)
 {
     static const char *const bad[] = {"api.example",   "ftp://api.example", "http://",
