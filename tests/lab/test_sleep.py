@@ -15,7 +15,7 @@ import models
 import road
 from road import DEEPSEEK, ID
 
-LIMIT_S = 240
+LIMIT_S = 360
 RACES = int(os.environ.get("RACES") or 100)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
 LLAMACPP = "llama.cpp:" + road.GGUF
