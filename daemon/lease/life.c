@@ -30,7 +30,7 @@ struct life *life_new(const struct life_context *context, const struct life_reco
     l->record = record ? *record : (struct life_record){.state = LIFE_ABSENT};
     l->timer = timer_new(context->loop, life_on_timer, l);
     work_init(&l->changed, life_on_changed, l);
-    l->entered_due = clock_now_ms();
+    l->born_due = l->entered_due = clock_now_ms();
     life_rearm(l);
     if (record) {
         l->record.state =
@@ -137,10 +137,23 @@ void life_look(struct life *l)
         l->context.ops->list(l->context.rental, &l->look, on_list, l);
 }
 
+/* Our last call that makes or switches on cannot act any more. The wall clock, which may be set meanwhile, is
+ * asked only of a call that an earlier daemon made, and not for longer than that call could be young. */
+static bool is_settled(const struct life *l, uint64_t now)
+{
+    uint64_t start_ms = l->context.ops->start_ms;
+
+    if (!l->record.asked_at_ms)
+        return true;
+    if (l->asked_due)
+        return now - l->asked_due > start_ms;
+    return now - l->born_due > start_ms || clock_wall_ms() - l->record.asked_at_ms > (int64_t)start_ms;
+}
+
 void life_note_facts(struct life *l)
 {
-    bool settled = clock_wall_ms() - l->record.asked_at_ms > (int64_t)l->context.ops->start_ms;
     uint64_t now = clock_now_ms();
+    bool settled = is_settled(l, now);
 
     l->off_counts = l->seen_on || settled;
     l->none_counts = l->n_none >= 2 && settled;

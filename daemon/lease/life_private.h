@@ -53,6 +53,8 @@ struct life {
     unsigned n_boots_failed;
     uint64_t boots_failed_from_due;
     uint64_t entered_due;
+    uint64_t born_due;
+    uint64_t asked_due;     /* record.asked_at_ms by a clock that nobody sets; 0: asked by a daemon before this one, or never */
     struct fault fault;
     struct op *call;        /* the intent's way to the disk, or the call itself */
     struct op *look;        /* the list */

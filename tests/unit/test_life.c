@@ -305,6 +305,9 @@ static struct world {
     unsigned n_jobs, n_entered, n_foreign, n_kept, n_durable;
     bool calm, sold_out, broke;
     bool very_late; /* effects come later than the provider's own figure says */
+    bool jumps;     /* the wall clock is set, forth and back */
+    bool set_forth;
+    int64_t wall_ahead_ms;
 } w;
 
 static unsigned dice(unsigned n)
@@ -325,7 +328,7 @@ uint64_t fake_clock_now_ms(void)
 
 int64_t fake_clock_wall_ms(void)
 {
-    return (int64_t)w.now + 1700000000000;
+    return (int64_t)w.now + w.wall_ahead_ms + 1700000000000;
 }
 
 struct timer *fake_timer_new(struct loop *l, void (*fire)(void *ctx), void *ctx)
@@ -808,6 +811,13 @@ static void button_is_pressed(void)
     }
 }
 
+/* A daemon that begins anew knows the age of a call by that clock alone: an hour forth would make it old. */
+static void clock_is_set(int64_t by_ms)
+{
+    w.wall_ahead_ms += by_ms;
+    w.set_forth |= by_ms > 0;
+}
+
 static void something_happens(bool buttons)
 {
     switch (dice(12)) {
@@ -818,7 +828,10 @@ static void something_happens(bool buttons)
     case 4: life_want(w.l, LIFE_GOAL_OFF); break;
     case 5: w.sold_out = dice(2); break;
     case 6: w.broke = dice(3) == 0; break;
-    case 7: daemon_is_killed(); break;
+    case 7:
+        if (!w.set_forth)
+            daemon_is_killed();
+        break;
     case 8: life_doubt(w.l); break;
     case 9:
         if (dice(4) == 0)
@@ -828,7 +841,10 @@ static void something_happens(bool buttons)
         if (buttons)
             button_is_pressed();
         break;
-    case 11: break;
+    case 11:
+        if (w.jumps)
+            clock_is_set((int64_t)dice(7200000) - 3600000);
+        break;
     }
     works_run();
 }
@@ -870,13 +886,14 @@ static void check_rest(void)
     }
 }
 
-static void stories(unsigned from, unsigned n, bool buttons, bool very_late)
+static void stories(unsigned from, unsigned n, bool buttons, bool very_late, bool jumps)
 {
     const char *one = getenv("STORY");
 
     for (unsigned story = from; story < from + n; story++) {
         world_begin(one ? (uint32_t)atoi(one) : story);
         w.very_late = very_late;
+        w.jumps = jumps;
         for (unsigned i = 0; i < 25; i++) {
             something_happens(buttons);
             run_until(w.now + dice(dice(3) ? 20000 : 120000));
@@ -890,16 +907,21 @@ static void stories(unsigned from, unsigned n, bool buttons, bool very_late)
 
 Test(life, no_story_has_two_machines_or_a_false_stop)
 {
-    stories(1, 4000, false, false);
+    stories(1, 4000, false, false, false);
 }
 
 Test(life, console_buttons_never_make_two_machines_or_leave_it_unsettled)
 {
-    stories(100001, 2000, true, false);
+    stories(100001, 2000, true, false, false);
 }
 
 /* Two for a while can then not be helped: each is found in the list by its name, and one of them is left. */
 Test(life, calls_that_act_later_than_they_may_leave_nothing_behind)
 {
-    stories(200001, 2000, false, true);
+    stories(200001, 2000, false, true, false);
+}
+
+Test(life, a_clock_that_is_set_makes_no_stop_false)
+{
+    stories(300001, 2000, false, false, true);
 }
