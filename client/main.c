@@ -47,6 +47,10 @@ static const struct verb verbs[] = {
      "a local port that leads to one on the instance", verb_forward_add},
     {"forward list", "[INSTANCE]", 0, 1, "", "all forwards", verb_forward_list},
     {"forward remove", "INSTANCE [IP:]PORT", 2, 2, "", "closes a local port", verb_forward_remove},
+    {"alias set", "NAME MODEL", 2, 2, "", "a short name for a model, here and for applications",
+     verb_alias_set},
+    {"alias list", "", 0, 0, "", "all short names", verb_alias_list},
+    {"alias remove", "NAME", 1, 1, "", "takes a short name away; the model stays", verb_alias_remove},
     {"key add", "NAME", 1, 1, "", "an API key for applications, shown once", verb_key_add},
     {"key list", "", 0, 0, "", "the names of all keys", verb_key_list},
     {"key remove", "NAME", 1, 1, "", "what it opened is refused from now on", verb_key_remove},
@@ -223,8 +227,8 @@ static void print_help(FILE *f, const struct verb *v)
         fprintf(f, "llmhostctl VERB [ARGUMENT...]    talks to llmhostd\n\n");
         for (size_t i = 0; i < ELEMENTS(verbs); i++)
             fprintf(f, "  %-16s  %s\n", verbs[i].name, verbs[i].summary);
-        fprintf(f, "\nA TARGET is a model (ollama:deepseek-r1:7b), an instance (gz-4090)\n"
-                   "or a glob ('ollama:*').\n\n");
+        fprintf(f, "\nA TARGET is a model (ollama:deepseek-r1:7b) or its alias, an instance\n"
+                   "(gz-4090) or a glob ('ollama:*').\n\n");
     }
     for (size_t i = 0; i < ELEMENTS(options); i++)
         if (options[i].global)

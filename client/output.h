@@ -105,6 +105,7 @@ void screen_instance(const struct output *o, const struct json *status, struct b
 void screen_trouble(const struct output *o, const struct json *status, struct buf *out);
 void screen_instances(const struct output *o, const struct json *reply, struct buf *out);
 void screen_show(const struct output *o, const struct json *reply, struct buf *out);
+void screen_aliases(const struct output *o, const struct json *reply, struct buf *out);
 void screen_keys(const struct output *o, const struct json *reply, struct buf *out);
 void screen_forwards(const struct output *o, const struct json *reply, struct buf *out);
 /* Of Ps: what is in memory; all there is, with states. */

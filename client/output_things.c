@@ -76,6 +76,24 @@ void screen_keys(const struct output *o, const struct json *reply, struct buf *o
                                                        : ", and none is needed");
 }
 
+/* ---- aliases ---- */
+
+void screen_aliases(const struct output *o, const struct json *reply, struct buf *out)
+{
+    static const struct column columns[] = {{"ALIAS", false, false}, {"MODEL", false, true}};
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+    const struct json *aliases = json_get(reply, "aliases");
+
+    for (size_t i = 0; i < json_count(aliases); i++) {
+        table_add(t, STYLE_PLAIN, json_get_text(json_at(aliases, i), "name"));
+        table_add(t, STYLE_PLAIN, json_get_text(json_at(aliases, i), "model"));
+    }
+    if (json_count(aliases))
+        table_write(t, o->out_width, o->out_colour, out);
+    else
+        buf_add_text(out, "no aliases: llmhostctl alias set NAME MODEL\n");
+}
+
 /* ---- the doctor ---- */
 
 #define CHECK_COLUMNS 8 /* "  FAIL  " */

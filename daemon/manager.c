@@ -1,5 +1,5 @@
 /* The objects and who hears of their changes. Verbs on instances are in manager_instance.c, on forwards in
- * manager_forward.c; which of several of one name is best asked, in manager_pick.c. */
+ * manager_forward.c, on short names in manager_names.c; which of several of one name is best asked, in manager_pick.c. */
 #include "manager_private.h"
 
 #include <errno.h>
@@ -338,6 +338,8 @@ static int find_place(struct manager *m, const char *model, const char *on, stru
     struct lease *l = on ? manager_find_lease(m, on) : NULL;
     int r = on ? 0 : choose_lease(m, model, &l, f);
 
+    if (r == 0 && !manager_find_deployment(m, model))
+        r = aliases_refuse_model(m, model, f);
     if (r < 0)
         return r;
     if (!l)
@@ -457,9 +459,12 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
     list_init(&m->forwards);
     list_init(&m->trials);
     list_init(&m->removals);
+    list_init(&m->aliases);
 
     int r = store_load(context->store, &readers, m, f);
 
+    if (r == 0)
+        r = store_load_aliases(context->store, aliases_restore, m, f);
     if (r < 0) {
         manager_free(m);
         return r;
@@ -480,6 +485,7 @@ struct manager *manager_free(struct manager *m)
     network_watch_free(m->network_watch);
     trials_drop(m);
     forwards_drop(m, NULL);
+    aliases_drop(m);
     LIST_FOREACH_SAFE (d, &m->deployments, struct managed_deployment, node)
         manager_drop_deployment(m, d);
     while (!list_is_empty(&m->leases))

@@ -21,8 +21,8 @@ struct turns;
 
 /* ---- looking ---- */
 
-/* By the name applications use: the id ("deepseek-r1:7b"), the id without ":latest", or the whole name
- * ("ollama:deepseek-r1:7b"). Of several, on as many instances or of as many engines, the one a request had best be sent to: ready and
+/* By the name applications use: the id ("deepseek-r1:7b"), the id without ":latest", the whole name
+ * ("ollama:deepseek-r1:7b") or an alias. Of several, on as many instances or of as many engines, the one a request had best be sent to: ready and
  * within reach, not one that just failed a request, with the fewest of them; else the one that is likely to be ready soonest, so that of
  * several that sleep one is woken. NULL: none. */
 struct deployment *manager_find_id(struct manager *m, const char *id);
@@ -103,7 +103,7 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
 
 /* The deployment of that name, made when it is new, with these arguments (an array of strings; NULL: those it has). on NULL: where it is
  * wanted, else where it is, else the only instance. It may be wanted on several; one that is off moves. 0 or -EINVAL: *f, codes: bad_model,
- * unknown_engine, bad_arguments, no_instance, which_instance, no_such_instance, being_removed. */
+ * unknown_engine, bad_arguments, no_instance, which_instance, no_such_instance, being_removed, name_is_alias. */
 int manager_place(struct manager *m, const char *model, const char *on, const struct json *arguments, struct deployment **ret,
                   struct fault *f);
 /* Would that be done? Nothing is made. */
@@ -113,6 +113,23 @@ struct deployment *manager_find_deployment(struct manager *m, const char *name);
 struct deployment *manager_find_on(struct manager *m, const char *name, const char *instance);     /* that very one; NULL: none */
 /* d is freed, as if it had never been wanted; the ticket says when the disk knows. What may still run of it is left alone. */
 uint64_t manager_forget_deployment(struct manager *m, struct deployment *d);
+
+/* ---- their names ---- */
+
+/* What is typed is a model's alias ("r1"), or one of several names of one ("ollama:qwen3:latest" of "ollama:qwen3"): the name of the
+ * deployment there is, or of the one that could be. Anything else is itself. Borrowed: until the next change of what it names, or typed. */
+const char *manager_real_name(struct manager *m, const char *typed);
+
+struct alias {
+    char *name, *model;                 /* "r1" for "ollama:deepseek-r1:7b", which may have been forgotten since */
+};
+const struct alias *manager_alias_at(struct manager *m, unsigned i);        /* in order of their names; NULL beyond the last */
+const char *manager_alias_model(struct manager *m, const char *name);       /* NULL: no alias */
+/* In place of what it stood for. meant: a known model, by its whole name or its id. Codes: bad_alias, name_is_taken, alias_of_alias,
+ * no_such_model, too_many_aliases. The ticket says when it is durable. */
+int manager_set_alias(struct manager *m, const char *name, const char *meant, uint64_t *ret_ticket, struct fault *f);
+/* -ENOENT. */
+int manager_remove_alias(struct manager *m, const char *name, uint64_t *ret_ticket);
 
 /* ---- forwards ---- */
 

@@ -390,6 +390,8 @@ static int read_wish(struct manager *m, const struct manager_new_instance *w, st
     if (!name_is_instance(w->name))
         return fault_code(f, FAULT_INVALID, "bad_name",
                           "\"%.60s\" cannot name an instance: use 1 to 40 of a-z 0-9 -", w->name);
+    if (aliases_refuse_instance(m, w->name, f) < 0)
+        return -EINVAL;
     if (manager_find_lease(m, w->name) || trials_have(m, w->name) || removals_have(m, w->name))
         return fault_code(f, FAULT_INVALID, "exists", "there is an instance %s already", w->name);
     if (!provider)

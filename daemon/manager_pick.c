@@ -84,9 +84,8 @@ struct deployment *manager_find_deployment(struct manager *m, const char *name)
     return best.deployment;
 }
 
-/* "qwen3" is "qwen3:latest" and the other way round, as ollama has it: a name without a tag means that one.
- */
-static bool id_matches(const char *id, const char *asked)
+/* As ollama has it: a name without a tag means that one. */
+bool id_matches(const char *id, const char *asked)
 {
     size_t n = strlen(id), m = strlen(asked), same = MIN(n, m);
 
@@ -97,9 +96,10 @@ static bool id_matches(const char *id, const char *asked)
 
 struct deployment *manager_find_id(struct manager *m, const char *id)
 {
-    struct choice best = {.deployment = manager_find_deployment(m, id)};
+    const char *real = manager_real_name(m, id);
+    struct choice best = {.deployment = manager_find_deployment(m, real)};
 
-    if (best.deployment)
+    if (best.deployment || real != id)
         return best.deployment;
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (id_matches(deployment_id(d->deployment), id) || id_matches(deployment_name(d->deployment), id))

@@ -23,7 +23,7 @@ struct managed_forward;
 struct manager {
     struct manager_context context;
     struct list leases, deployments;    /* in order of their names */
-    struct list forwards, trials, removals;
+    struct list forwards, trials, removals, aliases;
     struct manager_listener *listeners;
     struct clock_watch *clock_watch;
     struct network_watch *network_watch;        /* NULL: no news of it can be had */
@@ -35,6 +35,15 @@ void manager_insert_lease(struct manager *m, struct lease *l);
 void manager_tell_lease(struct manager *m, struct lease *l, bool gone);
 void manager_drop_deployments(struct manager *m, struct lease *l);      /* all of l's, also from the database */
 void manager_drop_lease(struct manager *m, struct lease *l);
+
+bool id_matches(const char *id, const char *asked);     /* "qwen3" is "qwen3:latest" and the other way round */
+
+/* manager_names.c */
+void aliases_restore(void *ctx, const char *name, const char *model);
+void aliases_drop(struct manager *m);
+/* What would have the name of one: 0, or -EINVAL with f, code name_is_alias. */
+int aliases_refuse_instance(struct manager *m, const char *name, struct fault *f);
+int aliases_refuse_model(struct manager *m, const char *model, struct fault *f);
 
 /* manager_room.c: for deployments */
 bool manager_find_room(void *ctx, struct deployment *asking, bool *crowded, char ret_text[static DEPLOYMENT_TEXT_MAX]);

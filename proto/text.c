@@ -221,6 +221,13 @@ static bool is_of(const char *text, size_t n, const char *others)
     return true;
 }
 
+bool name_is_alias(const char *name)
+{
+    size_t n = strlen(name);
+
+    return n >= 1 && n <= 60 && is_of(name, n, "._-") && is_of(name, 1, "");
+}
+
 static int model_name_refuse(const char **ret_why, const char *why)
 {
     *ret_why = why;

@@ -23,6 +23,9 @@ const char *host_port_format(char *out, size_t n, const char *host, unsigned por
 /* An instance: 1 to 40 of a-z 0-9 - (not first or last). */
 bool name_is_instance(const char *name);
 
+/* A short name of a model: 1 to 60 letters, digits and . _ -, a letter or digit first. */
+bool name_is_alias(const char *name);
+
 /* ENGINE:NAME, split at the first colon. 0, or -EINVAL: *ret_why (static text) says what is wrong.
  * NAME may hold letters, digits and / : . _ - @ and is at most 200 bytes; an absolute path is a name too. */
 struct model_name {

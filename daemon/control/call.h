@@ -22,7 +22,8 @@ struct call {
     const struct control_context *context;
     struct control *control;
     const char *method;                 /* without the interface: "Up" */
-    const struct json *parameters;      /* held against the contract already */
+    const struct json *parameters;      /* held against the contract already, names made real (target.h) */
+    struct json *real;                  /* what they are in */
     bool more, oneway;
     struct caller caller;
     struct op *op;                      /* what the method waits for; cancelled with the call */

@@ -1,6 +1,7 @@
 /* The table of verbs. */
 #include "control/methods.h"
 
+#include "control/target.h"
 #include "proto/mem.h"
 
 static const struct method {
@@ -32,6 +33,9 @@ static const struct method {
     {"KeyAdd", method_key_add, true},
     {"KeyList", method_key_list, false},
     {"KeyRemove", method_key_remove, true},
+    {"AliasSet", method_alias_set, true},
+    {"AliasList", method_alias_list, false},
+    {"AliasRemove", method_alias_remove, true},
     {"Listen", method_listen, true},
 };
 
@@ -52,6 +56,7 @@ void method_run(struct call *c)
 {
     const struct method *m = find(c->method);
 
+    target_real_names(c);
     if (m->keeps)
         call_if_kept(c, m->fn);
     else

@@ -37,6 +37,10 @@ void method_key_add(struct call *c);
 void method_key_list(struct call *c);
 void method_key_remove(struct call *c);
 void method_listen(struct call *c);
+/* methods_alias.c */
+void method_alias_set(struct call *c);
+void method_alias_list(struct call *c);
+void method_alias_remove(struct call *c);
 /* methods_look.c */
 void method_status(struct call *c);
 void method_watch(struct call *c);

@@ -62,6 +62,7 @@ static void connection_drop_call(struct connection *c)
     if (c->call.drop)
         c->call.drop(&c->call);
     json_free(c->call.answer);
+    json_free(c->call.real);
     varlink_call_done(&c->message);
 }
 

@@ -9,7 +9,35 @@
 #include "manager.h"
 #include "proto/buf.h"
 #include "proto/json.h"
+#include "proto/mem.h"
 #include "proto/text.h"
+
+static struct json *real_name(struct manager *m, const struct json *typed)
+{
+    return json_string(manager_real_name(m, json_text(typed)));
+}
+
+void target_real_names(struct call *c)
+{
+    static const char *const keys[] = {"model", "target"};
+    struct manager *m = c->context->manager;
+    const struct json *targets = json_get(c->parameters, "targets");
+
+    if (!targets && !json_get(c->parameters, "model") && !json_get(c->parameters, "target"))
+        return; /* they may hold a secret, of which there should be one copy */
+    c->real = json_copy(c->parameters);
+    for (size_t i = 0; i < ELEMENTS(keys); i++)
+        if (json_get_text(c->real, keys[i]))
+            json_put(c->real, keys[i], real_name(m, json_get(c->real, keys[i])));
+    if (json_count(targets)) {
+        struct json *list = json_array();
+
+        for (size_t i = 0; i < json_count(targets); i++)
+            json_append(list, real_name(m, json_at(targets, i)));
+        json_put(c->real, "targets", list);
+    }
+    c->parameters = c->real;
+}
 
 bool target_is_model(const char *text, const struct deployment *d)
 {
@@ -103,6 +131,11 @@ bool target_check_one(struct call *c, const char *text)
         near_name(text, deployment_name(d), &best, &close);
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
         near_name(text, lease_name(l), &best, &close);
+
+    const struct alias *a;
+
+    for (unsigned i = 0; (a = manager_alias_at(m, i)); i++)
+        near_name(text, a->name, &best, &close);
 
     const char *kind = glob_is_pattern(text) ? "nothing matches"
                        : strchr(text, ':')   ? "no model"

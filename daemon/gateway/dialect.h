@@ -13,9 +13,9 @@ struct manager;
 
 /* {"error":{"message","type","param","code"}} */
 int openai_error(struct buf *out, unsigned status, const char *code, const char *text);
-/* /v1/models, /v1/models/ID. started_at_ms stands for the time of making where none is known. */
+/* /v1/models, aliases behind the others, and /v1/models/ID: name is its id or an alias. started_at_ms stands for the time of making where none is known. */
 int openai_models(struct manager *m, int64_t started_at_ms, struct buf *out);
-int openai_model(const struct deployment *d, int64_t started_at_ms, struct buf *out);
+int openai_model(const struct deployment *d, const char *name, int64_t started_at_ms, struct buf *out);
 
 /* {"error":"text"} */
 int ollama_error(struct buf *out, const char *text);

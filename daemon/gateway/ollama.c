@@ -104,7 +104,7 @@ static bool speaks_ollama(const struct deployment *d)
 }
 
 /* Common to the entries of /api/tags and /api/ps. */
-static struct json *entry_of(const struct deployment *d)
+static struct json *entry_of(const struct deployment *d, const char *name)
 {
     const struct json *tag = json_get(deployment_shown(d), "tag");
     const char *digest = json_get_text(tag, "digest"), *id = deployment_id(d);
@@ -113,8 +113,8 @@ static struct json *entry_of(const struct deployment *d)
 
     if (size < 0)
         size = deployment_facts(d)->size_bytes;
-    json_put_string(entry, "name", id);
-    json_put_string(entry, "model", id);
+    json_put_string(entry, "name", name);
+    json_put_string(entry, "model", name);
     json_put_int(entry, "size", MAX(size, (int64_t)0));
     json_put_string(entry, "digest", digest && strlen(digest) >= DIGEST_CHARS_MIN ? digest : NO_DIGEST);
     json_put(entry, "details", details_of(json_get(tag, "details"), id));
@@ -156,24 +156,32 @@ static int write_list(struct json *models, struct buf *out)
     return json_write(root, out);
 }
 
+static void add_tag(struct json *models, const struct deployment *d, const char *name, int64_t started_at_ms)
+{
+    const char *modified = json_get_text(json_get(deployment_shown(d), "tag"), "modified_at");
+    struct json *entry;
+
+    if (!speaks_ollama(d))
+        return; /* nobody could ask it in this dialect */
+    entry = entry_of(d, name);
+    if (modified)
+        json_put_string(entry, "modified_at", modified);
+    else
+        put_time(entry, "modified_at", started_at_ms);
+    json_append(models, entry);
+}
+
 int ollama_tags(struct manager *m, int64_t started_at_ms, struct buf *out)
 {
     struct json *models = json_array();
+    const struct alias *a;
     struct deployment *d;
 
-    for (unsigned i = 0; (d = manager_model_at(m, i)); i++) {
-        const char *modified = json_get_text(json_get(deployment_shown(d), "tag"), "modified_at");
-        struct json *entry;
-
-        if (!speaks_ollama(d))
-            continue; /* nobody could ask it in this dialect */
-        entry = entry_of(d);
-        if (modified)
-            json_put_string(entry, "modified_at", modified);
-        else
-            put_time(entry, "modified_at", started_at_ms);
-        json_append(models, entry);
-    }
+    for (unsigned i = 0; (d = manager_model_at(m, i)); i++)
+        add_tag(models, d, deployment_id(d), started_at_ms);
+    for (unsigned i = 0; (a = manager_alias_at(m, i)); i++)
+        if ((d = manager_find_id(m, a->name)))
+            add_tag(models, d, a->name, started_at_ms);
     return write_list(models, out);
 }
 
@@ -199,7 +207,7 @@ int ollama_ps(struct manager *m, struct buf *out)
 
         if (!speaks_ollama(d) || deployment_state(d) != DEPLOYMENT_READY)
             continue;
-        entry = entry_of(d);
+        entry = entry_of(d, deployment_id(d));
         if (facts->size_bytes >= 0) /* in memory it is larger than on disk */
             json_put_int(entry, "size", facts->size_bytes);
         put_time(entry, "expires_at", expires_at_ms(d));

@@ -45,11 +45,11 @@ static int64_t created(const struct deployment *d, int64_t started_at_ms)
     return json_get_int(json_get(shown, "model"), "created", started_at_ms / 1000);
 }
 
-static struct json *model(const struct deployment *d, int64_t started_at_ms)
+static struct json *model(const struct deployment *d, const char *name, int64_t started_at_ms)
 {
     struct json *entry = json_object();
 
-    json_put_string(entry, "id", deployment_id(d));
+    json_put_string(entry, "id", name);
     json_put_string(entry, "object", "model");
     json_put_int(entry, "created", created(d, started_at_ms));
     json_put_string(entry, "owned_by",
@@ -61,18 +61,22 @@ int openai_models(struct manager *m, int64_t started_at_ms, struct buf *out)
 {
     _cleanup_json_ struct json *root = json_object();
     struct json *data = json_array();
+    const struct alias *a;
     struct deployment *d;
 
     for (unsigned i = 0; (d = manager_model_at(m, i)); i++)
-        json_append(data, model(d, started_at_ms));
+        json_append(data, model(d, deployment_id(d), started_at_ms));
+    for (unsigned i = 0; (a = manager_alias_at(m, i)); i++)
+        if ((d = manager_find_id(m, a->name)))
+            json_append(data, model(d, a->name, started_at_ms));
     json_put_string(root, "object", "list");
     json_put(root, "data", data);
     return json_write(root, out);
 }
 
-int openai_model(const struct deployment *d, int64_t started_at_ms, struct buf *out)
+int openai_model(const struct deployment *d, const char *name, int64_t started_at_ms, struct buf *out)
 {
-    _cleanup_json_ struct json *root = model(d, started_at_ms);
+    _cleanup_json_ struct json *root = model(d, name, started_at_ms);
 
     return json_write(root, out);
 }

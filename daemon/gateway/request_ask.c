@@ -405,7 +405,8 @@ static void request_model(struct request *r)
         return;
     }
     buf_init(&body, ANSWER_BYTES_MAX);
-    e = openai_model(d, r->gateway->started_at_ms, &body);
+    e = openai_model(d, manager_alias_model(r->gateway->manager, id) ? id : deployment_id(d),
+                     r->gateway->started_at_ms, &body);
     request_reply_made(r, "application/json", e, &body);
     buf_done(&body);
 }

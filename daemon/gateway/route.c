@@ -303,18 +303,32 @@ static bool is_near(const char *id, const char *name)
            (stem > 0 && stem == id_stem && strncasecmp(id, name, stem) == 0);
 }
 
+/* An alias outlives its model. */
+static void explain_alias(const char *name, const char *model, struct buf *out)
+{
+    buf_addf(out, ": it is short for %s, which was forgotten; `llmhostctl up %s` has it back", model, name);
+}
+
 void route_explain_unknown(struct manager *m, const char *name, struct buf *out)
 {
+    const char *why, *model = manager_alias_model(m, name);
     struct model_name parts;
+    const struct alias *a;
     struct deployment *d;
-    const char *why;
     unsigned n = 0;
     char whole[256];
     bool has_engine = model_name_parse(name, &parts, &why) == 0 && engine_find_ops(parts.engine);
 
+    if (model) {
+        explain_alias(name, model, out);
+        return;
+    }
     for (unsigned i = 0; n < NEAR_MAX && (d = manager_model_at(m, i)); i++)
         if (is_near(deployment_id(d), name))
             buf_addf(out, "%s%s", n++ ? ", " : "; did you mean ", deployment_id(d));
+    for (unsigned i = 0; n < NEAR_MAX && (a = manager_alias_at(m, i)); i++)
+        if (is_near(a->name, name))
+            buf_addf(out, "%s%s", n++ ? ", " : "; did you mean ", a->name);
     if (n)
         buf_add_text(out, "?");
     snprintf(whole, sizeof(whole), "%s%s", has_engine ? "" : "ollama:", name);

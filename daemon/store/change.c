@@ -117,6 +117,22 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .removes = true,
             .sql = "DELETE FROM api_key WHERE name = ?1",
         },
+    [CHANGE_PUT_ALIAS] =
+        {
+            .noun = "alias",
+            .keys = 1,
+            .parent = -1,
+            .sql =
+                "INSERT INTO alias(name, model) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET model = ?2",
+        },
+    [CHANGE_REMOVE_ALIAS] =
+        {
+            .noun = "alias",
+            .keys = 1,
+            .parent = -1,
+            .removes = true,
+            .sql = "DELETE FROM alias WHERE name = ?1",
+        },
 };
 
 struct change *change_new(enum change_kind kind)

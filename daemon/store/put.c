@@ -133,3 +133,20 @@ store_ticket store_remove_key(struct store *s, const char *name)
     change_text(c, name);
     return store_queue(s, c);
 }
+
+store_ticket store_put_alias(struct store *s, const char *name, const char *model)
+{
+    struct change *c = change_new(CHANGE_PUT_ALIAS);
+
+    change_text(c, name);
+    change_text(c, model);
+    return store_queue(s, c);
+}
+
+store_ticket store_remove_alias(struct store *s, const char *name)
+{
+    struct change *c = change_new(CHANGE_REMOVE_ALIAS);
+
+    change_text(c, name);
+    return store_queue(s, c);
+}

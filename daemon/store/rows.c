@@ -270,6 +270,26 @@ int database_load(struct database *d, const struct store_readers *readers, void 
     return r;
 }
 
+struct load_aliases {
+    void (*alias)(void *ctx, const char *name, const char *model);
+    void *ctx;
+};
+
+static void see_alias(sqlite3_stmt *row, void *to)
+{
+    struct load_aliases *load = to;
+
+    load->alias(load->ctx, text_at(row, 0), text_at(row, 1));
+}
+
+int database_load_aliases(struct database *d, void (*alias)(void *ctx, const char *name, const char *model),
+                          void *ctx, struct fault *f)
+{
+    struct load_aliases load = {.alias = alias, .ctx = ctx};
+
+    return for_each_row(d, "SELECT name, model FROM alias ORDER BY name", see_alias, &load, f);
+}
+
 struct load_durations {
     void (*duration)(void *ctx, const char *what, const char *last);
     void *ctx;

@@ -128,3 +128,10 @@ INSERT INTO deployment_of
 DROP TABLE deployment;
 ALTER TABLE deployment_of RENAME TO deployment;
 CREATE INDEX deployment_instance ON deployment(instance);
+
+-- version 10
+-- A short name of a model; the model need not be wanted, or known.
+CREATE TABLE alias (
+    name TEXT PRIMARY KEY CHECK (name <> ''),
+    model TEXT NOT NULL CHECK (model <> '')
+) WITHOUT ROWID;

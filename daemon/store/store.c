@@ -504,6 +504,12 @@ int store_load_counts(struct store *s, void (*count)(void *ctx, const struct cou
     return database_load_counts(s->database, count, ctx, f);
 }
 
+int store_load_aliases(struct store *s, void (*alias)(void *ctx, const char *name, const char *model),
+                       void *ctx, struct fault *f)
+{
+    return database_load_aliases(s->database, alias, ctx, f);
+}
+
 int store_load_keys(struct store *s, void (*key)(void *ctx, const struct key_record *r), void *ctx,
                     struct fault *f)
 {

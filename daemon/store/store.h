@@ -88,6 +88,12 @@ struct store_readers {
 };
 int store_load(struct store *s, const struct store_readers *readers, void *ctx, struct fault *f);
 
+/* ---- short names of models ---- */
+store_ticket store_put_alias(struct store *s, const char *name, const char *model);
+store_ticket store_remove_alias(struct store *s, const char *name);
+/* As store_load(), in order of their names. */
+int store_load_aliases(struct store *s, void (*alias)(void *ctx, const char *name, const char *model), void *ctx, struct fault *f);
+
 /* ---- what was asked of a model, by whom ---- */
 struct count_record {
     char *model, *client;

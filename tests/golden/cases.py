@@ -55,6 +55,7 @@ READY = {"reply": {"model": {"world": "ready-model"}, "took_ms": 39100, "usual_m
 KEPT_MODEL = {"name": MODEL, "id": "deepseek-r1:7b", "engine": "ollama", "state": "ready", "goal": "on", "instance": "gz-4090", "in_flight": 0, "held": 0,
               "requests": 184, "awake": [{"cause": "kept", "count": 1, "until_at_ms": "@7200s"}], "next": {"action": "keep_ends", "at_ms": "@7200s"}}
 KEPT = {"reply": {"models": [KEPT_MODEL]}}
+ALIASES = [{"name": "gpt-4o", "model": "llama.cpp:Qwen/Qwen3-4B-GGUF:Q4_K_M"}, {"name": "r1", "model": MODEL}]
 LINGER = "llmhostd ends when you log out, and its tunnels with it; so that it goes on:\nloginctl enable-linger"
 TWINS = [{**KEPT_MODEL, "goal": "on_demand", "awake": [], "next": {"action": "none"}, "instance": name} for name in ("gz-4090", "北京一区-3090")]
 
@@ -513,6 +514,14 @@ CASES = [
     case("no-port", "instance set gz-4090 --port 0", None),
     case("too-many", "instance show a b", None),
     case("no-verb", [], None),
+    # ---- alias ----
+    case("alias-set", f"alias set r1 {MODEL}", {"AliasSet": [{"reply": {"alias": ALIASES[1]}}]}),
+    case("alias-set-model", "alias set deepseek r1", {"AliasSet": [error("Usage", "alias_of_alias",
+         f"r1 is a short name itself, and one stands for a model alone: for {MODEL}, as r1 does", ["llmhostctl alias list"], target="deepseek")]}, columns=80),
+    *widths("alias-list", "alias list", {"AliasList": [{"reply": {"aliases": ALIASES}}]}),
+    case("alias-list-none", "alias list", {"AliasList": [{"reply": {"aliases": []}}]}),
+    case("alias-list-json", "alias list --json", {"AliasList": [{"reply": {"aliases": ALIASES}}]}),
+    case("alias-remove", "alias remove r1", {"AliasRemove": [{"reply": {}}]}),
     # ---- key ----
     case("key-add", "key add web", {"KeyAdd": [{"reply": {"added": KEYS[0], "secret": {"text": "llmhost-n0tAK3y"}}}]}),
     case("key-add-json", "key add web --json", None),

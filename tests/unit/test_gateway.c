@@ -283,6 +283,60 @@ Test(gateway, v1_models_lists_all_awake_or_not)
     cr_assert_str_eq(json_get_text(json_at(data, 2), "id"), "nomic-embed-text:latest");
 }
 
+static void check_entry(const struct json *entry)
+{
+    cr_assert_str_eq(json_get_text(entry, "name"), json_get_text(entry, "model"));
+    cr_assert_geq(strlen(json_get_text(entry, "digest")), 12);
+    cr_assert_geq(json_get_int(entry, "size", -1), 0);
+    cr_assert_eq(json_type(json_get(entry, "details")), JSON_OBJECT);
+    cr_assert_eq(json_type(json_get(json_get(entry, "details"), "families")), JSON_ARRAY);
+}
+
+/* The world's manager has them as its own has. */
+static void two_aliases(void)
+{
+    world.manager.aliases[0] = (struct alias){"r1", "ollama:deepseek-r1:7b"};
+    world.manager.aliases[1] = (struct alias){"small", "llama.cpp:gone"};
+}
+
+Test(gateway, lists_have_aliases_of_what_is_known_behind_the_others)
+{
+    _cleanup_free_ char *models = NULL, *tags = NULL, *ps = NULL;
+
+    two_aliases();
+    models = get("/v1/models");
+    tags = get("/api/tags");
+    ps = get("/api/ps");
+    _cleanup_json_ struct json *openai = json_of(models), *ollama = json_of(tags);
+    const struct json *data = json_get(openai, "data"), *entries = json_get(ollama, "models");
+
+    cr_assert_eq(json_count(data), 4);
+    cr_assert_str_eq(json_get_text(json_at(data, 3), "id"), "r1");
+    cr_assert_str_eq(json_get_text(json_at(data, 3), "owned_by"), "library");
+    cr_assert_eq(json_count(entries), 3);
+    check_entry(json_at(entries, 2));
+    cr_assert_str_eq(json_get_text(json_at(entries, 2), "name"), "r1");
+    cr_assert_str_eq(json_get_text(json_get(json_at(entries, 2), "details"), "parameter_size"), "7B");
+    cr_assert_null(strstr(ps, "r1\""), "what is in memory is there once");
+}
+
+Test(gateway, an_alias_is_shown_and_one_of_a_forgotten_model_explained)
+{
+    static const struct asked rows[] = {
+        {GET("/v1/models/r1"), 200, "\"id\":\"r1\""},
+        {GET("/v1/models/r2"), 404, "did you mean r1?"},
+        {GET("/v1/models/small"), 404,
+         "it is short for llama.cpp:gone, which was forgotten; `llmhostctl up small`"},
+    };
+    _cleanup_free_ char *show = NULL;
+
+    two_aliases();
+    check_rows(rows, ELEMENTS(rows));
+    show = post("/api/show", "{\"model\":\"r1\"}");
+    cr_assert_eq(status_of(show), 200);
+    cr_assert(strstr(show, "\"parameter_size\":\"7B\""), "%s", show);
+}
+
 Test(gateway, lists_are_arrays_when_there_is_nothing_to_list)
 {
     _cleanup_free_ char *models = NULL, *tags = NULL, *ps = NULL;
@@ -312,15 +366,6 @@ Test(gateway, one_model_is_shown_by_its_id_escaped_or_not)
     };
 
     check_rows(rows, ELEMENTS(rows));
-}
-
-static void check_entry(const struct json *entry)
-{
-    cr_assert_str_eq(json_get_text(entry, "name"), json_get_text(entry, "model"));
-    cr_assert_geq(strlen(json_get_text(entry, "digest")), 12);
-    cr_assert_geq(json_get_int(entry, "size", -1), 0);
-    cr_assert_eq(json_type(json_get(entry, "details")), JSON_OBJECT);
-    cr_assert_eq(json_type(json_get(json_get(entry, "details"), "families")), JSON_ARRAY);
 }
 
 Test(gateway, api_tags_is_complete_before_the_first_load)

@@ -75,9 +75,17 @@ Test(request, another_name_of_the_model_is_replaced_and_nothing_else)
          "{\"messages\":[{\"model\":\"nomic-embed-text\"}],\"name\":\"x\",\"model\":\"nomic-embed-text\"}",
          "{\"messages\":[{\"model\":\"nomic-embed-text\"}],\"name\":\"x\",\"model\":\"nomic-embed-text:"
          "latest\"}"},
+        {"/api/chat", "{\"model\":\"e\",\"a\":\"e\"}", "{\"model\":\"nomic-embed-text:latest\",\"a\":\"e\"}"},
+        {"/api/embed", "{\"name\":\"\\u0065:latest\",\"model\":\"\"}",
+         "{\"name\":\"nomic-embed-text:latest\",\"model\":\"nomic-embed-text:latest\"}"},
+        {CHAT, "{\"model\":\"a-long-name-of-what-is-called-nomic\"}",
+         "{\"model\":\"nomic-embed-text:latest\"}"},
     };
     struct app *a = app_new();
 
+    world.manager.aliases[0] = (struct alias){"e", "ollama:nomic-embed-text:latest"};
+    world.manager.aliases[1] =
+        (struct alias){"a-long-name-of-what-is-called-nomic", "ollama:nomic-embed-text:latest"};
     world_state(&world.embed, DEPLOYMENT_READY);
     for (size_t i = 0; i < ELEMENTS(rows); i++) {
         _cleanup_free_ char *length = xasprintf("Content-Length: %zu\r\n", strlen(rows[i].becomes));

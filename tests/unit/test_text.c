@@ -152,6 +152,28 @@ Test(text, knows_names_of_instances)
     cr_assert_not(name_is_instance("a\xc3\xa4"));
 }
 
+Test(text, a_short_name_has_no_colon_and_begins_with_a_letter_or_digit)
+{
+    static const char *const good[] = {"r1", "gpt-4o", "GPT_3.5-turbo", "4o",
+                                       "123456789012345678901234567890123456789012345678901234567890"};
+    static const char *const bad[] = {"",
+                                      "a:b",
+                                      "a/b",
+                                      "-a",
+                                      ".a",
+                                      "_a",
+                                      "a b",
+                                      "a*",
+                                      "\xc3\xa4",
+                                      "a\n",
+                                      "1234567890123456789012345678901234567890123456789012345678901"};
+
+    for (size_t i = 0; i < ELEMENTS(good); i++)
+        cr_expect(name_is_alias(good[i]), "%s", good[i]);
+    for (size_t i = 0; i < ELEMENTS(bad); i++)
+        cr_expect_not(name_is_alias(bad[i]), "%s", bad[i]);
+}
+
 Test(text, splits_model_names_at_the_first_colon)
 {
     struct model_name m;
