@@ -152,13 +152,18 @@ static const struct verb *verb_find(const char *name)
     return NULL;
 }
 
+static bool is_of_noun(const struct verb *v, const char *noun)
+{
+    size_t n = strlen(noun);
+
+    return strncmp(v->name, noun, n) == 0 && v->name[n] == ' ';
+}
+
 /* "instance" alone: the first half of several verbs. */
 static bool is_noun(const char *word)
 {
-    size_t n = strlen(word);
-
     for (size_t i = 0; i < ELEMENTS(verbs); i++)
-        if (strncmp(verbs[i].name, word, n) == 0 && verbs[i].name[n] == ' ')
+        if (is_of_noun(&verbs[i], word))
             return true;
     return false;
 }
@@ -215,9 +220,21 @@ static void print_option(FILE *f, const struct option *o)
     fprintf(f, "  %-32s  %s\n", left, o->help);
 }
 
-static void print_help(FILE *f, const struct verb *v)
+static void print_verbs_of(FILE *f, const char *noun)
 {
-    if (v) {
+    for (size_t i = 0; i < ELEMENTS(verbs); i++)
+        if (is_of_noun(&verbs[i], noun))
+            fprintf(f, "llmhostctl %s%s%s%s\n  %s\n\n", verbs[i].name,
+                    *verbs[i].options ? " [OPTION...]" : "", *verbs[i].arguments ? " " : "",
+                    verbs[i].arguments, verbs[i].summary);
+}
+
+/* Of one verb, of those with the noun, or of all. */
+static void print_help(FILE *f, const struct verb *v, const char *noun)
+{
+    if (noun && !v) {
+        print_verbs_of(f, noun);
+    } else if (v) {
         fprintf(f, "llmhostctl %s%s%s%s\n  %s\n\n", v->name, *v->options ? " [OPTION...]" : "",
                 *v->arguments ? " " : "", v->arguments, v->summary);
         for (size_t i = 0; i < ELEMENTS(options); i++)
@@ -466,16 +483,16 @@ static enum exit_status count_check(struct run *r, const struct verb *v)
 static enum exit_status noun_alone(struct run *r, const char *noun)
 {
     _cleanup_free_ char *message = xasprintf("%s what?", noun), *why = NULL;
-    size_t n = strlen(noun);
+    _cleanup_free_ char *help = xasprintf("llmhostctl %s -h", noun);
     struct buf out;
 
     buf_init(&out, 4096);
     buf_add_text(&out, "one of:");
     for (size_t i = 0; i < ELEMENTS(verbs); i++)
-        if (strncmp(verbs[i].name, noun, n) == 0 && verbs[i].name[n] == ' ')
-            buf_addf(&out, "%s", verbs[i].name + n);
+        if (is_of_noun(&verbs[i], noun))
+            buf_addf(&out, "%s", verbs[i].name + strlen(noun));
     why = buf_take(&out);
-    return verb_usage(r, message, why, "llmhostctl -h");
+    return verb_usage(r, message, why, help);
 }
 
 /* An ssh command pasted without quotes: from the word ssh on all of it is the command, with options of its
@@ -486,7 +503,8 @@ static bool begins_command(const struct run *r, const struct verb *v, const char
            r->options.n_arguments >= 1 && streq(word, "ssh");
 }
 
-static enum exit_status command_line(struct run *r, int argc, char **argv, const struct verb **ret)
+static enum exit_status command_line(struct run *r, int argc, char **argv, const struct verb **ret,
+                                     char **ret_noun)
 {
     const struct verb *v = NULL;
     bool only_words = false;
@@ -514,6 +532,7 @@ static enum exit_status command_line(struct run *r, int argc, char **argv, const
     if (status == EXIT_DONE && noun && !v && !r->options.help)
         status = noun_alone(r, noun);
     *ret = v;
+    *ret_noun = noun;
     return status;
 }
 
@@ -529,10 +548,11 @@ static bool wants_json(int argc, char **argv)
 static enum exit_status run(struct run *r, int argc, char **argv)
 {
     const struct verb *v = NULL;
+    char *noun = NULL;
     enum exit_status status;
 
     output_init(&r->output, wants_json(argc, argv), false);
-    status = command_line(r, argc, argv, &v);
+    status = command_line(r, argc, argv, &v, &noun);
     if (status != EXIT_DONE)
         return status;
     r->output.json = r->options.json;
@@ -542,7 +562,7 @@ static enum exit_status run(struct run *r, int argc, char **argv)
         return EXIT_DONE;
     }
     if (r->options.help || !v) {
-        print_help(r->options.help ? stdout : stderr, v);
+        print_help(r->options.help ? stdout : stderr, v, noun);
         return r->options.help ? EXIT_DONE : EXIT_USAGE;
     }
     if (r->options.version)

@@ -351,9 +351,15 @@ void screen_names(const struct output *o, const struct json *status, struct buf 
     (void)o;
     for (size_t k = 0; k < ELEMENTS(lists); k++) {
         const struct json *list = json_get(status, lists[k]);
+        const char *last = "";
 
-        for (size_t i = 0; i < json_count(list); i++)
-            buf_addf(out, "%s\n", member_text(json_at(list, i), "name", ""));
+        for (size_t i = 0; i < json_count(list); i++) {
+            const char *name = member_text(json_at(list, i), "name", "");
+
+            if (!streq(name, last)) /* a model on two instances is one name */
+                buf_addf(out, "%s\n", name);
+            last = name;
+        }
     }
 }
 

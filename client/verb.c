@@ -73,6 +73,15 @@ struct json *verb_targets(const struct options *opt)
     return parameters;
 }
 
+void verb_take_targets(struct run *r, const struct json *reply)
+{
+    const struct json *targets = json_get(reply, "targets");
+
+    for (unsigned i = 0; i < r->options.n_arguments && i < json_count(targets); i++)
+        if (json_text(json_at(targets, i)))
+            r->options.arguments[i] = (char *)json_text(json_at(targets, i));
+}
+
 enum exit_status verb_failed(struct run *r, const struct call *call)
 {
     if (!call->error)

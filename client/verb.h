@@ -46,6 +46,8 @@ struct verb {
 enum exit_status verb_connect(struct run *r, bool changes);
 /* A parameters object with the arguments as targets; without one when there are none. */
 struct json *verb_targets(const struct options *opt);
+/* From now on the arguments are what the daemon took them for: an alias is the name of its model. They last as long as reply. */
+void verb_take_targets(struct run *r, const struct json *reply);
 /* One call to its end; an error is shown. Interrupted: nothing is shown. */
 enum exit_status verb_call(struct run *r, struct call *call);
 /* A call that changes things and answers nothing: with what was asked, screen says that it is done. */

@@ -126,6 +126,7 @@ static enum exit_status status_once(struct run *r)
 
     if (status != EXIT_DONE)
         return status;
+    verb_take_targets(r, call.answer);
     status = status_exit(&r->options, call.answer);
     screen = screen_for(&r->options, call.answer);
     if (r->output.json) {

@@ -455,21 +455,22 @@ enum exit_status verb_instance_secret(struct run *r)
 {
     _cleanup_call_ struct call call = {
         .method = "InstanceSecret", .limit_ms = QUICK_MS, .parameters = json_object(), .secret = true};
-    const char *kind = r->options.n_arguments > 1 ? r->options.arguments[1] : "password", *text;
+    const char *name = r->options.arguments[0],
+               *kind = r->options.n_arguments > 1 ? r->options.arguments[1] : "password", *text;
+    _cleanup_free_ char *next = xasprintf("llmhostctl instance secret %s", name);
     enum exit_status status;
     size_t n;
 
     verb_no_core();
     if (!streq(kind, "password") && !streq(kind, "key") && !streq(kind, "passphrase"))
-        return verb_usage(r, "the kind of a secret is password, key or passphrase.", NULL,
-                          "llmhostctl instance secret -h");
+        return verb_usage(r, "the kind of a secret is password, key or passphrase.", NULL, next);
     if (r->output.json || !r->output.out_terminal)
         return verb_usage(r, "a secret is shown on a terminal only: not in a pipe, a file or with --json.",
-                          NULL, "llmhostctl instance secret NAME");
+                          NULL, next);
     status = verb_connect(r, false);
     if (status != EXIT_DONE)
         return status;
-    json_put_string(call.parameters, "name", r->options.arguments[0]);
+    json_put_string(call.parameters, "name", name);
     json_put_string(call.parameters, "kind", kind);
     status = verb_call(r, &call);
     if (status != EXIT_DONE)

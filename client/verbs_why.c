@@ -83,6 +83,7 @@ enum exit_status verb_ps(struct run *r)
         status = verb_call(r, &call);
     if (status != EXIT_DONE)
         return status;
+    verb_take_targets(r, call.answer);
     status = ps_exit(opt, call.answer);
     if (state)
         keep_state(call.answer, state);

@@ -20,11 +20,13 @@
 #include "base/stream.h"
 #include "base/timer.h"
 #include "control/control.h"
+#include "control/explain.h"
 #include "gateway/gateway.h"
 #include "http/http.h"
 #include "lease/lease.h"
 #include "manager.h"
 #include "proto/address.h"
+#include "proto/buf.h"
 #include "proto/error.h"
 #include "proto/mem.h"
 #include "proto/stdfds.h"
@@ -199,20 +201,20 @@ static int read_settings(const struct options *o, const char *path, struct setti
     int r = settings_load(path, o->config != NULL, ret, &why);
 
     if (r < 0)
-        fprintf(stderr, "llmhostd: %s\n", why ? why : strerror(-r));
+        fprintf(stderr, "llmhostd: %s\n  next:  %s\n", why ? why : strerror(-r),
+                o->check ? "man 5 llmhostd.conf" : "llmhostd --check-config");
     return r;
 }
 
 static void print_settings(const struct settings *s)
 {
-    const char *section, *key, *value, *last = "";
-    bool is_default;
+    const char *section, *key, *value, *where, *last = "";
 
-    for (unsigned i = 0; settings_at(s, i, &section, &key, &value, &is_default); i++) {
+    for (unsigned i = 0; settings_at(s, i, &section, &key, &value, &where); i++) {
         if (!streq(section, last))
             printf("[%s]\n", section);
         last = section;
-        printf("%s = %s%s\n", key, value ? value : "", is_default ? "    # default" : "");
+        printf("%s = %s    # %s\n", key, value, where ? where : "default");
     }
 }
 
@@ -221,6 +223,7 @@ static int check_settings(const struct settings *s)
 {
     const char *listen = settings_text(s, "gateway", "listen");
     char ip[IP_TEXT_MAX];
+    struct fault f = {};
     uint16_t port;
     int r;
 
@@ -228,9 +231,10 @@ static int check_settings(const struct settings *s)
     if (ip_port_parse(listen, ip, &port) < 0)
         abort(); /* judged when the settings were read */
     r = listener_try_ip(ip);
-    if (r < 0)
-        fprintf(stderr, "llmhostd: [gateway] listen: %s cannot be had: %s\n", listen, strerror(-r));
-    else if (!ip_is_loopback(ip))
+    if (r < 0) {
+        gateway_fault_listen(s, r, &f);
+        fprintf(stderr, "llmhostd: %s\n  next:  ip address\n", f.text);
+    } else if (!ip_is_loopback(ip))
         fprintf(stderr,
                 "llmhostd: [gateway] listen: %s can be reached from other hosts: requests without an API key "
                 "are refused, and llmhostctl key add NAME makes one\n",
@@ -449,11 +453,32 @@ static void raise_descriptors(void)
     }
 }
 
+/* What may help, a command a line. Caller frees. */
+static char *next_steps(const struct daemon *d, const struct fault *f)
+{
+    struct buf next;
+
+    if (f->error == -EADDRINUSE || (f->error == -EBUSY && f->kind == FAULT_DENIED)) /* another llmhostd */
+        return xstrdup("llmhostctl status\n");
+    if (!*f->code &&
+        (f->error == -EPERM || f->error == -EACCES || f->error == -ENOTDIR || f->error == -EROFS))
+        return xasprintf("ls -ld %s %s\n", d->state, d->runtime);
+    buf_init(&next, 4096);
+    explain_next(f, d->state, &next);
+    if (next.len)
+        buf_add_text(&next, "\n");
+    return buf_take(&next);
+}
+
 static void complain(const struct daemon *d, const struct fault *f)
 {
-    _cleanup_free_ char *rescue = streq(f->code, "store_damaged") ? store_rescue(d->state) : NULL;
+    bool damaged = streq(f->code, "store_damaged");
+    _cleanup_free_ char *next = damaged ? NULL : next_steps(d, f),
+                        *rescue = damaged ? store_rescue(d->state) : NULL;
 
     fprintf(stderr, "llmhostd: %s\n%s", f->text, rescue ? rescue : "");
+    for (const char *p = next, *label = "next:"; p && *p; p += strcspn(p, "\n") + 1, label = "     ")
+        fprintf(stderr, "  %s  %.*s\n", label, (int)strcspn(p, "\n"), p);
 }
 
 static int daemon_run(struct daemon *d)

@@ -85,6 +85,7 @@ static const struct known table[] = {
 
 struct settings {
     char *values[ELEMENTS(table)]; /* as written; NULL: the default */
+    char *wheres[ELEMENTS(table)]; /* "FILE:LINE" of each */
 };
 
 static bool is_duration(const char *value, const struct known *k)
@@ -205,7 +206,8 @@ static bool is_mirror(const char *value, const struct known *k)
 static bool is_hub(const char *value, const struct known *k)
 {
     const char *host = strstr(value, "://");
-    size_t n = host ? strspn(host + 3, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:") : 0;
+    size_t n =
+        host ? strspn(host + 3, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:") : 0;
 
     return is_mirror(value, k) && n && (!host[3 + n] || streq(host + 3 + n, "/"));
 }
@@ -302,11 +304,20 @@ static void complain_key(struct reading *r, const char *section, const char *key
         complain(r, "unknown key %s in [%s]", key, section);
 }
 
+static void take_value(struct reading *r, size_t i, const char *value)
+{
+    struct settings *s = r->settings;
+
+    free(s->values[i]);
+    free(s->wheres[i]);
+    s->values[i] = xstrdup(value);
+    s->wheres[i] = xasprintf("%s:%d", r->name, r->line);
+}
+
 static int on_value(void *ctx, const char *section, const char *key, const char *value)
 {
     struct reading *r = ctx;
     const struct known *k = find(section, key);
-    char **at;
 
     if (!*section)
         complain(r, "%s stands before any [section]", key);
@@ -317,9 +328,7 @@ static int on_value(void *ctx, const char *section, const char *key, const char 
     else if (!(*value == '\0' && !k->otherwise) && !k->is_good(value, k))
         complain(r, "[%s] %s = %s: should be %s", section, key, value, k->form);
     else {
-        at = &r->settings->values[k - table];
-        free(*at);
-        *at = xstrdup(value);
+        take_value(r, (size_t)(k - table), value);
     }
     return 1;
 }
@@ -525,8 +534,10 @@ int settings_parse(const char *text, const char *name, struct settings **ret, ch
 struct settings *settings_free(struct settings *s)
 {
     if (s) {
-        for (unsigned i = 0; i < ELEMENTS(table); i++)
+        for (unsigned i = 0; i < ELEMENTS(table); i++) {
             free(s->values[i]);
+            free(s->wheres[i]);
+        }
         free(s);
     }
     return NULL;
@@ -543,6 +554,13 @@ const char *settings_text(const struct settings *s, const char *section, const c
     }
     value = s->values[k - table];
     return value && *value ? value : k->otherwise;
+}
+
+const char *settings_where(const struct settings *s, const char *section, const char *key)
+{
+    const struct known *k = find(section, key);
+
+    return k ? s->wheres[k - table] : NULL;
 }
 
 uint64_t settings_ms(const struct settings *s, const char *section, const char *key)
@@ -564,13 +582,13 @@ bool settings_bool(const struct settings *s, const char *section, const char *ke
 }
 
 bool settings_at(const struct settings *s, unsigned i, const char **ret_section, const char **ret_key,
-                 const char **ret_value, bool *ret_is_default)
+                 const char **ret_value, const char **ret_where)
 {
     if (i >= ELEMENTS(table))
         return false;
     *ret_section = table[i].section;
     *ret_key = table[i].key;
-    *ret_is_default = !s->values[i];
+    *ret_where = s->wheres[i];
     *ret_value = s->values[i] ? s->values[i] : table[i].otherwise ? table[i].otherwise : "";
     return true;
 }

@@ -21,6 +21,8 @@ struct settings *settings_free(struct settings *s);
 const char *settings_text(const struct settings *s, const char *section, const char *key);          /* NULL: not set, no default */
 uint64_t settings_ms(const struct settings *s, const char *section, const char *key);
 bool settings_bool(const struct settings *s, const char *section, const char *key);
-/* Every value, default or not, in a fixed order, for --check-config. Returns false beyond the last. */
+/* "FILE:LINE" the value comes from; NULL: it is the default. */
+const char *settings_where(const struct settings *s, const char *section, const char *key);
+/* Every value, default or not, in a fixed order, for --check-config. Returns false beyond the last. *ret_where: as settings_where(). */
 bool settings_at(const struct settings *s, unsigned i, const char **ret_section, const char **ret_key, const char **ret_value,
-                 bool *ret_is_default);
+                 const char **ret_where);

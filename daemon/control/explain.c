@@ -53,6 +53,7 @@ static const struct explanation table[] = {
     {"too_many_aliases", EXIT_CONFLICT, "llmhostctl alias list"},
     {"being_removed", EXIT_CONFLICT, "llmhostctl instance list"},
     {"port_taken", EXIT_CONFLICT, ""},
+    {"bad_listen", EXIT_USAGE, "ip address\nllmhostd --check-config"},
     {"port_passed", EXIT_CONFLICT, "systemctl --user edit llmhostd-gateway.socket"},
     {"no_api_key", EXIT_USAGE, "llmhostctl key add NAME"},
     {"bad_forward", EXIT_USAGE, "llmhostctl forward add gpu1 6006:127.0.0.1:6006"},

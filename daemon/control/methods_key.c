@@ -6,6 +6,8 @@
 
 #include "base/fault.h"
 #include "base/settings.h"
+#include "control/explain.h"
+#include "control/show.h"
 #include "gateway/gateway.h"
 #include "gateway/keys.h"
 #include "proto/address.h"
@@ -35,8 +37,7 @@ static struct json *made(const struct keys *keys, const char *text)
 }
 
 /* False: answered. */
-static bool make_key(struct call *c, const char *name, char **ret_text,
-                     store_ticket *ret_ticket)
+static bool make_key(struct call *c, const char *name, char **ret_text, store_ticket *ret_ticket)
 {
     int r = keys_make(gateway_keys(c->context->gateway), name, ret_text, ret_ticket);
 
@@ -103,7 +104,12 @@ static bool move_door(struct call *c, const char *address)
     int r = gateway_move(g, address, &f);
 
     if (r < 0) {
-        call_fault(c, &f, NULL, NULL);
+        _cleanup_free_ char *next = show_port_next(address);
+
+        if (streq(f.code, "port_taken"))
+            call_fail(c, explain_status(&f), f.code, NULL, NULL, next, "%s", f.text);
+        else
+            call_fault(c, &f, NULL, NULL);
         return false;
     }
     r = settings_keep(c->context->config_path, "gateway", "listen", address, &file);

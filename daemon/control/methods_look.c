@@ -41,8 +41,13 @@ void method_status(struct call *c)
 {
     const struct json *targets = json_get(c->parameters, "targets");
 
-    if (target_check(c, targets))
-        call_reply(c, status_of(c, targets));
+    if (!target_check(c, targets))
+        return;
+    struct json *v = status_of(c, targets);
+
+    if (targets)
+        json_put(v, "targets", json_copy(targets));
+    call_reply(c, v);
 }
 
 /* ---- Watch ---- */

@@ -43,6 +43,16 @@ static void put_secret(struct json *v, const char *key, const char *text)
     json_put(v, key, secret);
 }
 
+/* One of that name is there: another address for it, but this host has none. */
+static char *exists_next(struct manager *m, const char *name)
+{
+    struct lease *l = manager_find_lease(m, name);
+
+    if (l && !lease_session(l))
+        return xasprintf("llmhostctl instance show %s", name);
+    return xasprintf("llmhostctl instance list\nllmhostctl instance set %s 'ssh -p PORT USER@HOST'", name);
+}
+
 static void on_instance_added(void *ctx, struct lease *l, const char *notes, const struct fault *f)
 {
     struct call *c = ctx;
@@ -54,8 +64,7 @@ static void on_instance_added(void *ctx, struct lease *l, const char *notes, con
             xasprintf("llmhostctl instance add %s 'ssh -p PORT USER@HOST'%s",
                       streq(f->code, "bad_name") ? "NAME" : name,
                       streq(f->code, "passphrase_needed") ? " --passphrase-file FILE" : "");
-        _cleanup_free_ char *set =
-            xasprintf("llmhostctl instance list\nllmhostctl instance set %s 'ssh -p PORT USER@HOST'", name);
+        _cleanup_free_ char *set = exists_next(c->context->manager, name);
 
         call_fail(c, explain_status(f), explain_code(f), name, NULL, streq(f->code, "exists") ? set : next,
                   "%s was not added: %s", name, f->text);

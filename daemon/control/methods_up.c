@@ -454,9 +454,10 @@ void method_up(struct call *c)
     if (follow_timeout_is_wrong(c))
         return;
     if (show_port_taken(c->context, &f)) {
-        call_fail(c, EXIT_CONFLICT, f.code, model,
-                  "stop it, or set [gateway] listen= to another address in llmhostd.conf",
-                  "llmhostctl status", "%s", f.text);
+        _cleanup_free_ char *next = show_port_next(gateway_endpoint(c->context->gateway) + strlen("http://"));
+
+        call_fail(c, EXIT_CONFLICT, f.code, model, "stop it, or let llmhostd listen elsewhere", next, "%s",
+                  f.text);
         return;
     }
     if (up_is_wanted(c))

@@ -33,6 +33,8 @@ void method_ps(struct call *c)
         if (target_has_model(targets, d) && (all || is_in_memory(d)))
             json_append(models, show_model(d));
     json_put(v, "models", models);
+    if (targets)
+        json_put(v, "targets", json_copy(targets));
     call_reply(c, v);
 }
 

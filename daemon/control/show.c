@@ -13,6 +13,7 @@
 #include "gateway/keys.h"
 #include "lease/lease.h"
 #include "manager.h"
+#include "proto/address.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/ssh_proxy.h"
@@ -424,6 +425,26 @@ bool show_port_taken(const struct control_context *k, struct fault *ret)
     return true;
 }
 
+char *show_port_next(const char *address)
+{
+    char ip[IP_TEXT_MAX];
+    uint16_t port;
+
+    if (ip_port_parse(address, ip, &port) < 0)
+        return xstrdup("");
+    return xasprintf(strchr(ip, ':') ? "llmhostctl listen [%s]:%u" : "llmhostctl listen %s:%u", ip,
+                     port == 11500 ? 11501 : 11500);
+}
+
+static struct json *show_port_trouble(const struct control_context *k, const struct fault *f)
+{
+    _cleanup_free_ char *next = show_port_next(gateway_endpoint(k->gateway) + strlen("http://"));
+    struct json *v = show_fault(f, NULL, NULL, 0);
+
+    json_put(v, "next", explain_lines(next));
+    return v;
+}
+
 static void add_daemon_trouble(const struct control_context *k, struct json *list)
 {
     const struct fault *stuck = NULL;
@@ -432,7 +453,7 @@ static void add_daemon_trouble(const struct control_context *k, struct json *lis
     struct fault f;
 
     if (show_port_taken(k, &f))
-        json_append(list, show_fault(&f, NULL, NULL, 0));
+        json_append(list, show_port_trouble(k, &f));
     if (gateway_needs_key(k->gateway) && !keys_at(gateway_keys(k->gateway), 0)) {
         fault_code(&f, FAULT_INVALID, "no_api_key",
                    "%s can be reached from other hosts, and there is no API key: every request is refused",

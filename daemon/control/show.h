@@ -29,6 +29,8 @@ struct json *show_way(const struct deployment *d);
 struct json *show_trouble(const struct control_context *k, const struct json *targets);
 /* False: the gateway listens. Else *ret says who has its port. */
 bool show_port_taken(const struct control_context *k, struct fault *ret);
+/* The command that moves us from address ("127.0.0.1:11434") to a port that is hardly taken. Caller frees. */
+char *show_port_next(const char *address);
 
 /* Adds a Cause. since_at_ms 0: not known; text may be NULL. */
 void show_add_cause(struct json *list, const char *cause, int64_t count, int64_t since_at_ms, const char *text);

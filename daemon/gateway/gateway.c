@@ -168,8 +168,8 @@ int gateway_move(struct gateway *g, const char *address, struct fault *f)
         return 0;
     }
     owner = r == -EADDRINUSE ? owner_of_port(g->ip, g->port) : NULL;
-    fault_code(f, FAULT_INVALID, "port_taken", "cannot listen on %s: %s%s", address,
-               owner ? "taken by " : strerror(-r), owner ? owner : "");
+    fault_code(f, FAULT_INVALID, r == -EADDRINUSE ? "port_taken" : "bad_listen", "cannot listen on %s: %s%s",
+               address, owner ? "taken by " : strerror(-r), owner ? owner : "");
     strcpy(g->ip, ip);
     g->port = port;
     if (gateway_listen(g) < 0)
@@ -248,6 +248,15 @@ static int gateway_adopt(struct gateway *g, int fd, struct fault *f)
     return 0;
 }
 
+void gateway_fault_listen(const struct settings *s, int error, struct fault *f)
+{
+    const char *where = settings_where(s, "gateway", "listen");
+
+    fault_code(f, FAULT_INVALID, "bad_listen", "%s%s[gateway] listen: %s cannot be had: %s",
+               where ? where : "", where ? ": " : "", settings_text(s, "gateway", "listen"),
+               strerror(-error));
+}
+
 /* ---- its life ---- */
 
 int gateway_new(struct loop *l, struct manager *m, struct store *s, const struct settings *settings,
@@ -276,8 +285,7 @@ int gateway_new(struct loop *l, struct manager *m, struct store *s, const struct
     } else if (r == 0) {
         r = gateway_listen(g);
         if (r < 0)
-            fault_set(f, FAULT_INVALID, r, "[gateway] listen: %s cannot be had: %s", g->endpoint,
-                      strerror(-r));
+            gateway_fault_listen(settings, r, f);
     }
     if (r < 0) {
         gateway_free(g);

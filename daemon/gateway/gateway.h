@@ -16,8 +16,10 @@ struct store;
  * socket that listens already and counts instead of listen, from now on the gateway's; 0: none. 0 or -EINVAL: *f names the setting. A taken port is no error. */
 int gateway_new(struct loop *l, struct manager *m, struct store *s, const struct settings *settings, int passed_fd,
                 struct gateway **ret, struct fault *f);
+/* What it says of the setting when error is what listening there came to; code "bad_listen". */
+void gateway_fault_listen(const struct settings *s, int error, struct fault *f);
 /* Listens at another address from now on; who is connected stays. address: as in [gateway] listen. 0, or < 0: *f says why (codes
- * "port_taken", "port_passed"), and all is as it was. */
+ * "port_taken", "bad_listen", "port_passed"), and all is as it was. */
 int gateway_move(struct gateway *g, const char *address, struct fault *f);
 /* Nobody new is let in: who connects waits in the backlog, for our successor where the socket was passed. For good. */
 void gateway_close_door(struct gateway *g);

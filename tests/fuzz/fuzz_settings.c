@@ -12,11 +12,10 @@
 /* As a file: what was given, section by section. */
 static void write_out(const struct settings *s, struct buf *out)
 {
-    const char *section, *key, *value, *last = "";
-    bool is_default;
+    const char *section, *key, *value, *where, *last = "";
 
-    for (unsigned i = 0; settings_at(s, i, &section, &key, &value, &is_default); i++) {
-        if (is_default)
+    for (unsigned i = 0; settings_at(s, i, &section, &key, &value, &where); i++) {
+        if (!where)
             continue;
         if (!streq(section, last))
             buf_addf(out, "[%s]\n", section);

@@ -157,8 +157,8 @@ UNCONFIRMED = error("StopNotConfirmed", "stop_unconfirmed", "STOP NOT CONFIRMED:
                     target="hz-3090", provider={"name": "autodl", "code": "running", "message": "运行中"})
 STOPPING = [{"more": {"progress": {"stage": "power_off", "state": "done", "text": "asked 3 times"}, "done": False}},
             {"more": {"progress": {"stage": "confirmed", "state": "failed", "text": "autodl still says \"running\"", "took_ms": 120000}, "done": False}}]
-PORT = error("Conflict", "port_taken", "cannot listen on http://127.0.0.1:11434: taken by \"ollama\" (pid 1880).", ["llmhostctl status"],
-             why="stop it, or set [gateway] listen= to another address in llmhostd.conf", target=MODEL)
+PORT = error("Conflict", "port_taken", "cannot listen on http://127.0.0.1:11434: taken by \"ollama\" (pid 1880).", ["llmhostctl listen 127.0.0.1:11500"],
+             why="stop it, or let llmhostd listen elsewhere", target=MODEL)
 HOST_KEY = error("TunnelFailed", "host_key", "gz-4090 shows another host key than before: expected SHA256:9qzWm0bXkq5mLwYk0, got SHA256:Lr2dc8E; "
                  "not connected, no password was sent.", ["llmhostctl doctor gz-4090"], target="gz-4090")
 PASSWORD = error("CredentialsRefused", "login_refused", "gz-4090 refused the password for root.",
@@ -543,6 +543,11 @@ CASES = [
     case("watch-quiet", "status -wq", None),
     case("watch-check", "status -w --check", None),
     case("help", "--help", None),
+    case("help-key", "key --help", None),
+    case("help-key-add", "key --help add", None),
+    case("secret-kind", "instance secret gz-4090 passwd", None),
+    case("ps-quiet-twice", "ps -q", {"Ps": [{"reply": {"models": [KEPT_MODEL, {**KEPT_MODEL, "instance": "attic"}]}}]}),
+    case("ps-alias", "ps r1 -q", {"Ps": [{"reply": {"models": [KEPT_MODEL], "targets": [MODEL]}}]}),
     case("help-up", "up -h", None),
     case("help-add", "instance add -h", None),
 ]

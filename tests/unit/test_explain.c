@@ -90,8 +90,8 @@ Test(explain, no_code_is_explained_twice)
 /* Ours, or one of every system that looks after its own disk, clock or services. */
 static bool is_command(const char *line)
 {
-    static const char *const programs[] = {"llmhostctl ", "df ",          "ls ",
-                                           "findmnt ",    "timedatectl ", "systemctl "};
+    static const char *const programs[] = {"llmhostctl ",  "df ",        "ls ", "findmnt ",
+                                           "timedatectl ", "systemctl ", "ip ", "llmhostd "};
 
     for (size_t i = 0; i < ELEMENTS(programs); i++)
         if (strncmp(line, programs[i], strlen(programs[i])) == 0)

@@ -206,16 +206,16 @@ Test(settings, a_long_comment_is_fine_and_a_long_line_is_said_to_be_one)
 Test(settings, all_values_can_be_walked)
 {
     struct settings *s = parse("[gateway]\nhold = 10m\n");
-    const char *section, *key, *value;
-    bool is_default;
+    const char *section, *key, *value, *where;
     unsigned n = 0, set = 0;
 
-    for (; settings_at(s, n, &section, &key, &value, &is_default); n++) {
+    for (; settings_at(s, n, &section, &key, &value, &where); n++) {
         cr_assert_not_null(value);
-        if (!is_default) {
+        if (where) {
             set++;
             cr_assert_str_eq(key, "hold", "set by hand, though to its default");
             cr_assert_str_eq(value, "10m");
+            cr_assert_str_eq(where, "test.conf:2");
         }
     }
     cr_assert_eq(n, 19);
@@ -360,13 +360,12 @@ Test(settings, the_example_changes_nothing_and_covers_every_key_with_its_default
 {
     _cleanup_free_ char *as_is = example(false), *all = example(true);
     struct settings *s = parse(as_is), *full = parse(all);
-    const char *section, *key, *value, *other;
-    bool is_default;
+    const char *section, *key, *value, *other, *where;
 
-    for (unsigned i = 0; settings_at(s, i, &section, &key, &value, &is_default); i++) {
-        cr_assert(is_default, "[%s] %s", section, key);
-        cr_assert(settings_at(full, i, &section, &key, &other, &is_default));
-        cr_assert(!is_default, "the example lacks [%s] %s", section, key);
+    for (unsigned i = 0; settings_at(s, i, &section, &key, &value, &where); i++) {
+        cr_assert_null(where, "[%s] %s", section, key);
+        cr_assert(settings_at(full, i, &section, &key, &other, &where));
+        cr_assert_not_null(where, "the example lacks [%s] %s", section, key);
         cr_assert_str_eq(other, value, "[%s] %s", section, key);
     }
     settings_free(s);
