@@ -244,8 +244,8 @@ def forbidden_words():
 
 
 def not_in_the_manual():
-    """Verbs and options that llmhostctl has and its manual page has not. The tables of main.c say what there is."""
-    tables, page = (ROOT / "client/main.c").read_text(), (ROOT / "client/llmhostctl.1").read_text().replace("\\-", "-")
+    """Verbs and options that llmhostctl has and its manual page has not. The tables of words.c say what there is."""
+    tables, page = (ROOT / "client/words.c").read_text(), (ROOT / "client/llmhostctl.1").read_text().replace("\\-", "-")
     verbs = re.findall(r'^    \{"([a-z ]+)", "[^"]*", \d+, \d+,', tables, re.MULTILINE)
     options = re.findall(r"""^    \{"([a-z-]+)", (?:0|'.'), [A-Z]+, (?:true|false),""", tables, re.MULTILINE)
     assert len(verbs) > 15 and len(options) > 25, "the tables are not where they were"
