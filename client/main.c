@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <time.h>
 
+#include "client/complete.h"
 #include "client/words.h"
 #include "proto/mem.h"
 #include "proto/stdfds.h"
@@ -395,6 +396,8 @@ static enum exit_status run(struct run *r, int argc, char **argv)
     char *noun = NULL;
     enum exit_status status;
 
+    if (argc > 1 && streq(argv[1], "__complete"))
+        return complete(r, argv + 2, (unsigned)argc - 2);
     output_init(&r->output, wants_json(argc, argv), false);
     status = command_line(r, argc, argv, &v, &noun);
     if (status != EXIT_DONE)

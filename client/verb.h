@@ -88,3 +88,4 @@ enum exit_status verb_key_add(struct run *r);
 enum exit_status verb_key_list(struct run *r);
 enum exit_status verb_key_remove(struct run *r);
 enum exit_status verb_listen(struct run *r);
+enum exit_status verb_completion(struct run *r);

@@ -49,6 +49,8 @@ static const struct verb verbs[] = {
     {"key list", "", 0, 0, "", "the names of all keys", verb_key_list},
     {"key remove", "NAME", 1, 1, "", "what it opened is refused from now on", verb_key_remove},
     {"listen", "IP:PORT", 1, 1, "new-key", "where applications connect, from now on", verb_listen},
+    {"completion", "bash|zsh|fish", 1, 1, "", "a script for your shell, so that Tab completes",
+     verb_completion},
     {"version", "", 0, 0, "", "versions of llmhostctl and llmhostd", verb_version},
 };
 
@@ -71,7 +73,7 @@ static const struct option options[] = {
     {"now", 0, FLAG, false, AT(now), NULL, "cut open requests"},
     {"off", 0, FLAG, false, AT(off), NULL, "the keep is over"},
     {"forget", 0, FLAG, false, AT(forget), NULL, "and take it out of the list"},
-    {"for", 0, TEXT, false, AT(until), "STATE", "ready (default), idle, stopped or tunnel"},
+    {"for", 0, TEXT, false, AT(until), "ready|idle|stopped|tunnel", "default: ready"},
     {"follow", 'f', FLAG, false, AT(follow), NULL, "go on with what is written from now on"},
     {"lines", 'n', LINES, false, AT(lines), "N", "1 to 10000 of them (default 200)"},
     {"since", 0, SINCE, false, AT(since_at_ms), "TIME", "10m (ago), 12:20, today, 2026-11-20"},
@@ -79,7 +81,7 @@ static const struct option options[] = {
     {"events", 0, FLAG, false, AT(events), NULL, "what happened and why, instead of lines"},
     {"accept-new-host-key", 0, TEXT, false, AT(accept_new_host_key), "SHA256:...",
      "accept exactly this host key"},
-    {"provider", 0, TEXT, false, AT(provider), "NAME", "ssh (default) or local (this host)"},
+    {"provider", 0, TEXT, false, AT(provider), "ssh|local", "default: ssh; local: this host"},
     {"host", 0, TEXT, false, AT(host), "HOST", "instead of the ssh command, or over it"},
     {"port", 0, PORT, false, AT(port), "PORT", "likewise"},
     {"user", 0, TEXT, false, AT(user), "USER", "likewise"},

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 
 import daemon as daemons
 import host as hosts
@@ -55,6 +56,9 @@ class Words(road.Road):
                     (4, ("sleep", "here"), "llmhostctl up ollama:NAME --on here"),
                     (2, ("key", "add", "My Phone"), '"My Phone" cannot name a key: small letters, digits and -'),
                     (2, ("logs", "-n", "0"), "1 to 10000"),
+                    (12, ("instance", "add", "here", "--provider", "local"), "llmhostctl instance show here"),
+                    (12, ("listen", "127.0.0.1:7005"), "llmhostctl listen 127.0.0.1:11500"),
+                    (2, ("instance", "secret", "here"), "llmhostctl instance secret here"),
                     (2, ("listen", "127.0.0.1:0"), "is not IP:PORT (port 1 to 65535)"),
                     (2, ("instance", "set", "here", "--port", "33"), "llmhostctl instance add NAME 'ssh -p PORT USER@HOST'"),
                     (2, ("forward", "add", "here", "7006"), "here is this very host: port 7006 is here already"),
@@ -104,3 +108,29 @@ class Words(road.Road):
             self.assertRegex(self.said(d, 0, "status"), r"TAKEN by \"?python3.*\(pid " + str(os.getpid()))
             self.said(d, 12, "status", "--check")
             self.assertTrue(re.search(r"FAIL +cannot listen", self.said(d, 1, "doctor")))
+
+    def test_a_daemon_that_does_not_start_says_where_and_what_next(self):
+        with daemons.Daemon() as d:
+            def starts(text, *options):
+                with open(d.dir + "/other.conf", "w") as f:
+                    f.write(text)
+                return subprocess.run([daemons.BUILD + "/llmhostd", "-c", d.dir + "/other.conf", *options], capture_output=True, text=True,
+                                      timeout=60, env=dict(os.environ, XDG_STATE_HOME=d.dir + "/other", XDG_RUNTIME_DIR=d.dir + "/other-run"))
+
+            done = starts("[gateway]\n\nlisten = 192.0.2.77:11434\n")
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, r"other\.conf:3: \[gateway\] listen: 192\.0\.2\.77:11434 cannot be had: .*\n  next:  ip address\n")
+            done = starts("[gateway]\nlisten = 192.0.2.77:11434\n", "--check-config")
+            self.assertEqual(done.returncode, 2)
+            self.assertRegex(done.stderr, r"other\.conf:2: \[gateway\] listen: .*\n  next:  ip address\n")
+            self.assertRegex(done.stdout, r"(?m)^listen = 192\.0\.2\.77:11434    # .*/other\.conf:2$")
+            self.assertRegex(done.stdout, r"(?m)^hold = 10m    # default$")
+            done = starts("[gatway]\n")
+            self.assertEqual(done.returncode, 2)
+            self.assertRegex(done.stderr, r"other\.conf:1: unknown section .*\n  next:  llmhostd --check-config\n")
+            with open(d.dir + "/not-a-folder", "w") as f:
+                f.write("")
+            done = subprocess.run([daemons.BUILD + "/llmhostd", "-c", "/dev/null"], capture_output=True, text=True, timeout=60,
+                                  env=dict(os.environ, STATE_DIRECTORY=d.dir + "/not-a-folder", XDG_RUNTIME_DIR=d.dir + "/other-run"))
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, r"Not a directory\n  next:  ls -ld .*/not-a-folder ")
