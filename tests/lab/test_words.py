@@ -104,7 +104,7 @@ class Words(road.Road):
             d.ctl("instance", "add", "here", "--provider", "local")
             said = self.said(d, 12, "up", DEEPSEEK)
             self.assertRegex(said, r"cannot listen on http://127\.0\.0\.1:11434: taken by \"?python3")
-            self.assertIn("[gateway] listen=", said)
+            self.assertIn("next:  llmhostctl listen 127.0.0.1:11500", said)
             self.assertRegex(self.said(d, 0, "status"), r"TAKEN by \"?python3.*\(pid " + str(os.getpid()))
             self.said(d, 12, "status", "--check")
             self.assertTrue(re.search(r"FAIL +cannot listen", self.said(d, 1, "doctor")))
