@@ -154,13 +154,12 @@ void follow_gone(struct follow *w)
 
 struct json *follow_progress(const char *stage, const char *state, const char *text, uint64_t took_ms)
 {
-    struct json *v = json_object(), *p = json_object();
+    struct json *v = json_object();
 
-    json_put_string(p, "stage", stage);
-    json_put_string(p, "state", state);
-    json_put_string(p, "text", text);
-    json_put_int(p, "took_ms", (int64_t)took_ms);
-    json_put(v, "progress", p);
+    json_put_string(v, "stage", stage);
+    json_put_string(v, "state", state);
+    json_put_string(v, "text", text);
+    json_put_int(v, "took_ms", (int64_t)took_ms);
     return v;
 }
 

@@ -41,7 +41,7 @@ struct follow {
  * disk. The call owns it. timeout_ms of the parameters ends the waiting, not the work. */
 struct follow *follow_new(struct call *c, void (*fn)(struct follow *w));
 void follow_add(struct follow *w, struct deployment *d);
-/* All models that target and the parameter "on" mean. False: it is on none of an instance of these; the call was answered. */
+/* All models that target and the parameter "on" mean. False: one of the instances named does not have it; the call was answered. */
 bool follow_add_target(struct follow *w, const char *target);
 /* A limit of no time, or less, is none at all: it is not taken as "for ever". True: the call was answered. */
 bool follow_timeout_is_wrong(struct call *c);
@@ -49,5 +49,5 @@ bool follow_timeout_is_wrong(struct call *c);
 void follow_gone(struct follow *w);
 /* A server that runs behind a tunnel that is down answers nobody. False also when the call is over, because nobody is let in. */
 bool follow_may_ask(struct follow *w, const struct deployment *d);
-/* A reply with progress of what is no stage of the way up. */
+/* The contract's Progress, of what is no stage of the way up; the caller puts it into a reply. */
 struct json *follow_progress(const char *stage, const char *state, const char *text, uint64_t took_ms);

@@ -15,8 +15,9 @@
 
 static struct json *down_progress(const char *stage, const char *state, const char *text, uint64_t took_ms)
 {
-    struct json *v = follow_progress(stage, state, text, took_ms);
+    struct json *v = json_object();
 
+    json_put(v, "progress", follow_progress(stage, state, text, took_ms));
     json_put_bool(v, "done", false);
     return v;
 }

@@ -316,3 +316,29 @@ Test(control_several, progress_says_on_which_of_them)
     }
     cr_assert(of_a && of_b);
 }
+
+/* What is no stage is a Progress of the contract like the others. */
+Test(control_several, a_server_that_must_end_first_and_who_makes_room_are_told)
+{
+    three_that_failed();
+    set("a", DEPLOYMENT_DRAINING, 1);
+    on("a")->stale = true;
+    set("b", DEPLOYMENT_PLACING, 0);
+    snprintf(on("b")->room, sizeof on("b")->room, "ollama:other sleeps for it");
+    bool waits = false, room = false;
+
+    say(&w.caller, "{\"method\":\"io.llmhost.Up\",\"parameters\":{\"model\":\"" TINY
+                   "\",\"on\":\"a,b\",\"timeout_ms\":300},\"more\":true}");
+    for (;;) {
+        _cleanup_json_ struct json *v = hear(&w.caller);
+        const char *text = json_get_text(json_get(json_get(v, "parameters"), "progress"), "text");
+
+        if (json_get_text(v, "error"))
+            break;
+        waits |= text && streq(text, "waits for 1 open request, to begin anew");
+        room |= text && streq(text, "ollama:other sleeps for it");
+    }
+    cr_assert(waits);
+    cr_assert(room);
+    end_of_three();
+}
