@@ -52,8 +52,9 @@ struct request {
     struct timer *timer;
     char *name; /* "POST /api/pull", for sentences */
     bool is_with_curl, is_dead;
-    bool is_repeatable;                                 /* asking twice does no harm */
-    bool has_head;                                      /* the answer's, to its end */
+    bool is_secret;     /* it carried a token: what came back may hold more of the kind */
+    bool is_repeatable; /* asking twice does no harm */
+    bool has_head;      /* the answer's, to its end */
     uint64_t timeout_ms, whole_due, quiet_ms, byte_due; /* byte_due: when the last byte came */
     struct buf body;
     struct fault fault; /* kind set: why it could not begin, or why we ended it */
@@ -77,7 +78,10 @@ static void request_free(struct request *rq)
         explicit_bzero(line->data, strlen(line->data)); /* one of them may be a token */
     curl_slist_free_all(rq->headers);
     curl_slist_free_all(rq->resolved);
-    buf_done(&rq->body);
+    if (rq->is_secret)
+        buf_wipe(&rq->body);
+    else
+        buf_done(&rq->body);
     free(rq->name);
     free(rq);
 }
@@ -147,7 +151,10 @@ static void request_end(struct request *rq, const struct fault *f)
     list_remove(&rq->node);
     timer_disarm(rq->timer);
     rq->done(rq->ctx, f ? NULL : &answer, f);
-    buf_done(&answer.body);
+    if (rq->is_secret)
+        buf_wipe(&answer.body);
+    else
+        buf_done(&answer.body);
     request_free(rq);
 }
 
@@ -158,6 +165,12 @@ static enum fault_kind kind_of_loss(const struct request *rq)
 
     curl_easy_getinfo(rq->easy, CURLINFO_REQUEST_SIZE, &sent);
     return sent > 0 && !rq->is_repeatable ? FAULT_UNCERTAIN : FAULT_TRANSIENT;
+}
+
+/* It makes no sense; but what was asked may have been done. */
+static enum fault_kind kind_of_nonsense(const struct request *rq)
+{
+    return kind_of_loss(rq) == FAULT_UNCERTAIN ? FAULT_UNCERTAIN : FAULT_INVALID;
 }
 
 /* A path that is not there is an engine that does not run, like a port where nobody listens. */
@@ -186,17 +199,23 @@ static void fault_of_code(const struct request *rq, CURLcode code, struct fault 
                   rq->name);
         break;
     case CURLE_OPERATION_TIMEDOUT: /* the one limit that is curl's */
-        fault_set(f, kind_of_loss(rq), -ETIMEDOUT, "%s: no connection within %ld s", rq->name, CONNECT_MS / 1000);
+        fault_set(f, kind_of_loss(rq), -ETIMEDOUT, "%s: no connection within %ld s", rq->name,
+                  CONNECT_MS / 1000);
+        break;
+    case CURLE_SSL_CONNECT_ERROR: /* any failure of the handshake, a cut one too */
+        fault_set(f, FAULT_TRANSIENT, -ECONNRESET, "%s: no TLS (%s)", rq->name, curl_easy_strerror(code));
+        break;
+    case CURLE_SSL_CACERT_BADFILE:
+        fault_code(f, FAULT_DENIED, "certificate", "%s: the certificates of this computer cannot be read",
+                   rq->name);
         break;
     case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_CONNECT_ERROR:
         fault_code(f, FAULT_DENIED, "certificate", "%s: the other side is not who it should be (%s)",
                    rq->name, curl_easy_strerror(code));
         break;
     case CURLE_OUT_OF_MEMORY: fault_set(f, FAULT_EXHAUSTED, -ENOMEM, "%s: no memory", rq->name); break;
     default:
-        fault_set(f, FAULT_INVALID, -EPROTO, "%s: no sensible answer (%s)", rq->name,
+        fault_set(f, kind_of_nonsense(rq), -EPROTO, "%s: no sensible answer (%s)", rq->name,
                   curl_easy_strerror(code));
         break;
     }
@@ -280,7 +299,7 @@ static size_t request_on_body(char *data, size_t size, size_t n, void *ctx)
     }
     if (buf_add(&rq->body, data, n) == 0)
         return n;
-    fault_set(&rq->fault, FAULT_INVALID, -EMSGSIZE, "%s: the answer is longer than %u KiB", rq->name,
+    fault_set(&rq->fault, kind_of_nonsense(rq), -EMSGSIZE, "%s: the answer is longer than %u KiB", rq->name,
               HTTP_ANSWER_BYTES_MAX >> 10);
     return 0;
 }
@@ -472,6 +491,7 @@ static bool set_connection(struct request *rq, const struct http_request *from)
      * POST. An engine may be asked twice; a machine would be rented twice. */
     if (!rq->is_repeatable && !from->unix_socket)
         curl_easy_setopt(rq->easy, CURLOPT_FRESH_CONNECT, 1L);
+    rq->is_secret = from->authorization;
     if (from->authorization)
         add_header(rq, "Authorization:", from->authorization);
     return from->unix_socket || set_addresses(rq, from->origin, from->addresses);

@@ -95,6 +95,8 @@ static void on_spare_stopped(void *ctx, const struct fault *f)
 static void life_stop_spare(struct life *l, const struct instance_seen *m, const struct instance_seen *seen,
                             unsigned n)
 {
+    if (streq(l->fault.code, "two_machines") && !l->spare)
+        l->fault = (struct fault){0}; /* unless it is told again */
     for (unsigned i = 0; i < n && !l->spare; i++) {
         if (&seen[i] == m || seen[i].power == INSTANCE_OFF || !is_ours(l, &seen[i]))
             continue;
@@ -128,7 +130,7 @@ static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, con
         l->context.seen(l->context.ctx, m);
     }
     life_event(l, LIFE_EV_SEEN, NULL);
-    l->released_off = l->record.state == LIFE_STOPPING && l->seen != SEEN_ON;
+    l->seen_not_on = l->record.state == LIFE_STOPPING && l->seen != SEEN_ON;
 }
 
 void life_look(struct life *l)
@@ -231,7 +233,7 @@ void life_act(struct life *l)
 
 static uint64_t resting_ms(const struct life *l)
 {
-    uint64_t young = clock_now_ms() - l->entered_due < RESTING_MS;
+    bool young = clock_now_ms() - l->entered_due < RESTING_MS;
     bool unsure = l->record.asked_at_ms && clock_wall_ms() - l->record.asked_at_ms < DAY_MS;
 
     return (l->record.state == LIFE_STOPPED ? young : unsure) ? WATCHFUL_MS : RESTING_MS;
@@ -241,7 +243,11 @@ static uint64_t timer_ms(const struct life *l)
 {
     switch (l->record.state) {
     case LIFE_UNKNOWN: return MIN((uint64_t)POLL_MS << MIN(l->looks, 4u), UNKNOWN_MS_MAX);
-    case LIFE_WAITING: return TRY_MS + clock_now_ms() % (TRY_MS / 5);
+    case LIFE_WAITING:
+        /* The same request would be refused again; a person has to do something first. */
+        if (l->fault.kind == FAULT_DENIED || l->fault.kind == FAULT_INVALID)
+            return RESTING_MS;
+        return TRY_MS + clock_now_ms() % (TRY_MS / 5);
     case LIFE_CREATING: return l->asked ? CREATE_MS : KEPT_MS;
     case LIFE_STARTING:
     case LIFE_RELEASING: return l->asked ? POLL_MS : KEPT_MS;
@@ -295,8 +301,8 @@ void life_on_changed(void *ctx)
 void life_want(struct life *l, enum life_goal goal)
 {
     l->record.goal = goal;
-    l->record.ours =
-        l->record.state == LIFE_RUNNING || l->record.ours; /* a word about a running one takes it over */
+    if (l->record.state == LIFE_RUNNING || l->record.state == LIFE_UNKNOWN)
+        l->record.ours = true; /* a word about one that may be on takes it over, whoever switched it on */
     l->n_boots_failed = 0;
     l->context.keep(l->context.ctx, &l->record);
     life_event(l, LIFE_EV_GOAL, NULL);

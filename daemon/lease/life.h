@@ -63,7 +63,7 @@ struct life_context {
     void (*keep)(void *ctx, const struct life_record *r);
     void (*keep_then)(void *ctx, const struct life_record *r, bool money, struct op **slot, op_done_fn done,
                       void *done_ctx);
-    /* A machine was seen, after each look: for the ledger and the address. */
+    /* A machine was seen, after each look: for the ledger and the address. As keep(), from inside an event: it frees nothing. */
     void (*seen)(void *ctx, const struct instance_seen *m);
     /* From the run queue, after the state changed. */
     void (*changed)(void *ctx, struct life *l);
@@ -75,6 +75,7 @@ struct life *life_new(const struct life_context *context, const struct life_reco
 /* Ends our listening; what was asked may still happen, and the next life finds it. */
 struct life *life_free(struct life *l);
 
+/* A person's word, or a request's: not for what was restored. It is on its way to the disk when this returns (keep()). */
 void life_want(struct life *l, enum life_goal goal);
 /* Whatever we know may be old: after a sleep of this computer, and when the account's token changed. */
 void life_doubt(struct life *l);

@@ -63,9 +63,9 @@ static bool is_on(const struct life *l)
 static struct life_move after_refusal(const struct life *l, const struct fault *f, enum life_state off)
 {
     switch (f->kind) {
-    case FAULT_EXHAUSTED: return MOVE(is_on(l) ? LIFE_WAITING : off);
+    case FAULT_EXHAUSTED:
     case FAULT_DENIED:
-    case FAULT_INVALID: return MOVE(is_on(l) ? LIFE_WAITING : off);
+    case FAULT_INVALID: return MOVE(is_on(l) ? LIFE_WAITING : off); /* nothing happened (rental.h) */
     case FAULT_NONE:
     case FAULT_TRANSIENT:
     case FAULT_UNCERTAIN:
@@ -179,7 +179,7 @@ static struct life_move next_stopping(const struct life *l, enum life_event ev, 
     case LIFE_EV_SEEN:
         switch (l->seen) {
         case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
-        case SEEN_ON: return l->released_off ? AGAIN : STAY; /* the stop came too early and was ignored */
+        case SEEN_ON: return l->seen_not_on ? AGAIN : STAY; /* the stop came too early and was ignored */
         case SEEN_CHANGING: return STAY;
         case SEEN_NONE: return MOVE(LIFE_UNKNOWN);
         }
@@ -239,7 +239,7 @@ static struct life_move next_releasing(const struct life *l, enum life_event ev,
     case LIFE_EV_FAULT: return streq(f->code, "not_off") ? MOVE(LIFE_STOPPING) : LOOK;
     case LIFE_EV_SEEN:
         switch (l->seen) {
-        case SEEN_NONE: return MOVE(LIFE_RELEASED);
+        case SEEN_NONE: return l->none_counts ? MOVE(LIFE_RELEASED) : STAY;
         case SEEN_OFF: return STAY;
         case SEEN_ON:
         case SEEN_CHANGING: return MOVE(LIFE_STOPPING);
@@ -305,6 +305,10 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
     enum life_state was = l->record.state;
     bool off_seen = ev == LIFE_EV_SEEN && l->seen == SEEN_OFF;
 
+    if (was == LIFE_WAITING) /* what it waited for is over, one way or the other */
+        l->fault = (struct fault){0};
+    if (ev == LIFE_EV_TIMER && life_is_paid(was) && !l->asked)
+        life_trouble_is(l, "disk", "what it would cost cannot be written down");
     switch (m.state) {
     case LIFE_WAITING:
         if (was == LIFE_STARTING && off_seen)
@@ -379,7 +383,7 @@ static void life_enter(struct life *l, struct life_move m, enum life_event ev, c
              f && f->kind ? f->text : life_event_name(ev));
     l->record.state = m.state;
     l->asked = m.how == LIFE_WATCH; /* else life_act() sets it, just before the call */
-    l->turn = l->released_off = false;
+    l->turn = l->seen_not_on = false;
     l->n_none = l->looks = 0;
     l->entered_due = clock_now_ms();
     life_rearm(l);
@@ -403,7 +407,12 @@ void life_event(struct life *l, enum life_event ev, const struct fault *f)
         life_rearm(l);
     }
     switch (m.how) {
-    case LIFE_KEEP: break;
+    case LIFE_KEEP:
+        if (f && f->kind == FAULT_DENIED) { /* it goes on, and a person has to know */
+            l->fault = *f;
+            runq_add(l->context.loop, &l->changed);
+        }
+        break;
     case LIFE_ENTER:
     case LIFE_WATCH: life_enter(l, m, ev, f); break;
     case LIFE_DO: life_act(l); break;

@@ -47,7 +47,7 @@ struct life {
     bool turn;              /* every second timer of a stop asks again */
 
     bool seen_on;           /* since our last call that switches on */
-    bool released_off;      /* it was on its way off when last seen in STOPPING: on again means that the stop was ignored */
+    bool seen_not_on;       /* since we are stopping: on again means that the stop was ignored */
     unsigned n_none;        /* whole lists without it, in a row */
     unsigned looks;         /* in this state */
     unsigned n_boots_failed;

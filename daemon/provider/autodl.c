@@ -78,27 +78,32 @@ static void call_fail(struct call *c, const struct fault *f)
     call_free(c);
 }
 
+/* What is asked has not come back, or has not even left. A POST that only asks has done nothing; one that
+ * acts may have. */
+static void call_unanswered(struct call *c, const struct fault *f)
+{
+    struct fault here = *f;
+
+    if (here.kind == FAULT_UNCERTAIN && !c->asks)
+        here.kind = FAULT_TRANSIENT;
+    if (!*here.code)
+        snprintf(here.code, sizeof here.code, "provider_unreachable");
+    fault_prefix(&here, "AutoDL");
+    call_fail(c, &here);
+}
+
 static void on_answer(void *ctx, struct http_answer *answer, const struct fault *f)
 {
     struct call *c = ctx;
-    struct fault here;
 
     if (f) {
-        here = *f;
-        if (!*here.code)
-            snprintf(here.code, sizeof here.code, "provider_unreachable");
-        /* A POST of which no answer came may have been heard; one that only asks has done nothing. */
-        if (!c->asks && here.kind == FAULT_UNCERTAIN)
-            here.kind = FAULT_TRANSIENT;
-        fault_prefix(&here, "AutoDL");
-        call_fail(c, &here);
+        call_unanswered(c, f);
         return;
     }
     const struct autodl_answer a = {
         .text = answer->body.data, .n = answer->body.len, .status = answer->status, .asked = c->asks};
 
     c->read(c, &a);
-    buf_wipe(&answer->body); /* a password may have stood in it */
 }
 
 static void on_resolved(void *ctx, const struct addresses *found, const struct fault *f)
@@ -108,14 +113,20 @@ static void on_resolved(void *ctx, const struct addresses *found, const struct f
     _cleanup_secret_ char *token = NULL;
     _cleanup_free_ char *path = NULL;
     struct fault lacks = {0};
+    int e;
 
-    if (f) {
-        call_fail(c, f);
+    if (f) { /* whatever the resolver says, it says nothing about the machine */
+        fault_set(&lacks, FAULT_TRANSIENT, f->error, "%s", f->text);
+        call_unanswered(c, &lacks);
         return;
     }
-    if (secrets_get(r->context.secrets, rental_autodl.name, "token", &token) < 0) {
+    e = secrets_get(r->context.secrets, rental_autodl.name, "token", &token);
+    if (e == -ENOENT)
         fault_code(&lacks, FAULT_DENIED, "token_refused", "there is no token for AutoDL");
-        call_fail(c, &lacks);
+    else if (e < 0)
+        fault_set(&lacks, FAULT_TRANSIENT, e, "the token cannot be read (%s)", strerror(-e));
+    if (e < 0) {
+        call_unanswered(c, &lacks);
         return;
     }
     path = xasprintf("%s%s", c->path, c->query ? c->query : "");
@@ -219,8 +230,8 @@ static void page_ask(struct call *c)
     call_go(c);
 }
 
-/* A row that moved to another page while we read would be overlooked: so whatever is there twice is taken
- * once, and a last page that is missing ends it as a fault (autodl_read_page). */
+/* A row may move to another page while we read: what is there twice is taken once. One that is overlooked is
+ * why nobody believes in an absence before the second list (life.c). */
 static void read_page(struct call *c, const struct autodl_answer *a)
 {
     struct autodl_page *page = xnew(struct autodl_page);

@@ -62,7 +62,8 @@ typedef void (*rental_done_fn)(void *ctx, const struct fault *f);
 typedef void (*rental_way_fn)(void *ctx, const struct instance_way *way, const struct fault *f);
 typedef void (*rental_money_fn)(void *ctx, int64_t milli, const struct fault *f);
 
-/* Each is an op (base/op.h). A fault FAULT_UNCERTAIN means: asked, no answer; it may have happened. FAULT_EXHAUSTED: no card of
+/* Each is an op (base/op.h); what it hands over lasts for the call, and is NULL with a fault. FAULT_EXHAUSTED, FAULT_DENIED and
+ * FAULT_INVALID promise that nothing happened. A fault FAULT_UNCERTAIN means: asked, no answer; it may have happened. FAULT_EXHAUSTED: no card of
  * this kind, or no money. The code "already" means that it is so, or on its way there; "not_off": it must be off for that. */
 struct rental_ops {
     const char *name;           /* as in Instance.provider */

@@ -44,6 +44,19 @@ static void check_file(const char *path)
     check_matches("FAULT_[A-Z]+,[[:space:]]*(-?[A-Z0-9]+,[[:space:]]*)?\"([a-z_]+)\"", 2, text, path);
     /* tables of codes */
     check_matches("\"([a-z_]+)\",[[:space:]]*FAULT_[A-Z]+", 1, text, path);
+    check_matches("life_trouble_is\\(l, \"([a-z_]+)\"", 1, text, path);
+}
+
+/* A provider's own errors: "[error CODE]". */
+static void check_tables(const char *path)
+{
+    static char text[1 << 20];
+    FILE *f = fopen(path, "r");
+
+    cr_assert_not_null(f, "%s", path);
+    text[fread(text, 1, sizeof text - 1, f)] = '\0';
+    fclose(f);
+    check_matches("\\[error ([a-z_]+)\\]", 1, text, path);
 }
 
 Test(explain, every_code_of_the_sources_is_explained)
@@ -58,6 +71,8 @@ Test(explain, every_code_of_the_sources_is_explained)
 
         if (e->fts_info == FTS_F && n > 2 && streq(e->fts_path + n - 2, ".c"))
             check_file(e->fts_path);
+        else if (e->fts_info == FTS_F && n > 4 && streq(e->fts_path + n - 4, ".ini"))
+            check_tables(e->fts_path);
     }
     fts_close(walk);
     cr_assert_gt(n_codes, 50, "only %u codes were found: do they look different now?", n_codes);

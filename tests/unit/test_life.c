@@ -124,6 +124,9 @@ static const struct row rows[] = {
     {STARTING, "+iac", EV(SEEN),     NO, ENTER, UNKNOWN},
     {STARTING, "+ia",  EV(FAULT),    FAULT_EXHAUSTED, ENTER, WAITING},
     {STARTING, "-ia",  EV(FAULT),    FAULT_EXHAUSTED, ENTER, UNKNOWN},
+    {STARTING, "+ia",  EV(FAULT),    FAULT_DENIED,    ENTER, WAITING},
+    {STARTING, "-ia",  EV(FAULT),    FAULT_DENIED,    ENTER, UNKNOWN},
+    {STARTING, "+ia",  EV(FAULT),    FAULT_INVALID,   ENTER, WAITING},
     {STARTING, "+ia",  EV(FAULT),    FAULT_UNCERTAIN, ENTER, UNKNOWN},
     {STARTING, "+ia",  EV(FAULT),    FAULT_GONE,      ENTER, UNKNOWN},
     {STARTING, "+ia",  EV(FAULT),    FAULT_INVALID,   LOOKS, UNKNOWN, "already"},
@@ -188,7 +191,8 @@ static const struct row rows[] = {
     {RELEASING, "xia",  EV(TIMER),    NO, LOOKS},
     {RELEASING, "xiat", EV(TIMER),    NO, DO},
     {RELEASING, "xia",  EV(DONE),     NO, LOOKS},
-    {RELEASING, "xia",  EV(SEEN),     NO, ENTER, RELEASED},
+    {RELEASING, "xia",  EV(SEEN),     NO, KEEP},
+    {RELEASING, "xiac", EV(SEEN),     NO, ENTER, RELEASED},
     {RELEASING, "xiaF", EV(SEEN),     NO, KEEP},
     {RELEASING, "xiaN", EV(SEEN),     NO, ENTER, STOPPING},
     {RELEASING, "xia",  EV(FAULT),    FAULT_INVALID,   ENTER, STOPPING, "not_off"},
@@ -225,7 +229,7 @@ Test(life, each_row_of_the_table)
             .late = strchr(row->facts, 'l'),
             .hopeless = strchr(row->facts, 'h'),
             .turn = strchr(row->facts, 't'),
-            .released_off = strchr(row->facts, 'r'),
+            .seen_not_on = strchr(row->facts, 'r'),
         };
 
         snprintf(f.code, sizeof f.code, "%s", row->code ? row->code : "");
@@ -924,4 +928,28 @@ Test(life, calls_that_act_later_than_they_may_leave_nothing_behind)
 Test(life, a_clock_that_is_set_makes_no_stop_false)
 {
     stories(300001, 2000, false, false, true);
+}
+
+/* The daemon was away, somebody switched the machine on, and a person who sees that says: off. */
+Test(life, a_word_while_it_is_unknown_is_not_forgotten)
+{
+    world_begin(1);
+    w.calm = true;
+    life_want(w.l, LIFE_GOAL_ON);
+    works_run();
+    run_until(w.now + 900000);
+    life_want(w.l, LIFE_GOAL_OFF);
+    works_run();
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), STOPPED);
+    w.l = life_free(w.l);
+    button_is_pressed();
+    run_until(w.now + 900000);
+    daemon_starts(false);
+    life_want(w.l, LIFE_GOAL_OFF);
+    works_run();
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), STOPPED);
+    cr_assert_eq(n_billing(), 0);
+    world_end();
 }
