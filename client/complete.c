@@ -37,9 +37,12 @@ struct typed {
 
 static void offer(struct typed *t, const char *word, const char *about)
 {
-    _cleanup_free_ char *line = xasprintf("\n%s\n", word);
+    _cleanup_free_ char *line = NULL;
 
-    if (!word || strncmp(word, t->word, strlen(t->word)) != 0 || strstr(buf_text(&t->said), line))
+    if (!word || strncmp(word, t->word, strlen(t->word)) != 0)
+        return;
+    line = xasprintf("\n%s\n", word);
+    if (strstr(buf_text(&t->said), line))
         return;
     buf_addf(&t->said, "%s\n", word);
     printf("%.*s%s\t%s\n", (int)t->n_lead, t->lead, word, about ? about : "");

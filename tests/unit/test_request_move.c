@@ -159,7 +159,7 @@ Test(request_move, two_that_refuse_are_tried_in_turn_with_pauses)
 Test(request_move, a_channel_that_took_no_byte)
 {
     struct app *a = app_new();
-    unsigned at;
+    unsigned at = 0;
 
     world.deepseek.channels = world.deepseek.refuses_writes = true;
     app_post(a, CHAT, MODEL);
