@@ -114,5 +114,6 @@ void screen_ps_all(const struct output *o, const struct json *reply, struct buf 
 void screen_why(const struct output *o, const struct json *reply, struct buf *out);
 void screen_doctor(const struct output *o, const struct json *reply, struct buf *out);
 void screen_accepted(const struct output *o, const struct json *reply, struct buf *out);     /* of a Doctor that changed something */
-/* One line of a log; events put the target and the kind where others have the source. cut: where the terminal ends, so does it. */
-void screen_line(const struct output *o, const struct json *line, bool events, bool cut, struct buf *out);
+/* One line of a log; events put the target and the kind where others have the source. known: the target that need not be told.
+ * cut: where the terminal ends, so does it. */
+void screen_line(const struct output *o, const struct json *line, bool events, const char *known, bool cut, struct buf *out);

@@ -76,6 +76,8 @@ static void next_ready(const struct json *model, const char *action, struct buf 
         buf_addf(out, "%lld request%s held", (long long)held, plural(held));
         if (json_get_int(cause, "since_at_ms", 0))
             buf_addf(out, " %s", age_format(age, json_get_int(cause, "since_at_ms", 0)));
+    } else if (streq(action, "retry")) {
+        buf_add_text(out, "not reachable");
     } else if (open > 0) {
         buf_addf(out, "busy, %lld request%s", (long long)open, plural(open));
     } else if (streq(action, "none")) {

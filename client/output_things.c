@@ -192,7 +192,8 @@ static char *kind_word(const char *kind)
     return copy;
 }
 
-void screen_line(const struct output *o, const struct json *line, bool events, bool cut, struct buf *out)
+void screen_line(const struct output *o, const struct json *line, bool events, const char *known, bool cut,
+                 struct buf *out)
 {
     const char *level = member_text(line, "level", ""), *text = member_text(line, "text", "");
     const char *target = member_text(line, "target", "");
@@ -214,6 +215,8 @@ void screen_line(const struct output *o, const struct json *line, bool events, b
         add_padded(out, member_text(line, "source", ""), 9);
     }
     buf_add_text(out, " ");
+    if (!events && *target && !streq(target, known) && !streq(member_text(line, "source", ""), "request"))
+        buf_addf(out, "%s: ", target); /* a line of a request names it in its own way */
     used = text_columns(buf_text(out) + begin) + text_columns(word);
     if (cut && o->out_width > used && used + text_columns(text) > o->out_width)
         shown = xasprintf("%.*s\xe2\x80\xa6", (int)text_fit(text, o->out_width - used - 1), text);

@@ -256,8 +256,17 @@ static enum style verdict_style(const char *verdict)
 #define REASON_COLUMNS  30
 #define VERDICT_COLUMNS 6
 
+/* A model that is on several instances is told with each. */
+static char *target_text(const struct json *line)
+{
+    const char *target = member_text(line, "target", ""), *instance = json_get_text(line, "instance");
+
+    return instance ? xasprintf("%s on %s", target, instance) : xstrdup(target);
+}
+
 static void add_line(const struct output *o, const struct json *line, unsigned target_width, struct buf *out)
 {
+    _cleanup_free_ char *target = target_text(line);
     const char *verdict = member_text(line, "verdict", "?");
     _cleanup_free_ char *causes = causes_text(verdict, json_get(line, "causes")), *shown = xstrdup(verdict);
     unsigned beside = target_width + 2 + VERDICT_COLUMNS + 2;
@@ -268,7 +277,7 @@ static void add_line(const struct output *o, const struct json *line, unsigned t
         *p = (char)toupper((unsigned char)*p);
     buf_init(&reason, SCREEN_BYTES_MAX);
     add_wrapped(&reason, below ? 4 : beside, o->out_width, causes);
-    add_padded(out, member_text(line, "target", ""), target_width);
+    add_padded(out, target, target_width);
     buf_add_text(out, "  ");
     add_styled(out, o->out_colour, verdict_style(verdict), shown);
     if (below || !reason.len)
@@ -300,8 +309,11 @@ void screen_why(const struct output *o, const struct json *reply, struct buf *ou
     const struct json *lines = json_get(reply, "lines");
     unsigned width = 0;
 
-    for (size_t i = 0; i < json_count(lines); i++)
-        width = MAX(width, text_columns(member_text(json_at(lines, i), "target", "")));
+    for (size_t i = 0; i < json_count(lines); i++) {
+        _cleanup_free_ char *target = target_text(json_at(lines, i));
+
+        width = MAX(width, text_columns(target));
+    }
     for (size_t i = 0; i < json_count(lines); i++)
         add_line(o, json_at(lines, i), width, out);
     if (!json_count(lines))

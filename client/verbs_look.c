@@ -99,7 +99,7 @@ static void add_last_lines(struct run *r, const char *target, bool failed, struc
     if (json_count(lines))
         buf_add_text(out, "\n");
     for (size_t i = 0; i < json_count(lines); i++)
-        screen_line(&r->output, json_at(lines, i), false, true, out);
+        screen_line(&r->output, json_at(lines, i), false, target, true, out);
 }
 
 /* The model's own reply may come without its instance, whose tunnel belongs on the screen. */
@@ -249,7 +249,7 @@ static void watch_line(struct watch *w, const struct json *reply)
 
     buf_init(&out, SCREEN_BYTES_MAX);
     if (given(reply, "event"))
-        screen_line(&w->run->output, event, true, false, &out);
+        screen_line(&w->run->output, event, true, "", false, &out);
     else if (json_get_text(thing, "name") && json_get_text(thing, "state"))
         buf_addf(&out, "%s %s\n", json_get_text(thing, "name"), json_get_text(thing, "state"));
     output_flush(&out);
@@ -324,6 +324,7 @@ enum exit_status verb_status(struct run *r)
 static void lines_show(struct run *r, const struct json *reply)
 {
     const struct json *lines = json_get(reply, "lines");
+    const char *known = r->options.n_arguments ? r->options.arguments[0] : "";
     struct buf out;
 
     buf_init(&out, SCREEN_BYTES_MAX);
@@ -331,7 +332,7 @@ static void lines_show(struct run *r, const struct json *reply)
         if (r->output.json)
             envelope_write(&out, json_at(lines, i), NULL, EXIT_DONE);
         else
-            screen_line(&r->output, json_at(lines, i), r->options.events, false, &out);
+            screen_line(&r->output, json_at(lines, i), r->options.events, known, false, &out);
     output_flush(&out);
     buf_done(&out);
 }

@@ -247,6 +247,9 @@ int model_name_parse(const char *text, struct model_name *ret, const char **ret_
     n_rest = strlen(rest);
     if (n_engine == 0)
         return model_name_refuse(ret_why, "the engine in front of the colon is missing");
+    if (memchr(text, '/', n_engine))
+        return model_name_refuse(
+            ret_why, "a model is written ENGINE:NAME, with a colon behind the engine: ollama:deepseek-r1:7b");
     if (n_engine >= sizeof(name.engine) || !is_of(text, n_engine, ".-_"))
         return model_name_refuse(ret_why, "an engine's name is at most 23 letters, digits or . - _");
     if (n_rest == 0)

@@ -40,11 +40,14 @@ void method_ps(struct call *c)
 
 /* ---- Why ---- */
 
-static void add_line(struct json *lines, const char *target, const char *verdict, struct json *causes)
+/* instance: of a model that is not on this one alone, else NULL. */
+static void add_line(struct json *lines, const char *target, const char *instance, const char *verdict,
+                     struct json *causes)
 {
     struct json *v = json_object();
 
     json_put_string(v, "target", target);
+    json_put_string(v, "instance", instance);
     json_put_string(v, "verdict", verdict);
     json_put(v, "causes", causes);
     json_append(lines, v);
@@ -78,7 +81,7 @@ static void why_instance(struct lease *l, struct json *lines)
     if (cut_off)
         add_tunnel(causes, l);
     show_add_cause(causes, lease_provider(l)->rented ? "stays_up" : "not_rented", 1, 0, NULL);
-    add_line(lines, lease_name(l), cut_off ? "down" : "awake", causes);
+    add_line(lines, lease_name(l), NULL, cut_off ? "down" : "awake", causes);
 }
 
 static const char *model_verdict(const struct deployment *d, bool cut_off)
@@ -100,7 +103,7 @@ static const char *model_verdict(const struct deployment *d, bool cut_off)
     return cut_off ? "down" : "awake";
 }
 
-static void why_model(const struct deployment *d, struct json *lines)
+static void why_model(struct manager *m, const struct deployment *d, struct json *lines)
 {
     enum deployment_state s = deployment_state(d);
     const char *verdict = model_verdict(d, is_cut_off(deployment_lease(d)));
@@ -122,7 +125,8 @@ static void why_model(const struct deployment *d, struct json *lines)
         json_append(causes, restarts);
     if (deployment_fault(d)->kind)
         show_add_cause(causes, "failure", 1, n.since_at_ms, deployment_fault(d)->text);
-    add_line(lines, deployment_name(d), verdict, causes);
+    add_line(lines, deployment_name(d), manager_has_other(m, d) ? lease_name(deployment_lease(d)) : NULL,
+             verdict, causes);
 }
 
 static struct json *not_counted(const struct gateway *g)
@@ -153,7 +157,7 @@ void method_why(struct call *c)
             why_instance(l, lines);
         for (unsigned k = 0; (d = manager_deployment_at(m, k)); k++)
             if (deployment_lease(d) == l && target_has_model(targets, d))
-                why_model(d, lines);
+                why_model(m, d, lines);
     }
     json_put(v, "lines", lines);
     json_put(v, "not_counted", not_counted(c->context->gateway));

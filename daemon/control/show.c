@@ -163,12 +163,7 @@ static struct json *model_next(const struct deployment *d, const struct deployme
     int64_t at_ms = 0;
 
     switch (deployment_state(d)) {
-    case DEPLOYMENT_CONNECTING:
-        action = "retry";
-        if (way)
-            session_figures(way, &tries);
-        at_ms = tries.next_try_at_ms;
-        break;
+    case DEPLOYMENT_CONNECTING: action = "retry"; break;
     case DEPLOYMENT_INSTALLING:
     case DEPLOYMENT_PLACING:
     case DEPLOYMENT_STARTING:
@@ -181,6 +176,8 @@ static struct json *model_next(const struct deployment *d, const struct deployme
     case DEPLOYMENT_READY:
         action = n->keep_until_at_ms ? "keep_ends" : n->unload_ms ? "unload" : "none";
         at_ms = n->keep_until_at_ms ? n->keep_until_at_ms : n->sleeps_at_ms;
+        if (!lease_is_reachable(deployment_lease(d))) /* it may well be ready, and nobody gets there */
+            action = "retry";
         break;
     case DEPLOYMENT_ASLEEP: action = "wake"; break;
     case DEPLOYMENT_STOPPING:
@@ -190,6 +187,11 @@ static struct json *model_next(const struct deployment *d, const struct deployme
 
     struct json *v = json_object();
 
+    if (streq(action, "retry")) {
+        if (way)
+            session_figures(way, &tries);
+        at_ms = tries.next_try_at_ms;
+    }
     json_put_string(v, "action", action);
     if (at_ms)
         json_put_int(v, "at_ms", at_ms);

@@ -19,7 +19,7 @@ PS_ALL = [{"reply": {"world": "ps-all"}}]
 WHY = [{"reply": {"world": "why"}}]
 MODEL = "ollama:deepseek-r1:7b"
 LINES = [
-    {"at_ms": "@-70s", "source": "session", "target": "gz-4090", "level": "notice", "text": "gz-4090: up, 1 request had waited 0.4s, none lost"},
+    {"at_ms": "@-70s", "source": "session", "target": "gz-4090", "level": "notice", "text": "up, 1 request had waited 0.4s, none lost"},
     {"at_ms": "@-60s", "source": "request", "target": MODEL, "level": "info", "text": "req 8f21 chat 412 tok in 6.1s from open-webui"},
     {"source": "engine", "target": MODEL, "level": "info", "text": "llama runner: \u001b[31mslot 0\u0007 released"},
     {"at_ms": "@-50s", "source": "daemon", "level": "warning", "text": "commit took 12s"},
@@ -281,6 +281,9 @@ CASES = [
          {"cause": "flapping", "count": 2, "text": "20m"}]},
         {"target": "ollama:gemma3:27b", "verdict": "awake", "causes": [{"cause": "kept", "count": 1, "until_at_ms": "@5400s"}]},
         {"target": "ollama:qwen3:8b", "verdict": "asleep", "causes": [{"cause": "unloaded", "count": 1, "since_at_ms": "@-7260s", "text": "llmhostctl sleep"}]}]}}]}),
+    *widths("why-two", "why ollama:qwen3:14b", {"Why": [{"reply": {"not_counted": [], "lines": [
+        {"target": "ollama:qwen3:14b", "instance": "gz-4090", "verdict": "awake", "causes": [{"cause": "request", "count": 1, "since_at_ms": "@-9s"}]},
+        {"target": "ollama:qwen3:14b", "instance": "attic", "verdict": "asleep", "causes": [{"cause": "unloaded", "count": 1, "since_at_ms": "@-250s", "text": "idle for 5m"}]}]}}]}),
     case("why-none", "why", {"Why": [{"reply": {"lines": [], "not_counted": []}}]}),
     case("why-json", "why attic --json", {"Why": [{"reply": {"lines": [{"target": "attic", "verdict": "awake", "causes": [{"cause": "not_rented", "count": 1}]}],
                                                              "not_counted": []}}]}),
