@@ -5,10 +5,6 @@ A host has a key for login, a directory that stands for its disk (seen as the ho
 of its own that all end with its power switch. No root: it runs as you, inside unshare's user and pid namespaces. As
 root the user namespace is left out, because sshd then wants more than one user.
 
-A rented host (class Rented; the company in company.py has them) is more like what providers give: the user is root and has a
-password, /root is the disk, /usr/bin/shutdown switches it off, a command of the customer's runs at power-on. Without root that
-root has your own uid, which such a host's sudo does not mind; sshd reads its name and password from files of the host's own.
-
     hosts.py up NAME [--port N] [--bind DIR]...     prints the command to paste: ssh -p N -i KEY user@127.0.0.1
     hosts.py down NAME [--wipe]                     power off; --wipe: forget the disk and the keys too
     hosts.py cut NAME                               ends its live SSH connections, as a bad network does
@@ -29,6 +25,10 @@ import socket
 import subprocess
 import sys
 import time
+
+# A rented host (class Rented; the company in company.py has them) is more like what providers give: the user is root and has a password,
+# /root is the disk, /usr/bin/shutdown switches it off, a command of the customer's runs at power-on. Without root that root has your own
+# uid, which such a host's sudo does not mind; sshd reads its name and password from files of the host's own.
 
 BANNER_S = 15
 SHUTDOWN = """\
