@@ -381,7 +381,7 @@ static int request(struct buf *out)
     return message(
         HTTP1_REQUEST,
         "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n"
-        "Transfer-Encoding: chunked\r\n\r\n7\r\n{\"a\":1}\r\n1;x=y\r\n \r\n0\r\nTrailer: t\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n7\r\n{\"a\":1}\r\n1\r\n \r\n0\r\nTrailer: t\r\n\r\n",
         out);
 }
 
