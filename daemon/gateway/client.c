@@ -306,7 +306,7 @@ static void client_process(struct client *c)
             break;
     }
     if (c->state == CLIENT_LINGER)
-        buf_done(&c->in);
+        buf_wipe(&c->in); /* a head may be among what is not read any more */
     if (c->in.len == 0)
         buf_done(&c->in);
     client_update(c);
@@ -334,8 +334,7 @@ static void client_read(struct client *c)
         return;
     }
     r = buf_add(&c->in, scratch, (size_t)n);
-    if (c->state != CLIENT_BODY)
-        explicit_bzero(scratch, (size_t)n); /* a head, with the key in it */
+    explicit_bzero(scratch, (size_t)n); /* a head, with the key in it; behind a body stands the next one */
     if (r < 0)
         client_close(c, true);
     else
