@@ -50,6 +50,16 @@ static void screen_listen(const struct output *o, const struct json *reply, stru
     buf_addf(out, "applications connect to %s\n", member_text(reply, "endpoint", "?"));
 }
 
+/* Programs that went without one until now would only see 401. */
+static void hint_keys(const struct run *r, const struct json *reply)
+{
+    const char *endpoint = member_text(reply, "endpoint", "");
+
+    if (strncmp(endpoint, "http://127.", 11) != 0 && strncmp(endpoint, "http://[::1]", 12) != 0)
+        output_hint(&r->output,
+                    "whoever asks there needs an API key, on this computer too.");
+}
+
 enum exit_status verb_listen(struct run *r)
 {
     const char *key = r->options.new_key;
@@ -75,6 +85,7 @@ enum exit_status verb_listen(struct run *r)
     } else {
         output_answer(&r->output, call.answer, screen_listen, EXIT_DONE);
     }
+    hint_keys(r, call.answer);
     return EXIT_DONE;
 }
 

@@ -545,6 +545,7 @@ CASES = [
     case("key-list-json", "key list --json", {"KeyList": [{"reply": {"keys": KEYS, "needed": False}}]}),
     case("key-remove", "key remove web", {"KeyRemove": [{"reply": {}}]}),
     case("key-remove-unknown", "key remove web", {"KeyRemove": [error("NotFound", "not_found", "there is no key web.", ["llmhostctl key list"], target="web")]}),
+    case("listen-others", "listen 0.0.0.0:11500", {"Listen": [{"reply": {"endpoint": "http://0.0.0.0:11500"}}]}),
     case("listen", "listen 127.0.0.1:11500", {"Listen": [{"reply": {"endpoint": "http://127.0.0.1:11500"}}]}),
     case("listen-new-key", "listen 0.0.0.0:11434 --new-key", {"Listen": [{"reply": {"endpoint": "http://0.0.0.0:11434",
          "added": {**KEYS[0], "name": "listen"}, "secret": {"text": "llmhost-n0tAK3y"}}}]}),
