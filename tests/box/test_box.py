@@ -225,7 +225,8 @@ class UnitFiles(Box):
         self.assertEqual(found, sorted(units + [
             "bin/llmhostctl", "bin/llmhostd", "lib/systemd/catalog/llmhostd.catalog", "lib/sysusers.d/llmhostd.conf",
             "lib/tmpfiles.d/llmhostd.conf", "share/man/man1/llmhostctl.1", "share/man/man5/llmhostd.conf.5",
-            "share/man/man8/llmhostd.8"]))
+            "share/man/man8/llmhostd.8", "share/bash-completion/completions/llmhostctl",
+            "share/fish/vendor_completions.d/llmhostctl.fish", "share/zsh/site-functions/_llmhostctl"]))
         for whose in ("system", "user"):
             with open(f"{place}/lib/systemd/{whose}/llmhostd.service") as f:
                 self.assertIn(f"ExecStart={place.removeprefix('/tmp/package')}bin/llmhostd\n", f.read())
@@ -467,7 +468,9 @@ class SystemService(Box):
         self.m.ctl("start", "llmhostd.service", check=False)
         self.assertEqual(self.m.show("ActiveState"), "failed")
         self.assertEqual((self.m.show("ExecMainStatus"), self.m.show("NRestarts")), ("2", "0"))
-        self.assertIn("/etc/llmhost/llmhostd.conf", self.m.lines("_TRANSPORT=stdout")[-1]["MESSAGE"])
+        wrong, helps = (line["MESSAGE"] for line in self.m.lines("_TRANSPORT=stdout")[-2:])
+        self.assertIn("/etc/llmhost/llmhostd.conf", wrong)
+        self.assertEqual(helps, "  next:  llmhostd --check-config")
 
     def test_a_taken_port_leaves_the_rest_working(self):
         self.m.ctl("stop", *UNITS)
