@@ -3,7 +3,9 @@
 #include "ssh/agent.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "base/stream.h"
@@ -32,6 +34,18 @@ static void put_file(const struct real_agent *a, const char *name, const char *t
     close(fd);
 }
 
+/* That its socket is there says only that it has a name. */
+static bool agent_listens(const struct real_agent *a)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
+
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", a->socket);
+    r = connect(fd, (struct sockaddr *)&address, sizeof address);
+    close(fd);
+    return r == 0;
+}
+
 static bool agent_start(struct real_agent *a)
 {
     char program[80];
@@ -51,9 +65,9 @@ static bool agent_start(struct real_agent *a)
         execl("/usr/bin/ssh-agent", "ssh-agent", "-D", "-a", a->socket, NULL);
         _exit(127);
     }
-    for (unsigned i = 0; i < 500 && access(a->socket, F_OK) < 0; i++)
+    for (unsigned i = 0; i < 500 && !agent_listens(a); i++)
         poll(NULL, 0, 10);
-    cr_assert_eq(access(a->socket, F_OK), 0, "an agent");
+    cr_assert(agent_listens(a), "an agent");
     return true;
 }
 
