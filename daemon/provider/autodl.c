@@ -191,21 +191,16 @@ static void read_made(struct call *c, const struct autodl_answer *a)
 
 static void read_way(struct call *c, const struct autodl_answer *a)
 {
-    struct autodl_snapshot s;
+    struct instance_way way;
     struct fault f = {0};
 
-    if (autodl_read_snapshot(&c->rental->tables, a, &s, &f) < 0) {
+    if (autodl_read_snapshot(&c->rental->tables, a, &way, &f) < 0) {
         call_fail(c, &f);
         return;
     }
-    struct instance_way way = {.port = s.port, .price_milli = s.price_milli};
-
-    snprintf(way.host, sizeof way.host, "%s", s.host);
-    snprintf(way.password, sizeof way.password, "%s", s.password);
     op_end(&c->op);
     c->on_way(c->ctx, &way, NULL);
     explicit_bzero(&way, sizeof way);
-    explicit_bzero(&s, sizeof s);
     call_free(c);
 }
 

@@ -211,7 +211,7 @@ static bool is_host(const char *text, size_t size)
 }
 
 int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answer *a,
-                         struct autodl_snapshot *ret, struct fault *f)
+                         struct instance_way *ret, struct fault *f)
 {
     _cleanup_json_ struct json *v = NULL;
     int r = open_envelope(t, a, &v, f);
@@ -222,7 +222,7 @@ int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answ
     const char *host = json_get_text(data, "proxy_host"), *password = json_get_text(data, "root_password");
     int64_t port = json_get_int(data, "ssh_port", 0), price = json_get_int(data, "payg_price", 0);
 
-    *ret = (struct autodl_snapshot){.price_milli = price > 0 && price < INT_MAX ? price : 0};
+    *ret = (struct instance_way){.price_milli = price > 0 && price < INT_MAX ? price : 0};
     if (json_type(data) != JSON_OBJECT)
         return not_an_answer(a, f);
     /* All three or none: half a way in is one of the boot before. */

@@ -37,14 +37,8 @@ struct autodl_page {
 };
 int autodl_read_page(const struct autodl_tables *t, const struct autodl_answer *a, struct autodl_page *ret, struct fault *f);
 
-/* The way in and the price, as of this power-on. */
-struct autodl_snapshot {
-    char host[256];             /* "": not there yet */
-    uint16_t port;
-    char password[128];         /* a secret: the caller wipes it */
-    int64_t price_milli;        /* an hour, 0: not there yet */
-};
-int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answer *a, struct autodl_snapshot *ret,
+/* A snapshot: the way in, all of it or none. */
+int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answer *a, struct instance_way *ret,
                          struct fault *f);
 /* What can be spent, in thousandths of a yuan. */
 int autodl_read_balance(const struct autodl_tables *t, const struct autodl_answer *a, int64_t *ret_milli, struct fault *f);

@@ -37,7 +37,7 @@ static void check_fault(const struct fault *f, bool asked)
 static void read_answer(const struct autodl_tables *t, const struct autodl_answer *a)
 {
     static struct autodl_page page;
-    struct autodl_snapshot s;
+    struct instance_way s;
     struct fault f;
     char id[INSTANCE_ID_MAX];
     int64_t milli;

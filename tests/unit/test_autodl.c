@@ -222,7 +222,7 @@ Test(autodl, the_way_in_is_whole_or_not_there_yet)
         says("{\"code\":\"Success\",\"data\":{\"proxy_host\":\"-oProxyCommand=x\",\"ssh_port\":22,"
              "\"root_password\":\"abc\"}}",
              false);
-    struct autodl_snapshot s;
+    struct instance_way s;
 
     cr_assert_eq(autodl_read_snapshot(&t, &whole, &s, &f), 0);
     cr_assert_str_eq(s.host, "connect.bjb1.example");
