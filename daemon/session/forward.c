@@ -17,7 +17,7 @@
  * all descriptors taken nobody can be accepted any more, not even who would remove it. The one too many is
  * reset, and takes the others along. */
 #define LINKS_MAX 512u
-/* A quarter of the smallest window: a larger read makes libssh2 widen it. */
+/* For one read of either side; both are asked again while there is more. */
 #define SCRATCH_BYTES (64u << 10)
 
 static char scratch[SCRATCH_BYTES];
