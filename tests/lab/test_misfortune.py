@@ -118,7 +118,7 @@ class TwoDaemons(road.Road):
             other.ctl("up", DEEPSEEK)
             self.assertNotIn("left running", d.ctl("down", DEEPSEEK).stderr)
             self.assertNotIn(pid, [p.pid for p in h.pids()])
-            hosts.until(lambda: other.model(DEEPSEEK)["state"] == "ready" and other.model(DEEPSEEK)["pid"] not in (None, pid), 20,
+            hosts.until(lambda: other.model(DEEPSEEK)["state"] == "ready" and other.model(DEEPSEEK).get("pid") not in (None, pid), 20,
                         "the other one starts a server of its own")
             other.ctl("down", DEEPSEEK)
             self.assertEqual(h.pids("ollama serve"), [])
