@@ -9,8 +9,10 @@
 #include "base/op.h"
 #include "deployment/deployment.h"
 
+struct account;
 struct http;
 struct lease;
+struct money_limits;
 struct loop;
 struct manager;
 struct resolver;
@@ -98,6 +100,46 @@ void manager_change_instance(struct manager *m, const struct manager_new_instanc
 /* With its forwards, models that are off, and secrets; our key line on the machine goes too when it can be reached now. Done when it is
  * durable; until then nothing is placed there. Codes: "in_use" (a model on it is wanted), "being_removed". */
 void manager_remove_instance(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx);
+
+/* ---- machines that are rented ---- */
+
+/* In order of their names; NULL beyond the last. */
+struct account *manager_account_at(struct manager *m, unsigned i);
+struct account *manager_find_account(struct manager *m, const char *provider);      /* NULL: none */
+/* Puts the token there, asks for the balance with it, and only then keeps the account. base_url NULL: the provider's own. For one that is there, the
+ * token, the URL and the limits are other ones from now on: what is NULL stays. done() as of manager_add_instance(), codes: unknown_provider, and the
+ * provider's (token_refused …). An op. */
+struct manager_new_account {
+    const char *provider, *base_url, *token;
+    const struct money_limits *limits;
+};
+typedef void (*manager_account_fn)(void *ctx, struct account *a, int64_t balance_milli, const struct fault *f);
+void manager_put_account(struct manager *m, const struct manager_new_account *w, struct op **slot, manager_account_fn done, void *ctx);
+/* Refused ("in_use") while it has machines. */
+void manager_remove_account(struct manager *m, struct account *a, struct op **slot, op_done_fn done, void *ctx);
+
+/* What `up --gpu` asks for; texts borrowed for the call, may be NULL. */
+struct manager_rent {
+    const char *provider;               /* NULL: the only account there is */
+    const char *name;                   /* of the instance; NULL: one of that card is used again if its model needs none, else a new name ("4090d") */
+    const char *gpu;                    /* "4090D", or several in the order of preference: "4090D,5090"; "4090Dx2": two of them */
+    const char *image, *region;
+    unsigned disk_gb;                   /* beside the system's own; 0: none */
+    int64_t max_price_milli;            /* of an hour; 0: none */
+};
+/* The instance for it: one there is, else made (not switched on: that is what a model on it does). 0, or -EINVAL: *f, codes: no_provider,
+ * which_provider, no_such_card, no_such_image, no_such_region, price (dearer than --max-price, or than the account's limit), bad_name, exists. check: nothing is made,
+ * and *ret may be NULL. *ret_ticket: when it is durable; 0: it was there. */
+int manager_rent(struct manager *m, const struct manager_rent *w, bool check, struct lease **ret, uint64_t *ret_ticket, struct fault *f);
+/* Gives it back with its data. Refused while it is not off (code "not_off"), or a model on it is wanted ("in_use"). Done when it is gone from the
+ * provider's list; it is no instance of ours any more then. An op. */
+void manager_release(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx);
+/* What keeps it on, or why it goes off, and when that changes; *ret_at_ms wall clock, 0: by time alone never. NULL: it is off. A stay_reason_name(). */
+const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms);
+/* `down INSTANCE --now` of one that is already unwanted: asks for the stop once more, at once. */
+void manager_press(struct manager *m, struct lease *l);
+/* `keep INSTANCE`: its models may sleep, it stays on; 0: that is over. The guard has it too. A store_ticket. */
+uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until_at_ms);
 
 /* ---- models ---- */
 

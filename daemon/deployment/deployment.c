@@ -229,7 +229,7 @@ struct engine_reply deployment_reply(struct deployment *d)
 
 const char *stage_name(enum stage s)
 {
-    static const char *const names[STAGE_COUNT] = {"ssh", "engine", "fetch", "load"};
+    static const char *const names[STAGE_COUNT] = {"capacity", "power_on", "ssh", "guard", "engine", "fetch", "load"};
 
     return names[s];
 }

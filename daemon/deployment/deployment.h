@@ -183,8 +183,11 @@ const struct fault *deployment_fault(const struct deployment *d);
 /* How often its server died lately; 0: never. Then *ret_why (borrowed) and *ret_at_ms tell of the last time. */
 unsigned deployment_deaths(const struct deployment *d, const struct fault **ret_why, int64_t *ret_at_ms);
 
-/* The way up, as people see it. */
-enum stage { STAGE_SSH, STAGE_ENGINE, STAGE_FETCH, STAGE_LOAD, STAGE_COUNT };
+/* Its machine is off, and the provider says so: nothing of it runs there. One that is wanted sleeps; why: "gpu1 is off (stopped elsewhere)". */
+void deployment_machine_is_off(struct deployment *d, const char *why);
+
+/* The way up, as people see it. The first two and the fourth are of a machine that is rented. */
+enum stage { STAGE_CAPACITY, STAGE_POWER_ON, STAGE_SSH, STAGE_GUARD, STAGE_ENGINE, STAGE_FETCH, STAGE_LOAD, STAGE_COUNT };
 enum stage_state { STAGE_AHEAD, STAGE_RUNNING, STAGE_DONE, STAGE_FAILED, STAGE_SKIPPED };
 struct stage_view {
     enum stage_state state;

@@ -1,5 +1,5 @@
-/* A machine held: its record, the way to it, and what can be done on it. The machines so far are simply there, so a lease has no
- * life of its own yet: nobody switches it on or off. */
+/* A machine held: its record, the way to it, and what can be done on it. One that is simply there is nobody's to switch; of one that is rented the
+ * other half is rented.h: its life, its money, its guard. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,12 +10,15 @@
 #include "session/session.h"
 #include "store/store.h"
 
+struct account;
 struct host;
 struct lease;
 struct loop;
 struct provider_ops;
 struct resolver;
+struct rented;
 struct secrets;
+struct settings;
 struct turns;
 
 /* What every lease works with; borrowed for the life of the lease. */
@@ -25,6 +28,8 @@ struct lease_context {
     struct turns *turns;
     struct secrets *secrets;
     struct store *store;
+    const struct settings *settings;
+    struct account *account;            /* of a rented machine; else NULL */
     /* From the run queue, after the way to the machine changed. */
     void (*changed)(void *ctx, struct lease *l);
     void *ctx;
@@ -40,8 +45,11 @@ const struct instance_record *lease_record(const struct lease *l);      /* witho
 struct host *lease_host(struct lease *l);
 struct session *lease_session(struct lease *l);         /* NULL: this very host */
 const struct host_key *lease_host_key(const struct lease *l);   /* the pinned one; NULL: none yet */
+/* What is asked of it now gets there; of a rented one only with a guard that was read back. */
 bool lease_is_reachable(const struct lease *l);
-/* Why it will not be reached without somebody's help: credentials, host key. NULL: nothing of the kind. */
+struct rented *lease_rented(const struct lease *l);             /* NULL: it is not rented */
+/* Why it will not be reached without somebody's help: credentials, host key; of a rented one that is not to be on: why (boot_failed, stopped_elsewhere,
+ * budget …). NULL: nothing of the kind. */
 const struct fault *lease_refusal(const struct lease *l);
 
 /* A trial that went well: from now on it is kept. */

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct buf;
 struct fault;
 struct http;
 struct op;
@@ -40,6 +41,17 @@ struct instance_wish {
     const char *start_command;          /* run at each power-on */
 };
 
+/* One kind of card that can be asked for. Texts last as long as the account. */
+struct rental_offer {
+    const char *gpu;            /* as people write it: "4090D" */
+    const char *card;           /* as the provider does */
+    unsigned memory_gib;
+    int64_t price_milli;        /* of an hour and card, thousandths; 0: unknown */
+    const char *price_day;      /* "2026-09-01": when that was the price; NULL: unknown */
+    int stock;                  /* free ones, as the provider says, which decides nothing; -1: not told */
+    bool unofficial;            /* by an API that its owner does not document */
+};
+
 /* The way in as of this power-on. */
 struct instance_way {
     char host[256];             /* "": not there yet, though the machine may be on */
@@ -60,6 +72,7 @@ typedef void (*rental_list_fn)(void *ctx, const struct instance_seen *seen, unsi
 typedef void (*rental_made_fn)(void *ctx, const char *id, const struct fault *f);
 typedef void (*rental_done_fn)(void *ctx, const struct fault *f);
 typedef void (*rental_way_fn)(void *ctx, const struct instance_way *way, const struct fault *f);
+typedef void (*rental_offers_fn)(void *ctx, const struct rental_offer *offers, unsigned n, const struct fault *f);
 typedef void (*rental_money_fn)(void *ctx, int64_t milli, const struct fault *f);
 
 /* Each is an op (base/op.h); what it hands over lasts for the call, and is NULL with a fault. FAULT_EXHAUSTED, FAULT_DENIED and
@@ -67,6 +80,11 @@ typedef void (*rental_money_fn)(void *ctx, int64_t milli, const struct fault *f)
  * this kind, or no money. The code "already" means that it is so, or on its way there; "not_off": it must be off for that. */
 struct rental_ops {
     const char *name;           /* as in Instance.provider */
+    const char *title;          /* for people: "AutoDL" */
+    const char *unit;           /* of its money: "CNY" */
+    int64_t day_offset_ms;      /* its days begin so much before those of UTC */
+    uint64_t released_after_ms; /* a machine that stays off for so long is given back with its data; 0: never */
+    const char *console_url;    /* where a person can look and press buttons */
     struct rental *(*open)(const struct rental_context *context);
     struct rental *(*close)(struct rental *r);      /* what is in flight must have been cancelled */
     uint64_t start_ms;          /* a call that was asked longer ago than this has taken effect, or never will */
@@ -81,6 +99,14 @@ struct rental_ops {
     /* With all its data, for ever. */
     void (*release)(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx);
     void (*reach)(struct rental *r, const char *id, struct op **slot, rental_way_fn done, void *ctx);
+    /* What could be rented, with what is free just now. */
+    void (*offers)(struct rental *r, struct op **slot, rental_offers_fn done, void *ctx);
+    /* One of them by the name people use, from memory; stock is -1. -ENOENT: *ret_why (caller frees) says what there is instead, and the other
+     * ways to such a card. */
+    int (*find_card)(struct rental *r, const char *gpu, struct rental_offer *ret, char **ret_why);
+    /* An image by its name or the provider's own word, a region likewise: what the wish is to say, or -ENOENT as above. NULL asks for the usual. */
+    int (*find_image)(struct rental *r, const char *name, const char **ret_image, char **ret_why);
+    int (*find_region)(struct rental *r, const char *name, const char **ret_region, char **ret_why);
     /* What can be spent, in thousandths; also how a token is tried. */
     void (*balance)(struct rental *r, struct op **slot, rental_money_fn done, void *ctx);
 };

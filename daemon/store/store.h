@@ -42,8 +42,24 @@ const char *store_daemon_id(const struct store *s);
 
 /* ---- records: written whole, read once at start ---- */
 
+/* Of a machine that is rented, beside its instance_record. The words of state and goal are those of lease/life.h. */
+struct rental_record {
+    char *state, *goal, *id;        /* id: the provider's; NULL: none known */
+    unsigned made;
+    int64_t asked_at_ms;
+    bool create_open, ours, was_on;
+    char *card, *image, *region;    /* as the provider writes them; region NULL: any */
+    char *gpu;                      /* the card as people write it */
+    unsigned cards, disk_gb;
+    int64_t max_price_milli;        /* 0: none */
+    int64_t rate_milli;             /* of an hour, as last read; 0: never */
+    uint64_t guard_seq;
+    int64_t stopped_at_ms;          /* its last confirmed stop; 0: none yet */
+    int64_t prepaid_until_at_ms;    /* 0: it is billed by time */
+    int64_t drilled_at_ms;          /* when its guard's way of stopping was proved to end the bill; 0: unproved */
+};
 struct instance_record {
-    char *name, *provider;          /* "ssh", "local" */
+    char *name, *provider;          /* "ssh", "local", "autodl" */
     char *host, *user;              /* NULL for local */
     uint16_t port;
     bool install_key;
@@ -53,6 +69,7 @@ struct instance_record {
     uint8_t *host_key;              /* pinned blob, NULL: none */
     size_t n_host_key;
     int64_t host_key_at_ms;
+    struct rental_record *rental;   /* NULL: not rented */
 };
 struct deployment_record {
     char *name;                     /* "ollama:deepseek-r1:7b" */
@@ -75,6 +92,8 @@ struct forward_record {
 /* Puts insert or replace, and copy. A deployment or forward of an instance that is not there is refused with FAULT_GONE. */
 store_ticket store_put_instance(struct store *s, const struct instance_record *r);
 store_ticket store_remove_instance(struct store *s, const char *name);                       /* with its forwards and deployments */
+/* Of an instance that is there; store_put_instance() does not look at its rental. */
+store_ticket store_put_rental(struct store *s, const char *instance, const struct rental_record *r);
 store_ticket store_put_deployment(struct store *s, const struct deployment_record *r);
 store_ticket store_remove_deployment(struct store *s, const char *name, const char *instance);
 store_ticket store_put_forward(struct store *s, const struct forward_record *r);
@@ -87,6 +106,54 @@ struct store_readers {
     void (*forward)(void *ctx, const struct forward_record *r);
 };
 int store_load(struct store *s, const struct store_readers *readers, void *ctx, struct fault *f);
+
+/* ---- accounts at those who rent machines out, and their money. Thousandths of unit ---- */
+struct money_limits {
+    int64_t day_milli, month_milli;     /* 0: none */
+    int64_t price_milli;                /* of an hour: nothing dearer is rented; 0: none */
+    int64_t floor_milli;                /* of the balance */
+};
+struct account_record {
+    char *provider, *base_url;          /* base_url NULL: the provider's own */
+    struct money_limits limits;
+    int64_t added_at_ms;
+};
+store_ticket store_put_account(struct store *s, const struct account_record *r);
+store_ticket store_remove_account(struct store *s, const char *provider);
+/* As store_load(). */
+int store_load_accounts(struct store *s, void (*account)(void *ctx, const struct account_record *r), void *ctx, struct fault *f);
+
+/* What is about to cost money (reference/lease.md §3): durable before it is asked. */
+struct intent_record {
+    char *name;                         /* unique for ever: "DAEMON-INSTANCE-3", or for a power-on with a running number behind it */
+    char *kind;                         /* "create", "power_on" */
+    char *provider, *instance, *unit, *day;     /* day: the provider's, "2026-11-27" */
+    int64_t at_ms, reserved_milli;
+};
+/* In one statement: is there so much left of the limits, what other open intents reserve taken off; then it is written. spent_*: what the ledger says.
+ * reserved_milli < 0: the whole rest. An op: NULL when it is durable; FAULT_EXHAUSTED "budget"; or what a ticket is answered with. */
+void store_reserve(struct store *s, const struct intent_record *r, const struct money_limits *limits, int64_t spent_day_milli,
+                   int64_t spent_month_milli, struct op **slot, op_done_fn done, void *ctx);
+/* held: its money stays reserved until store_release_intents() of its instance. */
+store_ticket store_resolve_intent(struct store *s, const char *name, const char *outcome, int64_t at_ms, bool held);
+/* The interval is closed: what it really cost counts from now on. */
+store_ticket store_release_intents(struct store *s, const char *provider, const char *instance);
+
+/* An interval of the ledger. One row for each (provider, instance, kind, from_at_ms): put again as it grows. The database refuses two open ones, an
+ * overlap, and any change of one that was closed by a stamp. */
+struct spent_record {
+    char *provider, *instance, *kind;   /* "compute", "disk", "prepaid" */
+    char *intent;                       /* NULL: not by us */
+    int64_t from_at_ms, to_at_ms;       /* to 0: open */
+    char *from_basis, *to_basis;        /* "stamp" "seen" "asked"; "stamp" "seen" "price" "guess", NULL while it is open */
+    int64_t seen_at_ms;                 /* last read as billing */
+    int64_t rate_milli;                 /* of an hour; -1: unknown */
+    char *rate_basis, *unit;            /* "snapshot" "list" "user" "unknown" */
+    int64_t lump_milli;                 /* of kind "prepaid": the whole; else 0 */
+};
+store_ticket store_put_spent(struct store *s, const struct spent_record *r);
+/* As store_load(): those that end after from_at_ms, and the open ones, in order of their beginning. */
+int store_load_spent(struct store *s, int64_t from_at_ms, void (*spent)(void *ctx, const struct spent_record *r), void *ctx, struct fault *f);
 
 /* ---- short names of models ---- */
 store_ticket store_put_alias(struct store *s, const char *name, const char *model);

@@ -1,0 +1,77 @@
+/* An account at a company that rents machines out: its driver, opened with the token; its limits; its balance; its ledger.
+ *
+ * The token is the secret PROVIDER.token. There is one account for each provider. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fault.h"
+#include "base/op.h"
+#include "lease/ledger.h"
+#include "provider/rental.h"
+#include "store/store.h"
+
+struct account;
+struct http;
+struct loop;
+struct resolver;
+struct secrets;
+
+/* Borrowed for the life of the account. */
+struct account_context {
+    struct loop *loop;
+    struct store *store;
+    struct secrets *secrets;
+    struct http *http;
+    struct resolver *resolver;
+    /* From the run queue: the balance was read, or a limit changed. */
+    void (*changed)(void *ctx, struct account *a);
+    void *ctx;
+};
+
+/* Its provider is one that rents (rental_find). Copies the record. */
+struct account *account_new(const struct account_context *context, const struct account_record *record);
+/* No life may use it any more. */
+struct account *account_free(struct account *a);
+
+const char *account_name(const struct account *a);              /* "autodl" */
+const struct rental_ops *account_ops(const struct account *a);
+struct rental *account_rental(const struct account *a);
+struct ledger *account_ledger(const struct account *a);
+const struct account_record *account_record(const struct account *a);
+/* Other limits. The ticket says when they are durable. */
+store_ticket account_set_limits(struct account *a, const struct money_limits *limits);
+/* Another token or base URL was put there: whatever is known may be another account's. */
+void account_renew(struct account *a, const char *base_url);
+
+/* Asks the provider: also how a token is tried. An op. It is asked by itself every 10 min while something of it runs (account_runs()). */
+void account_ask_balance(struct account *a, struct op **slot, rental_money_fn done, void *ctx);
+void account_runs(struct account *a, bool runs);
+
+/* Reserves what a power-on costs at least, in one statement (store_reserve): done with NULL when intent is durable and its money is there; with
+ * FAULT_EXHAUSTED, code "budget" and a sentence of figures, or "low_balance" where the balance last read is below the floor; or the store's own. An op.
+ * machine: the intent's name, and the machine's where it makes one. rate_milli 0: unknown, which takes the whole rest of the limit.
+ * over: once, whatever the limits say (--over-budget). */
+struct account_reservation {
+    const char *instance, *machine;
+    const char *kind;               /* "create", "power_on" */
+    int64_t rate_milli;
+    uint64_t at_least_ms;           /* that long it will bill, once it is on */
+    bool over;
+};
+void account_reserve(struct account *a, const struct account_reservation *r, struct op **slot, op_done_fn done, void *ctx);
+/* That call has been answered: outcome "made", "refused", … A refused one gives its money back; the others' is held until their interval is closed. */
+void account_resolve(struct account *a, const char *machine, const char *outcome);
+
+struct account_figures {
+    bool has_balance;
+    int64_t balance_milli, balance_at_ms;
+    struct ledger_sum today, month, rate;       /* rate: of an hour, what runs now */
+    int64_t today_limit_milli, month_limit_milli;       /* 0: none */
+};
+void account_figures(const struct account *a, struct account_figures *ret);
+/* What is spent has reached a limit (code "budget"), or the balance its floor ("low_balance"): what runs has to stop; kind FAULT_NONE: neither.
+ * Otherwise why it cannot be asked: token_refused, provider_unreachable … which stops nothing. */
+const struct fault *account_trouble(const struct account *a);
+bool account_must_stop(const struct account *a);

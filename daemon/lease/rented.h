@@ -1,0 +1,90 @@
+/* The half of a lease that costs money: its life (life.h) at an account, the way in as of each power-on, its guard, what is written of it. The
+ * lease has the other half, the session; whoever wants to know whether the machine can be used asks the lease.
+ *
+ *     wanted → (capacity) → power on → the way in is read → session → guard installed and read back → there
+ *
+ * A machine whose guard cannot be read back is switched off again, unless it was let go without by name. While the way in is not there (a machine
+ * that is on and has no address yet) it is read again every few seconds, up to the driver's start_ms twice; then it is trouble, not an end. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "guard/keeper.h"
+#include "lease/life.h"
+#include "store/store.h"
+
+struct account;
+struct host;
+struct rented;
+struct settings;
+
+/* Borrowed for its life. */
+struct rented_context {
+    struct loop *loop;
+    struct store *store;
+    const struct settings *settings;        /* [guard] */
+    struct account *account;
+    const char *name;                       /* of the lease */
+    struct host *host;                      /* what the session leads to */
+    /* The way in of this power-on; NULL: there is none any more (off, or on its way there). From the loop, never inside a call. way lasts for
+     * the call; its password is wiped after it. */
+    void (*way)(void *ctx, const struct instance_way *way);
+    /* From the run queue: anything that people or the manager may see. */
+    void (*changed)(void *ctx);
+    void *ctx;
+};
+
+/* record: copied; from the database, or a new one (state "absent", goal "off"). */
+struct rented *rented_new(const struct rented_context *context, const struct rental_record *record);
+struct rented *rented_free(struct rented *r);
+
+/* A person's word, or a request's (life_want). */
+void rented_want(struct rented *r, enum life_goal goal);
+/* Once, what the next power-on may ignore: the limits of money; a guard that cannot be read back. */
+void rented_allow(struct rented *r, bool over_budget, bool no_guard);
+/* This computer slept, or the token is another one. */
+void rented_doubt(struct rented *r);
+/* Is the session up? Told by the lease after each change of it. */
+void rented_on_session(struct rented *r, bool up);
+/* It stays up for so long without us (a hold in the guard's record); 0: as the lease of the guard says. */
+void rented_hold(struct rented *r, uint64_t for_ms);
+/* Moves ownership of its guard to us. */
+void rented_take(struct rented *r);
+/* Lets the guard stop the machine now: the drill, and where the provider cannot be reached. */
+void rented_stop_by_guard(struct rented *r, struct op **slot, op_done_fn done, void *ctx);
+
+const struct life *rented_life(const struct rented *r);
+struct account *rented_account(const struct rented *r);
+const struct rental_record *rented_record(const struct rented *r);
+bool rented_is_guarded(const struct rented *r);     /* read back since this power-on; or let go without */
+const struct keeper *rented_keeper(const struct rented *r);
+
+/* What people see of it. */
+struct rented_figures {
+    enum life_state state;
+    enum life_goal goal;
+    int64_t since_at_ms;            /* in this state */
+    int64_t seen_at_ms;             /* when the provider was last read; 0: never */
+    char word[INSTANCE_WORD_MAX];   /* the provider's own for its state */
+    int64_t next_at_ms;             /* of a wait: the next try; 0: none */
+    unsigned tries;                 /* of the search for a card, so far */
+    int64_t rate_milli;             /* of an hour, as read in this power-on; 0: not read */
+    int64_t list_rate_milli;        /* as the price list has it; 0: unknown */
+    bool was_powered;               /* something was switched on since it was last wanted */
+    int64_t stop_asked_at_ms;       /* 0: not stopping */
+    int64_t released_at_ms;         /* the provider gives it back then with its data, if it stays off; 0: not known */
+};
+void rented_figures(const struct rented *r, struct rented_figures *ret);
+/* The life's, the guard's, or that of the way in; kind FAULT_NONE: nothing of the kind. */
+const struct fault *rented_trouble(const struct rented *r);
+/* How far it is on its way to being used; the stages people see. */
+enum rented_step {
+    RENTED_AT_REST,                 /* off, or on its way there */
+    RENTED_CAPACITY,                /* waits for a card, for money */
+    RENTED_POWER_ON,
+    RENTED_SSH,                     /* on; the way in is read, the session connects */
+    RENTED_GUARD,
+    RENTED_THERE,
+};
+enum rented_step rented_step(const struct rented *r);
