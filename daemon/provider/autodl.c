@@ -9,6 +9,7 @@
 #include "base/resolve.h"
 #include "http/http.h"
 #include "proto/text.h"
+#include "provider/autodl_offers.h"
 #include "provider/autodl_tables.h"
 #include "provider/autodl_wire.h"
 #include "provider/rental.h"
@@ -18,6 +19,7 @@
 #define BODY_MAX     8192u
 #define MACHINES_MAX (AUTODL_PAGE_ROWS * 20)
 #define CUDA_LEAST   118 /* of an image that is not in the table */
+#define HOUR_MS      (60 * 60 * 1000ll)
 
 extern const struct rental_ops rental_autodl;
 
@@ -40,11 +42,14 @@ struct call {
     void (*read)(struct call *c, const struct autodl_answer *a);
     struct instance_seen *seen; /* of the pages so far */
     unsigned n_seen, page;
+    unsigned region; /* of the table: its stock is asked for */
+    int stock[AUTODL_ROWS_MAX];
     rental_list_fn on_list;
     rental_made_fn on_made;
     rental_done_fn on_done;
     rental_way_fn on_way;
     rental_money_fn on_money;
+    rental_offers_fn on_offers;
     void *ctx;
 };
 
@@ -62,8 +67,14 @@ static void call_cancel(struct op *op)
     call_free(CONTAINER_OF(op, struct call, op));
 }
 
+static void offers_end(struct call *c, bool has_stock);
+
 static void call_fail(struct call *c, const struct fault *f)
 {
+    if (c->on_offers) { /* what can be rented is known without it */
+        offers_end(c, false);
+        return;
+    }
     op_end(&c->op);
     if (c->on_list)
         c->on_list(c->ctx, NULL, 0, f);
@@ -346,6 +357,75 @@ static void autodl_balance(struct rental *r, struct op **slot, rental_money_fn d
     call_go(c);
 }
 
+/* ---- what can be rented ---- */
+
+static void offers_end(struct call *c, bool has_stock)
+{
+    const struct autodl_tables *t = &c->rental->tables;
+    struct rental_offer offers[AUTODL_ROWS_MAX];
+
+    for (unsigned i = 0; i < t->n_cards; i++) {
+        autodl_offer(&t->cards[i], &offers[i]);
+        if (has_stock && *t->cards[i].stock)
+            offers[i].stock = c->stock[i];
+    }
+    op_end(&c->op);
+    c->on_offers(c->ctx, offers, t->n_cards, NULL);
+    call_free(c);
+}
+
+/* One call for each region where machines can be made; the sum of some of them is no sum. */
+static void stock_ask(struct call *c)
+{
+    const struct autodl_tables *t = &c->rental->tables;
+
+    while (c->region < t->n_regions && !t->regions[c->region].can_create)
+        c->region++;
+    if (c->region == t->n_regions) {
+        offers_end(c, true);
+        return;
+    }
+    buf_clear(&c->body);
+    autodl_write_stock(t->regions[c->region++].code, &c->body);
+    call_go(c);
+}
+
+static void read_stock(struct call *c, const struct autodl_answer *a)
+{
+    struct fault f = {0};
+
+    if (autodl_read_stock(&c->rental->tables, a, c->stock, &f) < 0)
+        call_fail(c, &f);
+    else
+        stock_ask(c);
+}
+
+/* The figures are those of elastic deployment, and did not agree with what could be had (reference/autodl.md
+ * §2.3). */
+static void autodl_offers(struct rental *r, struct op **slot, rental_offers_fn done, void *ctx)
+{
+    struct call *c = call_new(r, "POST", "/api/v1/dev/machine/region/gpu_stock", slot, ctx);
+
+    c->on_offers = done;
+    c->read = read_stock;
+    stock_ask(c);
+}
+
+static int autodl_find_offer(struct rental *r, const char *gpu, struct rental_offer *ret, char **ret_why)
+{
+    return autodl_pick_card(&r->tables, gpu, ret, ret_why);
+}
+
+static int autodl_find_image(struct rental *r, const char *name, const char **ret_image, char **ret_why)
+{
+    return autodl_pick_image(&r->tables, name, ret_image, ret_why);
+}
+
+static int autodl_find_region(struct rental *r, const char *name, const char **ret_region, char **ret_why)
+{
+    return autodl_pick_region(&r->tables, name, ret_region, ret_why);
+}
+
 /* ---- the account ---- */
 
 /* "https://HOST[:PORT]": what http.h takes, and what the resolver needs of it. */
@@ -387,6 +467,11 @@ static struct rental *autodl_close(struct rental *r)
 
 const struct rental_ops rental_autodl = {
     .name = "autodl",
+    .title = "AutoDL",
+    .unit = "CNY",
+    .day_offset_ms = 8 * HOUR_MS, /* Asia/Shanghai, without summer time */
+    .released_after_ms = 15 * 24 * HOUR_MS,
+    .console_url = AUTODL_CONSOLE_URL,
     .open = autodl_open,
     .close = autodl_close,
     .start_ms = 180000, /* reference/lease.md §2: a bet */
@@ -397,5 +482,9 @@ const struct rental_ops rental_autodl = {
     .stop = autodl_stop,
     .release = autodl_release,
     .reach = autodl_reach,
+    .offers = autodl_offers,
+    .find_card = autodl_find_offer,
+    .find_image = autodl_find_image,
+    .find_region = autodl_find_region,
     .balance = autodl_balance,
 };

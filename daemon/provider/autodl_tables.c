@@ -77,6 +77,8 @@ static bool fill_image(struct autodl_image *i, const char *key, const char *valu
 {
     if (streq(key, "name"))
         return put(i->name, sizeof i->name, value);
+    if (streq(key, "word"))
+        return put(i->word, sizeof i->word, value);
     return streq(key, "cuda") && put_number(&i->cuda, value);
 }
 
@@ -190,7 +192,8 @@ int autodl_tables_parse(const char *text, size_t n, struct autodl_tables *ret, c
 const struct autodl_card *autodl_find_card(const struct autodl_tables *t, const char *name)
 {
     for (unsigned i = 0; i < t->n_cards; i++)
-        if (strcasecmp(t->cards[i].spec, name) == 0 || strcasecmp(t->cards[i].gpu, name) == 0)
+        if (strcasecmp(t->cards[i].spec, name) == 0 || strcasecmp(t->cards[i].gpu, name) == 0 ||
+            strcasecmp(t->cards[i].stock, name) == 0)
             return &t->cards[i];
     return NULL;
 }

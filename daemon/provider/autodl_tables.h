@@ -21,7 +21,7 @@ struct autodl_region {
     bool can_create;
 };
 struct autodl_image {
-    char uuid[64], name[64];
+    char uuid[64], name[64], word[32];  /* word: as people write it */
     unsigned cuda;              /* 118: at least CUDA 11.8 */
 };
 struct autodl_error {
@@ -45,7 +45,7 @@ extern const char provider_autodl_ini[];
 /* -EINVAL: *ret_why (caller frees) names the line. Any bytes may come. */
 int autodl_tables_parse(const char *text, size_t n, struct autodl_tables *ret, char **ret_why);
 
-/* By its spec or as people write it, small and capital letters alike. NULL: none. */
+/* By its spec, as people write it or as the stock list does, small and capital letters alike. NULL: none. */
 const struct autodl_card *autodl_find_card(const struct autodl_tables *t, const char *name);
 /* The first row that fits; NULL: none. */
 const struct autodl_error *autodl_find_error(const struct autodl_tables *t, const char *code, const char *message);

@@ -12,6 +12,7 @@
 #include "provider/autodl_tables.h"
 
 #define PAGES_MAX 100
+#define STOCK_MAX 1000000
 
 /* ---- bodies ---- */
 
@@ -59,6 +60,14 @@ void autodl_write_page(unsigned page, struct buf *out)
 
     json_put_int(v, "page_index", page);
     json_put_int(v, "page_size", AUTODL_PAGE_ROWS);
+    json_write(v, out);
+}
+
+void autodl_write_stock(const char *region, struct buf *out)
+{
+    _cleanup_json_ struct json *v = json_object();
+
+    json_put_string(v, "region_sign", region);
     json_write(v, out);
 }
 
@@ -231,6 +240,33 @@ int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answ
         snprintf(ret->host, sizeof ret->host, "%s", host);
         snprintf(ret->password, sizeof ret->password, "%s", password);
         ret->port = (uint16_t)port;
+    }
+    return 0;
+}
+
+/* [{"RTX 4090D":{"idle_gpu_num":3,…}}, …], and cards among them that the API does not rent out. */
+int autodl_read_stock(const struct autodl_tables *t, const struct autodl_answer *a, int stock[],
+                      struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+    int r = open_envelope(t, a, &v, f);
+
+    if (r < 0)
+        return r;
+    const struct json *data = json_get(v, "data");
+
+    if (json_type(data) != JSON_ARRAY)
+        return not_an_answer(a, f);
+    for (size_t i = 0; i < json_count(data); i++) {
+        const struct json *row = json_at(data, i);
+        const char *name = json_key_at(row, 0);
+        int64_t idle = json_get_int(json_at(row, 0), "idle_gpu_num", -1);
+
+        if (json_type(row) != JSON_OBJECT || json_count(row) != 1 || idle < 0 || idle > STOCK_MAX)
+            return not_an_answer(a, f);
+        for (unsigned k = 0; k < t->n_cards; k++)
+            if (streq(t->cards[k].stock, name))
+                stock[k] = MIN(stock[k] + (int)idle, STOCK_MAX);
     }
     return 0;
 }

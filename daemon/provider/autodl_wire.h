@@ -40,5 +40,8 @@ int autodl_read_page(const struct autodl_tables *t, const struct autodl_answer *
 /* A snapshot: the way in, all of it or none. */
 int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answer *a, struct instance_way *ret,
                          struct fault *f);
+/* What is free of each card of the table, in the order of the table, is added to stock. What the list does not name has none. */
+void autodl_write_stock(const char *region, struct buf *out);
+int autodl_read_stock(const struct autodl_tables *t, const struct autodl_answer *a, int stock[], struct fault *f);
 /* What can be spent, in thousandths of a yuan. */
 int autodl_read_balance(const struct autodl_tables *t, const struct autodl_answer *a, int64_t *ret_milli, struct fault *f);

@@ -104,7 +104,8 @@ struct rental_ops {
     /* One of them by the name people use, from memory; stock is -1. -ENOENT: *ret_why (caller frees) says what there is instead, and the other
      * ways to such a card. */
     int (*find_card)(struct rental *r, const char *gpu, struct rental_offer *ret, char **ret_why);
-    /* An image by its name or the provider's own word, a region likewise: what the wish is to say, or -ENOENT as above. NULL asks for the usual. */
+    /* An image by its name or the provider's own word, a region likewise: what the wish is to say (name itself, or a text that lasts as long as the
+     * account), or -ENOENT as above. NULL asks for the usual; a region of NULL is any. */
     int (*find_image)(struct rental *r, const char *name, const char **ret_image, char **ret_why);
     int (*find_region)(struct rental *r, const char *name, const char **ret_region, char **ret_why);
     /* What can be spent, in thousandths; also how a token is tried. */

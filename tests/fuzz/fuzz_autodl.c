@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "proto/mem.h"
 #include "proto/text.h"
+#include "provider/autodl_offers.h"
 #include "provider/autodl_tables.h"
 #include "provider/autodl_wire.h"
 
@@ -40,6 +41,7 @@ static void read_answer(const struct autodl_tables *t, const struct autodl_answe
     struct instance_way s;
     struct fault f;
     char id[INSTANCE_ID_MAX];
+    int stock[AUTODL_ROWS_MAX] = {0};
     int64_t milli;
 
     f = (struct fault){0};
@@ -63,6 +65,29 @@ static void read_answer(const struct autodl_tables *t, const struct autodl_answe
     f = (struct fault){0};
     if (autodl_read_balance(t, a, &milli, &f) < 0)
         check_fault(&f, a->asked);
+    f = (struct fault){0};
+    if (autodl_read_stock(t, a, stock, &f) < 0)
+        check_fault(&f, a->asked);
+    for (unsigned i = 0; i < t->n_cards; i++)
+        check(stock[i] >= 0);
+}
+
+/* As a name somebody typed. */
+static void pick(const struct autodl_tables *t, const char *name)
+{
+    struct rental_offer offer;
+    const char *word = NULL;
+    char *why = NULL;
+
+    if (autodl_pick_card(t, name, &offer, &why) < 0)
+        check(why != NULL);
+    free(why);
+    why = NULL;
+    check(autodl_pick_image(t, name, &word, &why) < 0 ? why != NULL : is_plain(word));
+    free(why);
+    why = NULL;
+    check(autodl_pick_region(t, name, &word, &why) < 0 ? why != NULL : is_plain(word));
+    free(why);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
@@ -78,6 +103,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         for (unsigned i = 0; !why && i < other.n_cards; i++)
             check(autodl_find_card(&other, other.cards[i].spec) != NULL);
     }
+    _cleanup_free_ char *name = strndup((const char *)data, n);
+
+    pick(&built_in, name);
     for (int asked = 0; asked < 2; asked++)
         read_answer(&built_in, &(struct autodl_answer){
                                    .text = (const char *)data, .n = n, .status = 200, .asked = asked});

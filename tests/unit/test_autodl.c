@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "proto/buf.h"
 #include "proto/mem.h"
+#include "provider/autodl_offers.h"
 #include "provider/autodl_tables.h"
 #include "provider/autodl_wire.h"
 
@@ -63,6 +64,84 @@ Test(autodl, tables_that_are_wrong_name_the_line)
                      wrong[i].text);
         cr_assert_str_eq(why, wrong[i].why);
     }
+}
+
+/* ---- what people ask for by name ---- */
+
+Test(autodl, a_card_is_offered_with_what_the_table_knows)
+{
+    struct rental_offer offer;
+    char *why = NULL;
+
+    cr_assert_eq(autodl_pick_card(&t, "rtx 4090d", &offer, &why), 0);
+    cr_assert_str_eq(offer.card, "4090D");
+    cr_assert_str_eq(offer.gpu, "4090D");
+    cr_assert_eq(offer.memory_gib, 24);
+    cr_assert_eq(offer.price_milli, 1880);
+    cr_assert_str_eq(offer.price_day, "2026-09-01");
+    cr_assert_eq(offer.stock, -1);
+    cr_assert_not(offer.unofficial);
+    cr_assert_eq(autodl_pick_card(&t, "h800", &offer, &why), 0);
+    cr_assert_eq(offer.price_milli, 0);
+    cr_assert_null(offer.price_day, "no price has no day");
+}
+
+/* Plain 4090s are rented out in the console only (reference/autodl.md §4.2). */
+Test(autodl, a_card_that_the_api_lacks_is_answered_with_the_other_ways)
+{
+    _cleanup_free_ char *why = NULL;
+    struct rental_offer offer;
+
+    cr_assert_eq(autodl_pick_card(&t, "4090", &offer, &why), -ENOENT);
+    cr_assert_str_eq(
+        why,
+        "AutoDL's API has no card 4090 (it has H800, vGPU-48GB, vGPU-48GB-350W, 4090D, PRO6000, vGPU-32GB "
+        "and 5090): take one of these, or rent it in the console "
+        "(https://www.autodl.com/console/instance/list) and tell us the way in: llmhostctl instance add "
+        "NAME 'ssh …'");
+    cr_assert_lt(strlen(why), sizeof f.text, "it is told whole");
+}
+
+Test(autodl, an_image_is_found_by_its_word_or_its_id)
+{
+    static const struct {
+        const char *name, *image;
+    } images[] = {
+        {NULL, "base-image-l2t43iu6uk"},          {"PyTorch-2.0", "base-image-l2t43iu6uk"},
+        {"miniconda", "base-image-mbr2n4urrc"},   {"base-image-l2843iu23k", "base-image-l2843iu23k"},
+        {"image-0a1b2c3d4e", "image-0a1b2c3d4e"},
+    };
+    static const char *const none[] = {"ubuntu", "", "image-a\"b", "image-a b"};
+    const char *image;
+
+    for (unsigned i = 0; i < ELEMENTS(images); i++) {
+        char *why = NULL;
+
+        cr_assert_eq(autodl_pick_image(&t, images[i].name, &image, &why), 0, "%s", images[i].name);
+        cr_assert_str_eq(image, images[i].image);
+    }
+    for (unsigned i = 0; i < ELEMENTS(none); i++) {
+        _cleanup_free_ char *why = NULL;
+
+        cr_assert_eq(autodl_pick_image(&t, none[i], &image, &why), -ENOENT, "%s", none[i]);
+        cr_assert(strstr(why, "there are pytorch-2.0, miniconda and pytorch-1.11, and"), "%s", why);
+    }
+}
+
+Test(autodl, a_region_is_one_where_machines_can_be_made)
+{
+    _cleanup_free_ char *why = NULL;
+    const char *region = "x";
+
+    cr_assert_eq(autodl_pick_region(&t, NULL, &region, &why), 0);
+    cr_assert_null(region, "any");
+    cr_assert_eq(autodl_pick_region(&t, "westdc3", &region, &why), 0);
+    cr_assert_str_eq(region, "westDC3");
+    cr_assert_eq(autodl_pick_region(&t, "北京B区", &region, &why), 0);
+    cr_assert_str_eq(region, "beijingDC2");
+    cr_assert_eq(autodl_pick_region(&t, "beijingDC1", &region, &why), -ENOENT);
+    cr_assert_str_eq(why, "AutoDL's API rents no machines out in beijingDC1, but in westDC3 (西北B区) and "
+                          "beijingDC2 (北京B区)");
 }
 
 /* ---- errors: reference/autodl.md §4.5, row by row ---- */
@@ -248,6 +327,45 @@ Test(autodl, the_balance_is_what_is_not_blocked)
     cr_assert_lt(autodl_read_balance(&t, &odd, &milli, &f), 0);
 }
 
+/* §2.3: an array of objects with one key each; ESD's cards are in it, too. */
+Test(autodl, stock_is_counted_for_the_cards_of_the_table)
+{
+    struct autodl_answer a =
+        says("{\"code\":\"Success\",\"data\":[{\"RTX 4090\":{\"idle_gpu_num\":3,\"total_gpu_num\":1807,"
+             "\"chip_corp\":\"nvidia\",\"cpu_arch\":\"x86\"}},{\"RTX 4090D\":{\"idle_gpu_num\":140}}]}",
+             false);
+    struct autodl_answer none = says("{\"code\":\"Success\",\"data\":[]}", false);
+    int stock[AUTODL_ROWS_MAX] = {0};
+
+    cr_assert_eq(autodl_read_stock(&t, &a, stock, &f), 0, "%s", f.text);
+    cr_assert_eq(autodl_read_stock(&t, &a, stock, &f), 0, "another region");
+    cr_assert_eq(autodl_read_stock(&t, &none, stock, &f), 0);
+    for (unsigned i = 0; i < t.n_cards; i++)
+        cr_assert_eq(stock[i], streq(t.cards[i].spec, "4090D") ? 280 : 0, "%s", t.cards[i].spec);
+}
+
+Test(autodl, stock_that_makes_no_sense_is_none)
+{
+    static const char *const wrong[] = {
+        "null",
+        "{}",
+        "[1]",
+        "[{}]",
+        "[{\"RTX 5090\":3}]",
+        "[{\"RTX 5090\":{\"idle_gpu_num\":-1}}]",
+        "[{\"RTX 5090\":{\"idle_gpu_num\":5000000000}}]",
+        "[{\"RTX 5090\":{\"idle_gpu_num\":1},\"H800\":{\"idle_gpu_num\":1}}]",
+    };
+
+    for (unsigned i = 0; i < ELEMENTS(wrong); i++) {
+        _cleanup_free_ char *text = xasprintf("{\"code\":\"Success\",\"data\":%s}", wrong[i]);
+        struct autodl_answer a = says(text, false);
+        int stock[AUTODL_ROWS_MAX] = {0};
+
+        cr_assert_lt(autodl_read_stock(&t, &a, stock, &f), 0, "%s", text);
+    }
+}
+
 /* ---- bodies ---- */
 
 Test(autodl, bodies_say_what_the_documentation_asks_for)
@@ -283,5 +401,8 @@ Test(autodl, bodies_say_what_the_documentation_asks_for)
     buf_clear(&out);
     autodl_write_page(3, &out);
     cr_assert_str_eq(buf_text(&out), "{\"page_index\":3,\"page_size\":50}");
+    buf_clear(&out);
+    autodl_write_stock("westDC3", &out);
+    cr_assert_str_eq(buf_text(&out), "{\"region_sign\":\"westDC3\"}");
     buf_done(&out);
 }

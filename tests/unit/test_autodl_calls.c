@@ -16,6 +16,7 @@
 
 #define OK_HEAD "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
 #define PRO(x)  "/api/v1/dev/instance/pro/" x
+#define STOCK   "/api/v1/dev/machine/region/gpu_stock"
 #define ROW(id) "{\"uuid\":\"" id "\",\"name\":\"n\",\"status\":\"running\"}"
 
 static const struct http_script good[] = {
@@ -40,6 +41,9 @@ static const struct http_script good[] = {
     {.path = "/api/v1/dev/wallet/balance",
      .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":{\"assets\":52340}}"},
      .then = HTTP_CLOSE},
+    {.path = STOCK,
+     .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":[{\"RTX 4090D\":{\"idle_gpu_num\":70}}]}"},
+     .then = HTTP_CLOSE},
 };
 /* Each call is heard, and nothing comes back. */
 static const struct http_script cut[] = {
@@ -48,6 +52,12 @@ static const struct http_script cut[] = {
     {.path = PRO("power_on"), .then = HTTP_CLOSE},
     {.path = PRO("power_off"), .pieces = {"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>"}},
     {.path = "/api/v1/dev/wallet/balance", .then = HTTP_CLOSE},
+};
+
+static const struct http_script no_stock[] = {
+    {.path = STOCK,
+     .pieces = {OK_HEAD "{\"code\":\"BadRequest\",\"msg\":\"无当前资源访问权限\"}"},
+     .then = HTTP_CLOSE},
 };
 
 /* One call is heard, and is not answered. */
@@ -75,6 +85,8 @@ static struct heard {
     struct instance_seen seen[8];
     struct instance_way way;
     int64_t milli;
+    unsigned n_offers;
+    struct rental_offer offers[16];
     struct fault fault;
 } heard;
 
@@ -161,6 +173,15 @@ static void on_money(void *ctx, int64_t milli, const struct fault *f)
     heard.milli = milli;
 }
 
+static void on_offers(void *ctx, const struct rental_offer *offers, unsigned n, const struct fault *f)
+{
+    (void)ctx;
+    hear(f);
+    heard.n_offers = n;
+    for (unsigned i = 0; i < n; i++)
+        heard.offers[i] = offers[i];
+}
+
 /* The call just begun ends. */
 static void answers(void)
 {
@@ -227,6 +248,56 @@ Test(autodl_calls, each_call_says_what_it_should_and_hands_on_what_came)
     cr_assert_eq(heard.milli, 52340);
 }
 
+static int stock_of(const char *gpu)
+{
+    for (unsigned i = 0; i < heard.n_offers; i++)
+        if (streq(heard.offers[i].gpu, gpu))
+            return heard.offers[i].stock;
+    return -2;
+}
+
+/* Of each region where machines can be made: two. */
+Test(autodl_calls, offers_are_the_table_with_the_stock_of_all_regions)
+{
+    account_opens(good, ELEMENTS(good));
+    ops->offers(account, &heard.op, on_offers, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_NONE, "%s", heard.fault.text);
+    cr_assert_eq(heard.n_offers, 7);
+    cr_assert_eq(stock_of("4090D"), 140);
+    cr_assert_eq(stock_of("5090"), 0);
+    cr_assert_eq(http_fixture_requests(server), 2);
+    cr_assert(asked_with("{\"region_sign\":\"beijingDC2\"}"));
+}
+
+Test(autodl_calls, what_can_be_rented_is_known_without_the_stock)
+{
+    account_opens(no_stock, ELEMENTS(no_stock));
+    ops->offers(account, &heard.op, on_offers, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_NONE, "%s", heard.fault.text);
+    cr_assert_eq(heard.n_offers, 7);
+    cr_assert_eq(stock_of("4090D"), -1);
+    cr_assert_eq(http_fixture_requests(server), 1, "half a sum would be none");
+}
+
+Test(autodl_calls, names_are_found_without_a_call)
+{
+    _cleanup_free_ char *why = NULL;
+    struct rental_offer offer;
+    const char *word;
+
+    account_opens(good, ELEMENTS(good));
+    cr_assert_eq(ops->find_card(account, "4090d", &offer, &why), 0);
+    cr_assert_str_eq(offer.card, "4090D");
+    cr_assert_eq(ops->find_card(account, "4090", &offer, &why), -ENOENT);
+    cr_assert_eq(ops->find_image(account, NULL, &word, NULL), 0);
+    cr_assert_str_eq(word, "base-image-l2t43iu6uk");
+    cr_assert_eq(ops->find_region(account, "westDC3", &word, NULL), 0);
+    cr_assert_str_eq(word, "westDC3");
+    cr_assert_eq(http_fixture_connections(server), 0);
+}
+
 /* ---- faults ---- */
 
 /* What may have happened is told from what only was not told. */
@@ -281,6 +352,8 @@ Test(autodl_calls, nobody_hears_of_a_call_that_was_cancelled)
     op_cancel(&heard.op);
     ops->create(account, &wish, &heard.op, on_made, NULL);
     cr_assert(LOOP_UNTIL(loop, http_fixture_requests(server)));
+    op_cancel(&heard.op);
+    ops->offers(account, &heard.op, on_offers, NULL);
     op_cancel(&heard.op);
     ops->balance(account, &heard.op, on_money, NULL);
     answers();
