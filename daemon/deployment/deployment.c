@@ -1,5 +1,5 @@
 /* The object: its record, its requests, who waits for it, what people see of it. Its life is in
- * deployment_fsm.c, its sleep in deployment_sleep.c. */
+ * deployment_fsm.c, its sleep in deployment_sleep.c, the stages of its way up in deployment_stages.c. */
 #include "deployment/deployment_private.h"
 
 #include <errno.h>
@@ -223,74 +223,6 @@ struct engine_reply deployment_reply(struct deployment *d)
 {
     return (struct engine_reply){
         .slot = &d->op, .done = deployment_on_done, .progress = deployment_on_progress, .ctx = d};
-}
-
-/* ---- stages ---- */
-
-const char *stage_name(enum stage s)
-{
-    static const char *const names[STAGE_COUNT] = {"capacity", "power_on", "ssh", "guard", "engine", "fetch", "load"};
-
-    return names[s];
-}
-
-const char *stage_state_name(enum stage_state s)
-{
-    static const char *const names[] = {"ahead", "running", "done", "failed", "skipped"};
-
-    return names[s];
-}
-
-static void stage_what(const struct deployment *d, enum stage s, char out[static 300])
-{
-    snprintf(out, 300, "%s %s %s", stage_name(s), d->name, lease_name(d->lease));
-}
-
-void deployment_stages_reset(struct deployment *d)
-{
-    for (enum stage s = 0; s < STAGE_COUNT; s++) {
-        unsigned changes = d->stages[s].view.changes + 1;
-
-        d->stages[s] = (struct stage_record){
-            .view = {.bytes = -1, .bytes_total = -1, .rate_bytes = -1, .changes = changes},
-            .highest_bytes = -1};
-    }
-}
-
-void deployment_stage_begin(struct deployment *d, enum stage s)
-{
-    d->stages[s].view.state = STAGE_RUNNING;
-    d->stages[s].view.changes++;
-    d->stages[s].begun_due = clock_now_ms();
-}
-
-/* text NULL: what was said last. */
-void deployment_stage_end(struct deployment *d, enum stage s, enum stage_state how, const char *text)
-{
-    struct stage_view *v = &d->stages[s].view;
-    char what[300];
-
-    if (v->state == STAGE_RUNNING)
-        v->took_ms = clock_now_ms() - d->stages[s].begun_due;
-    v->state = how;
-    v->changes++;
-    if (text)
-        snprintf(v->text, sizeof v->text, "%s", text);
-    if (how != STAGE_DONE)
-        return;
-    stage_what(d, s, what);
-    store_put_duration(d->context.store, what, v->took_ms);
-}
-
-void deployment_stage(const struct deployment *d, enum stage s, struct stage_view *ret)
-{
-    char what[300];
-
-    *ret = d->stages[s].view;
-    if (ret->state == STAGE_RUNNING)
-        ret->took_ms = clock_now_ms() - d->stages[s].begun_due;
-    stage_what(d, s, what);
-    ret->usual_ms = store_usual_ms(d->context.store, what);
 }
 
 /* ---- requests ---- */

@@ -333,75 +333,6 @@ static void deployment_act(struct deployment *d)
     }
 }
 
-/* A step that was done stays done while a later one is tried again. */
-static void stage_begin_once(struct deployment *d, enum stage s)
-{
-    if (d->stages[s].view.state == STAGE_AHEAD)
-        deployment_stage_begin(d, s);
-}
-
-static void stage_end_once(struct deployment *d, enum stage s, const char *text)
-{
-    if (d->stages[s].view.state == STAGE_RUNNING)
-        deployment_stage_end(d, s, STAGE_DONE, text);
-}
-
-static void enter_stage_connecting(struct deployment *d)
-{
-    if (d->attempts)
-        return; /* again: the stage that failed goes on running */
-    deployment_stages_reset(d);
-    if (lease_session(d->lease))
-        deployment_stage_begin(d, STAGE_SSH);
-    else
-        deployment_stage_end(d, STAGE_SSH, STAGE_SKIPPED, "this host");
-}
-
-static void enter_stage_installing(struct deployment *d)
-{
-    const struct instance_record *r = lease_record(d->lease);
-    char address[160];
-
-    snprintf(address, sizeof address, "%.140s:%u", r->host ? r->host : "", r->port);
-    stage_end_once(d, STAGE_SSH, address);
-    stage_begin_once(d, STAGE_ENGINE);
-}
-
-static void fail_running_stages(struct deployment *d)
-{
-    for (enum stage s = 0; s < STAGE_COUNT; s++)
-        if (d->stages[s].view.state == STAGE_RUNNING)
-            deployment_stage_end(d, s, STAGE_FAILED, NULL);
-}
-
-/* What people see of the way up. */
-static void enter_stage(struct deployment *d, enum deployment_state was)
-{
-    switch (d->state) {
-    case DEPLOYMENT_CONNECTING: enter_stage_connecting(d); break;
-    case DEPLOYMENT_INSTALLING: enter_stage_installing(d); break;
-    case DEPLOYMENT_FETCHING:
-        stage_end_once(d, STAGE_ENGINE, NULL);
-        stage_begin_once(d, STAGE_FETCH);
-        break;
-    case DEPLOYMENT_LOADING:
-        stage_end_once(d, STAGE_FETCH, NULL);
-        stage_begin_once(d, STAGE_LOAD);
-        break;
-    case DEPLOYMENT_READY:
-        if (was == DEPLOYMENT_LOADING)
-            stage_end_once(d, STAGE_LOAD, NULL);
-        break;
-    case DEPLOYMENT_FAILED: fail_running_stages(d); break;
-    case DEPLOYMENT_PLACING:
-    case DEPLOYMENT_STARTING:
-    case DEPLOYMENT_OFF:
-    case DEPLOYMENT_ASLEEP:
-    case DEPLOYMENT_DRAINING:
-    case DEPLOYMENT_STOPPING: break;
-    }
-}
-
 static void enter_ready(struct deployment *d, enum deployment_state was)
 {
     if (was != DEPLOYMENT_LOADING)
@@ -515,7 +446,7 @@ static void deployment_enter(struct deployment *d, enum deployment_state next, c
         next == DEPLOYMENT_FAILED)
         d->engine->unverified = false; /* it was said of this way up */
     enter_room(d, was);
-    enter_stage(d, was);
+    deployment_enter_stage(d, was);
     if (next == DEPLOYMENT_READY)
         enter_ready(d, was);
     if (next == DEPLOYMENT_FAILED)

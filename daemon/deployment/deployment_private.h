@@ -1,4 +1,4 @@
-/* What deployment.c, deployment_fsm.c and deployment_sleep.c share. */
+/* What the files of a deployment share. */
 #pragma once
 
 #include "base/list.h"
@@ -115,9 +115,6 @@ void deployment_answer_holds(struct deployment *d);
 /* f: why the server died, NULL: it did not, or nobody can tell. alive: a look has just found it so; whoever asked after that look
  * began is told by the next one, which comes at once. */
 void deployment_answer_judges(struct deployment *d, const struct fault *f, bool alive);
-void deployment_stage_begin(struct deployment *d, enum stage s);
-void deployment_stage_end(struct deployment *d, enum stage s, enum stage_state how, const char *text);
-void deployment_stages_reset(struct deployment *d);
 void deployment_find_room(struct deployment *d);
 struct engine_reply deployment_reply(struct deployment *d);
 
@@ -131,6 +128,10 @@ void deployment_arm_sleep(struct deployment *d);
 int64_t deployment_sleeps_at_ms(const struct deployment *d);
 uint64_t deployment_unload_ms(const struct deployment *d);
 void deployment_on_sleep_timer(void *ctx);
+
+/* deployment_stages.c: */
+void deployment_stages_reset(struct deployment *d);
+void deployment_enter_stage(struct deployment *d, enum deployment_state was);
 
 /* deployment_watch.c: */
 /* Whenever a state begins. */

@@ -36,6 +36,7 @@
 #include "deployment/deployment.c"
 #include "deployment/deployment_fsm.c"
 #include "deployment/deployment_sleep.c"
+#include "deployment/deployment_stages.c"
 #include "deployment/deployment_watch.c"
 
 /* Shorter names, for tables. */

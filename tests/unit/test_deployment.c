@@ -32,8 +32,10 @@ Test(deployment, a_model_that_is_wanted_gets_ready_through_every_stage)
 
     go_up();
     for (enum stage s = 0; s < STAGE_COUNT; s++) {
+        bool of_rented = s == STAGE_CAPACITY || s == STAGE_POWER_ON || s == STAGE_GUARD;
+
         deployment_stage(w.d, s, &v);
-        cr_assert_eq(v.state, STAGE_DONE, "%s", stage_name(s));
+        cr_assert_eq(v.state, of_rented ? STAGE_AHEAD : STAGE_DONE, "%s", stage_name(s));
     }
     cr_assert(w.runs && w.loaded && w.fetched);
     cr_assert_eq(w.n_ready, 1);
