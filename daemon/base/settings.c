@@ -32,6 +32,7 @@ struct known {
 };
 
 static bool is_duration(const char *value, const struct known *k);
+static bool is_span(const char *value, const struct known *k);
 static bool is_bool(const char *value, const struct known *k);
 static bool is_listen(const char *value, const struct known *k);
 static bool is_hosts(const char *value, const struct known *k);
@@ -47,6 +48,8 @@ static bool is_hub(const char *value, const struct known *k);
 #define LISTEN_FORM  "an IP address with a port, as 127.0.0.1:11434 or [::1]:11434"
 #define HOLD_FORM    "a duration from 0 to 24h, as 90s, 5m or 12h"
 #define UNLOAD_FORM  "a duration from 0 (never by itself) to 24h, as 90s, 5m or 12h"
+#define MAX_UP_FORM  "a duration of at most 7d, as 90m, 12h or 2d, and not 0"
+#define LEASE_FORM   "a duration of at most 30m, as 90s or 15m, and not 0"
 #define BOOL_FORM    "yes or no"
 #define HOSTS_FORM   "host names with blanks between them, without ports"
 #define ORIGINS_FORM "origins with blanks between them, as https://chat.example.org"
@@ -68,6 +71,12 @@ static const struct known table[] = {
     {"gateway",          "allow_origin", NULL,              is_origins,  ORIGINS_FORM, 0},
     {"idle",             "unload",       "5m",              is_duration, UNLOAD_FORM,  24 * HOUR_MS},
     {"idle",             "min_up",       "5m",              is_duration, HOLD_FORM,    24 * HOUR_MS},
+    {"idle",             "stop",         "15m",             is_duration, UNLOAD_FORM,  24 * HOUR_MS},
+    {"idle",             "max_up",       "12h",             is_span,     MAX_UP_FORM,  7 * 24 * HOUR_MS},
+    {"idle",             "quiet_hold",   "2h",              is_duration, HOLD_FORM,    24 * HOUR_MS},
+    {"idle",             "failed_hold",  "5m",              is_duration, HOLD_FORM,    24 * HOUR_MS},
+    {"guard",            "lease",        "15m",             is_span,     LEASE_FORM,   HOUR_MS / 2},
+    {"guard",            "first",        "30m",             is_span,     LEASE_FORM,   HOUR_MS / 2},
     {"ssh",              "install_key",  "yes",             is_bool,     BOOL_FORM,    0},
     {"log",              "level",        "info",            is_level,    LEVEL_FORM,   0},
     {"engine.ollama",    "path",         NULL,              is_path_there, THERE_FORM, 0},
@@ -93,6 +102,14 @@ static bool is_duration(const char *value, const struct known *k)
     uint64_t ms;
 
     return duration_parse(value, &ms) == 0 && ms <= k->most_ms;
+}
+
+/* None at all makes no sense. */
+static bool is_span(const char *value, const struct known *k)
+{
+    uint64_t ms;
+
+    return is_duration(value, k) && duration_parse(value, &ms) == 0 && ms > 0;
 }
 
 /* -1: neither. */

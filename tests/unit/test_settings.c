@@ -40,6 +40,8 @@ Test(settings, defaults)
     cr_assert_null(settings_text(s, "gateway", "allow_host"));
     cr_assert_null(settings_text(s, "gateway", "allow_origin"));
     cr_assert(settings_bool(s, "ssh", "install_key"));
+    cr_assert_eq(settings_ms(s, "idle", "stop"), 15 * 60000);
+    cr_assert_eq(settings_ms(s, "guard", "lease"), 15 * 60000);
     cr_assert_str_eq(settings_text(s, "log", "level"), "info");
     cr_assert_null(settings_text(s, "engine.ollama", "path"));
     cr_assert_null(settings_text(s, "engine.llama.cpp", "path"));
@@ -110,6 +112,12 @@ Test(settings, a_wrong_value_is_an_error_that_names_the_form)
            "test.conf:2: [gateway] hold = 600: should be a duration from 0 to 24h, as 90s, 5m or 12h");
     refuse("[gateway]\nhold =\n",
            "test.conf:2: [gateway] hold = : should be a duration from 0 to 24h, as 90s, 5m or 12h");
+    refuse("[guard]\nlease = 31m\n",
+           "test.conf:2: [guard] lease = 31m: should be a duration of at most 30m, as 90s or 15m, and not 0");
+    refuse("[guard]\nfirst = 0s\n",
+           "test.conf:2: [guard] first = 0s: should be a duration of at most 30m, as 90s or 15m, and not 0");
+    refuse("[idle]\nmax_up = 8d\n",
+           "test.conf:2: [idle] max_up = 8d: should be a duration of at most 7d, as 90m, 12h or 2d, and not 0");
     refuse("[ssh]\ninstall_key = 1\n", "test.conf:2: [ssh] install_key = 1: should be yes or no");
     refuse("[log]\nlevel = loud\n",
            "test.conf:2: [log] level = loud: should be err, warning, notice, info or debug");
