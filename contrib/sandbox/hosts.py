@@ -321,11 +321,13 @@ class Rented(Host):
 
     logins = {"passwords": "yes", "root": "yes"}
 
-    def __init__(self, folder, name, key=None):
+    def __init__(self, folder, name, key=None, image=None):
         super().__init__(folder, name)
-        self.key, self.password, self.start = key, "", ""
+        self.key, self.image, self.password, self.start = key, image, "", ""
 
     def keys(self):
+        if self.image and not os.path.exists(self.disk):
+            shutil.copytree(self.image, self.disk, symlinks=True)
         super().keys()
         if self.key:                            # the account's, as the console has a place for one
             with open(self.place + "/authorized_keys", "a") as f:

@@ -27,7 +27,7 @@ class ProcessMachine:
 
     def __init__(self, name, options):
         self.options = options
-        self.host = hosts.Rented(options.dir + "/machines", name, options.key)
+        self.host = hosts.Rented(options.dir + "/machines", name, options.key, options.image)
         self.process = None
 
     def secret(self, what):

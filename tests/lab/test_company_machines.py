@@ -210,8 +210,11 @@ class Processes:
         os.chmod(self.place, 0o755)
         self.sandbox = shutil.copytree(companies.FOLDER, self.place + "/sandbox", ignore=shutil.ignore_patterns("__pycache__"))
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.place + "/key"], check=True)
-        self.c = self.enterContext(Company("process", self.sandbox + "/sandbox", ["--account-key", self.place + "/key.pub"], self.how,
-                                        "/usr/bin/python3"))
+        os.mkdir(self.place + "/image")
+        with open(self.place + "/image/given", "w") as f:
+            f.write("given\n")
+        self.c = self.enterContext(Company("process", self.sandbox + "/sandbox", ["--account-key", self.place + "/key.pub", "--image",
+                                        self.place + "/image"], self.how, "/usr/bin/python3"))
 
     def login(self, uuid, command, key=False):
         s = good(pro(self.c, "snapshot", instance_uuid=uuid))
@@ -223,7 +226,8 @@ class Processes:
 
     def test_root_with_a_password_and_a_disk(self):
         uuid = running(self.c, start_command="echo started >/root/started; sleep 4714")
-        self.assertEqual(self.login(uuid, "whoami; pwd; sleep 0.2; cat started; sudo -n true 2>/dev/null && echo sudo"), "root\n/root\nstarted\nsudo\n")
+        self.assertEqual(self.login(uuid, "whoami; pwd; sleep 0.2; cat given started; sudo -n true 2>/dev/null && echo sudo"),
+                         "root\n/root\ngiven\nstarted\nsudo\n")
         self.assertEqual(self.login(uuid, "ls started /usr/bin/shutdown", key=True), "/usr/bin/shutdown\nstarted\n")
         self.assertEqual(self.login(uuid, "ls -A /dev/shm; touch /dev/shm/llmhost-test && echo written"), "written\n")
         self.assertFalse(os.path.exists("/dev/shm/llmhost-test"))
