@@ -113,6 +113,10 @@ static const struct explanation table[] = {
     {"certificate", EXIT_CREDENTIALS, "llmhostctl status"},
     {"provider_unreachable", EXIT_FAILED, "llmhostctl status"},
     {"provider_error", EXIT_FAILED, LOOK},
+    /* Their guards: keeper.c. */
+    {"no_guard", EXIT_REFUSED, "llmhostctl doctor %s"},
+    {"other_owner", EXIT_CONFLICT, "llmhostctl instance show %s\nllmhostctl instance take %s"},
+    {"guard_acts", EXIT_NOT_RUNNING, "llmhostctl status\nllmhostctl up %s"},
     /* The daemon's own disk, nobody's engine or password; the target is its directory. */
     {"store", EXIT_FAILED, "df -h %s"},
     {"store_full", EXIT_FAILED, "df -h %s\ndf -i %s"},

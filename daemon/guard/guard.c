@@ -140,7 +140,7 @@ static bool is_owner(const char *owner)
 
 static bool is_possible(const struct guard_request *q)
 {
-    return is_owner(q->owner) && q->seq > 0 && q->seq < 1000000000000u && q->lease_s <= GUARD_LEASE_S_MAX &&
+    return is_owner(q->owner) && q->seq > 0 && q->seq <= GUARD_SEQ_MAX && q->lease_s <= GUARD_LEASE_S_MAX &&
            (q->hold_s <= GUARD_HOLD_S_MAX || q->hold_s == GUARD_HOLD_UNCHANGED);
 }
 

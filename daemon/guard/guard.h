@@ -17,6 +17,7 @@
 
 #define GUARD_LEASE_S_MAX    1800
 #define GUARD_HOLD_S_MAX     (7 * 24 * 3600)
+#define GUARD_SEQ_MAX        999999999999u  /* twelve digits, as guard.sh takes them */
 #define GUARD_HOLD_UNCHANGED UINT32_MAX
 
 /* One that cannot be is a bug of the caller's: we abort. */

@@ -35,7 +35,7 @@ struct keeper_context {
     struct host *host;                  /* borrowed */
     const char *name;                   /* of the machine, for the log; borrowed */
     const char *owner;                  /* our short id; borrowed */
-    uint32_t lease_s, first_s;          /* [guard] lease, first */
+    uint32_t lease_s, first_s;          /* [guard] lease, first; renewed every minute, or three times in a shorter lease */
     uint64_t seq;                       /* as of the database: the next request is higher than this, and than what is read */
     /* The sequence went on: to the database, before the request is sent; nobody waits for it. */
     void (*seq_used)(void *ctx, uint64_t seq);
