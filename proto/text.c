@@ -193,6 +193,16 @@ const char *bytes_format(char out[static TEXT_SHORT_MAX], uint64_t bytes)
     return out;
 }
 
+const char *money_format(char out[static TEXT_SHORT_MAX], int64_t milli, const char *unit)
+{
+    const char *before = streq(unit, "CNY") ? "¥" : streq(unit, "USD") ? "$" : "";
+    uint64_t size = milli < 0 ? -(uint64_t)milli : (uint64_t)milli, cents = size / 10 + (size % 10 >= 5);
+
+    snprintf(out, TEXT_SHORT_MAX, "%s%s%" PRIu64 ".%02" PRIu64 "%s%s", milli < 0 && cents > 0 ? "-" : "",
+             before, cents / 100, cents % 100, *before ? "" : " ", *before ? "" : unit);
+    return out;
+}
+
 const char *host_port_format(char *out, size_t n, const char *host, unsigned port)
 {
     snprintf(out, n, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, port);

@@ -17,6 +17,8 @@ int size_parse(const char *text, uint64_t *ret_bytes);
 const char *duration_format(char out[static TEXT_SHORT_MAX], uint64_t ms, bool tenths);
 /* "0 B" "475 kB" "5.6 GB": powers of ten, as the model libraries count. */
 const char *bytes_format(char out[static TEXT_SHORT_MAX], uint64_t bytes);
+/* "¥3.70" "-$0.05" "12.00 CU": thousandths of a unit, rounded to hundredths, away from zero at the middle. */
+const char *money_format(char out[static TEXT_SHORT_MAX], int64_t milli, const char *unit);
 /* "gpu.example.org:22" "[::1]:22": an IPv6 address in brackets. Cut at n bytes. */
 const char *host_port_format(char *out, size_t n, const char *host, unsigned port);
 

@@ -119,6 +119,20 @@ Test(text, writes_ages_for_people)
     cr_assert_str_eq(duration_format(out, UINT64_MAX, true), "213503982334d14h");
 }
 
+Test(text, money_is_rounded_to_hundredths)
+{
+    char out[TEXT_SHORT_MAX];
+
+    cr_assert_str_eq(money_format(out, 3700, "CNY"), "¥3.70");
+    cr_assert_str_eq(money_format(out, 0, "CNY"), "¥0.00");
+    cr_assert_str_eq(money_format(out, -4, "CNY"), "¥0.00");
+    cr_assert_str_eq(money_format(out, 5, "CNY"), "¥0.01");
+    cr_assert_str_eq(money_format(out, -5, "USD"), "-$0.01");
+    cr_assert_str_eq(money_format(out, 1999995, "USD"), "$2000.00");
+    cr_assert_str_eq(money_format(out, 12000, "CU"), "12.00 CU");
+    cr_assert_str_eq(money_format(out, INT64_MIN, "CU"), "-9223372036854775.81 CU");
+}
+
 Test(text, writes_bytes_for_people)
 {
     char out[TEXT_SHORT_MAX];
