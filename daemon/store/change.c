@@ -133,6 +133,93 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .removes = true,
             .sql = "DELETE FROM alias WHERE name = ?1",
         },
+    [CHANGE_PUT_RENTAL] =
+        {
+            .noun = "rental of",
+            .keys = 1,
+            .parent = 0,
+            .sql =
+                "INSERT OR REPLACE INTO rental(instance, state, goal, id, made, asked_at_ms, create_open, "
+                "ours, "
+                "was_on, card, image, region, gpu, cards, disk_gb, max_price_milli, rate_milli, guard_seq, "
+                "stopped_at_ms, prepaid_until_at_ms, drilled_at_ms)"
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, "
+                "?19, ?20, ?21)",
+        },
+    [CHANGE_PUT_ACCOUNT] =
+        {
+            .noun = "account at",
+            .keys = 1,
+            .parent = -1,
+            .sql = "INSERT OR REPLACE INTO account(provider, base_url, day_milli, month_milli, price_milli, "
+                   "floor_milli, added_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        },
+    [CHANGE_REMOVE_ACCOUNT] =
+        {
+            .noun = "account at",
+            .keys = 1,
+            .parent = -1,
+            .removes = true,
+            .sql = "DELETE FROM account WHERE provider = ?1",
+        },
+    /* ?8 < 0: the whole rest. ?9, ?10: the limits of a day and a month, 0: none; ?11, ?12: what was spent in
+     * them. */
+    [CHANGE_RESERVE] =
+        {
+            .noun = "reservation",
+            .parent = -1,
+            .sql =
+                "WITH reserved AS (" SQL_RESERVED "), rest AS (SELECT "
+                "min(CASE WHEN ?9 > 0 THEN ?9 - ?11 - milli ELSE 9000000000000000 END, "
+                "CASE WHEN ?10 > 0 THEN ?10 - ?12 - milli ELSE 9000000000000000 END) AS milli FROM reserved) "
+                "INSERT INTO intent(name, kind, provider, instance, unit, day, at_ms, reserved_milli) "
+                "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, "
+                "CASE WHEN ?8 >= 0 THEN ?8 WHEN ?9 > 0 OR ?10 > 0 THEN milli ELSE 0 END "
+                "FROM rest WHERE max(?8, 0) <= milli AND (?8 >= 0 OR milli > 0)",
+        },
+    /* What was released once is held no more. */
+    [CHANGE_RESOLVE_INTENT] =
+        {
+            .noun = "reservation",
+            .parent = -1,
+            .sql = "UPDATE intent SET outcome = ?2, resolved_at_ms = ?3, held = ?4"
+                   " WHERE name = ?1 AND (resolved_at_ms IS NULL OR held)",
+        },
+    [CHANGE_RELEASE_INTENTS] =
+        {
+            .noun = "reservations at",
+            .parent = -1,
+            .sql = "UPDATE intent SET outcome = ifnull(outcome, 'over'), resolved_at_ms = "
+                   "ifnull(resolved_at_ms, "
+                   "?3), held = 0 WHERE provider = ?1 AND instance = ?2 AND (resolved_at_ms IS NULL OR held)",
+        },
+    /* The next interval may begin only when this one has ended: its newest value must not stand behind that.
+     */
+    [CHANGE_PUT_SPENT] =
+        {
+            .noun = "interval at",
+            .keys = 4,
+            .parent = -1,
+            .others_need_it = true,
+            .sql =
+                "INSERT INTO spent(provider, instance, kind, from_at_ms, intent, from_basis, to_at_ms, "
+                "to_basis,"
+                " seen_at_ms, rate_milli, rate_basis, unit, lump_milli)"
+                " VALUES (?1, ?2, ?3, ?4, (SELECT id FROM intent WHERE name = ?5), ?6, ?7, ?8, ?9, ?10, ?11, "
+                "?12, ?13)"
+                " ON CONFLICT(provider, instance, kind, from_at_ms) DO UPDATE SET intent = excluded.intent,"
+                " from_basis = ?6, to_at_ms = ?7, to_basis = ?8, seen_at_ms = ?9, rate_milli = ?10,"
+                " rate_basis = ?11, unit = ?12, lump_milli = ?13",
+        },
+    /* Nothing is moved over it: what stands before it means the interval by its old beginning. */
+    [CHANGE_MOVE_SPENT] =
+        {
+            .noun = "interval at",
+            .parent = -1,
+            .removes = true,
+            .sql = "UPDATE spent SET from_at_ms = ?5 WHERE provider = ?1 AND instance = ?2 AND kind = ?3"
+                   " AND from_at_ms = ?4",
+        },
 };
 
 struct change *change_new(enum change_kind kind)
@@ -308,6 +395,13 @@ void changes_merge(struct list *changes)
         s->era = x.era;
     }
     free(x.slots);
+}
+
+void changes_drop_reservations(struct list *changes)
+{
+    LIST_FOREACH_SAFE (c, changes, struct change, node)
+        if (c->kind == CHANGE_RESERVE)
+            change_free(c);
 }
 
 unsigned changes_drop_events(struct list *changes, unsigned max)

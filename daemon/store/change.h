@@ -23,6 +23,14 @@ enum change_kind {
     CHANGE_REMOVE_KEY,
     CHANGE_PUT_ALIAS,
     CHANGE_REMOVE_ALIAS,
+    CHANGE_PUT_RENTAL,
+    CHANGE_PUT_ACCOUNT,
+    CHANGE_REMOVE_ACCOUNT,
+    CHANGE_RESERVE,             /* refused when it writes nothing */
+    CHANGE_RESOLVE_INTENT,
+    CHANGE_RELEASE_INTENTS,
+    CHANGE_PUT_SPENT,
+    CHANGE_MOVE_SPENT,
     CHANGE_KINDS,
 };
 
@@ -36,6 +44,14 @@ struct change_spec {
 };
 extern const struct change_spec change_specs[CHANGE_KINDS];
 
+/* What is reserved at provider ?3 in unit ?5 at the instant ?7: of each intent what its intervals have not cost
+ * yet, so that together with what is spent the larger of the two counts. */
+#define SQL_RESERVED                                                                                         \
+    "SELECT ifnull(sum(max(0, i.reserved_milli - ifnull((SELECT sum((s.rate_milli * "                        \
+    "max(0, ifnull(s.to_at_ms, ?7) - s.from_at_ms) + 1800000) / 3600000) FROM spent s "                      \
+    "WHERE s.intent = i.id), 0))), 0) AS milli FROM intent i "                                               \
+    "WHERE i.provider = ?3 AND i.unit = ?5 AND (i.resolved_at_ms IS NULL OR i.held)"
+
 struct value {
     enum { VALUE_NULL, VALUE_INT, VALUE_TEXT, VALUE_BLOB } type;
     int64_t number;
@@ -43,7 +59,7 @@ struct value {
     size_t n;
 };
 
-#define CHANGE_VALUES_MAX 12
+#define CHANGE_VALUES_MAX 21
 struct change {
     struct list node;
     enum change_kind kind;
@@ -64,5 +80,7 @@ void change_int(struct change *c, int64_t number);
 void changes_free(struct list *changes);
 /* Leaves the newest value of each record. */
 void changes_merge(struct list *changes);
+/* Drops the reservations: who asked was told that there is none. */
+void changes_drop_reservations(struct list *changes);
 /* Drops the oldest events until at most max are left; returns how many went. */
 unsigned changes_drop_events(struct list *changes, unsigned max);

@@ -45,6 +45,20 @@ int database_load_counts(struct database *d, void (*count)(void *ctx, const stru
 int database_load_aliases(struct database *d, void (*alias)(void *ctx, const char *name, const char *model), void *ctx, struct fault *f);
 int database_load_keys(struct database *d, void (*key)(void *ctx, const struct key_record *r), void *ctx, struct fault *f);
 
+/* rows_money.c */
+int database_load_accounts(struct database *d, void (*account)(void *ctx, const struct account_record *r), void *ctx, struct fault *f);
+int database_load_spent(struct database *d, int64_t from_at_ms, void (*spent)(void *ctx, const struct spent_record *r), void *ctx,
+                        struct fault *f);
+/* Why the limits of c, a CHANGE_RESERVE, have no room for it: with figures, as of this transaction. */
+void database_refuse_reservation(struct database *d, struct change *c);
+
+/* Hands each row to see(). */
+int database_each_row(struct database *d, const char *sql, void (*see)(sqlite3_stmt *row, void *to), void *to, struct fault *f);
+/* Binds c's values to ?1, ?2 …; a code of SQLite. */
+int database_bind(sqlite3_stmt *statement, const struct change *c);
+/* Text that lasts until the next step; not const, as the readers' records are, who do not change it. */
+char *database_text_at(sqlite3_stmt *row, int column);
+
 struct database_events {
     const char *target;
     int64_t since_at_ms;

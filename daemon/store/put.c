@@ -1,4 +1,5 @@
 /* Records and events as changes: their values in the order in which change_specs[] of change.c names them. */
+#include "base/clock.h"
 #include "base/event.h"
 #include "store/change.h"
 #include "store/store_private.h"
@@ -148,5 +149,141 @@ store_ticket store_remove_alias(struct store *s, const char *name)
     struct change *c = change_new(CHANGE_REMOVE_ALIAS);
 
     change_text(c, name);
+    return store_queue(s, c);
+}
+
+/* ---- money ---- */
+
+store_ticket store_put_rental(struct store *s, const char *instance, const struct rental_record *r)
+{
+    struct change *c = change_new(CHANGE_PUT_RENTAL);
+
+    change_text(c, instance);
+    change_text(c, r->state);
+    change_text(c, r->goal);
+    change_text(c, r->id);
+    change_int(c, r->made);
+    change_int(c, r->asked_at_ms);
+    change_int(c, r->create_open);
+    change_int(c, r->ours);
+    change_int(c, r->was_on);
+    change_text(c, r->card);
+    change_text(c, r->image);
+    change_text(c, r->region);
+    change_text(c, r->gpu);
+    change_int(c, r->cards);
+    change_int(c, r->disk_gb);
+    change_int(c, r->max_price_milli);
+    change_int(c, r->rate_milli);
+    change_int(c, (int64_t)r->guard_seq);
+    change_int(c, r->stopped_at_ms);
+    change_int(c, r->prepaid_until_at_ms);
+    change_int(c, r->drilled_at_ms);
+    return store_queue(s, c);
+}
+
+store_ticket store_put_account(struct store *s, const struct account_record *r)
+{
+    struct change *c = change_new(CHANGE_PUT_ACCOUNT);
+
+    change_text(c, r->provider);
+    change_text(c, r->base_url);
+    change_int(c, r->limits.day_milli);
+    change_int(c, r->limits.month_milli);
+    change_int(c, r->limits.price_milli);
+    change_int(c, r->limits.floor_milli);
+    change_int(c, r->added_at_ms);
+    return store_queue(s, c);
+}
+
+store_ticket store_remove_account(struct store *s, const char *provider)
+{
+    struct change *c = change_new(CHANGE_REMOVE_ACCOUNT);
+
+    change_text(c, provider);
+    return store_queue(s, c);
+}
+
+void store_reserve(struct store *s, const struct intent_record *r, const struct money_limits *limits,
+                   int64_t spent_day_milli, int64_t spent_month_milli, struct op **slot, op_done_fn done,
+                   void *ctx)
+{
+    struct change *c = change_new(CHANGE_RESERVE);
+
+    change_text(c, r->name);
+    change_text(c, r->kind);
+    change_text(c, r->provider);
+    change_text(c, r->instance);
+    change_text(c, r->unit);
+    change_text(c, r->day);
+    change_int(c, r->at_ms);
+    change_int(c, r->reserved_milli);
+    change_int(c, limits->day_milli);
+    change_int(c, limits->month_milli);
+    change_int(c, spent_day_milli);
+    change_int(c, spent_month_milli);
+    store_after(s, store_queue(s, c), slot, done, ctx);
+}
+
+store_ticket store_resolve_intent(struct store *s, const char *name, const char *outcome, int64_t at_ms,
+                                  bool held)
+{
+    struct change *c = change_new(CHANGE_RESOLVE_INTENT);
+
+    change_text(c, name);
+    change_text(c, outcome);
+    change_int(c, at_ms);
+    change_int(c, held);
+    return store_queue(s, c);
+}
+
+store_ticket store_release_intents(struct store *s, const char *provider, const char *instance)
+{
+    struct change *c = change_new(CHANGE_RELEASE_INTENTS);
+
+    change_text(c, provider);
+    change_text(c, instance);
+    change_int(c, clock_wall_ms());
+    return store_queue(s, c);
+}
+
+/* SQL's NULL for a number that is not there. */
+static void change_int_or_null(struct change *c, int64_t number, bool there)
+{
+    if (there)
+        change_int(c, number);
+    else
+        change_text(c, NULL);
+}
+
+store_ticket store_put_spent(struct store *s, const struct spent_record *r)
+{
+    struct change *c = change_new(CHANGE_PUT_SPENT);
+
+    change_text(c, r->provider);
+    change_text(c, r->instance);
+    change_text(c, r->kind);
+    change_int(c, r->from_at_ms);
+    change_text(c, r->intent);
+    change_text(c, r->from_basis);
+    change_int_or_null(c, r->to_at_ms, r->to_at_ms > 0);
+    change_text(c, r->to_basis);
+    change_int(c, r->seen_at_ms);
+    change_int_or_null(c, r->rate_milli, r->rate_milli >= 0);
+    change_text(c, r->rate_basis);
+    change_text(c, r->unit);
+    change_int_or_null(c, r->lump_milli, streq(r->kind, "prepaid"));
+    return store_queue(s, c);
+}
+
+store_ticket store_move_spent(struct store *s, const struct spent_record *r, int64_t from_at_ms)
+{
+    struct change *c = change_new(CHANGE_MOVE_SPENT);
+
+    change_text(c, r->provider);
+    change_text(c, r->instance);
+    change_text(c, r->kind);
+    change_int(c, r->from_at_ms);
+    change_int(c, from_at_ms);
     return store_queue(s, c);
 }

@@ -15,7 +15,7 @@ static int run(struct database *d, const char *sql)
     return sqlite3_exec(d->sql, sql, NULL, NULL, NULL);
 }
 
-static int bind(sqlite3_stmt *statement, const struct change *c)
+int database_bind(sqlite3_stmt *statement, const struct change *c)
 {
     int code = SQLITE_OK;
 
@@ -44,7 +44,7 @@ static int execute(struct database *d, struct change *c)
         code = sqlite3_prepare_v3(d->sql, change_specs[c->kind].sql, -1, SQLITE_PREPARE_PERSISTENT, statement,
                                   NULL);
     if (code == SQLITE_OK)
-        code = bind(*statement, c);
+        code = database_bind(*statement, c);
     if (code == SQLITE_OK)
         code = sqlite3_step(*statement);
     if (*statement) {
@@ -89,6 +89,8 @@ static int write_one(struct database *d, struct change *c)
     if (is_refusal(code)) {
         refuse(d, c, code);
         code = run(d, "ROLLBACK TO one");
+    } else if (code == SQLITE_OK && c->kind == CHANGE_RESERVE && sqlite3_changes(d->sql) == 0) {
+        database_refuse_reservation(d, c);
     }
     if (code == SQLITE_OK)
         code = run(d, "RELEASE one");
@@ -158,14 +160,13 @@ int database_write(struct database *d, struct list *changes, struct fault *f)
 
 /* ---- reading ---- */
 
-/* Text that lasts until the next step; the cast is what the readers' records want: they do not change it. */
-static char *text_at(sqlite3_stmt *row, int column)
+char *database_text_at(sqlite3_stmt *row, int column)
 {
     return (char *)sqlite3_column_text(row, column);
 }
 
-static int for_each_row(struct database *d, const char *sql, void (*see)(sqlite3_stmt *row, void *to),
-                        void *to, struct fault *f)
+int database_each_row(struct database *d, const char *sql, void (*see)(sqlite3_stmt *row, void *to), void *to,
+                      struct fault *f)
 {
     sqlite3_stmt *statement = NULL;
     int code = sqlite3_prepare_v2(d->sql, sql, -1, &statement, NULL);
@@ -186,22 +187,54 @@ struct load {
     void *ctx;
 };
 
+/* From column 11 on; false: it is not rented. */
+static bool see_rental(sqlite3_stmt *row, struct rental_record *ret)
+{
+    if (sqlite3_column_type(row, 11) == SQLITE_NULL)
+        return false;
+    *ret = (struct rental_record){
+        .state = database_text_at(row, 11),
+        .goal = database_text_at(row, 12),
+        .id = database_text_at(row, 13),
+        .made = (unsigned)sqlite3_column_int64(row, 14),
+        .asked_at_ms = sqlite3_column_int64(row, 15),
+        .create_open = sqlite3_column_int(row, 16) != 0,
+        .ours = sqlite3_column_int(row, 17) != 0,
+        .was_on = sqlite3_column_int(row, 18) != 0,
+        .card = database_text_at(row, 19),
+        .image = database_text_at(row, 20),
+        .region = database_text_at(row, 21),
+        .gpu = database_text_at(row, 22),
+        .cards = (unsigned)sqlite3_column_int64(row, 23),
+        .disk_gb = (unsigned)sqlite3_column_int64(row, 24),
+        .max_price_milli = sqlite3_column_int64(row, 25),
+        .rate_milli = sqlite3_column_int64(row, 26),
+        .guard_seq = (uint64_t)sqlite3_column_int64(row, 27),
+        .stopped_at_ms = sqlite3_column_int64(row, 28),
+        .prepaid_until_at_ms = sqlite3_column_int64(row, 29),
+        .drilled_at_ms = sqlite3_column_int64(row, 30),
+    };
+    return true;
+}
+
 static void see_instance(sqlite3_stmt *row, void *to)
 {
     struct load *load = to;
+    struct rental_record rental;
     struct instance_record r = {
-        .name = text_at(row, 0),
-        .provider = text_at(row, 1),
-        .host = text_at(row, 2),
-        .user = text_at(row, 3),
+        .name = database_text_at(row, 0),
+        .provider = database_text_at(row, 1),
+        .host = database_text_at(row, 2),
+        .user = database_text_at(row, 3),
         .port = (uint16_t)sqlite3_column_int(row, 4),
         .install_key = sqlite3_column_int(row, 5) != 0,
         .added_at_ms = sqlite3_column_int64(row, 6),
         .host_key = (uint8_t *)sqlite3_column_blob(row, 7),
         .n_host_key = (size_t)sqlite3_column_bytes(row, 7),
         .host_key_at_ms = sqlite3_column_int64(row, 8),
-        .agent = text_at(row, 9),
-        .proxy = text_at(row, 10),
+        .agent = database_text_at(row, 9),
+        .proxy = database_text_at(row, 10),
+        .rental = see_rental(row, &rental) ? &rental : NULL,
     };
 
     if (load->readers->instance)
@@ -212,16 +245,16 @@ static void see_deployment(sqlite3_stmt *row, void *to)
 {
     struct load *load = to;
     struct deployment_record r = {
-        .name = text_at(row, 0),
-        .instance = text_at(row, 1),
-        .goal = text_at(row, 2),
+        .name = database_text_at(row, 0),
+        .instance = database_text_at(row, 1),
+        .goal = database_text_at(row, 2),
         .goal_at_ms = sqlite3_column_int64(row, 3),
         .touched = sqlite3_column_int(row, 4) != 0,
-        .shown = text_at(row, 5),
+        .shown = database_text_at(row, 5),
         .requests = sqlite3_column_int64(row, 6),
         .last_used_at_ms = sqlite3_column_int64(row, 7),
-        .arguments = text_at(row, 8),
-        .asleep = text_at(row, 9),
+        .arguments = database_text_at(row, 8),
+        .asleep = database_text_at(row, 9),
         .asleep_at_ms = sqlite3_column_int64(row, 10),
         .keep_until_at_ms = sqlite3_column_int64(row, 11),
     };
@@ -234,10 +267,10 @@ static void see_forward(sqlite3_stmt *row, void *to)
 {
     struct load *load = to;
     struct forward_record r = {
-        .listen_ip = text_at(row, 0),
+        .listen_ip = database_text_at(row, 0),
         .listen_port = (uint16_t)sqlite3_column_int(row, 1),
-        .instance = text_at(row, 2),
-        .address = text_at(row, 3),
+        .instance = database_text_at(row, 2),
+        .address = database_text_at(row, 3),
         .port = (uint16_t)sqlite3_column_int(row, 4),
     };
 
@@ -248,25 +281,27 @@ static void see_forward(sqlite3_stmt *row, void *to)
 int database_load(struct database *d, const struct store_readers *readers, void *ctx, struct fault *f)
 {
     struct load load = {.readers = readers, .ctx = ctx};
-    int r = for_each_row(
+    int r = database_each_row(
         d,
         "SELECT name, provider, host, user, port, install_key, added_at_ms, host_key, host_key_at_ms, agent,"
-        " proxy"
-        " FROM instance ORDER BY added_at_ms, name",
+        " proxy, state, goal, id, made, asked_at_ms, create_open, ours, was_on, card, image, region, gpu, "
+        "cards,"
+        " disk_gb, max_price_milli, rate_milli, guard_seq, stopped_at_ms, prepaid_until_at_ms, drilled_at_ms"
+        " FROM instance LEFT JOIN rental ON instance = name ORDER BY added_at_ms, name",
         see_instance, &load, f);
 
     if (r == 0)
-        r = for_each_row(
+        r = database_each_row(
             d,
             "SELECT name, instance, goal, goal_at_ms, touched, shown, requests, last_used_at_ms, "
             "arguments, asleep, asleep_at_ms, keep_until_at_ms"
             " FROM deployment ORDER BY name, instance",
             see_deployment, &load, f);
     if (r == 0)
-        r = for_each_row(d,
-                         "SELECT listen_ip, listen_port, instance, address, port"
-                         " FROM forward ORDER BY instance, listen_port, listen_ip",
-                         see_forward, &load, f);
+        r = database_each_row(d,
+                              "SELECT listen_ip, listen_port, instance, address, port"
+                              " FROM forward ORDER BY instance, listen_port, listen_ip",
+                              see_forward, &load, f);
     return r;
 }
 
@@ -279,7 +314,7 @@ static void see_alias(sqlite3_stmt *row, void *to)
 {
     struct load_aliases *load = to;
 
-    load->alias(load->ctx, text_at(row, 0), text_at(row, 1));
+    load->alias(load->ctx, database_text_at(row, 0), database_text_at(row, 1));
 }
 
 int database_load_aliases(struct database *d, void (*alias)(void *ctx, const char *name, const char *model),
@@ -287,7 +322,7 @@ int database_load_aliases(struct database *d, void (*alias)(void *ctx, const cha
 {
     struct load_aliases load = {.alias = alias, .ctx = ctx};
 
-    return for_each_row(d, "SELECT name, model FROM alias ORDER BY name", see_alias, &load, f);
+    return database_each_row(d, "SELECT name, model FROM alias ORDER BY name", see_alias, &load, f);
 }
 
 struct load_durations {
@@ -299,7 +334,7 @@ static void see_duration(sqlite3_stmt *row, void *to)
 {
     struct load_durations *load = to;
 
-    load->duration(load->ctx, text_at(row, 0), text_at(row, 1));
+    load->duration(load->ctx, database_text_at(row, 0), database_text_at(row, 1));
 }
 
 int database_load_durations(struct database *d,
@@ -308,7 +343,7 @@ int database_load_durations(struct database *d,
 {
     struct load_durations load = {.duration = duration, .ctx = ctx};
 
-    return for_each_row(d, "SELECT what, last FROM duration", see_duration, &load, f);
+    return database_each_row(d, "SELECT what, last FROM duration", see_duration, &load, f);
 }
 
 struct load_counts {
@@ -320,16 +355,16 @@ static void see_count(sqlite3_stmt *row, void *to)
 {
     struct load_counts *load = to;
     struct count_record r = {
-        .model = text_at(row, 0),
-        .client = text_at(row, 1),
+        .model = database_text_at(row, 0),
+        .client = database_text_at(row, 1),
         .requests = sqlite3_column_int64(row, 2),
         .errors = sqlite3_column_int64(row, 3),
         .prompt_tokens = sqlite3_column_int64(row, 4),
         .answer_tokens = sqlite3_column_int64(row, 5),
         .request_bytes = sqlite3_column_int64(row, 6),
         .answer_bytes = sqlite3_column_int64(row, 7),
-        .first = text_at(row, 8),
-        .total = text_at(row, 9),
+        .first = database_text_at(row, 8),
+        .total = database_text_at(row, 9),
     };
 
     load->count(load->ctx, &r);
@@ -340,10 +375,11 @@ int database_load_counts(struct database *d, void (*count)(void *ctx, const stru
 {
     struct load_counts load = {.count = count, .ctx = ctx};
 
-    return for_each_row(d,
-                        "SELECT model, client, requests, errors, prompt_tokens, answer_tokens, request_bytes,"
-                        " answer_bytes, first, total FROM count ORDER BY model, client",
-                        see_count, &load, f);
+    return database_each_row(
+        d,
+        "SELECT model, client, requests, errors, prompt_tokens, answer_tokens, request_bytes,"
+        " answer_bytes, first, total FROM count ORDER BY model, client",
+        see_count, &load, f);
 }
 
 struct load_keys {
@@ -354,7 +390,7 @@ struct load_keys {
 static void see_key(sqlite3_stmt *row, void *to)
 {
     struct load_keys *load = to;
-    struct key_record r = {.name = text_at(row, 0), .made_at_ms = sqlite3_column_int64(row, 2)};
+    struct key_record r = {.name = database_text_at(row, 0), .made_at_ms = sqlite3_column_int64(row, 2)};
 
     if (sqlite3_column_bytes(row, 1) != sizeof(r.hash))
         return; /* opens nothing */
@@ -367,8 +403,8 @@ int database_load_keys(struct database *d, void (*key)(void *ctx, const struct k
 {
     struct load_keys load = {.key = key, .ctx = ctx};
 
-    return for_each_row(d, "SELECT name, hash, made_at_ms FROM api_key ORDER BY made_at_ms, name", see_key,
-                        &load, f);
+    return database_each_row(d, "SELECT name, hash, made_at_ms FROM api_key ORDER BY made_at_ms, name",
+                             see_key, &load, f);
 }
 
 /* ---- events ---- */
@@ -407,11 +443,11 @@ static void fill_row(struct event_row *to, sqlite3_stmt *row)
 {
     *to = (struct event_row){
         .at_ms = sqlite3_column_int64(row, 0),
-        .level = xstrdup(text_at(row, 1)),
-        .source = xstrdup(text_at(row, 2)),
-        .target = xstrdup(text_at(row, 3)),
-        .kind = xstrdup(text_at(row, 4)),
-        .text = xstrdup(text_at(row, 5)),
+        .level = xstrdup(database_text_at(row, 1)),
+        .source = xstrdup(database_text_at(row, 2)),
+        .target = xstrdup(database_text_at(row, 3)),
+        .kind = xstrdup(database_text_at(row, 4)),
+        .text = xstrdup(database_text_at(row, 5)),
     };
 }
 

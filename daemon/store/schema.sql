@@ -135,3 +135,99 @@ CREATE TABLE alias (
     name TEXT PRIMARY KEY CHECK (name <> ''),
     model TEXT NOT NULL CHECK (model <> '')
 ) WITHOUT ROWID;
+
+-- version 11
+-- An account at a provider that rents machines out. Thousandths of its unit; a limit of 0: none.
+CREATE TABLE account (
+    provider TEXT PRIMARY KEY CHECK (provider <> ''),
+    base_url TEXT,
+    day_milli INTEGER NOT NULL CHECK (day_milli >= 0),
+    month_milli INTEGER NOT NULL CHECK (month_milli >= 0),
+    price_milli INTEGER NOT NULL CHECK (price_milli >= 0),
+    floor_milli INTEGER NOT NULL,
+    added_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- What there is to know of an instance because it is rented.
+CREATE TABLE rental (
+    instance TEXT PRIMARY KEY REFERENCES instance(name) ON DELETE CASCADE ON UPDATE CASCADE,
+    state TEXT NOT NULL,
+    goal TEXT NOT NULL,
+    id TEXT,
+    made INTEGER NOT NULL CHECK (made >= 0),
+    asked_at_ms INTEGER NOT NULL,
+    create_open INTEGER NOT NULL CHECK (create_open IN (0, 1)),
+    ours INTEGER NOT NULL CHECK (ours IN (0, 1)),
+    was_on INTEGER NOT NULL CHECK (was_on IN (0, 1)),
+    card TEXT,
+    image TEXT,
+    region TEXT,
+    gpu TEXT,
+    cards INTEGER NOT NULL CHECK (cards >= 0),
+    disk_gb INTEGER NOT NULL CHECK (disk_gb >= 0),
+    max_price_milli INTEGER NOT NULL CHECK (max_price_milli >= 0),
+    rate_milli INTEGER NOT NULL CHECK (rate_milli >= 0),
+    guard_seq INTEGER NOT NULL,
+    stopped_at_ms INTEGER NOT NULL,
+    prepaid_until_at_ms INTEGER NOT NULL,
+    drilled_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- What was about to cost money, written down before it was asked. It holds its money while it is open, and
+-- while held is 1: until its interval is closed.
+CREATE TABLE intent (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('create', 'power_on')),
+    provider TEXT NOT NULL,
+    instance TEXT,
+    at_ms INTEGER NOT NULL,
+    resolved_at_ms INTEGER,
+    outcome TEXT,
+    held INTEGER NOT NULL DEFAULT 0 CHECK (held IN (0, 1)),
+    reserved_milli INTEGER NOT NULL CHECK (reserved_milli >= 0),
+    unit TEXT NOT NULL,
+    day TEXT NOT NULL
+);
+CREATE UNIQUE INDEX intent_one_open ON intent(instance) WHERE resolved_at_ms IS NULL AND instance IS NOT NULL;
+CREATE INDEX intent_holds ON intent(provider, unit) WHERE resolved_at_ms IS NULL OR held;
+
+-- Intervals at one rate: instants with where they come from, never sums. intent NULL: not by us.
+CREATE TABLE spent (
+    id INTEGER PRIMARY KEY,
+    provider TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('compute', 'disk', 'prepaid')),
+    intent INTEGER REFERENCES intent(id),
+    from_at_ms INTEGER NOT NULL,
+    from_basis TEXT NOT NULL CHECK (from_basis IN ('stamp', 'seen', 'asked')),
+    to_at_ms INTEGER,
+    to_basis TEXT CHECK (to_basis IN ('stamp', 'seen', 'price', 'guess')),
+    seen_at_ms INTEGER NOT NULL,
+    rate_milli INTEGER,
+    unit TEXT NOT NULL,
+    rate_basis TEXT NOT NULL CHECK (rate_basis IN ('snapshot', 'list', 'user', 'unknown')),
+    lump_milli INTEGER,
+    CHECK (to_at_ms IS NULL OR to_at_ms >= from_at_ms),
+    CHECK ((to_at_ms IS NULL) = (to_basis IS NULL))
+);
+CREATE UNIQUE INDEX spent_one_open ON spent(provider, instance, kind) WHERE to_at_ms IS NULL;
+CREATE UNIQUE INDEX spent_start ON spent(provider, instance, kind, from_at_ms);
+CREATE INDEX spent_intent ON spent(intent) WHERE intent IS NOT NULL;
+-- One with the same beginning is the index's to refuse: it may be the same interval, put again.
+CREATE TRIGGER spent_no_overlap BEFORE INSERT ON spent BEGIN
+    SELECT RAISE(ABORT, 'overlap') WHERE EXISTS (
+        SELECT 1 FROM spent s
+        WHERE s.provider = NEW.provider AND s.instance = NEW.instance AND s.kind = NEW.kind
+          AND s.from_at_ms <> NEW.from_at_ms
+          AND s.from_at_ms < ifnull(NEW.to_at_ms, 9e15) AND NEW.from_at_ms < ifnull(s.to_at_ms, 9e15));
+END;
+CREATE TRIGGER spent_no_overlap_later BEFORE UPDATE OF from_at_ms, to_at_ms ON spent BEGIN
+    SELECT RAISE(ABORT, 'overlap') WHERE EXISTS (
+        SELECT 1 FROM spent s
+        WHERE s.provider = NEW.provider AND s.instance = NEW.instance AND s.kind = NEW.kind AND s.id <> NEW.id
+          AND s.from_at_ms < ifnull(NEW.to_at_ms, 9e15) AND NEW.from_at_ms < ifnull(s.to_at_ms, 9e15));
+END;
+CREATE TRIGGER spent_closed BEFORE UPDATE ON spent WHEN OLD.to_basis = 'stamp' BEGIN
+    SELECT RAISE(ABORT, 'closed');
+END;

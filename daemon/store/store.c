@@ -263,6 +263,7 @@ static void set_stuck(struct store *s, const struct fault *f, uint64_t since_due
 static void batch_failed(struct store *s, struct batch *b)
 {
     set_stuck(s, &b->fault, b->queued_due);
+    changes_drop_reservations(&b->changes);
     move_to_front(&s->queue, &b->changes);
 }
 
@@ -508,6 +509,18 @@ int store_load_aliases(struct store *s, void (*alias)(void *ctx, const char *nam
                        void *ctx, struct fault *f)
 {
     return database_load_aliases(s->database, alias, ctx, f);
+}
+
+int store_load_accounts(struct store *s, void (*account)(void *ctx, const struct account_record *r),
+                        void *ctx, struct fault *f)
+{
+    return database_load_accounts(s->database, account, ctx, f);
+}
+
+int store_load_spent(struct store *s, int64_t from_at_ms,
+                     void (*spent)(void *ctx, const struct spent_record *r), void *ctx, struct fault *f)
+{
+    return database_load_spent(s->database, from_at_ms, spent, ctx, f);
 }
 
 int store_load_keys(struct store *s, void (*key)(void *ctx, const struct key_record *r), void *ctx,

@@ -131,7 +131,8 @@ struct intent_record {
     int64_t at_ms, reserved_milli;
 };
 /* In one statement: is there so much left of the limits, what other open intents reserve taken off; then it is written. spent_*: what the ledger says.
- * reserved_milli < 0: the whole rest. An op: NULL when it is durable; FAULT_EXHAUSTED "budget"; or what a ticket is answered with. */
+ * reserved_milli < 0: the whole rest. An op: NULL when it is durable; FAULT_EXHAUSTED "budget"; or what a ticket is answered with, and then
+ * there is no reservation, also not later. */
 void store_reserve(struct store *s, const struct intent_record *r, const struct money_limits *limits, int64_t spent_day_milli,
                    int64_t spent_month_milli, struct op **slot, op_done_fn done, void *ctx);
 /* held: its money stays reserved until store_release_intents() of its instance. */
@@ -152,6 +153,8 @@ struct spent_record {
     int64_t lump_milli;                 /* of kind "prepaid": the whole; else 0 */
 };
 store_ticket store_put_spent(struct store *s, const struct spent_record *r);
+/* The one that begins at r->from_at_ms begins at from_at_ms: the provider's stamp came later than the interval. */
+store_ticket store_move_spent(struct store *s, const struct spent_record *r, int64_t from_at_ms);
 /* As store_load(): those that end after from_at_ms, and the open ones, in order of their beginning. */
 int store_load_spent(struct store *s, int64_t from_at_ms, void (*spent)(void *ctx, const struct spent_record *r), void *ctx, struct fault *f);
 
