@@ -145,6 +145,7 @@ static void request_end(struct request *rq, const struct fault *f)
 
     curl_easy_getinfo(rq->easy, CURLINFO_RESPONSE_CODE, &status);
     answer.status = (int)status;
+    curl_easy_getinfo(rq->easy, CURLINFO_REDIRECT_URL, (char **)&answer.redirect);
     answer.body = rq->body;
     buf_init(&rq->body, 0);
     op_end(&rq->op);
@@ -494,6 +495,10 @@ static bool set_connection(struct request *rq, const struct http_request *from)
     rq->is_secret = from->authorization;
     if (from->authorization)
         add_header(rq, "Authorization:", from->authorization);
+    if (from->accept)
+        add_header(rq, "Accept:", from->accept);
+    if (from->range)
+        add_header(rq, "Range:", from->range);
     return from->unix_socket || set_addresses(rq, from->origin, from->addresses);
 }
 

@@ -25,6 +25,7 @@ struct http_request {
     const struct addresses *addresses;      /* of origin's host: libcurl looks nothing up */
     const char *authorization;      /* value of this header, a secret; NULL: none */
     const char *path;               /* "/api/version" */
+    const char *accept, *range;     /* values of these headers; NULL: none */
     const char *content_type;       /* NULL: application/json when there is a body */
     const void *body;
     size_t n_body;
@@ -36,6 +37,7 @@ struct http_request {
 
 struct http_answer {
     int status;
+    const char *redirect;           /* the whole URL it sends us to, which nobody follows by itself; NULL: nowhere */
     struct buf body;                /* up to HTTP_ANSWER_BYTES_MAX; more is FAULT_INVALID */
 };
 

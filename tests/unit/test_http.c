@@ -82,7 +82,7 @@ struct heard {
     struct op *op;
     unsigned times, pieces;
     int status;
-    char *body, *streamed;
+    char *body, *streamed, redirect[80];
     size_t n_body;
     bool failed;
     struct fault fault;
@@ -100,6 +100,7 @@ static void hear(void *ctx, struct http_answer *answer, const struct fault *f)
     h->fault = f ? *f : (struct fault){0};
     if (answer) {
         h->status = answer->status;
+        snprintf(h->redirect, sizeof h->redirect, "%s", answer->redirect ? answer->redirect : "");
         h->n_body = answer->body.len;
         h->body = buf_take(&answer->body);
     }
@@ -187,11 +188,24 @@ Test(http, an_error_status_is_an_answer_and_a_redirect_is_not_followed)
     forget(&h);
     ask(&h, (struct http_request){.path = "/redirect"});
     assert_body(&h, 302, "");
+    cr_assert_str_eq(h.redirect, "http://localhost/hello", "where to is told");
     forget(&h);
     ask(&h, (struct http_request){.path = "/nowhere"});
     assert_body(&h, 404, "");
     forget(&h);
     cr_assert_eq(http_fixture_requests(server), 3);
+}
+
+Test(http, headers_say_which_answer_and_how_much_of_it_is_wanted)
+{
+    struct heard h = {0};
+
+    ask(&h, (struct http_request){.path = "/hello", .accept = "text/plain", .range = "bytes=0-9"});
+    assert_body(&h, 200, "hello");
+    cr_assert_str_eq(h.redirect, "");
+    forget(&h);
+    cr_assert(request_has("\r\nAccept: text/plain\r\n"));
+    cr_assert(request_has("\r\nRange: bytes=0-9\r\n"));
 }
 
 Test(http, interim_answers_and_trailers_are_passed_over)
