@@ -140,6 +140,46 @@ int64_t ollama_pull_expect(struct ollama_pull *p, const char *text, size_t n)
     return -1;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = text ? strlen(text) : 0, m = strlen(end);
+
+    return n >= m && streq(text + n - m, end);
+}
+
+/* "application/vnd.ollama.image.model" of a layer; a projector is what sees pictures. The template, the
+ * licence and the like weigh nothing. */
+int ollama_read_weights(const char *text, size_t n, struct ollama_weights *ret)
+{
+    _cleanup_json_ struct json *v = NULL;
+    struct ollama_weights w = {};
+
+    if (json_parse(text, n, &v) < 0)
+        return -EBADMSG;
+    const struct json *layers = json_get(v, "layers");
+
+    if (json_count(layers) > OLLAMA_LAYERS_MAX)
+        return -EBADMSG;
+    for (size_t i = 0; i < json_count(layers); i++) {
+        const struct json *layer = json_at(layers, i);
+        const char *type = json_get_text(layer, "mediaType"), *digest = json_get_text(layer, "digest");
+        int64_t size = json_get_int(layer, "size", -1);
+        bool is_model = ends_with(type, ".image.model");
+
+        if (!is_digest(digest) || size < 0 || size > LAYER_BYTES_MAX)
+            return -EBADMSG;
+        w.download_bytes += size;
+        if (is_model || ends_with(type, ".image.projector"))
+            w.bytes += size;
+        if (is_model && !*w.digest)
+            strcpy(w.digest, digest);
+    }
+    if (!*w.digest)
+        return -EBADMSG;
+    *ret = w;
+    return 0;
+}
+
 /* ---- names ---- */
 
 #define REGISTRY "registry.ollama.ai"
@@ -310,6 +350,8 @@ int hub_read_tree(const char *text, size_t n, const char *tag, struct hub_files 
         if (!add_file(json_at(files, i), &found))
             return -EBADMSG;
     }
+    if (strlen(first) < sizeof found.first)
+        strcpy(found.first, first);
     *ret = found;
     return 0;
 }

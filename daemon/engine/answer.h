@@ -42,6 +42,14 @@ bool ollama_pull_next(struct ollama_pull *p, bool is_end);
  * manifest, or one of too many layers, and nothing has changed. */
 int64_t ollama_pull_expect(struct ollama_pull *p, const char *text, size_t n);
 
+/* The same, for those who only want to know: of the layers, those that are loaded; digest: of the model's own, "sha256:…". -EBADMSG: it is no
+ * manifest of a model. */
+struct ollama_weights {
+    int64_t bytes, download_bytes;
+    char digest[72];
+};
+int ollama_read_weights(const char *text, size_t n, struct ollama_weights *ret);
+
 /* Where a registry has the manifest of NAME; tag NULL: NAME's own. Caller frees. */
 char *ollama_manifest_url(const char *name, const char *tag);
 /* What NAME is called at a mirror (a host's name, perhaps with a port) of ollama's own registry; NULL: it is of another registry. Caller
@@ -63,6 +71,7 @@ struct hub_files {
     char blobs[64][72];     /* their names in its cache: the hash, or what stands for it */
     unsigned n;
     int64_t bytes;          /* of all of them */
+    char first[300];        /* the path of the first of them; "": too long */
 };
 
 /* The answer of /api/models/REPOSITORY/tree/main?recursive=true, searched as common/download.cpp at 0.7.0 does; tag NULL: its usual ones.

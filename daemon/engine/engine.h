@@ -75,12 +75,19 @@ struct engine_manifest {
     unsigned n;
     char names[ENGINE_FILES_MAX][300];  /* of its files, within the directory */
 };
+/* How large they are, and where its first one is, which has the model's head (gguf.h). */
+struct engine_weights {
+    int64_t bytes, download_bytes;      /* of what is loaded; of all that is fetched */
+    char *url;                          /* caller frees; NULL: not known */
+};
 struct engine_hub {
     const char *accept;                 /* which answer is wanted */
     const char *directory;              /* where its files come; @BASE@ is ours */
     char *(*url)(const struct engine *e);       /* caller frees; NULL: it comes from nowhere */
     /* Pure; < 0: it is no such answer. */
     int (*read)(const char *model, const char *text, size_t n, struct engine_manifest *ret);
+    /* The same answer, for shape.h. e: of it nothing but model and model_mirror is known. < 0 as above; -ENOENT: there is no such model. */
+    int (*weigh)(const struct engine *e, const char *text, size_t n, struct engine_weights *ret);
 };
 
 struct engine_ops {

@@ -180,8 +180,25 @@ static int read_tree(const char *model, const char *text, size_t n, struct engin
     return r;
 }
 
-const struct engine_hub llamacpp_hub = {
-    .accept = "application/json", .directory = CACHE, .url = tree_url, .read = read_tree};
+static int weigh(const struct engine *e, const char *text, size_t n, struct engine_weights *ret)
+{
+    _cleanup_free_ char *hub = other_hub(e), *name = repository_without_tag(e->model);
+    struct hub_files files;
+    int r = hub_read_tree(text, n, tag_of(e->model), &files);
+
+    if (r < 0)
+        return r;
+    *ret = (struct engine_weights){.bytes = files.bytes, .download_bytes = files.bytes};
+    if (*files.first)
+        ret->url = xasprintf("%s/%s/resolve/main/%s", hub ? hub : HUB, name, files.first);
+    return 0;
+}
+
+const struct engine_hub llamacpp_hub = {.accept = "application/json",
+                                        .directory = CACHE,
+                                        .url = tree_url,
+                                        .read = read_tree,
+                                        .weigh = weigh};
 
 void llamacpp_ask_hub(struct llamacpp *c, void (*done)(struct llamacpp *c))
 {

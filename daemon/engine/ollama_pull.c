@@ -437,8 +437,26 @@ static int read_manifest(const char *model, const char *text, size_t n, struct e
     return ret->bytes < 0 ? -EBADMSG : 0;
 }
 
-const struct engine_hub ollama_hub = {
-    .accept = MANIFESTS, .directory = OURS, .url = manifest_url, .read = read_manifest};
+static int weigh(const struct engine *e, const char *text, size_t n, struct engine_weights *ret)
+{
+    _cleanup_free_ char *url = manifest_url(e);
+    struct ollama_weights w;
+    int r = ollama_read_weights(text, n, &w);
+
+    if (r < 0)
+        return r;
+    *ret = (struct engine_weights){
+        .bytes = w.bytes,
+        .download_bytes = w.download_bytes,
+        .url = xasprintf("%.*s/blobs/%s", (int)(strstr(url, "/manifests/") - url), url, w.digest)};
+    return 0;
+}
+
+const struct engine_hub ollama_hub = {.accept = MANIFESTS,
+                                      .directory = OURS,
+                                      .url = manifest_url,
+                                      .read = read_manifest,
+                                      .weigh = weigh};
 
 /* ---- when it is wanted no more ---- */
 

@@ -11,12 +11,14 @@
 
 struct fault;
 struct http;
+struct loop;
 struct op;
 struct resolver;
 struct settings;
 
 /* Borrowed until done(). */
 struct shape_context {
+    struct loop *loop;
     struct http *http;
     struct resolver *resolver;
     const struct settings *settings;    /* [engine.NAME] model_mirror= is asked where there is one */
@@ -27,8 +29,9 @@ struct shape {
     int64_t download_bytes;     /* of all that is fetched; -1: unknown */
 };
 
-/* An op of at most a minute or so. model: with its engine, "ollama:deepseek-r1:7b". What is not known stays unknown in *shape, which is never
- * NULL; f then says why, or is NULL (a file on the machine, a kind of model that nobody can compute). codes: model_unknown (the registry
- * answered, and has no such model), registry_unreachable, registry_failed. With f, *shape may still be what the table knows. */
+/* An op; each question waits for 8 s at most. model: with its engine, "ollama:deepseek-r1:7b". *shape is never NULL; what is not known says so in it. f: why
+ * the registry did not tell (then *shape may still be what the table knows); NULL with a shape that is not known: nobody can tell (a file on the
+ * machine, a kind of model that nobody can compute). codes: model_unknown, tag_unknown (the registry answered, and has no such thing),
+ * login_needed, registry_unreachable, registry_failed. */
 typedef void (*shape_done_fn)(void *ctx, const struct shape *shape, const struct fault *f);
 void shape_ask(const struct shape_context *context, const char *model, struct op **slot, shape_done_fn done, void *ctx);

@@ -60,6 +60,18 @@ static void check_manifest(const char *text, size_t n)
     free(p);
 }
 
+/* Its digest goes into an address. */
+static void check_weights(const char *text, size_t n)
+{
+    struct ollama_weights w;
+
+    if (ollama_read_weights(text, n, &w) < 0)
+        return;
+    if (strlen(w.digest) != 71 || strspn(w.digest + 7, "0123456789abcdef") != 64 || w.bytes < 0 ||
+        w.download_bytes < w.bytes)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const char *const names[] = {"tiny", "tiny:latest", "hf.co/a/b:Q4_K_M"};
@@ -74,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
             abort();
     }
     check_manifest(text, n);
+    check_weights(text, n);
     if (n < 64 * 1024)
         check_pull(data, n);
     return 0;
