@@ -63,13 +63,13 @@ static void judge(const struct guard_call *c, struct guard_answer *a)
 {
     const struct guard_report *r = &a->report;
 
-    if (r->power == GUARD_POWERLESS) {
+    if (r->power == GUARD_POWER_NONE) {
         a->verdict = GUARD_DOES_NOT_COUNT;
         return;
     }
     a->verdict = judge_said(r);
     if (r->has_record)
-        a->left_s = r->record.state == GUARD_ACTING || r->now_s < 0
+        a->left_s = r->record.state == GUARD_STATE_ACTING || r->now_s < 0
                         ? 0
                         : MAX(guard_record_end_s(&r->record) - r->now_s, 0);
     if (a->verdict != GUARD_TAKEN && a->verdict != GUARD_REFUSED)
@@ -78,13 +78,13 @@ static void judge(const struct guard_call *c, struct guard_answer *a)
         a->verdict = r->is_half ? GUARD_UNREADABLE : GUARD_MISSING;
     else if (!guard_report_is_alive(r))
         a->verdict = GUARD_MISSING;
-    else if (a->verdict == GUARD_TAKEN && r->record.power == GUARD_POWERLESS)
+    else if (a->verdict == GUARD_TAKEN && r->record.power == GUARD_POWER_NONE)
         a->verdict = GUARD_DOES_NOT_COUNT;
     else if (a->verdict == GUARD_TAKEN && c->asks &&
              (!streq(r->record.owner, c->owner) || r->record.seq != (int64_t)c->q.seq))
         a->verdict = GUARD_UNREADABLE;
     else if (a->verdict == GUARD_REFUSED)
-        a->reason = r->record.state == GUARD_ACTING ? GUARD_LATE : r->record.refused;
+        a->reason = r->record.state == GUARD_STATE_ACTING ? GUARD_REASON_LATE : r->record.refused;
 }
 
 /* The first line of an account that runs something of its own. */
@@ -130,17 +130,10 @@ static void call_on_ran(void *ctx, struct run_result *result, const struct fault
 
 /* ---- Asking ---- */
 
-static bool is_owner(const char *owner)
-{
-    size_t n = strlen(owner);
-
-    return n > 0 && n <= GUARD_OWNER_MAX && !streq(owner, "-") &&
-           strspn(owner, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") == n;
-}
-
 static bool is_possible(const struct guard_request *q)
 {
-    return is_owner(q->owner) && q->seq > 0 && q->seq <= GUARD_SEQ_MAX && q->lease_s <= GUARD_LEASE_S_MAX &&
+    return guard_owner_is_good(q->owner) && q->seq > 0 && q->seq <= GUARD_SEQ_MAX &&
+           q->lease_s <= GUARD_LEASE_S_MAX &&
            (q->hold_s <= GUARD_HOLD_S_MAX || q->hold_s == GUARD_HOLD_UNCHANGED);
 }
 

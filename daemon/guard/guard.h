@@ -22,7 +22,7 @@
 
 /* One that cannot be is a bug of the caller's: we abort. */
 struct guard_request {
-    const char *owner;      /* our short id: 1 to 32 letters, digits, - _ . and not "-"; borrowed for the call */
+    const char *owner;      /* our short id, a guard_owner_is_good(); borrowed for the call */
     uint64_t seq;           /* higher than any before */
     uint32_t lease_s;       /* from now on; 0: stop now */
     uint32_t hold_s;        /* it stays up until then without renewals; 0: none; GUARD_HOLD_UNCHANGED: hands on the one there is */

@@ -158,7 +158,7 @@ static struct keeper_move keeper_next(const struct keeper *k, enum keeper_event 
 
 static bool is_foreign(const struct keeper *k, const struct guard_record *r)
 {
-    return !streq(r->owner, k->context.owner) && !streq(r->owner, "-");
+    return !streq(r->owner, k->context.owner) && !streq(r->owner, GUARD_NOBODY);
 }
 
 /* The last number is behind it: no request can be higher. Only a box that writes nonsense gets there. */
@@ -169,7 +169,7 @@ static bool is_used_up(const struct keeper *k)
 
 static enum keeper_seen judge_living(const struct keeper *k, const struct guard_record *r)
 {
-    if (r->state == GUARD_ACTING || k->sent_stop)
+    if (r->state == GUARD_STATE_ACTING || k->sent_stop)
         return SEEN_ACTING;
     if (k->doing != READ)
         return SEEN_TAKEN;
@@ -179,12 +179,12 @@ static enum keeper_seen judge_living(const struct keeper *k, const struct guard_
 static enum keeper_seen judge_refusal(const struct guard_answer *a)
 {
     switch (a->reason) {
-    case GUARD_OWNER: return SEEN_FOREIGN;
-    case GUARD_LATE: return SEEN_ACTING;
-    case GUARD_OK:
-    case GUARD_SEQ:
-    case GUARD_RANGE:
-    case GUARD_BOOT: break;
+    case GUARD_REASON_OWNER: return SEEN_FOREIGN;
+    case GUARD_REASON_LATE: return SEEN_ACTING;
+    case GUARD_REASON_OK:
+    case GUARD_REASON_SEQ:
+    case GUARD_REASON_RANGE:
+    case GUARD_REASON_BOOT: break;
     }
     return SEEN_UNCLEAR;
 }
@@ -217,7 +217,7 @@ static void note_record(struct keeper *k, const struct guard_answer *a)
     f->read_at_ms = now;
     f->acts_at_ms = now + a->left_s * 1000;
     f->hold_until_at_ms = hold_s ? now + hold_s * 1000 : 0;
-    strcpy(f->owner, streq(r->owner, "-") ? "" : r->owner);
+    strcpy(f->owner, streq(r->owner, GUARD_NOBODY) ? "" : r->owner);
     f->owner_heard_at_ms = *f->owner ? now - MAX(box_s - r->taken_s, 0) * 1000 : 0;
     strcpy(f->ways, r->ways);
     if (!k->hold_wish && !is_foreign(k, r))

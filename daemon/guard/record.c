@@ -44,6 +44,13 @@ static bool read_owner(const char *word, char to[static GUARD_OWNER_MAX + 1])
     return read_name(word, LETTERS, to, GUARD_OWNER_MAX + 1);
 }
 
+bool guard_owner_is_good(const char *owner)
+{
+    char copy[GUARD_OWNER_MAX + 1];
+
+    return read_owner(owner, copy) && !streq(owner, GUARD_NOBODY);
+}
+
 static bool read_choice(const char *word, size_t n, const char *const *names, unsigned n_names, unsigned *ret)
 {
     for (unsigned i = 0; i < n_names; i++)
@@ -83,7 +90,7 @@ static bool read_note(char *word, struct guard_record *r)
     unsigned i;
 
     if (streq(word, "ok")) {
-        r->refused = GUARD_OK;
+        r->refused = GUARD_REASON_OK;
         return true;
     }
     if (strncmp(word, "no:", 3) != 0)
@@ -92,7 +99,7 @@ static bool read_note(char *word, struct guard_record *r)
     owner = strchr(reason, ':');
     seq = owner ? strchr(owner + 1, ':') : NULL;
     if (!seq || !read_choice(reason, (size_t)(owner - reason), reasons, ELEMENTS(reasons), &i) ||
-        i == GUARD_OK)
+        i == GUARD_REASON_OK)
         return false;
     *seq = '\0';
     r->refused = i;
@@ -191,7 +198,7 @@ static bool take_line(const char *key, const char *value, struct guard_report *r
 
 int guard_report_read(const char *text, size_t n, struct guard_report *ret)
 {
-    struct guard_report r = {.said = GUARD_SAID_NONE, .power = GUARD_ROOT, .now_s = -1};
+    struct guard_report r = {.said = GUARD_SAID_NONE, .power = GUARD_POWER_ROOT, .now_s = -1};
     _cleanup_free_ char *copy = strndup(text, n);
     char *save = NULL;
     bool ours = false;

@@ -29,7 +29,7 @@ static void check_record(const struct guard_record *r)
     check_text(r->boot, sizeof r->boot);
     check_text(r->owner, sizeof r->owner);
     check_text(r->ways, sizeof r->ways);
-    if (r->refused != GUARD_OK)
+    if (r->refused != GUARD_REASON_OK)
         check_text(r->refused_owner, sizeof r->refused_owner);
     if (guard_record_end_s(r) < r->lease_s || guard_record_end_s(r) < r->hold_s)
         abort();

@@ -191,11 +191,11 @@ Test(guard, refusals_have_a_reason)
         const char *says;
         enum guard_reason reason;
     } answers[] = {
-        {ANSWER("1", RECORD("you 3 31900 0", "lease 0 31069 root:kill no:owner:me:7")), GUARD_OWNER},
-        {ANSWER("1", RECORD("me 9 31900 0", "lease 0 31069 root:kill no:seq:me:7")), GUARD_SEQ},
-        {ANSWER("1", RECORD("me 6 31900 0", "lease 0 31069 root:kill no:range:me:7")), GUARD_RANGE},
-        {ANSWER("1", RECORD("me 6 31000 0", "acting 3 31069 root:kill no:late:me:7")), GUARD_LATE},
-        {ANSWER("1", RECORD("me 6 31000 0", "acting 3 31069 root:kill ok")), GUARD_LATE},
+        {ANSWER("1", RECORD("you 3 31900 0", "lease 0 31069 root:kill no:owner:me:7")), GUARD_REASON_OWNER},
+        {ANSWER("1", RECORD("me 9 31900 0", "lease 0 31069 root:kill no:seq:me:7")), GUARD_REASON_SEQ},
+        {ANSWER("1", RECORD("me 6 31900 0", "lease 0 31069 root:kill no:range:me:7")), GUARD_REASON_RANGE},
+        {ANSWER("1", RECORD("me 6 31000 0", "acting 3 31069 root:kill no:late:me:7")), GUARD_REASON_LATE},
+        {ANSWER("1", RECORD("me 6 31000 0", "acting 3 31069 root:kill ok")), GUARD_REASON_LATE},
     };
 
     for (size_t i = 0; i < ELEMENTS(answers); i++) {
@@ -203,7 +203,7 @@ Test(guard, refusals_have_a_reason)
 
         cr_assert_eq(a->verdict, GUARD_REFUSED, "%s", answers[i].says);
         cr_assert_eq(a->reason, answers[i].reason, "%s", answers[i].says);
-        cr_assert_eq(a->left_s, a->report.record.state == GUARD_ACTING ? 0 : 31900 - 31072);
+        cr_assert_eq(a->left_s, a->report.record.state == GUARD_STATE_ACTING ? 0 : 31900 - 31072);
     }
 }
 

@@ -32,12 +32,12 @@ Test(record, says_all)
     cr_assert_eq(r.lease_s, 31900);
     cr_assert_eq(r.hold_s, 32000);
     cr_assert_eq(r.hold_pid, 99);
-    cr_assert_eq(r.state, GUARD_LEASE);
+    cr_assert_eq(r.state, GUARD_STATE_LEASE);
     cr_assert_eq(r.tries, 2);
     cr_assert_eq(r.taken_s, 31069);
-    cr_assert_eq(r.power, GUARD_ROOT);
+    cr_assert_eq(r.power, GUARD_POWER_ROOT);
     cr_assert_str_eq(r.ways, "/usr/bin/shutdown,shutdown,kill");
-    cr_assert_eq(r.refused, GUARD_OK);
+    cr_assert_eq(r.refused, GUARD_REASON_OK);
     cr_assert_eq(guard_record_end_s(&r), 32000);
 }
 
@@ -46,11 +46,11 @@ Test(record, refusals_name_the_request)
     static const struct {
         const char *note;
         enum guard_reason reason;
-    } notes[] = {{"no:late:you:9", GUARD_LATE},
-                 {"no:owner:you:9", GUARD_OWNER},
-                 {"no:seq:you:9", GUARD_SEQ},
-                 {"no:range:you:9", GUARD_RANGE},
-                 {"no:boot:you:9", GUARD_BOOT}};
+    } notes[] = {{"no:late:you:9", GUARD_REASON_LATE},
+                 {"no:owner:you:9", GUARD_REASON_OWNER},
+                 {"no:seq:you:9", GUARD_REASON_SEQ},
+                 {"no:range:you:9", GUARD_REASON_RANGE},
+                 {"no:boot:you:9", GUARD_REASON_BOOT}};
 
     for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
         char line[400];
@@ -114,7 +114,7 @@ Test(report, of_a_living_guard)
         read_report("Welcome!\nas=sudo\nfolder=/dev/shm\nsaid=0\nrecord=" RECORD "   \nnow=31072\nok=\n", &r),
         0);
     cr_assert_eq(r.said, GUARD_SAID_YES);
-    cr_assert_eq(r.power, GUARD_SUDO);
+    cr_assert_eq(r.power, GUARD_POWER_SUDO);
     cr_assert_str_eq(r.folder, "/dev/shm");
     cr_assert(r.has_record && !r.is_half);
     cr_assert_eq(r.now_s, 31072);
@@ -139,7 +139,7 @@ Test(report, of_none_and_of_half)
     cr_assert_eq(read_report("said=0\nrecord=llmhost1 " BOOT " 31\nok=\n", &r), 0);
     cr_assert(!r.has_record && r.is_half);
     cr_assert_eq(read_report("as=none\nok=\n", &r), 0);
-    cr_assert_eq(r.power, GUARD_POWERLESS);
+    cr_assert_eq(r.power, GUARD_POWER_NONE);
     cr_assert_eq(read_report("said=64\nok=\n", &r), 0);
     cr_assert_eq(r.said, GUARD_SAID_NONE);
 }
@@ -152,4 +152,15 @@ Test(report, of_strangers_and_without_an_end)
     cr_assert_eq(read_report("said=0\nrecord=" RECORD "\nnow=31072\n", &r), -EAGAIN);
     cr_assert_eq(read_report("This account is not available.\n", &r), -EBADMSG);
     cr_assert_eq(read_report("menu=1\nchoose=2\n", &r), -EBADMSG);
+}
+
+Test(record, who_can_be_an_owner)
+{
+    cr_assert(guard_owner_is_good("me"));
+    cr_assert(guard_owner_is_good("a-Z_0.9"));
+    cr_assert(guard_owner_is_good("12345678901234567890123456789012"));
+    cr_assert_not(guard_owner_is_good("123456789012345678901234567890123"));
+    cr_assert_not(guard_owner_is_good(GUARD_NOBODY));
+    cr_assert_not(guard_owner_is_good(""));
+    cr_assert_not(guard_owner_is_good("me; id"));
 }
