@@ -11,6 +11,7 @@ import collections
 import itertools
 import os
 import shlex
+import signal
 
 import host as hosts
 
@@ -116,14 +117,21 @@ class Box:
         done = self.host.run(*self.words("sh", self.script, "ask", owner, str(seq), str(seconds), str(hold), str(hpid), *take), check=False)
         return done.returncode, read(done.stdout.partition("\n")[0])
 
-    def daemon(self, *words):
-        """What the daemon makes of it: the words guard_asks prints."""
+    def program(self):
         program = "/root/guard_asks"
         if not os.path.exists(self.path(program)):
             with open(os.environ.get("BUILD", hosts.REPO + "/build") + "/guard_asks", "rb") as f:
                 self.host.put(program, f.read(), 0o755)
             self.host.run("chmod 755 /root")
-        done = self.host.run(*self.words(program, *[str(w) for w in words]), check=False)
+        return program
+
+    def keeper(self, *words):
+        """A daemon that keeps it until this is killed."""
+        return Keeper(self, *words)
+
+    def daemon(self, *words):
+        """What the daemon makes of it: the words guard_asks prints."""
+        done = self.host.run(*self.words(self.program(), *[str(w) for w in words]), check=False)
         if done.returncode != 0:
             raise AssertionError(f"guard_asks {words}: status {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout.split()
@@ -160,6 +168,26 @@ class Box:
 
     def end(self):
         self.host.down()
+
+
+class Keeper:
+    """guard_asks keep WORDS on a box: a daemon that lives there."""
+    def __init__(self, box, owner, *words):
+        self.box, self.owner = box, owner
+        self.log = f"{box.host.dir}/keeper{next(numbers)}.log"
+        self.process = box.host.start(*box.words(box.program(), "keep", owner, *[str(w) for w in words]), log=self.log)
+
+    def lines(self):
+        with open(self.log) as f:
+            return [line for line in f.read().splitlines() if not line[:1].isdigit()]       # others are of the daemon's log
+
+    def says(self, line, limit_s=10):
+        hosts.until(lambda: line in self.lines(), limit_s, f"{self.box.host.name}: {line!r} of {self.owner}: {self.lines()}")
+
+    def kill(self):
+        for process in self.box.host.pids(rf"guard_asks keep {self.owner} "):
+            os.kill(process.outer_pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def close(box):

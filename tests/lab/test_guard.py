@@ -623,5 +623,69 @@ class Asked(Stories):
         off_in_time(b, b.renew("me", seq + 1, 3).lease, period=20)
 
 
+class Kept(Stories):
+    """By keeper.c, whose renewals are as many as a lease has thirds; the period of an installed guard is 20 s."""
+
+    @in_each_shell
+    def test_renewed_put_there_again_and_off_when_its_keeper_dies(box):
+        b = box(bare=True)
+        keeper = b.keeper("me", 6)
+        keeper.says("kept - me")
+        first = b.record()
+        b.wait(lambda r: r.seq >= first.seq + 4 and r.lease > first.lease + 5, 12 + BUSY_S, "renewed beyond its first lease")
+        b.kill_guard()
+        again = b.wait(lambda r: r.pid != first.pid and r.seq > first.seq, 4 + BUSY_S, "another guard")
+        check.assertEqual(again.owner, "me")
+        check.assertEqual(len(b.guards()), 1)
+        keeper.kill()
+        off_in_time(b, b.record().lease, period=20)
+
+    @in_each_shell
+    def test_begun_anew_it_goes_on_from_what_it_reads(box):
+        b = box(bare=True)
+        check.assertEqual(b.daemon("install", 60, "me", 70, 60, 300, 0)[0], "taken")
+        keeper = b.keeper("me", 60)
+        keeper.says("kept - me")
+        record = b.record()
+        check.assertEqual(record.seq, 71)
+        check.assertGreater(record.hold, uptime() + 250)        # handed on
+        keeper.kill()
+
+    @in_each_shell
+    def test_two_keepers(box):
+        """One refuses to touch what is the other's, until it is told to; then the other does."""
+        b = box(bare=True)
+        one = b.keeper("me", 9)
+        one.says("kept - me")
+        other = b.keeper("you", 9)
+        other.says("refused other_owner me")
+        before = b.wait(lambda r: True, 1, "a record")
+        b.wait(lambda r: r.seq >= before.seq + 2, 9 + BUSY_S, "renewed by its owner")
+        check.assertEqual(b.record().owner, "me")
+        check.assertEqual(other.lines()[-1], "refused other_owner me")
+        third = b.keeper("them", 9, "take")
+        third.says("kept - them")
+        one.says("refused other_owner them")
+        check.assertEqual(b.record().owner, "them")
+        for keeper in (one, other, third):
+            keeper.kill()
+
+    @in_each_shell
+    def test_stopped_by_word(box):
+        b = box(bare=True)
+        at = uptime()
+        b.keeper("me", 900, "stop")
+        check.assertLess(b.off(limit_s=10 + BUSY_S), at + 10 + BUSY_S)
+
+    @in_each_shell
+    def test_held_without_its_keeper(box):
+        b = box(bare=True)
+        keeper = b.keeper("me", 3, "hold=8")
+        keeper.says("kept - me")
+        held = b.wait(lambda r: r.hold > 0, 5, "a hold")
+        keeper.kill()
+        off_in_time(b, max(held.hold, b.record().lease), period=20)
+
+
 if __name__ == "__main__":
     unittest.main()
