@@ -137,3 +137,22 @@ Test(life, a_word_while_it_is_unknown_is_not_forgotten)
     cr_assert_eq(n_billing(), 0);
     world_end();
 }
+
+/* Somebody switched it off; whoever wants it again is not told of that while it starts. */
+Test(life, a_new_wish_is_not_told_what_became_of_the_last)
+{
+    world_begin(1);
+    w.calm = true;
+    life_want(w.l, LIFE_GOAL_ON);
+    works_run();
+    run_until(w.now + 900000);
+    for (unsigned i = 0; i < w.n_machines; i++)
+        w.machines[i].seen.power = INSTANCE_OFF;
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), STOPPED);
+    cr_assert_str_eq(life_trouble(w.l)->code, "stopped_elsewhere");
+    life_want(w.l, LIFE_GOAL_ON);
+    cr_assert_eq(life_trouble(w.l)->kind, FAULT_NONE);
+    works_run();
+    world_end();
+}
