@@ -3,9 +3,9 @@
 
 #include "proto/mem.h"
 
-extern const struct provider_ops provider_ssh, provider_local;
+extern const struct provider_ops provider_ssh, provider_local, provider_autodl;
 
-static const struct provider_ops *const drivers[] = {&provider_ssh, &provider_local};
+static const struct provider_ops *const drivers[] = {&provider_ssh, &provider_local, &provider_autodl};
 
 const struct provider_ops *provider_find(const char *name)
 {

@@ -1,5 +1,5 @@
-/* Who gives us the machine. A driver is one file and a line in the list in provider.c. So far the two that rent nothing: a host
- * that is simply there (ssh.c), and this very host (local.c). */
+/* Who gives us the machine. A driver is one file and a line in the list in provider.c. Two rent nothing: a host that is simply there (ssh.c), and
+ * this very host (local.c). Of one that rents, what it can be asked is rental.h. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,10 +1,14 @@
 /* The providers that rent machines out. */
 #include "provider/rental.h"
 
+#include <errno.h>
+
 #include "proto/mem.h"
 #include "proto/text.h"
+#include "provider/provider.h"
 
 extern const struct rental_ops rental_autodl;
+extern const struct provider_ops provider_autodl;
 
 const struct rental_ops *rental_find(const char *name)
 {
@@ -15,3 +19,17 @@ const struct rental_ops *rental_find(const char *name)
             return all[i];
     return NULL;
 }
+
+/* What we rent has another address after each power-on. */
+static int rented_read_wish(const struct provider_wish *w, struct instance_record *ret, struct buf *notes,
+                            char **ret_why)
+{
+    (void)w, (void)ret, (void)notes;
+    *ret_why = xasprintf(
+        "a machine of a rental company has no address to keep: it is rented by llmhostctl up MODEL --gpu "
+        "CARD; one that you rented by hand is added with its ssh command alone");
+    return -EINVAL;
+}
+
+const struct provider_ops provider_autodl = {
+    .name = "autodl", .rented = true, .over_ssh = true, .read_wish = rented_read_wish};
