@@ -113,6 +113,8 @@ static const struct explanation table[] = {
     {"certificate", EXIT_CREDENTIALS, "llmhostctl status"},
     {"provider_unreachable", EXIT_FAILED, "llmhostctl status"},
     {"provider_error", EXIT_FAILED, LOOK},
+    {"price", EXIT_REFUSED, "llmhostctl offers\nllmhostctl up %s"},
+    {"no_way", EXIT_TUNNEL, "llmhostctl why %s\nllmhostctl down %s"},
     /* Their guards: keeper.c. */
     {"no_guard", EXIT_REFUSED, "llmhostctl doctor %s"},
     {"other_owner", EXIT_CONFLICT, "llmhostctl instance show %s\nllmhostctl instance take %s"},

@@ -1,0 +1,430 @@
+/* What the life of a rented machine works with: its record, the money that is reserved before a call and
+ * given back after it, the ledger, and which card is tried next. */
+#include <inttypes.h>
+
+#include "base/clock.h"
+#include "base/settings.h"
+#include "lease/account.h"
+#include "lease/ledger.h"
+#include "lease/rented_private.h"
+#include "proto/mem.h"
+
+#define BOOT_MS_MIN 120000u /* of a reservation, however fast it usually is */
+#define PERIOD_MS   20000u  /* of the guard: it acts so much late at most */
+#define CARDS_MAX   16
+
+/* ---- the record ---- */
+
+static const char *goal_name(enum life_goal g)
+{
+    switch (g) {
+    case LIFE_GOAL_OFF: return "off";
+    case LIFE_GOAL_ON: return "on";
+    case LIFE_GOAL_RELEASE: return "release";
+    }
+    return "?";
+}
+
+static enum life_goal goal_of(const char *name)
+{
+    enum life_goal g = LIFE_GOAL_RELEASE;
+
+    while (g != LIFE_GOAL_OFF && !streq(name, goal_name(g)))
+        g--;
+    return g;
+}
+
+/* A word of another version: what is true is read anew anyhow. */
+static enum life_state state_of(const char *name)
+{
+    enum life_state s = LIFE_RELEASED;
+
+    while (s != LIFE_UNKNOWN && !streq(name, life_state_name(s)))
+        s--;
+    return s;
+}
+
+static void replace(char **text, const char *with)
+{
+    if (*text && with && streq(*text, with))
+        return;
+    free(*text);
+    *text = xstrdup(with);
+}
+
+static void take_record(struct rented *r, const struct life_record *l)
+{
+    struct rental_record *to = &r->record;
+
+    replace(&to->state, life_state_name(l->state));
+    replace(&to->goal, goal_name(l->goal));
+    replace(&to->id, *l->id ? l->id : NULL);
+    to->made = l->made;
+    to->asked_at_ms = l->asked_at_ms;
+    to->create_open = l->create_open;
+    to->ours = l->ours;
+    to->was_on = l->was_on;
+}
+
+void rented_write(struct rented *r)
+{
+    store_put_rental(r->context.store, r->context.name, &r->record);
+}
+
+/* ---- candidates ---- */
+
+/* The i-th of "4090D,5090x2". false: there are not so many. */
+static bool candidate_at(const struct rented *r, unsigned i, char gpu[static 64], unsigned *cards)
+{
+    const char *p = r->record.gpu;
+
+    while (p && i-- > 0) {
+        p = strchr(p, ',');
+        p += p != NULL;
+    }
+    if (!p)
+        return false;
+    size_t n = strcspn(p, ","), at = n;
+
+    snprintf(gpu, 64, "%.*s", (int)MIN(n, 63u), p);
+    *cards = MAX(r->record.cards, 1u);
+    while (at > 0 && at <= 63 && gpu[at - 1] >= '0' && gpu[at - 1] <= '9')
+        at--;
+    if (at > 1 && at < n && gpu[at - 1] == 'x' && strtoul(gpu + at, NULL, 10) - 1 < CARDS_MAX) {
+        *cards = (unsigned)strtoul(gpu + at, NULL, 10);
+        gpu[at - 1] = '\0';
+    }
+    return true;
+}
+
+static bool find_candidate(const struct rented *r, unsigned i, struct rental_offer *ret, unsigned *cards)
+{
+    const struct rental_ops *ops = account_ops(r->context.account);
+    _cleanup_free_ char *why = NULL;
+    char gpu[64];
+
+    return candidate_at(r, i, gpu, cards) &&
+           ops->find_card(account_rental(r->context.account), gpu, ret, &why) == 0;
+}
+
+int64_t rented_ceiling_milli(const struct rented *r)
+{
+    int64_t own = r->record.max_price_milli;
+    int64_t account = r->over_budget ? 0 : account_record(r->context.account)->limits.price_milli;
+
+    return own && account ? MIN(own, account) : MAX(own, account);
+}
+
+/* From the one whose turn it is: the first that is not known to be too dear. */
+void rented_choose_card(struct rented *r)
+{
+    int64_t ceiling = rented_ceiling_milli(r);
+    struct rental_offer offer;
+    unsigned n = 0, cards;
+    char gpu[64];
+
+    while (candidate_at(r, n, gpu, &cards))
+        n++;
+    r->wish.cards = MAX(r->record.cards, 1u);
+    snprintf(r->card, sizeof r->card, "%s", r->record.card ? r->record.card : "");
+    for (unsigned k = 0; k < n; k++) {
+        unsigned i = (r->candidate + k) % n;
+
+        if (!find_candidate(r, i, &offer, &cards) || (ceiling && offer.price_milli * cards > ceiling))
+            continue;
+        r->candidate = i;
+        r->wish.cards = cards;
+        snprintf(r->card, sizeof r->card, "%s", offer.card);
+        return;
+    }
+}
+
+/* A machine that was made is of the card that was written down then. */
+static void find_made_card(struct rented *r)
+{
+    struct rental_offer offer;
+    unsigned cards;
+    char gpu[64];
+
+    for (unsigned i = 0; r->record.card && candidate_at(r, i, gpu, &cards); i++)
+        if (find_candidate(r, i, &offer, &cards) && streq(offer.card, r->record.card)) {
+            r->candidate = i;
+            return;
+        }
+}
+
+int64_t rented_list_rate_milli(const struct rented *r)
+{
+    struct rental_offer offer;
+    unsigned cards;
+
+    return find_candidate(r, r->candidate, &offer, &cards) ? offer.price_milli * cards : 0;
+}
+
+/* ---- money ---- */
+
+/* That call was answered, or what came of it was seen. */
+static void resolve_intent(struct rented *r, const char *outcome)
+{
+    if (r->intent_open)
+        account_resolve(r->context.account, r->intent, outcome);
+    r->intent_open = false;
+}
+
+/* What the last call came to, as far as the state tells. An unsure one stays open. */
+static void settle_intent(struct rented *r, enum life_state was, enum life_state now)
+{
+    switch (now) {
+    case LIFE_WAITING: /* refused; or it came up and went off, which the ledger knows */
+    case LIFE_ABSENT:
+    case LIFE_STOPPED:
+    case LIFE_RELEASED: resolve_intent(r, "refused"); break;
+    case LIFE_RUNNING:
+    case LIFE_STARTING: /* one that is watched: a new one goes through rented_keep_then() */
+        if (was == LIFE_CREATING)
+            replace(&r->record.card, r->card);
+        resolve_intent(r, "made");
+        break;
+    case LIFE_STOPPING:
+        if (was == LIFE_CREATING)
+            resolve_intent(r, "made");
+        break;
+    case LIFE_UNKNOWN:
+    case LIFE_CREATING:
+    case LIFE_RELEASING: break;
+    }
+}
+
+/* The provider's stamp where there is a new one. A stop of before this daemon keeps its time. */
+static void note_stopped(struct rented *r)
+{
+    int64_t stamp = r->seen.stopped_at_ms;
+
+    if (stamp > r->record.stopped_at_ms)
+        r->record.stopped_at_ms = stamp;
+    else if (!r->was_stopped || !r->record.stopped_at_ms)
+        r->record.stopped_at_ms = clock_wall_ms();
+    r->was_stopped = true;
+}
+
+/* Nothing of it is on, and no call under way can switch it on. */
+static bool is_at_rest(enum life_state s)
+{
+    return s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED;
+}
+
+/* The facts that go with a state of its life; r->state is still the one before. */
+static void note_entered(struct rented *r, enum life_state now)
+{
+    bool was_refused = r->state == LIFE_CREATING && r->intent_open;
+
+    settle_intent(r, r->state, now);
+    r->since_at_ms = clock_wall_ms();
+    r->stop_asked_at_ms = now == LIFE_STOPPING ? r->since_at_ms : 0;
+    r->was_powered =
+        r->was_powered || now == LIFE_RUNNING || (r->state == LIFE_CREATING && now == LIFE_STARTING);
+    if (now == LIFE_WAITING && was_refused && life_trouble(r->life)->kind == FAULT_EXHAUSTED) {
+        r->candidate++; /* no such card is free: the next one's turn */
+        rented_choose_card(r);
+    }
+    if (now == LIFE_STOPPED) {
+        if (rented_was_drill(r) && r->state != LIFE_STOPPING)
+            r->record.drilled_at_ms = r->since_at_ms; /* nobody but the guard was asked to */
+        note_stopped(r);
+    } else if (now == LIFE_RUNNING || now == LIFE_STARTING) {
+        r->was_stopped = false;
+    }
+    if (now == LIFE_WAITING || is_at_rest(now)) /* also those of a daemon before this one */
+        store_release_intents(r->context.store, account_name(r->context.account), r->context.name);
+    if (!is_at_rest(now))
+        return;
+    r->over_budget = r->no_guard = false;
+    r->wish.start_command = r->dog;
+    if (now != LIFE_STOPPED)
+        ledger_gone(account_ledger(r->context.account), r->context.name, r->since_at_ms);
+}
+
+static void rented_keep(void *ctx, const struct life_record *l)
+{
+    struct rented *r = ctx;
+
+    if (l->state != r->state)
+        note_entered(r, l->state);
+    r->state = l->state;
+    take_record(r, l);
+    rented_write(r);
+}
+
+static void keeping_end(struct rented *r, const struct fault *f)
+{
+    op_end(&r->keeping.op);
+    r->keeping.done(r->keeping.ctx, f);
+}
+
+/* What is not asked costs nothing, whenever the disk hears of it. */
+static void keeping_cancel(struct op *op)
+{
+    struct rented *r = CONTAINER_OF(op, struct rented, keeping.op);
+
+    op_cancel(&r->keeping.inner);
+    resolve_intent(r, "not_asked");
+}
+
+static void on_written(void *ctx, const struct fault *f)
+{
+    if (f)
+        resolve_intent(ctx, "not_asked");
+    keeping_end(ctx, f);
+}
+
+static void on_reserved(void *ctx, const struct fault *f)
+{
+    struct rented *r = ctx;
+
+    if (f && f->kind == FAULT_EXHAUSTED)
+        r->intent_open = false; /* there is none */
+    if (f)
+        on_written(r, f);
+    else
+        store_after(r->context.store, r->keeping.record, &r->keeping.inner, on_written, r);
+}
+
+/* How long it will bill at least, once it is on. */
+static uint64_t at_least_ms(const struct rented *r)
+{
+    const struct settings *s = r->context.settings;
+    char what[80];
+
+    snprintf(what, sizeof what, "power_on - %s", r->context.name);
+    return MAX(store_usual_ms(r->context.store, what), BOOT_MS_MIN) + settings_ms(s, "idle", "min_up") +
+           settings_ms(s, "guard", "lease") + PERIOD_MS;
+}
+
+/* Names are never used again: that of a create by its number, that of a power-on by its time. */
+static void name_intent(struct rented *r, bool create)
+{
+    if (create)
+        snprintf(r->intent, sizeof r->intent, "%s-%u", r->prefix, r->record.made);
+    else
+        snprintf(r->intent, sizeof r->intent, "%s-%u-%" PRId64, r->prefix, r->record.made,
+                 r->record.asked_at_ms);
+}
+
+/* Its record and its money are one transaction: what is queued in one turn of the loop (store.h). */
+static void rented_keep_then(void *ctx, const struct life_record *l, bool money, struct op **slot,
+                             op_done_fn done, void *done_ctx)
+{
+    struct rented *r = ctx;
+    struct rented_keeping *k = &r->keeping;
+    bool create = l->state == LIFE_CREATING;
+
+    if (r->state != l->state) {
+        r->since_at_ms = clock_wall_ms();
+        r->stop_asked_at_ms = 0;
+    }
+    r->state = l->state;
+    take_record(r, l);
+    store_ticket t = store_put_rental(r->context.store, r->context.name, &r->record);
+
+    if (!money) {
+        store_after(r->context.store, t, slot, done, done_ctx);
+        return;
+    }
+    name_intent(r, create);
+    r->intent_open = true;
+    r->paid_due = clock_now_ms();
+    r->tries++;
+    r->drilled_due = 0;
+    k->record = t;
+    k->done = done;
+    k->ctx = done_ctx;
+    op_begin(&k->op, slot, keeping_cancel);
+    account_reserve(
+        r->context.account,
+        &(struct account_reservation){
+            .instance = r->context.name,
+            .machine = r->intent,
+            .kind = create ? "create" : "power_on",
+            .rate_milli = !create && r->record.rate_milli ? r->record.rate_milli : rented_list_rate_milli(r),
+            .at_least_ms = at_least_ms(r),
+            .over = r->over_budget,
+        },
+        &k->inner, on_reserved, r);
+}
+
+/* ---- what is seen ---- */
+
+static void rented_seen(void *ctx, const struct instance_seen *m)
+{
+    struct rented *r = ctx;
+
+    r->seen = *m;
+    r->seen_at_ms = clock_wall_ms();
+    r->was_powered = r->was_powered || m->power != INSTANCE_OFF;
+    runq_add(r->context.loop, &r->read);
+}
+
+/* An off is one when the life has believed it: this runs after it has heard of it. */
+void rented_on_read(void *ctx)
+{
+    struct rented *r = ctx;
+    enum life_state s = life_state(r->life);
+
+    if (!r->seen_at_ms)
+        return;
+    ledger_read(account_ledger(r->context.account),
+                &(struct ledger_reading){
+                    .instance = r->context.name,
+                    .power = r->seen.power,
+                    .off_counts = s == LIFE_STOPPED || s == LIFE_WAITING || s == LIFE_RELEASING,
+                    .started_at_ms = r->seen.started_at_ms,
+                    .stopped_at_ms = r->seen.stopped_at_ms,
+                    .asked_at_ms = r->record.ours ? r->record.asked_at_ms : 0,
+                    .intent = r->record.ours && *r->intent ? r->intent : NULL,
+                    .rate_milli = r->rate_milli,
+                    .list_rate_milli = rented_list_rate_milli(r),
+                    .prepaid = r->record.prepaid_until_at_ms > clock_wall_ms(),
+                },
+                clock_wall_ms());
+    runq_add(r->context.loop, &r->changed);
+}
+
+/* ---- beginning ---- */
+
+void rented_begin_life(struct rented *r)
+{
+    const struct rental_record *from = &r->record;
+    struct life_record l = {
+        .state = state_of(from->state),
+        .goal = goal_of(from->goal),
+        .made = from->made,
+        .asked_at_ms = from->asked_at_ms,
+        .create_open = from->create_open,
+        .ours = from->ours,
+        .was_on = from->was_on,
+    };
+    const struct life_context context = {
+        .loop = r->context.loop,
+        .name = r->context.name,
+        .prefix = r->prefix,
+        .ops = account_ops(r->context.account),
+        .rental = account_rental(r->context.account),
+        .wish = &r->wish,
+        .keep = rented_keep,
+        .keep_then = rented_keep_then,
+        .seen = rented_seen,
+        .changed = rented_on_life,
+        .ctx = r,
+    };
+    bool is_new = l.state == LIFE_ABSENT && l.goal == LIFE_GOAL_OFF && !l.made && !from->id;
+
+    snprintf(l.id, sizeof l.id, "%s", from->id ? from->id : "");
+    r->was_stopped = l.state == LIFE_STOPPED;
+    find_made_card(r);
+    rented_choose_card(r);
+    if (l.asked_at_ms)
+        name_intent(r, l.create_open);
+    r->life = life_new(&context, is_new ? NULL : &l);
+    r->state = life_state(r->life);
+    r->since_at_ms = clock_wall_ms();
+}

@@ -1,0 +1,82 @@
+/* What the files of the rented half share. rented.c: the object, the way in, the guard, what people see.
+ * rented_life.c: what its life works with: records, money, the ledger, which card is tried. */
+#pragma once
+
+#include "base/fault.h"
+#include "base/op.h"
+#include "base/runq.h"
+#include "guard/guard.h"
+#include "lease/rented.h"
+
+struct timer;
+
+/* The way to the disk of what is about to cost money: its record and its reservation. */
+struct rented_keeping {
+    struct op op;
+    struct op *inner;
+    store_ticket record;
+    op_done_fn done;
+    void *ctx;
+};
+
+struct rented {
+    struct rented_context context;
+    struct rental_record record; /* texts are ours */
+    struct life *life;
+    struct keeper *keeper;
+    struct instance_wish wish;
+    char prefix[INSTANCE_NAME_MAX];
+    char card[64];      /* as the provider writes it: of the candidate that is tried */
+    unsigned candidate; /* of record.gpu */
+    char dog[GUARD_DOG_BYTES_MAX + 1];
+    struct work changed, read; /* tells others; the ledger */
+
+    enum life_state state; /* as last kept */
+    int64_t since_at_ms, stop_asked_at_ms;
+    unsigned tries;
+    bool was_powered;
+    bool was_stopped; /* as of the record: its stop is an old one */
+    struct instance_seen seen;
+    int64_t seen_at_ms; /* 0: never */
+
+    /* Of the last call that costs money. */
+    char intent[INSTANCE_NAME_MAX + 24];
+    bool intent_open; /* reserved, and not answered yet */
+    uint64_t paid_due;
+    struct rented_keeping keeping;
+
+    /* What the next power-on may ignore, until it is off again. */
+    bool over_budget, no_guard;
+
+    /* Of this power-on. */
+    bool on; /* others have been told */
+    bool has_way;
+    bool session_up;
+    bool guarded;     /* the guard was read back, whoever owns it */
+    bool is_anothers; /* another llmhostd keeps its guard: we connect and forward, and never switch it off */
+    uint64_t on_due;
+    unsigned n_blind; /* reads of the way in a row that failed */
+    int64_t rate_milli;
+    struct op *reach;
+    struct timer *way_timer, *guard_timer;
+    struct op *drill;
+    uint64_t drilled_due; /* the guard took it that it is to stop it; 0: it was not told, or we asked for the
+                             machine since */
+    struct fault fault;   /* why we ended it, or what its way in lacks */
+};
+
+/* rented_life.c */
+/* Parts of rented_new() and rented_free(). */
+void rented_begin_life(struct rented *r);
+void rented_write(struct rented *r);
+void rented_choose_card(struct rented *r);
+/* What an hour may cost; 0: whatever it costs. */
+int64_t rented_ceiling_milli(const struct rented *r);
+int64_t rented_list_rate_milli(const struct rented *r);
+/* From the run queue: what was seen, with what is known by now. */
+void rented_on_read(void *ctx);
+
+/* rented.c */
+void rented_on_life(void *ctx, struct life *l);
+/* That it is off, or goes off, is the guard's doing, as we asked. */
+bool rented_was_drill(const struct rented *r);

@@ -1,0 +1,545 @@
+/* A rental company with one machine, an account, a guard and a lease that do what a test says, around the
+ * real rented.c with its real life and a real store. Answers come later in the turn, or never, where a test
+ * holds them back. For test_rented.c. */
+#pragma once
+
+#include <criterion/criterion.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/loop.h"
+#include "base/op.h"
+#include "base/settings.h"
+#include "lease/account.h"
+#include "lease/rented.h"
+#include "proto/mem.h"
+#include "store/store.h"
+#include "tests/fixture/loop_fixture.h"
+
+#define START_MS 180000u
+
+/* ---- what a test looks at ---- */
+
+static struct company {
+    bool exists;
+    struct instance_seen machine;
+    struct instance_way way;
+    struct fault refusal;                  /* of create and start; kind NONE: they work */
+    bool boots_fail, ignores_stops, holds; /* holds: nothing is answered */
+    unsigned n_create, n_start, n_stop, n_release, n_reach;
+    char card[32], start_command[600], name[INSTANCE_NAME_MAX];
+    unsigned cards;
+} company;
+
+static struct books {
+    struct account_record record;
+    bool is_empty; /* no money left */
+    unsigned n_reserved, n_resolved, n_gone;
+    struct account_reservation last;
+    char machine[96], kind[16], outcome[32];
+    struct ledger_reading reading;
+} books;
+
+struct keeper {
+    struct keeper_context context;
+    enum keeper_state state;
+    struct fault fault;
+    bool way, is_told_to_stop;
+    unsigned n_forgotten, n_taken;
+    uint32_t hold_s;
+    struct work changed;
+};
+
+static struct loop *loop;
+static struct store *store;
+static struct settings *settings;
+static struct rented *rented;
+static struct keeper *keeper;
+static char directory[40];
+static unsigned n_changed, n_ways;
+static struct instance_way way; /* the last that was told */
+static bool has_way;
+
+/* ---- the company ---- */
+
+/* One call; it happens, and is answered, later in this turn. */
+struct ask {
+    struct op op;
+    struct work work;
+    void (*happens)(struct ask *a, struct fault *f);
+    rental_list_fn on_list;
+    rental_made_fn on_made;
+    rental_done_fn on_done;
+    rental_way_fn on_way;
+    void *ctx;
+};
+
+static inline void ask_cancel(struct op *op)
+{
+    struct ask *a = CONTAINER_OF(op, struct ask, op);
+
+    runq_drop(&a->work);
+    free(a);
+}
+
+static inline void ask_answers(void *ctx)
+{
+    struct ask a = *(struct ask *)ctx;
+    struct fault failed = {}, *f = &failed;
+
+    op_end(&((struct ask *)ctx)->op);
+    free(ctx);
+    a.happens(&a, f);
+    f = f->kind ? f : NULL;
+    if (a.on_list)
+        a.on_list(a.ctx, &company.machine, f ? 0 : company.exists, f);
+    else if (a.on_made)
+        a.on_made(a.ctx, f ? NULL : company.machine.id, f);
+    else if (a.on_way)
+        a.on_way(a.ctx, f ? NULL : &company.way, f);
+    else
+        a.on_done(a.ctx, f);
+}
+
+static inline struct ask *ask_new(struct op **slot, void *ctx,
+                                  void (*happens)(struct ask *a, struct fault *f))
+{
+    struct ask *a = xnew(struct ask);
+
+    a->happens = happens;
+    a->ctx = ctx;
+    work_init(&a->work, ask_answers, a);
+    op_begin(&a->op, slot, ask_cancel);
+    if (!company.holds)
+        runq_add(loop, &a->work);
+    return a;
+}
+
+static inline void nothing_happens(struct ask *a, struct fault *f)
+{
+    (void)a, (void)f;
+}
+
+static inline void goes_on(struct ask *a, struct fault *f)
+{
+    (void)a;
+    *f = company.refusal;
+    if (f->kind)
+        return;
+    company.exists = true;
+    company.machine.power = company.boots_fail ? INSTANCE_OFF : INSTANCE_ON;
+    company.machine.started_at_ms = clock_wall_ms();
+    snprintf(company.machine.word, sizeof company.machine.word, "running");
+}
+
+static inline void goes_off(struct ask *a, struct fault *f)
+{
+    (void)a, (void)f;
+    if (company.ignores_stops)
+        return;
+    company.machine.power = INSTANCE_OFF;
+    company.machine.stopped_at_ms = clock_wall_ms();
+}
+
+static inline void is_given_back(struct ask *a, struct fault *f)
+{
+    (void)a, (void)f;
+    company.exists = false;
+}
+
+static inline void company_list(struct rental *r, struct op **slot, rental_list_fn done, void *ctx)
+{
+    (void)r;
+    ask_new(slot, ctx, nothing_happens)->on_list = done;
+}
+
+static inline void company_create(struct rental *r, const struct instance_wish *w, struct op **slot,
+                                  rental_made_fn done, void *ctx)
+{
+    (void)r;
+    company.n_create++;
+    company.cards = w->cards;
+    snprintf(company.card, sizeof company.card, "%s", w->card);
+    snprintf(company.name, sizeof company.name, "%s", w->name);
+    snprintf(company.start_command, sizeof company.start_command, "%s",
+             w->start_command ? w->start_command : "");
+    snprintf(company.machine.id, sizeof company.machine.id, "pro-1");
+    snprintf(company.machine.name, sizeof company.machine.name, "%s", w->name);
+    ask_new(slot, ctx, goes_on)->on_made = done;
+}
+
+static inline void company_start(struct rental *r, const char *id, const char *start_command,
+                                 struct op **slot, rental_done_fn done, void *ctx)
+{
+    (void)r;
+    cr_assert_str_eq(id, "pro-1");
+    company.n_start++;
+    snprintf(company.start_command, sizeof company.start_command, "%s", start_command ? start_command : "");
+    ask_new(slot, ctx, goes_on)->on_done = done;
+}
+
+static inline void company_stop(struct rental *r, const char *id, struct op **slot, rental_done_fn done,
+                                void *ctx)
+{
+    (void)r;
+    cr_assert_str_eq(id, "pro-1");
+    company.n_stop++;
+    ask_new(slot, ctx, goes_off)->on_done = done;
+}
+
+static inline void company_release(struct rental *r, const char *id, struct op **slot, rental_done_fn done,
+                                   void *ctx)
+{
+    (void)r, (void)id;
+    company.n_release++;
+    ask_new(slot, ctx, is_given_back)->on_done = done;
+}
+
+static inline void company_reach(struct rental *r, const char *id, struct op **slot, rental_way_fn done,
+                                 void *ctx)
+{
+    (void)r;
+    cr_assert_str_eq(id, "pro-1");
+    company.n_reach++;
+    ask_new(slot, ctx, nothing_happens)->on_way = done;
+}
+
+static inline int company_find_card(struct rental *r, const char *gpu, struct rental_offer *ret,
+                                    char **ret_why)
+{
+    static const struct rental_offer all[] = {
+        {.gpu = "4090D", .card = "pro-4090d", .price_milli = 1980, .stock = -1},
+        {.gpu = "5090", .card = "pro-5090", .price_milli = 3200, .stock = -1},
+    };
+
+    (void)r;
+    for (unsigned i = 0; i < ELEMENTS(all); i++)
+        if (streq(all[i].gpu, gpu)) {
+            *ret = all[i];
+            return 0;
+        }
+    *ret_why = xstrdup("no such card");
+    return -ENOENT;
+}
+
+static const struct rental_ops company_ops = {
+    .name = "autodl",
+    .unit = "CNY",
+    .released_after_ms = 15 * 24 * 3600000ull,
+    .start_ms = START_MS,
+    .stop_alarm_ms = 180000,
+    .list = company_list,
+    .create = company_create,
+    .start = company_start,
+    .stop = company_stop,
+    .release = company_release,
+    .reach = company_reach,
+    .find_card = company_find_card,
+};
+
+/* ---- the account and its ledger ---- */
+
+const char *account_name(const struct account *a)
+{
+    (void)a;
+    return "autodl";
+}
+
+const struct rental_ops *account_ops(const struct account *a)
+{
+    (void)a;
+    return &company_ops;
+}
+
+struct rental *account_rental(const struct account *a)
+{
+    (void)a;
+    return NULL;
+}
+
+struct ledger *account_ledger(const struct account *a)
+{
+    (void)a;
+    return NULL;
+}
+
+const struct account_record *account_record(const struct account *a)
+{
+    (void)a;
+    return &books.record;
+}
+
+void account_reserve(struct account *a, const struct account_reservation *r, struct op **slot,
+                     op_done_fn done, void *ctx)
+{
+    struct fault f = {};
+
+    (void)a;
+    cr_assert_str_eq(r->instance, "gz");
+    books.last = *r;
+    snprintf(books.machine, sizeof books.machine, "%s", r->machine);
+    snprintf(books.kind, sizeof books.kind, "%s", r->kind);
+    books.n_reserved++;
+    if (books.is_empty && !r->over)
+        fault_code(&f, FAULT_EXHAUSTED, "budget", "nothing is left of today's limit");
+    op_finish_later(loop, slot, f.kind ? &f : NULL, done, ctx);
+}
+
+void account_resolve(struct account *a, const char *machine, const char *outcome)
+{
+    (void)a;
+    cr_assert_str_eq(machine, books.machine);
+    snprintf(books.outcome, sizeof books.outcome, "%s", outcome);
+    books.n_resolved++;
+}
+
+void ledger_read(struct ledger *g, const struct ledger_reading *r, int64_t now_ms)
+{
+    (void)g, (void)now_ms;
+    books.reading = *r;
+}
+
+void ledger_gone(struct ledger *g, const char *instance, int64_t now_ms)
+{
+    (void)g, (void)instance, (void)now_ms;
+    books.n_gone++;
+}
+
+/* ---- the guard ---- */
+
+static inline void keeper_on_changed(void *ctx)
+{
+    struct keeper *k = ctx;
+
+    k->context.changed(k->context.ctx);
+}
+
+static inline void keeper_becomes(enum keeper_state s)
+{
+    keeper->state = s;
+    runq_add(loop, &keeper->changed);
+    loop_turns(loop, 3);
+}
+
+struct keeper *keeper_new(const struct keeper_context *context)
+{
+    keeper = xnew(struct keeper);
+    keeper->context = *context;
+    work_init(&keeper->changed, keeper_on_changed, keeper);
+    return keeper;
+}
+
+struct keeper *keeper_free(struct keeper *k)
+{
+    if (k) {
+        runq_drop(&k->changed);
+        free(k);
+    }
+    return NULL;
+}
+
+void keeper_way(struct keeper *k, bool open)
+{
+    if (k->way == open)
+        return;
+    k->way = open;
+    k->state = open ? KEEPER_ASKING : KEEPER_AWAY;
+    runq_add(loop, &k->changed);
+}
+
+void keeper_forget(struct keeper *k)
+{
+    k->n_forgotten++;
+}
+
+void keeper_hold(struct keeper *k, uint32_t hold_s)
+{
+    k->hold_s = hold_s;
+}
+
+void keeper_take(struct keeper *k)
+{
+    k->n_taken++;
+}
+
+void keeper_stop_now(struct keeper *k, struct op **slot, op_done_fn done, void *ctx)
+{
+    k->is_told_to_stop = true;
+    op_finish_later(loop, slot, NULL, done, ctx);
+}
+
+enum keeper_state keeper_state(const struct keeper *k)
+{
+    return k->state;
+}
+
+const struct fault *keeper_fault(const struct keeper *k)
+{
+    return &k->fault;
+}
+
+/* ---- the lease, the disk, and time ---- */
+
+static inline void on_way(void *ctx, const struct instance_way *w)
+{
+    (void)ctx;
+    n_ways++;
+    has_way = w != NULL;
+    if (w)
+        way = *w;
+}
+
+static inline void on_changed_rented(void *ctx)
+{
+    (void)ctx;
+    n_changed++;
+}
+
+static inline void on_flushed(void *ctx, const struct fault *f)
+{
+    cr_assert_null(f);
+    *(bool *)ctx = true;
+}
+
+/* All that was queued is on disk, and those who waited for it were told. */
+static inline void flush(void)
+{
+    struct op *op = NULL;
+    bool done = false;
+
+    store_after(store, store_put_alias(store, "x", "ollama:x"), &op, on_flushed, &done);
+    cr_assert(LOOP_UNTIL(loop, done));
+    loop_turns(loop, 5);
+}
+
+static inline void passes(uint64_t ms)
+{
+    for (uint64_t t = 0; t < ms; t += 1000) {
+        loop_advance(loop, MIN(ms - t, 1000u));
+        flush();
+    }
+}
+
+/* Within ten minutes of the daemon's time. */
+#define COMES_TRUE(condition)                                                                                \
+    ({                                                                                                       \
+        flush();                                                                                             \
+        for (unsigned i_ = 0; i_ < 600 && !(condition); i_++)                                                \
+            passes(1000);                                                                                    \
+        (condition);                                                                                         \
+    })
+
+static inline void make_rented(const struct rental_record *record)
+{
+    const struct rented_context context = {
+        .loop = loop,
+        .store = store,
+        .settings = settings,
+        .name = "gz",
+        .way = on_way,
+        .changed = on_changed_rented,
+    };
+
+    rented = rented_new(&context, record);
+}
+
+static inline void make_new(const char *gpu, int64_t max_price_milli)
+{
+    const struct rental_record record = {
+        .state = (char *)"absent",
+        .goal = (char *)"off",
+        .gpu = (char *)gpu,
+        .card = (char *)"pro-4090d",
+        .image = (char *)"image-1",
+        .cards = 1,
+        .max_price_milli = max_price_milli,
+    };
+
+    make_rented(&record);
+}
+
+static inline void restore_one(void *ctx, const struct instance_record *r)
+{
+    (void)ctx;
+    cr_assert_not_null(r->rental);
+    make_rented(r->rental);
+}
+
+static inline void open_store(void)
+{
+    struct fault f = {};
+
+    cr_assert_eq(store_open(loop, directory, &store, &f), 0, "%s", f.text);
+}
+
+/* A new daemon, with what was on disk. */
+static inline void starts_again(void)
+{
+    static const struct store_readers readers = {.instance = restore_one};
+    struct store_readers all = readers;
+    struct fault f = {};
+
+    rented = rented_free(rented);
+    store = store_close(store);
+    has_way = false;
+    open_store();
+    all.deployment = NULL;
+    cr_assert_eq(store_load(store, &all, NULL, &f), 0, "%s", f.text);
+    cr_assert_not_null(rented);
+}
+
+static inline void setup(void)
+{
+    _cleanup_free_ char *why = NULL;
+    struct instance_record instance = {
+        .name = (char *)"gz", .provider = (char *)"autodl", .user = (char *)"root"};
+
+    company = (struct company){
+        .way = {.host = "connect.gz.example", .port = 34222, .password = "s3cret", .price_milli = 1980}};
+    books = (struct books){};
+    snprintf(directory, sizeof directory, "/tmp/test-rented-XXXXXX");
+    cr_assert_not_null(mkdtemp(directory));
+    cr_assert_eq(settings_parse("", "test", &settings, &why), 0);
+    loop = loop_new();
+    open_store();
+    store_put_instance(store, &instance);
+}
+
+static inline void teardown(void)
+{
+    _cleanup_free_ char *command = xasprintf("rm -rf '%s'", directory);
+
+    rented = rented_free(rented);
+    store = store_close(store);
+    settings = settings_free(settings);
+    loop_free_dry(loop);
+    cr_assert_eq(system(command), 0);
+}
+
+/* ---- what many tests begin with ---- */
+
+static inline enum life_state state(void)
+{
+    return life_state(rented_life(rented));
+}
+
+static inline void session_is(bool up)
+{
+    rented_on_session(rented, up);
+    loop_turns(loop, 3);
+}
+
+/* On, and its address is known. */
+static inline void is_on_its_way(void)
+{
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(has_way));
+}
+
+static inline void is_there(void)
+{
+    is_on_its_way();
+    session_is(true);
+    keeper_becomes(KEEPER_KEPT);
+    cr_assert(rented_is_guarded(rented));
+}

@@ -1,0 +1,401 @@
+/* links: lease
+ *
+ * The half of a lease that costs money, from the first wish to the confirmed stop: what is written down
+ * before a call, which way in is told, what the guard decides, and what ends it. */
+#include "tests/unit/rented_world.h"
+
+TestSuite(rented, .init = setup, .fini = teardown);
+
+Test(rented, is_made_reached_guarded_and_stopped)
+{
+    struct rented_figures n;
+
+    make_new("4090D", 0);
+    cr_assert_eq(rented_step(rented), RENTED_AT_REST);
+    is_on_its_way();
+    cr_assert_eq(company.n_create, 1);
+    cr_assert_str_eq(company.card, "pro-4090d");
+    cr_assert_str_eq(company.name, books.machine, "the machine has the name of its intent");
+    cr_assert_str_eq(books.kind, "create");
+    cr_assert_eq(books.last.rate_milli, 1980);
+    cr_assert_eq(books.last.at_least_ms, (2 + 5 + 15) * 60000 + 20000);
+    cr_assert_str_eq(books.outcome, "made");
+    cr_assert_not_null(strstr(company.start_command, "llmhost-first"));
+    cr_assert_str_eq(way.host, "connect.gz.example");
+    cr_assert_eq(rented_step(rented), RENTED_SSH);
+
+    session_is(true);
+    cr_assert(keeper->way);
+    cr_assert_eq(rented_step(rented), RENTED_GUARD);
+    cr_assert_not(rented_is_guarded(rented));
+    keeper_becomes(KEEPER_KEPT);
+    cr_assert_eq(rented_step(rented), RENTED_THERE);
+    cr_assert(rented_is_guarded(rented));
+    rented_figures(rented, &n);
+    cr_assert_eq(n.rate_milli, 1980);
+    cr_assert_eq(n.tries, 1);
+    cr_assert(n.was_powered);
+    cr_assert_eq(books.reading.power, INSTANCE_ON);
+    cr_assert_eq(books.reading.rate_milli, 1980);
+
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_not(has_way);
+    cr_assert_not(keeper->way);
+    cr_assert_eq(keeper->n_forgotten, 1);
+    cr_assert(books.reading.off_counts);
+    rented_figures(rented, &n);
+    cr_assert_eq(n.released_at_ms, company.machine.stopped_at_ms + 15 * 24 * 3600000ll);
+    cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
+}
+
+Test(rented, a_second_power_on_has_a_name_of_its_own_and_the_price_that_was_read)
+{
+    char first[96];
+
+    make_new("4090D", 0);
+    company.way.price_milli = 2040;
+    is_there();
+    snprintf(first, sizeof first, "%s", books.machine);
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    session_is(false);
+    is_on_its_way();
+    cr_assert_eq(company.n_create, 1);
+    cr_assert_eq(company.n_start, 1);
+    cr_assert_str_eq(books.kind, "power_on");
+    cr_assert_eq(books.last.rate_milli, 2040);
+    cr_assert_str_neq(books.machine, first);
+    cr_assert_not_null(strstr(company.start_command, "llmhost-first"));
+}
+
+Test(rented, what_the_budget_refuses_is_not_asked_and_tried_again)
+{
+    struct rented_figures n;
+
+    make_new("4090D", 0);
+    books.is_empty = true;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(state() == LIFE_WAITING));
+    cr_assert_str_eq(rented_trouble(rented)->code, "budget");
+    cr_assert_eq(rented_step(rented), RENTED_CAPACITY);
+    cr_assert_eq(company.n_create, 0);
+    cr_assert_eq(books.n_resolved, 0, "there is nothing to resolve");
+    rented_figures(rented, &n);
+    cr_assert_gt(n.next_at_ms, 0);
+    cr_assert_not(n.was_powered);
+
+    rented_want(rented, LIFE_GOAL_OFF);
+    flush();
+    rented_allow(rented, true, false);
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(state() == LIFE_RUNNING));
+    cr_assert(books.last.over);
+}
+
+Test(rented, the_next_card_is_tried_when_one_is_sold_out)
+{
+    struct rented_figures n;
+
+    make_new("4090D,5090x2", 0);
+    fault_code(&company.refusal, FAULT_EXHAUSTED, "no_capacity", "none is free");
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(state() == LIFE_WAITING));
+    cr_assert_str_eq(company.card, "pro-4090d");
+    cr_assert_str_eq(books.outcome, "refused");
+    cr_assert(COMES_TRUE(company.n_create == 2));
+    cr_assert_str_eq(company.card, "pro-5090");
+    cr_assert_eq(company.cards, 2);
+    cr_assert_eq(books.last.rate_milli, 6400);
+    cr_assert(COMES_TRUE(company.n_create == 3));
+    cr_assert_str_eq(company.card, "pro-4090d", "and from the beginning");
+    company.refusal = (struct fault){};
+    cr_assert(COMES_TRUE(company.n_create == 4 && has_way));
+    rented_figures(rented, &n);
+    cr_assert_eq(n.tries, 4);
+    cr_assert_str_eq(rented_record(rented)->card, "pro-5090");
+
+    flush();
+    starts_again();
+    rented_figures(rented, &n);
+    cr_assert_eq(n.list_rate_milli, 6400, "it is known which card it has");
+}
+
+Test(rented, a_card_above_the_highest_price_is_passed_over)
+{
+    make_new("5090,4090D", 2200);
+    is_on_its_way();
+    cr_assert_str_eq(company.card, "pro-4090d");
+}
+
+Test(rented, a_way_that_comes_late_is_trouble_and_no_end)
+{
+    make_new("4090D", 0);
+    *company.way.host = '\0';
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(state() == LIFE_RUNNING));
+    cr_assert_eq(rented_step(rented), RENTED_SSH);
+    cr_assert(COMES_TRUE(company.n_reach > 10));
+    cr_assert_eq(n_ways, 0);
+    cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
+    cr_assert(COMES_TRUE(streq(rented_trouble(rented)->code, "no_way")));
+    cr_assert_eq(life_goal(rented_life(rented)), LIFE_GOAL_ON);
+    snprintf(company.way.host, sizeof company.way.host, "connect.gz.example");
+    cr_assert(COMES_TRUE(has_way));
+    cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
+}
+
+Test(rented, is_switched_off_when_it_costs_more_than_was_allowed)
+{
+    make_new("4090D", 2000);
+    company.way.price_milli = 2300;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(company.n_stop > 0 && state() == LIFE_STOPPED));
+    cr_assert_eq(n_ways, 1, "none but the end of it was told");
+    cr_assert_not(has_way);
+    cr_assert_eq(company.n_release, 0);
+    cr_assert_str_eq(rented_trouble(rented)->code, "price");
+    cr_assert_not_null(strstr(rented_trouble(rented)->text, "2.30"), "%s", rented_trouble(rented)->text);
+    cr_assert_not_null(strstr(rented_trouble(rented)->text, "2.00"), "%s", rented_trouble(rented)->text);
+    cr_assert_eq(life_goal(rented_life(rented)), LIFE_GOAL_OFF);
+
+    company.way.price_milli = 1980;
+    is_on_its_way();
+    cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
+}
+
+Test(rented, is_held_to_the_price_of_its_account_unless_it_is_let_go_once)
+{
+    make_new("4090D", 0);
+    books.record.limits.price_milli = 1500;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(company.n_stop > 0 && state() == LIFE_STOPPED));
+    cr_assert_str_eq(rented_trouble(rented)->code, "price");
+    rented_allow(rented, true, false);
+    is_there();
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    session_is(false);
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(streq(rented_trouble(rented)->code, "price")), "that was once");
+}
+
+Test(rented, is_switched_off_again_when_it_can_have_no_guard)
+{
+    make_new("4090D", 0);
+    is_on_its_way();
+    session_is(true);
+    fault_code(&keeper->fault, FAULT_INVALID, "no_guard", "root disk is full");
+    keeper_becomes(KEEPER_USELESS);
+    cr_assert_eq(life_goal(rented_life(rented)), LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_str_eq(rented_trouble(rented)->code, "no_guard");
+    cr_assert_not_null(strstr(rented_trouble(rented)->text, "root disk is full"));
+}
+
+Test(rented, is_switched_off_again_when_no_guard_is_read_back)
+{
+    make_new("4090D", 0);
+    is_on_its_way();
+    session_is(true);
+    passes(60000);
+    session_is(false);
+    session_is(true);
+    cr_assert_eq(state(), LIFE_RUNNING);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_str_eq(rented_trouble(rented)->code, "no_guard");
+}
+
+Test(rented, stays_on_without_a_guard_when_that_was_allowed_by_name)
+{
+    make_new("4090D", 0);
+    rented_allow(rented, false, true);
+    is_on_its_way();
+    cr_assert_str_empty(company.start_command);
+    session_is(true);
+    keeper_becomes(KEEPER_USELESS);
+    cr_assert(rented_is_guarded(rented));
+    passes(300000);
+    cr_assert_eq(state(), LIFE_RUNNING);
+    cr_assert_eq(rented_step(rented), RENTED_THERE);
+}
+
+Test(rented, a_machine_that_another_daemon_keeps_is_used_and_never_stopped)
+{
+    make_new("4090D", 0);
+    is_on_its_way();
+    session_is(true);
+    fault_code(&keeper->fault, FAULT_DENIED, "other_owner", "another llmhostd keeps it");
+    keeper_becomes(KEEPER_REFUSED);
+    cr_assert(rented_is_guarded(rented));
+    cr_assert_str_eq(rented_trouble(rented)->code, "other_owner");
+    session_is(false); /* which makes it no machine of ours */
+    rented_want(rented, LIFE_GOAL_OFF);
+    session_is(true);
+    keeper_becomes(KEEPER_REFUSED);
+    rented_want(rented, LIFE_GOAL_OFF);
+    passes(10000);
+    cr_assert_eq(state(), LIFE_RUNNING);
+    cr_assert_eq(company.n_stop, 0);
+    rented_take(rented);
+    cr_assert_eq(keeper->n_taken, 1);
+    keeper_becomes(KEEPER_KEPT);
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+}
+
+Test(rented, what_somebody_else_switched_off_stays_off_and_says_so)
+{
+    make_new("4090D", 0);
+    is_there();
+    company.machine.power = INSTANCE_OFF;
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_str_eq(rented_trouble(rented)->code, "stopped_elsewhere");
+    cr_assert_eq(life_goal(rented_life(rented)), LIFE_GOAL_OFF);
+    cr_assert_eq(rented_record(rented)->drilled_at_ms, 0);
+    session_is(false);
+    is_on_its_way();
+    cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
+}
+
+static void on_told(void *ctx, const struct fault *f)
+{
+    *(int *)ctx = f ? -1 : 1;
+}
+
+Test(rented, a_guard_that_stops_it_as_told_is_proved)
+{
+    struct op *op = NULL;
+    int told = 0;
+
+    make_new("4090D", 0);
+    is_there();
+    rented_stop_by_guard(rented, &op, on_told, &told);
+    cr_assert_eq(told, 0);
+    loop_turns(loop, 3);
+    cr_assert_eq(told, 1);
+    cr_assert(keeper->is_told_to_stop);
+    company.machine.power = INSTANCE_OFF;
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_eq(company.n_stop, 0);
+    cr_assert_gt(rented_record(rented)->drilled_at_ms, 0);
+    cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE, "%s", rented_trouble(rented)->text);
+}
+
+Test(rented, the_way_is_read_again_while_nobody_gets_in)
+{
+    make_new("4090D", 0);
+    is_there();
+    passes(120000);
+    cr_assert_eq(company.n_reach, 1);
+    session_is(false);
+    company.way.port = 40000;
+    cr_assert(COMES_TRUE(way.port == 40000));
+    cr_assert(rented_is_guarded(rented), "it was read back in this power-on");
+    rented_doubt(rented);
+    loop_turns(loop, 3);
+    cr_assert_geq(company.n_reach, 3);
+}
+
+Test(rented, a_hold_goes_to_the_guard)
+{
+    make_new("4090D", 0);
+    is_there();
+    rented_hold(rented, 7200000);
+    cr_assert_eq(keeper->hold_s, 7200);
+    keeper->context.seq_used(keeper->context.ctx, 77);
+    cr_assert_eq(rented_record(rented)->guard_seq, 77);
+}
+
+Test(rented, a_new_daemon_finds_what_the_last_one_asked_for)
+{
+    make_new("4090D", 0);
+    company.holds = true;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(LOOP_UNTIL(loop, company.n_create == 1));
+    cr_assert_str_eq(rented_record(rented)->state, "creating");
+    company.holds = false; /* it had no answer, and it happened */
+    company.exists = true;
+    company.machine.power = INSTANCE_ON;
+    starts_again();
+    cr_assert_eq(rented_record(rented)->made, 1);
+    cr_assert(rented_record(rented)->create_open);
+    cr_assert(COMES_TRUE(has_way));
+    cr_assert_eq(company.n_create, 1, "not a second one");
+    cr_assert_str_eq(rented_record(rented)->id, "pro-1");
+}
+
+Test(rented, is_given_back_only_by_an_explicit_word)
+{
+    make_new("4090D", 0);
+    is_there();
+    rented_want(rented, LIFE_GOAL_RELEASE);
+    cr_assert(COMES_TRUE(state() == LIFE_RELEASED));
+    cr_assert_gt(company.n_release, 0);
+    cr_assert_eq(books.n_gone, 1);
+    cr_assert_null(rented_record(rented)->id);
+}
+
+/* A story of a wish, a machine, a drill and an end, left after so many steps. */
+static void story_until(unsigned steps)
+{
+    struct op *op = NULL;
+    int told = 0;
+    bool drilled = false;
+
+    make_new("4090D", 0);
+    rented_want(rented, LIFE_GOAL_ON);
+    for (unsigned i = 0; i < steps; i++) {
+        loop_advance(loop, 300);
+        if (i % 4 == 3)
+            flush();
+        if (has_way && !keeper->way)
+            session_is(true);
+        else if (keeper->way && keeper->state == KEEPER_ASKING)
+            keeper_becomes(KEEPER_KEPT);
+        else if (rented_is_guarded(rented) && !drilled)
+            rented_stop_by_guard(rented, &op, on_told, &told), drilled = true;
+        else if (told)
+            rented_want(rented, LIFE_GOAL_OFF);
+    }
+    rented = rented_free(rented);
+    loop_turns(loop, 3);
+    cr_assert_null(op);
+    cr_assert_eq(told != 0, drilled, "who waited was answered");
+}
+
+Test(rented, may_go_at_any_point)
+{
+    for (unsigned steps = 0; steps < 40; steps++) {
+        company.exists = has_way = false;
+        company.machine = (struct instance_seen){};
+        story_until(steps);
+    }
+    cr_assert_gt(company.n_stop, 0, "the whole story was told once");
+}
+
+Test(rented, a_drill_that_nobody_waits_for_any_more)
+{
+    struct op *op = NULL;
+    int told = 0;
+
+    make_new("4090D", 0);
+    is_there();
+    rented_stop_by_guard(rented, &op, on_told, &told);
+    op_cancel(&op);
+    cr_assert_null(op);
+    rented_stop_by_guard(rented, &op, on_told, &told);
+    loop_turns(loop, 3);
+    cr_assert_eq(told, 1);
+}
+
+Test(rented, may_go_while_its_reservation_is_on_its_way)
+{
+    make_new("4090D", 0);
+    rented_want(rented, LIFE_GOAL_ON);
+    loop_turn(loop, false);
+    cr_assert_eq(books.n_reserved, 1);
+    rented = rented_free(rented);
+    cr_assert_str_eq(books.outcome, "not_asked");
+    cr_assert_eq(company.n_create, 0);
+}
