@@ -3,6 +3,8 @@ daemon (server.py), None is no daemon; answers are typed when the question is sh
 import os
 import socket
 
+from steps import case, error, stage, widths
+
 STATUS = [{"reply": {"world": "well"}}]
 PS = [{"reply": {"world": "ps"}}]
 PS_GPU = [{"reply": {"models": [
@@ -30,14 +32,6 @@ EVENTS = [
     {"at_ms": "@-70s", "source": "session", "target": "gz-4090", "level": "notice", "kind": "tunnel_restored", "text": "0.6s after resume"},
     {"at_ms": "@-60s", "source": "daemon", "target": None, "level": "err", "kind": "port_taken", "text": "127.0.0.1:11434 is taken by ollama"},
 ]
-
-
-def stage(name, state, text="", **more):
-    return {"more": {"progress": {"stage": name, "state": state, "text": text, **more}}}
-
-
-def error(name, code, message, next=(), **more):
-    return {"error": name, "code": code, "message": message, "next": list(next), **more}
 
 
 HEAD = {"more": {"model": {"world": "ready-model"}}}
@@ -192,14 +186,6 @@ def nobody_listens(folder):
 
 def not_yours(folder):
     os.chmod(folder / "control", 0)
-
-
-def case(name, argv, script=None, **more):
-    return {"name": name, "argv": argv.split() if isinstance(argv, str) else argv, "script": script, **more}
-
-
-def widths(name, argv, script, **more):
-    return [case(f"{name}-{columns}", argv, script, columns=columns, **more) for columns in (80, 60)]
 
 
 CASES = [
