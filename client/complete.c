@@ -154,6 +154,17 @@ static void offer_keys(struct typed *t)
         offer(t, json_get_text(json_at(list, i), "name"), NULL);
 }
 
+/* known: those that could be added. */
+static void offer_providers(struct typed *t, bool known)
+{
+    _cleanup_json_ struct json *answer = ask(t, "ProviderList");
+    const struct json *list = json_get(answer, known ? "known" : "accounts");
+
+    for (size_t i = 0; i < json_count(list); i++)
+        offer(t, known ? json_text(json_at(list, i)) : json_get_text(json_at(list, i), "provider"),
+              known ? NULL : json_get_text(json_at(list, i), "title"));
+}
+
 static void offer_forwards(struct typed *t)
 {
     _cleanup_json_ struct json *answer = ask(t, "ForwardList");
@@ -215,6 +226,10 @@ static void offer_value(struct typed *t, const struct option *o)
         offer_instance_list(t);
     else if (streq(o->value, "FILE") || streq(o->value, "SOCKET"))
         offer_files();
+    else if (streq(o->value, "PROVIDER"))
+        offer_providers(t, false);
+    else if (streq(o->value, "MODEL"))
+        offer_targets(t, true, false);
     else if (streq(o->value, "LIST"))
         offer_list(t, o->help, ", ");
     else if (strchr(o->value, '|'))
@@ -249,6 +264,8 @@ static void offer_names(struct typed *t)
         offer_aliases(t);
     else if (streq(verb, "key remove"))
         offer_keys(t);
+    else if (verb_is_of_noun(t->verb, "provider"))
+        offer_providers(t, streq(verb, "provider add"));
     else if (verb_is_of_noun(t->verb, "instance") && !streq(verb, "instance add"))
         offer_targets(t, false, true);
 }

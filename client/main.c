@@ -113,6 +113,17 @@ static int number_parse(const char *text, int64_t most, int64_t *ret)
     return 0;
 }
 
+/* "100G", in whole gigabytes. */
+static int gigabytes_parse(const char *text, int64_t *ret)
+{
+    uint64_t bytes;
+
+    if (size_parse(text, &bytes) < 0 || bytes < 1000000000 || bytes > 1000000000000000)
+        return -EINVAL;
+    *ret = (int64_t)((bytes + 999999999) / 1000000000);
+    return 0;
+}
+
 /* A time of day is today's, or yesterday's when today has not come so far. */
 static int since_parse(const char *text, int64_t *ret_at_ms)
 {
@@ -156,6 +167,8 @@ static int option_set(struct run *r, const struct option *o, const char *value)
     case LINES: return number_parse(value, 10000, at) < 0 || !*(int64_t *)at ? -EINVAL : 0;
     case PORT: return number_parse(value, 65535, at) < 0 || !*(int64_t *)at ? -EINVAL : 0;
     case DURATION: return duration_parse(value, at) < 0 || !*(uint64_t *)at ? -EINVAL : 0;
+    case MONEY: return money_parse(value, at);
+    case GIGABYTES: return gigabytes_parse(value, at);
     case SINCE: return since_parse(value, at);
     }
     return -EINVAL;
@@ -414,13 +427,21 @@ static enum exit_status run(struct run *r, int argc, char **argv)
     }
     if (r->options.version)
         return verb_usage(r, "--version stands alone.", NULL, "llmhostctl --version");
+    r->verb = v;
     status = count_check(r, v);
     return status == EXIT_DONE ? v->run(r) : status;
 }
 
 int main(int argc, char **argv)
 {
-    struct run r = {.options = {.lines = -1, .port = -1, .since_at_ms = -1}};
+    struct run r = {.options = {.lines = -1,
+                                .port = -1,
+                                .since_at_ms = -1,
+                                .day_milli = -1,
+                                .month_milli = -1,
+                                .price_milli = -1,
+                                .floor_milli = -1,
+                                .disk_gb = -1}};
     enum exit_status status;
 
     standard_fds_fill(O_RDONLY); /* writing still fails, as it should */

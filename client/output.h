@@ -77,6 +77,11 @@ void add_padded(struct buf *out, const char *text, unsigned columns);
 void add_wrapped(struct buf *out, unsigned indent, unsigned width, const char *text);
 void add_styled(struct buf *out, bool colour, enum style style, const char *text);
 
+/* "  engine     ollama 0.12, pid 2214", going on below its own beginning where the terminal ends; nothing without a text. */
+void add_field(const struct output *o, struct buf *out, const char *name, const char *text);
+/* One more of a list with commas. */
+void add_part(struct buf *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* The member's text, or what to show without it. */
 const char *member_text(const struct json *object, const char *key, const char *otherwise);
 /* "power_on" -> "power on"; caller frees. */
@@ -88,6 +93,31 @@ int64_t now_at_ms(void);
 const char *age_format(char out[static TEXT_SHORT_MAX], int64_t since_at_ms);
 /* "14:31:02", with the date in front when not today, with ".204" when millis. */
 const char *clock_format(char out[static CLOCK_MAX], int64_t at_ms, bool millis);
+/* "14:31", with the date in front when not today. */
+const char *minute_format(char out[static CLOCK_MAX], int64_t at_ms);
+#define FRESH_MS 60000      /* what was heard longer ago is shown with its age */
+
+#define AMOUNT_MAX 64
+/* "2.20", "¥50", as people type it: thousandths. 0 or -EINVAL. */
+int money_parse(const char *text, int64_t *ret_milli);
+/* A Money of the contract, per behind it: "¥1.98/h", "¥0.02/h~"; "?" for what nobody knows, "¥2.00+?" where a part of it is not known. */
+bool amount_is_known(const struct json *money);
+const char *amount_format(char out[static AMOUNT_MAX], const struct json *money, const char *per);
+/* The same for a table: nothing is "0". */
+const char *amount_cell(char out[static AMOUNT_MAX], const struct json *money, const char *per);
+/* "today ¥7.42 of ¥30.00  balance ¥41.30" of an Account; whole: the month as well. Caller frees. */
+char *account_text(const struct json *account, bool named, bool whole);
+
+/* Rented machines (output_rent.c). What is not rented, or is told of without its rental, has no lines here. */
+bool is_rental(const struct json *instance);
+/* When it stops by itself, and with guard what its guard does; its state, with its age where it is old. Caller frees. */
+char *rented_stops_text(const struct json *instance, bool guard);
+char *rented_state_text(const struct json *instance);
+enum style rented_style(const struct json *instance);
+/* The fields of its long form; of a model's the guard alone. */
+void screen_guard(const struct output *o, const struct json *instance, struct buf *out);
+void screen_rental(const struct output *o, const struct json *instance, struct buf *out);
+const char *rented_price_text(char out[static AMOUNT_MAX], const struct json *instance);
 
 /* What status says of a model, and the other screens too. state_word: as people say it ("waking"); next_text: what happens by
  * itself, and when; caller frees. */
@@ -114,6 +144,13 @@ void screen_ps_all(const struct output *o, const struct json *reply, struct buf 
 void screen_why(const struct output *o, const struct json *reply, struct buf *out);
 void screen_doctor(const struct output *o, const struct json *reply, struct buf *out);
 void screen_accepted(const struct output *o, const struct json *reply, struct buf *out);     /* of a Doctor that changed something */
+/* Of Cost: of all; of targets, whose sum is their own. */
+void screen_cost(const struct output *o, const struct json *reply, struct buf *out);
+void screen_cost_of(const struct output *o, const struct json *reply, struct buf *out);
+void screen_offers(const struct output *o, const struct json *reply, struct buf *out);
+void screen_accounts(const struct output *o, const struct json *reply, struct buf *out);
+/* One Account: what it has and may spend. */
+void screen_account(const struct output *o, const struct json *account, struct buf *out);
 /* One line of a log; events put the target and the kind where others have the source. known: the target that need not be told.
  * cut: where the terminal ends, so does it. */
 void screen_line(const struct output *o, const struct json *line, bool events, const char *known, bool cut, struct buf *out);

@@ -185,15 +185,35 @@ static char *tunnel_text(const struct json *tunnel)
 }
 
 /* When this machine stops by itself. */
-static const char *stops_text(const struct json *instance)
+static char *stops_text(const struct json *instance, bool guard)
 {
-    return json_get_bool(instance, "rented", false) ? "not by itself" : "never (not rented)";
+    if (is_rental(instance))
+        return rented_stops_text(instance, guard);
+    return xstrdup(json_get_bool(instance, "rented", false) ? "not by itself" : "never (not rented)");
 }
 
 /* ---- the tables ---- */
 
-static void add_header(const struct output *o, const struct json *daemon, struct buf *out)
+/* What is spent and left, behind the head line where it has room. */
+static void add_accounts(const struct output *o, const struct json *accounts, unsigned columns,
+                         struct buf *out)
 {
+    size_t n = json_count(accounts);
+
+    for (size_t i = 0; i < n; i++) {
+        _cleanup_free_ char *text = account_text(json_at(accounts, i), n > 1, false);
+        bool beside = n == 1 && (!o->out_width || columns + 2 + text_columns(text) <= o->out_width);
+
+        if (!beside)
+            buf_add_text(out, "\n");
+        buf_addf(out, "  %s", text);
+    }
+    buf_add_text(out, "\n");
+}
+
+static void add_header(const struct output *o, const struct json *status, struct buf *out)
+{
+    const struct json *daemon = json_get(status, "daemon");
     const char *owner = json_get_text(daemon, "owner");
     char age[TEXT_SHORT_MAX];
     _cleanup_free_ char *line =
@@ -201,16 +221,18 @@ static void add_header(const struct output *o, const struct json *daemon, struct
                   duration_format(age, (uint64_t)json_get_int(daemon, "uptime_ms", 0), false),
                   member_text(daemon, "endpoint", "?"));
     _cleanup_free_ char *taken = xasprintf("%s%s", owner ? " by " : "", owner ? owner : "");
+    unsigned columns = text_columns(line);
 
     buf_add_text(out, line);
     if (streq(member_text(daemon, "gateway_state", ""), "taken")) {
-        bool fits = !o->out_width || text_columns(line) + 7 + text_columns(taken) <= o->out_width;
+        bool fits = !o->out_width || columns + 7 + text_columns(taken) <= o->out_width;
 
         buf_add_text(out, fits ? "  " : "\n  ");
         add_styled(out, o->out_colour, STYLE_BAD, "TAKEN");
         buf_add_text(out, taken);
+        columns = fits ? columns + 7 + text_columns(taken) : 7 + text_columns(taken);
     }
-    buf_add_text(out, "\n");
+    add_accounts(o, json_get(status, "accounts"), columns, out);
 }
 
 static void add_models(const struct output *o, const struct json *models, struct buf *out)
@@ -238,24 +260,53 @@ static void add_models(const struct output *o, const struct json *models, struct
     table_write(t, o->out_width, o->out_colour, out);
 }
 
+static bool any_rental(const struct json *instances)
+{
+    for (size_t i = 0; i < json_count(instances); i++)
+        if (is_rental(json_at(instances, i)))
+            return true;
+    return false;
+}
+
+/* The two columns of money, which stand there only when something is rented. */
+static void add_prices(struct table *t, const struct json *instance)
+{
+    const struct json *today = json_get(json_get(instance, "rental"), "today");
+    char price[AMOUNT_MAX], spent[AMOUNT_MAX];
+
+    table_add(t, STYLE_PLAIN, rented_price_text(price, instance));
+    table_add(t, STYLE_PLAIN,
+              json_type(today) != JSON_OBJECT || streq(amount_cell(spent, today, ""), "0") ? NULL : spent);
+}
+
 static void add_instances(const struct output *o, const struct json *instances, struct buf *out)
 {
-    static const struct column columns[] = {
-        {"INSTANCE", false, false}, {"PROVIDER", false, false}, {"STATE", false, false},
-        {"TUNNEL", false, false},   {"STOPS", false, true},
-    };
-    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+    static const struct column columns[] = {{"INSTANCE", false, false},
+                                            {"PROVIDER", false, false},
+                                            {"STATE", false, false},
+                                            {"TUNNEL", false, false},
+                                            {"STOPS", false, true}},
+                               priced[] = {{"INSTANCE", false, false}, {"PROVIDER", false, false},
+                                           {"STATE", false, false},    {"TUNNEL", false, false},
+                                           {"PRICE", true, false},     {"TODAY", true, false},
+                                           {"STOPS", false, true}};
+    bool rental = any_rental(instances);
+    _cleanup_table_ struct table *t =
+        rental ? table_new(priced, ELEMENTS(priced)) : table_new(columns, ELEMENTS(columns));
 
     for (size_t i = 0; i < json_count(instances); i++) {
         const struct json *instance = json_at(instances, i), *tunnel = json_get(instance, "tunnel");
-        _cleanup_free_ char *shown = tunnel_text(tunnel);
-        const char *state = member_text(instance, "state", "");
+        _cleanup_free_ char *shown = tunnel_text(tunnel), *stops = stops_text(instance, true), *state = NULL;
+        const char *word = member_text(instance, "state", "");
 
+        state = is_rental(instance) ? rented_state_text(instance) : xstrdup(word);
         table_add(t, STYLE_PLAIN, json_get_text(instance, "name"));
         table_add(t, STYLE_PLAIN, json_get_text(instance, "provider"));
-        table_add(t, state_style(state), state);
+        table_add(t, is_rental(instance) ? rented_style(instance) : state_style(word), state);
         table_add(t, state_style(tunnel_state(tunnel)), shown);
-        table_add(t, STYLE_PLAIN, stops_text(instance));
+        if (rental)
+            add_prices(t, instance);
+        table_add(t, STYLE_PLAIN, stops);
     }
     table_write(t, o->out_width, o->out_colour, out);
 }
@@ -328,7 +379,7 @@ void screen_status(const struct output *o, const struct json *status, struct buf
 {
     const struct json *models = json_get(status, "models"), *instances = json_get(status, "instances");
 
-    add_header(o, json_get(status, "daemon"), out);
+    add_header(o, status, out);
     if (json_count(models)) {
         buf_add_text(out, "\n");
         add_models(o, models, out);
@@ -369,8 +420,7 @@ void screen_names(const struct output *o, const struct json *status, struct buf 
 
 #define FIELD_COLUMNS 13
 
-/* "  engine     ollama 0.12, pid 2214", going on below its own beginning where the terminal ends. */
-static void add_field(const struct output *o, struct buf *out, const char *name, const char *text)
+void add_field(const struct output *o, struct buf *out, const char *name, const char *text)
 {
     struct buf lines;
 
@@ -396,9 +446,7 @@ static void add_since(const struct output *o, struct buf *out, unsigned columns,
              text);
 }
 
-static void add_part(struct buf *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* One more of a list with commas. */
-static void add_part(struct buf *out, const char *format, ...)
+void add_part(struct buf *out, const char *format, ...)
 {
     char part[512];
     va_list args;
@@ -657,6 +705,8 @@ void screen_model(const struct output *o, const struct json *status, struct buf 
     add_awake(o, model, out);
     add_field(o, out, "then", next);
     add_tunnel(o, instance_find(status, on), out);
+    if (is_rental(instance_find(status, on)))
+        screen_guard(o, instance_find(status, on), out);
 }
 
 static void add_models_of(const struct json *status, const char *instance, struct buf *out)
@@ -682,10 +732,11 @@ void screen_instance(const struct output *o, const struct json *status, struct b
     const struct json *instance = json_at(json_get(status, "instances"), 0);
     const char *name = member_text(instance, "name", ""), *state = member_text(instance, "state", "");
     const char *address = json_get_text(instance, "address"), *user = json_get_text(instance, "user");
-    _cleanup_free_ char *login = NULL;
+    _cleanup_free_ char *login = NULL, *stops = stops_text(instance, false), *shown = NULL;
 
+    shown = is_rental(instance) ? rented_state_text(instance) : xstrdup(state);
     buf_addf(out, "%s  ", name);
-    add_styled(out, o->out_colour, state_style(state), state);
+    add_styled(out, o->out_colour, is_rental(instance) ? rented_style(instance) : state_style(state), shown);
     buf_addf(out, "  (%s)\n", member_text(instance, "provider", "?"));
     if (address)
         login = user ? xasprintf("%s@%s", user, address) : xstrdup(address);
@@ -693,7 +744,9 @@ void screen_instance(const struct output *o, const struct json *status, struct b
     add_field(o, out, "via", json_get_text(instance, "via"));
     add_field(o, out, "host key", json_get_text(instance, "host_key"));
     add_tunnel(o, instance, out);
-    add_field(o, out, "stops", stops_text(instance));
+    if (is_rental(instance))
+        screen_rental(o, instance, out);
+    add_field(o, out, "stops", stops);
     add_models_of(status, name, out);
 }
 

@@ -251,8 +251,8 @@ static unsigned column_width(const struct table *t, unsigned column)
     return width;
 }
 
-/* Gives up columns from the right, the first two never: a thing without its state says nothing. One of words that
- * becomes the last is cut, where enough of it stays. */
+/* Gives up columns from the right, the first two never: a thing without its state says nothing. One of words
+ * that becomes the last is cut, where enough of it stays. */
 static unsigned table_fit(const struct table *t, unsigned width, unsigned *widths)
 {
     unsigned n = t->n_columns, total = 0;
@@ -470,5 +470,12 @@ const char *clock_format(char out[static CLOCK_MAX], int64_t at_ms, bool millis)
         n = strftime(out, CLOCK_MAX, "%Y-%m-%d %H:%M:%S", &then);
     if (millis)
         snprintf(out + n, CLOCK_MAX - n, ".%03d", (int)(at_ms % 1000));
+    return out;
+}
+
+const char *minute_format(char out[static CLOCK_MAX], int64_t at_ms)
+{
+    clock_format(out, at_ms, false);
+    *strrchr(out, ':') = '\0';
     return out;
 }

@@ -41,15 +41,18 @@ void progress_done(struct progress *p)
     *p = (struct progress){.output = p->output};
 }
 
-void progress_headline(struct progress *p, const char *on)
+void progress_headline(struct progress *p, const char *on, const struct json *rate)
 {
     const struct output *o = p->output;
+    char text[AMOUNT_MAX];
+    bool priced = json_type(rate) == JSON_OBJECT;
 
     if (p->header || o->quiet || !o->err_moves)
         return;
     p->header = true;
     if (on)
-        output_hint(o, "%s on %s", p->subject, on);
+        output_hint(o, "%s on %s%s%s", p->subject, on, priced ? ", " : "",
+                    priced ? amount_format(text, rate, "/h") : "");
     else
         output_hint(o, "%s", p->subject);
 }
@@ -301,7 +304,7 @@ void progress_show(struct progress *p, const struct json *progress)
     if (!name || !state || streq(name, "ready"))
         return;
     stage = words_of(name);
-    progress_headline(p, NULL);
+    progress_headline(p, NULL, NULL);
     if (streq(state, "done") || streq(state, "failed") || streq(state, "skipped"))
         stage_over(p, instance, stage, state, progress);
     else
@@ -320,6 +323,14 @@ void progress_tick(struct progress *p)
     for (unsigned i = 0; i < p->n_running; i++)
         if (steady_now_ms() - p->running[i].said_at >= SILENCE_MS)
             plain_say(p, &p->running[i], false);
+}
+
+bool progress_runs(const struct progress *p, const char *stage)
+{
+    for (unsigned i = 0; i < p->n_running; i++)
+        if (streq(p->running[i].stage, stage))
+            return true;
+    return false;
 }
 
 uint64_t progress_tick_ms(const struct output *o)

@@ -32,8 +32,8 @@ void progress_init(struct progress *p, struct output *o, const char *subject);
 void progress_done(struct progress *p);
 #define _cleanup_progress_ _cleanup_(progress_done)
 
-/* "ollama:x on gz-4090", once. */
-void progress_headline(struct progress *p, const char *on);
+/* "ollama:x on gz-4090, ¥1.98/h", once. rate: a Money, or NULL. */
+void progress_headline(struct progress *p, const char *on, const struct json *rate);
 /* A Progress of the contract; NULL shows nothing. */
 void progress_show(struct progress *p, const struct json *progress);
 /* Time has passed; and how often it should be told. */
@@ -41,5 +41,7 @@ void progress_tick(struct progress *p);
 uint64_t progress_tick_ms(const struct output *o);
 /* Takes the running lines back. */
 void progress_clear(struct progress *p);
+/* Does that stage run? */
+bool progress_runs(const struct progress *p, const char *stage);
 /* Leaves the running lines, so that something else can be written below. */
 void progress_leave(struct progress *p);

@@ -1,9 +1,11 @@
 /* What all verbs do: connect, call, show what went wrong. */
 #include "client/verb.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
 
+#include "client/ask.h"
 #include "proto/mem.h"
 
 /* "0.4.1" -> 0 and 4: within one of these the contract only grows. */
@@ -128,6 +130,64 @@ void verb_notes(const struct output *o, const struct json *reply)
 void verb_no_core(void)
 {
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+}
+
+/* ---- secrets ---- */
+
+static const char *read_error_word(int r)
+{
+    switch (-r) {
+    case EFBIG: return "longer than 64 KiB";
+    case ENODATA: return "empty";
+    case EILSEQ: return "not a text (it has a zero byte)";
+    default: return strerror(-r);
+    }
+}
+
+enum exit_status verb_secret_from(struct run *r, const char *what, const char *path, bool one_line,
+                                  struct secret *ret)
+{
+    int e = path ? secret_read(path, one_line, ret) : 0;
+    _cleanup_free_ char *message = NULL, *help = NULL;
+
+    if (e == 0)
+        return EXIT_DONE;
+    message = xasprintf("cannot read the %s from %s: %s.", what, streq(path, "-") ? "standard input" : path,
+                        read_error_word(e));
+    help = xasprintf("llmhostctl %s -h", r->verb->name);
+    return verb_usage(r, message, NULL, help);
+}
+
+enum exit_status verb_secret_asked(struct run *r, const char *what, const char *about, const char *flag,
+                                   struct secret *ret)
+{
+    _cleanup_free_ char *prompt = xasprintf("%s for %s (not shown): ", what, about);
+    _cleanup_free_ char *message = NULL;
+    int e;
+
+    if (r->output.json || !ask_is_possible()) {
+        message = xasprintf("no %s for %s, and nobody to ask.", what, about);
+        return verb_usage(r, message, "there is no terminal, or --json was given", flag);
+    }
+    e = ask_secret(prompt, ret);
+    if (e == -EINTR)
+        return EXIT_INTERRUPTED;
+    if (e < 0 || ret->n == 0) {
+        message = xasprintf("no %s given.", what);
+        return verb_usage(r, message, NULL, flag);
+    }
+    return EXIT_DONE;
+}
+
+void verb_put_secret(struct json *parameters, const char *key, const char *text, size_t n)
+{
+    struct json *object;
+
+    if (!text)
+        return;
+    object = json_object();
+    json_put(object, "text", json_string_n(text, n));
+    json_put(parameters, key, object);
 }
 
 enum exit_status verb_usage(struct run *r, const char *message, const char *why, const char *next)

@@ -18,6 +18,9 @@ struct options {
     uint64_t timeout_ms;        /* 0: not given */
     int64_t lines, port;        /* -1: not given */
     int64_t since_at_ms;        /* -1: not given */
+    const char *token_file, *base_url, *gpu, *for_model, *image, *region, *confirm;
+    bool token, over_budget, no_guard, anyway, drill;
+    int64_t day_milli, month_milli, price_milli, floor_milli, disk_gb;      /* -1: not given */
     char **arguments;           /* what is left: targets, names */
     unsigned n_arguments;
     char **engine_arguments;    /* of up, behind "--"; NULL: there was no "--" */
@@ -26,6 +29,7 @@ struct options {
 
 /* One run of llmhostctl. */
 struct run {
+    const struct verb *verb;            /* the one that runs */
     struct options options;
     struct output output;
     struct connection *connection;      /* NULL until verb_connect() */
@@ -58,6 +62,13 @@ enum exit_status verb_failed(struct run *r, const struct call *call);
 void verb_notes(const struct output *o, const struct json *reply);
 /* What holds a secret must not become a core file. */
 void verb_no_core(void);
+struct secret;
+/* A secret from a file or standard input (path NULL: none), as secret_read(); what went wrong is shown. */
+enum exit_status verb_secret_from(struct run *r, const char *what, const char *path, bool one_line, struct secret *ret);
+/* A question for it; flag: the command for where nobody can be asked. */
+enum exit_status verb_secret_asked(struct run *r, const char *what, const char *about, const char *flag, struct secret *ret);
+/* As a Secret of the contract; text NULL: nothing. */
+void verb_put_secret(struct json *parameters, const char *key, const char *text, size_t n);
 /* A mistake on the command line: shown, EXIT_USAGE. */
 enum exit_status verb_usage(struct run *r, const char *message, const char *why, const char *next);
 
@@ -88,4 +99,12 @@ enum exit_status verb_key_add(struct run *r);
 enum exit_status verb_key_list(struct run *r);
 enum exit_status verb_key_remove(struct run *r);
 enum exit_status verb_listen(struct run *r);
+enum exit_status verb_instance_take(struct run *r);
+enum exit_status verb_provider_add(struct run *r);
+enum exit_status verb_provider_set(struct run *r);
+enum exit_status verb_provider_list(struct run *r);
+enum exit_status verb_provider_remove(struct run *r);
+enum exit_status verb_offers(struct run *r);
+enum exit_status verb_cost(struct run *r);
+enum exit_status verb_release(struct run *r);
 enum exit_status verb_completion(struct run *r);

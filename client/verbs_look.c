@@ -191,7 +191,7 @@ static bool given(const struct json *reply, const char *key)
 
 static void world_update(struct json *world, const struct json *reply)
 {
-    static const char *const whole[] = {"daemon", "models", "instances", "trouble"};
+    static const char *const whole[] = {"daemon", "models", "instances", "trouble", "accounts"};
     const struct json *model = json_get(reply, "model"), *instance = json_get(reply, "instance");
     const char *gone = json_get_text(reply, "gone");
 
@@ -446,18 +446,28 @@ enum exit_status verb_doctor(struct run *r)
     if (opt->accept_new_host_key && !opt->n_arguments)
         return verb_usage(r, "--accept-new-host-key needs the name of the instance.", NULL,
                           "llmhostctl doctor INSTANCE --accept-new-host-key=SHA256:...");
+    if (opt->drill && !opt->n_arguments)
+        return verb_usage(r, "--drill needs the name of the instance.", NULL,
+                          "llmhostctl doctor INSTANCE --drill");
     if (opt->n_arguments)
         json_put_string(call.parameters, "target", opt->arguments[0]);
     json_put_string(call.parameters, "accept_new_host_key", opt->accept_new_host_key);
-    status = verb_connect(r, opt->accept_new_host_key != NULL);
+    if (opt->drill)
+        json_put_bool(call.parameters, "drill", true);
+    status = verb_connect(r, opt->accept_new_host_key || opt->drill);
     if (status != EXIT_DONE)
         return status;
+    if (opt->drill)
+        output_hint(
+            &r->output,
+            "the guard of %s stops it now; its provider has to say that it is off. this takes minutes.",
+            opt->arguments[0]);
     status = verb_call(r, &call);
     if (status != EXIT_DONE)
         return status;
     status = json_get_bool(call.answer, "healthy", true) ? EXIT_DONE : EXIT_FAILED;
-    output_answer(&r->output, call.answer, opt->accept_new_host_key ? screen_accepted : screen_doctor,
-                  status);
+    output_answer(&r->output, call.answer,
+                  opt->accept_new_host_key || opt->drill ? screen_accepted : screen_doctor, status);
     return status;
 }
 

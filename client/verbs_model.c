@@ -41,7 +41,7 @@ static void on_reply(void *ctx, const struct json *reply)
 
     note_width(p, json_get(reply, "models"));
     if (on)
-        progress_headline(p, on);
+        progress_headline(p, on, json_get(json_get(json_get(reply, "instance"), "rental"), "rate"));
     verb_notes(p->output, reply);
     progress_show(p, json_get(reply, "progress"));
 }
@@ -196,6 +196,25 @@ static char *instance_choose(struct run *r, const char *model)
     return *line ? TAKE_PTR(line) : NULL;
 }
 
+/* What kind of machine may be rented for it, and what it may cost. */
+static void up_put_rent(const struct options *o, struct json *parameters)
+{
+    json_put_string(parameters, "gpu", o->gpu);
+    json_put_string(parameters, "provider", o->provider);
+    json_put_string(parameters, "image", o->image);
+    json_put_string(parameters, "region", o->region);
+    if (o->price_milli >= 0)
+        json_put_int(parameters, "max_price_milli", o->price_milli);
+    if (o->disk_gb >= 0)
+        json_put_int(parameters, "disk_gb", o->disk_gb);
+    if (o->over_budget)
+        json_put_bool(parameters, "over_budget", true);
+    if (o->no_guard)
+        json_put_bool(parameters, "no_guard", true);
+    if (o->anyway)
+        json_put_bool(parameters, "anyway", true);
+}
+
 static enum exit_status up_call(struct run *r, const char *model, const char *on, struct progress *p,
                                 struct call *call)
 {
@@ -214,6 +233,7 @@ static enum exit_status up_call(struct run *r, const char *model, const char *on
         json_put_bool(call->parameters, "unverified", true);
     if (r->options.no_wait)
         json_put_bool(call->parameters, "wait", false);
+    up_put_rent(&r->options, call->parameters);
     call_prepare(r, call, p);
     return connection_run(r->connection, call);
 }
@@ -225,12 +245,16 @@ static bool asks_for_instance(const struct call *call)
     return code && error_status(call->error) == EXIT_USAGE && streq(code, "which_instance");
 }
 
-static enum exit_status up_detached(struct run *r, const char *model)
+/* While it looks for a card nothing is on: whoever leaves need not fear a bill. */
+static enum exit_status up_detached(struct run *r, const char *model, bool looks)
 {
     _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s", model);
     _cleanup_free_ char *give_up = xasprintf("llmhostctl down %s", model);
 
-    return detached(r, "detached; the daemon goes on with it.", watch, give_up);
+    return detached(r,
+                    looks ? "detached; still looking for a card, nothing is powered on, nothing is billed."
+                          : "detached; the daemon goes on with it.",
+                    watch, give_up);
 }
 
 enum exit_status verb_up(struct run *r)
@@ -259,7 +283,7 @@ enum exit_status verb_up(struct run *r)
     }
     progress_leave(&p);
     if (status == EXIT_INTERRUPTED)
-        return up_detached(r, model);
+        return up_detached(r, model, progress_runs(&p, "capacity"));
     if (status == EXIT_DONE) {
         up_answer(r, call.answer, !p.any, model);
         return status;
@@ -270,7 +294,47 @@ enum exit_status verb_up(struct run *r)
 
 /* ---- down ---- */
 
-static void down_screen(const struct run *r, const char *target, const struct json *reply, bool sleep)
+/* What a machine costs while it is off; nothing where the daemon does not say. */
+static void add_stopped_price(struct run *r, const char *name, struct buf *out)
+{
+    _cleanup_call_ struct call call = {.method = "Cost", .limit_ms = 10000, .parameters = json_object()};
+    struct json *targets = json_array();
+    char text[AMOUNT_MAX];
+
+    json_append_string(targets, name);
+    json_put(call.parameters, "targets", targets);
+    if (connection_run(r->connection, &call) == EXIT_DONE && json_count(json_get(call.answer, "lines")))
+        add_part(out, "%s while it is off",
+                 amount_format(text, json_get(json_at(json_get(call.answer, "lines"), 0), "stopped"), "/h"));
+}
+
+/* Of a machine whose bill has ended: what it came to, what it costs from now on, how long its data is there.
+ */
+static void down_add_money(struct run *r, const struct json *reply, struct buf *out)
+{
+    const struct json *instance = json_get(reply, "instance");
+    int64_t released = json_get_int(json_get(instance, "rental"), "released_at_ms", 0);
+    const char *name = member_text(instance, "name", "");
+    char text[AMOUNT_MAX], at[CLOCK_MAX];
+    struct buf parts, text_of;
+
+    if (!is_rental(instance) || !streq(member_text(instance, "state", ""), "stopped"))
+        return;
+    buf_init(&parts, 4096);
+    buf_init(&text_of, 8192);
+    if (json_type(json_get(reply, "spent")) == JSON_OBJECT)
+        add_part(&parts, "billed %s today", amount_format(text, json_get(reply, "spent"), ""));
+    add_stopped_price(r, name, &parts);
+    if (released)
+        add_part(&parts, "data kept until %s", minute_format(at, released));
+    buf_addf(&text_of, "%s is off, and %s says so%s%s", name,
+             member_text(instance, "provider", "its provider"), parts.len ? ": " : "", buf_text(&parts));
+    add_wrapped(out, 2, r->output.out_width, buf_text(&text_of));
+    buf_done(&parts);
+    buf_done(&text_of);
+}
+
+static void down_screen(struct run *r, const char *target, const struct json *reply, bool sleep)
 {
     int64_t took_ms = json_get_int(reply, "took_ms", -1);
     const char *on = r->options.on;
@@ -283,6 +347,7 @@ static void down_screen(const struct run *r, const char *target, const struct js
     if (took_ms >= 0)
         buf_addf(&out, ", after %s", duration_format(took, (uint64_t)took_ms, true));
     buf_add_text(&out, ".\n");
+    down_add_money(r, reply, &out);
     output_flush(&out);
     buf_done(&out);
     if (sleep)
@@ -388,9 +453,32 @@ enum exit_status verb_sleep(struct run *r)
 
 #define ROUND_MS 1500 /* what passes until it is shown: 2h, not 1h59m */
 
+/* Of a machine: until when, and what that comes to. */
+static void keep_instance_screen(const struct json *reply)
+{
+    const struct json *instance = json_get(reply, "instance"), *cost = json_get(reply, "cost");
+    int64_t until = json_get_int(json_get(instance, "rental"), "until_at_ms", 0);
+    bool kept = streq(member_text(json_get(instance, "rental"), "stays", ""), "kept");
+    const char *name = member_text(instance, "name", "");
+    char at[CLOCK_MAX], text[AMOUNT_MAX];
+
+    if (json_type(instance) != JSON_OBJECT)
+        return;
+    if (!kept || !until) {
+        printf("%s stops again when nobody asks.\n", name);
+        return;
+    }
+    printf("%s stays up until %s", name, minute_format(at, until));
+    if (json_type(cost) == JSON_OBJECT)
+        printf(", about %s", amount_format(text, cost, ""));
+    printf(". guard lease and balance still apply.\n");
+}
+
 static void keep_screen(const struct json *reply)
 {
     const struct json *models = json_get(reply, "models");
+
+    keep_instance_screen(reply);
 
     for (size_t i = 0; i < json_count(models); i++) {
         const struct json *model = json_at(models, i), *next = json_get(model, "next");
@@ -453,6 +541,8 @@ static void wait_show(struct wait_shown *w, const struct json *reply)
     _cleanup_json_ struct json *progress = json_object();
     _cleanup_free_ char *text = NULL;
 
+    if (!state && streq(w->until, "confirmed"))
+        state = json_get_text(json_get(reply, "instance"), "state");
     if (!state)
         state = json_get_text(json_get(json_get(reply, "instance"), "tunnel"), "state");
     text = state ? xasprintf("until %s, now %s", w->until, state) : xasprintf("until %s", w->until);
@@ -494,6 +584,7 @@ static enum exit_status wait_end(struct run *r, const char *target, const char *
                : streq(until, "idle")            ? "is asleep, or off"
                : state && streq(state, "asleep") ? "is asleep; a request wakes it"
                : streq(until, "ready")           ? "is ready"
+               : streq(until, "confirmed")       ? "is off, and its provider says so"
                                                  : "is off");
     return EXIT_DONE;
 }
@@ -506,9 +597,9 @@ enum exit_status verb_wait(struct run *r)
     enum exit_status status;
 
     if (!streq(until, "ready") && !streq(until, "idle") && !streq(until, "stopped") &&
-        !streq(until, "tunnel")) {
+        !streq(until, "tunnel") && !streq(until, "confirmed")) {
         _cleanup_free_ char *message =
-            xasprintf("--for=%s: it can be ready, idle, stopped or tunnel.", until);
+            xasprintf("--for=%s: it can be ready, idle, stopped, tunnel or confirmed.", until);
 
         return verb_usage(r, message, NULL, "llmhostctl wait -h");
     }

@@ -170,50 +170,6 @@ static enum exit_status setting_init(struct run *r, struct adding *a)
 
 /* ---- instance add, instance set: secrets ---- */
 
-static const char *read_error_word(int r)
-{
-    switch (-r) {
-    case EFBIG: return "longer than 64 KiB";
-    case ENODATA: return "empty";
-    case EILSEQ: return "not a text (it has a zero byte)";
-    default: return strerror(-r);
-    }
-}
-
-static enum exit_status secret_from(struct run *r, const char *what, const char *path, bool one_line,
-                                    struct secret *ret)
-{
-    int e = path ? secret_read(path, one_line, ret) : 0;
-    _cleanup_free_ char *message = NULL;
-
-    if (e == 0)
-        return EXIT_DONE;
-    message = xasprintf("cannot read the %s from %s: %s.", what, streq(path, "-") ? "standard input" : path,
-                        read_error_word(e));
-    return verb_usage(r, message, NULL, "llmhostctl instance add -h");
-}
-
-static enum exit_status secret_asked(struct run *r, const char *what, const char *about, const char *flag,
-                                     struct secret *ret)
-{
-    _cleanup_free_ char *prompt = xasprintf("%s for %s (not shown): ", what, about);
-    _cleanup_free_ char *message = NULL;
-    int e;
-
-    if (r->output.json || !ask_is_possible()) {
-        message = xasprintf("no %s for %s, and nobody to ask.", what, about);
-        return verb_usage(r, message, "there is no terminal, or --json was given", flag);
-    }
-    e = ask_secret(prompt, ret);
-    if (e == -EINTR)
-        return EXIT_INTERRUPTED;
-    if (e < 0 || ret->n == 0) {
-        message = xasprintf("no %s given.", what);
-        return verb_usage(r, message, NULL, flag);
-    }
-    return EXIT_DONE;
-}
-
 static enum exit_status adding_read_secrets(struct run *r, struct adding *a)
 {
     const struct options *o = &r->options;
@@ -226,30 +182,19 @@ static enum exit_status adding_read_secrets(struct run *r, struct adding *a)
     if (from_stdin > 1)
         return verb_usage(r, "only one of them can come from standard input.", NULL,
                           "llmhostctl instance add -h");
-    status = secret_from(r, "password", o->password_file, true, &a->password);
+    status = verb_secret_from(r, "password", o->password_file, true, &a->password);
     if (status == EXIT_DONE)
-        status = secret_from(r, "key", a->key_path, false, &a->key);
+        status = verb_secret_from(r, "key", a->key_path, false, &a->key);
     if (status == EXIT_DONE)
-        status = secret_from(r, "passphrase", o->passphrase_file, true, &a->passphrase);
+        status = verb_secret_from(r, "passphrase", o->passphrase_file, true, &a->passphrase);
     if (status == EXIT_DONE && !a->is_change && streq(a->provider, "ssh") && !a->password.text &&
         !a->key.text && !has_agent(o))
-        status = secret_asked(r, "password", a->login, "llmhostctl instance add ... --password-file FILE",
-                              &a->password);
+        status = verb_secret_asked(r, "password", a->login,
+                                   "llmhostctl instance add ... --password-file FILE", &a->password);
     return status;
 }
 
 /* ---- instance add, instance set: the call ---- */
-
-static void put_secret(struct json *parameters, const char *key, const char *text, size_t n)
-{
-    struct json *object;
-
-    if (!text)
-        return;
-    object = json_object();
-    json_put(object, "text", json_string_n(text, n));
-    json_put(parameters, key, object);
-}
 
 static struct json *adding_parameters(const struct run *r, const struct adding *a)
 {
@@ -273,11 +218,11 @@ static struct json *adding_parameters(const struct run *r, const struct adding *
         json_put(parameters, "options", options);
     else
         json_free(options);
-    put_secret(parameters, "proxy_command", o->proxy_command,
-               o->proxy_command ? strlen(o->proxy_command) : 0);
-    put_secret(parameters, "password", a->password.text, a->password.n);
-    put_secret(parameters, "key", a->key.text, a->key.n);
-    put_secret(parameters, "passphrase", a->passphrase.text, a->passphrase.n);
+    verb_put_secret(parameters, "proxy_command", o->proxy_command,
+                    o->proxy_command ? strlen(o->proxy_command) : 0);
+    verb_put_secret(parameters, "password", a->password.text, a->password.n);
+    verb_put_secret(parameters, "key", a->key.text, a->key.n);
+    verb_put_secret(parameters, "passphrase", a->passphrase.text, a->passphrase.n);
     if (o->install_key)
         json_put_bool(parameters, "install_key", streq(o->install_key, "yes"));
     return parameters;
@@ -377,10 +322,10 @@ static enum exit_status adding_run(struct run *r, struct adding *a)
         wants_passphrase(&call)) { /* one that was given and is wrong: say so, ask nothing */
         call_done(&call);
         secret_done(&a->passphrase);
-        status = secret_asked(r, "passphrase", a->key_path ? a->key_path : "the key",
-                              a->is_change ? "llmhostctl instance set ... --passphrase-file FILE"
-                                           : "llmhostctl instance add ... --passphrase-file FILE",
-                              &a->passphrase);
+        status = verb_secret_asked(r, "passphrase", a->key_path ? a->key_path : "the key",
+                                   a->is_change ? "llmhostctl instance set ... --passphrase-file FILE"
+                                                : "llmhostctl instance add ... --passphrase-file FILE",
+                                   &a->passphrase);
         if (status != EXIT_DONE)
             return status;
         status = adding_call(r, a, &p, &call);

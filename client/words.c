@@ -11,20 +11,34 @@ static const struct verb verbs[] = {
     {"ps", "[TARGET...]", 0, 1000, "all filter", "the models in memory: size, processor, context, requests",
      verb_ps},
     {"why", "[TARGET...]", 0, 1000, "", "what keeps it awake, or asleep, down, off", verb_why},
-    {"up", "MODEL [-- ENGINE-ARGUMENT...]", 1, 1, "on unverified no-wait timeout --",
+    {"up", "MODEL [-- ENGINE-ARGUMENT...]", 1, 1,
+     "on unverified no-wait timeout gpu provider max-price disk image region over-budget no-guard anyway --",
      "wanted from now on: wake it, and wait until it answers", verb_up},
     {"down", "TARGET...", 1, 1000, "on now forget timeout", "drain, unload, stop; stays off until up",
      verb_down},
     {"sleep", "TARGET...", 1, 1000, "on now timeout", "drain and unload; any request wakes it again",
      verb_sleep},
     {"keep", "TARGET TIME | --off TARGET", 1, 2, "on off",
-     "no sleep for so long (90m, 2h); --off: that is over", verb_keep},
+     "no sleep, no stop for so long (90m, 2h); --off: that is over", verb_keep},
     {"wait", "TARGET", 1, 1, "for timeout", "a gate for scripts: returns when the target is there",
      verb_wait},
     {"logs", "[TARGET]", 0, 1, "follow lines since source events",
      "lines of all sources on one clock; what happened", verb_logs},
-    {"doctor", "[TARGET]", 0, 1, "accept-new-host-key", "checks, and the commands that help; changes nothing",
-     verb_doctor},
+    {"cost", "[INSTANCE...]", 0, 1000, "since",
+     "money: now, today, this month, limits, balance, when stopped", verb_cost},
+    {"doctor", "[TARGET]", 0, 1, "accept-new-host-key drill",
+     "checks, and the commands that help; changes nothing", verb_doctor},
+    {"offers", "", 0, 0, "gpu for provider", "what can be rented, what it costs, what a model fits on",
+     verb_offers},
+    {"release", "INSTANCE", 1, 1, "confirm timeout", "gives a rented machine back, with its data",
+     verb_release},
+    {"provider add", "NAME", 1, 1, "token-file base-url budget-day budget-month max-price balance-floor",
+     "an account at a company that rents machines out", verb_provider_add},
+    {"provider set", "NAME", 1, 1,
+     "token token-file base-url budget-day budget-month max-price balance-floor",
+     "another token, other limits", verb_provider_set},
+    {"provider list", "", 0, 0, "", "all accounts: balance, what is spent, limits", verb_provider_list},
+    {"provider remove", "NAME", 1, 1, "", "forgets an account that has no machines", verb_provider_remove},
     {"instance add", "NAME ['ssh ...']", 1, 100,
      "provider host port user jump proxy-command password-file key-file passphrase-file agent install-key",
      "a machine: the pasted ssh command, or this host", verb_instance_add},
@@ -36,6 +50,8 @@ static const struct verb verbs[] = {
     {"instance show", "NAME", 1, 1, "", "one machine and its settings", verb_instance_show},
     {"instance secret", "NAME [password|key|passphrase]", 1, 2, "", "shows a secret, on a terminal only",
      verb_instance_secret},
+    {"instance take", "NAME", 1, 1, "", "its guard is ours from now on, whoever's it was",
+     verb_instance_take},
     {"instance remove", "NAME", 1, 1, "", "forgets a machine; it is not switched off", verb_instance_remove},
     {"forward add", "INSTANCE [IP:]PORT[:HOST:PORT]", 2, 2, "",
      "a local port that leads to one on the instance", verb_forward_add},
@@ -55,7 +71,8 @@ static const struct verb verbs[] = {
 };
 
 static const struct option options[] = {
-#define AT(member) offsetof(struct options, member)
+#define AT(member)          offsetof(struct options, member), NULL
+#define AT_OF(verb, member) offsetof(struct options, member), verb
     {"socket", 's', TEXT, true, AT(socket), "SOCKET", "the daemon's control socket"},
     {"json", 0, FLAG, true, AT(json), NULL, "JSON on stdout"},
     {"quiet", 'q', FLAG, true, AT(quiet), NULL, "only errors on stderr; status, ps: names"},
@@ -73,7 +90,8 @@ static const struct option options[] = {
     {"now", 0, FLAG, false, AT(now), NULL, "cut open requests"},
     {"off", 0, FLAG, false, AT(off), NULL, "the keep is over"},
     {"forget", 0, FLAG, false, AT(forget), NULL, "and take it out of the list"},
-    {"for", 0, TEXT, false, AT(until), "ready|idle|stopped|tunnel", "default: ready"},
+    {"for", 0, TEXT, false, AT_OF("wait", until), "ready|idle|stopped|tunnel|confirmed", "default: ready"},
+    {"for", 0, TEXT, false, AT_OF("offers", for_model), "MODEL", "which cards hold it, cheapest first"},
     {"follow", 'f', FLAG, false, AT(follow), NULL, "go on with what is written from now on"},
     {"lines", 'n', LINES, false, AT(lines), "N", "1 to 10000 of them (default 200)"},
     {"since", 0, SINCE, false, AT(since_at_ms), "TIME", "10m (ago), 12:20, today, 2026-11-20"},
@@ -81,7 +99,28 @@ static const struct option options[] = {
     {"events", 0, FLAG, false, AT(events), NULL, "what happened and why, instead of lines"},
     {"accept-new-host-key", 0, TEXT, false, AT(accept_new_host_key), "SHA256:...",
      "accept exactly this host key"},
-    {"provider", 0, TEXT, false, AT(provider), "ssh|local", "default: ssh; local: this host"},
+    {"provider", 0, TEXT, false, AT_OF("instance add", provider), "ssh|local",
+     "default: ssh; local: this host"},
+    {"provider", 0, TEXT, false, AT_OF("offers", provider), "PROVIDER", "at this company alone"},
+    {"provider", 0, TEXT, false, AT_OF("up", provider), "PROVIDER", "where to rent"},
+    {"gpu", 0, TEXT, false, AT_OF("up", gpu), "CARD[,...]",
+     "rent a machine with it, or with the next: 4090D,5090"},
+    {"gpu", 0, TEXT, false, AT_OF("offers", gpu), "CARD", "this card alone"},
+    {"max-price", 0, MONEY, false, AT(price_milli), "MONEY", "of an hour: nothing dearer is rented (2.20)"},
+    {"disk", 0, GIGABYTES, false, AT(disk_gb), "SIZE", "a disk of this size beside the system's (100G)"},
+    {"image", 0, TEXT, false, AT(image), "IMAGE", "what is on the machine, in the company's words"},
+    {"region", 0, TEXT, false, AT(region), "REGION", "where it stands; else anywhere"},
+    {"over-budget", 0, FLAG, false, AT(over_budget), NULL, "this once beyond the limits of money"},
+    {"no-guard", 0, FLAG, false, AT(no_guard), NULL, "this once without a guard: it may bill for ever"},
+    {"anyway", 0, FLAG, false, AT(anyway), NULL, "also on a card that will not hold it"},
+    {"token-file", 0, TEXT, false, AT(token_file), "FILE", "its first line is the token; -: stdin"},
+    {"token", 0, FLAG, false, AT(token), NULL, "ask for a new token"},
+    {"base-url", 0, TEXT, false, AT(base_url), "URL", "where its API is, instead of its own"},
+    {"budget-day", 0, MONEY, false, AT(day_milli), "MONEY", "so much a day (50); 0: no limit"},
+    {"budget-month", 0, MONEY, false, AT(month_milli), "MONEY", "so much a month; 0: no limit"},
+    {"balance-floor", 0, MONEY, false, AT(floor_milli), "MONEY", "all is stopped when less is left (5)"},
+    {"confirm", 0, TEXT, false, AT(confirm), "NAME", "the machine's name, instead of typing it"},
+    {"drill", 0, FLAG, false, AT(drill), NULL, "let its guard stop it now, and see that the bill ends"},
     {"host", 0, TEXT, false, AT(host), "HOST", "instead of the ssh command, or over it"},
     {"port", 0, PORT, false, AT(port), "PORT", "likewise"},
     {"user", 0, TEXT, false, AT(user), "USER", "likewise"},
@@ -96,6 +135,7 @@ static const struct option options[] = {
     {"install-key", 0, TEXT, false, AT(install_key), "yes|no",
      "put the daemon's own key there (default yes)"},
 #undef AT
+#undef AT_OF
 };
 
 _Static_assert(ELEMENTS(verbs) <= VERBS_MAX && ELEMENTS(options) <= OPTIONS_MAX, "");
@@ -126,7 +166,7 @@ bool list_has(const char *list, const char *word)
 
 bool option_fits(const struct option *o, const struct verb *v)
 {
-    return o->global || (v && list_has(v->options, o->name));
+    return o->global || (v && list_has(v->options, o->name) && (!o->only || streq(o->only, v->name)));
 }
 
 const struct option *option_find(const struct verb *v, const char *name, size_t n, char letter)

@@ -4,7 +4,7 @@
 
 #include "client/verb.h"
 
-enum kind { FLAG, TEXT, MAYBE, LINES, PORT, DURATION, SINCE }; /* MAYBE: a text behind =, or "" */
+enum kind { FLAG, TEXT, MAYBE, LINES, PORT, DURATION, SINCE, MONEY, GIGABYTES }; /* MAYBE: a text behind =, or "" */
 
 struct option {
     const char *name;
@@ -12,6 +12,7 @@ struct option {
     enum kind kind;
     bool global;
     size_t at; /* in struct options */
+    const char *only; /* this verb's alone; NULL: of all that name it */
     const char *value, *help;
 };
 

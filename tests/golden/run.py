@@ -4,7 +4,7 @@
 usage: run.py [-w] [-k WORD] [LLMHOSTCTL]      -w writes the screens anew (look at the difference before committing them)
                                                -k runs the cases whose name has WORD
 Each case of cases.py has a file in screens/: the command, what it showed, its exit status, and what the daemon was asked.
-Clock times are written HH:MM:SS there; a terminal's screen is shown as it stands at the end.
+Clock times are written HH:MM:SS or HH:MM there; a terminal's screen is shown as it stands at the end.
 
 Beside the letters some rules are held: from 60 columns on nothing but lines of logs and JSON is wider than its terminal, and some
 words stand neither on a screen nor in a text of the programs. The manual page has every verb and every option."""
@@ -28,6 +28,7 @@ import unicodedata
 
 from cases import CASES
 from contract import Contract
+from rent import RENT
 from server import Server
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -147,9 +148,11 @@ def rendered(data):
     return "\n".join(lines)
 
 
-def tidied(text, folder):
+def tidied(text, folder, minutes):
     text = text.replace(str(folder), "/FOLDER")
     text = re.sub(r"(\d{4}-\d\d-\d\d )?\b\d\d:\d\d:\d\d(\.\d{3})?\b", "HH:MM:SS", text)
+    if minutes:
+        text = re.sub(r"\b(to|until|before|by|at) (\d{4}-\d\d-\d\d )?\d\d:\d\d\b", r"\1 HH:MM", text)
     # Whether some daemon runs on this machine is chance, too.
     text = re.sub(r"llmhostd runs \(pid \d+\) but its socket is not yours", "the socket /FOLDER/control is not yours", text)
     text = re.sub(r"pid \d{2,}\)", "pid N)", text)
@@ -171,7 +174,7 @@ def screen_of(case, client, status, server, folder):
         text += client.out.decode()
         if client.err:
             text += "-- stderr --\n" + client.err.decode()
-    text = tidied(text, folder) + f"-- exit {status} --\n"
+    text = tidied(text, folder, case.get("minutes")) + f"-- exit {status} --\n"
     for method, parameters, more in server.calls if server else []:
         shown = json.dumps(parameters, ensure_ascii=False).replace(str(folder), "/FOLDER")
         shown = re.sub(r'_at_ms": \d{13}', '_at_ms": N', shown)
@@ -183,13 +186,18 @@ def world(value):
     """{"world": NAME} stands for worlds/NAME.json."""
     if isinstance(value, dict):
         if set(value) == {"world"}:
-            return json.loads((HERE / "worlds" / (value["world"] + ".json")).read_text())
+            return world(json.loads((HERE / "worlds" / (value["world"] + ".json")).read_text()))
         return {k: world(v) for k, v in value.items()}
     return [world(v) for v in value] if isinstance(value, list) else value
 
 
+def noon():
+    """A zone in which it is about noon, so that what comes within hours is of the same day, at whatever time this runs."""
+    return f"NOON{time.gmtime().tm_hour - 12:+d}"
+
+
 def environment(folder, case):
-    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "TZ": "UTC", "LANG": "C", "TERM": "xterm",
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "TZ": noon(), "LANG": "C", "TERM": "xterm",
            "LLMHOST_SOCKET": str(folder / "control")}
     if not case.get("colour"):
         env["NO_COLOR"] = "1"
@@ -283,7 +291,7 @@ def main():
     failed = len(complaints)
     for complaint in complaints:
         print(f"FAIL {complaint}")
-    for case in CASES:
+    for case in CASES + RENT:
         if word not in case["name"]:
             continue
         with tempfile.TemporaryDirectory(prefix="golden") as folder:

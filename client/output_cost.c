@@ -1,0 +1,354 @@
+/* What rented machines cost, what could be rented, and the accounts the money comes from. */
+#include <string.h>
+
+#include "client/output.h"
+#include "proto/mem.h"
+
+/* ---- cost ---- */
+
+/* A Money of all of that unit in the list, under that key. */
+static struct json *money_sum(const struct json *list, const char *key, const char *unit)
+{
+    struct json *sum = json_object();
+    bool estimate = false, unknown = false;
+    int64_t milli = 0;
+
+    for (size_t i = 0; i < json_count(list); i++) {
+        const struct json *money = json_get(json_at(list, i), key);
+
+        if (!streq(member_text(money, "unit", ""), unit))
+            continue;
+        milli += json_get_int(money, "milli", 0);
+        estimate |= json_get_bool(money, "estimate", false);
+        unknown |= json_get_bool(money, "unknown", false);
+    }
+    json_put_int(sum, "milli", milli);
+    json_put_string(sum, "unit", unit);
+    json_put_bool(sum, "estimate", estimate);
+    json_put_bool(sum, "unknown", unknown);
+    return sum;
+}
+
+static void add_money(struct table *t, const struct json *money, const char *per)
+{
+    char text[AMOUNT_MAX];
+
+    table_add(t, STYLE_PLAIN, amount_cell(text, money, per));
+}
+
+/* One row for each unit of the list, in whose rows it stands under unit_key. */
+static void add_totals(struct table *t, const struct json *list, const char *now, const char *unit_key)
+{
+    for (size_t i = 0; i < json_count(list); i++) {
+        const char *unit = member_text(json_get(json_at(list, i), unit_key), "unit", "");
+        bool first = true;
+
+        for (size_t k = 0; k < i; k++)
+            first &= !streq(member_text(json_get(json_at(list, k), unit_key), "unit", ""), unit);
+        if (!first)
+            continue;
+        _cleanup_json_ struct json *rate = money_sum(list, now, unit),
+                                   *today = money_sum(list, "today", unit),
+                                   *month = money_sum(list, "month", unit);
+
+        table_add(t, STYLE_HEAD, "total");
+        add_money(t, rate, "/h");
+        add_money(t, today, "");
+        add_money(t, month, "");
+        table_add(t, STYLE_PLAIN, " ");
+        table_add(t, STYLE_PLAIN, " ");
+    }
+}
+
+/* The accounts know also what is given back by now; with targets the sum is that of the rows. */
+static void add_costs(const struct output *o, const struct json *reply, bool of_targets, struct buf *out)
+{
+    static const struct column columns[] = {
+        {"INSTANCE", false, false}, {"NOW", true, false},        {"TODAY", true, false},
+        {"MONTH", true, false},     {"IF STOPPED", true, false}, {"STATE", false, true},
+    };
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+    const struct json *lines = json_get(reply, "lines"), *accounts = json_get(reply, "accounts");
+
+    for (size_t i = 0; i < json_count(lines); i++) {
+        const struct json *line = json_at(lines, i);
+
+        table_add(t, STYLE_PLAIN, json_get_text(line, "instance"));
+        add_money(t, json_get(line, "now"), "/h");
+        add_money(t, json_get(line, "today"), "");
+        add_money(t, json_get(line, "month"), "");
+        add_money(t, json_get(line, "stopped"), "/h");
+        table_add(t, STYLE_PLAIN, json_get_text(line, "state"));
+    }
+    if (json_count(accounts) && !of_targets)
+        add_totals(t, accounts, "rate", "today");
+    else
+        add_totals(t, lines, "now", "today");
+    table_write(t, o->out_width, o->out_colour, out);
+}
+
+/* "stamp" is the provider's own time; all else is ours, and said. */
+static void add_end(struct table *t, const char *basis, int64_t at_ms)
+{
+    char at[CLOCK_MAX];
+    _cleanup_free_ char *text = NULL;
+
+    if (at_ms)
+        text = streq(basis, "stamp") ? xstrdup(clock_format(at, at_ms, false))
+                                     : xasprintf("%s (%s)", clock_format(at, at_ms, false), basis);
+    table_add(t, STYLE_PLAIN, text ? text : "goes on");
+}
+
+/* The intervals of the ledger. */
+static void add_spent_rows(const struct output *o, const struct json *rows, struct buf *out)
+{
+    static const struct column columns[] = {
+        {"INSTANCE", false, false}, {"WHAT", false, false}, {"AMOUNT", true, false},
+        {"RATE", true, false},      {"FROM", false, false}, {"TO", false, false},
+    };
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+
+    for (size_t i = 0; i < json_count(rows); i++) {
+        const struct json *row = json_at(rows, i), *amount = json_get(row, "amount");
+        int64_t rate = json_get_int(row, "rate_milli", -1);
+        char text[AMOUNT_MAX];
+        _cleanup_free_ char *per =
+            rate < 0 ? NULL
+                     : xasprintf("%s/h%s", money_format(text, rate, member_text(amount, "unit", "")),
+                                 streq(member_text(row, "rate_basis", ""), "list") ? "~" : "");
+        _cleanup_free_ char *kind = xasprintf("%s%s", member_text(row, "kind", "?"),
+                                              json_get_bool(row, "by_us", true) ? "" : ", not by us");
+
+        table_add(t, STYLE_PLAIN, json_get_text(row, "instance"));
+        table_add(t, STYLE_PLAIN, kind);
+        add_money(t, amount, "");
+        table_add(t, STYLE_PLAIN, per ? per : "?");
+        add_end(t, member_text(row, "from_basis", "?"), json_get_int(row, "from_at_ms", 0));
+        add_end(t, member_text(row, "to_basis", "?"), json_get_int(row, "to_at_ms", 0));
+    }
+    if (json_count(rows)) {
+        buf_add_text(out, "\n");
+        table_write(t, o->out_width, o->out_colour, out);
+    }
+}
+
+static void add_legend(const struct output *o, size_t begin, struct buf *out)
+{
+    bool estimate = strchr(buf_text(out) + begin, '~'), unknown = strchr(buf_text(out) + begin, '?');
+
+    if (estimate)
+        add_wrapped(out, 0, o->out_width,
+                    "~ estimate from list price and the times we saw; the provider's bill decides.");
+    if (unknown)
+        add_wrapped(out, 0, o->out_width, "? a price that is not known: it is more than what stands there.");
+}
+
+static void add_money_screen(const struct output *o, const struct json *reply, bool of_targets,
+                             struct buf *out)
+{
+    const struct json *accounts = json_get(reply, "accounts");
+    size_t begin = out->len;
+
+    if (!json_count(accounts) && !json_count(json_get(reply, "lines"))) {
+        buf_add_text(out, "nothing is rented, and no account is known: llmhostctl provider add NAME\n");
+        return;
+    }
+    if (json_count(json_get(reply, "lines")))
+        add_costs(o, reply, of_targets, out);
+    else
+        buf_add_text(out, "no rented machine.\n");
+    add_spent_rows(o, json_get(reply, "rows"), out);
+    buf_add_text(out, "\n");
+    for (size_t i = 0; i < json_count(accounts); i++) {
+        _cleanup_free_ char *text = account_text(json_at(accounts, i), json_count(accounts) > 1, true);
+
+        add_wrapped(out, 0, o->out_width, text);
+    }
+    add_legend(o, begin, out);
+}
+
+void screen_cost(const struct output *o, const struct json *reply, struct buf *out)
+{
+    add_money_screen(o, reply, false, out);
+}
+
+void screen_cost_of(const struct output *o, const struct json *reply, struct buf *out)
+{
+    add_money_screen(o, reply, true, out);
+}
+
+/* ---- offers ---- */
+
+/* What stands in the last column: who has it, and how far its words can be trusted. */
+static char *offer_where(const struct json *offer)
+{
+    return xasprintf("%s%s", member_text(offer, "provider", "?"),
+                     json_get_bool(offer, "unofficial", false) ? " console (unofficial)" : "");
+}
+
+static void add_offer(struct table *t, const struct json *offer, bool fits)
+{
+    int64_t stock = json_get_int(offer, "stock", -1), context = json_get_int(offer, "context", 0),
+            needs = json_get_int(offer, "needs_bytes", 0);
+    char bytes[TEXT_SHORT_MAX], memory[TEXT_SHORT_MAX], free_cards[TEXT_SHORT_MAX], longest[TEXT_SHORT_MAX];
+    _cleanup_free_ char *where = offer_where(offer);
+    const char *answer = member_text(offer, "fits", "unknown");
+
+    snprintf(memory, sizeof(memory), "%lld GiB", (long long)json_get_int(offer, "memory_gib", 0));
+    snprintf(free_cards, sizeof(free_cards), "%lld", (long long)stock);
+    snprintf(longest, sizeof(longest), "%lld", (long long)context);
+    table_add(t, STYLE_PLAIN, json_get_text(offer, "gpu"));
+    table_add(t, STYLE_PLAIN, memory);
+    add_money(t, json_get(offer, "price"), "/h");
+    if (fits) {
+        table_add(t,
+                  streq(answer, "yes")  ? STYLE_GOOD
+                  : streq(answer, "no") ? STYLE_BAD
+                                        : STYLE_BUSY,
+                  streq(answer, "unknown") ? "?" : answer);
+        table_add(t, STYLE_PLAIN, needs ? bytes_format(bytes, (uint64_t)needs) : "?");
+        table_add(t, STYLE_PLAIN, context ? longest : "?");
+    }
+    table_add(t, STYLE_PLAIN, stock < 0 ? "?" : free_cards);
+    table_add(t, STYLE_PLAIN, where);
+}
+
+/* The oldest day a price is of. */
+static const char *price_day(const struct json *offers)
+{
+    const char *oldest = NULL;
+
+    for (size_t i = 0; i < json_count(offers); i++) {
+        const char *day = json_get_text(json_at(offers, i), "price_day");
+
+        if (day && (!oldest || strcmp(day, oldest) < 0))
+            oldest = day;
+    }
+    return oldest;
+}
+
+static bool any_offer(const struct json *offers, const char *key)
+{
+    for (size_t i = 0; i < json_count(offers); i++)
+        if (json_get(json_at(offers, i), key) && json_type(json_get(json_at(offers, i), key)) != JSON_NULL)
+            return true;
+    return false;
+}
+
+void screen_offers(const struct output *o, const struct json *reply, struct buf *out)
+{
+    static const struct column plain[] = {{"CARD", false, false},
+                                          {"MEMORY", true, false},
+                                          {"PRICE", true, false},
+                                          {"FREE", true, false},
+                                          {"AT", false, true}},
+                               judged[] = {{"CARD", false, false}, {"MEMORY", true, false},
+                                           {"PRICE", true, false}, {"FITS", false, false},
+                                           {"NEEDS", true, false}, {"CONTEXT", true, false},
+                                           {"FREE", true, false},  {"AT", false, true}};
+    const struct json *offers = json_get(reply, "offers");
+    bool fits = any_offer(offers, "fits");
+    _cleanup_table_ struct table *t =
+        fits ? table_new(judged, ELEMENTS(judged)) : table_new(plain, ELEMENTS(plain));
+    const char *day = price_day(offers);
+
+    if (!json_count(offers)) {
+        buf_add_text(out, "no such card can be rented. all there are: llmhostctl offers\n");
+        return;
+    }
+    for (size_t i = 0; i < json_count(offers); i++)
+        add_offer(t, json_at(offers, i), fits);
+    table_write(t, o->out_width, o->out_colour, out);
+    buf_add_text(out, "\n");
+    if (day) {
+        _cleanup_free_ char *text = xasprintf(
+            "prices of one card, as listed on %s; what the machine says after its start counts.", day);
+
+        add_wrapped(out, 0, o->out_width, text);
+    }
+    if (any_offer(offers, "stock"))
+        add_wrapped(out, 0, o->out_width,
+                    "FREE is advisory: what is free may be gone, what is not may come.");
+}
+
+/* ---- accounts ---- */
+
+static void add_limit(struct table *t, const struct json *account, const char *key, const char *per)
+{
+    int64_t milli = json_get_int(account, key, 0);
+    char text[AMOUNT_MAX];
+    _cleanup_free_ char *shown =
+        milli ? xasprintf("%s%s", money_format(text, milli, member_text(account, "unit", "")), per) : NULL;
+
+    table_add(t, STYLE_PLAIN, shown);
+}
+
+static void add_accounts(const struct output *o, const struct json *accounts, struct buf *out)
+{
+    static const struct column columns[] = {
+        {"PROVIDER", false, false}, {"BALANCE", true, false}, {"TODAY", true, false},
+        {"OF A DAY", true, false},  {"MONTH", true, false},   {"OF A MONTH", true, false},
+        {"MAX PRICE", true, false}, {"FLOOR", true, false},   {"INSTANCES", true, false},
+    };
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+
+    for (size_t i = 0; i < json_count(accounts); i++) {
+        const struct json *a = json_at(accounts, i);
+        char balance[AMOUNT_MAX], today[AMOUNT_MAX], month[AMOUNT_MAX], n[TEXT_SHORT_MAX];
+
+        snprintf(n, sizeof(n), "%lld", (long long)json_get_int(a, "instances", 0));
+        table_add(t, STYLE_PLAIN, json_get_text(a, "provider"));
+        table_add(t, STYLE_PLAIN, amount_format(balance, json_get(a, "balance"), ""));
+        table_add(t, STYLE_PLAIN, amount_format(today, json_get(a, "today"), ""));
+        add_limit(t, a, "day_milli", "");
+        table_add(t, STYLE_PLAIN, amount_format(month, json_get(a, "month"), ""));
+        add_limit(t, a, "month_milli", "");
+        add_limit(t, a, "price_milli", "/h");
+        add_limit(t, a, "floor_milli", "");
+        table_add(t, STYLE_PLAIN, n);
+    }
+    table_write(t, o->out_width, o->out_colour, out);
+}
+
+static bool has_account(const struct json *accounts, const char *name)
+{
+    for (size_t i = 0; i < json_count(accounts); i++)
+        if (streq(member_text(json_at(accounts, i), "provider", ""), name))
+            return true;
+    return false;
+}
+
+void screen_accounts(const struct output *o, const struct json *reply, struct buf *out)
+{
+    const struct json *accounts = json_get(reply, "accounts"), *known = json_get(reply, "known");
+
+    if (json_count(accounts))
+        add_accounts(o, accounts, out);
+    else
+        buf_add_text(out, "no account: nothing can be rented.\n");
+    for (size_t i = 0; i < json_count(known); i++)
+        if (!has_account(accounts, json_text(json_at(known, i))))
+            buf_addf(out, "  add one: llmhostctl provider add %s\n", json_text(json_at(known, i)));
+}
+
+/* What one account may spend, a line each. */
+void screen_account(const struct output *o, const struct json *account, struct buf *out)
+{
+    static const struct {
+        const char *key, *words, *per;
+    } limits[] = {{"day_milli", "a day", ""},
+                  {"month_milli", "a month", ""},
+                  {"price_milli", "at most", "/h"},
+                  {"floor_milli", "balance floor", ""}};
+    const char *unit = member_text(account, "unit", "");
+    _cleanup_free_ char *text = account_text(account, false, false);
+    char milli[AMOUNT_MAX];
+
+    add_wrapped(out, 2, o->out_width, text);
+    for (size_t i = 0; i < ELEMENTS(limits); i++)
+        if (json_get_int(account, limits[i].key, 0))
+            buf_addf(out, "  %-13s  %s%s\n", limits[i].words,
+                     money_format(milli, json_get_int(account, limits[i].key, 0), unit), limits[i].per);
+    if (!json_get_int(account, "day_milli", 0))
+        buf_addf(out, "  %-13s  no limit\n", "a day");
+}

@@ -1,0 +1,285 @@
+/* Machines that are rented: what they cost, when they stop by themselves and what would stop them without us.
+ */
+#include <ctype.h>
+#include <string.h>
+
+#include "client/output.h"
+#include "proto/mem.h"
+
+/* ---- the cells of status ---- */
+
+static const struct json *rental_of(const struct json *instance)
+{
+    const struct json *rental = json_get(instance, "rental");
+
+    return json_type(rental) == JSON_OBJECT ? rental : NULL;
+}
+
+bool is_rental(const struct json *instance)
+{
+    return rental_of(instance) != NULL;
+}
+
+static bool is_state(const struct json *instance, const char *state)
+{
+    return streq(member_text(instance, "state", ""), state);
+}
+
+static bool is_unconfirmed(const struct json *instance)
+{
+    return streq(member_text(json_get(instance, "trouble"), "code", ""), "stop_not_confirmed");
+}
+
+/* Does it bill, as far as anybody knows? */
+static bool is_on(const struct json *instance)
+{
+    return !is_state(instance, "absent") && !is_state(instance, "waiting") &&
+           !is_state(instance, "stopped") && !is_state(instance, "releasing") &&
+           !is_state(instance, "released");
+}
+
+enum style rented_style(const struct json *instance)
+{
+    if (is_unconfirmed(instance))
+        return STYLE_BAD;
+    return is_state(instance, "running") ? STYLE_GOOD : is_on(instance) ? STYLE_BUSY : STYLE_PLAIN;
+}
+
+/* Of "4m10s" the "4m": the column is narrow. */
+static size_t first_unit(const char *age)
+{
+    size_t n = strspn(age, "0123456789");
+
+    return n + (age[n] ? 1 : 0);
+}
+
+/* A fact of the provider's has an age, which is shown when it is not fresh. */
+char *rented_state_text(const struct json *instance)
+{
+    int64_t seen = json_get_int(rental_of(instance), "provider_state_at_ms", 0);
+    char *text = xstrdup(member_text(instance, "state", "?")), age[TEXT_SHORT_MAX], *with_age;
+
+    for (char *p = text; is_unconfirmed(instance) && *p; p++)
+        *p = (char)toupper((unsigned char)*p);
+    if (!is_on(instance) || !seen || now_at_ms() - seen < FRESH_MS)
+        return text;
+    with_age = xasprintf("%s (%.*s ago)", text, (int)first_unit(age_format(age, seen)), age);
+    free(text);
+    return with_age;
+}
+
+const char *rented_price_text(char out[static AMOUNT_MAX], const struct json *instance)
+{
+    if (!is_rental(instance))
+        return json_get_bool(instance, "rented", false) ? "?" : "own";
+    return is_on(instance) ? amount_format(out, json_get(rental_of(instance), "rate"), "/h") : NULL;
+}
+
+/* "in 4m10s", "now" once that has come. */
+static const char *soon_format(char out[static TEXT_SHORT_MAX], int64_t at_ms)
+{
+    char left[TEXT_SHORT_MAX];
+
+    if (at_ms <= now_at_ms())
+        return "now";
+    snprintf(out, TEXT_SHORT_MAX, "in %.20s", duration_format(left, (uint64_t)(at_ms - now_at_ms()), false));
+    return out;
+}
+
+/* What would stop it if we were gone. */
+static void add_guard(const struct json *guard, struct buf *out)
+{
+    const char *state = member_text(guard, "state", ""), *reason = json_get_text(guard, "reason");
+    const char *owner = json_get_text(guard, "owner");
+    int64_t acts = json_get_int(guard, "acts_at_ms", 0);
+    char at[CLOCK_MAX];
+
+    if (streq(state, "kept"))
+        buf_add_text(out, json_get_bool(guard, "proved", false) ? "guard ok" : "guard unproved");
+    else if (streq(state, "asking") || streq(state, "installing"))
+        buf_add_text(out, "guard on its way");
+    else if (streq(state, "away"))
+        buf_add_text(out, acts ? "guard not reached" : "GUARD NOT REACHED");
+    else if (streq(state, "refused"))
+        buf_addf(out, "guard is another llmhostd's%s%s", owner ? ": " : "", owner ? owner : "");
+    else if (streq(state, "useless"))
+        buf_addf(out, "NO GUARD%s%s", reason ? ": " : "", reason ? reason : "");
+    else if (streq(state, "none"))
+        buf_add_text(out, "NO GUARD, by name");
+    else
+        buf_addf(out, "guard %s", state);
+    if (acts && !streq(state, "none") && !streq(state, "useless"))
+        buf_addf(out, ", lease to %s", minute_format(at, acts));
+}
+
+/* Why it is on, or why it goes off. */
+static void add_stays(const struct json *rental, struct buf *out)
+{
+    const char *stays = member_text(rental, "stays", "");
+    int64_t until = json_get_int(rental, "until_at_ms", 0);
+    char left[TEXT_SHORT_MAX], at[CLOCK_MAX];
+    const char *soon = until ? soon_format(left, until) : "now";
+
+    if (streq(stays, "in_use"))
+        buf_add_text(out, "after the last request");
+    else if (streq(stays, "kept") && until)
+        buf_addf(out, "not before %s (kept)", minute_format(at, until));
+    else if (streq(stays, "minimum_up") && until)
+        buf_addf(out, "not before %s (minimum up time)", minute_format(at, until));
+    else if (streq(stays, "idle") && !until)
+        buf_add_text(out, "not for being idle");
+    else if (streq(stays, "idle"))
+        buf_add_text(out, soon);
+    else if (streq(stays, "failed_hold"))
+        buf_addf(out, "%s, so that you can look", soon);
+    else if (streq(stays, "quiet_use"))
+        buf_addf(out, "%s, used without requests", soon);
+    else if (streq(stays, "max_up"))
+        buf_addf(out, "%s, longest time up", soon);
+    else if (streq(stays, "budget"))
+        buf_addf(out, "%s, a limit of money", soon);
+    else if (streq(stays, "stopped_by_user"))
+        buf_add_text(out, "now (down)");
+    else if (streq(stays, "asleep"))
+        buf_add_text(out, "now (asleep)");
+    else if (streq(stays, "prepaid"))
+        buf_add_text(out, "never (prepaid)");
+    else
+        buf_add_text(out, *stays ? stays : "not by itself");
+}
+
+static void add_waits(const struct json *rental, struct buf *out)
+{
+    int64_t tries = json_get_int(rental, "tries", 0), next = json_get_int(rental, "next_try_at_ms", 0);
+    char left[TEXT_SHORT_MAX];
+
+    buf_add_text(out, "nothing is on");
+    if (tries || next)
+        buf_addf(out, "; try %lld %s", (long long)tries + 1, next ? soon_format(left, next) : "now");
+}
+
+char *rented_stops_text(const struct json *instance, bool guard)
+{
+    const struct json *rental = rental_of(instance);
+    int64_t asked = json_get_int(rental, "stop_asked_at_ms", 0),
+            released = json_get_int(rental, "released_at_ms", 0);
+    char age[TEXT_SHORT_MAX];
+    struct buf out;
+
+    buf_init(&out, 4096);
+    if (is_state(instance, "waiting")) {
+        add_waits(rental, &out);
+    } else if (asked) {
+        buf_addf(&out, "asked %s ago%s", age_format(age, asked),
+                 is_unconfirmed(instance) ? ", NOT CONFIRMED" : "");
+    } else if (is_state(instance, "stopped") && released) {
+        buf_addf(&out, "released %s unless started", soon_format(age, released));
+    } else if (is_state(instance, "running")) {
+        add_stays(rental, &out);
+        buf_add_text(&out, guard ? "; " : "");
+        if (guard)
+            add_guard(json_get(rental, "guard"), &out);
+    } else if (is_on(instance) && guard) {
+        add_guard(json_get(rental, "guard"), &out);
+    }
+    return buf_take(&out);
+}
+
+/* ---- the long form ---- */
+
+static void add_machine(const struct output *o, const struct json *rental, struct buf *out)
+{
+    int64_t disk_gb = json_get_int(rental, "disk_gb", 0);
+    struct buf line;
+
+    buf_init(&line, 4096);
+    add_part(&line, "%lld x %s", (long long)json_get_int(rental, "cards", 1),
+             member_text(rental, "gpu", "?"));
+    if (json_get_text(rental, "region"))
+        add_part(&line, "%s", json_get_text(rental, "region"));
+    if (disk_gb)
+        add_part(&line, "disk %lld GB", (long long)disk_gb);
+    if (json_get_text(rental, "image"))
+        add_part(&line, "image %s", json_get_text(rental, "image"));
+    if (json_get_text(rental, "id"))
+        add_part(&line, "id %s", json_get_text(rental, "id"));
+    add_field(o, out, "machine", buf_text(&line));
+    buf_done(&line);
+}
+
+static void add_price(const struct output *o, const struct json *rental, struct buf *out)
+{
+    int64_t prepaid = json_get_int(rental, "prepaid_until_at_ms", 0);
+    char text[AMOUNT_MAX], at[CLOCK_MAX];
+    struct buf line;
+
+    buf_init(&line, 4096);
+    add_part(&line, "%s while it is on", amount_format(text, json_get(rental, "rate"), "/h"));
+    if (json_type(json_get(rental, "max_price")) == JSON_OBJECT)
+        add_part(&line, "at most %s", amount_format(text, json_get(rental, "max_price"), "/h"));
+    if (json_type(json_get(rental, "today")) == JSON_OBJECT)
+        add_part(&line, "today %s", amount_format(text, json_get(rental, "today"), ""));
+    if (prepaid)
+        add_part(&line, "prepaid until %s", minute_format(at, prepaid));
+    add_field(o, out, "price", buf_text(&line));
+    buf_done(&line);
+}
+
+/* The company's own word, and when it said so. */
+static void add_company(const struct output *o, const struct json *rental, struct buf *out)
+{
+    int64_t seen = json_get_int(rental, "provider_state_at_ms", 0),
+            since = json_get_int(rental, "since_at_ms", 0);
+    char age[TEXT_SHORT_MAX];
+    struct buf line;
+
+    if (!json_get_text(rental, "provider_state"))
+        return;
+    buf_init(&line, 4096);
+    buf_addf(&line, "says \"%s\"", json_get_text(rental, "provider_state"));
+    if (seen)
+        buf_addf(&line, " (%s ago)", age_format(age, seen));
+    if (since)
+        add_part(&line, "so for %s", age_format(age, since));
+    add_field(o, out, "provider", buf_text(&line));
+    buf_done(&line);
+}
+
+void screen_guard(const struct output *o, const struct json *instance, struct buf *out)
+{
+    const struct json *guard = json_get(rental_of(instance), "guard");
+    int64_t read = json_get_int(guard, "read_at_ms", 0), hold = json_get_int(guard, "hold_until_at_ms", 0);
+    char age[TEXT_SHORT_MAX], at[CLOCK_MAX];
+    struct buf line;
+    size_t skip;
+
+    if (!guard || !is_on(instance))
+        return;
+    buf_init(&line, 8192);
+    add_guard(guard, &line);
+    if (hold > now_at_ms())
+        add_part(&line, "held until %s", minute_format(at, hold));
+    if (read)
+        add_part(&line, "read %s ago", age_format(age, read));
+    if (json_get_text(guard, "ways"))
+        add_part(&line, "stops by %s", json_get_text(guard, "ways"));
+    skip = strncmp(buf_text(&line), "guard ", 6) == 0 ? 6 : 0; /* the field has that word already */
+    add_field(o, out, "guard", buf_text(&line) + skip);
+    buf_done(&line);
+}
+
+void screen_rental(const struct output *o, const struct json *instance, struct buf *out)
+{
+    const struct json *rental = rental_of(instance);
+    int64_t released = json_get_int(rental, "released_at_ms", 0);
+    char at[CLOCK_MAX];
+    _cleanup_free_ char *kept = NULL;
+
+    add_machine(o, rental, out);
+    add_price(o, rental, out);
+    add_company(o, rental, out);
+    if (released)
+        kept = xasprintf("kept until %s if it stays off; then all is deleted", minute_format(at, released));
+    add_field(o, out, "data", kept);
+    screen_guard(o, instance, out);
+}

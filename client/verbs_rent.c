@@ -1,0 +1,305 @@
+/* provider, offers, cost, release, instance take: machines that cost money. */
+#include <errno.h>
+#include <string.h>
+
+#include "client/ask.h"
+#include "client/verb.h"
+#include "proto/mem.h"
+
+#define QUICK_MS    30000  /* from memory: longer is a fault */
+#define PROVIDER_MS 120000 /* a company is asked, which may be slow */
+
+/* ---- provider ---- */
+
+#define USUAL_DAY_MILLI 50000
+
+/* The question is asked once, when the account is added; nothing typed is the usual. */
+static enum exit_status day_limit_ask(struct run *r, int64_t *ret_milli)
+{
+    _cleanup_free_ char *line = NULL;
+    int e;
+
+    if (r->output.json || !ask_is_possible())
+        return EXIT_DONE;
+    for (;;) {
+        e = ask_line("how much may be spent a day (0: no limit) [50]: ", &line);
+        if (e == -EINTR)
+            return EXIT_INTERRUPTED;
+        if (e < 0)
+            return verb_usage(r, "no day limit given: nothing was added.", NULL,
+                              "llmhostctl provider add NAME --budget-day 50");
+        *ret_milli = USUAL_DAY_MILLI;
+        if (!*line || money_parse(line, ret_milli) == 0)
+            return EXIT_DONE;
+        output_hint(&r->output, "\"%s\" is no amount; write 50 or 12.50.", line);
+        free(TAKE_PTR(line));
+    }
+}
+
+static void put_milli(struct json *parameters, const char *key, int64_t milli)
+{
+    if (milli >= 0)
+        json_put_int(parameters, key, milli);
+}
+
+static struct json *provider_parameters(const struct options *o, const struct secret *token)
+{
+    struct json *parameters = json_object();
+
+    json_put_string(parameters, "provider", o->arguments[0]);
+    verb_put_secret(parameters, "token", token->text, token->n);
+    json_put_string(parameters, "base_url", o->base_url);
+    put_milli(parameters, "day_milli", o->day_milli);
+    put_milli(parameters, "month_milli", o->month_milli);
+    put_milli(parameters, "price_milli", o->price_milli);
+    put_milli(parameters, "floor_milli", o->floor_milli);
+    return parameters;
+}
+
+static void screen_provider(const struct output *o, const struct json *reply, const char *what,
+                            struct buf *out)
+{
+    const struct json *account = json_get(reply, "account");
+    const char *name = member_text(account, "provider", "?"), *title = member_text(account, "title", name);
+
+    buf_addf(out, "%s%s%s%s is %s.\n", name, streq(name, title) ? "" : " (", streq(name, title) ? "" : title,
+             streq(name, title) ? "" : ")", what);
+    screen_account(o, account, out);
+}
+
+static void screen_provider_added(const struct output *o, const struct json *reply, struct buf *out)
+{
+    screen_provider(o, reply, "added: the token works", out);
+}
+
+static void screen_provider_set(const struct output *o, const struct json *reply, struct buf *out)
+{
+    screen_provider(o, reply, "changed", out);
+}
+
+static enum exit_status provider_call(struct run *r, const char *method, const struct secret *token,
+                                      screen_fn screen)
+{
+    _cleanup_call_ struct call call = {.method = method,
+                                       .limit_ms = PROVIDER_MS,
+                                       .parameters = provider_parameters(&r->options, token),
+                                       .needs = "account"};
+    enum exit_status status = verb_call(r, &call);
+    char text[AMOUNT_MAX];
+    int64_t day;
+
+    if (status != EXIT_DONE)
+        return status;
+    output_answer(&r->output, call.answer, screen, EXIT_DONE);
+    day = json_get_int(json_get(call.answer, "account"), "day_milli", 0);
+    if (streq(method, "ProviderAdd") && r->options.day_milli < 0 && day && !ask_is_possible())
+        output_hint(&r->output,
+                    "  nobody was asked for a day limit: it is %s. another:\n"
+                    "  llmhostctl provider set %s --budget-day N",
+                    money_format(text, day, member_text(json_get(call.answer, "account"), "unit", "")),
+                    r->options.arguments[0]);
+    return EXIT_DONE;
+}
+
+enum exit_status verb_provider_add(struct run *r)
+{
+    const char *name = r->options.arguments[0];
+    _cleanup_secret_ struct secret token = {0};
+    enum exit_status status;
+
+    verb_no_core();
+    status = verb_connect(r, true);
+    if (status == EXIT_DONE)
+        status = verb_secret_from(r, "token", r->options.token_file, true, &token);
+    if (status == EXIT_DONE && !token.text)
+        status =
+            verb_secret_asked(r, "token", name, "llmhostctl provider add NAME --token-file FILE", &token);
+    if (status == EXIT_DONE && r->options.day_milli < 0)
+        status = day_limit_ask(r, &r->options.day_milli);
+    return status == EXIT_DONE ? provider_call(r, "ProviderAdd", &token, screen_provider_added) : status;
+}
+
+enum exit_status verb_provider_set(struct run *r)
+{
+    const struct options *o = &r->options;
+    _cleanup_secret_ struct secret token = {0};
+    enum exit_status status;
+
+    verb_no_core();
+    if (!o->token && !o->token_file && !o->base_url && o->day_milli < 0 && o->month_milli < 0 &&
+        o->price_milli < 0 && o->floor_milli < 0)
+        return verb_usage(r, "nothing to change is given.", NULL,
+                          "llmhostctl provider set NAME --budget-day 50");
+    if (o->token && o->token_file)
+        return verb_usage(r, "--token asks for one, --token-file reads one: not both.", NULL,
+                          "llmhostctl provider set -h");
+    status = verb_connect(r, true);
+    if (status == EXIT_DONE)
+        status = verb_secret_from(r, "token", o->token_file, true, &token);
+    if (status == EXIT_DONE && o->token)
+        status = verb_secret_asked(r, "token", o->arguments[0],
+                                   "llmhostctl provider set NAME --token-file FILE", &token);
+    return status == EXIT_DONE ? provider_call(r, "ProviderSet", &token, screen_provider_set) : status;
+}
+
+static enum exit_status look(struct run *r, struct call *call, screen_fn screen)
+{
+    enum exit_status status = verb_connect(r, false);
+
+    if (status == EXIT_DONE)
+        status = verb_call(r, call);
+    if (status == EXIT_DONE)
+        output_answer(&r->output, call->answer, screen, EXIT_DONE);
+    return status;
+}
+
+enum exit_status verb_provider_list(struct run *r)
+{
+    _cleanup_call_ struct call call = {.method = "ProviderList", .limit_ms = QUICK_MS};
+
+    return look(r, &call, screen_accounts);
+}
+
+static void screen_provider_removed(const struct output *o, const struct json *data, struct buf *out)
+{
+    (void)o;
+    buf_addf(out, "the account at %s is forgotten, with its token.\n", json_get_text(data, "provider"));
+}
+
+enum exit_status verb_provider_remove(struct run *r)
+{
+    _cleanup_call_ struct call call = {
+        .method = "ProviderRemove", .limit_ms = QUICK_MS, .parameters = json_object()};
+
+    json_put_string(call.parameters, "provider", r->options.arguments[0]);
+    return verb_change(r, &call, screen_provider_removed);
+}
+
+/* ---- offers, cost ---- */
+
+enum exit_status verb_offers(struct run *r)
+{
+    const struct options *o = &r->options;
+    _cleanup_call_ struct call call = {
+        .method = "Offers", .limit_ms = PROVIDER_MS, .parameters = json_object()};
+    enum exit_status status;
+
+    json_put_string(call.parameters, "gpu", o->gpu);
+    json_put_string(call.parameters, "provider", o->provider);
+    json_put_string(call.parameters, "for_model", o->for_model);
+    status = look(r, &call, screen_offers);
+    if (status == EXIT_DONE)
+        verb_notes(&r->output, call.answer);
+    return status;
+}
+
+enum exit_status verb_cost(struct run *r)
+{
+    const struct options *o = &r->options;
+    _cleanup_call_ struct call call = {.method = "Cost", .limit_ms = QUICK_MS, .parameters = verb_targets(o)};
+
+    if (o->since_at_ms >= 0)
+        json_put_int(call.parameters, "since_at_ms", o->since_at_ms);
+    return look(r, &call, o->n_arguments ? screen_cost_of : screen_cost);
+}
+
+/* ---- release ---- */
+
+/* What will be gone, on the terminal where the name is asked for. An instance that is not there is the
+ * daemon's to refuse. */
+static void release_warn(struct run *r, const char *name)
+{
+    _cleanup_call_ struct call call = {
+        .method = "InstanceShow", .limit_ms = QUICK_MS, .parameters = json_object()};
+    const struct json *instance, *rental;
+    int64_t disk_gb;
+
+    json_put_string(call.parameters, "name", name);
+    if (connection_run(r->connection, &call) != EXIT_DONE)
+        return;
+    instance = json_get(call.answer, "instance");
+    rental = json_get(instance, "rental");
+    disk_gb = json_get_int(rental, "disk_gb", 0);
+    if (disk_gb)
+        fprintf(stderr, "this deletes %s and its %lld GB disk at %s. It cannot be undone.\n", name,
+                (long long)disk_gb, member_text(instance, "provider", "?"));
+    else
+        fprintf(stderr, "this deletes %s and all data on it at %s. It cannot be undone.\n", name,
+                member_text(instance, "provider", "?"));
+}
+
+static enum exit_status release_confirm(struct run *r, const char *name)
+{
+    const char *confirm = r->options.confirm;
+    _cleanup_free_ char *typed = NULL, *flag = xasprintf("llmhostctl release %s --confirm=%s", name, name);
+    int e;
+
+    if (!confirm && (r->output.json || !ask_is_possible()))
+        return verb_usage(r, "release deletes all data on the machine: it has to be confirmed with its name.",
+                          NULL, flag);
+    if (!confirm) {
+        release_warn(r, name);
+        e = ask_line("type the name to go on: ", &typed);
+        if (e == -EINTR)
+            return EXIT_INTERRUPTED;
+        confirm = e < 0 ? "" : typed;
+    }
+    if (streq(confirm, name))
+        return EXIT_DONE;
+    return verb_usage(r, "that is not its name: nothing was changed.", NULL, flag);
+}
+
+static void screen_released(const struct output *o, const struct json *reply, struct buf *out)
+{
+    char text[AMOUNT_MAX];
+
+    (void)o;
+    buf_addf(out, "released and gone from the provider's list. last bill %s.\n",
+             amount_format(text, json_get(reply, "spent"), ""));
+}
+
+enum exit_status verb_release(struct run *r)
+{
+    const char *name = r->options.arguments[0];
+    _cleanup_call_ struct call call = {.method = "Release", .parameters = json_object()};
+    enum exit_status status = verb_connect(r, true);
+
+    if (status == EXIT_DONE)
+        status = release_confirm(r, name);
+    if (status != EXIT_DONE)
+        return status;
+    json_put_string(call.parameters, "instance", name);
+    json_put_string(call.parameters, "confirm", name);
+    if (r->options.timeout_ms)
+        json_put_int(call.parameters, "timeout_ms", (int64_t)r->options.timeout_ms);
+    status = verb_call(r, &call);
+    if (status == EXIT_DONE)
+        output_answer(&r->output, call.answer, screen_released, EXIT_DONE);
+    return status;
+}
+
+/* ---- instance take ---- */
+
+static void screen_taken(const struct output *o, const struct json *reply, struct buf *out)
+{
+    const struct json *instance = json_get(reply, "instance");
+    _cleanup_free_ char *stops = rented_stops_text(instance, true);
+
+    (void)o;
+    buf_addf(out, "the guard of %s is ours.\n  stops  %s\n", member_text(instance, "name", "?"), stops);
+}
+
+enum exit_status verb_instance_take(struct run *r)
+{
+    _cleanup_call_ struct call call = {
+        .method = "InstanceTake", .limit_ms = PROVIDER_MS, .parameters = json_object(), .needs = "instance"};
+    enum exit_status status;
+
+    json_put_string(call.parameters, "name", r->options.arguments[0]);
+    status = verb_connect(r, true);
+    if (status == EXIT_DONE)
+        status = verb_call(r, &call);
+    if (status == EXIT_DONE)
+        output_answer(&r->output, call.answer, screen_taken, EXIT_DONE);
+    return status;
+}

@@ -1,0 +1,167 @@
+"""Cases of machines that cost money (cases.py says what a case is). Their times of day, as in "lease to 14:52", are shown as HH:MM."""
+from steps import case, error, stage, widths
+
+MODEL = "ollama:deepseek-r1:7b"
+STATUS = [{"reply": {"world": "money"}}]
+ACCOUNT = {"world": "account"}
+RENTAL = {"world": "rental-in-use"}
+OFF = {"guard": {"state": "away", "proved": True}, "stays": None, "provider_state": "shutdown", "released_at_ms": "@1296000s"}
+
+
+def yuan(milli, estimate=False, unknown=False):
+    return {"milli": milli, "unit": "CNY", "estimate": estimate, "unknown": unknown}
+
+
+def rental(**more):
+    return {"goal": "on", "gpu": "4090D", "cards": 1, "disk_gb": 50, "id": "pro-5f0c", "region": "西北B区", "provider_state": "running",
+            "provider_state_at_ms": "@-12s", "tries": 0, "rate": yuan(1980), "today": yuan(6106),
+            "guard": {"state": "kept", "read_at_ms": "@-12s", "acts_at_ms": "@888s", "ways": "shutdown", "proved": True}, **more}
+
+
+def machine(name, state, tunnel="none", trouble=None, **more):
+    return {"name": name, "provider": "autodl", "state": state, "rented": True, "tunnel": {"state": tunnel, "tries": 0, "reconnects": 0},
+            "rental": rental(**more), "trouble": trouble}
+
+
+NOT_CONFIRMED = {"code": "stop_not_confirmed", "target": "hz-3090", "exit": 11, "next": ["llmhostctl down hz-3090 --now"],
+                 "message": "may still be billed at ¥1.48/h: AutoDL still says \"运行中\" after 2m31s"}
+DAEMON = {"version": "0.1.0", "pid": 4711, "uptime_ms": 525660000, "endpoint": "http://127.0.0.1:11434", "gateway_state": "listening",
+          "state_directory": "/var/lib/llmhost"}
+TROUBLE = {"daemon": DAEMON, "accounts": [ACCOUNT], "models": [], "trouble": [NOT_CONFIRMED],
+           "instances": [machine("hz-3090", "stopping", trouble=NOT_CONFIRMED, stop_asked_at_ms="@-151s", rate=yuan(1480), today=yuan(1000)),
+                         machine("bj-4090", "waiting", tries=13, next_try_at_ms="@21s", today=yuan(250)),
+                         machine("cq-5090", "running", "up", provider_state_at_ms="@-240s", stays="minimum_up", until_at_ms="@480s",
+                                 rate=yuan(0, unknown=True), today=yuan(410, True), guard={"state": "refused", "owner": "k3x9", "proved": False}),
+                         machine("nm-a100", "running", "up", stays="kept", until_at_ms="@7200s", rate=yuan(3450),
+                                 guard={"state": "useless", "reason": "not root, and sudo asks for a password", "proved": False}),
+                         machine("xb-4090", "starting", guard={"state": "installing", "proved": False}),
+                         machine("hk-4090", "running", stays="budget", until_at_ms="@90s", guard={"state": "none", "proved": False})]}
+COST = {"accounts": [ACCOUNT], "total": [yuan(5430)], "lines": [
+    {"instance": "gz-4090", "state": "running", "now": yuan(1980), "today": yuan(6106), "month": yuan(71200), "stopped": yuan(20, True)},
+    {"instance": "nm-a100", "state": "running", "now": yuan(3450), "today": yuan(1314), "month": yuan(18950), "stopped": yuan(0)},
+    {"instance": "xb-4090d", "state": "stopped", "now": yuan(20, True), "today": yuan(250, True), "month": yuan(6400, True), "stopped": yuan(20, True)},
+    {"instance": "内蒙-5090", "state": "stopping", "now": yuan(0, unknown=True), "today": yuan(1060, unknown=True), "month": yuan(9120, unknown=True),
+     "stopped": yuan(0, unknown=True)}]}
+UNITS = {"accounts": [ACCOUNT, {"provider": "pai-dsw", "title": "PAI-DSW", "unit": "CU", "month_milli": 250000, "today": {**yuan(4200), "unit": "CU"},
+                                "month": {**yuan(61000), "unit": "CU"}, "rate": {**yuan(0), "unit": "CU"}, "instances": 1}],
+         "total": [], "lines": COST["lines"][:1] + [{"instance": "dsw-lab", "state": "stopped", **{k: {**yuan(n), "unit": "CU"} for k, n in (
+             ("now", 0), ("today", 4200), ("month", 61000), ("stopped", 0))}}]}
+ROWS = [{"provider": "autodl", "instance": "gz-4090", "kind": "compute", "by_us": True, "from_at_ms": "@-9000s", "from_basis": "stamp", "to_at_ms": "@-5400s",
+         "to_basis": "stamp", "to_confirmed": True, "rate_milli": 1980, "rate_basis": "snapshot", "amount": yuan(1980)},
+        {"provider": "autodl", "instance": "gz-4090", "kind": "compute", "by_us": False, "from_at_ms": "@-3600s", "from_basis": "seen", "to_confirmed": False,
+         "rate_milli": 1980, "rate_basis": "list", "amount": yuan(1980, True)},
+        {"provider": "autodl", "instance": "xb-4090d", "kind": "disk", "by_us": True, "from_at_ms": "@-9000s", "from_basis": "price", "to_at_ms": "@-5400s",
+         "to_basis": "guess", "to_confirmed": False, "rate_basis": "unknown", "amount": yuan(0, unknown=True)}]
+OFFERS = [{"provider": "autodl", "gpu": "4090D", "memory_gib": 24, "price": yuan(1980), "price_day": "2026-09-01", "stock": 12, "unofficial": False},
+          {"provider": "autodl", "gpu": "4090", "memory_gib": 24, "price": yuan(2080), "price_day": "2026-09-01", "stock": 0, "unofficial": True},
+          {"provider": "autodl", "gpu": "H20-NVLink", "memory_gib": 96, "unofficial": False}]
+JUDGED = [{**OFFERS[0], "fits": "yes", "context": 13312, "needs_bytes": 23500000000}, {**OFFERS[1], "fits": "tight", "context": 13312, "needs_bytes": 23500000000},
+          {**OFFERS[2], "fits": "unknown"}, {**OFFERS[0], "gpu": "3080", "memory_gib": 10, "fits": "no", "needs_bytes": 23500000000}]
+UP = [{"more": {"model": {"world": "ready-model"}, "instance": machine("gz-4090", "starting")}},
+      stage("capacity", "done", "1 x 4090D in 西北B区", took_ms=400),
+      stage("power_on", "running", "", usual_ms=22000),
+      stage("power_on", "done", "running, first guard 30m", took_ms=21800),
+      stage("ssh", "done", "connect.gz.example:34222", took_ms=3100),
+      stage("guard", "done", "lease 15m, read back", took_ms=900),
+      stage("engine", "done", "ollama 0.12.3", took_ms=1200),
+      stage("load", "done", "5.6 GB, 100% GPU", took_ms=11600),
+      {"reply": {"model": {"world": "ready-model"}, "took_ms": 39100, "usual_ms": 41000, "endpoint": "http://127.0.0.1:11434"}}]
+HUNT = [UP[0], stage("capacity", "running", "none is free: try 3, next in 30s"), {"await": "next in 30s"}, {"interrupt": True}, {"hang": True}]
+BUDGET = error("Refused", "budget", "not started: ¥28.40 of today's ¥30.00 is spent, and one hour here is ¥1.98.",
+               ["llmhostctl cost", f"llmhostctl up {MODEL} --over-budget", "llmhostctl provider set autodl --budget-day 50"], target="gz-4090")
+NO_GUARD = [UP[0], stage("guard", "failed", "not read back: the root disk is full", took_ms=900),
+            error("Refused", "unguarded", "gz-4090 is off again: a machine without a working guard is not kept.",
+                  [f"llmhostctl up {MODEL} --no-guard"], why="the guard was written, but not read back (the root disk is full)", target="gz-4090")]
+
+
+def down(*steps, **last):
+    return [{"more": {"progress": {"stage": name, "state": "done", "text": text, "took_ms": took}, "done": False}} for name, text, took in steps] + [
+        {"reply": {"done": True, "took_ms": 41800, **last}}]
+
+
+DOWN = down(("streams", "0 left", 34200), ("engine", "ollama stopped", 1100), ("power_off", "shutting_down", 600), ("confirmed", "shutdown", 5900),
+            instance=machine("gz-4090", "stopped", **OFF), spent=yuan(6190))
+COST_OF = [{"reply": {**COST, "lines": COST["lines"][:1]}}]
+SHOW = [{"reply": {"instance": {**machine("bj-4090", "stopped", **OFF), "address": "connect.bj.example:41022", "user": "root"}, "settings": {}, "models": [MODEL]}}]
+KEPT = [{"reply": {"models": [], "cost": yuan(6900), "instance": machine("nm-a100", "running", "up", stays="kept", until_at_ms="@7200s")}}]
+DRILL = [{"id": "guard.drill", "target": "gz-4090", "level": "ok", "next": [],
+          "message": "its guard stopped it, and AutoDL said that it is off 38s later: the guard is proved"}]
+TOKEN = "t0k-n0t-sh0wn"
+ADD = [{"reply": {"account": ACCOUNT}}]
+KNOWN = ["autodl", "pai-dsw"]
+
+RENT = [
+    # ---- status ----
+    *widths("rent-status", "status", {"Status": STATUS}),
+    case("rent-status-120", "status", {"Status": STATUS}, columns=120),
+    case("rent-status-pipe", "status", {"Status": STATUS}),
+    case("rent-status-trouble", "status", {"Status": [{"reply": TROUBLE}]}, columns=120),
+    case("rent-status-trouble-80", "status", {"Status": [{"reply": TROUBLE}]}, columns=80),
+    case("rent-status-accounts", "status", {"Status": [{"reply": {**TROUBLE, "instances": [], "trouble": [], "accounts": UNITS["accounts"]}}]}, columns=80),
+    case("rent-status-json", "status --json", {"Status": [{"reply": {**TROUBLE, "instances": TROUBLE["instances"][:1]}}]}),
+    case("rent-status-instance", "status gz-4090", {"Status": [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "trouble": [],
+         "instances": [machine("gz-4090", "running", "up", stays="in_use", image="PyTorch 2.8", max_price=yuan(2200), since_at_ms="@-11120s")]}}],
+         "Logs": [{"reply": {"lines": [], "older": 0}}]}, columns=80),
+    case("rent-status-model", f"status {MODEL}", {"Status": [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "trouble": [],
+         "instances": [machine("gz-4090", "running", "up", stays="in_use")]}}], "Logs": [{"reply": {"lines": [], "older": 0}}]}, columns=80),
+    *widths("rent-list", "instance list", {"InstanceList": [{"reply": {"instances": TROUBLE["instances"][:3]}}]}),
+    case("rent-show", "instance show bj-4090", {"InstanceShow": SHOW}, columns=80),
+    # ---- cost, offers ----
+    *widths("rent-cost", "cost", {"Cost": [{"reply": COST}]}),
+    case("rent-cost-of", "cost gz-4090", {"Cost": COST_OF}, columns=80),
+    case("rent-cost-units", "cost", {"Cost": [{"reply": UNITS}]}, columns=80),
+    case("rent-cost-since", "cost --since 2026-11-20", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "rows": ROWS}}]}, columns=120),
+    case("rent-cost-none", "cost", {"Cost": [{"reply": {"accounts": [], "lines": [], "total": []}}]}),
+    case("rent-cost-json", "cost --json", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "rows": ROWS[:1]}}]}),
+    *widths("rent-offers", "offers", {"Offers": [{"reply": {"offers": OFFERS, "notes": ["the API has no plain 4090; the console has one"]}}]}),
+    *widths("rent-offers-for", "offers --for ollama:deepseek-r1:32b --gpu 4090D --provider autodl", {"Offers": [{"reply": {"offers": JUDGED}}]}),
+    case("rent-offers-none", "offers --gpu 4091", {"Offers": [{"reply": {"offers": []}}]}),
+    case("rent-offers-json", "offers --json", {"Offers": [{"reply": {"offers": JUDGED[:1]}}]}),
+    # ---- provider ----
+    case("rent-add", "provider add autodl --max-price 2.20", {"ProviderAdd": ADD}, columns=80,
+         answers=[("token for autodl", TOKEN + "\n"), ("spent a day", "dear\n"), ("50.*50", "30\n")], hidden=[TOKEN]),
+    case("rent-add-usual", "provider add autodl", {"ProviderAdd": ADD}, columns=80, answers=[("token for autodl", TOKEN + "\n"), ("spent a day", "\n")]),
+    case("rent-add-pipe", "provider add autodl --token-file -", {"ProviderAdd": ADD}, stdin=TOKEN + "\n"),
+    case("rent-add-nobody", "provider add autodl", {}),
+    case("rent-add-json", "provider add autodl --token-file - --budget-day 0 --budget-month 600 --balance-floor ¥5.5 --base-url http://127.0.0.1:8 --json",
+         {"ProviderAdd": ADD}, stdin=TOKEN + "\n"),
+    case("rent-add-refused", "provider add autodl --token-file -", {"ProviderAdd": [error("CredentialsRefused", "token_refused", "AutoDL refused the token",
+         ["llmhostctl provider add autodl"], target="autodl", provider={"name": "AutoDL", "code": "AuthorizeFailed", "message": "登录超时"})]}, stdin=TOKEN + "\n"),
+    case("rent-add-money", "provider add autodl --budget-day 5,50", None),
+    case("rent-set", "provider set autodl --budget-day 50", {"ProviderSet": ADD}, columns=80),
+    case("rent-set-token", "provider set autodl --token", {"ProviderSet": ADD}, columns=80, answers=[("token for autodl", TOKEN + "\n")], hidden=[TOKEN]),
+    case("rent-set-nothing", "provider set autodl", None),
+    *widths("rent-providers", "provider list", {"ProviderList": [{"reply": {"accounts": [ACCOUNT], "known": KNOWN}}]}),
+    case("rent-providers-none", "provider list", {"ProviderList": [{"reply": {"accounts": [], "known": KNOWN}}]}),
+    case("rent-provider-remove", "provider remove autodl", {"ProviderRemove": [{"reply": {}}]}),
+    # ---- up, down ----
+    *widths("rent-up", f"up {MODEL} --gpu 4090D --max-price 2.20 --disk 100G", {"Up": UP}),
+    case("rent-up-pipe", f"up {MODEL} --gpu 4090D,5090 --provider autodl --image PyTorch --region 西北B区 --over-budget --no-guard --anyway", {"Up": UP}),
+    case("rent-up-hunt", f"up {MODEL} --gpu 4090D", {"Up": HUNT}, columns=80),
+    case("rent-up-budget", f"up {MODEL}", {"Up": [BUDGET]}, columns=80),
+    case("rent-up-no-guard", f"up {MODEL}", {"Up": NO_GUARD}, columns=80),
+    case("rent-up-disk", f"up {MODEL} --disk 100", None),
+    *widths("rent-down", "down gz-4090", {"Down": DOWN, "Cost": COST_OF}),
+    case("rent-down-pipe", f"down {MODEL}", {"Down": DOWN, "Cost": COST_OF}),
+    case("rent-down-json", "down gz-4090 --json -q", {"Down": DOWN}),
+    case("rent-keep", "keep nm-a100 2h", {"Keep": KEPT}),
+    case("rent-keep-off", "keep --off nm-a100", {"Keep": [{"reply": {"models": [], "instance": machine("nm-a100", "running", stays="idle", until_at_ms="@60s")}}]}),
+    case("rent-wait", "wait hz-3090 --for=confirmed", {"Wait": [{"more": {"instance": machine("hz-3090", "stopping")}},
+                                                                {"reply": {"instance": machine("hz-3090", "stopped")}}]}, columns=80),
+    # ---- release, take, drill ----
+    case("rent-release", "release bj-4090", {"InstanceShow": SHOW, "Release": [{"reply": {"spent": yuan(250)}}]}, columns=80,
+         answers=[("type the name", "bj-4090\n")]),
+    case("rent-release-other", "release bj-4090", {"InstanceShow": SHOW}, columns=80, answers=[("type the name", "y\n")]),
+    case("rent-release-nobody", "release bj-4090", {}),
+    case("rent-release-confirm", "release bj-4090 --confirm=bj-4090", {"Release": [{"reply": {"spent": yuan(250, True)}}]}),
+    case("rent-release-wrong", "release bj-4090 --confirm=gz-4090", {}),
+    case("rent-take", "instance take gz-4090", {"InstanceTake": [{"reply": {"instance": machine("gz-4090", "running", "up", stays="in_use")}}]}),
+    case("rent-drill", "doctor gz-4090 --drill", {"Doctor": [{"reply": {"healthy": True, "checks": DRILL}}]}),
+    case("rent-drill-nobody", "doctor --drill", None),
+    # ---- the Tab key ----
+    case("complete-provider-add", ["__complete", "provider", "add", ""], {"ProviderList": [{"reply": {"accounts": [ACCOUNT], "known": KNOWN}}]}),
+    case("complete-provider-set", ["__complete", "provider", "set", ""], {"ProviderList": [{"reply": {"accounts": [ACCOUNT], "known": KNOWN}}]}),
+    case("complete-release", ["__complete", "release", ""], {"Status": STATUS}),
+]
+for one in RENT:
+    one["minutes"] = True
