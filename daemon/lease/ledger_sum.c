@@ -1,0 +1,81 @@
+/* What intervals cost. An interval has a cost up to each instant of it, and what it cost in between is the
+ * difference: so days add up to the whole, whatever is rounded. */
+#include "lease/ledger.h"
+#include "proto/mem.h"
+
+#define HOUR_MS 3600000ll
+
+/* What it has cost at t, to the nearest thousandth. */
+static int64_t cost_at(const struct spent_record *r, int64_t t_ms)
+{
+    bool over = r->to_at_ms && t_ms >= r->to_at_ms;
+    int64_t span_ms = (over ? r->to_at_ms : t_ms) - r->from_at_ms;
+
+    if (t_ms <= r->from_at_ms)
+        return 0;
+    if (streq(r->kind, "prepaid")) {
+        int64_t whole_ms = r->to_at_ms - r->from_at_ms;
+
+        return over || whole_ms <= 0 ? r->lump_milli
+                                     : r->lump_milli * (span_ms / 1000) / (whole_ms / 1000 + 1);
+    }
+    if (r->rate_milli <= 0)
+        return 0;
+    int64_t milli =
+        r->rate_milli * (span_ms / HOUR_MS) + (r->rate_milli * (span_ms % HOUR_MS) + HOUR_MS / 2) / HOUR_MS;
+
+    return over && streq(r->kind, "compute") ? MAX(milli, LEDGER_MINIMUM_MILLI) : milli;
+}
+
+static bool is_rate_known(const struct spent_record *r)
+{
+    return streq(r->rate_basis, "snapshot") || streq(r->rate_basis, "user");
+}
+
+static bool is_estimate(const struct spent_record *r)
+{
+    return !streq(r->from_basis, "stamp") || !r->to_basis || !streq(r->to_basis, "stamp") ||
+           !is_rate_known(r);
+}
+
+/* One that began and ended at one instant is of that instant. */
+static bool is_within(const struct spent_record *r, int64_t from_at_ms, int64_t to_at_ms)
+{
+    if (r->from_at_ms >= to_at_ms)
+        return false;
+    return !r->to_at_ms || r->to_at_ms > from_at_ms ||
+           (r->to_at_ms == r->from_at_ms && r->from_at_ms == from_at_ms);
+}
+
+struct ledger_sum ledger_sum(const struct ledger *g, const char *instance, int64_t from_at_ms,
+                             int64_t to_at_ms)
+{
+    const struct spent_record *r;
+    struct ledger_sum sum = {0};
+
+    for (unsigned i = 0; (r = ledger_row_at(g, i)); i++) {
+        if ((instance && !streq(r->instance, instance)) || !is_within(r, from_at_ms, to_at_ms))
+            continue;
+        int64_t milli = cost_at(r, to_at_ms) - cost_at(r, from_at_ms);
+
+        sum.milli += milli;
+        sum.estimate = sum.estimate || (milli > 0 && is_estimate(r));
+        sum.unknown = sum.unknown || (r->rate_milli < 0 && !streq(r->kind, "prepaid"));
+    }
+    return sum;
+}
+
+struct ledger_sum ledger_rate(const struct ledger *g, const char *instance)
+{
+    const struct spent_record *r;
+    struct ledger_sum sum = {0};
+
+    for (unsigned i = 0; (r = ledger_row_at(g, i)); i++) {
+        if (r->to_at_ms || (instance && !streq(r->instance, instance)))
+            continue;
+        sum.milli += MAX(r->rate_milli, 0);
+        sum.estimate = sum.estimate || !is_rate_known(r);
+        sum.unknown = sum.unknown || r->rate_milli < 0;
+    }
+    return sum;
+}
