@@ -18,7 +18,7 @@
 #define BASE_URL     "https://api.autodl.com"
 #define BODY_MAX     8192u
 #define MACHINES_MAX (AUTODL_PAGE_ROWS * 20)
-#define CUDA_LEAST   118 /* of an image that is not in the table */
+#define CUDA_LEAST   124 /* what the engines need of the machine's driver (550: engine/fit.h), whatever the image */
 #define HOUR_MS      (60 * 60 * 1000ll)
 
 extern const struct rental_ops rental_autodl;
@@ -292,7 +292,7 @@ static void autodl_create(struct rental *r, const struct instance_wish *w, struc
 
     for (unsigned i = 0; i < r->tables.n_images; i++)
         if (streq(r->tables.images[i].uuid, w->image))
-            cuda = r->tables.images[i].cuda;
+            cuda = MAX(cuda, r->tables.images[i].cuda);
     autodl_write_create(w, cuda, &c->body);
     c->asks = true;
     c->on_made = done;

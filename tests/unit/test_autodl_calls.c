@@ -226,7 +226,7 @@ Test(autodl_calls, each_call_says_what_it_should_and_hands_on_what_came)
     ops->create(account, &wish, &heard.op, on_made, NULL);
     answers();
     cr_assert_str_eq(heard.id, "pro-3");
-    cr_assert(asked_with("\"cuda_v_from\":118"));
+    cr_assert(asked_with("\"cuda_v_from\":124"), "the image needs 11.8, the engines more");
     ops->start(account, "pro-1", "sh first", &heard.op, on_done, NULL);
     answers();
     cr_assert_eq(heard.fault.kind, FAULT_NONE);
