@@ -165,6 +165,7 @@ static struct deployment *manager_insert_deployment(struct manager *m, struct le
     const struct deployment_context context = {
         .loop = m->context.loop,
         .http = m->context.http,
+        .resolver = m->context.resolver,
         .store = m->context.store,
         .settings = m->context.settings,
         .socket_directory = m->context.socket_directory,

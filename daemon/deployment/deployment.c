@@ -461,6 +461,7 @@ struct deployment *deployment_new(const struct deployment_context *context, stru
         engine_new(engine_find_ops(parts.engine), context->loop, lease_host(l), context->http, lease_name(l),
                    parts.rest, context->settings, context->socket_directory, context->state_directory);
     d->engine->owner = context->store ? store_daemon_id(context->store) : NULL;
+    d->engine->resolver = context->resolver;
     d->own_server = !d->engine->ops->shared;
     d->timer = timer_new(context->loop, deployment_on_timer, d);
     d->sleep_timer = timer_new(context->loop, deployment_on_sleep_timer, d);

@@ -99,6 +99,7 @@ struct deployment_record;
 struct http;
 struct lease;
 struct loop;
+struct resolver;
 struct settings;
 struct store;
 
@@ -106,6 +107,7 @@ struct store;
 struct deployment_context {
     struct loop *loop;
     struct http *http;
+    struct resolver *resolver;
     struct store *store;
     const struct settings *settings;
     const char *socket_directory, *state_directory;

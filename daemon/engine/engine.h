@@ -17,6 +17,7 @@ struct engine;
 struct http;
 struct json;
 struct op;
+struct resolver;
 struct settings;
 
 /* For a probe, unless its owner says otherwise. */
@@ -129,6 +130,7 @@ struct engine {
     struct host *host;                  /* borrowed */
     struct http *http;                  /* borrowed */
     struct loop *loop;
+    struct resolver *resolver;          /* borrowed; NULL: no registry is asked by us (shape.h) */
     char *model;                        /* behind the first colon */
     char *path;                         /* [engine.NAME] path=, NULL: look in the usual places */
     char *arguments;                    /* for its server, quoted for sh; "": none */

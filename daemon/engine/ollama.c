@@ -2,6 +2,7 @@
  *
  * Facts about its HTTP API, streams and errors: observed with 0.11.4 and 0.32.15 (2026-11-20). */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "engine/fit.h"
 #include "engine/install.h"
@@ -30,6 +31,7 @@ static struct engine *ollama_new(void)
     struct ollama *o = xnew(struct ollama);
 
     ollama_pull_init(&o->pull);
+    o->shape.token_bytes = -1;
     return &o->engine;
 }
 
@@ -214,7 +216,7 @@ static void on_start_judged(void *ctx, const struct fault *f)
     else if (server_judge(&o->server, &dead) == 0)
         server_end(&o->server, true, NULL);
     else if (!o->launched)
-        launch(o);              /* it was on its way out when it was found */
+        ollama_choose_context(o, launch);       /* it was on its way out when it was found */
     else
         server_end(&o->server, false, &dead);
 }
@@ -265,7 +267,8 @@ static void start_environment(const struct ollama *o, struct buf *out)
     bool own_disk = p->base && !strstr(p->base, "/.llmhost");
 
     buf_add_text(out, "OLLAMA_HOST=127.0.0.1:@PORT@ OLLAMA_KEEP_ALIVE=-1 OLLAMA_MAX_LOADED_MODELS=1000 OLLAMA_LOAD_TIMEOUT=15m OLLAMA_NOPRUNE=1 OLLAMA_NO_CLOUD=1 "
-                      "OLLAMA_CONTEXT_LENGTH=8192 GIN_MODE=release NO_PROXY=127.0.0.1,localhost OLLAMA_MODELS=");
+                      "GIN_MODE=release NO_PROXY=127.0.0.1,localhost ");
+    buf_addf(out, "OLLAMA_CONTEXT_LENGTH=%" PRId64 " OLLAMA_MODELS=", o->context);
     if (p->models && !own_disk)
         shell_quote(out, p->models);        /* no data disk, and models are there already: not twice */
     else
@@ -295,7 +298,7 @@ static void ollama_start(struct engine *e, struct engine_reply to)
     if (e->facts.pid > 0 && e->facts.port && e->facts.pid != e->hung_pid)
         server_get(&o->server, "/api/version", ASK_MS, on_version);
     else
-        launch(o);
+        ollama_choose_context(o, launch);
 }
 
 /* ---- prepare ---- */

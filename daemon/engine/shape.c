@@ -253,9 +253,10 @@ static char *list_url(struct shape_step *s)
     _cleanup_free_ char *section = xasprintf("engine.%s", s->name.engine);
 
     s->hub = ops ? ops->hub : NULL;
-    if (!s->hub)
+    if (!s->hub || !s->context.resolver)
         return NULL;
-    const char *mirror = settings_text(s->context.settings, section, "model_mirror");
+    const char *mirror = s->context.settings ? settings_text(s->context.settings, section, "model_mirror")
+                                             : s->context.model_mirror;
 
     s->engine.ops = ops;
     s->engine.model = s->name.rest;

@@ -20,8 +20,9 @@ struct settings;
 struct shape_context {
     struct loop *loop;
     struct http *http;
-    struct resolver *resolver;
-    const struct settings *settings;    /* [engine.NAME] model_mirror= is asked where there is one */
+    struct resolver *resolver;          /* NULL: nobody is asked, and the table has to do */
+    const struct settings *settings;    /* [engine.NAME] model_mirror= is asked where there is one; NULL: model_mirror is */
+    const char *model_mirror;           /* copied; NULL: none */
 };
 
 struct shape {

@@ -109,6 +109,39 @@ Test(ollama, starts_a_server_that_answers)
     cr_assert_eq(w.n_scripts, 0, "it runs: nothing is started");
 }
 
+/* Its own default grows with the card, and spills to the processor (reference/lease.md §5). */
+Test(ollama, the_context_is_as_long_as_the_cards_and_the_model_allow)
+{
+    static const struct {
+        const char *model, *cards;
+        long least, most;
+    } rows[] = {
+        {"deepseek-r1:32b", "chip=nvidia\nNVIDIA GeForce RTX 4090 D, 550.1, 24564, 1, 8.9\n", 13000, 14000},
+        {"deepseek-r1:32b", "chip=nvidia\nNVIDIA GeForce RTX 4090 D, 550.1, 24564, 6000, 8.9\n", 4096, 4096},
+        {"deepseek-r1:32b", "chip=nvidia\nA, 550.1, 24564, 1, 8.9\nA, 550.1, 24564, 1, 8.9\n", 32768, 32768},
+        {"deepseek-r1:7b", "chip=nvidia\nNVIDIA GeForce RTX 4090 D, 550.1, 24564, 1, 8.9\n", 32768, 32768},
+        {"deepseek-r1:7b", "chip=nvidia\nFailed to initialize NVML: Unknown Error\n", 8192, 8192},
+        {"deepseek-r1:7b", "chip=nvidia\nGRID T4-8Q, 470.63.01, [N/A], [N/A], 7.5\n", 8192, 8192},
+        {"deepseek-r1:7b", "chip=none\n", 8192, 8192},
+        {"nobody-knows:7b", "chip=nvidia\nNVIDIA GeForce RTX 4090 D, 550.1, 24564, 1, 8.9\n", 8192, 8192},
+    };
+
+    w.find_says = FOUND NONE;
+    w.start_says = RUNS;
+    for (unsigned i = 0; i < ELEMENTS(rows); i++) {
+        w.cards_say = rows[i].cards;
+        use_model(rows[i].model);
+        ASK(ops()->start, {"GET /api/version", NULL, 200, {VERSION}});
+        went_well();
+        const char *at = strstr(w.script, "OLLAMA_CONTEXT_LENGTH=");
+
+        cr_assert_not_null(at);
+        long context = atol(at + strlen("OLLAMA_CONTEXT_LENGTH="));
+
+        cr_assert(context >= rows[i].least && context <= rows[i].most, "%u: %ld", i, context);
+    }
+}
+
 Test(ollama, models_in_a_home_without_a_data_disk_stay_where_they_are)
 {
     w.find_says = FOUND "models=/root/.ollama/models\nbase=/root/.llmhost\nok=1\n";

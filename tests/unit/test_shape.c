@@ -133,7 +133,8 @@ static void setup(void)
     cr_assert_eq(settings_parse("[engine.llama.cpp]\nmodel_mirror = https://hf-mirror.example\n", "test",
                                 &settings, &why),
                  0, "%s", why);
-    context = (struct shape_context){.loop = loop, .settings = settings};
+    context =
+        (struct shape_context){.loop = loop, .resolver = (struct resolver *)&heard, .settings = settings};
 }
 
 static void teardown(void)
@@ -335,6 +336,15 @@ Test(shape, where_there_is_nobody_to_ask_nobody_is_asked)
         cr_assert_eq(heard.fault.kind, FAULT_NONE);
         cr_assert_eq(heard.shape.fits.weights_bytes, -1);
     }
+}
+
+Test(shape, without_a_way_to_names_the_table_has_to_do)
+{
+    context.resolver = NULL;
+    n_script = n_asked = 0;
+    ask("ollama:qwen3:8b");
+    cr_assert_eq(heard.shape.fits.token_bytes, 144ll * 1024);
+    cr_assert_eq(heard.fault.kind, FAULT_NONE);
 }
 
 Test(shape, nobody_hears_of_a_question_that_was_cancelled)
