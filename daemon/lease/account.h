@@ -42,7 +42,7 @@ struct ledger *account_ledger(const struct account *a);
 const struct account_record *account_record(const struct account *a);
 /* Other limits. The ticket says when they are durable. */
 store_ticket account_set_limits(struct account *a, const struct money_limits *limits);
-/* Another token or base URL was put there: whatever is known may be another account's. */
+/* Another token or base URL was put there: whatever is known may be another account's. base_url may be the record's. */
 void account_renew(struct account *a, const char *base_url);
 
 /* Asks the provider: also how a token is tried. An op. It is asked by itself every 10 min while something of it runs (account_runs()). */

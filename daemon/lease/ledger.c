@@ -14,7 +14,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/list.h"
 #include "proto/mem.h"
 
 #define HOUR_MS      3600000ll
@@ -34,12 +33,6 @@ struct ledger {
     int64_t day_offset_ms;
     struct row **rows; /* by their beginning */
     unsigned n_rows, max_rows;
-    struct list free; /* of struct freed: nothing is reserved for these */
-};
-
-struct freed {
-    struct list node;
-    char *instance;
 };
 
 struct ledger *ledger_new(struct store *s, const char *provider, const char *unit, int64_t day_offset_ms)
@@ -50,7 +43,6 @@ struct ledger *ledger_new(struct store *s, const char *provider, const char *uni
     g->provider = provider;
     g->unit = unit;
     g->day_offset_ms = day_offset_ms;
-    list_init(&g->free);
     return g;
 }
 
@@ -61,21 +53,12 @@ static void row_free(struct row *w)
     free(w);
 }
 
-static void freed_free(struct freed *f)
-{
-    list_remove(&f->node);
-    free(f->instance);
-    free(f);
-}
-
 struct ledger *ledger_free(struct ledger *g)
 {
     if (!g)
         return NULL;
     for (unsigned i = 0; i < g->n_rows; i++)
         row_free(g->rows[i]);
-    LIST_FOREACH_SAFE (f, &g->free, struct freed, node)
-        freed_free(f);
     free(g->rows);
     free(g);
     return NULL;
@@ -279,36 +262,6 @@ static void late_rate(struct row *w, const struct ledger_reading *r, const struc
         set_rate(w, -1, "unknown");
 }
 
-/* ---- reservations ---- */
-
-static struct freed *find_freed(const struct ledger *g, const char *instance)
-{
-    LIST_FOREACH (f, &g->free, struct freed, node)
-        if (streq(f->instance, instance))
-            return f;
-    return NULL;
-}
-
-void ledger_holds(struct ledger *g, const char *instance)
-{
-    struct freed *f = find_freed(g, instance);
-
-    if (f)
-        freed_free(f);
-}
-
-/* Once, until something is reserved again. */
-static void release(struct ledger *g, const char *instance)
-{
-    if (find_freed(g, instance))
-        return;
-    struct freed *f = xnew(struct freed);
-
-    f->instance = xstrdup(instance);
-    list_append(&g->free, &f->node);
-    store_release_intents(g->store, g->provider, instance);
-}
-
 /* ---- reading ---- */
 
 /* By us is what our call began, and nothing that began again after it. */
@@ -441,7 +394,6 @@ static void read_on(struct ledger *g, const struct ledger_reading *r, int64_t no
     /* With a stop behind it a start is of a cycle that is over. */
     int64_t started_at_ms = r->stopped_at_ms > r->started_at_ms ? 0 : r->started_at_ms;
 
-    ledger_holds(g, r->instance);
     if (runs_on(g, last, r)) {
         last->r.to_at_ms = 0;
         last->r.to_basis = NULL;
@@ -497,7 +449,6 @@ static void read_off(struct ledger *g, const struct ledger_reading *r, int64_t n
     } else if (is_open) {
         end_row(g, last, now_ms, "seen", now_ms); /* the stamp may still come */
     }
-    release(g, r->instance);
 }
 
 void ledger_read(struct ledger *g, const struct ledger_reading *r, int64_t now_ms)
@@ -515,7 +466,6 @@ void ledger_gone(struct ledger *g, const char *instance, int64_t now_ms)
 
     if (last && !last->r.to_at_ms)
         end_row(g, last, last->r.seen_at_ms, "guess", now_ms);
-    release(g, instance);
 }
 
 /* ---- the provider's days ---- */

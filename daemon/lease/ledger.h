@@ -15,7 +15,8 @@
 
 struct ledger;
 
-#define LEDGER_MINIMUM_MILLI 10 /* what a closed interval of a machine costs at least, where it costs at all */
+#define LEDGER_MINIMUM_MILLI                                                                                 \
+    10 /* what a closed interval of a machine costs at least, where it costs at all */
 
 /* unit and day_offset_ms: of the provider (rental.h). Texts borrowed for the life. */
 struct ledger *ledger_new(struct store *s, const char *provider, const char *unit, int64_t day_offset_ms);
@@ -36,15 +37,12 @@ struct ledger_reading {
     int64_t list_rate_milli; /* from the price list; 0: unknown */
     bool prepaid;
 };
-/* Opens, corrects and closes intervals, here and in the database, and gives back what is reserved for a machine
- * that is off. Closing by the provider's stamp is exact; until there is one, and where none comes, the end is
- * "seen". One that is on its way from on to off, or back, changes nothing. */
+/* Opens, corrects and closes intervals, here and in the database. Closing by the provider's stamp is exact;
+ * until there is one, and where none comes, the end is "seen". One that is on its way from on to off, or
+ * back, changes nothing. */
 void ledger_read(struct ledger *g, const struct ledger_reading *r, int64_t now_ms);
 /* It is gone (released, vanished): what is open ends as a guess, at the last time it was seen. */
 void ledger_gone(struct ledger *g, const char *instance, int64_t now_ms);
-
-/* Money is reserved for it: to be given back when it is off again. */
-void ledger_holds(struct ledger *g, const char *instance);
 
 struct ledger_sum {
     int64_t milli;

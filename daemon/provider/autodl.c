@@ -429,11 +429,13 @@ static int autodl_find_region(struct rental *r, const char *name, const char **r
 /* ---- the account ---- */
 
 /* "https://HOST[:PORT]": what http.h takes, and what the resolver needs of it. */
-static void take_base_url(struct rental *r, const char *url)
+static void autodl_move(struct rental *r, const char *base_url)
 {
-    const char *host = strstr(url, "://");
+    const char *url = base_url ? base_url : BASE_URL, *host = strstr(url, "://");
     size_t n;
 
+    free(r->origin);
+    free(r->host);
     r->origin = xstrdup(url);
     host = host ? host + 3 : url;
     n = strcspn(host, ":/");
@@ -449,7 +451,7 @@ static struct rental *autodl_open(const struct rental_context *context)
     _cleanup_free_ char *why = NULL;
 
     r->context = *context;
-    take_base_url(r, context->base_url ? context->base_url : BASE_URL);
+    autodl_move(r, context->base_url);
     if (autodl_tables_parse(provider_autodl_ini, strlen(provider_autodl_ini), &r->tables, &why) < 0)
         abort(); /* our own file */
     return r;
@@ -474,6 +476,7 @@ const struct rental_ops rental_autodl = {
     .console_url = AUTODL_CONSOLE_URL,
     .open = autodl_open,
     .close = autodl_close,
+    .move = autodl_move,
     .start_ms = 180000, /* reference/lease.md §2: a bet */
     .stop_alarm_ms = 180000,
     .list = autodl_list,

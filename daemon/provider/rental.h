@@ -87,6 +87,8 @@ struct rental_ops {
     const char *console_url;    /* where a person can look and press buttons */
     struct rental *(*open)(const struct rental_context *context);
     struct rental *(*close)(struct rental *r);      /* what is in flight must have been cancelled */
+    /* From now on it is asked there; NULL: at the provider's own. What is in flight stays where it is. */
+    void (*move)(struct rental *r, const char *base_url);
     uint64_t start_ms;          /* a call that was asked longer ago than this has taken effect, or never will */
     uint64_t stop_alarm_ms;     /* a stop that takes longer is one to shout about */
     /* All machines of the account, every page read; or a fault. */

@@ -479,45 +479,6 @@ Test(ledger, what_is_long_over_leaves_memory_but_for_the_newest_of_a_machine)
     cr_assert_null(ledger_row_at(ledger, 1));
 }
 
-/* ---- reservations ---- */
-
-static void reserve(const char *name, const char *instance, int64_t milli, bool granted)
-{
-    struct intent_record r = {.name = (char *)name,
-                              .kind = "power_on",
-                              .provider = "autodl",
-                              .instance = (char *)instance,
-                              .unit = "CNY",
-                              .day = "",
-                              .at_ms = T(0),
-                              .reserved_milli = milli};
-    struct heard h = {0};
-
-    store_reserve(store, &r, &(struct money_limits){.day_milli = 10000}, 0, 0, &h.op, hear, &h);
-    cr_assert(LOOP_UNTIL(loop, h.times > 0));
-    cr_assert_eq(h.failed, !granted, "%s: %s", name, h.fault.text);
-}
-
-Test(ledger, what_is_reserved_is_given_back_when_it_is_off)
-{
-    reserve("a", "gz", 10000, true);
-    store_resolve_intent(store, "a", "made", T(1), true);
-    machine("gz", 1);
-    on(10, 5, 0);
-    reserve("b", "hz", 1000, false);
-    seen.off_counts = false;
-    off(90, 5, 80);
-    reserve("c", "hz", 1000, false);
-    seen.off_counts = true;
-    off(100, 5, 80);
-    reserve("d", "gz", 10000, true);
-    off(110, 5, 80); /* nothing was said of it: what was reserved may be of a call under way */
-    reserve("e", "hz", 1000, false);
-    ledger_holds(ledger, "gz");
-    ledger_gone(ledger, "gz", T(120));
-    reserve("f", "hz", 1000, true);
-}
-
 /* ---- stories ---- */
 
 /* A provider that bills by the second, its list that keeps the last pair of stamps, and a reader that looks

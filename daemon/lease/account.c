@@ -1,0 +1,478 @@
+/* The figures are sums of the ledger at the moment they are asked for; what is kept here is the balance and
+ * how asking for it went. While something runs, a slow timer asks again and looks whether a limit was
+ * reached. */
+#include "lease/account.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/timer.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+
+#define WATCH_MS       15000  /* a limit is noticed so much late */
+#define BALANCE_MS     600000 /* between two reads while something runs */
+#define BALANCE_BAD_MS 60000  /* after one that failed */
+#define LOW_WAIT_MS    5000   /* for the balance that may have been topped up */
+
+struct account {
+    struct account_context context;
+    struct account_record record;
+    const struct rental_ops *ops;
+    struct rental *rental;
+    struct ledger *ledger;
+    struct list asks;
+
+    bool has_balance;
+    int64_t balance_milli, balance_at_ms;
+    uint64_t asked_due;    /* when the balance was asked for by ourselves */
+    struct fault blind;    /* why it could not be read */
+    struct fault *trouble; /* worked out when it is asked for */
+    char told[32];         /* its code when changed() ran last */
+    unsigned era;          /* of the token: an answer to the one before says nothing */
+    struct op *balance;    /* our own question */
+    struct timer *timer;   /* armed while something runs */
+    struct work changed;
+};
+
+static void tell(void *ctx)
+{
+    struct account *a = ctx;
+
+    snprintf(a->told, sizeof a->told, "%s", account_trouble(a)->code);
+    a->context.changed(a->context.ctx, a);
+}
+
+static void is_changed(struct account *a)
+{
+    runq_add(a->context.loop, &a->changed);
+}
+
+/* ---- the balance ---- */
+
+struct ask {
+    struct op op;
+    struct list node;
+    struct account *account;
+    struct op *inner;
+    unsigned era;
+    rental_money_fn done;
+    void *ctx;
+};
+
+static void ask_cancel(struct op *op)
+{
+    struct ask *k = CONTAINER_OF(op, struct ask, op);
+
+    op_cancel(&k->inner);
+    list_remove(&k->node);
+    free(k);
+}
+
+static void learn(struct account *a, int64_t milli, const struct fault *f)
+{
+    a->blind = f ? *f : (struct fault){0};
+    if (!f) {
+        a->has_balance = true;
+        a->balance_milli = milli;
+        a->balance_at_ms = clock_wall_ms();
+    }
+    is_changed(a);
+}
+
+static void ask_on_answer(void *ctx, int64_t milli, const struct fault *f)
+{
+    struct ask *k = ctx;
+    rental_money_fn done = k->done;
+    void *done_ctx = k->ctx;
+
+    if (k->era == k->account->era)
+        learn(k->account, milli, f);
+    op_end(&k->op);
+    ask_cancel(&k->op);
+    done(done_ctx, milli, f);
+}
+
+void account_ask_balance(struct account *a, struct op **slot, rental_money_fn done, void *ctx)
+{
+    struct ask *k = xnew(struct ask);
+
+    k->account = a;
+    k->era = a->era;
+    k->done = done;
+    k->ctx = ctx;
+    list_append(&a->asks, &k->node);
+    op_begin(&k->op, slot, ask_cancel);
+    a->ops->balance(a->rental, &k->inner, ask_on_answer, k);
+}
+
+static void on_own_balance(void *ctx, int64_t milli, const struct fault *f)
+{
+    (void)ctx, (void)milli, (void)f; /* learn() has it */
+}
+
+static void ask_again(struct account *a)
+{
+    if (a->balance)
+        return;
+    a->asked_due = clock_now_ms();
+    account_ask_balance(a, &a->balance, on_own_balance, a);
+}
+
+static bool is_balance_due(const struct account *a)
+{
+    uint64_t every_ms = a->blind.kind ? BALANCE_BAD_MS : BALANCE_MS;
+
+    return a->asked_due == 0 || clock_now_ms() - a->asked_due >= every_ms;
+}
+
+static void on_timer(void *ctx)
+{
+    struct account *a = ctx;
+
+    timer_arm(a->timer, WATCH_MS);
+    if (is_balance_due(a))
+        ask_again(a);
+    if (!streq(account_trouble(a)->code, a->told))
+        is_changed(a);
+}
+
+void account_runs(struct account *a, bool runs)
+{
+    if (!runs)
+        timer_disarm(a->timer);
+    else if (!timer_is_armed(a->timer))
+        timer_arm(a->timer, 0);
+}
+
+/* ---- the object ---- */
+
+static struct account_record copy_record(const struct account_record *r)
+{
+    struct account_record copy = *r;
+
+    copy.provider = xstrdup(r->provider);
+    copy.base_url = xstrdup(r->base_url);
+    return copy;
+}
+
+struct account *account_new(const struct account_context *context, const struct account_record *record)
+{
+    struct account *a = xnew(struct account);
+
+    a->context = *context;
+    a->record = copy_record(record);
+    a->ops = rental_find(record->provider);
+    a->trouble = xnew(struct fault);
+    a->rental = a->ops->open(&(struct rental_context){.http = context->http,
+                                                      .resolver = context->resolver,
+                                                      .secrets = context->secrets,
+                                                      .base_url = a->record.base_url});
+    a->ledger = ledger_new(context->store, a->record.provider, a->ops->unit, a->ops->day_offset_ms);
+    list_init(&a->asks);
+    a->timer = timer_new(context->loop, on_timer, a);
+    work_init(&a->changed, tell, a);
+    return a;
+}
+
+struct account *account_free(struct account *a)
+{
+    if (!a)
+        return NULL;
+    LIST_FOREACH_SAFE (k, &a->asks, struct ask, node)
+        op_cancel(k->op.slot);
+    runq_drop(&a->changed);
+    a->timer = timer_free(a->timer);
+    a->ledger = ledger_free(a->ledger);
+    a->ops->close(a->rental);
+    free(a->record.provider);
+    free(a->record.base_url);
+    free(a->trouble);
+    free(a);
+    return NULL;
+}
+
+const char *account_name(const struct account *a)
+{
+    return a->record.provider;
+}
+
+const struct rental_ops *account_ops(const struct account *a)
+{
+    return a->ops;
+}
+
+struct rental *account_rental(const struct account *a)
+{
+    return a->rental;
+}
+
+struct ledger *account_ledger(const struct account *a)
+{
+    return a->ledger;
+}
+
+const struct account_record *account_record(const struct account *a)
+{
+    return &a->record;
+}
+
+store_ticket account_set_limits(struct account *a, const struct money_limits *limits)
+{
+    a->record.limits = *limits;
+    is_changed(a);
+    return store_put_account(a->context.store, &a->record);
+}
+
+void account_renew(struct account *a, const char *base_url)
+{
+    char *url = xstrdup(base_url); /* may be the record's own */
+
+    if (!a->record.base_url != !url || (url && !streq(url, a->record.base_url)))
+        a->ops->move(a->rental, url);
+    free(a->record.base_url);
+    a->record.base_url = url;
+    a->era++;
+    a->has_balance = false;
+    a->blind = (struct fault){0};
+    op_cancel(&a->balance);
+    a->asked_due = 0;
+    if (timer_is_armed(a->timer))
+        timer_arm(a->timer, 0);
+    is_changed(a);
+}
+
+/* ---- figures ---- */
+
+static struct ledger_sum today(const struct account *a, int64_t now_ms)
+{
+    return ledger_sum(a->ledger, NULL, ledger_day_begins(a->ledger, now_ms), now_ms);
+}
+
+static struct ledger_sum this_month(const struct account *a, int64_t now_ms)
+{
+    return ledger_sum(a->ledger, NULL, ledger_month_begins(a->ledger, now_ms), now_ms);
+}
+
+void account_figures(const struct account *a, struct account_figures *ret)
+{
+    int64_t now_ms = clock_wall_ms();
+
+    *ret = (struct account_figures){
+        .has_balance = a->has_balance,
+        .balance_milli = a->balance_milli,
+        .balance_at_ms = a->balance_at_ms,
+        .today = today(a, now_ms),
+        .month = this_month(a, now_ms),
+        .rate = ledger_rate(a->ledger, NULL),
+        .today_limit_milli = a->record.limits.day_milli,
+        .month_limit_milli = a->record.limits.month_milli,
+    };
+}
+
+static bool is_low(const struct account *a)
+{
+    int64_t floor_milli = a->record.limits.floor_milli;
+
+    return a->has_balance && floor_milli > 0 && a->balance_milli <= floor_milli;
+}
+
+static void say_low(const struct account *a, struct fault *f)
+{
+    char balance[TEXT_SHORT_MAX], least[TEXT_SHORT_MAX];
+
+    fault_code(f, FAULT_EXHAUSTED, "low_balance", "%s are left at %s, and %s are to stay there",
+               money_format(balance, a->balance_milli, a->ops->unit), a->ops->title,
+               money_format(least, a->record.limits.floor_milli, a->ops->unit));
+}
+
+static bool is_over(const struct account *a, struct ledger_sum sum, int64_t limit_milli, const char *of,
+                    struct fault *f)
+{
+    char spent[TEXT_SHORT_MAX], limit[TEXT_SHORT_MAX];
+
+    if (limit_milli == 0 || sum.milli < limit_milli)
+        return false;
+    fault_code(f, FAULT_EXHAUSTED, "budget", "%s%s are spent at %s, of %s for a %s", sum.estimate ? "~" : "",
+               money_format(spent, sum.milli, a->ops->unit), a->ops->title,
+               money_format(limit, limit_milli, a->ops->unit), of);
+    return true;
+}
+
+/* What runs has to stop: f says why. */
+static bool has_to_stop(const struct account *a, struct fault *f)
+{
+    int64_t now_ms = clock_wall_ms();
+
+    if (is_over(a, today(a, now_ms), a->record.limits.day_milli, "day", f) ||
+        is_over(a, this_month(a, now_ms), a->record.limits.month_milli, "month", f))
+        return true;
+    if (is_low(a))
+        say_low(a, f);
+    return is_low(a);
+}
+
+bool account_must_stop(const struct account *a)
+{
+    struct fault why;
+
+    return has_to_stop(a, &why);
+}
+
+const struct fault *account_trouble(const struct account *a)
+{
+    if (!has_to_stop(a, a->trouble))
+        *a->trouble = a->blind;
+    return a->trouble;
+}
+
+/* ---- reservations ---- */
+
+struct reservation {
+    struct op op;
+    struct account *account;
+    struct op *inner;
+    struct timer *timer; /* while the balance is asked for once more */
+    char *instance, *machine, *kind;
+    int64_t milli; /* -1: all that is left */
+    bool over, is_reserving;
+    op_done_fn done;
+    void *ctx;
+};
+
+static void reservation_free(struct reservation *v)
+{
+    op_cancel(&v->inner);
+    v->timer = timer_free(v->timer);
+    free(v->instance);
+    free(v->machine);
+    free(v->kind);
+    free(v);
+}
+
+/* What is on its way to the database may get there. */
+static void reservation_cancel(struct op *op)
+{
+    struct reservation *v = CONTAINER_OF(op, struct reservation, op);
+
+    if (v->is_reserving)
+        account_resolve(v->account, v->machine, "not_asked");
+    reservation_free(v);
+}
+
+static void reservation_end(void *ctx, const struct fault *f)
+{
+    struct reservation *v = ctx;
+    op_done_fn done = v->done;
+    void *done_ctx = v->ctx;
+    struct fault why = f ? *f : (struct fault){0};
+
+    op_end(&v->op);
+    reservation_free(v);
+    done(done_ctx, f ? &why : NULL);
+}
+
+static void reservation_write(struct reservation *v)
+{
+    static const struct money_limits none;
+    struct account *a = v->account;
+    int64_t now_ms = clock_wall_ms();
+    char day[12];
+    struct intent_record r = {
+        .name = v->machine,
+        .kind = v->kind,
+        .provider = a->record.provider,
+        .instance = v->instance,
+        .unit = (char *)a->ops->unit,
+        .day = (char *)ledger_day_format(a->ledger, now_ms, day),
+        .at_ms = now_ms,
+        .reserved_milli = v->milli,
+    };
+
+    v->is_reserving = true;
+    store_reserve(a->context.store, &r, v->over ? &none : &a->record.limits, today(a, now_ms).milli,
+                  this_month(a, now_ms).milli, &v->inner, reservation_end, v);
+}
+
+/* It was low when it was read last, and may have been topped up since. One that cannot be asked is no reason
+ * to believe that. */
+static void reservation_judge(struct reservation *v)
+{
+    struct fault f;
+
+    op_cancel(&v->inner);
+    v->timer = timer_free(v->timer);
+    if (is_low(v->account)) {
+        say_low(v->account, &f);
+        reservation_end(v, &f);
+        return;
+    }
+    reservation_write(v);
+}
+
+static void reservation_on_balance(void *ctx, int64_t milli, const struct fault *f)
+{
+    (void)milli, (void)f;
+    reservation_judge(ctx);
+}
+
+static void reservation_on_timer(void *ctx)
+{
+    reservation_judge(ctx);
+}
+
+static bool is_too_dear(const struct account *a, int64_t rate_milli, struct fault *f)
+{
+    char price[TEXT_SHORT_MAX], limit[TEXT_SHORT_MAX];
+
+    if (a->record.limits.price_milli == 0 || rate_milli <= a->record.limits.price_milli)
+        return false;
+    fault_code(f, FAULT_EXHAUSTED, "budget", "an hour costs %s, and nothing dearer than %s is rented at %s",
+               money_format(price, rate_milli, a->ops->unit),
+               money_format(limit, a->record.limits.price_milli, a->ops->unit), a->ops->title);
+    return true;
+}
+
+/* rate × time, rounded up, and what an interval costs at least. */
+static int64_t needed_milli(int64_t rate_milli, uint64_t at_least_ms)
+{
+    if (rate_milli <= 0)
+        return -1;
+    return (rate_milli * (int64_t)(at_least_ms / 1000) + 3599) / 3600 + LEDGER_MINIMUM_MILLI;
+}
+
+void account_reserve(struct account *a, const struct account_reservation *r, struct op **slot,
+                     op_done_fn done, void *ctx)
+{
+    struct reservation *v = xnew(struct reservation);
+    struct fault f;
+
+    v->account = a;
+    v->instance = xstrdup(r->instance);
+    v->machine = xstrdup(r->machine);
+    v->kind = xstrdup(r->kind);
+    v->milli = needed_milli(r->rate_milli, r->at_least_ms);
+    v->over = r->over;
+    v->done = done;
+    v->ctx = ctx;
+    op_begin(&v->op, slot, reservation_cancel);
+    if (!r->over && is_too_dear(a, r->rate_milli, &f)) {
+        op_finish_later(a->context.loop, &v->inner, &f, reservation_end, v);
+    } else if (!r->over && is_low(a)) {
+        v->timer = timer_new(a->context.loop, reservation_on_timer, v);
+        timer_arm(v->timer, LOW_WAIT_MS);
+        account_ask_balance(a, &v->inner, reservation_on_balance, v);
+    } else {
+        reservation_write(v);
+    }
+}
+
+void account_resolve(struct account *a, const char *machine, const char *outcome)
+{
+    bool held = !streq(outcome, "refused") && !streq(outcome, "not_asked");
+
+    store_resolve_intent(a->context.store, machine, outcome, clock_wall_ms(), held);
+}
