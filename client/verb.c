@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "client/ask.h"
+#include "client/guards.h"
 #include "proto/mem.h"
 
 /* "0.4.1" -> 0 and 4: within one of these the contract only grows. */
@@ -55,6 +56,8 @@ enum exit_status verb_connect(struct run *r, bool changes)
     enum exit_status status = connection_open(r->options.socket, &r->connection, &error);
 
     if (status != EXIT_DONE) {
+        if (streq(json_get_text(error, "code"), "no_daemon"))
+            guards_note(error);
         output_error(&r->output, error);
         return status;
     }

@@ -40,6 +40,20 @@ static bool any_named_is_down(const struct options *opt, const struct json *mode
     return false;
 }
 
+/* A machine that is off because its models sleep is healthy; it is not running for whoever asks for it by
+ * name. */
+static bool any_named_is_stopped(const struct options *opt, const struct json *instances)
+{
+    for (size_t i = 0; i < json_count(instances); i++) {
+        const char *state = json_get_text(json_at(instances, i), "state");
+
+        if (state && (streq(state, "stopped") || streq(state, "released")) &&
+            is_named(opt, json_at(instances, i)))
+            return true;
+    }
+    return false;
+}
+
 /* Asleep is healthy; off and failed are not running. Without a target the answer itself is the good news. */
 static enum exit_status status_exit(const struct options *opt, const struct json *reply)
 {
@@ -47,7 +61,7 @@ static enum exit_status status_exit(const struct options *opt, const struct json
     enum exit_status worst = EXIT_DONE;
 
     if (opt->n_arguments &&
-        (any_named_is_down(opt, models) || any_in_state(json_get(reply, "instances"), "stopped")))
+        (any_named_is_down(opt, models) || any_named_is_stopped(opt, json_get(reply, "instances"))))
         worst = EXIT_NOT_RUNNING;
     for (size_t i = 0; opt->check && i < json_count(trouble); i++)
         worst = exit_worse(worst, (enum exit_status)json_get_int(json_at(trouble, i), "exit", EXIT_FAILED));

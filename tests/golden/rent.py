@@ -1,4 +1,6 @@
 """Cases of machines that cost money (cases.py says what a case is). Their times of day, as in "lease to 14:52", are shown as HH:MM."""
+import time
+
 from steps import case, error, stage, widths
 
 MODEL = "ollama:deepseek-r1:7b"
@@ -90,7 +92,19 @@ TOKEN = "t0k-n0t-sh0wn"
 ADD = [{"reply": {"account": ACCOUNT}}]
 KNOWN = ["autodl", "pai-dsw"]
 
+def guards(folder):
+    """What the daemon left for whoever finds it gone: one of its three machines has stopped since."""
+    state = folder / ".local/state/llmhost"
+    state.mkdir(parents=True)
+    now = int(time.time() * 1000)
+    (state / "guards").write_text(f"gz-4090 {now + 800_000}\nnm-a100 {now + 1_100_000}\nbj-4090 {now - 1000}\nhalf a li")
+
+
 RENT = [
+    # ---- no daemon ----
+    case("rent-absent-80", "status", None, prepare=guards, columns=80),
+    case("rent-absent-pipe", "cost", None, prepare=guards),
+    case("rent-absent-json", "status --json", None, prepare=guards),
     # ---- status ----
     *widths("rent-status", "status", {"Status": STATUS}),
     case("rent-status-120", "status", {"Status": STATUS}, columns=120),

@@ -1,0 +1,54 @@
+#include "client/guards.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client/output.h"
+#include "proto/mem.h"
+
+#define GUARDS_MAX 1000 /* lines; a file of more is not the daemon's */
+
+static FILE *open_below(const char *directory, const char *below)
+{
+    _cleanup_free_ char *path =
+        directory && directory[0] == '/' ? xasprintf("%s%s/guards", directory, below) : NULL;
+
+    return path ? fopen(path, "re") : NULL;
+}
+
+/* As the daemon looks for its state directory: the one it is given, the user's, the system's. */
+static FILE *guards_open(void)
+{
+    FILE *f = open_below(getenv("STATE_DIRECTORY"), "");
+
+    if (!f)
+        f = open_below(getenv("XDG_STATE_HOME"), "/llmhost");
+    if (!f)
+        f = open_below(getenv("HOME"), "/.local/state/llmhost");
+    return f ? f : open_below("/var/lib/llmhost", "");
+}
+
+void guards_note(struct json *error)
+{
+    struct json *guards = json_array();
+    FILE *f = guards_open();
+    char line[256], name[64];
+    long long at_ms;
+
+    for (unsigned i = 0; f && i < GUARDS_MAX && fgets(line, sizeof(line), f); i++) {
+        struct json *guard;
+
+        if (sscanf(line, "%63s %lld", name, &at_ms) != 2 || !name_is_instance(name) || at_ms <= now_at_ms())
+            continue;
+        guard = json_object();
+        json_put_string(guard, "instance", name);
+        json_put_int(guard, "acts_at_ms", at_ms);
+        json_append(guards, guard);
+    }
+    if (f)
+        fclose(f);
+    if (json_count(guards))
+        json_put(error, "guards", guards);
+    else
+        json_free(guards);
+}
