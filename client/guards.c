@@ -1,3 +1,4 @@
+/* Read as a hint: what cannot be understood is left out. */
 #include "client/guards.h"
 
 #include <stdio.h>
@@ -28,23 +29,37 @@ static FILE *guards_open(void)
     return f ? f : open_below("/var/lib/llmhost", "");
 }
 
+/* NULL: half a line, or one of a machine that has stopped since. */
+static struct json *guard_parse(const char *line)
+{
+    struct json *guard, *rate;
+    char name[64], unit[16];
+    long long at_ms, milli;
+
+    if (sscanf(line, "%63s %*s %lld %lld %15s", name, &at_ms, &milli, unit) != 4 || !name_is_instance(name) ||
+        (at_ms && at_ms <= now_at_ms()))
+        return NULL;
+    guard = json_object();
+    rate = json_object();
+    json_put_string(guard, "instance", name);
+    if (at_ms)
+        json_put_int(guard, "acts_at_ms", at_ms);
+    json_put_int(rate, "milli", milli);
+    json_put_string(rate, "unit", unit);
+    json_put_bool(rate, "unknown", milli <= 0);
+    json_put(guard, "rate", rate);
+    return guard;
+}
+
 void guards_note(struct json *error)
 {
-    struct json *guards = json_array();
+    struct json *guards = json_array(), *guard;
     FILE *f = guards_open();
-    char line[256], name[64];
-    long long at_ms;
+    char line[256];
 
-    for (unsigned i = 0; f && i < GUARDS_MAX && fgets(line, sizeof(line), f); i++) {
-        struct json *guard;
-
-        if (sscanf(line, "%63s %lld", name, &at_ms) != 2 || !name_is_instance(name) || at_ms <= now_at_ms())
-            continue;
-        guard = json_object();
-        json_put_string(guard, "instance", name);
-        json_put_int(guard, "acts_at_ms", at_ms);
-        json_append(guards, guard);
-    }
+    for (unsigned i = 0; f && i < GUARDS_MAX && fgets(line, sizeof(line), f); i++)
+        if ((guard = guard_parse(line)))
+            json_append(guards, guard);
     if (f)
         fclose(f);
     if (json_count(guards))

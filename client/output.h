@@ -117,6 +117,8 @@ enum style rented_style(const struct json *instance);
 /* The fields of its long form; of a model's the guard alone. */
 void screen_guard(const struct output *o, const struct json *instance, struct buf *out);
 void screen_rental(const struct output *o, const struct json *instance, struct buf *out);
+/* What guards_note() has found, below the error. */
+void screen_guards(const struct output *o, const struct json *guards, struct buf *out);
 const char *rented_price_text(char out[static AMOUNT_MAX], const struct json *instance);
 
 /* What status says of a model, and the other screens too. state_word: as people say it ("waking"); next_text: what happens by

@@ -283,3 +283,61 @@ void screen_rental(const struct output *o, const struct json *instance, struct b
     add_field(o, out, "data", kept);
     screen_guard(o, instance, out);
 }
+
+/* ---- without a daemon ---- */
+
+/* "2 rented instances carry a guard and stop by themselves by 14:52 (gz-4090) and 14:58 (nm-a100)" */
+static void add_guarded(const struct json *guards, struct buf *out)
+{
+    size_t n = 0, said = 0;
+
+    for (size_t i = 0; i < json_count(guards); i++)
+        n += json_get_int(json_at(guards, i), "acts_at_ms", 0) != 0;
+    if (!n)
+        return;
+    buf_addf(out, "%zu rented instance%s a guard and stop%s by %s by", n, n == 1 ? " carries" : "s carry",
+             n == 1 ? "s" : "", n == 1 ? "itself" : "themselves");
+    for (size_t i = 0; i < json_count(guards); i++) {
+        const struct json *guard = json_at(guards, i);
+        int64_t acts = json_get_int(guard, "acts_at_ms", 0);
+        char at[CLOCK_MAX];
+
+        if (!acts)
+            continue;
+        buf_addf(out, "%s %s (%s)",
+                 said == 0      ? ""
+                 : said + 1 < n ? ","
+                                : " and",
+                 minute_format(at, acts), member_text(guard, "instance", "?"));
+        said++;
+    }
+    buf_add_text(out, "\n");
+}
+
+static void add_unguarded(const struct json *guards, struct buf *out)
+{
+    char rate[AMOUNT_MAX];
+
+    for (size_t i = 0; i < json_count(guards); i++)
+        if (!json_get_int(json_at(guards, i), "acts_at_ms", 0))
+            buf_addf(out, "%s is on at %s, and no guard of it is known\n",
+                     member_text(json_at(guards, i), "instance", "?"),
+                     amount_format(rate, json_get(json_at(guards, i), "rate"), "/h"));
+}
+
+void screen_guards(const struct output *o, const struct json *guards, struct buf *out)
+{
+    static const char label[] = "  meanwhile:  ";
+    const size_t begin = strlen(label);
+    struct buf text, lines;
+
+    buf_init(&text, SCREEN_BYTES_MAX);
+    buf_init(&lines, SCREEN_BYTES_MAX);
+    add_guarded(guards, &text);
+    add_unguarded(guards, &text);
+    add_wrapped(&lines, begin, o->err_width, buf_text(&text));
+    if (lines.len)
+        buf_addf(out, "%s%s", label, buf_text(&lines) + MIN(begin, lines.len));
+    buf_done(&text);
+    buf_done(&lines);
+}

@@ -365,36 +365,6 @@ static void add_next(struct buf *out, const struct json *error)
     }
 }
 
-/* Nobody renews just now: which machines stop by themselves, and when. */
-static void add_guards(const struct output *o, const struct json *guards, struct buf *out)
-{
-    static const char label[] = "  meanwhile:  ";
-    size_t n = json_count(guards), begin = strlen(label);
-    struct buf text, lines;
-
-    if (!n)
-        return;
-    buf_init(&text, SCREEN_BYTES_MAX);
-    buf_init(&lines, SCREEN_BYTES_MAX);
-    buf_addf(&text, "%zu rented instance%s a guard and stop%s by %s by", n, n == 1 ? " carries" : "s carry",
-             n == 1 ? "s" : "", n == 1 ? "itself" : "themselves");
-    for (size_t i = 0; i < n; i++) {
-        const struct json *guard = json_at(guards, i);
-        char at[CLOCK_MAX];
-
-        buf_addf(&text, "%s %s (%s)",
-                 i == 0      ? ""
-                 : i + 1 < n ? ","
-                             : " and",
-                 minute_format(at, json_get_int(guard, "acts_at_ms", 0)),
-                 member_text(guard, "instance", "?"));
-    }
-    add_wrapped(&lines, begin, o->err_width, buf_text(&text));
-    buf_addf(out, "%s%s", label, buf_text(&lines) + MIN(begin, lines.len));
-    buf_done(&text);
-    buf_done(&lines);
-}
-
 static void add_message(const struct output *o, const char *message, struct buf *out)
 {
     struct buf text;
@@ -434,7 +404,7 @@ void screen_error(const struct output *o, const struct json *error, struct buf *
     if (retry_ms > 0)
         buf_addf(out, "  try again in %s\n", duration_format(age, (uint64_t)retry_ms, false));
     add_next(out, error);
-    add_guards(o, json_get(error, "guards"), out);
+    screen_guards(o, json_get(error, "guards"), out);
 }
 
 void output_error(const struct output *o, const struct json *error)

@@ -1,5 +1,6 @@
 /* What `ps` and `why` show: the models in memory, and what keeps each thing as it is. */
 #include <ctype.h>
+#include <string.h>
 
 #include "client/output.h"
 #include "proto/mem.h"
@@ -172,8 +173,43 @@ static void add_restart_words(struct buf *out, int64_t count, const char *age, c
         buf_addf(out, ": %s", text);
 }
 
+/* Of a rented machine: why it is on, or why it goes off. False: it is no cause of machines. */
+static bool add_machine_cause(struct buf *out, const char *name, const char *age, const char *left,
+                              int64_t tries, const char *text)
+{
+    if (streq(name, "in_use"))
+        buf_add_text(out, "a model on it is in use");
+    else if (streq(name, "idle"))
+        buf_addf(out, "nobody asks%s%s", *left ? ", stops in " : ", and that stops nothing", left);
+    else if (streq(name, "failed_hold"))
+        buf_addf(out, "a model failed: on for %s more, so that you can look", left);
+    else if (streq(name, "quiet_use"))
+        buf_addf(out, "used without requests, for %s more at most", left);
+    else if (streq(name, "max_up"))
+        buf_addf(out, "longest time up%s%s", *left ? ": stops in " : "", left);
+    else if (streq(name, "budget"))
+        buf_addf(out, "a limit of money%s%s", *left ? ": stops in " : "", left);
+    else if (streq(name, "stopped_by_user"))
+        buf_add_text(out, "no model on it is wanted");
+    else if (streq(name, "asleep"))
+        buf_add_text(out, "its models were put to sleep");
+    else if (streq(name, "prepaid"))
+        buf_add_text(out, "prepaid, not stopped for being idle");
+    else if (streq(name, "search"))
+        buf_addf(out, "looks for a card%s%s, try %lld%s%s", *age ? " for " : "", age, (long long)tries + 1,
+                 *left ? " in " : "", left);
+    else if (streq(name, "stopping"))
+        buf_addf(out, "stop asked%s%s%s%s%s%s", *age ? " " : "", age, *age ? " ago" : "",
+                 text ? ", provider says \"" : "", text ? text : "", text ? "\"" : "");
+    else if (streq(name, "machine_off"))
+        buf_addf(out, "off%s%s", *age ? " for " : "", age);
+    else
+        return false;
+    return true;
+}
+
 /* One cause as part of a sentence; one this client does not know is shown in its own words. */
-static void add_cause(struct buf *out, const struct json *cause)
+static void add_cause(struct buf *out, const struct json *cause, bool of_machine)
 {
     const char *name = member_text(cause, "cause", "?"), *text = json_get_text(cause, "text");
     int64_t count = json_get_int(cause, "count", 0), since = json_get_int(cause, "since_at_ms", 0);
@@ -182,6 +218,10 @@ static void add_cause(struct buf *out, const struct json *cause)
 
     if (since)
         age_format(age, since);
+    if (of_machine && until)
+        duration_format(left, (uint64_t)MAX(left_ms, 0), false);
+    if (of_machine && add_machine_cause(out, name, age, left, count, text))
+        return;
     duration_format(left, (uint64_t)MAX(left_ms, 0), false);
     if (streq(name, "request"))
         buf_addf(out, "%lld open request%s%s%s", (long long)count, plural(count), since ? ", oldest " : "",
@@ -231,7 +271,7 @@ static void add_cause(struct buf *out, const struct json *cause)
 }
 
 /* What sleeps has no cause: it waits for one. */
-static char *causes_text(const char *verdict, const struct json *causes)
+static char *causes_text(const char *verdict, const struct json *causes, bool of_machine)
 {
     struct buf out;
 
@@ -240,7 +280,7 @@ static char *causes_text(const char *verdict, const struct json *causes)
     buf_init(&out, SCREEN_BYTES_MAX);
     for (size_t i = 0; i < json_count(causes); i++) {
         buf_add_text(&out, i ? "; " : "");
-        add_cause(&out, json_at(causes, i));
+        add_cause(&out, json_at(causes, i), of_machine);
     }
     return buf_take(&out);
 }
@@ -268,7 +308,9 @@ static void add_line(const struct output *o, const struct json *line, unsigned t
 {
     _cleanup_free_ char *target = target_text(line);
     const char *verdict = member_text(line, "verdict", "?");
-    _cleanup_free_ char *causes = causes_text(verdict, json_get(line, "causes")), *shown = xstrdup(verdict);
+    _cleanup_free_ char *causes = causes_text(verdict, json_get(line, "causes"),
+                                              !strchr(member_text(line, "target", ":"), ':')),
+                        *shown = xstrdup(verdict);
     unsigned beside = target_width + 2 + VERDICT_COLUMNS + 2;
     bool below = o->out_width && o->out_width < beside + REASON_COLUMNS;
     struct buf reason;

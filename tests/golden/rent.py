@@ -76,6 +76,21 @@ NO_GUARD = [UP[0], stage("guard", "failed", "not read back: the root disk is ful
                   [f"llmhostctl up {MODEL} --no-guard"], why="the guard was written, but not read back (the root disk is full)", target="gz-4090")]
 
 
+def why(target, verdict, *causes):
+    return {"target": target, "verdict": verdict, "causes": [{"cause": c, "count": 1, **more} for c, more in causes]}
+
+
+ON = {"since_at_ms": "@-11120s"}
+WHY = [("awake", [("in_use", ON)]), ("awake", [("idle", {**ON, "until_at_ms": "@792s"})]), ("awake", [("idle", ON)]),
+       ("awake", [("kept", {**ON, "until_at_ms": "@7200s"})]), ("awake", [("minimum_up", {**ON, "until_at_ms": "@480s"})]),
+       ("awake", [("failed_hold", {**ON, "until_at_ms": "@250s"})]), ("awake", [("quiet_use", {**ON, "until_at_ms": "@250s"})]),
+       ("awake", [("max_up", {**ON, "until_at_ms": "@250s"})]), ("awake", [("budget", {**ON, "until_at_ms": "@90s"})]), ("awake", [("prepaid", ON)]),
+       ("awake", [("stopped_by_user", ON), ("stopping", {"since_at_ms": "@-151s", "text": "running"}),
+                  ("failure", {"since_at_ms": "@-151s", "text": "it may still be billed at ¥1.48/h"})]),
+       ("awake", [("search", {"count": 13, "since_at_ms": "@-4000s", "until_at_ms": "@21s"})]),
+       ("off", [("asleep", {}), ("machine_off", {"since_at_ms": "@-4000s", "text": "shutdown"})])]
+
+
 def down(*steps, **last):
     return [{"more": {"progress": {"stage": name, "state": "done", "text": text, "took_ms": took}, "done": False}} for name, text, took in steps] + [
         {"reply": {"done": True, "took_ms": 41800, **last}}]
@@ -97,7 +112,9 @@ def guards(folder):
     state = folder / ".local/state/llmhost"
     state.mkdir(parents=True)
     now = int(time.time() * 1000)
-    (state / "guards").write_text(f"gz-4090 {now + 800_000}\nnm-a100 {now + 1_100_000}\nbj-4090 {now - 1000}\nhalf a li")
+    (state / "guards").write_text(
+        f"gz-4090 running {now + 800_000} 1980 CNY\nnm-a100 running {now + 1_100_000} 0 CNY\nhz-3090 stopping 0 1480 CNY\n"
+        f"bj-4090 running {now - 1000} 1980 CNY\nhalf runn")
 
 
 RENT = [
@@ -120,6 +137,7 @@ RENT = [
          "instances": [machine("gz-4090", "running", "up", stays="in_use")]}}], "Logs": [{"reply": {"lines": [], "older": 0}}]}, columns=80),
     *widths("rent-list", "instance list", {"InstanceList": [{"reply": {"instances": TROUBLE["instances"][:3]}}]}),
     case("rent-show", "instance show bj-4090", {"InstanceShow": SHOW}, columns=80),
+    *widths("rent-why", "why", {"Why": [{"reply": {"not_counted": [], "lines": [why(f"m{i}", verdict, *causes) for i, (verdict, causes) in enumerate(WHY)]}}]}),
     # ---- cost, offers ----
     *widths("rent-cost", "cost", {"Cost": [{"reply": COST}]}),
     case("rent-cost-of", "cost gz-4090", {"Cost": COST_OF}, columns=80),
