@@ -1,0 +1,204 @@
+/* up: wanted from now on. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/ask.h"
+#include "client/progress.h"
+#include "client/verbs_model.h"
+#include "proto/mem.h"
+
+/* Where it is stands in the headline; of several once more, for it is true of all only now. */
+static void add_took(struct buf *out, const struct json *reply, const char *on)
+{
+    bool several = json_count(json_get(reply, "models")) > 1;
+    int64_t usual_ms = json_get_int(reply, "usual_ms", -1);
+    char took[TEXT_SHORT_MAX], usual[TEXT_SHORT_MAX];
+
+    buf_addf(out, "ready%s%s in %s", several ? " on " : "", several ? on : "",
+             duration_format(took, (uint64_t)MAX(json_get_int(reply, "took_ms", 0), 0), true));
+    if (usual_ms >= 0)
+        buf_addf(out, " (usually %s)", duration_format(usual, (uint64_t)usual_ms, false));
+}
+
+/* One more part of the line, below it where the terminal ends. */
+static void up_add_part(const struct output *o, struct buf *out, unsigned *columns, const char *part)
+{
+    unsigned n = text_columns(part);
+    bool below = o->out_width && *columns + 3 + n > o->out_width;
+
+    buf_addf(out, "%s%s", below ? "\n  " : "   ", part);
+    *columns = (below ? 2 : *columns + 3) + n;
+}
+
+static void up_screen(const struct output *o, const struct json *reply, bool already, const char *name,
+                      struct buf *out)
+{
+    const struct json *model = json_get(reply, "model");
+    const char *endpoint = json_get_text(reply, "endpoint");
+    _cleanup_free_ char *on = model_instances(reply);
+    const char *id = json_get_text(model, "id");
+    _cleanup_free_ char *called = id ? xasprintf("model \"%s\"", id) : NULL;
+    int64_t since = json_get_int(model, "since_at_ms", 0);
+    char age[TEXT_SHORT_MAX];
+    unsigned columns;
+
+    if (!o->err_moves)
+        buf_addf(out, "llmhostctl: %s: ", name);
+    if (already) {
+        buf_add_text(out, "already ready");
+        if (on)
+            buf_addf(out, " on %s", on);
+        if (since && json_count(json_get(reply, "models")) < 2)
+            buf_addf(out, " for %s", age_format(age, since));
+    } else {
+        add_took(out, reply, on);
+    }
+    columns = text_columns(buf_text(out));
+    if (endpoint)
+        up_add_part(o, out, &columns, endpoint);
+    if (called)
+        up_add_part(o, out, &columns, called);
+    buf_add_text(out, "\n");
+}
+
+static void up_answer(struct run *r, const struct json *reply, bool already, const char *name)
+{
+    struct buf out;
+
+    if (r->output.json) {
+        output_answer(&r->output, reply, NULL, EXIT_DONE);
+        return;
+    }
+    buf_init(&out, 65536);
+    if (r->options.no_wait)
+        buf_addf(&out, "%s is wanted from now on.\n", name);
+    else
+        up_screen(&r->output, reply, already, name, &out);
+    output_flush(&out);
+    buf_done(&out);
+    verb_notes(&r->output, reply);
+    if (r->options.no_wait)
+        output_hint(&r->output, "  watch: llmhostctl wait %s", name);
+}
+
+/* The question the daemon asks back when there are several instances. Caller frees. */
+static char *instance_choose(struct run *r, const char *model)
+{
+    _cleanup_call_ struct call call = {.method = "InstanceList", .limit_ms = 30000};
+    _cleanup_free_ char *prompt = NULL, *line = NULL;
+    const struct json *list;
+    unsigned long chosen;
+    char *end;
+
+    if (verb_call(r, &call) != EXIT_DONE)
+        return NULL;
+    list = json_get(call.answer, "instances");
+    fprintf(stderr, "%s: on which instance?\n", model);
+    for (size_t i = 0; i < json_count(list); i++)
+        fprintf(stderr, "  %zu  %s (%s)\n", i + 1, json_get_text(json_at(list, i), "name"),
+                json_get_text(json_at(list, i), "provider"));
+    prompt = xasprintf("number or name [1-%zu]: ", json_count(list));
+    if (ask_line(prompt, &line) < 0)
+        return NULL;
+    chosen = strtoul(line, &end, 10);
+    if (*line && !*end && chosen >= 1 && chosen <= json_count(list))
+        return xstrdup(json_get_text(json_at(list, chosen - 1), "name"));
+    return *line ? TAKE_PTR(line) : NULL;
+}
+
+/* What kind of machine may be rented for it, and what it may cost. */
+static void up_put_rent(const struct options *o, struct json *parameters)
+{
+    json_put_string(parameters, "gpu", o->gpu);
+    json_put_string(parameters, "provider", o->provider);
+    json_put_string(parameters, "image", o->image);
+    json_put_string(parameters, "region", o->region);
+    if (o->price_milli >= 0)
+        json_put_int(parameters, "max_price_milli", o->price_milli);
+    if (o->disk_gb >= 0)
+        json_put_int(parameters, "disk_gb", o->disk_gb);
+    if (o->over_budget)
+        json_put_bool(parameters, "over_budget", true);
+    if (o->no_guard)
+        json_put_bool(parameters, "no_guard", true);
+    if (o->anyway)
+        json_put_bool(parameters, "anyway", true);
+}
+
+static enum exit_status up_call(struct run *r, const char *model, const char *on, struct progress *p,
+                                struct call *call)
+{
+    *call = (struct call){
+        .method = "Up", .more = !r->options.no_wait, .parameters = json_object(), .needs = "model"};
+    json_put_string(call->parameters, "model", model);
+    json_put_string(call->parameters, "on", on);
+    if (r->options.engine_arguments) {
+        struct json *list = json_array();
+
+        for (unsigned i = 0; i < r->options.n_engine_arguments; i++)
+            json_append_string(list, r->options.engine_arguments[i]);
+        json_put(call->parameters, "arguments", list);
+    }
+    if (r->options.unverified)
+        json_put_bool(call->parameters, "unverified", true);
+    if (r->options.no_wait)
+        json_put_bool(call->parameters, "wait", false);
+    up_put_rent(&r->options, call->parameters);
+    model_call_prepare(r, call, p);
+    return connection_run(r->connection, call);
+}
+
+static bool asks_for_instance(const struct call *call)
+{
+    const char *code = json_get_text(call->error, "code");
+
+    return code && error_status(call->error) == EXIT_USAGE && streq(code, "which_instance");
+}
+
+/* While it looks for a card nothing is on: whoever leaves need not fear a bill. */
+static enum exit_status up_detached(struct run *r, const char *model, bool looks)
+{
+    _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s", model);
+    _cleanup_free_ char *give_up = xasprintf("llmhostctl down %s", model);
+
+    return model_detached(
+        r,
+        looks ? "detached; still looking for a card, nothing is powered on, nothing is billed."
+              : "detached; the daemon goes on with it.",
+        watch, give_up);
+}
+
+enum exit_status verb_up(struct run *r)
+{
+    const char *model = r->options.arguments[0];
+    _cleanup_progress_ struct progress p;
+    _cleanup_call_ struct call call = {0};
+    _cleanup_free_ char *on = xstrdup(r->options.on);
+    enum exit_status status;
+
+    progress_init(&p, &r->output, model);
+    if (r->options.no_wait && r->options.timeout_ms)
+        return verb_usage(r, "--no-wait does not wait, --timeout does: not both.", NULL, "llmhostctl up -h");
+    status = verb_connect(r, true);
+    if (status != EXIT_DONE)
+        return status;
+    status = up_call(r, model, on, &p, &call);
+    if (asks_for_instance(&call) && !r->output.json && ask_is_possible()) {
+        call_done(&call);
+        free(on);
+        on = instance_choose(r, model);
+        if (!on)
+            return verb_usage(r, "no instance chosen: nothing was changed.", NULL,
+                              "llmhostctl up MODEL --on INSTANCE");
+        status = up_call(r, model, on, &p, &call);
+    }
+    progress_leave(&p);
+    if (status == EXIT_INTERRUPTED)
+        return up_detached(r, model, progress_runs(&p, "capacity"));
+    if (status == EXIT_DONE) {
+        up_answer(r, call.answer, !p.any, model);
+        return status;
+    }
+    model_explain_timeout(call.error, model, NULL);
+    return verb_failed(r, &call);
+}
