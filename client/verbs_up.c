@@ -7,6 +7,8 @@
 #include "client/verbs_model.h"
 #include "proto/mem.h"
 
+#define OFFERS_MS 120000 /* companies are asked */
+
 /* Where it is stands in the headline; of several once more, for it is true of all only now. */
 static void add_took(struct buf *out, const struct json *reply, const char *on)
 {
@@ -148,11 +150,132 @@ static enum exit_status up_call(struct run *r, const char *model, const char *on
     return connection_run(r->connection, call);
 }
 
+/* ---- no machine, or none for this price: the cheapest that holds the model is proposed ---- */
+
+static bool has_code(const struct call *call, const char *code)
+{
+    const char *has = json_get_text(call->error, "code");
+
+    return has && error_status(call->error) == EXIT_USAGE && streq(has, code);
+}
+
+static bool wants_card(const struct options *o, const struct call *call)
+{
+    return !o->gpu && !o->on && (has_code(call, "no_instance") || has_code(call, "gpu_needed"));
+}
+
+/* NULL: none that holds the model for sure, at a price that is known and not above max_milli. */
+static const struct json *offer_cheapest(const struct json *offers, int64_t max_milli)
+{
+    const struct json *best = NULL;
+    int64_t least = max_milli < INT64_MAX ? max_milli + 1 : INT64_MAX;
+
+    for (size_t i = 0; i < json_count(offers); i++) {
+        const struct json *offer = json_at(offers, i);
+        int64_t milli = json_get_int(json_get(offer, "price"), "milli", 0);
+
+        if (!streq(member_text(offer, "fits", ""), "yes") || milli <= 0 || milli >= least)
+            continue;
+        best = offer;
+        least = milli;
+    }
+    return best;
+}
+
+/* Off a terminal a price has to be agreed to beforehand. */
+static enum exit_status card_needs_price(struct run *r, const char *model, const char *what,
+                                         const struct json *offer)
+{
+    _cleanup_free_ char *message =
+        xasprintf("there is no machine for %s; the cheapest that holds it is %s.", model, what);
+    _cleanup_free_ char *command = NULL;
+    int64_t milli = json_get_int(json_get(offer, "price"), "milli", 0);
+
+    command = xasprintf("llmhostctl up %s --max-price %lld.%02lld", model, (long long)((milli + 9) / 1000),
+                        (long long)((milli + 9) / 10 % 100));
+    return verb_usage(r, message, "nobody can be asked whether it may cost that", command);
+}
+
+/* "a 4090D (24 GiB) at autodl for ¥1.98/h"; caller frees. */
+static char *offer_words(const struct json *offer)
+{
+    char price[AMOUNT_MAX];
+
+    return xasprintf("a %s (%lld GiB) at %s for %s", member_text(offer, "gpu", "?"),
+                     (long long)json_get_int(offer, "memory_gib", 0), member_text(offer, "provider", "?"),
+                     amount_format(price, json_get(offer, "price"), "/h"));
+}
+
+/* EXIT_DONE: it may cost that, and price_milli says so. */
+static enum exit_status card_agree(struct run *r, const char *model, const struct json *offer)
+{
+    struct options *o = &r->options;
+    _cleanup_free_ char *what = offer_words(offer), *prompt = NULL, *line = NULL;
+
+    if (o->price_milli >= 0) {
+        output_hint(&r->output, "  renting %s", what);
+        return EXIT_DONE;
+    }
+    if (r->output.json || !ask_is_possible())
+        return card_needs_price(r, model, what, offer);
+    prompt = xasprintf("rent %s? [y/N] ", what);
+    if (ask_line(prompt, &line) < 0 || (!streq(line, "y") && !streq(line, "yes")))
+        return verb_usage(r, "not agreed: nothing was rented.", NULL, "llmhostctl offers --for MODEL");
+    o->price_milli = json_get_int(json_get(offer, "price"), "milli", 0);
+    return EXIT_DONE;
+}
+
+static enum exit_status card_is_dear(struct run *r, const char *model, const struct json *offer)
+{
+    _cleanup_free_ char *what = offer_words(offer), *message = NULL, *why = NULL, *command = NULL;
+    char most[TEXT_SHORT_MAX];
+
+    message = xasprintf(
+        "nothing was rented: no card that holds %s costs %s/h or less.", model,
+        money_format(most, r->options.price_milli, member_text(json_get(offer, "price"), "unit", "")));
+    why = xasprintf("the cheapest is %s", what);
+    command = xasprintf("llmhostctl offers --for %s", model);
+    _cleanup_json_ struct json *error = error_make(EXIT_REFUSED, "price", message, why, command, NULL);
+
+    output_error(&r->output, error);
+    return EXIT_REFUSED;
+}
+
+/* The first call again with a card, where there is an account to rent one with; else its error stands. */
+static enum exit_status up_with_card(struct run *r, const char *model, struct progress *p, struct call *call)
+{
+    _cleanup_call_ struct call offers = {
+        .method = "Offers", .limit_ms = OFFERS_MS, .parameters = json_object()};
+    enum exit_status status;
+    const struct json *offer, *any;
+
+    json_put_string(offers.parameters, "for_model", model);
+    json_put_string(offers.parameters, "provider", r->options.provider);
+    status = connection_run(r->connection, &offers);
+    if (status == EXIT_INTERRUPTED)
+        return status;
+    any = offer_cheapest(json_get(offers.answer, "offers"), INT64_MAX);
+    if (!any)
+        return error_status(call->error);
+    offer = r->options.price_milli < 0
+                ? any
+                : offer_cheapest(json_get(offers.answer, "offers"), r->options.price_milli);
+    status = offer ? card_agree(r, model, offer) : card_is_dear(r, model, any);
+    call_done(call);
+    if (status != EXIT_DONE)
+        return status;
+    r->options.gpu = json_get_text(offer, "gpu");
+    r->options.provider = json_get_text(offer, "provider");
+    status = up_call(r, model, NULL, p, call);
+    r->options.gpu = r->options.provider = NULL; /* they end with the answer */
+    return status;
+}
+
+/* ---- up ---- */
+
 static bool asks_for_instance(const struct call *call)
 {
-    const char *code = json_get_text(call->error, "code");
-
-    return code && error_status(call->error) == EXIT_USAGE && streq(code, "which_instance");
+    return has_code(call, "which_instance");
 }
 
 /* While it looks for a card nothing is on: whoever leaves need not fear a bill. */
@@ -191,6 +314,10 @@ enum exit_status verb_up(struct run *r)
             return verb_usage(r, "no instance chosen: nothing was changed.", NULL,
                               "llmhostctl up MODEL --on INSTANCE");
         status = up_call(r, model, on, &p, &call);
+    } else if (wants_card(&r->options, &call)) {
+        status = up_with_card(r, model, &p, &call);
+        if (status != EXIT_DONE && status != EXIT_INTERRUPTED && !call.error)
+            return status; /* it was said why */
     }
     progress_leave(&p);
     if (status == EXIT_INTERRUPTED)

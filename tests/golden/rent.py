@@ -68,6 +68,11 @@ UP = [{"more": {"model": {"world": "ready-model"}, "instance": machine("gz-4090"
       stage("engine", "done", "ollama 0.12.3", took_ms=1200),
       stage("load", "done", "5.6 GB, 100% GPU", took_ms=11600),
       {"reply": {"model": {"world": "ready-model"}, "took_ms": 39100, "usual_ms": 41000, "endpoint": "http://127.0.0.1:11434"}}]
+NO_MACHINE = error("Usage", "no_instance", "there is no instance yet", ["llmhostctl instance add gpu1 'ssh -p 46464 root@HOST'"])
+NO_CARD = error("Usage", "gpu_needed", "max_price_milli means nothing without gpu", ["llmhostctl offers", f"llmhostctl up {MODEL} --gpu=GPU"],
+                why="without a card no machine is rented", target=MODEL)
+CHEAPEST = [{"reply": {"offers": [{**JUDGED[0], "gpu": "3080", "price": yuan(880), "fits": "no"}, {**JUDGED[1], "fits": "yes"}, {**JUDGED[0], "price": yuan(1985, True)},
+                                  {**JUDGED[2], "fits": "yes"}]}}]
 HUNT = [UP[0], stage("capacity", "running", "none is free: try 3, next in 30s"), {"await": "next in 30s"}, {"interrupt": True}, {"hang": True}]
 BUDGET = error("Refused", "budget", "not started: ¥28.40 of today's ¥30.00 is spent, and one hour here is ¥1.98.",
                ["llmhostctl cost", f"llmhostctl up {MODEL} --over-budget", "llmhostctl provider set autodl --budget-day 50"], target="gz-4090")
@@ -173,6 +178,12 @@ RENT = [
     case("rent-up-budget", f"up {MODEL}", {"Up": [BUDGET]}, columns=80),
     case("rent-up-no-guard", f"up {MODEL}", {"Up": NO_GUARD}, columns=80),
     case("rent-up-disk", f"up {MODEL} --disk 100", None),
+    case("rent-up-proposed", f"up {MODEL}", {"Up#1": [NO_MACHINE], "Offers": CHEAPEST, "Up#2": UP}, columns=80, answers=[("rent a 4090D", "y\n")]),
+    case("rent-up-declined", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": CHEAPEST}, columns=80, answers=[("rent a 4090D", "\n")]),
+    case("rent-up-agreed", f"up {MODEL} --max-price 2.05", {"Up#1": [NO_CARD], "Offers": CHEAPEST, "Up#2": UP}),
+    case("rent-up-dear", f"up {MODEL} --max-price 1.50", {"Up": [NO_CARD], "Offers": CHEAPEST}),
+    case("rent-up-nobody", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": CHEAPEST}),
+    case("rent-up-no-account", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [error("NotFound", "no_provider", "there is no account to rent with")]}),
     *widths("rent-down", "down gz-4090", {"Down": DOWN, "Cost": COST_OF}),
     case("rent-down-pipe", f"down {MODEL}", {"Down": DOWN, "Cost": COST_OF}),
     case("rent-down-json", "down gz-4090 --json -q", {"Down": DOWN}),
