@@ -8,6 +8,7 @@
 #include <inttypes.h>
 
 #include "base/clock.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/timer.h"
@@ -113,7 +114,7 @@ static bool is_final(const struct fault *f)
 
 static struct keeper_move next_fault(const struct keeper *k, const struct fault *f)
 {
-    if (is_final(f))
+    if (is_final(f) && k->state != KEEPER_KEPT) /* that it does live outweighs one strange answer */
         return (struct keeper_move){KEEPER_USELESS, REST};
     return (struct keeper_move){unanswered(k), SOON};
 }
@@ -389,11 +390,13 @@ static void keeper_do(struct keeper *k, enum keeper_act act)
 /* The only place that writes k->state. */
 static void keeper_enter(struct keeper *k, enum keeper_state next)
 {
-    bool bad = next == KEEPER_REFUSED || next == KEEPER_USELESS;
+    bool bad = next == KEEPER_USELESS;
 
     log_line(bad ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, LOG_PROVIDER, k->context.name, "guard: %s -> %s%s%s",
-             keeper_state_name(k->state), keeper_state_name(next), k->fault.kind ? ": " : "", k->fault.text);
+             keeper_state_name(k->state), keeper_state_name(next), bad ? ": " : "", bad ? k->fault.text : "");
     k->state = next;
+    if (next == KEEPER_REFUSED)
+        event_publish(LOG_LEVEL_WARNING, LOG_PROVIDER, k->context.name, k->fault.code, "%s", k->fault.text);
 }
 
 static void keeper_end_stop(struct keeper *k, const struct fault *f)
@@ -427,7 +430,7 @@ static void keeper_event(struct keeper *k, enum keeper_event ev, const struct fa
 
     if (m.state != k->state)
         keeper_enter(k, m.state);
-    else if (m.act == SOON && k->tries == 0)
+    if (m.act == SOON && k->tries == 0)
         log_line(LOG_LEVEL_WARNING, LOG_PROVIDER, k->context.name, "guard: %s", k->fault.text);
     keeper_do(k, m.act);
     keeper_settle_stop(k, ev == EV_SEEN && k->seen == SEEN_ACTING);

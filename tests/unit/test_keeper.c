@@ -319,6 +319,42 @@ Story(who_cannot_switch_it_off_has_no_guard)
     expect(KEPT, "");
 }
 
+static char heard[200];
+
+static void on_event(void *ctx, const struct event *e)
+{
+    (void)ctx;
+    snprintf(heard + strlen(heard), sizeof heard - strlen(heard), "%s %s;", e->target, e->kind);
+}
+
+Story(another_owners_is_an_event_once)
+{
+    struct event_listener listener = {.heard = on_event};
+
+    event_listen(&listener);
+    box_start_guard(&w.box, FIRST_S);
+    box_ask("you", false);
+    open_way();
+    loop_advance(w.loop, 60000);
+    settle();
+    cr_assert_eq(w.n_reads, 2);
+    cr_assert_str_eq(heard, "gpu1 other_owner;");
+    event_unlisten(&listener);
+}
+
+Story(one_strange_answer_is_no_end_of_a_guard_that_lives)
+{
+    open_way();
+    fault_code(&w.fault, FAULT_INVALID, "no_shell", "it says: menu");
+    loop_advance(w.loop, 60000);
+    settle();
+    expect(KEPT, "no_guard");
+    w.fault = (struct fault){};
+    loop_advance(w.loop, 2000);
+    settle();
+    expect(KEPT, "");
+}
+
 Story(what_cannot_be_written_is_no_guard)
 {
     w.box.unwritable = true;
