@@ -1,0 +1,537 @@
+/* An account over a real database and a company of our own.
+ *
+ * links: lease
+ * wraps: rental_find */
+#include "base/clock.h"
+#include "lease/account.h"
+#include "tests/unit/store_world.h"
+
+#define HOUR     3600000ll
+#define DAY      (24 * HOUR)
+#define SHANGHAI (8 * HOUR)
+
+/* ---- a company ---- */
+
+struct rental {
+    char *base_url;
+    unsigned opened, moved, balances;
+    struct op op; /* the one balance call that can be under way */
+    bool is_asked;
+    rental_money_fn done;
+    void *ctx;
+};
+static struct rental company;
+
+static void balance_cancel(struct op *op)
+{
+    (void)op;
+    company.is_asked = false;
+}
+
+static void company_balance(struct rental *r, struct op **slot, rental_money_fn done, void *ctx)
+{
+    cr_assert_not(r->is_asked, "one question at a time");
+    r->balances++;
+    r->is_asked = true;
+    r->done = done;
+    r->ctx = ctx;
+    op_begin(&r->op, slot, balance_cancel);
+}
+
+static void reply(int64_t milli, const struct fault *f)
+{
+    cr_assert(company.is_asked);
+    company.is_asked = false;
+    op_end(&company.op);
+    company.done(company.ctx, milli, f);
+}
+
+static struct rental *company_open(const struct rental_context *context)
+{
+    company = (struct rental){.base_url = xstrdup(context->base_url), .opened = 1};
+    return &company;
+}
+
+static struct rental *company_close(struct rental *r)
+{
+    cr_assert_not(r->is_asked, "what is in flight must have been cancelled");
+    free(r->base_url);
+    return NULL;
+}
+
+static void company_move(struct rental *r, const char *base_url)
+{
+    free(r->base_url);
+    r->base_url = xstrdup(base_url);
+    r->moved++;
+}
+
+const struct rental_ops *__wrap_rental_find(const char *name)
+{
+    static const struct rental_ops ops = {.name = "company",
+                                          .title = "Company",
+                                          .unit = "CNY",
+                                          .day_offset_ms = SHANGHAI,
+                                          .open = company_open,
+                                          .close = company_close,
+                                          .move = company_move,
+                                          .balance = company_balance};
+
+    cr_assert_str_eq(name, "company");
+    return &ops;
+}
+
+/* ---- the account ---- */
+
+static struct account *account;
+static unsigned n_changed;
+
+static void on_changed(void *ctx, struct account *a)
+{
+    cr_assert_eq(ctx, &n_changed);
+    cr_assert_eq(a, account);
+    n_changed++;
+}
+
+static void open_account(const struct money_limits *limits)
+{
+    struct account_context context = {.loop = loop, .store = store, .changed = on_changed, .ctx = &n_changed};
+    struct account_record r = {.provider = "company", .base_url = "http://127.0.0.1:1", .limits = *limits};
+
+    account = account_new(&context, &r);
+}
+
+/* It is noon at the company, in the middle of a month. */
+static void setup_account(void)
+{
+    setup();
+    struct ledger *clock = ledger_new(store, "x", "CNY", SHANGHAI);
+    int64_t now = clock_wall_ms(), noon = ledger_month_begins(clock, now) + 14 * DAY + DAY / 2;
+
+    if (noon < now)
+        noon = ledger_month_begins(clock, ledger_month_begins(clock, now) + 35 * DAY) + 14 * DAY + DAY / 2;
+    loop_advance(loop, (uint64_t)(noon - now));
+    ledger_free(clock);
+    open_account(&(struct money_limits){.day_milli = 10000});
+}
+
+static void teardown_account(void)
+{
+    account = account_free(account);
+    teardown();
+}
+
+TestSuite(account, .init = setup_account, .fini = teardown_account, .timeout = 60);
+
+static void limit(int64_t day, int64_t month, int64_t price, int64_t floor)
+{
+    assert_written(account_set_limits(account, &(struct money_limits){day, month, price, floor}));
+}
+
+/* So much was spent, by a machine that was off again, so long ago. */
+static void spend(const char *instance, int64_t milli, int64_t ago_ms)
+{
+    int64_t to = clock_wall_ms() - ago_ms;
+
+    ledger_restore(account_ledger(account), &(struct spent_record){.instance = (char *)instance,
+                                                                   .kind = "compute",
+                                                                   .from_at_ms = to - HOUR,
+                                                                   .from_basis = "stamp",
+                                                                   .to_at_ms = to,
+                                                                   .to_basis = "stamp",
+                                                                   .seen_at_ms = to,
+                                                                   .rate_milli = milli,
+                                                                   .rate_basis = "snapshot"});
+}
+
+static void begin(const char *machine, const char *instance, int64_t rate, uint64_t at_least_ms, bool over,
+                  struct heard *h)
+{
+    struct account_reservation r = {.instance = instance,
+                                    .machine = machine,
+                                    .kind = "power_on",
+                                    .rate_milli = rate,
+                                    .at_least_ms = at_least_ms,
+                                    .over = over};
+
+    *h = (struct heard){0};
+    account_reserve(account, &r, &h->op, hear, h);
+    cr_assert_eq(h->times, 0);
+    cr_assert_not_null(h->op);
+}
+
+static struct heard reserve(const char *machine, int64_t rate, uint64_t at_least_ms)
+{
+    struct heard h;
+
+    begin(machine, machine, rate, at_least_ms, false, &h);
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    return h;
+}
+
+static void assert_reserved(const char *machine, int64_t milli)
+{
+    _cleanup_free_ char *check = xasprintf("CREATE TEMP TABLE t(n CHECK (n = %lld)); INSERT INTO t SELECT "
+                                           "ifnull((SELECT reserved_milli FROM intent "
+                                           "WHERE name = '%s'), -1)",
+                                           (long long)milli, machine);
+
+    sql(check);
+}
+
+/* ---- reservations ---- */
+
+Test(account, what_is_paid_at_least_is_reserved)
+{
+    cr_assert_not(reserve("a", 1980, 20 * 60000).failed);
+    assert_reserved("a", 660 + 10);
+    cr_assert_not(reserve("b", 1, 1000).failed);
+    assert_reserved("b", 1 + 10);
+    sql("CREATE TEMP TABLE t(n CHECK (n = 2)); INSERT INTO t SELECT count(*) FROM intent WHERE provider = "
+        "'company' "
+        "AND kind = 'power_on' AND unit = 'CNY' AND day LIKE '____-__-15'");
+}
+
+Test(account, what_is_spent_today_is_not_there_any_more)
+{
+    spend("old", 5000, 20 * HOUR); /* yesterday's */
+    spend("gz", 9000, HOUR);
+    struct heard h = reserve("a", 1980, HOUR);
+
+    cr_assert(h.failed);
+    cr_assert_str_eq(h.fault.code, "budget");
+    cr_assert_str_eq(h.fault.text,
+                     "of ¥10.00 for a day ¥9.00 are spent and ¥0.00 reserved, and a needs ¥1.99 at least");
+    cr_assert_not(reserve("a", 990, HOUR).failed);
+    limit(0, 15000, 0, 0);
+    h = reserve("b", 990, HOUR); /* a month has yesterday in it, too, and 1000 are reserved */
+    cr_assert_str_eq(h.fault.code, "budget");
+    cr_assert_not_null(strstr(h.fault.text, "¥15.00 for a month"), "%s", h.fault.text);
+    limit(0, 17000, 0, 0);
+    cr_assert_not(reserve("b", 990, HOUR).failed);
+}
+
+Test(account, an_unknown_price_takes_what_is_left_and_nothing_starts_beside_it)
+{
+    spend("gz", 4000, HOUR);
+    cr_assert_not(reserve("a", 0, HOUR).failed);
+    assert_reserved("a", 6000);
+    cr_assert_str_eq(reserve("b", 1, 1000).fault.code, "budget");
+    account_resolve(account, "a", "refused");
+    cr_assert_not(reserve("b", 1, 1000).failed);
+}
+
+Test(account, a_call_that_was_made_holds_its_money_and_one_that_was_refused_does_not)
+{
+    cr_assert_not(reserve("a", 6000, HOUR).failed);
+    account_resolve(account, "a", "made");
+    cr_assert(reserve("b", 6000, HOUR).failed);
+    assert_written(store_release_intents(store, "company", "a"));
+    cr_assert_not(reserve("b", 6000, HOUR).failed);
+    account_resolve(account, "b", "refused");
+    cr_assert_not(reserve("c", 6000, HOUR).failed);
+}
+
+/* Of the 2990 reserved for it the open interval has cost 1980 in its hour. */
+Test(account, while_it_runs_the_larger_of_reserved_and_spent_counts)
+{
+    int64_t now = clock_wall_ms();
+
+    cr_assert_not(reserve("a", 2980, HOUR).failed);
+    account_resolve(account, "a", "made");
+    ledger_read(account_ledger(account),
+                &(struct ledger_reading){.instance = "a",
+                                         .power = INSTANCE_ON,
+                                         .started_at_ms = now / 1000 * 1000,
+                                         .asked_at_ms = now,
+                                         .intent = "a",
+                                         .rate_milli = 1980},
+                now);
+    loop_advance(loop, HOUR);
+    struct heard h = reserve("b", 6999, HOUR + 10000);
+
+    cr_assert(h.failed);
+    cr_assert_not_null(strstr(h.fault.text, "¥1.98 are spent and ¥1.01 reserved"), "%s", h.fault.text);
+    cr_assert_not(reserve("b", 6990, HOUR).failed);
+}
+
+Test(account, over_the_budget_is_allowed_once_by_name)
+{
+    struct heard h;
+
+    limit(10000, 10000, 1000, 500000);
+    spend("gz", 12000, HOUR);
+    begin("a", "a", 9000, HOUR, true, &h);
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    cr_assert_not(h.failed, "%s", h.fault.text);
+    assert_reserved("a", 9010);
+    cr_assert_str_eq(reserve("b", 9, HOUR).fault.code, "budget");
+}
+
+Test(account, what_is_dearer_than_the_account_allows_is_refused)
+{
+    limit(10000, 0, 2200, 0);
+    struct heard h = reserve("a", 2201, HOUR);
+
+    cr_assert(h.failed);
+    cr_assert_str_eq(h.fault.code, "budget");
+    cr_assert_not_null(strstr(h.fault.text, "¥2.20"), "%s", h.fault.text);
+    cr_assert_not(reserve("a", 2200, HOUR).failed);
+}
+
+Test(account, a_reservation_whose_owner_went_is_given_back)
+{
+    struct heard h;
+
+    begin("a", "gz", 9000, HOUR, false, &h);
+    op_cancel(&h.op);
+    cr_assert_not(reserve("b", 9000, HOUR).failed);
+    cr_assert_eq(h.times, 0);
+    begin("c", "gz", 500, HOUR, false, &h);
+    loop_turns(loop, 1); /* the thread has it */
+    op_cancel(&h.op);
+    assert_written(put_instance("x", 1));
+    sql("CREATE TEMP TABLE t(n CHECK (n = 1)); INSERT INTO t SELECT count(*) FROM intent WHERE "
+        "resolved_at_ms IS "
+        "NULL");
+}
+
+Test(account, a_reservation_that_cannot_be_written_is_a_fault_of_the_database)
+{
+    block();
+    struct heard h = reserve("a", 1980, HOUR);
+
+    cr_assert(h.failed);
+    cr_assert_str_neq(h.fault.code, "budget");
+    unblock();
+}
+
+/* ---- the balance ---- */
+
+struct heard_money {
+    struct op *op;
+    unsigned times;
+    int64_t milli;
+    bool failed;
+};
+
+static void hear_money(void *ctx, int64_t milli, const struct fault *f)
+{
+    struct heard_money *h = ctx;
+
+    cr_assert_null(h->op);
+    h->times++;
+    h->milli = milli;
+    h->failed = f != NULL;
+}
+
+static void balance_is(int64_t milli)
+{
+    struct heard_money h = {0};
+
+    account_ask_balance(account, &h.op, hear_money, &h);
+    reply(milli, NULL);
+    cr_assert_eq(h.times, 1);
+    cr_assert_eq(h.milli, milli);
+}
+
+Test(account, the_balance_is_asked_every_ten_minutes_while_something_runs)
+{
+    struct account_figures figures;
+
+    loop_advance(loop, 3 * HOUR);
+    cr_assert_eq(company.balances, 0);
+    account_runs(account, true);
+    loop_advance(loop, 0);
+    cr_assert_eq(company.balances, 1);
+    account_runs(account, true);
+    reply(50000, NULL);
+    n_changed = 0;
+    loop_turns(loop, 2);
+    for (unsigned i = 0; i < 39; i++)
+        loop_advance(loop, 15000);
+    cr_assert_eq(company.balances, 1);
+    for (unsigned i = 0; i < 3; i++)
+        loop_advance(loop, 15000);
+    cr_assert_eq(company.balances, 2);
+    for (unsigned i = 0; i < 200; i++)
+        loop_advance(loop, 15000); /* an answer that does not come is waited for by the driver */
+    cr_assert_eq(company.balances, 2);
+    reply(40000, NULL);
+    account_runs(account, false);
+    loop_advance(loop, HOUR);
+    cr_assert_eq(company.balances, 2);
+    account_figures(account, &figures);
+    cr_assert(figures.has_balance);
+    cr_assert_eq(figures.balance_milli, 40000);
+    cr_assert_leq(figures.balance_at_ms, clock_wall_ms() - HOUR);
+    cr_assert_eq(figures.today_limit_milli, 10000);
+}
+
+Test(account, a_token_that_is_refused_is_trouble_and_stops_nothing)
+{
+    struct fault no = {.kind = FAULT_DENIED, .code = "token_refused", .text = "no"};
+
+    cr_assert_eq(account_trouble(account)->kind, FAULT_NONE);
+    account_runs(account, true);
+    loop_advance(loop, 0);
+    reply(0, &no);
+    n_changed = 0;
+    loop_turns(loop, 2);
+    cr_assert_eq(n_changed, 1);
+    cr_assert_str_eq(account_trouble(account)->code, "token_refused");
+    cr_assert_not(account_must_stop(account));
+    for (unsigned i = 0; i < 5; i++)
+        loop_advance(loop, 15000); /* sooner than one that went well */
+    cr_assert_eq(company.balances, 2);
+    reply(1, NULL);
+    cr_assert_eq(account_trouble(account)->kind, FAULT_NONE);
+}
+
+Test(account, asking_ends_with_its_owner)
+{
+    struct heard_money h = {0};
+
+    account_ask_balance(account, &h.op, hear_money, &h);
+    op_cancel(&h.op);
+    cr_assert_not(company.is_asked);
+    account_ask_balance(account, &h.op, hear_money, &h);
+    account = account_free(account);
+    cr_assert_null(h.op);
+    cr_assert_eq(h.times, 0);
+}
+
+Test(account, below_its_floor_nothing_is_switched_on_and_what_runs_stops)
+{
+    struct heard h;
+
+    limit(0, 0, 0, 5000);
+    balance_is(5001);
+    cr_assert_not(account_must_stop(account));
+    balance_is(5000);
+    cr_assert(account_must_stop(account));
+    cr_assert_str_eq(account_trouble(account)->code, "low_balance");
+    begin("a", "a", 1980, HOUR, false, &h);
+    cr_assert(company.is_asked, "it may have been topped up");
+    reply(5000, NULL);
+    cr_assert_eq(h.times, 1);
+    cr_assert_str_eq(h.fault.code, "low_balance");
+    cr_assert_not_null(strstr(h.fault.text, "¥5.00"), "%s", h.fault.text);
+    begin("a", "a", 1980, HOUR, false, &h);
+    reply(20000, NULL);
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    cr_assert_not(h.failed, "%s", h.fault.text);
+    cr_assert_not(account_must_stop(account));
+}
+
+Test(account, a_company_that_does_not_say_what_is_left_is_not_waited_for)
+{
+    struct fault no = {.kind = FAULT_TRANSIENT, .code = "provider_unreachable", .text = "no"};
+    struct heard h;
+
+    limit(0, 0, 0, 5000);
+    balance_is(4000);
+    begin("a", "a", 1980, HOUR, false, &h);
+    loop_advance(loop, 5000);
+    cr_assert_eq(h.times, 1);
+    cr_assert_str_eq(h.fault.code, "low_balance");
+    cr_assert_not(company.is_asked);
+    begin("a", "a", 1980, HOUR, false, &h);
+    reply(0, &no);
+    cr_assert_str_eq(h.fault.code, "low_balance");
+    begin("a", "a", 1980, HOUR, false, &h);
+    op_cancel(&h.op);
+    cr_assert_not(company.is_asked);
+    cr_assert_eq(h.times, 0);
+}
+
+Test(account, another_token_makes_what_is_known_unknown)
+{
+    struct heard_money old = {0};
+    struct account_figures figures;
+
+    limit(0, 0, 0, 5000);
+    balance_is(4000);
+    account_ask_balance(account, &old.op, hear_money, &old);
+    account_renew(account, account_record(account)->base_url);
+    cr_assert_eq(company.moved, 0);
+    cr_assert_not(account_must_stop(account));
+    reply(4000, NULL); /* of the one before */
+    cr_assert_eq(old.times, 1);
+    account_figures(account, &figures);
+    cr_assert_not(figures.has_balance);
+    account_renew(account, NULL);
+    cr_assert_eq(company.moved, 1);
+    cr_assert_null(company.base_url);
+    cr_assert_null(account_record(account)->base_url);
+    account_runs(account, true);
+    loop_advance(loop, 0);
+    account_renew(account, "http://127.0.0.1:2");
+    cr_assert_str_eq(company.base_url, "http://127.0.0.1:2");
+    cr_assert_not(company.is_asked);
+    loop_advance(loop, 0);
+    cr_assert(company.is_asked, "what runs wants to know");
+}
+
+/* ---- limits that are reached ---- */
+
+Test(account, what_runs_stops_when_the_day_or_the_month_is_used_up)
+{
+    spend("old", 5000, 20 * HOUR);
+    spend("gz", 9999, HOUR);
+    cr_assert_not(account_must_stop(account));
+    spend("gz", 10, 3 * HOUR);
+    cr_assert(account_must_stop(account));
+    cr_assert_eq(account_trouble(account)->kind, FAULT_EXHAUSTED);
+    cr_assert_str_eq(account_trouble(account)->code, "budget");
+    cr_assert_str_eq(account_trouble(account)->text, "¥10.01 are spent at Company, of ¥10.00 for a day");
+    limit(20000, 15010, 0, 0);
+    cr_assert_not(account_must_stop(account));
+    limit(20000, 15009, 0, 0);
+    cr_assert(account_must_stop(account));
+    cr_assert_not_null(strstr(account_trouble(account)->text, "for a month"));
+    limit(0, 0, 0, 0);
+    cr_assert_not(account_must_stop(account));
+}
+
+Test(account, a_limit_that_is_reached_while_something_runs_is_told)
+{
+    int64_t now = clock_wall_ms();
+    struct account_figures figures;
+
+    limit(1000, 0, 0, 0);
+    ledger_read(
+        account_ledger(account),
+        &(struct ledger_reading){
+            .instance = "a", .power = INSTANCE_ON, .started_at_ms = now / 1000 * 1000, .rate_milli = 2000},
+        now);
+    account_runs(account, true);
+    loop_advance(loop, 0);
+    reply(50000, NULL);
+    loop_advance(loop, HOUR / 2 - 60000);
+    account_figures(account, &figures);
+    cr_assert(figures.today.estimate && !figures.today.unknown);
+    cr_assert_eq(figures.rate.milli, 2000);
+    cr_assert_not(account_must_stop(account));
+    loop_turns(loop, 2);
+    n_changed = 0;
+    for (unsigned i = 0; i < 5; i++)
+        loop_advance(loop, 15000);
+    cr_assert(account_must_stop(account));
+    cr_assert_eq(n_changed, 1);
+    loop_advance(loop, 15000);
+    cr_assert_eq(n_changed, 1);
+}
+
+Test(account, limits_are_kept)
+{
+    limit(1, 2, 3, 4);
+    cr_assert_eq(account_record(account)->limits.month_milli, 2);
+    sql("CREATE TEMP TABLE t(n CHECK (n = '1 2 3 4')); INSERT INTO t SELECT day_milli || ' ' || month_milli "
+        "|| ' ' || "
+        "price_milli || ' ' || floor_milli FROM account WHERE provider = 'company'");
+    cr_assert_geq(n_changed, 1);
+    cr_assert_str_eq(account_name(account), "company");
+    cr_assert_str_eq(account_ops(account)->unit, "CNY");
+    cr_assert_eq(account_rental(account), &company);
+}
