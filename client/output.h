@@ -113,6 +113,9 @@ bool is_rental(const struct json *instance);
 /* When it stops by itself, and with guard what its guard does; its state, with its age where it is old. Caller frees. */
 char *rented_stops_text(const struct json *instance, bool guard);
 char *rented_state_text(const struct json *instance);
+/* It waits because no card is free; "try 14 in 21s", caller frees. */
+bool rented_lacks_card(const struct json *instance);
+char *rented_try_text(const struct json *instance);
 enum style rented_style(const struct json *instance);
 /* The fields of its long form; of a model's the guard alone. */
 void screen_guard(const struct output *o, const struct json *instance, struct buf *out);

@@ -148,14 +148,31 @@ static void add_stays(const struct json *rental, struct buf *out)
         buf_add_text(out, *stays ? stays : "not by itself");
 }
 
-static void add_waits(const struct json *rental, struct buf *out)
+bool rented_lacks_card(const struct json *instance)
 {
+    const char *code = member_text(json_get(instance, "trouble"), "code", "");
+
+    return is_state(instance, "waiting") && (streq(code, "no_capacity") || streq(code, "host_full"));
+}
+
+char *rented_try_text(const struct json *instance)
+{
+    const struct json *rental = rental_of(instance);
     int64_t tries = json_get_int(rental, "tries", 0), next = json_get_int(rental, "next_try_at_ms", 0);
     char left[TEXT_SHORT_MAX];
 
+    return xasprintf("try %lld %s", (long long)tries + 1, next ? soon_format(left, next) : "now");
+}
+
+/* For a card there are tries; for money and for the disk somebody has to do something. */
+static void add_waits(const struct json *instance, struct buf *out)
+{
+    _cleanup_free_ char *text = rented_try_text(instance);
+
     buf_add_text(out, "nothing is on");
-    if (tries || next)
-        buf_addf(out, "; try %lld %s", (long long)tries + 1, next ? soon_format(left, next) : "now");
+    if (json_get_int(rental_of(instance), "tries", 0) ||
+        json_get_int(rental_of(instance), "next_try_at_ms", 0))
+        buf_addf(out, "; %s", text);
 }
 
 char *rented_stops_text(const struct json *instance, bool guard)
@@ -168,7 +185,7 @@ char *rented_stops_text(const struct json *instance, bool guard)
 
     buf_init(&out, 4096);
     if (is_state(instance, "waiting")) {
-        add_waits(rental, &out);
+        add_waits(instance, &out);
     } else if (asked) {
         buf_addf(&out, "asked %s ago%s", age_format(age, asked),
                  is_unconfirmed(instance) ? ", NOT CONFIRMED" : "");

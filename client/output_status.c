@@ -235,27 +235,48 @@ static void add_header(const struct output *o, const struct json *status, struct
     add_accounts(o, json_get(status, "accounts"), columns, out);
 }
 
-static void add_models(const struct output *o, const struct json *models, struct buf *out)
+static const struct json *instance_find(const struct json *status, const char *name)
+{
+    const struct json *instances = json_get(status, "instances");
+
+    for (size_t i = 0; name && i < json_count(instances); i++)
+        if (streq(member_text(json_at(instances, i), "name", ""), name))
+            return json_at(instances, i);
+    return NULL;
+}
+
+/* One that waits for a card says so: it is not on its way. */
+static void add_state_and_next(struct table *t, const struct json *model, const struct json *instance,
+                               const char *requests)
+{
+    bool lacks_card = streq(member_text(model, "stage", ""), "capacity") && rented_lacks_card(instance);
+    const char *state = member_text(model, "state", "");
+    _cleanup_free_ char *next = lacks_card ? rented_try_text(instance) : next_text(model);
+
+    table_add(t, lacks_card ? STYLE_BAD : state_style(state), lacks_card ? "no GPU" : state_word(state));
+    table_add(t, STYLE_PLAIN, requests);
+    table_add(t, STYLE_PLAIN, next);
+}
+
+static void add_models(const struct output *o, const struct json *status, struct buf *out)
 {
     static const struct column columns[] = {
         {"MODEL", false, false}, {"STATE", false, false}, {"REQ", true, false},
         {"NEXT", false, true},   {"ON", false, false},
     };
     _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+    const struct json *models = json_get(status, "models");
 
     for (size_t i = 0; i < json_count(models); i++) {
         const struct json *model = json_at(models, i);
-        const char *state = member_text(model, "state", "");
-        _cleanup_free_ char *next = next_text(model);
+        const char *on = json_get_text(model, "instance");
         char requests[24];
 
         snprintf(requests, sizeof(requests), "%lld",
                  (long long)(json_get_int(model, "in_flight", 0) + json_get_int(model, "held", 0)));
         table_add(t, STYLE_PLAIN, json_get_text(model, "name"));
-        table_add(t, state_style(state), state_word(state));
-        table_add(t, STYLE_PLAIN, requests);
-        table_add(t, STYLE_PLAIN, next);
-        table_add(t, STYLE_PLAIN, json_get_text(model, "instance"));
+        add_state_and_next(t, model, instance_find(status, on), requests);
+        table_add(t, STYLE_PLAIN, on);
     }
     table_write(t, o->out_width, o->out_colour, out);
 }
@@ -316,8 +337,7 @@ static void add_instances(const struct output *o, const struct json *instances, 
 /* "tunnel_down" -> "TUNNEL DOWN" */
 static char *code_words(const char *code)
 {
-    /* The one that costs money in plain words, as `down` has them. */
-    char *copy = words_of(streq(code, "stop_unconfirmed") ? "stop_not_confirmed" : code);
+    char *copy = words_of(code);
 
     for (char *p = copy; *p; p++)
         *p = (char)toupper((unsigned char)*p);
@@ -382,7 +402,7 @@ void screen_status(const struct output *o, const struct json *status, struct buf
     add_header(o, status, out);
     if (json_count(models)) {
         buf_add_text(out, "\n");
-        add_models(o, models, out);
+        add_models(o, status, out);
     }
     if (json_count(instances)) {
         buf_add_text(out, "\n");
@@ -643,16 +663,6 @@ static void add_tunnel(const struct output *o, const struct json *instance, stru
         add_part(&line, "next try in %s", duration_format(left, (uint64_t)(next_try - now_at_ms()), true));
     add_field(o, out, "tunnel", buf_text(&line));
     buf_done(&line);
-}
-
-static const struct json *instance_find(const struct json *status, const char *name)
-{
-    const struct json *instances = json_get(status, "instances");
-
-    for (size_t i = 0; name && i < json_count(instances); i++)
-        if (streq(member_text(json_at(instances, i), "name", ""), name))
-            return json_at(instances, i);
-    return NULL;
 }
 
 static bool trouble_has(const struct json *list, const struct json *trouble)

@@ -8,6 +8,7 @@
 #include "proto/mem.h"
 
 #define OFFERS_MS 120000 /* companies are asked */
+#define STATUS_MS 3000   /* of somebody who pressed Ctrl-C */
 
 /* Where it is stands in the headline; of several once more, for it is true of all only now. */
 static void add_took(struct buf *out, const struct json *reply, const char *on)
@@ -241,34 +242,45 @@ static enum exit_status card_is_dear(struct run *r, const char *model, const str
     return EXIT_REFUSED;
 }
 
-/* The first call again with a card, where there is an account to rent one with; else its error stands. */
-static enum exit_status up_with_card(struct run *r, const char *model, struct progress *p, struct call *call)
+static enum exit_status up_interrupted(struct run *r)
+{
+    _cleanup_json_ struct json *error =
+        error_make(EXIT_INTERRUPTED, "interrupted", "interrupted: nothing was rented.", NULL, NULL);
+
+    output_error(&r->output, error);
+    return EXIT_INTERRUPTED;
+}
+
+/* The first call again with a card, where there is an account to rent one with; else its error stands. True:
+ * it came to no second call, it was said why, and *ret is the status. */
+static bool up_with_card(struct run *r, const char *model, struct progress *p, struct call *call,
+                         enum exit_status *ret)
 {
     _cleanup_call_ struct call offers = {
         .method = "Offers", .limit_ms = OFFERS_MS, .parameters = json_object()};
-    enum exit_status status;
     const struct json *offer, *any;
 
     json_put_string(offers.parameters, "for_model", model);
     json_put_string(offers.parameters, "provider", r->options.provider);
-    status = connection_run(r->connection, &offers);
-    if (status == EXIT_INTERRUPTED)
-        return status;
+    if (connection_run(r->connection, &offers) == EXIT_INTERRUPTED) {
+        *ret = up_interrupted(r);
+        return true;
+    }
     any = offer_cheapest(json_get(offers.answer, "offers"), INT64_MAX);
     if (!any)
-        return error_status(call->error);
+        return false;
     offer = r->options.price_milli < 0
                 ? any
                 : offer_cheapest(json_get(offers.answer, "offers"), r->options.price_milli);
-    status = offer ? card_agree(r, model, offer) : card_is_dear(r, model, any);
+    *ret = offer ? card_agree(r, model, offer) : card_is_dear(r, model, any);
+    if (*ret != EXIT_DONE)
+        return true;
     call_done(call);
-    if (status != EXIT_DONE)
-        return status;
     r->options.gpu = json_get_text(offer, "gpu");
     r->options.provider = json_get_text(offer, "provider");
-    status = up_call(r, model, NULL, p, call);
+    *ret = up_call(r, model, NULL, p, call);
     r->options.gpu = r->options.provider = NULL; /* they end with the answer */
-    return status;
+    return false;
 }
 
 /* ---- up ---- */
@@ -278,17 +290,46 @@ static bool asks_for_instance(const struct call *call)
     return has_code(call, "which_instance");
 }
 
-/* While it looks for a card nothing is on: whoever leaves need not fear a bill. */
+static bool is_waiting(struct run *r, const char *instance)
+{
+    _cleanup_call_ struct call call = {
+        .method = "InstanceShow", .limit_ms = STATUS_MS, .parameters = json_object()};
+
+    json_put_string(call.parameters, "name", instance);
+    return connection_run(r->connection, &call) == EXIT_DONE &&
+           streq(member_text(json_get(call.answer, "instance"), "state", ""), "waiting");
+}
+
+/* Whoever leaves need not fear a bill when all its machines wait for a card, or for money. The daemon is
+ * asked anew, since an interrupted connection is of no use; where it does not answer, nothing is promised. */
+static bool nothing_is_on(struct run *r)
+{
+    _cleanup_call_ struct call call = {
+        .method = "Status", .limit_ms = STATUS_MS, .parameters = verb_targets(&r->options)};
+    _cleanup_json_ struct json *error = NULL;
+    const struct json *models;
+    bool all = true;
+
+    r->connection = connection_free(r->connection);
+    if (connection_open(r->options.socket, &r->connection, &error) != EXIT_DONE ||
+        connection_run(r->connection, &call) != EXIT_DONE)
+        return false;
+    models = json_get(call.answer, "models");
+    for (size_t i = 0; i < json_count(models); i++)
+        all &= is_waiting(r, member_text(json_at(models, i), "instance", ""));
+    return json_count(models) > 0 && all;
+}
+
 static enum exit_status up_detached(struct run *r, const char *model, bool looks)
 {
     _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s", model);
     _cleanup_free_ char *give_up = xasprintf("llmhostctl down %s", model);
+    bool off = looks && nothing_is_on(r);
 
-    return model_detached(
-        r,
-        looks ? "detached; still looking for a card, nothing is powered on, nothing is billed."
-              : "detached; the daemon goes on with it.",
-        watch, give_up);
+    return model_detached(r,
+                          off ? "detached; it goes on looking: nothing is powered on, nothing is billed."
+                              : "detached; the daemon goes on with it.",
+                          watch, give_up);
 }
 
 enum exit_status verb_up(struct run *r)
@@ -314,10 +355,8 @@ enum exit_status verb_up(struct run *r)
             return verb_usage(r, "no instance chosen: nothing was changed.", NULL,
                               "llmhostctl up MODEL --on INSTANCE");
         status = up_call(r, model, on, &p, &call);
-    } else if (wants_card(&r->options, &call)) {
-        status = up_with_card(r, model, &p, &call);
-        if (status != EXIT_DONE && status != EXIT_INTERRUPTED && !call.error)
-            return status; /* it was said why */
+    } else if (wants_card(&r->options, &call) && up_with_card(r, model, &p, &call, &status)) {
+        return status;
     }
     progress_leave(&p);
     if (status == EXIT_INTERRUPTED)

@@ -25,13 +25,20 @@ def machine(name, state, tunnel="none", trouble=None, **more):
             "rental": rental(**more), "trouble": trouble}
 
 
+def hunting(name, on):
+    return {"name": name, "id": name[7:], "engine": "ollama", "state": "connecting", "stage": "capacity", "goal": "on", "instance": on, "in_flight": 0,
+            "held": 2, "requests": 2, "awake": [], "since_at_ms": "@-38s", "next": {"action": "retry"}}
+
+
 NOT_CONFIRMED = {"code": "stop_not_confirmed", "target": "hz-3090", "exit": 11, "next": ["llmhostctl down hz-3090 --now"],
                  "message": "may still be billed at ¥1.48/h: AutoDL still says \"运行中\" after 2m31s"}
+NO_CAPACITY = {"code": "no_capacity", "target": "bj-4090", "exit": 6, "next": ["llmhostctl down bj-4090"], "message": "AutoDL: 当前算力规格暂无库存"}
 DAEMON = {"version": "0.1.0", "pid": 4711, "uptime_ms": 525660000, "endpoint": "http://127.0.0.1:11434", "gateway_state": "listening",
           "state_directory": "/var/lib/llmhost"}
-TROUBLE = {"daemon": DAEMON, "accounts": [ACCOUNT], "models": [], "trouble": [NOT_CONFIRMED],
+TROUBLE = {"daemon": DAEMON, "accounts": [ACCOUNT], "trouble": [NOT_CONFIRMED], "models": [hunting("ollama:qwen3:14b", "bj-4090"), hunting("ollama:qwen3:8b", "bj-3090")],
            "instances": [machine("hz-3090", "stopping", trouble=NOT_CONFIRMED, stop_asked_at_ms="@-151s", rate=yuan(1480), today=yuan(1000)),
-                         machine("bj-4090", "waiting", tries=13, next_try_at_ms="@21s", today=yuan(250)),
+                         machine("bj-4090", "waiting", trouble=NO_CAPACITY, tries=13, next_try_at_ms="@21s", today=yuan(250)),
+                         machine("bj-3090", "waiting", trouble={**NO_CAPACITY, "code": "budget"}),
                          machine("cq-5090", "running", "up", provider_state_at_ms="@-240s", stays="minimum_up", until_at_ms="@480s",
                                  rate=yuan(0, unknown=True), today=yuan(410, True), guard={"state": "refused", "owner": "k3x9", "proved": False}),
                          machine("nm-a100", "running", "up", stays="kept", until_at_ms="@7200s", rate=yuan(3450),
@@ -74,6 +81,7 @@ NO_CARD = error("Usage", "gpu_needed", "max_price_milli means nothing without gp
 CHEAPEST = [{"reply": {"offers": [{**JUDGED[0], "gpu": "3080", "price": yuan(880), "fits": "no"}, {**JUDGED[1], "fits": "yes"}, {**JUDGED[0], "price": yuan(1985, True)},
                                   {**JUDGED[2], "fits": "yes"}]}}]
 HUNT = [UP[0], stage("capacity", "running", "none is free: try 3, next in 30s"), {"await": "next in 30s"}, {"interrupt": True}, {"hang": True}]
+HUNTED = [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "instances": [], "trouble": []}}]
 BUDGET = error("Refused", "budget", "not started: ¥28.40 of today's ¥30.00 is spent, and one hour here is ¥1.98.",
                ["llmhostctl cost", f"llmhostctl up {MODEL} --over-budget", "llmhostctl provider set autodl --budget-day 50"], target="gz-4090")
 NO_GUARD = [UP[0], stage("guard", "failed", "not read back: the root disk is full", took_ms=900),
@@ -133,8 +141,8 @@ RENT = [
     case("rent-status-pipe", "status", {"Status": STATUS}),
     case("rent-status-trouble", "status", {"Status": [{"reply": TROUBLE}]}, columns=120),
     case("rent-status-trouble-80", "status", {"Status": [{"reply": TROUBLE}]}, columns=80),
-    case("rent-status-accounts", "status", {"Status": [{"reply": {**TROUBLE, "instances": [], "trouble": [], "accounts": UNITS["accounts"]}}]}, columns=80),
-    case("rent-status-json", "status --json", {"Status": [{"reply": {**TROUBLE, "instances": TROUBLE["instances"][:1]}}]}),
+    case("rent-status-accounts", "status", {"Status": [{"reply": {**TROUBLE, "models": [], "instances": [], "trouble": [], "accounts": UNITS["accounts"]}}]}, columns=80),
+    case("rent-status-json", "status --json", {"Status": [{"reply": {**TROUBLE, "models": [], "instances": TROUBLE["instances"][:1]}}]}),
     case("rent-status-instance", "status gz-4090", {"Status": [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "trouble": [],
          "instances": [machine("gz-4090", "running", "up", stays="in_use", image="PyTorch 2.8", max_price=yuan(2200), since_at_ms="@-11120s")]}}],
          "Logs": [{"reply": {"lines": [], "older": 0}}]}, columns=80),
@@ -174,7 +182,11 @@ RENT = [
     # ---- up, down ----
     *widths("rent-up", f"up {MODEL} --gpu 4090D --max-price 2.20 --disk 100G", {"Up": UP}),
     case("rent-up-pipe", f"up {MODEL} --gpu 4090D,5090 --provider autodl --image PyTorch --region 西北B区 --over-budget --no-guard --anyway", {"Up": UP}),
-    case("rent-up-hunt", f"up {MODEL} --gpu 4090D", {"Up": HUNT}, columns=80),
+    case("rent-up-hunt", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
+         "instance": machine("gz-4090", "waiting"), "settings": {}, "models": []}}]}, columns=80),
+    case("rent-up-hunt-on", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
+         "instance": machine("gz-4090", "creating"), "settings": {}, "models": []}}]}, columns=80),
+    case("rent-up-hunt-gone", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": [{"close": True}]}, columns=80),
     case("rent-up-budget", f"up {MODEL}", {"Up": [BUDGET]}, columns=80),
     case("rent-up-no-guard", f"up {MODEL}", {"Up": NO_GUARD}, columns=80),
     case("rent-up-disk", f"up {MODEL} --disk 100", None),
@@ -183,6 +195,7 @@ RENT = [
     case("rent-up-agreed", f"up {MODEL} --max-price 2.05", {"Up#1": [NO_CARD], "Offers": CHEAPEST, "Up#2": UP}),
     case("rent-up-dear", f"up {MODEL} --max-price 1.50", {"Up": [NO_CARD], "Offers": CHEAPEST}),
     case("rent-up-nobody", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": CHEAPEST}),
+    case("rent-up-interrupted", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [{"interrupt": True}, {"hang": True}]}),
     case("rent-up-no-account", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [error("NotFound", "no_provider", "there is no account to rent with")]}),
     *widths("rent-down", "down gz-4090", {"Down": DOWN, "Cost": COST_OF}),
     case("rent-down-pipe", f"down {MODEL}", {"Down": DOWN, "Cost": COST_OF}),

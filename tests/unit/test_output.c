@@ -214,3 +214,63 @@ Test(clock, ages_of_the_future_are_nothing)
 
     cr_assert_str_eq(age_format(out, now_at_ms() + 100000), "0s");
 }
+
+Test(money, is_read_as_people_type_it)
+{
+    static const struct {
+        const char *text;
+        int64_t milli;
+    } good[] = {{"50", 50000},         {"2.20", 2200},    {"0", 0},        {"0.005", 5},
+                {"\u00a512.5", 12500}, {"\uffe53", 3000}, {"$1.00", 1000}, {"999999999", 999999999000}};
+    static const char *const bad[] = {"",       "-1",       "5,50",   "1.",  ".5",
+                                      "1.2345", "2.20 CNY", "\u00a5", "1e3", "9999999999"};
+    int64_t milli;
+
+    for (size_t i = 0; i < ELEMENTS(good); i++) {
+        milli = -1;
+        cr_expect_eq(money_parse(good[i].text, &milli), 0, "%s", good[i].text);
+        cr_expect_eq(milli, good[i].milli, "%s: %lld", good[i].text, (long long)milli);
+    }
+    for (size_t i = 0; i < ELEMENTS(bad); i++) {
+        milli = -1;
+        cr_expect(money_parse(bad[i], &milli) < 0, "%s", bad[i]);
+        cr_expect_eq(milli, -1, "%s", bad[i]);
+    }
+}
+
+static char *amount(int64_t milli, bool estimate, bool unknown, bool cell)
+{
+    _cleanup_json_ struct json *money = json_object();
+    char out[AMOUNT_MAX];
+
+    json_put_int(money, "milli", milli);
+    json_put_string(money, "unit", "CNY");
+    json_put_bool(money, "estimate", estimate);
+    json_put_bool(money, "unknown", unknown);
+    return xstrdup(cell ? amount_cell(out, money, "/h") : amount_format(out, money, "/h"));
+}
+
+/* An unknown is never shown as 0. */
+Test(money, says_what_is_estimated_and_what_is_not_known)
+{
+    static const struct {
+        int64_t milli;
+        bool estimate, unknown, cell;
+        const char *shown;
+    } rows[] = {
+        {1980, false, false, false, "\u00a51.98/h"},
+        {20, true, false, false, "\u00a50.02/h~"},
+        {0, false, false, false, "\u00a50.00/h"},
+        {0, false, false, true, "0"},
+        {0, false, true, false, "?"},
+        {0, true, true, true, "?"},
+        {2000, false, true, true, "\u00a52.00/h+?"},
+        {2000, true, true, false, "\u00a52.00/h~+?"},
+    };
+
+    for (size_t i = 0; i < ELEMENTS(rows); i++) {
+        _cleanup_free_ char *shown = amount(rows[i].milli, rows[i].estimate, rows[i].unknown, rows[i].cell);
+
+        cr_expect_str_eq(shown, rows[i].shown);
+    }
+}
