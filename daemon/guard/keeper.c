@@ -202,7 +202,7 @@ static enum keeper_seen keeper_judge(const struct keeper *k, const struct guard_
             return SEEN_FOREIGN; /* its owner puts it there again, or the second dog acts */
         return k->doing == INSTALL ? SEEN_STILLBORN : SEEN_NONE;
     case GUARD_UNREADABLE: return SEEN_UNCLEAR;
-    case GUARD_UNWRITABLE:
+    case GUARD_UNWRITABLE: return k->state == KEEPER_KEPT ? SEEN_UNCLEAR : SEEN_USELESS; /* as is_final() */
     case GUARD_DOES_NOT_COUNT: break;
     }
     return SEEN_USELESS;
@@ -283,7 +283,7 @@ static void note_trouble(struct keeper *k, const struct guard_answer *a)
         fault_code(&k->fault, FAULT_TRANSIENT, "no_guard", "a guard was put there and does not live");
         break;
     case SEEN_UNCLEAR:
-        fault_set(&k->fault, FAULT_TRANSIENT, 0, "the guard could not be read: %s",
+        fault_set(&k->fault, FAULT_TRANSIENT, 0, "the guard could not be asked: %s",
                   a->verdict == GUARD_REFUSED ? guard_reason_name(a->reason)
                                               : guard_verdict_name(a->verdict));
         break;
@@ -524,6 +524,8 @@ static void stop_cancel(struct op *op)
 
 void keeper_stop_now(struct keeper *k, struct op **slot, op_done_fn done, void *ctx)
 {
+    if (k->stop.slot)
+        abort(); /* a second one: a bug of ours */
     k->stop_done = done;
     k->stop_ctx = ctx;
     op_begin(&k->stop, slot, stop_cancel);

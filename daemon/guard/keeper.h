@@ -3,11 +3,13 @@
  *
  *     away → asking → kept                      (a guard is there already: its sequence is gone on from)
  *     away → asking → installing → kept         (none is)
- *     kept → asking, every 60 s; away whenever the way closes
- *     asking → refused: another llmhostd owns it. It is neither renewed nor taken until keeper_take()
- *     installing → useless: it could not stop the machine (no root, no sudo), or cannot be written there
+ *     kept: renewed every 60 s. An answer that does not come leaves it kept, with a fault, and is asked for again after 2 s, doubling to 20 s
+ *     kept → installing: it was killed.   kept → asking: it acts ("guard_acts")
+ *     asking, kept → refused: another llmhostd owns it. It is read every 60 s, and neither renewed nor put there again until keeper_take()
+ *     asking, installing → useless: it could not stop the machine (no root, no sudo), or cannot be written there
+ *     away whenever the way closes: what is known stays shown, by our clocks
  *
- * Renewals only after a fresh answer over this very way: what cannot be asked is not renewed, and its end is shown. */
+ * The first request over a way only reads: what cannot be asked is not renewed, and its end is shown. */
 #pragma once
 
 #include <stdbool.h>
@@ -54,7 +56,8 @@ void keeper_forget(struct keeper *k);
 void keeper_hold(struct keeper *k, uint32_t hold_s);
 /* Ownership moves to us with the next request. */
 void keeper_take(struct keeper *k);
-/* Tells the guard to stop the machine now. Done when it has taken that (NULL), or why not. An op. */
+/* Tells the guard to stop the machine now; one that is missing is put there for it. An op: done when it has taken that (NULL), or why not:
+ * "unreachable", "other_owner", "no_guard", FAULT_UNCERTAIN where no answer came. One at a time. It is not repeated. */
 void keeper_stop_now(struct keeper *k, struct op **slot, op_done_fn done, void *ctx);
 
 enum keeper_state keeper_state(const struct keeper *k);
@@ -68,5 +71,6 @@ struct keeper_figures {
     char ways[64];                  /* how it would stop the machine */
 };
 void keeper_figures(const struct keeper *k, struct keeper_figures *ret);
-/* Of KEEPER_REFUSED ("other_owner"), KEEPER_USELESS ("no_guard": with the reason) or of the last thing that went wrong; kind FAULT_NONE: all is well. */
+/* Of KEEPER_REFUSED ("other_owner"), KEEPER_USELESS ("no_guard": with the reason), of a guard that acts ("guard_acts"), or of the last thing that
+ * went wrong; kind FAULT_NONE: all is well. */
 const struct fault *keeper_fault(const struct keeper *k);

@@ -22,6 +22,7 @@
 struct box {
     bool lives, has_record; /* a killed guard leaves its record */
     bool powerless, unwritable, stillborn, half;
+    bool mail_full; /* requests cannot be written */
     char owner[GUARD_OWNER_MAX + 1];
     int64_t seq, lease_s, hold_s, taken_s;
     bool acting;
@@ -161,6 +162,8 @@ static void box_run(struct box *b, const char *words, struct buf *out)
     w.sent_seq = (uint64_t)seq;
     if (!b->lives)
         box_tell(b, out, 2);
+    else if (b->mail_full)
+        box_tell(b, out, 3);
     else
         box_tell(b, out, box_judge(b, owner, seq, lease, hold, *take) ? 0 : 1);
 }

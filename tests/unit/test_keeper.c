@@ -363,6 +363,24 @@ Story(what_cannot_be_written_is_no_guard)
     cr_assert_not_null(strstr(keeper_fault(w.keeper)->text, "written"));
 }
 
+Story(what_cannot_be_written_while_it_lives_is_tried_again)
+{
+    open_way();
+    w.box.mail_full = true;
+    loop_advance(w.loop, 60000);
+    settle();
+    expect(KEPT, "");
+    cr_assert_not_null(strstr(keeper_fault(w.keeper)->text, "unwritable"));
+    loop_advance(w.loop, 2000);
+    settle();
+    cr_assert_eq(w.n_asks, 2);
+    w.box.mail_full = false;
+    loop_advance(w.loop, 4000);
+    settle();
+    expect(KEPT, "");
+    cr_assert_eq(left_s(), LEASE_S);
+}
+
 Story(an_account_that_runs_something_else_has_none)
 {
     fault_code(&w.fault, FAULT_INVALID, "no_shell", "it says: menu");
