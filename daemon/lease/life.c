@@ -117,6 +117,11 @@ static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, con
     }
     const struct instance_seen *m = life_find(l, seen, n);
 
+    if (l->is_blind && l->fault.kind == FAULT_DENIED) {
+        l->fault = (struct fault){0};
+        runq_add(l->context.loop, &l->changed);
+    }
+    l->is_blind = false;
     l->n_none = m ? 0 : l->n_none + 1;
     l->seen = !m                         ? SEEN_NONE
               : m->power == INSTANCE_OFF ? SEEN_OFF

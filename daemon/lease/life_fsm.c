@@ -410,6 +410,7 @@ void life_event(struct life *l, enum life_event ev, const struct fault *f)
     case LIFE_KEEP:
         if (f && f->kind == FAULT_DENIED) { /* it goes on, and a person has to know */
             l->fault = *f;
+            l->is_blind = ev == LIFE_EV_BLIND;
             runq_add(l->context.loop, &l->changed);
         }
         break;

@@ -56,6 +56,7 @@ struct life {
     uint64_t born_due;
     uint64_t asked_due;     /* record.asked_at_ms by a clock that nobody sets; 0: asked by a daemon before this one, or never */
     struct fault fault;
+    bool is_blind;          /* the list was refused (a token), which is what fault says */
     struct op *call;        /* the intent's way to the disk, or the call itself */
     struct op *look;        /* the list */
     struct op *spare;       /* the stop of a machine too many */

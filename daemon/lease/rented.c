@@ -418,7 +418,7 @@ void rented_want(struct rented *r, enum life_goal goal)
     bool is_said = goal == life_goal(r->life);
 
     if (goal != LIFE_GOAL_ON && r->is_anothers) {
-        log_notice(r->context.name, "not switched off: another llmhostd keeps it");
+        log_debug(r->context.name, "not switched off: another llmhostd keeps it");
         return;
     }
     if (goal == LIFE_GOAL_ON && !is_said) {

@@ -369,6 +369,7 @@ void rented_on_read(void *ctx)
 {
     struct rented *r = ctx;
     enum life_state s = life_state(r->life);
+    bool by_others = s == LIFE_RUNNING && !r->record.ours;
 
     if (!r->seen_at_ms)
         return;
@@ -379,8 +380,8 @@ void rented_on_read(void *ctx)
                     .off_counts = s == LIFE_STOPPED || s == LIFE_WAITING || s == LIFE_RELEASING,
                     .started_at_ms = r->seen.started_at_ms,
                     .stopped_at_ms = r->seen.stopped_at_ms,
-                    .asked_at_ms = r->record.ours ? r->record.asked_at_ms : 0,
-                    .intent = r->record.ours && *r->intent ? r->intent : NULL,
+                    .asked_at_ms = by_others ? 0 : r->record.asked_at_ms,
+                    .intent = by_others || !*r->intent ? NULL : r->intent,
                     .rate_milli = r->rate_milli,
                     .list_rate_milli = rented_list_rate_milli(r),
                     .prepaid = r->record.prepaid_until_at_ms > clock_wall_ms(),

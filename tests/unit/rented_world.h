@@ -25,6 +25,7 @@ static struct company {
     struct instance_seen machine;
     struct instance_way way;
     struct fault refusal;                  /* of create and start; kind NONE: they work */
+    struct fault blind;                    /* of the list */
     bool boots_fail, ignores_stops, holds; /* holds: nothing is answered */
     unsigned n_create, n_start, n_stop, n_release, n_reach;
     char card[32], start_command[600], name[INSTANCE_NAME_MAX];
@@ -120,6 +121,12 @@ static inline void nothing_happens(struct ask *a, struct fault *f)
     (void)a, (void)f;
 }
 
+static inline void is_read(struct ask *a, struct fault *f)
+{
+    (void)a;
+    *f = company.blind;
+}
+
 static inline void goes_on(struct ask *a, struct fault *f)
 {
     (void)a;
@@ -150,7 +157,7 @@ static inline void is_given_back(struct ask *a, struct fault *f)
 static inline void company_list(struct rental *r, struct op **slot, rental_list_fn done, void *ctx)
 {
     (void)r;
-    ask_new(slot, ctx, nothing_happens)->on_list = done;
+    ask_new(slot, ctx, is_read)->on_list = done;
 }
 
 static inline void company_create(struct rental *r, const struct instance_wish *w, struct op **slot,

@@ -258,6 +258,19 @@ Test(rented, what_somebody_else_switched_off_stays_off_and_says_so)
     cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
 }
 
+Test(rented, a_refused_token_is_trouble_until_another_one_works)
+{
+    make_new("4090D", 0);
+    is_there();
+    fault_code(&company.blind, FAULT_DENIED, "token_refused", "the token is not valid");
+    cr_assert(COMES_TRUE(streq(rented_trouble(rented)->code, "token_refused")));
+    cr_assert_eq(state(), LIFE_RUNNING);
+    company.blind = (struct fault){};
+    rented_doubt(rented);
+    loop_turns(loop, 5);
+    cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
+}
+
 static void on_told(void *ctx, const struct fault *f)
 {
     *(int *)ctx = f ? -1 : 1;
