@@ -1,12 +1,17 @@
-/* The record and the session of one machine. The pinned host key is part of the record. */
+/* The record and the session of one machine. The pinned host key is part of the record. Of one that is rented
+ * the session waits until its other half (rented.h) has read the way in. */
 #include "lease/lease.h"
 
 #include <errno.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "lease/rented.h"
 #include "provider/provider.h"
 #include "session/host.h"
+#include "store/secrets.h"
+
+#define RENTED_USER "root" /* of every image there is */
 
 struct lease {
     struct lease_context context;
@@ -14,6 +19,7 @@ struct lease {
     const struct provider_ops *provider;
     struct session *session;
     struct host *host;
+    struct rented *rented;   /* NULL: it is not */
     struct host_key *pinned; /* NULL: none yet */
     bool stored;
 };
@@ -29,6 +35,7 @@ static void lease_copy_record(struct lease *l, const struct instance_record *r)
     l->record.user = xstrdup(r->user);
     l->record.agent = xstrdup(r->agent);
     l->record.proxy = xstrdup(r->proxy);
+    l->record.rental = NULL;
     l->record.host_key = NULL;
     l->record.n_host_key = 0;
     if (r->n_host_key && host_key_read(&pinned, r->host_key, r->n_host_key) < 0) {
@@ -46,14 +53,17 @@ static store_ticket lease_write(struct lease *l)
 
     r.host_key = l->pinned ? l->pinned->blob : NULL;
     r.n_host_key = l->pinned ? l->pinned->n : 0;
-    return store_put_instance(l->context.store, &r);
+    store_ticket t = store_put_instance(l->context.store, &r);
+
+    return l->rented ? store_put_rental(l->context.store, r.name, rented_record(l->rented)) : t;
 }
 
 static void lease_on_changed(void *ctx, struct session *s)
 {
     struct lease *l = ctx;
 
-    (void)s;
+    if (l->rented)
+        rented_on_session(l->rented, session_state(s) == SESSION_UP);
     l->context.changed(l->context.ctx, l);
 }
 
@@ -77,7 +87,7 @@ static void lease_on_pin(void *ctx, const struct host_key *shown)
 static void lease_target(const struct lease *l, struct session_target *ret)
 {
     *ret = (struct session_target){
-        .host = l->record.host,
+        .host = l->record.host ? l->record.host : "", /* not known yet: nobody wants the session until then */
         .port = l->record.port,
         .user = l->record.user,
         .pinned = l->pinned,
@@ -87,28 +97,104 @@ static void lease_target(const struct lease *l, struct session_target *ret)
     };
 }
 
+/* ---- a machine that is rented ---- */
+
+/* Read at each login, so that it is written before one begins. */
+static bool lease_put_password(struct lease *l, const char *password)
+{
+    _cleanup_secret_ char *old = NULL;
+
+    if (secrets_get(l->context.secrets, l->record.name, "password", &old) == 0 && streq(old, password))
+        return false;
+    int r = secrets_put(l->context.secrets, l->record.name, "password", password);
+
+    if (r < 0)
+        log_err(l->record.name, "its password cannot be kept: %s", strerror(-r));
+    return true;
+}
+
+/* Another address and password after each power-on; the host key is the machine's and stays pinned. */
+static void lease_on_way(void *ctx, const struct instance_way *way)
+{
+    struct lease *l = ctx;
+    struct session_target target;
+
+    if (!way) {
+        session_want(l->session, false);
+        return;
+    }
+    bool moved = !l->record.host || !streq(l->record.host, way->host) || l->record.port != way->port;
+
+    if (moved) {
+        free(l->record.host);
+        l->record.host = xstrdup(way->host);
+        l->record.port = way->port;
+    }
+    if (lease_put_password(l, way->password) || moved) {
+        lease_target(l, &target);
+        session_renew(l->session, &target);
+    }
+    session_want(l->session, true);
+}
+
+static void lease_on_rented(void *ctx)
+{
+    struct lease *l = ctx;
+
+    l->context.changed(l->context.ctx, l);
+}
+
+static void lease_rent(struct lease *l, const struct rental_record *record)
+{
+    const struct rented_context context = {
+        .loop = l->context.loop,
+        .store = l->context.store,
+        .settings = l->context.settings,
+        .account = l->context.account,
+        .name = l->record.name,
+        .host = l->host,
+        .way = lease_on_way,
+        .changed = lease_on_rented,
+        .ctx = l,
+    };
+
+    l->rented = rented_new(&context, record);
+    l->record.rental = (struct rental_record *)rented_record(l->rented); /* to be looked at */
+}
+
+/* ---- beginning and end ---- */
+
+static void lease_connect(struct lease *l)
+{
+    static const struct session_events events = {.changed = lease_on_changed, .pin = lease_on_pin};
+    struct session_target target;
+
+    if (l->provider->rented && !l->record.user)
+        l->record.user = xstrdup(RENTED_USER);
+    lease_target(l, &target);
+    l->session = session_new(l->context.loop, l->context.resolver, l->context.turns, l->context.secrets,
+                             l->record.name, &target, &events, l);
+    session_on_trial(l->session, !l->stored);
+    l->host = host_ssh_new(l->session);
+}
+
 struct lease *lease_new(const struct lease_context *context, const struct instance_record *record,
                         bool stored)
 {
-    static const struct session_events events = {.changed = lease_on_changed, .pin = lease_on_pin};
     struct lease *l = xnew(struct lease);
 
     l->context = *context;
     l->stored = stored;
     l->provider = provider_find(record->provider);
     lease_copy_record(l, record);
-    if (l->provider->over_ssh) {
-        struct session_target target;
-
-        lease_target(l, &target);
-        l->session = session_new(context->loop, context->resolver, context->turns, context->secrets,
-                                 l->record.name, &target, &events, l);
-        session_on_trial(l->session, !stored);
-        l->host = host_ssh_new(l->session);
-        session_want(l->session, true);
-    } else {
+    if (l->provider->over_ssh)
+        lease_connect(l);
+    else
         l->host = host_local_new(context->loop);
-    }
+    if (record->rental && context->account)
+        lease_rent(l, record->rental);
+    else if (l->session && l->record.host)
+        session_want(l->session, true);
     return l;
 }
 
@@ -116,6 +202,7 @@ struct lease *lease_free(struct lease *l)
 {
     if (!l)
         return NULL;
+    l->rented = rented_free(l->rented);
     l->host = host_free(l->host);
     l->session = session_free(l->session);
     free(l->record.name);
@@ -159,15 +246,40 @@ const struct host_key *lease_host_key(const struct lease *l)
     return l->pinned;
 }
 
+struct rented *lease_rented(const struct lease *l)
+{
+    return l->rented;
+}
+
 bool lease_is_reachable(const struct lease *l)
 {
-    return host_is_reachable(l->host);
+    return host_is_reachable(l->host) && (!l->rented || rented_is_guarded(l->rented));
+}
+
+/* What waits for a card or for money goes on by itself; the rest is a person's. */
+static const struct fault *rented_refusal(const struct rented *r)
+{
+    static const char *const ends[] = {"boot_failed", "stopped_elsewhere", "vanished"};
+    const struct fault *f = rented_trouble(r);
+    struct rented_figures n;
+
+    rented_figures(r, &n);
+    if (n.goal == LIFE_GOAL_ON && n.state != LIFE_WAITING)
+        return NULL;
+    if (f->kind == FAULT_DENIED || (f->kind == FAULT_INVALID && n.goal == LIFE_GOAL_ON))
+        return f;
+    for (size_t i = 0; i < ELEMENTS(ends) && n.goal != LIFE_GOAL_ON; i++)
+        if (streq(f->code, ends[i]))
+            return f;
+    return NULL;
 }
 
 const struct fault *lease_refusal(const struct lease *l)
 {
-    if (!l->session || session_state(l->session) != SESSION_REFUSED)
-        return NULL;
+    const struct fault *f = l->rented ? rented_refusal(l->rented) : NULL;
+
+    if (f || !l->session || session_state(l->session) != SESSION_REFUSED)
+        return f;
     return session_fault(l->session);
 }
 
