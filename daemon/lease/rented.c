@@ -173,16 +173,21 @@ static void rented_ends(struct rented *r)
     r->context.way(r->context.ctx, NULL);
 }
 
-/* From the run queue, after the life changed. */
+/* From the run queue, after the life changed. One that is on and about which the provider says something else
+ * for a while keeps its session: what runs over it is not cut by a word that nobody knows. */
 void rented_on_life(void *ctx, struct life *l)
 {
     struct rented *r = ctx;
     bool on = life_state(l) == LIFE_RUNNING;
 
+    if (r->on && r->went_off)
+        rented_ends(r);
+    r->went_off = false;
     if (on && !r->on)
         rented_begins(r);
-    else if (!on && r->on)
-        rented_ends(r);
+    else if (on && r->is_doubtful)
+        rented_ask_way(r);
+    r->is_doubtful = r->on && !on;
     tell(r);
 }
 
@@ -246,6 +251,8 @@ void rented_on_session(struct rented *r, bool up)
         arm_way(r); /* when it is down: it may have been switched off and on behind our back */
     }
     r->session_up = up;
+    if (!up && r->is_doubtful)
+        r->guarded = false; /* it may be another boot that we find */
     keeper_way(r->keeper, open);
     if (open && !rented_is_guarded(r) && !timer_is_armed(r->guard_timer))
         timer_arm(r->guard_timer, GUARD_MS);
@@ -512,8 +519,11 @@ enum rented_step rented_step(const struct rented *r)
     switch (life_state(r->life)) {
     case LIFE_WAITING:
     case LIFE_CREATING: return RENTED_CAPACITY;
-    case LIFE_STARTING: return RENTED_POWER_ON;
-    case LIFE_UNKNOWN: return wanted ? RENTED_POWER_ON : RENTED_AT_REST;
+    case LIFE_STARTING:
+    case LIFE_UNKNOWN:
+        if (r->on)
+            break;
+        return wanted ? RENTED_POWER_ON : RENTED_AT_REST;
     case LIFE_ABSENT: return wanted ? RENTED_CAPACITY : RENTED_AT_REST;
     case LIFE_STOPPED: return wanted ? RENTED_POWER_ON : RENTED_AT_REST;
     case LIFE_RUNNING: break;

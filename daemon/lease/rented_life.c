@@ -213,12 +213,19 @@ static bool is_at_rest(enum life_state s)
     return s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED;
 }
 
+/* Still on, if it was: a start that is watched is no new one. */
+static bool may_be_on(enum life_state s)
+{
+    return s == LIFE_RUNNING || s == LIFE_UNKNOWN || s == LIFE_STARTING;
+}
+
 /* The facts that go with a state of its life; r->state is still the one before. */
 static void note_entered(struct rented *r, enum life_state now)
 {
     bool was_refused = r->state == LIFE_CREATING && r->intent_open;
 
     settle_intent(r, r->state, now);
+    r->went_off = r->went_off || !may_be_on(now);
     r->since_at_ms = clock_wall_ms();
     r->stop_asked_at_ms = now == LIFE_STOPPING ? r->since_at_ms : 0;
     r->was_powered =
@@ -335,6 +342,7 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
     r->paid_due = clock_now_ms();
     r->tries++;
     r->drilled_due = 0;
+    r->went_off = true;
     k->record = t;
     k->done = done;
     k->ctx = done_ctx;

@@ -50,6 +50,8 @@ struct rented {
 
     /* Of this power-on. */
     bool on; /* others have been told */
+    bool went_off;    /* others have to be told that it is over */
+    bool is_doubtful; /* the provider no longer says that it is on, nor that it is off */
     bool has_way;
     bool session_up;
     bool guarded;     /* the guard was read back, whoever owns it */

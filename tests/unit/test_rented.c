@@ -258,6 +258,30 @@ Test(rented, what_somebody_else_switched_off_stays_off_and_says_so)
     cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
 }
 
+Test(rented, a_word_of_the_provider_that_nobody_knows_cuts_no_session)
+{
+    make_new("4090D", 0);
+    is_there();
+    company.machine.power = INSTANCE_CHANGING;
+    cr_assert(COMES_TRUE(state() == LIFE_STARTING));
+    cr_assert(has_way);
+    cr_assert_eq(rented_step(rented), RENTED_THERE);
+    company.machine.power = INSTANCE_ON;
+    cr_assert(COMES_TRUE(state() == LIFE_RUNNING && company.n_reach == 2));
+    cr_assert(rented_is_guarded(rented));
+    cr_assert_eq(keeper->n_forgotten, 0);
+
+    company.machine.power = INSTANCE_CHANGING;
+    cr_assert(COMES_TRUE(state() == LIFE_STARTING));
+    session_is(false);
+    cr_assert_not(rented_is_guarded(rented), "it may boot again");
+    rented_want(rented, LIFE_GOAL_OFF);
+    rented_want(rented, LIFE_GOAL_ON);
+    company.machine.power = INSTANCE_ON;
+    cr_assert(COMES_TRUE(company.n_start == 1));
+    cr_assert_eq(keeper->n_forgotten, 1, "first off, then on again: another boot");
+}
+
 Test(rented, a_refused_token_is_trouble_until_another_one_works)
 {
     make_new("4090D", 0);
