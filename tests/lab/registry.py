@@ -284,6 +284,18 @@ class Registry:
         with open(self.ca_file) as f:
             host.trust(f.read(), NAMES)
 
+    def serve_here(self):
+        """The same for programs of the lab itself, until it ends: its mounts are nobody else's."""
+        bundle = "/etc/ssl/certs/ca-certificates.crt"
+        texts = {"/etc/hosts": f"127.0.0.1 localhost {' '.join(NAMES)}\n"}
+        with open(bundle) as old, open(self.ca_file) as ours:
+            texts[bundle] = old.read() + ours.read()
+        for place, text in texts.items():
+            new = os.path.join(os.path.dirname(self.ca_file), os.path.basename(place))
+            with open(new, "w") as f:
+                f.write(text)
+            subprocess.run(["mount", "--bind", new, place], check=True)
+
     def fault(self, **faults):
         """Exactly these faults from now on; none: behave."""
         unknown = set(faults) - set(NO_FAULTS)

@@ -18,6 +18,8 @@ if [ "$(wc -l </root/gpu.asked)" -gt 2 ]; then cat /root/gpu.after; else cat /ro
 
 
 class Cards(road.Road):
+    gguf = {"context": 16384}
+
     def give_card(self, h, before, after, name=CARD):
         for when, used in (("before", before), ("after", after)):
             h.put(f"/root/gpu.{when}", f"{name}, 550.54.14, 24564, {used}, 8.9\n")
@@ -35,6 +37,25 @@ class Cards(road.Road):
 
     def memory(self, d):
         return next(c for c in d.call("Doctor", target=SCRIPTED)["checks"] if c["id"] == "model.memory")
+
+    def context_given(self, h):
+        """What the server was started with."""
+        with open(f"/proc/{h.pids('ollama serve')[0].outer_pid}/environ") as f:
+            return dict(line.split("=", 1) for line in f.read().split("\0") if "=" in line)["OLLAMA_CONTEXT_LENGTH"]
+
+    def test_context_is_what_card_and_model_allow(self):
+        """The daemon asks the registry, by name and with TLS: the file's own limit is shorter than that of the model we know by this name."""
+        self.registry.serve_here()
+        with self.road() as (d, h):
+            d.ctl("up", DEEPSEEK)
+            self.assertEqual(self.context_given(h), "8192", "no card, no guess")
+            d.ctl("down", DEEPSEEK)
+            self.assertEqual([a for a in self.registry.asked if a[2] == "bytes=0-65535"], [])
+            self.give_card(h, 18, 20)
+            d.ctl("up", DEEPSEEK)
+            self.assertEqual(self.context_given(h), "16384")
+            self.assertEqual(d.model(DEEPSEEK)["context"], 16384)
+            self.assertEqual(len([a for a in self.registry.asked if a[2] == "bytes=0-65535"]), 2, "the blob, and where it is kept")
 
     def test_card_that_stays_empty_is_told(self):
         """A real ollama without a part for the card computes on the processor, and says so in its own way."""
