@@ -164,7 +164,7 @@ RENT = [
     case("rent-offers-json", "offers --json", {"Offers": [{"reply": {"offers": JUDGED[:1]}}]}),
     # ---- provider ----
     case("rent-add", "provider add autodl --max-price 2.20", {"ProviderAdd": ADD}, columns=80,
-         answers=[("token for autodl", TOKEN + "\n"), ("spent a day", "dear\n"), ("50.*50", "30\n")], hidden=[TOKEN]),
+         answers=[("token for autodl", TOKEN + "\n"), ("spent a day", "dear\n"), (r"12\.50\.\s+how much.*\]: ", "30\n")], hidden=[TOKEN]),
     case("rent-add-usual", "provider add autodl", {"ProviderAdd": ADD}, columns=80, answers=[("token for autodl", TOKEN + "\n"), ("spent a day", "\n")]),
     case("rent-add-pipe", "provider add autodl --token-file -", {"ProviderAdd": ADD}, stdin=TOKEN + "\n"),
     case("rent-add-nobody", "provider add autodl", {}),
