@@ -130,6 +130,10 @@ const char *state_word(const char *state);
 enum style state_style(const char *state);
 char *next_text(const struct json *model);
 const char *plural(int64_t n);
+/* Of its way: "up 3h05m"; when a machine stops by itself, with guard also what its guard does. Caller frees. */
+char *tunnel_text(const struct json *tunnel);
+char *stops_text(const struct json *instance, bool guard);
+const struct json *instance_find(const struct json *status, const char *name);      /* NULL: none */
 
 /* Screens. */
 void screen_status(const struct output *o, const struct json *status, struct buf *out);
