@@ -109,15 +109,37 @@ static void offer_models(struct typed *t, const struct json *models, bool awake)
     }
 }
 
+static void offer_instance(struct typed *t, const struct json *instance)
+{
+    char price[AMOUNT_MAX];
+    bool priced = is_rental(instance);
+    _cleanup_free_ char *about =
+        xasprintf("%s, %s%s%s", member_text(instance, "provider", "?"), member_text(instance, "state", "?"),
+                  priced ? ", " : "",
+                  priced ? amount_format(price, json_get(json_get(instance, "rental"), "rate"), "/h") : "");
+
+    offer(t, json_get_text(instance, "name"), about);
+}
+
+/* What can be given back is rented, and off. */
+static void offer_released(struct typed *t)
+{
+    _cleanup_json_ struct json *status = ask(t, "Status");
+    const struct json *instances = json_get(status, "instances");
+
+    for (unsigned off = 2; off-- > 0;)
+        for (size_t i = 0; i < json_count(instances); i++) {
+            const struct json *l = json_at(instances, i);
+
+            if (is_rental(l) && streq(member_text(l, "state", ""), "stopped") == (off == 1))
+                offer_instance(t, l);
+        }
+}
+
 static void offer_instances(struct typed *t, const struct json *instances)
 {
-    for (size_t i = 0; i < json_count(instances); i++) {
-        const struct json *l = json_at(instances, i);
-        _cleanup_free_ char *about =
-            xasprintf("%s, %s", member_text(l, "provider", "?"), member_text(l, "state", "?"));
-
-        offer(t, json_get_text(l, "name"), about);
-    }
+    for (size_t i = 0; i < json_count(instances); i++)
+        offer_instance(t, json_at(instances, i));
 }
 
 static void offer_aliases(struct typed *t)
@@ -280,6 +302,8 @@ static void offer_argument(struct typed *t)
         offer_targets(t, true, true);
     else if (streq(word, "MODEL"))
         offer_targets(t, true, false);
+    else if (streq(t->verb->name, "release"))
+        offer_released(t);
     else if (streq(word, "INSTANCE"))
         offer_targets(t, false, true);
     else if (streq(word, "NAME"))

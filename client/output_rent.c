@@ -86,10 +86,20 @@ static const char *soon_format(char out[static TEXT_SHORT_MAX], int64_t at_ms)
     return out;
 }
 
-/* What would stop it if we were gone. */
-static void add_guard(const struct json *guard, struct buf *out)
+/* Nothing would stop it if we were gone, as far as we know. */
+static bool is_unguarded(const struct json *guard)
 {
-    const char *state = member_text(guard, "state", ""), *reason = json_get_text(guard, "reason");
+    const char *state = member_text(guard, "state", "");
+
+    return streq(state, "useless") || streq(state, "none") ||
+           (streq(state, "away") && !json_get_int(guard, "acts_at_ms", 0));
+}
+
+/* What would stop it if we were gone; whole: with the reason where nothing would. */
+static void add_guard(const struct json *guard, bool whole, struct buf *out)
+{
+    const char *state = member_text(guard, "state", ""),
+               *reason = whole ? json_get_text(guard, "reason") : NULL;
     const char *owner = json_get_text(guard, "owner");
     int64_t acts = json_get_int(guard, "acts_at_ms", 0);
     char at[CLOCK_MAX];
@@ -192,12 +202,19 @@ char *rented_stops_text(const struct json *instance, bool guard)
     } else if (is_state(instance, "stopped") && released) {
         buf_addf(&out, "released %s unless started", soon_format(age, released));
     } else if (is_state(instance, "running")) {
+        bool first = guard && is_unguarded(json_get(rental, "guard"));
+
+        if (first) { /* where the column is cut, this must be left */
+            add_guard(json_get(rental, "guard"), false, &out);
+            buf_add_text(&out, "; ");
+        }
         add_stays(rental, &out);
-        buf_add_text(&out, guard ? "; " : "");
-        if (guard)
-            add_guard(json_get(rental, "guard"), &out);
+        if (guard && !first) {
+            buf_add_text(&out, "; ");
+            add_guard(json_get(rental, "guard"), false, &out);
+        }
     } else if (is_on(instance) && guard) {
-        add_guard(json_get(rental, "guard"), &out);
+        add_guard(json_get(rental, "guard"), false, &out);
     }
     return buf_take(&out);
 }
@@ -273,7 +290,7 @@ void screen_guard(const struct output *o, const struct json *instance, struct bu
     if (!guard || !is_on(instance))
         return;
     buf_init(&line, 8192);
-    add_guard(guard, &line);
+    add_guard(guard, true, &line);
     if (hold > now_at_ms())
         add_part(&line, "held until %s", minute_format(at, hold));
     if (read)

@@ -146,6 +146,8 @@ RENT = [
     case("rent-status-instance", "status gz-4090", {"Status": [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "trouble": [],
          "instances": [machine("gz-4090", "running", "up", stays="in_use", image="PyTorch 2.8", max_price=yuan(2200), since_at_ms="@-11120s")]}}],
          "Logs": [{"reply": {"lines": [], "older": 0}}]}, columns=80),
+    case("rent-status-useless", "status nm-a100", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [],
+         "instances": [i for i in TROUBLE["instances"] if i["name"] == "nm-a100"]}}], "Logs": [{"reply": {"lines": [], "older": 0}}]}, columns=80),
     case("rent-status-model", f"status {MODEL}", {"Status": [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "trouble": [],
          "instances": [machine("gz-4090", "running", "up", stays="in_use")]}}], "Logs": [{"reply": {"lines": [], "older": 0}}]}, columns=80),
     *widths("rent-list", "instance list", {"InstanceList": [{"reply": {"instances": TROUBLE["instances"][:3]}}]}),
