@@ -459,6 +459,18 @@ Story(a_hold_that_comes_while_another_is_under_way_wins)
     cr_assert_eq(left_s(), 7200);
 }
 
+Story(what_is_under_way_is_not_asked_again_by_the_clock)
+{
+    open_way();
+    loop_advance(w.loop, 59000);
+    w.mute = true;
+    keeper_hold(w.keeper, 3600);
+    loop_advance(w.loop, 5000);
+    settle();
+    cr_assert_eq(w.n_asks, 1);
+    cr_assert_eq(w.n_cancelled, 0);
+}
+
 /* ---- Stops ---- */
 
 Story(a_stop_is_taken_and_told)
