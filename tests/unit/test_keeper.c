@@ -194,6 +194,13 @@ Story(an_uncertain_renewal_is_tried_again_soon_and_more_slowly_each_time)
     settle();
     expect(KEPT, "");
     cr_assert_eq(keeper_fault(w.keeper)->kind, FAULT_NONE);
+    asks = w.n_asks;
+    fault_set(&w.fault, FAULT_UNCERTAIN, -ETIMEDOUT, "no end of it");
+    loop_advance(w.loop, 60000);
+    settle();
+    loop_advance(w.loop, 2000);
+    settle();
+    cr_assert_eq(w.n_asks, asks + 2, "as soon as the first time");
 }
 
 Story(half_a_line_is_read_again)
@@ -391,12 +398,20 @@ Story(an_account_that_runs_something_else_has_none)
 
 Story(one_that_does_not_live_is_put_there_again)
 {
-    w.box.stillborn = true;
+    struct keeper_figures f;
+
     open_way();
+    w.box.stillborn = true;
+    w.box.lives = false;
+    loop_advance(w.loop, 60000);
+    settle();
     expect(ASKING, "no_guard");
+    keeper_figures(w.keeper, &f);
+    cr_assert_eq(f.acts_at_ms, 0, "nobody would act");
+    cr_assert_neq(f.read_at_ms, 0);
     loop_advance(w.loop, 2000);
     settle();
-    cr_assert_eq(w.n_installs, 2);
+    cr_assert_eq(w.n_installs, 3);
     w.box.stillborn = false;
     loop_advance(w.loop, 4000);
     settle();
