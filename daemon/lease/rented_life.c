@@ -11,6 +11,7 @@
 
 #define BOOT_MS_MIN 120000u /* of a reservation, however fast it usually is */
 #define PERIOD_MS   20000u  /* of the guard: it acts so much late at most */
+#define SKEW_MS     60000   /* by how much the provider's clock may be behind ours */
 #define CARDS_MAX   16
 
 /* ---- the record ---- */
@@ -195,12 +196,13 @@ static void settle_intent(struct rented *r, enum life_state was, enum life_state
     }
 }
 
-/* The provider's stamp where there is a new one. A stop of before this daemon keeps its time. */
+/* By the provider's stamp, if it is no older than our last call. A stop of before this daemon keeps its time,
+ * or has the provider's, who counts the days until it is given back. */
 static void note_stopped(struct rented *r)
 {
     int64_t stamp = r->seen.stopped_at_ms;
 
-    if (stamp > r->record.stopped_at_ms)
+    if (stamp && (r->was_stopped || stamp >= r->record.asked_at_ms - SKEW_MS))
         r->record.stopped_at_ms = stamp;
     else if (!r->was_stopped || !r->record.stopped_at_ms)
         r->record.stopped_at_ms = clock_wall_ms();
@@ -381,6 +383,10 @@ void rented_on_read(void *ctx)
 
     if (!r->seen_at_ms)
         return;
+    if (s == LIFE_STOPPED && r->seen.stopped_at_ms > r->record.stopped_at_ms) {
+        r->record.stopped_at_ms = r->seen.stopped_at_ms; /* it came late */
+        rented_write(r);
+    }
     ledger_read(account_ledger(r->context.account),
                 &(struct ledger_reading){
                     .instance = r->context.name,

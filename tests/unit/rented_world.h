@@ -26,6 +26,7 @@ static struct company {
     struct instance_way way;
     struct fault refusal;                  /* of create and start; kind NONE: they work */
     struct fault blind;                    /* of the list */
+    bool stamps_late;                      /* a stop has none for a while */
     bool boots_fail, ignores_stops, holds; /* holds: nothing is answered */
     unsigned n_create, n_start, n_stop, n_release, n_reach;
     char card[32], start_command[600], name[INSTANCE_NAME_MAX];
@@ -145,7 +146,8 @@ static inline void goes_off(struct ask *a, struct fault *f)
     if (company.ignores_stops)
         return;
     company.machine.power = INSTANCE_OFF;
-    company.machine.stopped_at_ms = clock_wall_ms();
+    if (!company.stamps_late)
+        company.machine.stopped_at_ms = clock_wall_ms();
 }
 
 static inline void is_given_back(struct ask *a, struct fault *f)

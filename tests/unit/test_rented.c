@@ -362,6 +362,31 @@ Test(rented, a_new_daemon_finds_what_the_last_one_asked_for)
     cr_assert_str_eq(rented_record(rented)->id, "pro-1");
 }
 
+Test(rented, a_new_daemon_counts_the_days_from_the_providers_stop)
+{
+    struct rented_figures n;
+    int64_t days_11_ms = 11 * 24 * 3600000ll;
+
+    make_new("4090D", 0);
+    is_there();
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    company.machine.stopped_at_ms -= days_11_ms;
+    starts_again();
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    rented_figures(rented, &n);
+    cr_assert_eq(n.released_at_ms, company.machine.stopped_at_ms + 15 * 24 * 3600000ll);
+    session_is(false);
+    company.stamps_late = true;
+    is_there();
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_gt(rented_record(rented)->stopped_at_ms, company.machine.stopped_at_ms,
+                 "that is of the boot before");
+    company.machine.stopped_at_ms = clock_wall_ms() + 1000;
+    cr_assert(COMES_TRUE(rented_record(rented)->stopped_at_ms == company.machine.stopped_at_ms));
+}
+
 Test(rented, is_given_back_only_by_an_explicit_word)
 {
     make_new("4090D", 0);
