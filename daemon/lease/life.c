@@ -317,6 +317,13 @@ void life_want(struct life *l, enum life_goal goal)
     life_event(l, LIFE_EV_GOAL, NULL);
 }
 
+void life_leave(struct life *l)
+{
+    l->record.goal = LIFE_GOAL_OFF;
+    l->record.ours = false;
+    l->context.keep(l->context.ctx, &l->record);
+}
+
 void life_doubt(struct life *l)
 {
     l->looks = 0;

@@ -425,7 +425,8 @@ void rented_want(struct rented *r, enum life_goal goal)
     bool is_said = goal == life_goal(r->life);
 
     if (goal != LIFE_GOAL_ON && r->is_anothers) {
-        log_debug(r->context.name, "not switched off: another llmhostd keeps it");
+        life_leave(r->life);
+        tell(r);
         return;
     }
     if (goal == LIFE_GOAL_ON && !is_said) {

@@ -236,6 +236,7 @@ Test(rented, a_machine_that_another_daemon_keeps_is_used_and_never_stopped)
     rented_want(rented, LIFE_GOAL_OFF);
     passes(10000);
     cr_assert_eq(state(), LIFE_RUNNING);
+    cr_assert_eq(life_goal(rented_life(rented)), LIFE_GOAL_OFF);
     cr_assert_eq(company.n_stop, 0);
     rented_take(rented);
     cr_assert_eq(keeper->n_taken, 1);
