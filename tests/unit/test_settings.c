@@ -226,7 +226,7 @@ Test(settings, all_values_can_be_walked)
             cr_assert_str_eq(where, "test.conf:2");
         }
     }
-    cr_assert_eq(n, 19);
+    cr_assert_eq(n, 25);
     cr_assert_eq(set, 1);
     settings_free(s);
 }
