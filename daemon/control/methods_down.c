@@ -268,7 +268,7 @@ void method_sleep(struct call *c)
         return;
     call_log_change(c, target, "sleep%s", cut ? ", now" : "");
     for (unsigned i = 0; i < w->n_models; i++)
-        w->ticket = MAX(w->ticket, deployment_sleep(w->models[i], cut, "llmhostctl sleep"));
+        w->ticket = MAX(w->ticket, deployment_sleep(w->models[i], cut, DEPLOYMENT_SLEEP_WORD));
     if (w->ticket)
         store_after(c->context->store, w->ticket, &c->op, sleep_on_durable, c);
     else

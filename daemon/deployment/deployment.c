@@ -7,10 +7,12 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/event.h"
 #include "base/log.h"
 #include "base/timer.h"
 #include "engine/need.h"
 #include "lease/lease.h"
+#include "lease/rented.h"
 #include "policy/alive.h"
 #include "proto/json.h"
 #include "proto/text.h"
@@ -48,13 +50,27 @@ void deployment_describe_off(const struct deployment *d, struct fault *ret)
                  at.tm_year == today.tm_year && at.tm_yday == today.tm_yday ? " since %H:%M"
                                                                             : " since %Y-%m-%d %H:%M",
                  &at);
-    fault_code(ret, FAULT_GONE, "stopped_by_user", "%s is off%s (llmhostctl down)", d->name, since);
+    const char *text = strstr(d->ended, ": ");
+
+    if (!text) {
+        fault_code(ret, FAULT_GONE, "stopped_by_user", "%s is off%s (llmhostctl down)", d->name, since);
+        return;
+    }
+    fault_code(ret, FAULT_GONE, "", "%s is off%s: %s", d->name, since, text + 2);
+    snprintf(ret->code, sizeof ret->code, "%.*s", (int)(text - d->ended), d->ended);
+}
+
+const struct fault *deployment_refusal(const struct deployment *d)
+{
+    const struct rented *r = lease_rented(d->lease);
+
+    return r && rented_step(r) < RENTED_SSH ? NULL : lease_refusal(d->lease);
 }
 
 /* Whether requests can be sent now, or will never be: true with *ret_fault NULL or the reason. */
 static bool hold_is_over(const struct deployment *d, const struct fault **ret_fault, struct fault *room)
 {
-    const struct fault *refusal = lease_refusal(d->lease);
+    const struct fault *refusal = deployment_refusal(d);
 
     *ret_fault = NULL;
     if (d->goal == GOAL_OFF && d->state != DEPLOYMENT_READY) {
@@ -130,7 +146,7 @@ void deployment_answer_judges(struct deployment *d, const struct fault *f, bool 
     struct list now;
 
     list_init(&now);
-    LIST_FOREACH_SAFE(h, &d->judges, struct hold, node)
+    LIST_FOREACH_SAFE (h, &d->judges, struct hold, node)
         if (!alive || !h->overtaken) {
             list_remove(&h->node);
             list_append(&now, &h->node);
@@ -230,6 +246,7 @@ struct engine_reply deployment_reply(struct deployment *d)
 void deployment_request_begin(struct deployment *d, struct deployment_use *u)
 {
     d->last_used_at_ms = clock_wall_ms();
+    d->touched_due = clock_now_ms();
     *u = (struct deployment_use){.begun_at_ms = d->last_used_at_ms};
     list_init(&u->node);
     list_append(&d->open, &u->node);
@@ -242,7 +259,7 @@ void deployment_request_begin(struct deployment *d, struct deployment_use *u)
 void deployment_request_end(struct deployment *d, struct deployment_use *u)
 {
     d->last_used_at_ms = clock_wall_ms();
-    d->used_due = clock_now_ms();
+    d->used_due = d->touched_due = clock_now_ms();
     list_remove(&u->node);
     d->in_flight--;
     if (deployment_open(d) == 0)
@@ -256,7 +273,8 @@ static void use_open(struct deployment *d, struct deployment_use *u)
 {
     struct list *before = d->open.prev;
 
-    while (before != &d->open && CONTAINER_OF(before, struct deployment_use, node)->begun_at_ms > u->begun_at_ms)
+    while (before != &d->open &&
+           CONTAINER_OF(before, struct deployment_use, node)->begun_at_ms > u->begun_at_ms)
         before = before->prev;
     list_prepend(before, &u->node);
 }
@@ -393,7 +411,9 @@ uint64_t deployment_write(struct deployment *d)
         .requests = d->requests,
         .last_used_at_ms = d->last_used_at_ms,
         .keep_until_at_ms = d->keep_until_at_ms,
-        .asleep = d->sleeps || d->state == DEPLOYMENT_ASLEEP ? d->room : NULL,
+        .asleep = *d->ended                                    ? d->ended
+                  : d->sleeps || d->state == DEPLOYMENT_ASLEEP ? d->room
+                                                               : NULL,
         .asleep_at_ms = d->state == DEPLOYMENT_ASLEEP ? d->entered_at_ms : 0,
     };
 
@@ -412,6 +432,8 @@ uint64_t deployment_write(struct deployment *d)
 /* One that sleeps is not woken by our start; one that was about to is brought there. */
 static void deployment_restore_sleep(struct deployment *d, const struct deployment_record *r)
 {
+    if (r->asleep && d->goal == GOAL_OFF)
+        snprintf(d->ended, sizeof d->ended, "%s", r->asleep);
     if (!r->asleep || d->goal != GOAL_ON_DEMAND)
         return;
     snprintf(d->room, sizeof d->room, "%s", r->asleep);
@@ -515,16 +537,19 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
     if (d->goal != goal || !d->goal_at_ms)
         d->goal_at_ms = clock_wall_ms();
     d->goal = goal;
-    d->sleeps = false;
+    d->sleeps = d->woken = false;
+    d->ended[0] = '\0';
     if (goal == GOAL_OFF)
         d->wanted_due = 0;
+    else
+        d->touched_due = clock_now_ms();
     if (goal != GOAL_ON)
         d->keep_until_at_ms = 0;
     d->cut = goal == GOAL_OFF && (cut || d->cut);
     if (goal != GOAL_OFF) {
         d->attempts = d->misses = d->deaths = 0;
         d->replaced = false;
-        if (lease_refusal(d->lease))
+        if (deployment_refusal(d))
             session_renew(lease_session(d->lease),
                           NULL); /* somebody asks again: it may have been mended over there */
         else if (lease_session(d->lease))
@@ -537,6 +562,82 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
     deployment_arm_sleep(d);
     runq_add(d->context.loop, &d->changed);
     return ticket;
+}
+
+uint64_t deployment_end(struct deployment *d, const struct fault *why, bool cut)
+{
+    uint64_t ticket;
+
+    if (d->goal == GOAL_OFF)
+        return 0;
+    deployment_want(d, GOAL_OFF, cut);
+    snprintf(d->ended, sizeof d->ended, "%s: %.*s", why->code, (int)sizeof d->ended - 40, why->text);
+    ticket = deployment_write(d);
+    event_publish(LOG_LEVEL_WARNING, LOG_DAEMON, d->name, why->code, "switched off: %s", why->text);
+    return ticket;
+}
+
+/* ---- the machine it is on, where that is rented ---- */
+
+/* What ran on it is gone with it. */
+static void forget_server(struct deployment *d)
+{
+    d->touched = false;
+    d->engine->facts.pid = 0;
+    d->engine->facts.foreign = false;
+}
+
+/* It sleeps now, and did nothing for that. */
+static void sleep_with_machine(struct deployment *d, const char *why)
+{
+    if (!d->sleeps) {
+        snprintf(d->room, sizeof d->room, "%s", why);
+        d->dozed = false;
+    }
+    d->goal = GOAL_ON_DEMAND;
+    d->keep_until_at_ms = 0;
+    d->wanted_due = 0;
+    d->sleeps = true;
+    deployment_enter(d, DEPLOYMENT_ASLEEP, d->room, NULL);
+}
+
+void deployment_machine_is_off(struct deployment *d, const char *why)
+{
+    bool touched = d->touched;
+
+    forget_server(d);
+    switch (d->state) {
+    case DEPLOYMENT_OFF:
+        if (d->goal != GOAL_OFF)
+            break; /* just restored */
+        __attribute__((fallthrough));
+    case DEPLOYMENT_ASLEEP:
+    case DEPLOYMENT_FAILED:
+        if (touched)
+            deployment_write(d);
+        return;
+    case DEPLOYMENT_CONNECTING:
+    case DEPLOYMENT_INSTALLING:
+    case DEPLOYMENT_PLACING:
+    case DEPLOYMENT_STARTING:
+    case DEPLOYMENT_FETCHING:
+    case DEPLOYMENT_LOADING:
+    case DEPLOYMENT_READY:
+    case DEPLOYMENT_DRAINING:
+    case DEPLOYMENT_STOPPING: break;
+    }
+    if (d->goal == GOAL_OFF)
+        deployment_enter(d, DEPLOYMENT_OFF, why, NULL);
+    else
+        sleep_with_machine(d, why);
+}
+
+void deployment_give_up(struct deployment *d, const struct fault *why)
+{
+    if (d->goal == GOAL_OFF || d->state != DEPLOYMENT_CONNECTING)
+        return;
+    deployment_enter(d, DEPLOYMENT_FAILED, why->text, why);
+    d->way_failed = false; /* an open way is not what it waits for: somebody has to want it again */
 }
 
 void deployment_allow_unverified(struct deployment *d)
@@ -682,6 +783,9 @@ void deployment_figures(const struct deployment *d, struct deployment_figures *r
         .unload_ms = deployment_unload_ms(d),
         .flaps = d->flaps,
         .took_ms = d->took_ms,
+        .used_due = d->touched_due,
+        .since_due = d->entered_due,
+        .by_request = d->woken,
         .usual_ms = store_usual_ms(d->context.store, what),
     };
     if (d->state == DEPLOYMENT_READY && d->entered_due + d->context.idle.min_up_ms > clock_now_ms())

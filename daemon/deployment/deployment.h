@@ -136,6 +136,13 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
 /* It takes no new requests, ends its open ones (cut: now), is unloaded (its own server stopped), and then sleeps until a request, `up`
  * or `keep`; a keep is over. why: "idle for 5m", "made room for ollama:phi4". A store_ticket; 0: it is off, or has failed. */
 uint64_t deployment_sleep(struct deployment *d, bool cut, const char *why);
+/* The two whys that are somebody's word; of anything else a machine that is rented waits for its idle time. */
+#define DEPLOYMENT_SLEEP_WORD    "llmhostctl sleep"
+#define DEPLOYMENT_SLEEP_REQUEST "ollama stop"
+bool deployment_sleeps_by_word(const struct deployment *d);
+/* As deployment_want(GOAL_OFF), but not by a person: a limit of money, a machine that was switched off elsewhere again. why is what is said of
+ * it from now on (deployment_describe_off()); its code is also the event's. */
+uint64_t deployment_end(struct deployment *d, const struct fault *why, bool cut);
 /* It was asked to, and does not yet. */
 bool deployment_is_falling_asleep(const struct deployment *d);
 /* It does not sleep before until_at_ms, and is woken if it does; 0: that is over. A store_ticket. */
@@ -176,6 +183,9 @@ struct deployment_figures {
     uint64_t unload_ms;             /* how long without a request until it sleeps; 0: never by itself */
     unsigned flaps;                 /* wakes soon after a sleep, in a row: each doubled unload_ms */
     uint64_t took_ms, usual_ms;     /* of the way from `up` to ready, the last time and usually; 0: never */
+    uint64_t used_due;              /* the last request's arrival or end, `up`, `keep`, or its getting ready; 0: not since the daemon started */
+    uint64_t since_due;             /* as since_at_ms */
+    bool by_request;                /* its way up was begun by a request, not by a word */
 };
 void deployment_figures(const struct deployment *d, struct deployment_figures *ret);
 /* Its goal is GOAL_OFF: who switched it off, and when. */
@@ -187,6 +197,8 @@ unsigned deployment_deaths(const struct deployment *d, const struct fault **ret_
 
 /* Its machine is off, and the provider says so: nothing of it runs there. One that is wanted sleeps; why: "gpu1 is off (stopped elsewhere)". */
 void deployment_machine_is_off(struct deployment *d, const char *why);
+/* It waits for its machine, which will not come: no card, no money, a boot that fails. It has failed, then. */
+void deployment_give_up(struct deployment *d, const struct fault *why);
 
 /* The way up, as people see it. The first two and the fourth are of a machine that is rented. */
 enum stage { STAGE_CAPACITY, STAGE_POWER_ON, STAGE_SSH, STAGE_GUARD, STAGE_ENGINE, STAGE_FETCH, STAGE_LOAD, STAGE_COUNT };

@@ -335,6 +335,7 @@ static void deployment_act(struct deployment *d)
 
 static void enter_ready(struct deployment *d, enum deployment_state was)
 {
+    d->touched_due = clock_now_ms();
     if (was != DEPLOYMENT_LOADING)
         return;
     if (d->wanted_due) {
@@ -425,8 +426,8 @@ static void tell_off(const struct deployment *d)
 }
 
 /* The only place that writes d->state. */
-static void deployment_enter(struct deployment *d, enum deployment_state next, const char *why,
-                             const struct fault *f)
+void deployment_enter(struct deployment *d, enum deployment_state next, const char *why,
+                      const struct fault *f)
 {
     enum deployment_state was = d->state;
 
@@ -476,7 +477,7 @@ static const struct fault *way_fault(const struct deployment *d, const struct fa
 
     if (f)
         return f;
-    return d->refused ? lease_refusal(d->lease) : &late;
+    return d->refused ? deployment_refusal(d) : &late;
 }
 
 /* What the looks at a silent server come to: whether it hangs, and then *room says so. */
@@ -523,7 +524,7 @@ static const struct fault *note_facts(struct deployment *d, enum deployment_even
     bool answered = ev == DEPLOYMENT_EV_ANSWER || (ready && ev == DEPLOYMENT_EV_AGAIN);
 
     d->reachable = lease_is_reachable(d->lease);
-    d->refused = lease_refusal(d->lease) != NULL;
+    d->refused = deployment_refusal(d) != NULL;
     d->late = limit_ms && now - d->entered_due > limit_ms;
     d->lost = d->lost || !d->reachable;
     d->hung = false;
@@ -564,6 +565,9 @@ void deployment_event(struct deployment *d, enum deployment_event ev, const stru
     case WAIT: timer_arm(d->timer, state_rest_ms(d)); break;
     case KEEP: break;
     }
+    if (ev == DEPLOYMENT_EV_WAY)
+        deployment_stages_of_way(d);
     if (judged)
-        deployment_answer_judges(d, m.how == ENTER && ev == DEPLOYMENT_EV_FAULT ? f : NULL, d->state == DEPLOYMENT_READY);
+        deployment_answer_judges(d, m.how == ENTER && ev == DEPLOYMENT_EV_FAULT ? f : NULL,
+                                 d->state == DEPLOYMENT_READY);
 }

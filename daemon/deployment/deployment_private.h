@@ -88,9 +88,12 @@ struct deployment {
 
     unsigned server_number;
     uint64_t used_due;              /* the end of the last request */
+    uint64_t touched_due;           /* the last request's arrival or end, `up`, `keep`, its getting ready */
     uint64_t shunned_due;           /* until then others of its name are asked first */
     unsigned flaps;
     bool dozed;                     /* it fell asleep by itself, because nobody asked */
+    bool woken;                     /* its way up was begun by a request, not by a word */
+    char ended[DEPLOYMENT_TEXT_MAX];        /* "CODE: TEXT", why it is off, where that was nobody's `down`; in the database */
     int64_t keep_until_at_ms;
     int64_t goal_at_ms, requests, last_used_at_ms;
     uint64_t wanted_due, took_ms;
@@ -106,10 +109,14 @@ static inline unsigned deployment_open(const struct deployment *d)
     return d->goal == GOAL_OFF ? d->in_flight : d->in_flight - d->held;
 }
 
+/* The only place that writes d->state; for those whom no event tells, as that the machine is off. */
+void deployment_enter(struct deployment *d, enum deployment_state next, const char *why, const struct fault *f);
 /* The only door. */
 void deployment_event(struct deployment *d, enum deployment_event ev, const struct fault *f);
 
 /* deployment.c, for the life: */
+/* Why its machine lets nobody in; NULL: it does, or is rented and not on: then the manager says what becomes of it. */
+const struct fault *deployment_refusal(const struct deployment *d);
 uint64_t deployment_write(struct deployment *d);       /* its record to the database; a store_ticket */
 void deployment_answer_holds(struct deployment *d);
 /* f: why the server died, NULL: it did not, or nobody can tell. alive: a look has just found it so; whoever asked after that look
@@ -132,6 +139,8 @@ void deployment_on_sleep_timer(void *ctx);
 /* deployment_stages.c: */
 void deployment_stages_reset(struct deployment *d);
 void deployment_enter_stage(struct deployment *d, enum deployment_state was);
+/* Whenever the way to its machine may have changed. */
+void deployment_stages_of_way(struct deployment *d);
 
 /* deployment_watch.c: */
 /* Whenever a state begins. */

@@ -122,7 +122,14 @@ void deployment_wake(struct deployment *d)
         d->flaps = idle_flaps(&d->context.idle, d->flaps, clock_now_ms() - d->entered_due);
     if (!d->wanted_due)
         d->wanted_due = clock_now_ms();
+    d->woken = true;
     deployment_event(d, DEPLOYMENT_EV_GOAL, NULL);
+}
+
+bool deployment_sleeps_by_word(const struct deployment *d)
+{
+    return (d->sleeps || d->state == DEPLOYMENT_ASLEEP) &&
+           (streq(d->room, DEPLOYMENT_SLEEP_WORD) || streq(d->room, DEPLOYMENT_SLEEP_REQUEST));
 }
 
 uint64_t deployment_keep(struct deployment *d, int64_t until_at_ms)

@@ -2,7 +2,10 @@
 #include "deployment/deployment_private.h"
 
 #include "base/clock.h"
+#include "base/settings.h"
 #include "lease/lease.h"
+#include "lease/rented.h"
+#include "proto/text.h"
 #include "store/store.h"
 
 const char *stage_name(enum stage s)
@@ -72,8 +75,6 @@ void deployment_stage(const struct deployment *d, enum stage s, struct stage_vie
     ret->usual_ms = store_usual_ms(d->context.store, what);
 }
 
-/* ---- with the life ---- */
-
 /* A step that was done stays done while a later one is tried again. */
 static void stage_begin_once(struct deployment *d, enum stage s)
 {
@@ -87,12 +88,138 @@ static void stage_end_once(struct deployment *d, enum stage s, const char *text)
         stage_end(d, s, STAGE_DONE, text);
 }
 
+static void address_text(const struct deployment *d, char out[static 160])
+{
+    const struct instance_record *r = lease_record(d->lease);
+
+    snprintf(out, 160, "%.140s:%u", r->host ? r->host : "", r->port);
+}
+
+/* ---- a machine that is rented ---- */
+
+/* "none free, try 3, next in 28s"; or what it waits for instead: money, the disk, somebody's help. */
+static void capacity_text(const struct rented *r, char out[static 160])
+{
+    const struct fault *trouble = rented_trouble(r);
+    int64_t now = clock_wall_ms();
+    struct rented_figures n;
+    char left[TEXT_SHORT_MAX] = "";
+
+    rented_figures(r, &n);
+    if (n.state != LIFE_WAITING) {
+        snprintf(out, 160, "%s", n.state == LIFE_STOPPING ? "switches off first" : "looks at the machine");
+        return;
+    }
+    if (n.next_at_ms > now)
+        duration_format(left, (uint64_t)(n.next_at_ms - now), false);
+    snprintf(out, 160, "%.100s, try %u%s%s",
+             streq(trouble->code, "no_capacity") ? "none free" : trouble->text, n.tries,
+             *left ? ", next in " : "", left);
+}
+
+/* As people write it: "15m". */
+static const char *setting_text(const struct deployment *d, const char *key, char out[static TEXT_SHORT_MAX])
+{
+    uint64_t ms = settings_ms(d->context.settings, "guard", key);
+
+    if (ms % 60000)
+        return duration_format(out, ms, false);
+    snprintf(out, TEXT_SHORT_MAX, "%llum", (unsigned long long)(ms / 60000));
+    return out;
+}
+
+static void guard_text(const struct deployment *d, const struct rented *r, char out[static 160])
+{
+    char lease[TEXT_SHORT_MAX];
+
+    if (rented_keeper(r) && keeper_state(rented_keeper(r)) == KEEPER_KEPT)
+        snprintf(out, 160, "lease %s, read back", setting_text(d, "lease", lease));
+    else
+        snprintf(out, 160, "none: nothing stops this machine but this llmhostd");
+}
+
+static void power_text(const struct deployment *d, const struct rented *r, char out[static 160])
+{
+    struct rented_figures n;
+    char first[TEXT_SHORT_MAX];
+
+    rented_figures(r, &n);
+    if (n.was_powered)
+        snprintf(out, 160, "running, first guard %s", setting_text(d, "first", first));
+    else
+        snprintf(out, 160, "running already");
+}
+
+/* What it is about: also said while it runs, where it changes. */
+static void stage_says(struct deployment *d, enum stage s, const char *text)
+{
+    struct stage_view *v = &d->stages[s].view;
+
+    if (v->state != STAGE_RUNNING || streq(v->text, text))
+        return;
+    snprintf(v->text, sizeof v->text, "%s", text);
+    v->changes++;
+}
+
+/* Those before s are done, also when nobody saw them run; s runs. */
+static void stages_reach(struct deployment *d, const struct rented *r, enum stage s)
+{
+    const struct rental_record *record = rented_record(r);
+    char text[160];
+
+    for (enum stage before = STAGE_CAPACITY; before < s; before++) {
+        if (d->stages[before].view.state == STAGE_AHEAD)
+            stage_begin(d, before);
+        if (d->stages[before].view.state != STAGE_RUNNING)
+            continue;
+        switch (before) {
+        case STAGE_CAPACITY: snprintf(text, sizeof text, "%u x %.60s", record->cards, record->gpu); break;
+        case STAGE_POWER_ON: power_text(d, r, text); break;
+        case STAGE_GUARD: guard_text(d, r, text); break;
+        default: address_text(d, text); break;
+        }
+        stage_end_once(d, before, text);
+    }
+    stage_begin_once(d, s);
+}
+
+/* How far the machine is. */
+static void stages_of_rented(struct deployment *d, const struct rented *r)
+{
+    char text[160] = "";
+
+    switch (rented_step(r)) {
+    case RENTED_AT_REST:
+    case RENTED_CAPACITY:
+        stage_begin_once(d, STAGE_CAPACITY);
+        capacity_text(r, text);
+        stage_says(d, STAGE_CAPACITY, text);
+        break;
+    case RENTED_POWER_ON: stages_reach(d, r, STAGE_POWER_ON); break;
+    case RENTED_SSH: stages_reach(d, r, STAGE_SSH); break;
+    case RENTED_GUARD: stages_reach(d, r, STAGE_GUARD); break;
+    case RENTED_THERE: stages_reach(d, r, STAGE_ENGINE); break;
+    }
+}
+
+void deployment_stages_of_way(struct deployment *d)
+{
+    const struct rented *r = lease_rented(d->lease);
+
+    if (r && d->state == DEPLOYMENT_CONNECTING && !d->attempts)
+        stages_of_rented(d, r);
+}
+
+/* ---- with the life ---- */
+
 static void enter_stage_connecting(struct deployment *d)
 {
     if (d->attempts)
         return; /* again: the stage that failed goes on running */
     deployment_stages_reset(d);
-    if (lease_session(d->lease))
+    if (lease_rented(d->lease))
+        deployment_stages_of_way(d);
+    else if (lease_session(d->lease))
         stage_begin(d, STAGE_SSH);
     else
         stage_end(d, STAGE_SSH, STAGE_SKIPPED, "this host");
@@ -100,10 +227,11 @@ static void enter_stage_connecting(struct deployment *d)
 
 static void enter_stage_installing(struct deployment *d)
 {
-    const struct instance_record *r = lease_record(d->lease);
     char address[160];
 
-    snprintf(address, sizeof address, "%.140s:%u", r->host ? r->host : "", r->port);
+    if (lease_rented(d->lease) && !d->attempts)
+        stages_reach(d, lease_rented(d->lease), STAGE_ENGINE);
+    address_text(d, address);
     stage_end_once(d, STAGE_SSH, address);
     stage_begin_once(d, STAGE_ENGINE);
 }

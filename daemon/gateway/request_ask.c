@@ -327,7 +327,7 @@ static void request_unload(struct request *r, const struct deployment *asked, co
 
     for (unsigned i = 0; (d = manager_deployment_at(r->gateway->manager, i)); i++)
         if (streq(deployment_name(d), deployment_name(asked)))
-            deployment_sleep(d, false, "ollama stop");
+            deployment_sleep(d, false, DEPLOYMENT_SLEEP_REQUEST);
     buf_init(&body, ANSWER_BYTES_MAX);
     e = ollama_unloaded(name, streq(r->route.word, "chat"), &body);
     request_reply_made(r, "application/json; charset=utf-8", e, &body);

@@ -80,7 +80,7 @@ struct deployment_record {
     char *shown;                    /* the engine's description of the model at its last load (JSON), NULL: none */
     int64_t requests, last_used_at_ms;
     char *arguments;                /* of its server, a JSON array of strings; NULL: none */
-    char *asleep;                   /* why it sleeps, or is on its way there; NULL: it is not */
+    char *asleep;                   /* why it sleeps, or is on its way there; of one that is off by nobody's word "CODE: TEXT"; NULL: neither */
     int64_t asleep_at_ms;           /* since when; 0: not yet */
     int64_t keep_until_at_ms;       /* of the goal "on", else 0 */
 };

@@ -1,5 +1,5 @@
-/* A world of our own for the real deployment.c and the files of its life, which it includes: clock, timer, run
- * queue, database, the way to a machine, the machine, and a driver. Each step is asked of the machine in
+/* A world of our own for the real deployment.c and the files of its life, which it includes: clock, timer,
+ * run queue, database, the way to a machine, the machine, and a driver. Each step is asked of the machine in
  * order; one that is cancelled happens there all the same. For test_deployment.c and test_deployment_fsm.c.
  */
 #pragma once
@@ -27,6 +27,14 @@
 #define lease_host           fake_lease_host
 #define lease_name           fake_lease_name
 #define lease_record         fake_lease_record
+#define lease_rented         fake_lease_rented
+#define rented_step          fake_rented_step
+#define rented_figures       fake_rented_figures
+#define rented_trouble       fake_rented_trouble
+#define rented_record        fake_rented_record
+#define rented_keeper        fake_rented_keeper
+#define keeper_state         fake_keeper_state
+#define settings_ms          fake_settings_ms
 #define session_hurry        fake_session_hurry
 #define session_renew        fake_session_renew
 #define engine_new           fake_engine_new
@@ -119,8 +127,8 @@ static struct world {
     /* The machine and the way to it. */
     bool way, refused, calm, broken, stuck, shared;
     bool runs, loaded, fetched;
-    bool hangs, computes; /* it answers nobody; it computes all the same */
-    bool restarted;       /* what ended it was a restart of the machine */
+    bool hangs, computes;                   /* it answers nobody; it computes all the same */
+    bool restarted;                         /* what ended it was a restart of the machine */
     bool crammed, neighbours;               /* no room for it; others have some */
     unsigned too_much, n_made_room;         /* so often the engine says so; others were told to go */
     int engine_arguments, server_arguments; /* as last told to the driver, as last started with; 0: none */
@@ -132,6 +140,15 @@ static struct world {
     struct engine engine;
     bool told_way;
 } w;
+
+/* The machine is rented, and this is how far it is. */
+static struct rented_world {
+    bool there;
+    enum rented_step step;
+    struct rented_figures figures;
+    struct fault trouble;
+    enum keeper_state keeper;
+} rent;
 
 static unsigned dice(unsigned n)
 {
@@ -282,6 +299,56 @@ const struct instance_record *fake_lease_record(const struct lease *l)
 
     (void)l;
     return &r;
+}
+
+struct rented *fake_lease_rented(const struct lease *l)
+{
+    (void)l;
+    return rent.there ? (struct rented *)(void *)&rent : NULL;
+}
+
+enum rented_step fake_rented_step(const struct rented *r)
+{
+    (void)r;
+    return rent.step;
+}
+
+void fake_rented_figures(const struct rented *r, struct rented_figures *ret)
+{
+    (void)r;
+    *ret = rent.figures;
+}
+
+const struct fault *fake_rented_trouble(const struct rented *r)
+{
+    (void)r;
+    return &rent.trouble;
+}
+
+const struct rental_record *fake_rented_record(const struct rented *r)
+{
+    static const struct rental_record record = {.gpu = (char *)"4090D", .cards = 1};
+
+    (void)r;
+    return &record;
+}
+
+const struct keeper *fake_rented_keeper(const struct rented *r)
+{
+    return (const struct keeper *)(const void *)r;
+}
+
+enum keeper_state fake_keeper_state(const struct keeper *k)
+{
+    (void)k;
+    return rent.keeper;
+}
+
+uint64_t fake_settings_ms(const struct settings *s, const char *section, const char *key)
+{
+    (void)s;
+    cr_assert_str_eq(section, "guard");
+    return streq(key, "lease") ? 15 * 60000 : 30 * 60000;
 }
 
 void fake_session_hurry(struct session *s)
@@ -598,7 +665,8 @@ static void run_until(uint64_t until)
         uint64_t jobs = jobs_due(), timer = w.timer && w.timer->due ? w.timer->due : UINT64_MAX;
         uint64_t sleep = w.sleep_timer && w.sleep_timer->due ? w.sleep_timer->due : UINT64_MAX;
         uint64_t watch = w.watch_timer && w.watch_timer->due ? w.watch_timer->due : UINT64_MAX;
-        uint64_t look = w.beside ? w.beside->due : UINT64_MAX, next = MIN(MIN(MIN(jobs, timer), MIN(sleep, watch)), look);
+        uint64_t look = w.beside ? w.beside->due : UINT64_MAX,
+                 next = MIN(MIN(MIN(jobs, timer), MIN(sleep, watch)), look);
 
         if (next > until)
             break;
