@@ -1,5 +1,6 @@
-/* The objects and who hears of their changes. Verbs on instances are in manager_instance.c, on forwards in
- * manager_forward.c, on short names in manager_names.c; which of several of one name is best asked, in manager_pick.c. */
+/* The objects and who hears of their changes. Verbs on instances are in manager_instance.c, on rented ones and their
+ * accounts in manager_rent.c, when those are on in manager_power.c; verbs on forwards are in manager_forward.c, on
+ * short names in manager_names.c; which of several of one name is best asked, in manager_pick.c. */
 #include "manager_private.h"
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include "base/settings.h"
 #include "engine/engine.h"
 #include "lease/lease.h"
+#include "lease/rented.h"
 #include "proto/json.h"
 #include "proto/text.h"
 #include "provider/provider.h"
@@ -52,6 +54,7 @@ void manager_tell_lease(struct manager *m, struct lease *lease, bool gone)
 
 static void manager_deployment_changed(void *ctx, struct deployment *d)
 {
+    powers_lease_changed(ctx, deployment_lease(d));
     manager_tell_deployment(ctx, d, false);
 }
 
@@ -62,6 +65,8 @@ static void manager_lease_changed(void *ctx, struct lease *l)
     trials_lease_changed(m, l);
     if (manager_find_lease(m, lease_name(l)) != l)
         return; /* on trial: nobody else knows of it */
+    powers_lease_changed(m, l); /* before its models look at it: whether it is to be on may be theirs to say */
+    runq_add(m->context.loop, &m->forget);
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (deployment_lease(d->deployment) == l)
             deployment_look(d->deployment);
@@ -92,6 +97,7 @@ void manager_insert_lease(struct manager *m, struct lease *lease)
     struct list *before = &m->leases;
 
     n->lease = lease;
+    n->power = power_new(m, lease);
     list_init(&n->node);
     LIST_FOREACH (l, &m->leases, struct managed_lease, node)
         if (strcmp(lease_name(l->lease), lease_name(lease)) > 0) {
@@ -107,6 +113,7 @@ void manager_drop_lease(struct manager *m, struct lease *lease)
         if (l->lease == lease) {
             manager_tell_lease(m, lease, true);
             list_remove(&l->node);
+            power_free(l->power);
             lease_free(l->lease);
             free(l);
         }
@@ -345,7 +352,8 @@ static int find_place(struct manager *m, const char *model, const char *on, stru
         return r;
     if (!l)
         return fault_code(f, FAULT_INVALID, "no_such_instance", "no instance \"%.60s\"", on);
-    if (removals_have(m, lease_name(l)))
+    if (removals_have(m, lease_name(l)) ||
+        (lease_rented(l) && life_goal(rented_life(lease_rented(l))) == LIFE_GOAL_RELEASE))
         return fault_code(f, FAULT_INVALID, "being_removed", "%s was not started: %s is being removed", model,
                           lease_name(l));
     *ret = l;
@@ -389,6 +397,8 @@ struct lease *manager_make_lease(struct manager *m, const struct instance_record
         .turns = m->context.turns,
         .secrets = m->context.secrets,
         .store = m->context.store,
+        .settings = m->context.settings,
+        .account = r->rental ? manager_find_account(m, r->provider) : NULL,
         .changed = manager_lease_changed,
         .ctx = m,
     };
@@ -404,6 +414,8 @@ static void restore_instance(void *ctx, const struct instance_record *r)
         log_err(r->name, "not restored: no provider \"%s\" in this version", r->provider);
         return;
     }
+    if (r->rental && !manager_find_account(m, r->provider))
+        log_err(r->name, "cannot be switched on or off: there is no account at %s", r->provider);
     manager_insert_lease(m, manager_make_lease(m, r, true));
 }
 
@@ -439,6 +451,7 @@ static void manager_on_resumed(void *ctx, uint64_t slept_ms)
 
     log_notice(NULL, "the machine slept for %llu s", (unsigned long long)(slept_ms / 1000));
     manager_hurry_sessions(m);
+    powers_doubt(m);
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         deployment_doubt(d->deployment);
 }
@@ -461,15 +474,21 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
     list_init(&m->trials);
     list_init(&m->removals);
     list_init(&m->aliases);
+    list_init(&m->accounts);
+    list_init(&m->releases);
+    work_init(&m->forget, releases_forget, m);
 
-    int r = store_load(context->store, &readers, m, f);
+    int r = accounts_load(m, f);
 
+    if (r == 0)
+        r = store_load(context->store, &readers, m, f);
     if (r == 0)
         r = store_load_aliases(context->store, aliases_restore, m, f);
     if (r < 0) {
         manager_free(m);
         return r;
     }
+    powers_restored(m);
     m->clock_watch = clock_watch_new(context->loop, manager_on_resumed, m);
     r = network_watch_new(context->loop, manager_on_network, m, &m->network_watch);
     if (r < 0)
@@ -485,12 +504,15 @@ struct manager *manager_free(struct manager *m)
     clock_watch_free(m->clock_watch);
     network_watch_free(m->network_watch);
     trials_drop(m);
+    releases_drop(m);
+    runq_drop(&m->forget);
     forwards_drop(m, NULL);
     aliases_drop(m);
     LIST_FOREACH_SAFE (d, &m->deployments, struct managed_deployment, node)
         manager_drop_deployment(m, d);
     while (!list_is_empty(&m->leases))
         manager_drop_lease(m, LIST_FIRST(&m->leases, struct managed_lease, node)->lease);
+    accounts_drop(m);
     free(m);
     return NULL;
 }

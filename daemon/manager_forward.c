@@ -100,6 +100,16 @@ void forwards_drop(struct manager *m, struct lease *l)
             managed_forward_free(f);
 }
 
+uint64_t forwards_bytes(struct manager *m, const struct lease *l)
+{
+    uint64_t bytes = 0;
+
+    LIST_FOREACH (f, &m->forwards, struct managed_forward, node)
+        if (f->lease == l && f->forward)
+            bytes += forward_bytes(f->forward);
+    return bytes;
+}
+
 static struct managed_forward *forward_find(struct manager *m, const char *ip, uint16_t port)
 {
     LIST_FOREACH (f, &m->forwards, struct managed_forward, node)

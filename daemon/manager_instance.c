@@ -12,6 +12,7 @@
 #include "engine/fit.h"
 #include "engine/machine.h"
 #include "lease/lease.h"
+#include "lease/rented.h"
 #include "proto/ssh_proxy.h"
 #include "proto/text.h"
 #include "provider/provider.h"
@@ -97,8 +98,7 @@ static void trial_end(struct trial *t, const struct fault *f)
     done(ctx, l, notes, f);
 }
 
-/* Everything of it that is ours, here; the disk is told by the caller. */
-static void forget_instance(struct manager *m, struct lease *l)
+void manager_forget_instance(struct manager *m, struct lease *l)
 {
     _cleanup_free_ char *name = xstrdup(lease_name(l));
 
@@ -135,7 +135,7 @@ static void trial_on_durable(void *ctx, const struct fault *f)
         trial_tell_change(t, l, f);
     } else if (f) {
         failed = *f;
-        forget_instance(m, l);
+        manager_forget_instance(m, l);
         store_remove_instance(m->context.store, t->name);
         trial_end(t, &failed);
     } else {
@@ -304,7 +304,7 @@ void trials_lease_changed(struct manager *m, struct lease *l)
             runq_add(m->context.loop, &t->judge);
 }
 
-static bool trials_have(struct manager *m, const char *name)
+bool trials_have(struct manager *m, const char *name)
 {
     LIST_FOREACH (t, &m->trials, struct trial, node)
         if (streq(t->name, name))
@@ -480,6 +480,8 @@ static int read_change(struct manager *m, const struct manager_new_instance *w, 
         return fault_code(f, FAULT_GONE, "not_found", "there is no instance \"%.60s\"", w->name);
     if (!lease_session(l))
         return fault_code(f, FAULT_INVALID, "no_address", "it is this very host, which has no address");
+    if (lease_rented(l))
+        return fault_code(f, FAULT_INVALID, "no_address", "it is rented: its provider says where it is");
     if (trials_have(m, w->name))
         return fault_code(f, FAULT_INVALID, "in_trial", "another change of it is being tried");
 
@@ -577,7 +579,7 @@ static void removal_on_key_gone(void *ctx, const struct fault *f)
     if (f)
         log_warning(x->name, "our key stays in its authorized_keys: %s", f->text);
     if (l) {
-        forget_instance(m, l);
+        manager_forget_instance(m, l);
         event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, x->name, "instance_removed", "removed");
     }
     store_after(m->context.store, store_remove_instance(m->context.store, x->name), &x->step,
@@ -606,8 +608,13 @@ bool removals_have(struct manager *m, const char *name)
 
 static int check_removable(struct manager *m, struct lease *l, struct fault *f)
 {
+    const struct rented *rented = lease_rented(l);
+
     if (removals_have(m, lease_name(l)))
         return fault_code(f, FAULT_INVALID, "being_removed", "%s is being removed already", lease_name(l));
+    if (rented && life_state(rented_life(rented)) != LIFE_ABSENT) /* it would go on, and be nobody's */
+        return fault_code(f, FAULT_INVALID, "is_rented", "%s was not removed: it is rented; give it back first",
+                          lease_name(l));
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node) {
         const struct deployment *on = d->deployment;
 

@@ -8,9 +8,12 @@
 
 struct timer;
 
+struct power;
+
 struct managed_lease {
     struct list node;
     struct lease *lease;
+    struct power *power;                /* of one that is rented, else NULL */
 };
 
 struct managed_deployment {
@@ -24,6 +27,8 @@ struct manager {
     struct manager_context context;
     struct list leases, deployments;    /* in order of their names */
     struct list forwards, trials, removals, aliases;
+    struct list accounts, releases;
+    struct work forget;                 /* those that were given back */
     struct manager_listener *listeners;
     struct clock_watch *clock_watch;
     struct network_watch *network_watch;        /* NULL: no news of it can be had */
@@ -52,8 +57,26 @@ bool manager_has_neighbours(void *ctx, const struct deployment *asking);
 /* manager_instance.c */
 void trials_lease_changed(struct manager *m, struct lease *l);
 void trials_drop(struct manager *m);
+bool trials_have(struct manager *m, const char *name);
 bool removals_have(struct manager *m, const char *name);
+void manager_forget_instance(struct manager *m, struct lease *l);      /* everything of it that is ours, here; the disk is told by the caller */
+
+/* manager_power.c */
+struct power *power_new(struct manager *m, struct lease *l);            /* NULL: it is not rented */
+struct power *power_free(struct power *p);
+/* It changed, or a model on it did. */
+void powers_lease_changed(struct manager *m, struct lease *l);
+void powers_account_changed(struct manager *m, struct account *a);
+void powers_restored(struct manager *m);
+void powers_doubt(struct manager *m);                                   /* what is known of them may be old */
+
+/* manager_rent.c */
+int accounts_load(struct manager *m, struct fault *f);                  /* before the instances: with their ledgers */
+void accounts_drop(struct manager *m);                                  /* after the instances */
+void releases_forget(void *ctx);
+void releases_drop(struct manager *m);
 
 /* manager_forward.c */
 void forwards_restore(struct manager *m, const struct forward_record *r);
 void forwards_drop(struct manager *m, struct lease *l);     /* NULL: all */
+uint64_t forwards_bytes(struct manager *m, const struct lease *l);      /* that went through those of l; another number is news */

@@ -1,0 +1,578 @@
+/* When the machines that are rented are on: what the models on one want becomes a wish for power, and what
+ * nobody uses becomes an end of it. How long that takes is judged by policy/stay.h; here the facts are
+ * gathered, and what follows from the verdict is done.
+ *
+ * A wish switches a machine on once. When it goes off by itself (somebody else switched it off, it does not
+ * boot, its guard cannot be read back), the wish is over: models sleep or fail with that reason, and only the
+ * next one begins anew. So daemon and person never press in turn. */
+#include "manager_private.h"
+
+#include "base/clock.h"
+#include "base/event.h"
+#include "base/settings.h"
+#include "base/timer.h"
+#include "lease/account.h"
+#include "lease/lease.h"
+#include "lease/rented.h"
+#include "policy/stay.h"
+#include "proto/text.h"
+
+#define SEARCH_MS  (2 * 3600 * 1000) /* for a card, by `up`; one by requests ends with the last of them */
+#define FOREIGN_MS (10 * 60 * 1000)  /* two offs by somebody else within that are meant */
+#define AWAY_MS    STAY_DRAIN_MS /* so long a machine that goes off is waited for where it cannot be reached */
+#define UNHEARD_MS (60 * 1000)   /* after our start, so long for its guard to tell of holds */
+#define LOOK_MS    (60 * 1000)   /* at what has no news of its own: bytes of forwards */
+
+struct power {
+    struct manager *manager;
+    struct lease *lease;
+    struct rented *rented;
+    struct timer *timer;
+    bool asked_on;                     /* its goal is on, by us: when it is off, it went off by itself */
+    bool restored;                     /* and its guard has not told yet of holds */
+    uint64_t wish_due;                 /* since when it is wanted on */
+    uint64_t on_due;                   /* since when it is on; 0: it is not */
+    uint64_t foreign_due;              /* when somebody else switched it off; 0: never */
+    uint64_t money_due;                /* since when a limit is reached; 0: none is */
+    uint64_t away_due;                 /* since when it is to go off and cannot be reached; 0: not so */
+    uint64_t hold_until_due, held_due; /* `keep INSTANCE`: until when; the last one's beginning */
+    uint64_t quiet_bytes, quiet_due;   /* of its forwards; when they last grew */
+    struct stay stay;
+};
+
+/* ---- what its models want ---- */
+
+/* On its way to memory: what a machine is switched on for. */
+static bool is_wish(const struct deployment *d)
+{
+    enum deployment_state s = deployment_state(d);
+
+    return deployment_goal(d) != GOAL_OFF && s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING &&
+           !deployment_is_falling_asleep(d);
+}
+
+static bool is_in_memory(const struct deployment *d)
+{
+    enum deployment_state s = deployment_state(d);
+
+    return s == DEPLOYMENT_READY || s == DEPLOYMENT_DRAINING || s == DEPLOYMENT_STOPPING ||
+           (deployment_is_falling_asleep(d) && s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING);
+}
+
+static bool is_used(const struct deployment *d, const struct deployment_figures *n)
+{
+    return is_wish(d) || deployment_goal(d) == GOAL_ON ||
+           (deployment_state(d) == DEPLOYMENT_READY && n->open + n->held);
+}
+
+#define FOREACH_MODEL(d, p)                                                                                  \
+    LIST_FOREACH (d, &(p)->manager->deployments, struct managed_deployment, node)                            \
+        if (deployment_lease(d->deployment) == (p)->lease)
+
+static bool has_wish(const struct power *p)
+{
+    FOREACH_MODEL(d, p)
+    if (is_wish(d->deployment))
+        return true;
+    return false;
+}
+
+static uint64_t due_of(int64_t at_ms, uint64_t now)
+{
+    int64_t left_ms = at_ms - clock_wall_ms();
+
+    return left_ms > 0 ? now + (uint64_t)left_ms : 0;
+}
+
+static void add_facts(struct stay_facts *f, const struct deployment *d, uint64_t now)
+{
+    struct deployment_figures n;
+
+    deployment_figures(d, &n);
+    f->in_memory |= is_in_memory(d);
+    f->used_due = MAX(f->used_due, n.used_due);
+    if (deployment_goal(d) == GOAL_OFF)
+        return;
+    f->asleep_by_word = (f->asleep_by_word || !f->any_goal) && deployment_sleeps_by_word(d);
+    f->any_goal = true;
+    f->wanted |= is_used(d, &n);
+    f->hold_until_due = MAX(f->hold_until_due, due_of(n.keep_until_at_ms, now));
+    if (deployment_state(d) == DEPLOYMENT_FAILED)
+        f->failed_due = MAX(f->failed_due, n.since_due);
+}
+
+/* Holds are on the machine too, where a daemon that was started anew finds them. */
+static uint64_t hold_due(const struct power *p, uint64_t now)
+{
+    struct keeper_figures k = {};
+
+    if (rented_keeper(p->rented))
+        keeper_figures(rented_keeper(p->rented), &k);
+    return MAX(p->hold_until_due, due_of(k.hold_until_at_ms, now));
+}
+
+static struct stay_facts power_facts(const struct power *p, uint64_t now)
+{
+    struct stay_facts f = {
+        .on_due = p->on_due ? p->on_due : now,
+        .used_due = p->held_due,
+        .quiet_due = p->quiet_due,
+        .hold_until_due = hold_due(p, now),
+        .money_due = p->money_due,
+        .prepaid = rented_record(p->rented)->prepaid_until_at_ms > clock_wall_ms(),
+    };
+
+    FOREACH_MODEL(d, p)
+    add_facts(&f, d->deployment, now);
+    return f;
+}
+
+static struct stay_rule power_rule(const struct power *p)
+{
+    const struct settings *s = p->manager->context.settings;
+
+    return (struct stay_rule){
+        .stop_ms = settings_ms(s, "idle", "stop"),
+        .min_up_ms = settings_ms(s, "idle", "min_up"),
+        .max_up_ms = settings_ms(s, "idle", "max_up"),
+        .quiet_hold_ms = settings_ms(s, "idle", "quiet_hold"),
+        .failed_hold_ms = settings_ms(s, "idle", "failed_hold"),
+    };
+}
+
+/* ---- what follows for its models ---- */
+
+static void models_sleep(const struct power *p, bool cut, const char *why)
+{
+    FOREACH_MODEL(d, p)
+    if (is_wish(d->deployment) || is_in_memory(d->deployment))
+        if (cut || !deployment_is_falling_asleep(d->deployment))
+            deployment_sleep(d->deployment, cut, why);
+}
+
+static void models_end(const struct power *p, bool cut, const struct fault *why)
+{
+    FOREACH_MODEL(d, p)
+    deployment_end(d->deployment, why, cut);
+}
+
+static void models_give_up(const struct power *p, const struct fault *why)
+{
+    FOREACH_MODEL(d, p)
+    deployment_give_up(d->deployment, why);
+}
+
+static void models_lose_machine(const struct power *p, const char *why)
+{
+    FOREACH_MODEL(d, p)
+    deployment_machine_is_off(d->deployment, why);
+}
+
+/* Of a limit that was reached, for people. */
+static const struct fault *money_fault(const struct power *p)
+{
+    static const struct fault reached = {FAULT_EXHAUSTED, 0, "budget", "a limit of money is reached"};
+    const struct fault *f = account_trouble(rented_account(p->rented));
+
+    return f->kind && f->code[0] ? f : &reached;
+}
+
+/* ---- on and off ---- */
+
+static void power_on(struct power *p)
+{
+    p->asked_on = true;
+    p->wish_due = clock_now_ms();
+    p->away_due = 0;
+    rented_want(p->rented, LIFE_GOAL_ON);
+}
+
+static void power_off(struct power *p, const char *why)
+{
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "power_off", "is switched off: %s",
+                  why);
+    p->asked_on = false;
+    p->away_due = 0;
+    p->stay = (struct stay){STAY_OFF, p->stay.reason, STAY_NEVER};
+    rented_want(p->rented, LIFE_GOAL_OFF);
+}
+
+static void power_is_foreign_off(struct power *p)
+{
+    uint64_t now = clock_now_ms();
+    bool again = p->foreign_due && now - p->foreign_due <= FOREIGN_MS;
+    char why[DEPLOYMENT_TEXT_MAX];
+    struct fault f;
+
+    p->foreign_due = now;
+    snprintf(why, sizeof why, "%.60s was switched off elsewhere", lease_name(p->lease));
+    if (again) {
+        fault_code(&f, FAULT_GONE, "stopped_elsewhere", "%s twice within 10 min", why);
+        models_end(p, true, &f);
+    }
+    models_lose_machine(p, why);
+}
+
+/* The machine gave up being on, and its trouble says why. */
+static void power_has_ended(struct power *p)
+{
+    struct fault f = *rented_trouble(p->rented);
+
+    p->asked_on = false;
+    if (streq(f.code, "stopped_elsewhere")) {
+        power_is_foreign_off(p);
+        return;
+    }
+    if (!f.kind)
+        fault_code(&f, FAULT_GONE, "machine_off", "%s was switched off", lease_name(p->lease));
+    models_give_up(p, &f);
+    models_sleep(p, true, f.text);
+}
+
+/* ---- the search for a card ---- */
+
+/* Trying on changes nothing: somebody has to do something first. */
+static bool is_hopeless(const struct fault *f)
+{
+    return f->kind == FAULT_DENIED || f->kind == FAULT_INVALID || streq(f->code, "budget") ||
+           streq(f->code, "low_balance") || streq(f->code, "in_arrears") || streq(f->code, "price");
+}
+
+/* Those begun by requests that have all gone are no wish any more. */
+static void models_leave_search(const struct power *p)
+{
+    struct deployment_figures n;
+
+    FOREACH_MODEL(d, p)
+    {
+        deployment_figures(d->deployment, &n);
+        if (is_wish(d->deployment) && n.by_request && !n.open && !n.held)
+            deployment_sleep(d->deployment, true, "nobody waits for a machine any more");
+    }
+}
+
+static void power_search(struct power *p)
+{
+    struct fault f = *life_trouble(rented_life(p->rented));
+
+    models_leave_search(p);
+    if (is_hopeless(&f)) {
+        models_give_up(p, &f);
+    } else if (clock_now_ms() - p->wish_due >= SEARCH_MS) {
+        fault_code(&f, FAULT_EXHAUSTED, "no_capacity", "no %s was free for 2 h",
+                   rented_record(p->rented)->gpu);
+        models_give_up(p, &f);
+    }
+    if (!has_wish(p))
+        power_off(p, "nobody waits for it any more");
+}
+
+/* ---- judging ---- */
+
+static void note_forwards(struct power *p, uint64_t now)
+{
+    uint64_t bytes = forwards_bytes(p->manager, p->lease);
+
+    if (bytes != p->quiet_bytes)
+        p->quiet_due = now;
+    p->quiet_bytes = bytes;
+}
+
+static void power_note(struct power *p)
+{
+    uint64_t now = clock_now_ms();
+    enum life_state s = life_state(rented_life(p->rented));
+    struct keeper_figures k = {};
+
+    if (s == LIFE_RUNNING && !p->on_due)
+        p->on_due = now;
+    else if (s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED)
+        p->on_due = 0;
+    if (!account_must_stop(rented_account(p->rented)))
+        p->money_due = 0;
+    else if (!p->money_due)
+        p->money_due = now;
+    if (rented_keeper(p->rented))
+        keeper_figures(rented_keeper(p->rented), &k);
+    if (k.read_at_ms || (p->on_due && now - p->on_due >= UNHEARD_MS))
+        p->restored = false;
+    note_forwards(p, now);
+}
+
+static void tell_reason(const struct power *p, char out[static DEPLOYMENT_TEXT_MAX])
+{
+    char idle[TEXT_SHORT_MAX];
+    const struct settings *s = p->manager->context.settings;
+
+    switch (p->stay.reason) {
+    case STAY_MONEY: snprintf(out, DEPLOYMENT_TEXT_MAX, "%.150s", money_fault(p)->text); break;
+    case STAY_UNWANTED: snprintf(out, DEPLOYMENT_TEXT_MAX, "no model on it is wanted"); break;
+    case STAY_SLEEPS: snprintf(out, DEPLOYMENT_TEXT_MAX, "its models were put to sleep"); break;
+    case STAY_FAILED_HOLD:
+        snprintf(out, DEPLOYMENT_TEXT_MAX, "a model failed, and no other is wanted");
+        break;
+    case STAY_MAX_UP:
+        duration_format(idle, settings_ms(s, "idle", "max_up"), false);
+        snprintf(out, DEPLOYMENT_TEXT_MAX, "it was on for %s since the last request", idle);
+        break;
+    case STAY_IDLE:
+    case STAY_MINIMUM_UP:
+    case STAY_QUIET_USE:
+    case STAY_REQUESTS:
+    case STAY_KEPT:
+    case STAY_PREPAID:
+        duration_format(idle, settings_ms(s, "idle", "stop"), false);
+        snprintf(out, DEPLOYMENT_TEXT_MAX, "idle for %s", idle);
+        break;
+    }
+}
+
+/* It goes off as soon as its models have left it; at once where they cannot be asked for too long. */
+static void power_drain(struct power *p, const char *why)
+{
+    uint64_t now = clock_now_ms();
+
+    if (p->stay.reason == STAY_MONEY)
+        models_end(p, false, money_fault(p));
+    else if (p->stay.reason != STAY_UNWANTED)
+        models_sleep(p, false, why);
+    if (lease_is_reachable(p->lease))
+        p->away_due = 0;
+    else if (!p->away_due)
+        p->away_due = now;
+    else if (now - p->away_due >= AWAY_MS)
+        power_off(p, why);
+}
+
+static void power_stay(struct power *p)
+{
+    char why[DEPLOYMENT_TEXT_MAX];
+
+    if (p->stay.verdict == STAY_ON) {
+        p->away_due = 0;
+        return;
+    }
+    tell_reason(p, why);
+    if (p->stay.verdict == STAY_DRAIN) {
+        power_drain(p, why);
+        return;
+    }
+    if (p->stay.reason == STAY_MONEY)
+        models_end(p, true, money_fault(p));
+    else
+        models_sleep(p, true, why);
+    power_off(p, why);
+}
+
+/* Somebody else switched it on, and no model on it is wanted: only max_up ends that. */
+static void power_of_others(struct power *p, uint64_t now)
+{
+    const struct stay_rule rule = power_rule(p);
+    const struct stay_facts f = power_facts(p, now);
+    uint64_t due = MAX(f.used_due, p->on_due) + rule.max_up_ms;
+
+    p->stay = (struct stay){STAY_ON, STAY_MAX_UP, due};
+    if (now < due || now < f.hold_until_due)
+        return;
+    power_off(p, "it was switched on elsewhere, and nobody used it here for too long");
+}
+
+static void power_arm(struct power *p, uint64_t now)
+{
+    const struct life *life = rented_life(p->rented);
+    uint64_t due = p->stay.verdict == STAY_OFF ? STAY_NEVER : p->stay.until_due;
+
+    if (p->away_due)
+        due = MIN(due, p->away_due + AWAY_MS);
+    if (life_state(life) == LIFE_WAITING && life_goal(life) == LIFE_GOAL_ON)
+        due = MIN(due, p->wish_due + SEARCH_MS);
+    if (p->on_due || p->money_due)
+        due = MIN(due, now + LOOK_MS);
+    if (due == STAY_NEVER)
+        timer_disarm(p->timer);
+    else
+        timer_arm(p->timer, due > now ? due - now : 0);
+}
+
+static bool is_at_rest(const struct life *l)
+{
+    return life_state(l) == LIFE_STOPPED || life_state(l) == LIFE_ABSENT || life_state(l) == LIFE_RELEASED;
+}
+
+/* It is wanted on, or was. */
+static void power_judge_on(struct power *p, uint64_t now)
+{
+    const struct stay_rule rule = power_rule(p);
+    const struct stay_facts f = power_facts(p, now);
+
+    if (life_state(rented_life(p->rented)) == LIFE_WAITING) {
+        p->stay = (struct stay){STAY_ON, STAY_REQUESTS, STAY_NEVER};
+        power_search(p);
+        return;
+    }
+    p->stay = stay_judge(&rule, &f, now);
+    if (p->restored && p->stay.reason != STAY_MONEY)
+        p->stay.verdict = STAY_ON; /* its guard may know of a hold */
+    power_stay(p);
+}
+
+static void power_judge(struct power *p)
+{
+    const struct life *life = rented_life(p->rented);
+    uint64_t now = clock_now_ms();
+    char why[DEPLOYMENT_TEXT_MAX];
+
+    power_note(p);
+    if (life_goal(life) == LIFE_GOAL_RELEASE) {
+        timer_disarm(p->timer);
+        return;
+    }
+    if (p->asked_on && life_goal(life) == LIFE_GOAL_OFF)
+        power_has_ended(p);
+    if (life_goal(life) == LIFE_GOAL_OFF && has_wish(p))
+        power_on(p);
+    if (life_goal(life) == LIFE_GOAL_ON) {
+        power_judge_on(p, now);
+    } else if (is_at_rest(life)) {
+        snprintf(why, sizeof why, "%.60s is off", lease_name(p->lease));
+        models_lose_machine(p, why);
+        p->stay = (struct stay){STAY_OFF, p->stay.reason, STAY_NEVER};
+    } else if (life_state(life) == LIFE_RUNNING) {
+        power_of_others(p, now);
+    }
+    power_arm(p, now);
+}
+
+static void power_on_timer(void *ctx)
+{
+    struct power *p = ctx;
+    struct stay was = p->stay;
+
+    power_judge(p);
+    if (was.verdict != p->stay.verdict || was.reason != p->stay.reason)
+        manager_tell_lease(p->manager, p->lease, false);
+}
+
+/* ---- the manager's ---- */
+
+struct power *power_new(struct manager *m, struct lease *l)
+{
+    struct power *p;
+
+    if (!lease_rented(l))
+        return NULL;
+    p = xnew(struct power);
+    p->manager = m;
+    p->lease = l;
+    p->rented = lease_rented(l);
+    p->asked_on = life_goal(rented_life(p->rented)) == LIFE_GOAL_ON;
+    p->restored = p->asked_on;
+    p->wish_due = clock_now_ms();
+    p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};
+    p->quiet_bytes = forwards_bytes(m, l);
+    p->timer = timer_new(m->context.loop, power_on_timer, p);
+    timer_arm(p->timer, 0);
+    return p;
+}
+
+struct power *power_free(struct power *p)
+{
+    if (!p)
+        return NULL;
+    timer_free(p->timer);
+    free(p);
+    return NULL;
+}
+
+static struct power *power_of(struct manager *m, const struct lease *l)
+{
+    LIST_FOREACH (n, &m->leases, struct managed_lease, node)
+        if (n->lease == l)
+            return n->power;
+    return NULL;
+}
+
+static void note_account(struct manager *m, struct account *a)
+{
+    bool runs = false;
+
+    LIST_FOREACH (n, &m->leases, struct managed_lease, node)
+        if (n->power && rented_account(n->power->rented) == a)
+            runs |= !is_at_rest(rented_life(n->power->rented));
+    account_runs(a, runs);
+}
+
+void powers_lease_changed(struct manager *m, struct lease *l)
+{
+    struct power *p = power_of(m, l);
+
+    if (!p)
+        return;
+    power_judge(p);
+    note_account(m, rented_account(p->rented));
+}
+
+void powers_account_changed(struct manager *m, struct account *a)
+{
+    LIST_FOREACH (n, &m->leases, struct managed_lease, node)
+        if (n->power && rented_account(n->power->rented) == a)
+            power_judge(n->power);
+}
+
+/* A machine that was not wanted on wakes nobody, although its models have not been told to sleep. */
+void powers_restored(struct manager *m)
+{
+    char why[DEPLOYMENT_TEXT_MAX];
+
+    LIST_FOREACH (n, &m->leases, struct managed_lease, node)
+        if (n->power && !n->power->asked_on) {
+            snprintf(why, sizeof why, "%.60s is off", lease_name(n->lease));
+            models_lose_machine(n->power, why);
+        }
+}
+
+void powers_doubt(struct manager *m)
+{
+    LIST_FOREACH (n, &m->leases, struct managed_lease, node)
+        if (n->power)
+            rented_doubt(n->power->rented);
+}
+
+/* ---- words about one ---- */
+
+const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms)
+{
+    const struct power *p = power_of(m, l);
+
+    *ret_at_ms = 0;
+    if (!p || is_at_rest(rented_life(p->rented)))
+        return NULL;
+    if (p->stay.until_due != STAY_NEVER && p->stay.until_due)
+        *ret_at_ms = clock_wall_ms() + (int64_t)(p->stay.until_due - clock_now_ms());
+    return stay_reason_name(p->stay.reason);
+}
+
+void manager_press(struct manager *m, struct lease *l)
+{
+    struct power *p = power_of(m, l);
+
+    if (!p)
+        return;
+    power_off(p, "asked for once more");
+    rented_doubt(p->rented);
+}
+
+uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until_at_ms)
+{
+    struct power *p = power_of(m, l);
+    uint64_t now = clock_now_ms();
+
+    if (!p)
+        return 0;
+    p->hold_until_due = until_at_ms ? due_of(until_at_ms, now) : 0;
+    p->held_due = until_at_ms ? now : p->held_due;
+    rented_hold(p->rented, p->hold_until_due ? p->hold_until_due - now : 0);
+    power_judge(p);
+    manager_tell_lease(m, l, false);
+    return 0; /* the machine's guard has it, not the database */
+}

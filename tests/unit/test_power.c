@@ -1,0 +1,802 @@
+/* links: deployment
+ *
+ * When a rented machine is on: the real manager_power.c over models, a machine, an account and a clock of our
+ * own. */
+#include <criterion/criterion.h>
+
+#define clock_now_ms                 fake_clock_now_ms
+#define clock_wall_ms                fake_clock_wall_ms
+#define timer_new                    fake_timer_new
+#define timer_free                   fake_timer_free
+#define timer_arm                    fake_timer_arm
+#define timer_disarm                 fake_timer_disarm
+#define event_publish                fake_event_publish
+#define settings_ms                  fake_settings_ms
+#define deployment_goal              fake_deployment_goal
+#define deployment_state             fake_deployment_state
+#define deployment_figures           fake_deployment_figures
+#define deployment_lease             fake_deployment_lease
+#define deployment_is_falling_asleep fake_deployment_is_falling_asleep
+#define deployment_sleeps_by_word    fake_deployment_sleeps_by_word
+#define deployment_sleep             fake_deployment_sleep
+#define deployment_end               fake_deployment_end
+#define deployment_give_up           fake_deployment_give_up
+#define deployment_machine_is_off    fake_deployment_machine_is_off
+#define lease_rented                 fake_lease_rented
+#define lease_name                   fake_lease_name
+#define lease_is_reachable           fake_lease_is_reachable
+#define rented_life                  fake_rented_life
+#define rented_account               fake_rented_account
+#define rented_record                fake_rented_record
+#define rented_keeper                fake_rented_keeper
+#define rented_trouble               fake_rented_trouble
+#define rented_want                  fake_rented_want
+#define rented_doubt                 fake_rented_doubt
+#define rented_hold                  fake_rented_hold
+#define life_state                   fake_life_state
+#define life_goal                    fake_life_goal
+#define life_trouble                 fake_life_trouble
+#define keeper_figures               fake_keeper_figures
+#define account_must_stop            fake_account_must_stop
+#define account_trouble              fake_account_trouble
+#define account_runs                 fake_account_runs
+#define forwards_bytes               fake_forwards_bytes
+#define manager_tell_lease           fake_manager_tell_lease
+#include "manager_power.c"
+
+/* ---- the world ---- */
+
+#define MIN_MS (60 * 1000u)
+
+struct model {
+    enum deployment_goal goal;
+    enum deployment_state state;
+    bool falls, by_word, cut;
+    struct deployment_figures figures;
+    struct fault ended;
+    char why[DEPLOYMENT_TEXT_MAX];
+};
+
+enum { MODELS = 2 };
+
+static struct world {
+    struct manager manager;
+    struct managed_lease lease;
+    struct managed_deployment nodes[MODELS];
+    struct model models[MODELS];
+    uint64_t now, timer_due, bytes, hold_ms;
+    void (*fire)(void *ctx);
+    void *fire_ctx;
+    enum life_state state;
+    enum life_goal goal;
+    struct fault trouble, money;
+    struct keeper_figures guard;
+    bool reachable, must_stop, runs;
+    unsigned n_wants, n_doubts, n_told;
+    char said[300];
+} w;
+
+uint64_t fake_clock_now_ms(void)
+{
+    return w.now;
+}
+
+int64_t fake_clock_wall_ms(void)
+{
+    return (int64_t)w.now + 1700000000000;
+}
+
+struct timer *fake_timer_new(struct loop *l, void (*fire)(void *ctx), void *ctx)
+{
+    (void)l;
+    w.fire = fire;
+    w.fire_ctx = ctx;
+    return NULL;
+}
+
+struct timer *fake_timer_free(struct timer *t)
+{
+    (void)t;
+    w.timer_due = 0;
+    return NULL;
+}
+
+void fake_timer_arm(struct timer *t, uint64_t delay_ms)
+{
+    (void)t;
+    w.timer_due = w.now + delay_ms;
+}
+
+void fake_timer_disarm(struct timer *t)
+{
+    (void)t;
+    w.timer_due = 0;
+}
+
+void fake_event_publish(enum log_level level, enum log_source source, const char *target, const char *kind,
+                        const char *format, ...)
+{
+    va_list args;
+
+    (void)level, (void)source, (void)target, (void)kind;
+    va_start(args, format);
+    vsnprintf(w.said, sizeof w.said, format, args);
+    va_end(args);
+}
+
+uint64_t fake_settings_ms(const struct settings *s, const char *section, const char *key)
+{
+    (void)s;
+    cr_assert_str_eq(section, "idle");
+    return streq(key, "stop")         ? 15 * MIN_MS
+           : streq(key, "max_up")     ? 720 * MIN_MS
+           : streq(key, "quiet_hold") ? 120 * MIN_MS
+                                      : 5 * MIN_MS;
+}
+
+static struct model *model_of(const struct deployment *d)
+{
+    return (struct model *)(void *)(uintptr_t)d;
+}
+
+enum deployment_goal fake_deployment_goal(const struct deployment *d)
+{
+    return model_of(d)->goal;
+}
+
+enum deployment_state fake_deployment_state(const struct deployment *d)
+{
+    return model_of(d)->state;
+}
+
+void fake_deployment_figures(const struct deployment *d, struct deployment_figures *ret)
+{
+    *ret = model_of(d)->figures;
+}
+
+struct lease *fake_deployment_lease(const struct deployment *d)
+{
+    (void)d;
+    return (struct lease *)(void *)&w;
+}
+
+bool fake_deployment_is_falling_asleep(const struct deployment *d)
+{
+    return model_of(d)->falls;
+}
+
+bool fake_deployment_sleeps_by_word(const struct deployment *d)
+{
+    return model_of(d)->by_word;
+}
+
+/* As deployment.c: it gets there later, where it has something to end. */
+uint64_t fake_deployment_sleep(struct deployment *d, bool cut, const char *why)
+{
+    struct model *m = model_of(d);
+
+    m->falls = m->state != DEPLOYMENT_ASLEEP;
+    m->cut = cut;
+    m->goal = GOAL_ON_DEMAND;
+    snprintf(m->why, sizeof m->why, "%s", why);
+    return 1;
+}
+
+uint64_t fake_deployment_end(struct deployment *d, const struct fault *why, bool cut)
+{
+    struct model *m = model_of(d);
+
+    if (m->goal == GOAL_OFF)
+        return 0;
+    m->goal = GOAL_OFF;
+    m->ended = *why;
+    m->cut = cut;
+    m->state = m->state == DEPLOYMENT_READY ? DEPLOYMENT_DRAINING : DEPLOYMENT_OFF;
+    return 1;
+}
+
+void fake_deployment_give_up(struct deployment *d, const struct fault *why)
+{
+    struct model *m = model_of(d);
+
+    if (m->goal == GOAL_OFF || m->state != DEPLOYMENT_CONNECTING)
+        return;
+    m->state = DEPLOYMENT_FAILED;
+    m->ended = *why;
+}
+
+void fake_deployment_machine_is_off(struct deployment *d, const char *why)
+{
+    struct model *m = model_of(d);
+
+    if (m->state == DEPLOYMENT_FAILED || m->state == DEPLOYMENT_ASLEEP)
+        return;
+    if (m->goal != GOAL_OFF && !m->falls)
+        snprintf(m->why, sizeof m->why, "%s", why);
+    m->state = m->goal == GOAL_OFF ? DEPLOYMENT_OFF : DEPLOYMENT_ASLEEP;
+    m->falls = false;
+}
+
+struct rented *fake_lease_rented(const struct lease *l)
+{
+    return (struct rented *)(void *)(uintptr_t)l;
+}
+
+const char *fake_lease_name(const struct lease *l)
+{
+    (void)l;
+    return "gpu1";
+}
+
+bool fake_lease_is_reachable(const struct lease *l)
+{
+    (void)l;
+    return w.reachable;
+}
+
+const struct life *fake_rented_life(const struct rented *r)
+{
+    return (const struct life *)(const void *)r;
+}
+
+struct account *fake_rented_account(const struct rented *r)
+{
+    return (struct account *)(void *)(uintptr_t)r;
+}
+
+const struct rental_record *fake_rented_record(const struct rented *r)
+{
+    static const struct rental_record record = {.gpu = (char *)"4090D", .cards = 1};
+
+    (void)r;
+    return &record;
+}
+
+const struct keeper *fake_rented_keeper(const struct rented *r)
+{
+    return (const struct keeper *)(const void *)r;
+}
+
+void fake_keeper_figures(const struct keeper *k, struct keeper_figures *ret)
+{
+    (void)k;
+    *ret = w.guard;
+}
+
+const struct fault *fake_rented_trouble(const struct rented *r)
+{
+    (void)r;
+    return &w.trouble;
+}
+
+const struct fault *fake_life_trouble(const struct life *l)
+{
+    (void)l;
+    return &w.trouble;
+}
+
+void fake_rented_want(struct rented *r, enum life_goal goal)
+{
+    (void)r;
+    w.goal = goal;
+    w.n_wants++;
+    if (goal == LIFE_GOAL_OFF && w.state == LIFE_RUNNING)
+        w.state = LIFE_STOPPING;
+}
+
+void fake_rented_doubt(struct rented *r)
+{
+    (void)r;
+    w.n_doubts++;
+}
+
+void fake_rented_hold(struct rented *r, uint64_t for_ms)
+{
+    (void)r;
+    w.hold_ms = for_ms;
+}
+
+enum life_state fake_life_state(const struct life *l)
+{
+    (void)l;
+    return w.state;
+}
+
+enum life_goal fake_life_goal(const struct life *l)
+{
+    (void)l;
+    return w.goal;
+}
+
+bool fake_account_must_stop(const struct account *a)
+{
+    (void)a;
+    return w.must_stop;
+}
+
+const struct fault *fake_account_trouble(const struct account *a)
+{
+    (void)a;
+    return &w.money;
+}
+
+void fake_account_runs(struct account *a, bool runs)
+{
+    (void)a;
+    w.runs = runs;
+}
+
+uint64_t fake_forwards_bytes(struct manager *m, const struct lease *l)
+{
+    (void)m, (void)l;
+    return w.bytes;
+}
+
+void fake_manager_tell_lease(struct manager *m, struct lease *lease, bool gone)
+{
+    (void)m, (void)lease, (void)gone;
+    w.n_told++;
+}
+
+/* ---- the story ---- */
+
+static struct lease *the_lease(void)
+{
+    return (struct lease *)(void *)&w;
+}
+
+static void daemon_begins(enum life_state state, enum life_goal goal)
+{
+    w.state = state;
+    w.goal = goal;
+    w.lease.power = power_new(&w.manager, the_lease());
+    powers_restored(&w.manager);
+}
+
+static void begin(void)
+{
+    w = (struct world){.now = 1000 * MIN_MS, .reachable = true};
+    list_init(&w.manager.leases);
+    list_init(&w.manager.deployments);
+    list_init(&w.lease.node);
+    w.lease.lease = the_lease();
+    list_append(&w.manager.leases, &w.lease.node);
+    for (unsigned i = 0; i < MODELS; i++) {
+        w.nodes[i].deployment = (struct deployment *)(void *)&w.models[i];
+        list_init(&w.nodes[i].node);
+        list_append(&w.manager.deployments, &w.nodes[i].node);
+    }
+    daemon_begins(LIFE_ABSENT, LIFE_GOAL_OFF);
+}
+
+static void end(void)
+{
+    power_free(w.lease.power);
+}
+
+TestSuite(power, .init = begin, .fini = end);
+
+static void changed(void)
+{
+    powers_lease_changed(&w.manager, the_lease());
+}
+
+/* Models get where they were told to go, if their machine can be reached; then time passes, with its timer.
+ */
+static void passes(unsigned minutes)
+{
+    uint64_t until = w.now + minutes * MIN_MS;
+
+    for (;;) {
+        for (unsigned i = 0; i < MODELS; i++) {
+            struct model *m = &w.models[i];
+
+            if (!w.reachable || (!m->falls && m->state != DEPLOYMENT_DRAINING) ||
+                (m->figures.open && !m->cut))
+                continue;
+            m->state = m->goal == GOAL_OFF ? DEPLOYMENT_OFF : DEPLOYMENT_ASLEEP;
+            m->falls = false;
+            changed();
+        }
+        if (!w.timer_due || w.timer_due > until)
+            break;
+        w.now = MAX(w.now, w.timer_due);
+        w.timer_due = 0;
+        w.fire(w.fire_ctx);
+    }
+    w.now = until;
+}
+
+static void goes_up(unsigned i, bool by_request)
+{
+    struct model *m = &w.models[i];
+
+    m->goal = GOAL_ON_DEMAND;
+    m->state = DEPLOYMENT_CONNECTING;
+    m->falls = m->by_word = false;
+    m->figures.by_request = by_request;
+    m->figures.held = by_request;
+    m->figures.used_due = w.now;
+    changed();
+}
+
+static void machine_is(enum life_state state)
+{
+    w.state = state;
+    changed();
+}
+
+static void is_ready(unsigned i)
+{
+    w.models[i].state = DEPLOYMENT_READY;
+    w.models[i].figures.open = w.models[i].figures.held = 0;
+    w.models[i].figures.used_due = w.now;
+    changed();
+}
+
+static void comes_up(void)
+{
+    goes_up(0, false);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    machine_is(LIFE_RUNNING);
+    is_ready(0);
+}
+
+static void has_trouble(enum fault_kind kind, const char *code)
+{
+    fault_code(&w.trouble, kind, code, "because of %s", code);
+}
+
+Test(power, a_model_that_is_wanted_switches_it_on_once)
+{
+    goes_up(0, false);
+    changed();
+    goes_up(1, true);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    cr_assert_eq(w.n_wants, 1);
+    machine_is(LIFE_STARTING);
+    passes(3);
+    cr_assert(w.goal == LIFE_GOAL_ON && w.runs);
+}
+
+Test(power, idle_for_15m_it_goes_off)
+{
+    comes_up();
+    passes(14);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(1);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    cr_assert_eq(w.models[0].state, DEPLOYMENT_ASLEEP);
+    machine_is(LIFE_STOPPED);
+    passes(60);
+    cr_assert(w.n_wants == 2 && !w.runs && !w.timer_due);
+}
+
+Test(power, a_request_in_between_begins_the_time_anew)
+{
+    comes_up();
+    passes(10);
+    w.models[0].figures.used_due = w.now;
+    passes(14);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(2);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, down_of_the_last_model_is_off_at_once)
+{
+    comes_up();
+    w.models[0].goal = GOAL_OFF;
+    w.models[0].state = DEPLOYMENT_DRAINING;
+    w.models[0].figures.open = 1;
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "its requests end first");
+    w.models[0].figures.open = 0;
+    w.models[0].state = DEPLOYMENT_OFF;
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, down_of_one_of_two_leaves_it_on)
+{
+    comes_up();
+    goes_up(1, false);
+    is_ready(1);
+    w.models[0].goal = GOAL_OFF;
+    w.models[0].state = DEPLOYMENT_OFF;
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+}
+
+Test(power, sleep_by_a_word_waits_for_no_idle_time)
+{
+    comes_up();
+    w.models[0].falls = w.models[0].by_word = true;
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(0);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, what_cannot_be_reached_is_waited_for_two_minutes)
+{
+    comes_up();
+    w.reachable = false;
+    w.models[0].goal = GOAL_OFF;
+    w.models[0].state = DEPLOYMENT_STOPPING;
+    changed();
+    passes(1);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(1);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    machine_is(LIFE_STOPPED);
+    cr_assert_eq(w.models[0].state, DEPLOYMENT_OFF, "there is nothing to stop any more");
+}
+
+Test(power, off_by_somebody_else_is_not_answered_by_on)
+{
+    comes_up();
+    has_trouble(FAULT_TRANSIENT, "stopped_elsewhere");
+    w.goal = LIFE_GOAL_OFF;
+    machine_is(LIFE_STOPPED);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    cr_assert_eq(w.models[0].state, DEPLOYMENT_ASLEEP);
+    cr_assert(strstr(w.models[0].why, "gpu1 was switched off elsewhere"), "%s", w.models[0].why);
+    passes(5);
+    goes_up(0, true);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "but by the next request");
+    machine_is(LIFE_RUNNING);
+    is_ready(0);
+    passes(3);
+    w.goal = LIFE_GOAL_OFF;
+    machine_is(LIFE_STOPPED);
+    cr_assert_eq(w.models[0].goal, GOAL_OFF, "twice within 10 min is meant");
+    cr_assert_str_eq(w.models[0].ended.code, "stopped_elsewhere");
+}
+
+Test(power, two_offs_by_somebody_else_that_are_far_apart)
+{
+    for (int i = 0; i < 2; i++) {
+        w.trouble = (struct fault){};
+        goes_up(0, true);
+        machine_is(LIFE_RUNNING);
+        is_ready(0);
+        has_trouble(FAULT_TRANSIENT, "stopped_elsewhere");
+        w.goal = LIFE_GOAL_OFF;
+        machine_is(LIFE_STOPPED);
+        cr_assert(w.models[0].goal == GOAL_ON_DEMAND && w.models[0].state == DEPLOYMENT_ASLEEP);
+        passes(11);
+    }
+}
+
+Test(power, a_boot_that_fails_ends_with_its_reason)
+{
+    goes_up(0, false);
+    machine_is(LIFE_STARTING);
+    has_trouble(FAULT_TRANSIENT, "boot_failed");
+    w.goal = LIFE_GOAL_OFF;
+    machine_is(LIFE_STOPPED);
+    cr_assert(w.models[0].state == DEPLOYMENT_FAILED && streq(w.models[0].ended.code, "boot_failed"));
+    passes(60);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    goes_up(0, false);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "up begins anew");
+}
+
+Test(power, without_a_guard_it_goes_off_and_its_model_says_why)
+{
+    goes_up(0, false);
+    machine_is(LIFE_RUNNING);
+    has_trouble(FAULT_DENIED, "no_guard");
+    w.goal = LIFE_GOAL_OFF;
+    machine_is(LIFE_STOPPING);
+    cr_assert(w.models[0].state == DEPLOYMENT_FAILED && streq(w.models[0].ended.code, "no_guard"));
+}
+
+Test(power, a_limit_drains_for_two_minutes)
+{
+    comes_up();
+    w.models[0].figures.open = 1;
+    w.must_stop = true;
+    fault_code(&w.money, FAULT_EXHAUSTED, "budget", "the day's 30.00 are spent");
+    powers_account_changed(&w.manager, (struct account *)(void *)&w);
+    cr_assert_eq(w.models[0].goal, GOAL_OFF);
+    cr_assert(!w.models[0].cut && streq(w.models[0].ended.code, "budget"));
+    passes(1);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(1);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    cr_assert(strstr(w.said, "the day's 30.00 are spent"), "%s", w.said);
+}
+
+Test(power, a_search_begun_by_requests_ends_with_the_last_of_them)
+{
+    goes_up(0, true);
+    has_trouble(FAULT_EXHAUSTED, "no_capacity");
+    machine_is(LIFE_WAITING);
+    passes(9);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    w.models[0].figures.held = 0;
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    machine_is(LIFE_ABSENT);
+    cr_assert_eq(w.models[0].state, DEPLOYMENT_ASLEEP);
+}
+
+Test(power, a_search_begun_by_up_ends_after_two_hours)
+{
+    goes_up(0, false);
+    has_trouble(FAULT_EXHAUSTED, "no_capacity");
+    machine_is(LIFE_WAITING);
+    passes(119);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(1);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    cr_assert(w.models[0].state == DEPLOYMENT_FAILED && streq(w.models[0].ended.code, "no_capacity"));
+}
+
+Test(power, what_only_people_can_mend_is_not_waited_for)
+{
+    static const struct {
+        enum fault_kind kind;
+        const char *code;
+    } rows[] = {
+        {FAULT_EXHAUSTED, "budget"}, {FAULT_EXHAUSTED, "low_balance"}, {FAULT_DENIED, "token_refused"}};
+
+    for (unsigned i = 0; i < ELEMENTS(rows); i++) {
+        w.trouble = (struct fault){};
+        goes_up(0, true);
+        has_trouble(rows[i].kind, rows[i].code);
+        machine_is(LIFE_WAITING);
+        cr_assert_eq(w.goal, LIFE_GOAL_OFF, "%s", rows[i].code);
+        cr_assert(w.models[0].state == DEPLOYMENT_FAILED && streq(w.models[0].ended.code, rows[i].code));
+        machine_is(LIFE_STOPPED);
+    }
+}
+
+Test(power, once_it_is_on_it_needs_no_waiter)
+{
+    goes_up(0, true);
+    machine_is(LIFE_STARTING);
+    w.models[0].figures.held = 0;
+    changed();
+    passes(2);
+    machine_is(LIFE_RUNNING);
+    passes(2);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+}
+
+Test(power, switched_on_elsewhere_it_is_left_alone_up_to_max_up)
+{
+    machine_is(LIFE_RUNNING);
+    passes(719);
+    cr_assert_eq(w.n_wants, 0);
+    passes(2);
+    cr_assert(w.n_wants == 1 && w.goal == LIFE_GOAL_OFF);
+}
+
+Test(power, switched_on_elsewhere_it_serves_who_wants_a_model)
+{
+    machine_is(LIFE_RUNNING);
+    passes(10);
+    goes_up(0, true);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    is_ready(0);
+    passes(15);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF, "and is ours then");
+}
+
+Test(power, kept_it_stays_on_while_its_models_sleep)
+{
+    comes_up();
+    manager_keep_instance(&w.manager, the_lease(), clock_wall_ms() + 60 * MIN_MS);
+    cr_assert_eq(w.hold_ms, 60 * MIN_MS);
+    w.models[0].falls = true;
+    passes(59);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(1);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, no_longer_kept)
+{
+    comes_up();
+    manager_keep_instance(&w.manager, the_lease(), clock_wall_ms() + 600 * MIN_MS);
+    passes(100);
+    manager_keep_instance(&w.manager, the_lease(), 0);
+    cr_assert_eq(w.hold_ms, 0);
+    passes(0);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, bytes_of_a_forward_are_use)
+{
+    comes_up();
+    for (unsigned i = 0; i < 30; i++) {
+        w.bytes++;
+        passes(1);
+    }
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(16);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, a_restart_beside_a_machine_that_is_off_wakes_nobody)
+{
+    power_free(w.lease.power);
+    w.models[0].goal = GOAL_ON_DEMAND;
+    w.models[0].state = DEPLOYMENT_OFF; /* as it is restored */
+    daemon_begins(LIFE_UNKNOWN, LIFE_GOAL_OFF);
+    cr_assert_eq(w.models[0].state, DEPLOYMENT_ASLEEP);
+    changed();
+    cr_assert_eq(w.n_wants, 0);
+    goes_up(0, true);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "but a request does");
+}
+
+Test(power, a_restart_beside_one_that_runs_goes_on)
+{
+    power_free(w.lease.power);
+    daemon_begins(LIFE_UNKNOWN, LIFE_GOAL_ON);
+    goes_up(0, false);
+    machine_is(LIFE_RUNNING);
+    is_ready(0);
+    passes(10);
+    cr_assert_eq(w.n_wants, 0);
+    passes(10);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, a_restart_believes_the_guard_about_a_hold)
+{
+    power_free(w.lease.power);
+    w.models[0] = (struct model){.goal = GOAL_ON_DEMAND, .state = DEPLOYMENT_ASLEEP, .by_word = true};
+    daemon_begins(LIFE_UNKNOWN, LIFE_GOAL_ON);
+    machine_is(LIFE_RUNNING);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "the guard was not read yet");
+    w.guard.read_at_ms = clock_wall_ms();
+    w.guard.hold_until_at_ms = clock_wall_ms() + 30 * MIN_MS;
+    passes(29);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(1);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, a_restart_does_not_wait_for_a_guard_for_ever)
+{
+    power_free(w.lease.power);
+    daemon_begins(LIFE_UNKNOWN, LIFE_GOAL_ON);
+    machine_is(LIFE_RUNNING);
+    passes(2);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF, "nothing on it is wanted");
+}
+
+Test(power, one_that_is_given_back_is_nobodys)
+{
+    w.goal = LIFE_GOAL_RELEASE;
+    goes_up(0, true);
+    cr_assert_eq(w.n_wants, 0);
+}
+
+Test(power, pressed_it_is_asked_once_more)
+{
+    comes_up();
+    w.models[0] = (struct model){};
+    changed();
+    machine_is(LIFE_STOPPING);
+    manager_press(&w.manager, the_lease());
+    cr_assert(w.n_wants == 3 && w.n_doubts == 1 && w.goal == LIFE_GOAL_OFF);
+}
+
+Test(power, why_it_is_on)
+{
+    int64_t at_ms;
+
+    cr_assert_null(manager_stay(&w.manager, the_lease(), &at_ms));
+    comes_up();
+    cr_assert_str_eq(manager_stay(&w.manager, the_lease(), &at_ms), "idle");
+    cr_assert_eq(at_ms, clock_wall_ms() + 15 * MIN_MS);
+    w.models[0].figures.open = 1;
+    changed();
+    cr_assert_str_eq(manager_stay(&w.manager, the_lease(), &at_ms), "in_use");
+}
