@@ -102,7 +102,7 @@ static void step_fail(struct shape_step *s, enum fault_kind kind, const char *co
 {
     struct fault f;
 
-    fault_code(&f, kind, code, "what %s is made of cannot be asked: %.200s", s->name.rest, why);
+    fault_code(&f, kind, code, "how large %s is cannot be asked: %.200s", s->name.rest, why);
     step_end(s, &f);
 }
 
@@ -210,7 +210,7 @@ static void judge_list(struct shape_step *s, const struct http_answer *a)
                 ? s->hub->weigh(&s->engine, a->body.data ? a->body.data : "", a->body.len, &s->weights)
                 : -EBADMSG;
 
-    snprintf(status, sizeof status, "HTTP status %d", a->status);
+    snprintf(status, sizeof status, "its registry answers %d", a->status);
     if (r == 0) {
         s->shape.fits.weights_bytes = s->weights.bytes;
         s->shape.download_bytes = s->weights.download_bytes;
@@ -227,7 +227,7 @@ static void judge_list(struct shape_step *s, const struct http_answer *a)
                   "the registry lets only some accounts have it, or has no such model");
     } else {
         step_fail(s, FAULT_TRANSIENT, "registry_failed",
-                  a->status == 200 ? "the answer is no list of files" : status);
+                  a->status == 200 ? "its registry answers with something else" : status);
     }
 }
 
