@@ -173,8 +173,7 @@ static struct row *cycle_of(const struct ledger *g, struct row *w)
     for (;;) {
         struct row *before = row_before(g, w->r.instance, w);
 
-        if (!before || !before->r.to_basis || !streq(before->r.to_basis, "price") ||
-            before->r.to_at_ms != w->r.from_at_ms)
+        if (!before || !before->r.to_basis || !streq(before->r.to_basis, "price"))
             return w;
         w = before;
     }
@@ -306,9 +305,7 @@ static bool may_begin_at(const struct ledger *g, struct row *w, int64_t started_
 
 static bool is_start_of(const struct ledger *g, struct row *w, int64_t started_at_ms)
 {
-    const struct row *first = cycle_of(g, w);
-
-    return is_stamped(first->r.from_basis) && first->r.from_at_ms == started_at_ms;
+    return cycle_of(g, w)->r.from_at_ms == started_at_ms;
 }
 
 /* A start behind everything that is known. */

@@ -116,14 +116,12 @@ static int64_t cost(int64_t from_s, int64_t to_s, const char *marks)
 
 /* ---- cycles ---- */
 
-Test(ledger, a_cycle_that_was_seen_is_exact)
+static void reserve(const char *name, const char *instance)
 {
-    machine("gz", 100);
-    seen.intent = "d-gz-1";
-    struct intent_record intent = {.name = "d-gz-1",
+    struct intent_record intent = {.name = (char *)name,
                                    .kind = "create",
                                    .provider = "autodl",
-                                   .instance = "gz",
+                                   .instance = (char *)instance,
                                    .unit = "CNY",
                                    .day = "",
                                    .reserved_milli = 1};
@@ -131,6 +129,14 @@ Test(ledger, a_cycle_that_was_seen_is_exact)
 
     store_reserve(store, &intent, &(struct money_limits){0}, 0, 0, &h.op, hear, &h);
     cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    cr_assert_not(h.failed, "%s", h.fault.text);
+}
+
+Test(ledger, a_cycle_that_was_seen_is_exact)
+{
+    machine("gz", 100);
+    seen.intent = "d-gz-1";
+    reserve("d-gz-1", "gz");
     on(140, 130, 0);
     assert_rows("gz d-gz-1 130 stamp, 1980 snapshot\n");
     on(3700, 130, 0);
@@ -314,6 +320,55 @@ Test(ledger, machines_do_not_mix)
     cr_assert_eq(ledger_sum(ledger, "hz", T(0), T(999)).milli, (1980 * 65 + 1800) / 3600);
     cr_assert_eq(ledger_rate(ledger, "hz").milli, 0);
     cr_assert_eq(ledger_rate(ledger, NULL).milli, 1980);
+}
+
+Test(ledger, a_machine_that_is_on_when_it_is_first_seen)
+{
+    machine("taken", 0);
+    on(1000, 500, 900); /* of the cycle before */
+    on(1030, 500, 900);
+    assert_rows("taken - 1000 seen, 1980 snapshot\n");
+    machine("other", 0);
+    on(1040, 700, 650);
+    assert_rows("other - 700 stamp, 1980 snapshot\ntaken - 1000 seen, 1980 snapshot\n");
+}
+
+Test(ledger, a_start_long_after_it_was_seen_is_another_cycle)
+{
+    machine("gz", 100);
+    on(140, 0, 0);
+    on(200, 0, 0);
+    on(900, 800, 0);
+    assert_rows("gz - 100 asked .. 200 guess, 1980 snapshot\ngz - 800 stamp, 1980 snapshot\n");
+    on(1000, 990, 0); /* their clock is behind ours: seen at 900 and at 995 */
+    on(1005, 990, 0);
+    on(1020, 1003, 0);
+    assert_rows("gz - 100 asked .. 200 guess, 1980 snapshot\ngz - 800 stamp .. 900 guess, 1980 snapshot\n"
+                "gz - 990 stamp .. 1003 guess, 1980 snapshot\ngz - 1003 stamp, 1980 snapshot\n");
+}
+
+Test(ledger, what_was_asked_for_again_is_not_what_was_gone)
+{
+    machine("gz", 100);
+    on(140, 130, 0);
+    ledger_gone(ledger, "gz", T(200));
+    seen.asked_at_ms = T(300);
+    on(310, 130, 0); /* the stamp of the cycle before */
+    assert_rows("gz - 130 stamp .. 140 guess, 1980 snapshot\ngz - 300 asked, 1980 snapshot\n");
+    on(320, 308, 0);
+    assert_rows("gz - 130 stamp .. 140 guess, 1980 snapshot\ngz - 308 stamp, 1980 snapshot\n");
+}
+
+Test(ledger, what_began_again_by_itself_is_not_by_us)
+{
+    machine("gz", 100);
+    seen.intent = "d-gz-1";
+    reserve("d-gz-1", "gz");
+    on(140, 130, 0);
+    on(900, 800, 700); /* somebody's buttons */
+    off(1000, 800, 950);
+    assert_rows(
+        "gz d-gz-1 130 stamp .. 700 guess, 1980 snapshot\ngz - 800 stamp .. 950 stamp, 1980 snapshot\n");
 }
 
 /* ---- prices ---- */
