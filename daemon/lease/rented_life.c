@@ -74,7 +74,7 @@ void rented_write(struct rented *r)
 
 /* ---- candidates ---- */
 
-/* The i-th of "4090D,5090x2". false: there are not so many. */
+/* The i-th of "4090D,5090x2"; one alone is as many cards as the record says. false: there are not so many. */
 static bool candidate_at(const struct rented *r, unsigned i, char gpu[static 64], unsigned *cards)
 {
     const char *p = r->record.gpu;
@@ -88,7 +88,7 @@ static bool candidate_at(const struct rented *r, unsigned i, char gpu[static 64]
     size_t n = strcspn(p, ","), at = n;
 
     snprintf(gpu, 64, "%.*s", (int)MIN(n, 63u), p);
-    *cards = MAX(r->record.cards, 1u);
+    *cards = strchr(r->record.gpu, ',') ? 1 : MAX(r->record.cards, 1u);
     while (at > 0 && at <= 63 && gpu[at - 1] >= '0' && gpu[at - 1] <= '9')
         at--;
     if (at > 1 && at < n && gpu[at - 1] == 'x' && strtoul(gpu + at, NULL, 10) - 1 < CARDS_MAX) {
@@ -140,8 +140,8 @@ void rented_choose_card(struct rented *r)
     }
 }
 
-/* A machine that was made is of the card that was written down then. */
-static void find_made_card(struct rented *r)
+/* What was tried last, as it was written down before it was asked. */
+static void find_tried_card(struct rented *r)
 {
     struct rental_offer offer;
     unsigned cards;
@@ -152,6 +152,19 @@ static void find_made_card(struct rented *r)
             r->candidate = i;
             return;
         }
+}
+
+/* A machine that was made has one card; the others were for the search. */
+static void note_made(struct rented *r)
+{
+    char gpu[64];
+    unsigned cards;
+
+    if (!candidate_at(r, r->candidate, gpu, &cards))
+        return;
+    replace(&r->record.gpu, gpu);
+    r->record.cards = cards;
+    r->candidate = 0;
 }
 
 int64_t rented_list_rate_milli(const struct rented *r)
@@ -182,8 +195,7 @@ static void settle_intent(struct rented *r, enum life_state was, enum life_state
     case LIFE_RELEASED: resolve_intent(r, "refused"); break;
     case LIFE_RUNNING:
     case LIFE_STARTING: /* one that is watched: a new one goes through rented_keep_then() */
-        if (was == LIFE_CREATING)
-            replace(&r->record.card, r->card);
+        note_made(r);
         resolve_intent(r, "made");
         break;
     case LIFE_STOPPING:
@@ -333,6 +345,8 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
     }
     r->state = l->state;
     take_record(r, l);
+    if (create)
+        replace(&r->record.card, r->card);
     store_ticket t = store_put_rental(r->context.store, r->context.name, &r->record);
 
     if (!money) {
@@ -435,7 +449,7 @@ void rented_begin_life(struct rented *r)
 
     snprintf(l.id, sizeof l.id, "%s", from->id ? from->id : "");
     r->was_stopped = l.state == LIFE_STOPPED;
-    find_made_card(r);
+    find_tried_card(r);
     rented_choose_card(r);
     if (l.asked_at_ms)
         name_intent(r, l.create_open);

@@ -114,6 +114,8 @@ Test(rented, the_next_card_is_tried_when_one_is_sold_out)
     rented_figures(rented, &n);
     cr_assert_eq(n.tries, 4);
     cr_assert_str_eq(rented_record(rented)->card, "pro-5090");
+    cr_assert_str_eq(rented_record(rented)->gpu, "5090", "it is no search any more");
+    cr_assert_eq(rented_record(rented)->cards, 2);
 
     flush();
     starts_again();
@@ -386,6 +388,27 @@ Test(rented, a_new_daemon_counts_the_days_from_the_providers_stop)
                  "that is of the boot before");
     company.machine.stopped_at_ms = clock_wall_ms() + 1000;
     cr_assert(COMES_TRUE(rented_record(rented)->stopped_at_ms == company.machine.stopped_at_ms));
+}
+
+Test(rented, a_new_daemon_knows_which_card_was_tried)
+{
+    struct rented_figures n;
+
+    make_new("4090D,5090x2", 0);
+    fault_code(&company.refusal, FAULT_EXHAUSTED, "no_capacity", "none is free");
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(state() == LIFE_WAITING));
+    company.holds = true;
+    cr_assert(COMES_TRUE(company.n_create == 2));
+    company.refusal = (struct fault){};
+    company.holds = false;
+    company.exists = true;
+    company.machine.power = INSTANCE_ON;
+    starts_again();
+    cr_assert(COMES_TRUE(has_way));
+    cr_assert_str_eq(rented_record(rented)->gpu, "5090");
+    rented_figures(rented, &n);
+    cr_assert_eq(n.list_rate_milli, 6400);
 }
 
 Test(rented, is_given_back_only_by_an_explicit_word)
