@@ -43,6 +43,7 @@ static struct world {
     struct loop *loop;
     struct keeper *keeper;
     struct box box;
+    uint32_t lease_s;
     bool mute;          /* requests get there, their answers do not come */
     struct fault fault; /* in the place of an answer */
     bool fault_acts;    /* what was asked has happened all the same */
@@ -240,7 +241,7 @@ static struct keeper *keeper_of_world(void)
         .host = &w.host,
         .name = "gpu1",
         .owner = "me",
-        .lease_s = LEASE_S,
+        .lease_s = w.lease_s,
         .first_s = FIRST_S,
         .seq = w.stored_seq,
         .seq_used = on_seq_used,
@@ -251,7 +252,7 @@ static struct keeper *keeper_of_world(void)
 
 static void setup(void)
 {
-    w = (struct world){.host = {.ops = &ops}, .loop = loop_new(), .stored_seq = 40};
+    w = (struct world){.host = {.ops = &ops}, .loop = loop_new(), .lease_s = LEASE_S, .stored_seq = 40};
     w.keeper = keeper_of_world();
 }
 

@@ -106,11 +106,24 @@ Story(it_is_renewed_every_minute)
 
 Story(a_short_lease_is_renewed_in_time)
 {
-    w.keeper->context.lease_s = 30;
+    keeper_free(w.keeper);
+    w.lease_s = 30;
+    w.keeper = keeper_of_world();
     open_way();
     loop_advance(w.loop, 10000);
     settle();
     cr_assert_eq(w.n_asks, 1);
+}
+
+/* It would be the word to stop. */
+Story(a_lease_of_nothing_is_none)
+{
+    keeper_free(w.keeper);
+    w.lease_s = 0;
+    w.keeper = keeper_of_world();
+    open_way();
+    cr_assert_not(w.box.acting);
+    cr_assert_eq(left_s(), 1);
 }
 
 Story(a_way_that_closes_ends_the_renewals_and_what_is_known_stays)
@@ -131,6 +144,8 @@ Story(a_way_that_closes_ends_the_renewals_and_what_is_known_stays)
     cr_assert_eq(after.acts_at_ms, before.acts_at_ms);
     w.mute = false;
     open_way();
+    keeper_way(w.keeper, true);
+    settle();
     expect(KEPT, "");
     cr_assert_eq(w.n_reads, 2);
     cr_assert_eq(left_s(), LEASE_S);
@@ -245,6 +260,15 @@ Story(a_sequence_without_a_next_one_is_no_crash)
     keeper_forget(w.keeper);
     settle();
     expect(KEPT, "");
+}
+
+Story(what_may_pass_has_passed_when_the_way_closes)
+{
+    fault_set(&w.fault, FAULT_TRANSIENT, 0, "trouble");
+    open_way();
+    cr_assert_eq(keeper_fault(w.keeper)->kind, FAULT_TRANSIENT);
+    keeper_way(w.keeper, false);
+    cr_assert_eq(keeper_fault(w.keeper)->kind, FAULT_NONE);
 }
 
 Story(a_machine_that_was_switched_off_is_begun_anew)
@@ -580,6 +604,18 @@ Story(a_stop_ends_with_the_boot_it_was_for)
     settle();
     cr_assert_eq(w.n_stopped, 1);
     cr_assert_eq(w.stopped.kind, FAULT_GONE);
+    expect(KEPT, "");
+    cr_assert_not(w.box.acting);
+    w.mute = true;
+    stop_now(); /* this one is sent */
+    w.mute = false;
+    w.box = (struct box){};
+    box_start_guard(&w.box, FIRST_S);
+    w.n_asks = 0;
+    keeper_forget(w.keeper);
+    settle();
+    cr_assert_eq(w.stopped.kind, FAULT_GONE);
+    cr_assert_eq(w.n_asks, 1, "what is read then is another guard's");
     expect(KEPT, "");
     cr_assert_not(w.box.acting);
 }
