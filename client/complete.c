@@ -121,7 +121,7 @@ static void offer_instance(struct typed *t, const struct json *instance)
     offer(t, json_get_text(instance, "name"), about);
 }
 
-/* What can be given back is rented, and off. */
+/* Rented ones, those first that are off and can be given back. */
 static void offer_released(struct typed *t)
 {
     _cleanup_json_ struct json *status = ask(t, "Status");

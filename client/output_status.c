@@ -410,6 +410,8 @@ void screen_status(const struct output *o, const struct json *status, struct buf
         buf_add_text(out, "\nno instance and no model yet. begin with one of\n"
                           "  llmhostctl instance add NAME 'ssh -p PORT USER@HOST'\n"
                           "  llmhostctl instance add here --provider=local\n");
+        if (json_count(json_get(status, "accounts")))
+            buf_add_text(out, "  llmhostctl up ollama:NAME      (the cheapest card for it is proposed)\n");
     }
     if (!json_count(models) && json_count(instances))
         buf_add_text(out, "\nno model yet: llmhostctl up ollama:NAME\n");

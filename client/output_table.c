@@ -305,6 +305,8 @@ void table_write(const struct table *t, unsigned width, bool colour, struct buf 
             cell_write(t, i, widths[i], i == n - 1, colour, cell ? cell->style : STYLE_HEAD,
                        cell ? cell->text : t->columns[i].head, out);
         }
+        while (out->len && out->data[out->len - 1] == ' ')
+            out->len--; /* of cells that are left blank */
         buf_add_text(out, "\n");
     }
     free(widths);

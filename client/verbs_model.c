@@ -100,12 +100,14 @@ static void add_stopped_price(struct run *r, const char *name, struct buf *out)
     _cleanup_call_ struct call call = {.method = "Cost", .limit_ms = 10000, .parameters = json_object()};
     struct json *targets = json_array();
     char text[AMOUNT_MAX];
+    const char *cell;
 
     json_append_string(targets, name);
     json_put(call.parameters, "targets", targets);
-    if (connection_run(r->connection, &call) == EXIT_DONE && json_count(json_get(call.answer, "lines")))
-        add_part(out, "%s while it is off",
-                 amount_format(text, json_get(json_at(json_get(call.answer, "lines"), 0), "stopped"), "/h"));
+    if (connection_run(r->connection, &call) != EXIT_DONE || !json_count(json_get(call.answer, "lines")))
+        return;
+    cell = amount_cell(text, json_get(json_at(json_get(call.answer, "lines"), 0), "stopped"), "/h");
+    add_part(out, "%s while it is off", streq(cell, "0") ? "nothing" : cell);
 }
 
 /* Of a machine whose bill has ended: what it came to, what it costs from now on, how long its data is there.
@@ -254,31 +256,32 @@ enum exit_status verb_sleep(struct run *r)
 #define ROUND_MS 1500 /* what passes until it is shown: 2h, not 1h59m */
 
 /* Of a machine: until when, and what that comes to. */
-static void keep_instance_screen(const struct json *reply)
+static void keep_instance_screen(const struct json *reply, bool off)
 {
     const struct json *instance = json_get(reply, "instance"), *cost = json_get(reply, "cost");
     int64_t until = json_get_int(json_get(instance, "rental"), "until_at_ms", 0);
-    bool kept = streq(member_text(json_get(instance, "rental"), "stays", ""), "kept");
     const char *name = member_text(instance, "name", "");
     char at[CLOCK_MAX], text[AMOUNT_MAX];
 
     if (json_type(instance) != JSON_OBJECT)
         return;
-    if (!kept || !until) {
+    if (off) {
         printf("%s stops again when nobody asks.\n", name);
         return;
     }
-    printf("%s stays up until %s", name, minute_format(at, until));
+    printf("%s stays up", name);
+    if (until)
+        printf(" until %s", minute_format(at, until));
     if (json_type(cost) == JSON_OBJECT)
         printf(", about %s", amount_format(text, cost, ""));
     printf(". guard lease and balance still apply.\n");
 }
 
-static void keep_screen(const struct json *reply)
+static void keep_screen(const struct json *reply, bool off)
 {
     const struct json *models = json_get(reply, "models");
 
-    keep_instance_screen(reply);
+    keep_instance_screen(reply, off);
 
     for (size_t i = 0; i < json_count(models); i++) {
         const struct json *model = json_at(models, i), *next = json_get(model, "next");
@@ -324,7 +327,7 @@ enum exit_status verb_keep(struct run *r)
     if (r->output.json)
         output_answer(&r->output, call.answer, NULL, EXIT_DONE);
     else
-        keep_screen(call.answer);
+        keep_screen(call.answer, opt->off);
     return EXIT_DONE;
 }
 

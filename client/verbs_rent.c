@@ -272,6 +272,7 @@ enum exit_status verb_release(struct run *r)
     json_put_string(call.parameters, "confirm", name);
     if (r->options.timeout_ms)
         json_put_int(call.parameters, "timeout_ms", (int64_t)r->options.timeout_ms);
+    output_hint(&r->output, "asked to give %s back; waiting until its provider no longer lists it", name);
     status = verb_call(r, &call);
     if (status == EXIT_DONE)
         output_answer(&r->output, call.answer, screen_released, EXIT_DONE);
