@@ -309,11 +309,11 @@ static bool is_start_of(const struct ledger *g, struct row *w, int64_t started_a
 }
 
 /* A start behind everything that is known. */
-static bool is_later(const struct ledger *g, struct row *last, int64_t started_at_ms)
+static bool is_later(const struct row *last, int64_t started_at_ms)
 {
     if (!last)
         return true;
-    if (started_at_ms <= cycle_of(g, last)->r.from_at_ms || started_at_ms <= last->r.from_at_ms)
+    if (started_at_ms <= last->r.from_at_ms)
         return false;
     return !is_stamped(last->r.to_basis) || started_at_ms >= last->r.to_at_ms;
 }
@@ -325,7 +325,7 @@ static void end_unseen(struct ledger *g, struct row *w, const struct ledger_read
 
     if (r->stopped_at_ms >= at_ms && r->stopped_at_ms <= r->started_at_ms)
         at_ms = r->stopped_at_ms;
-    end_row(g, w, MIN(at_ms, r->started_at_ms), "guess", now_ms);
+    end_row(g, w, at_ms, "guess", now_ms);
 }
 
 static void begin_seen(struct ledger *g, const struct ledger_reading *r, struct row *last,
@@ -397,12 +397,12 @@ static void read_on(struct ledger *g, const struct ledger_reading *r, int64_t no
         put(g, last, now_ms);
     }
     if (!last || last->r.to_at_ms) {
-        begin_seen(g, r, last, is_later(g, last, started_at_ms) ? started_at_ms : 0, now_ms);
+        begin_seen(g, r, last, is_later(last, started_at_ms) ? started_at_ms : 0, now_ms);
         return;
     }
     if (started_at_ms > 0 && may_begin_at(g, last, started_at_ms)) {
         move_row(g, cycle_of(g, last), started_at_ms, now_ms);
-    } else if (started_at_ms > 0 && is_later(g, last, started_at_ms)) {
+    } else if (started_at_ms > 0 && is_later(last, started_at_ms)) {
         end_unseen(g, last, r, now_ms);
         begin_seen(g, r, last, started_at_ms, now_ms);
         return;
@@ -439,9 +439,9 @@ static void read_off(struct ledger *g, const struct ledger_reading *r, int64_t n
     if (has_pair && last && !is_exact && stopped_at_ms >= last->r.from_at_ms &&
         is_start_of(g, last, started_at_ms)) {
         end_row(g, last, stopped_at_ms, "stamp", now_ms);
-    } else if (has_pair && is_later(g, last, started_at_ms) && is_of_our_time(r, last)) {
+    } else if (has_pair && is_later(last, started_at_ms) && is_of_our_time(r, last)) {
         if (is_open)
-            end_row(g, last, MIN(last->r.seen_at_ms, started_at_ms), "guess", now_ms);
+            end_row(g, last, last->r.seen_at_ms, "guess", now_ms);
         add_unseen(g, r, last, now_ms);
     } else if (is_open) {
         end_row(g, last, now_ms, "seen", now_ms); /* the stamp may still come */
