@@ -95,6 +95,12 @@ static const char *wrong_value(const struct varlink_type *t)
     return NULL;
 }
 
+/* Of what must be there. A named type is a secret. */
+static const char *right_value(const struct varlink_type *t)
+{
+    return t->kind == VARLINK_STRING ? "\"x\"" : t->kind == VARLINK_NAMED ? "{\"text\":\"x\"}" : NULL;
+}
+
 /* {"method":…} with every parameter that must be there, but for one that is left out or wrong. */
 static char *spoilt_call(const char *method, const struct varlink_type *in, const char *left_out,
                          const char *wrong)
@@ -109,9 +115,10 @@ static char *spoilt_call(const char *method, const struct varlink_type *in, cons
 
         if ((f->type->maybe && !is_wrong) || (left_out && streq(f->name, left_out)))
             continue;
-        cr_assert(is_wrong || f->type->kind == VARLINK_STRING, "%s.%s: the test has no value for it", method,
-                  f->name);
-        buf_addf(&text, "%s\"%s\":%s", comma, f->name, is_wrong ? wrong_value(f->type) : "\"x\"");
+        const char *value = is_wrong ? wrong_value(f->type) : right_value(f->type);
+
+        cr_assert_not_null(value, "%s.%s: the test has no value for it", method, f->name);
+        buf_addf(&text, "%s\"%s\":%s", comma, f->name, value);
         comma = ",";
     }
     if (wrong && streq(wrong, "unheard_of"))
@@ -633,7 +640,8 @@ Test(control, calls_in_flight_are_cut_when_the_daemon_ends)
 Test(control, a_passed_socket_is_served_and_left_where_it_is)
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
-    struct control_context cc = {.loop = w.loop, .socket_path = at.sun_path};
+    struct control_context cc = {
+        .loop = w.loop, .manager = w.manager, .state_directory = w.directory, .socket_path = at.sun_path};
     struct control *second = NULL;
     struct fault f = {};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), others = fcntl(fd, F_DUPFD_CLOEXEC, 0);
