@@ -10,14 +10,19 @@
 extern const struct rental_ops rental_autodl;
 extern const struct provider_ops provider_autodl;
 
+static const struct rental_ops *const all[] = {&rental_autodl};
+
 const struct rental_ops *rental_find(const char *name)
 {
-    static const struct rental_ops *const all[] = {&rental_autodl};
-
     for (unsigned i = 0; i < ELEMENTS(all); i++)
         if (streq(all[i]->name, name))
             return all[i];
     return NULL;
+}
+
+const struct rental_ops *rental_at(unsigned i)
+{
+    return i < ELEMENTS(all) ? all[i] : NULL;
 }
 
 /* What we rent has another address after each power-on. */

@@ -116,3 +116,5 @@ struct rental_ops {
 
 /* NULL: none such. */
 const struct rental_ops *rental_find(const char *name);
+/* NULL beyond the last. */
+const struct rental_ops *rental_at(unsigned i);
