@@ -4,6 +4,7 @@
 #include "base/event.h"
 #include "base/runq.h"
 #include "control/show.h"
+#include "control/show_rent.h"
 #include "control/target.h"
 #include "lease/lease.h"
 #include "manager.h"
@@ -29,11 +30,12 @@ static struct json *status_of(const struct call *c, const struct json *targets)
             json_append(models, model_of(c, d));
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
         if (target_has_instance(targets, l))
-            json_append(instances, show_instance(l));
+            json_append(instances, show_instance(c->context, l));
     json_put(v, "daemon", show_daemon(c->context));
     json_put(v, "models", models);
     json_put(v, "instances", instances);
     json_put(v, "trouble", show_trouble(c->context, targets));
+    json_put(v, "accounts", show_accounts(c->context));
     return v;
 }
 
@@ -116,12 +118,14 @@ static struct json *watch_reply(struct watch_state *w, struct watch_event *e)
     if (d)
         json_put(v, "model", model_of(w->call, d));
     if (l)
-        json_put(v, "instance", show_instance(l));
+        json_put(v, "instance", show_instance(k, l));
     if (e->gone)
         json_put_string(v, "gone", e->target);
     if (e->gone)
         json_put_string(v, "gone_on", e->on);
     json_put(v, "trouble", show_trouble(k, targets));
+    if (l && lease_rented(l))
+        json_put(v, "accounts", show_accounts(k));
     if (e->line)
         json_put(v, "event", TAKE_PTR(e->line));
     return v;

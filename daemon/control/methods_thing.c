@@ -6,6 +6,7 @@
 #include "control/explain.h"
 #include "control/show.h"
 #include "lease/lease.h"
+#include "lease/rented.h"
 #include "manager.h"
 #include "proto/address.h"
 #include "proto/buf.h"
@@ -72,7 +73,7 @@ static void on_instance_added(void *ctx, struct lease *l, const char *notes, con
     }
     struct json *v = json_object();
 
-    json_put(v, "instance", show_instance(l));
+    json_put(v, "instance", show_instance(c->context, l));
     json_put(v, "notes", explain_lines(notes));
     call_reply(c, v);
 }
@@ -185,7 +186,7 @@ static void on_instance_changed(void *ctx, struct lease *l, const char *notes, c
     }
     struct json *v = json_object();
 
-    json_put(v, "instance", show_instance(l));
+    json_put(v, "instance", show_instance(c->context, l));
     json_put(v, "notes", explain_lines(notes));
     call_reply(c, v);
 }
@@ -207,7 +208,7 @@ void method_instance_list(struct call *c)
     struct lease *l;
 
     for (unsigned i = 0; (l = manager_lease_at(c->context->manager, i)); i++)
-        json_append(list, show_instance(l));
+        json_append(list, show_instance(c->context, l));
     json_put(v, "instances", list);
     call_reply(c, v);
 }
@@ -215,6 +216,23 @@ void method_instance_list(struct call *c)
 static bool is_jump(const struct instance_record *r)
 {
     return r->proxy && streq(ssh_proxy_option(r->proxy), "ProxyJump");
+}
+
+/* As it was asked for. */
+static void put_rental_settings(struct json *settings, const struct rental_record *r)
+{
+    char cards[16], disk[32], price[32];
+
+    snprintf(cards, sizeof cards, "%u", r->cards);
+    snprintf(disk, sizeof disk, "%u GB", r->disk_gb);
+    snprintf(price, sizeof price, "%lld.%03lld", (long long)(r->max_price_milli / 1000),
+             (long long)(r->max_price_milli % 1000));
+    json_put_string(settings, "gpu", r->gpu);
+    json_put_string(settings, "cards", cards);
+    json_put_string(settings, "image", r->image);
+    json_put_string(settings, "region", r->region);
+    json_put_string(settings, "disk", r->disk_gb ? disk : NULL);
+    json_put_string(settings, "max_price", r->max_price_milli ? price : NULL);
 }
 
 void method_instance_show(struct call *c)
@@ -240,10 +258,12 @@ void method_instance_show(struct call *c)
         if (is_jump(r))
             json_put_string(settings, "jump", ssh_proxy_value(r->proxy));
     }
+    if (lease_rented(l))
+        put_rental_settings(settings, rented_record(lease_rented(l)));
     for (unsigned i = 0; (d = manager_deployment_at(c->context->manager, i)); i++)
         if (deployment_lease(d) == l)
             json_append_string(models, deployment_name(d));
-    json_put(v, "instance", show_instance(l));
+    json_put(v, "instance", show_instance(c->context, l));
     json_put(v, "settings", settings);
     json_put(v, "models", models);
     if (r->proxy && !is_jump(r))

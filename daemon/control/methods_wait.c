@@ -16,7 +16,7 @@ static void wait_answer(struct follow *w, struct lease *l)
     if (w->n_models == 1 && w->models[0])
         json_put(v, "model", show_model(w->models[0]));
     if (l)
-        json_put(v, "instance", show_instance(l));
+        json_put(v, "instance", show_instance(w->call->context, l));
     call_reply(w->call, v);
 }
 

@@ -6,11 +6,13 @@
 #include "base/clock.h"
 #include "control/call.h"
 #include "control/explain.h"
+#include "control/show_rent.h"
 #include "control/target.h"
 #include "engine/engine.h"
 #include "gateway/counts.h"
 #include "gateway/gateway.h"
 #include "gateway/keys.h"
+#include "lease/account.h"
 #include "lease/lease.h"
 #include "manager.h"
 #include "proto/address.h"
@@ -43,10 +45,12 @@ struct json *show_daemon(const struct control_context *k)
 
 const char *show_subject(const struct deployment *d)
 {
-    const struct fault *refusal = lease_refusal(deployment_lease(d));
+    const struct lease *l = deployment_lease(d);
+    const struct fault *refusal = lease_refusal(l), *f = deployment_fault(d);
 
-    return refusal && streq(refusal->code, deployment_fault(d)->code) ? lease_name(deployment_lease(d))
-                                                                      : deployment_name(d);
+    if (refusal && streq(refusal->code, f->code))
+        return rental_subject(l, refusal);
+    return rental_is_of_account(l, f) ? rental_subject(l, f) : deployment_name(d);
 }
 
 struct json *show_next(const struct fault *f, const char *subject)
@@ -61,10 +65,7 @@ struct json *show_next(const struct fault *f, const char *subject)
     return list;
 }
 
-/* One line of trouble about target (NULL: the daemon) out of a fault; the commands that help are for subject.
- */
-static struct json *show_fault(const struct fault *f, const char *target, const char *subject,
-                               int64_t since_at_ms)
+struct json *show_fault(const struct fault *f, const char *target, const char *subject, int64_t since_at_ms)
 {
     struct json *v = json_object();
 
@@ -332,7 +333,7 @@ static struct json *show_tunnel(const struct session *s)
 }
 
 /* NULL: none. */
-static struct json *instance_trouble(struct lease *l)
+static struct json *tunnel_trouble(struct lease *l)
 {
     struct session *s = lease_session(l);
     struct session_figures n;
@@ -346,15 +347,28 @@ static struct json *instance_trouble(struct lease *l)
     return show_fault(session_fault(s), lease_name(l), lease_name(l), n.since_at_ms);
 }
 
-struct json *show_instance(struct lease *l)
+/* All there is of that machine, the worst first: what costs money is. */
+static void add_instance_trouble(struct lease *l, struct json *list)
+{
+    struct json *tunnel = tunnel_trouble(l);
+    int64_t since_at_ms;
+    struct fault f;
+
+    for (unsigned i = 0; lease_rented(l) && rental_trouble(l, i, &f, &since_at_ms); i++)
+        json_append(list, show_fault(&f, lease_name(l), rental_subject(l, &f), since_at_ms));
+    if (tunnel)
+        json_append(list, tunnel);
+}
+
+struct json *show_instance(const struct control_context *k, struct lease *l)
 {
     const struct instance_record *r = lease_record(l);
+    _cleanup_json_ struct json *trouble = json_array();
     struct json *v = json_object();
-    struct json *trouble = instance_trouble(l);
 
     json_put_string(v, "name", r->name);
     json_put_string(v, "provider", r->provider);
-    json_put_string(v, "state", "running");
+    json_put_string(v, "state", lease_rented(l) ? show_rental_state(l) : "running");
     json_put_bool(v, "rented", lease_provider(l)->rented);
     if (r->host) {
         char address[300];
@@ -369,8 +383,11 @@ struct json *show_instance(struct lease *l)
         json_put_string(v, "host_key", host_key_fingerprint(lease_host_key(l), text));
     }
     json_put(v, "tunnel", show_tunnel(lease_session(l)));
-    if (trouble)
-        json_put(v, "trouble", trouble);
+    if (lease_rented(l))
+        json_put(v, "rental", show_rental(k, l));
+    add_instance_trouble(l, trouble);
+    if (json_count(trouble))
+        json_put(v, "trouble", json_copy(json_at(trouble, 0)));
     return v;
 }
 
@@ -491,15 +508,16 @@ struct json *show_trouble(const struct control_context *k, const struct json *ta
 {
     struct json *list = json_array();
     struct deployment *d;
+    struct account *a;
     struct lease *l;
 
     add_daemon_trouble(k, list);
-    for (unsigned i = 0; (l = manager_lease_at(k->manager, i)); i++) {
-        struct json *v = is_meant(k, targets, l) ? instance_trouble(l) : NULL;
-
-        if (v)
-            json_append(list, v);
-    }
+    for (unsigned i = 0; (l = manager_lease_at(k->manager, i)); i++)
+        if (is_meant(k, targets, l))
+            add_instance_trouble(l, list);
+    for (unsigned i = 0; (a = manager_account_at(k->manager, i)); i++)
+        if (account_trouble(a)->kind && json_count(targets) == 0)
+            json_append(list, show_fault(account_trouble(a), account_name(a), account_name(a), 0));
     for (unsigned i = 0; (d = manager_deployment_at(k->manager, i)); i++) {
         struct deployment_figures n;
         struct fault f;

@@ -7,13 +7,16 @@
 #include "deployment/deployment.h"
 
 struct control_context;
+struct fault;
 struct json;
 struct lease;
 
 struct json *show_daemon(const struct control_context *k);
 struct json *show_model(const struct deployment *d);
 struct json *show_counts(const struct control_context *k, const struct deployment *d);
-struct json *show_instance(struct lease *l);
+struct json *show_instance(const struct control_context *k, struct lease *l);
+/* One line of trouble about target (NULL: the daemon) out of a fault; the commands that help are for subject. */
+struct json *show_fault(const struct fault *f, const char *target, const char *subject, int64_t since_at_ms);
 /* Whom the commands are for that mend its fault: the machine when that refuses us, else the model itself. */
 const char *show_subject(const struct deployment *d);
 /* The commands that help, for subject. */

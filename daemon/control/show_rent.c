@@ -1,0 +1,416 @@
+/* One function per type of the contract that has to do with money. */
+#include "control/show_rent.h"
+
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "control/control.h"
+#include "control/show.h"
+#include "guard/keeper.h"
+#include "lease/account.h"
+#include "lease/lease.h"
+#include "lease/ledger.h"
+#include "lease/rented.h"
+#include "manager.h"
+#include "proto/json.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+
+#define HOUR_MS 3600000
+
+/* ---- money ---- */
+
+static struct json *show_money(int64_t milli, const char *unit, bool estimate, bool unknown)
+{
+    struct json *v = json_object();
+
+    json_put_int(v, "milli", milli);
+    json_put_string(v, "unit", unit);
+    json_put_bool(v, "estimate", estimate);
+    json_put_bool(v, "unknown", unknown);
+    return v;
+}
+
+struct json *show_sum(const struct ledger_sum *sum, const char *unit)
+{
+    return show_money(sum->milli, unit, sum->estimate, sum->unknown);
+}
+
+struct json *show_rate(int64_t milli, bool estimate, const char *unit)
+{
+    return show_money(MAX(milli, (int64_t)0), unit, estimate && milli > 0, milli <= 0);
+}
+
+const char *minute_format(char out[static MINUTE_TEXT_MAX], int64_t at_ms)
+{
+    time_t at = (time_t)(at_ms / 1000), now = (time_t)(clock_wall_ms() / 1000);
+    struct tm then, today;
+
+    localtime_r(&at, &then);
+    localtime_r(&now, &today);
+    strftime(out, MINUTE_TEXT_MAX,
+             then.tm_year == today.tm_year && then.tm_yday == today.tm_yday ? "%H:%M" : "%Y-%m-%d %H:%M",
+             &then);
+    return out;
+}
+
+static void put_at(struct json *v, const char *key, int64_t at_ms)
+{
+    if (at_ms)
+        json_put_int(v, key, at_ms);
+}
+
+/* ---- a machine ---- */
+
+static const char *unit_of(const struct lease *l)
+{
+    return account_ops(rented_account(lease_rented(l)))->unit;
+}
+
+static const char *goal_name(enum life_goal g)
+{
+    switch (g) {
+    case LIFE_GOAL_OFF: return "off";
+    case LIFE_GOAL_ON: return "on";
+    case LIFE_GOAL_RELEASE: return "release";
+    }
+    return "?";
+}
+
+const char *show_rental_state(const struct lease *l)
+{
+    return life_state_name(life_state(rented_life(lease_rented(l))));
+}
+
+/* It is let go without a guard, by name. */
+static bool is_unguarded(const struct rented *r)
+{
+    const struct keeper *k = rented_keeper(r);
+
+    return rented_is_guarded(r) && (!k || keeper_state(k) == KEEPER_USELESS);
+}
+
+static struct json *show_guard(const struct rented *r)
+{
+    const struct keeper *k = rented_keeper(r);
+    struct json *v = json_object();
+    struct keeper_figures n = {0};
+
+    if (k)
+        keeper_figures(k, &n);
+    json_put_string(v, "state",
+                    is_unguarded(r) ? "none" : keeper_state_name(k ? keeper_state(k) : KEEPER_AWAY));
+    put_at(v, "read_at_ms", n.read_at_ms);
+    put_at(v, "acts_at_ms", n.acts_at_ms);
+    put_at(v, "hold_until_at_ms", n.hold_until_at_ms);
+    json_put_string(v, "owner", *n.owner ? n.owner : NULL);
+    put_at(v, "owner_heard_at_ms", n.owner_heard_at_ms);
+    json_put_string(v, "ways", *n.ways ? n.ways : NULL);
+    json_put_bool(v, "proved", rented_record(r)->drilled_at_ms != 0);
+    if (k && keeper_fault(k)->kind)
+        json_put_string(v, "reason", keeper_fault(k)->text);
+    return v;
+}
+
+int64_t rental_rate(const struct lease *l, bool *ret_estimate)
+{
+    struct rented_figures n;
+
+    rented_figures(lease_rented(l), &n);
+    *ret_estimate = !n.rate_milli;
+    return n.rate_milli ? n.rate_milli : n.list_rate_milli;
+}
+
+static struct ledger_sum spent_since(const struct account *a, const char *name, int64_t from_at_ms)
+{
+    return ledger_sum(account_ledger(a), name, from_at_ms, clock_wall_ms() + 1);
+}
+
+static struct ledger_sum spent_today(const struct account *a, const char *name)
+{
+    return spent_since(a, name, ledger_day_begins(account_ledger(a), clock_wall_ms()));
+}
+
+static struct ledger_sum spent_month(const struct account *a, const char *name)
+{
+    return spent_since(a, name, ledger_month_begins(account_ledger(a), clock_wall_ms()));
+}
+
+struct json *show_spent_today(const struct lease *l)
+{
+    const struct ledger_sum today = spent_today(rented_account(lease_rented(l)), lease_name(l));
+
+    return show_sum(&today, unit_of(l));
+}
+
+/* What was asked for. */
+static void put_wish(struct json *v, const struct rental_record *r, const char *unit)
+{
+    json_put_string(v, "gpu", r->gpu);
+    json_put_int(v, "cards", r->cards);
+    json_put_string(v, "image", r->image);
+    json_put_string(v, "region", r->region);
+    json_put_int(v, "disk_gb", r->disk_gb);
+    if (r->max_price_milli)
+        json_put(v, "max_price", show_money(r->max_price_milli, unit, false, false));
+    put_at(v, "prepaid_until_at_ms", r->prepaid_until_at_ms);
+}
+
+struct json *show_rental(const struct control_context *k, const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+    const struct life_record *life = life_record(rented_life(r));
+    struct json *v = json_object();
+    struct rented_figures n;
+    int64_t until_at_ms = 0;
+    bool estimate;
+
+    rented_figures(r, &n);
+    put_wish(v, rented_record(r), unit_of(l));
+    json_put_string(v, "goal", goal_name(n.goal));
+    json_put_string(v, "id", *life->id ? life->id : NULL);
+    json_put_string(v, "provider_state", *n.word ? n.word : NULL);
+    put_at(v, "provider_state_at_ms", n.seen_at_ms);
+    put_at(v, "since_at_ms", n.since_at_ms);
+    put_at(v, "stop_asked_at_ms", n.stop_asked_at_ms);
+    json_put_string(v, "stays", manager_stay(k->manager, l, &until_at_ms));
+    put_at(v, "until_at_ms", until_at_ms);
+    json_put_int(v, "tries", n.tries);
+    put_at(v, "next_try_at_ms", n.next_at_ms);
+    int64_t rate_milli = rental_rate(l, &estimate);
+
+    json_put(v, "rate", show_rate(rate_milli, estimate, unit_of(l)));
+    json_put(v, "today", show_spent_today(l));
+    json_put(v, "guard", show_guard(r));
+    put_at(v, "released_at_ms", n.released_at_ms);
+    return v;
+}
+
+/* ---- what is wrong ---- */
+
+/* Codes of an account, whatever machine met them. */
+static bool is_of_account(const char *code)
+{
+    static const char *const codes[] = {
+        "token_refused",        "not_verified", "no_permission", "certificate",
+        "provider_unreachable", "budget",       "low_balance",   "in_arrears"};
+
+    for (size_t i = 0; i < ELEMENTS(codes); i++)
+        if (streq(codes[i], code))
+            return true;
+    return false;
+}
+
+bool rental_is_of_account(const struct lease *l, const struct fault *f)
+{
+    return lease_rented(l) && is_of_account(f->code);
+}
+
+const char *rental_subject(const struct lease *l, const struct fault *f)
+{
+    return rental_is_of_account(l, f) ? account_name(rented_account(lease_rented(l))) : lease_name(l);
+}
+
+/* The last third of the time after which the provider gives it back with its data. */
+static bool is_released_soon(const struct lease *l, struct fault *ret)
+{
+    const struct rental_ops *ops = account_ops(rented_account(lease_rented(l)));
+    struct rented_figures n;
+    char left[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
+
+    rented_figures(lease_rented(l), &n);
+
+    int64_t left_ms = n.released_at_ms - clock_wall_ms();
+
+    if (!n.released_at_ms || left_ms > (int64_t)(ops->released_after_ms / 3))
+        return false;
+    fault_code(ret, FAULT_INVALID, "released_soon",
+               "%s gives %s back with its data in %s (%s) unless it is switched on before", ops->title,
+               lease_name(l), duration_format(left, (uint64_t)MAX(left_ms, (int64_t)0), false),
+               minute_format(at, n.released_at_ms));
+    return true;
+}
+
+static bool runs_without_guard(const struct lease *l, struct fault *ret)
+{
+    const struct rented *r = lease_rented(l);
+
+    if (!is_unguarded(r) || life_state(rented_life(r)) != LIFE_RUNNING)
+        return false;
+    fault_code(ret, FAULT_INVALID, "no_guard",
+               "%s runs without a guard: nothing but this computer switches it off", lease_name(l));
+    return true;
+}
+
+/* The alarm says what is at stake (cli.md §3.1). */
+static void tell_stop(const struct lease *l, struct fault *f)
+{
+    struct rented_figures n;
+    char since[TEXT_SHORT_MAX], rate[TEXT_SHORT_MAX];
+    bool estimate;
+
+    rented_figures(lease_rented(l), &n);
+    int64_t rate_milli = rental_rate(l, &estimate);
+
+    fault_code(f, FAULT_TRANSIENT, "stop_not_confirmed",
+               "%s was told to switch off %s ago, and %s still says \"%s\": it may still be billed at %s/h",
+               lease_name(l),
+               duration_format(since, (uint64_t)MAX(clock_wall_ms() - n.stop_asked_at_ms, (int64_t)0), false),
+               account_ops(rented_account(lease_rented(l)))->title, *n.word ? n.word : "nothing",
+               rate_milli ? money_format(rate, rate_milli, unit_of(l)) : "?");
+}
+
+bool rental_trouble(const struct lease *l, unsigned i, struct fault *ret, int64_t *ret_since_at_ms)
+{
+    const struct rented *r = lease_rented(l);
+    struct rented_figures n;
+
+    rented_figures(r, &n);
+    *ret_since_at_ms = n.stop_asked_at_ms ? n.stop_asked_at_ms : n.since_at_ms;
+    if (rented_trouble(r)->kind && i-- == 0) {
+        *ret = *rented_trouble(r);
+        if (streq(ret->code, "stop_not_confirmed"))
+            tell_stop(l, ret);
+        return true;
+    }
+    *ret_since_at_ms = 0;
+    if (!streq(rented_trouble(r)->code, "no_guard") && runs_without_guard(l, ret) && i-- == 0)
+        return true;
+    return is_released_soon(l, ret) && i == 0;
+}
+
+/* ---- accounts ---- */
+
+static unsigned count_machines(const struct control_context *k, const struct account *a)
+{
+    struct lease *l;
+    unsigned n = 0;
+
+    for (unsigned i = 0; (l = manager_lease_at(k->manager, i)); i++)
+        n += lease_rented(l) && rented_account(lease_rented(l)) == a;
+    return n;
+}
+
+static void put_limit(struct json *v, const char *key, int64_t milli)
+{
+    if (milli > 0)
+        json_put_int(v, key, milli);
+}
+
+struct json *show_account(const struct control_context *k, const struct account *a)
+{
+    const struct rental_ops *ops = account_ops(a);
+    const struct account_record *r = account_record(a);
+    struct json *v = json_object();
+    struct account_figures n;
+
+    account_figures(a, &n);
+    json_put_string(v, "provider", account_name(a));
+    json_put_string(v, "title", ops->title);
+    json_put_string(v, "unit", ops->unit);
+    json_put_string(v, "base_url", r->base_url);
+    put_limit(v, "day_milli", r->limits.day_milli);
+    put_limit(v, "month_milli", r->limits.month_milli);
+    put_limit(v, "price_milli", r->limits.price_milli);
+    put_limit(v, "floor_milli", r->limits.floor_milli);
+    if (n.has_balance) {
+        json_put(v, "balance", show_money(n.balance_milli, ops->unit, false, false));
+        json_put_int(v, "balance_at_ms", n.balance_at_ms);
+    }
+    json_put(v, "today", show_sum(&n.today, ops->unit));
+    json_put(v, "month", show_sum(&n.month, ops->unit));
+    json_put(v, "rate", show_sum(&n.rate, ops->unit));
+    json_put_int(v, "instances", count_machines(k, a));
+    if (account_trouble(a)->kind)
+        json_put(v, "trouble", show_fault(account_trouble(a), account_name(a), account_name(a), 0));
+    return v;
+}
+
+struct json *show_accounts(const struct control_context *k)
+{
+    struct json *list = json_array();
+    struct account *a;
+
+    for (unsigned i = 0; (a = manager_account_at(k->manager, i)); i++)
+        json_append(list, show_account(k, a));
+    return list;
+}
+
+struct json *show_offer(const struct account *a, const struct rental_offer *o)
+{
+    struct json *v = json_object();
+
+    json_put_string(v, "provider", account_name(a));
+    json_put_string(v, "gpu", o->gpu);
+    json_put_int(v, "memory_gib", o->memory_gib);
+    if (o->price_milli) {
+        json_put(v, "price", show_money(o->price_milli, account_ops(a)->unit, true, false));
+        json_put_string(v, "price_day", o->price_day);
+    }
+    if (o->stock >= 0)
+        json_put_int(v, "stock", o->stock);
+    json_put_bool(v, "unofficial", o->unofficial);
+    return v;
+}
+
+/* ---- the ledger ---- */
+
+static int64_t amount_of(int64_t rate_milli, int64_t ms)
+{
+    return (rate_milli * ms + HOUR_MS / 2) / HOUR_MS;
+}
+
+static bool is_stamp(const char *basis)
+{
+    return basis && streq(basis, "stamp");
+}
+
+struct json *show_spent(const struct account *a, const struct spent_record *r, int64_t now_ms)
+{
+    bool exact = is_stamp(r->from_basis) && is_stamp(r->to_basis) && streq(r->rate_basis, "snapshot");
+    bool is_lump = r->lump_milli > 0;
+    struct json *v = json_object();
+    int64_t end_at_ms = r->to_at_ms ? r->to_at_ms : now_ms;
+    int64_t milli =
+        is_lump ? r->lump_milli : amount_of(MAX(r->rate_milli, (int64_t)0), end_at_ms - r->from_at_ms);
+
+    json_put_string(v, "provider", account_name(a));
+    json_put_string(v, "instance", r->instance);
+    json_put_string(v, "kind", r->kind);
+    json_put_bool(v, "by_us", r->intent != NULL);
+    json_put_int(v, "from_at_ms", r->from_at_ms);
+    json_put_string(v, "from_basis", r->from_basis);
+    put_at(v, "to_at_ms", r->to_at_ms);
+    json_put_string(v, "to_basis", r->to_basis);
+    json_put_bool(v, "to_confirmed", r->to_basis && (is_stamp(r->to_basis) || streq(r->to_basis, "seen")));
+    if (r->rate_milli >= 0)
+        json_put_int(v, "rate_milli", r->rate_milli);
+    json_put_string(v, "rate_basis", r->rate_basis);
+    json_put(v, "amount", show_money(milli, r->unit, !is_lump && !exact, !is_lump && r->rate_milli < 0));
+    return v;
+}
+
+/* What an hour of being off costs: the disk beside the system's own, whose price nobody tells. */
+static struct json *show_stopped(const struct account *a, const struct lease *l)
+{
+    unsigned disk_gb = l ? rented_record(lease_rented(l))->disk_gb : 0;
+
+    return show_money(0, account_ops(a)->unit, false, disk_gb > 0);
+}
+
+struct json *show_cost_line(const struct account *a, const struct lease *l, const char *name)
+{
+    const struct ledger_sum now = ledger_rate(account_ledger(a), name), today = spent_today(a, name),
+                            month = spent_month(a, name);
+    const char *unit = account_ops(a)->unit;
+    struct json *v = json_object();
+
+    json_put_string(v, "instance", name);
+    json_put_string(v, "state", l ? show_rental_state(l) : life_state_name(LIFE_RELEASED));
+    json_put(v, "now", show_sum(&now, unit));
+    json_put(v, "today", show_sum(&today, unit));
+    json_put(v, "month", show_sum(&month, unit));
+    json_put(v, "stopped", show_stopped(a, l));
+    return v;
+}

@@ -1,0 +1,44 @@
+/* Rented machines, accounts and money as the contract shows them. From memory only. Caller frees. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct account;
+struct control_context;
+struct fault;
+struct json;
+struct lease;
+struct ledger_sum;
+struct rental_offer;
+struct spent_record;
+
+/* A Money. */
+struct json *show_sum(const struct ledger_sum *sum, const char *unit);
+/* The same of one figure. estimate: it is not the provider's own word. 0: unknown. */
+struct json *show_rate(int64_t milli, bool estimate, const char *unit);
+/* "14:52", with the day where that is not today's. */
+#define MINUTE_TEXT_MAX 24
+const char *minute_format(char out[static MINUTE_TEXT_MAX], int64_t at_ms);
+
+/* Instance.state of one that is rented. */
+const char *show_rental_state(const struct lease *l);
+struct json *show_rental(const struct control_context *k, const struct lease *l);
+/* What an hour of it costs while it is on: as read, else as the price list has it; 0: unknown. */
+int64_t rental_rate(const struct lease *l, bool *ret_estimate);
+/* What it has cost today. */
+struct json *show_spent_today(const struct lease *l);
+/* What is wrong with it, but for its tunnel. i: the first, the second…; false beyond the last. *ret_since_at_ms 0: not known. */
+bool rental_trouble(const struct lease *l, unsigned i, struct fault *ret, int64_t *ret_since_at_ms);
+/* Only its account can mend that: token, limits, balance. */
+bool rental_is_of_account(const struct lease *l, const struct fault *f);
+/* Whom the commands are for that mend a fault of it: the account, or the machine. */
+const char *rental_subject(const struct lease *l, const struct fault *f);
+
+struct json *show_account(const struct control_context *k, const struct account *a);
+struct json *show_accounts(const struct control_context *k);
+struct json *show_offer(const struct account *a, const struct rental_offer *o);
+/* An interval of the ledger. */
+struct json *show_spent(const struct account *a, const struct spent_record *r, int64_t now_ms);
+/* A CostLine. l NULL: it was given back; then name is all there is of it. */
+struct json *show_cost_line(const struct account *a, const struct lease *l, const char *name);
