@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/timer.h"
+#include "control/machines.h"
 #include "control/target.h"
 #include "lease/lease.h"
 #include "proto/json.h"
@@ -16,6 +17,7 @@ static void follow_drop(struct call *c)
     timer_free(w->timer);
     free(w->models);
     free(w->told);
+    free(w->machines);
     free(w);
 }
 
@@ -35,7 +37,9 @@ static void follow_on_lease(void *ctx, struct lease *l, bool gone)
 {
     struct follow *w = ctx;
 
-    (void)l, (void)gone;
+    for (unsigned i = 0; gone && i < w->n_machines; i++)
+        if (w->machines[i].lease == l)
+            w->machines[i].lease = NULL;
     runq_add(w->call->context->loop, &w->look);
 }
 
@@ -65,6 +69,8 @@ static void follow_on_timer(void *ctx)
     const char *target = follow_name(w);
     char took[TEXT_SHORT_MAX];
 
+    if (machines_answer_timeout(w))
+        return;
     duration_format(took, clock_now_ms() - w->begun_due, false);
     _cleanup_free_ char *next =
         target ? xasprintf("llmhostctl wait %s", target) : xstrdup("llmhostctl status");

@@ -20,6 +20,13 @@ struct follow_told {
     bool was_off, was_ready; /* nobody wanted it before; it got there */
 };
 
+/* A rented machine of which the call says how it goes off (machines.h). */
+struct follow_machine {
+    struct lease *lease; /* NULL once it is gone */
+    char told[40];       /* the last word of its provider that was told; "": none */
+    bool stays, is_over; /* something keeps it on; its end was told, or it was off from the beginning */
+};
+
 struct follow {
     struct call *call;
     struct manager_listener listener;
@@ -28,6 +35,10 @@ struct follow {
     struct deployment **models; /* an element is NULL once its deployment is gone */
     struct follow_told *told;   /* of each of them */
     unsigned n_models;
+    struct follow_machine *machines;
+    unsigned n_machines;
+    bool needs_end; /* Wait: whatever keeps them on; it waits on for a stop that takes long */
+    bool tells_end; /* Down and Sleep, with "more" */
     uint64_t begun_due;
     unsigned told_streams, told_off; /* Down: of all together */
     bool told_away;

@@ -4,10 +4,14 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "control/follow.h"
+#include "control/machines.h"
 #include "control/show.h"
+#include "control/show_rent.h"
 #include "control/target.h"
 #include "engine/engine.h"
+#include "lease/account.h"
 #include "lease/lease.h"
+#include "lease/rented.h"
 #include "proto/json.h"
 #include "proto/text.h"
 
@@ -66,6 +70,7 @@ static void down_over(struct follow *w)
 
     if (w->n_models == 1 && w->models[0] && !forget)
         json_put(v, "model", show_model(w->models[0]));
+    machines_put(w, v);
     json_put_bool(v, "done", true);
     json_put_int(v, "took_ms", (int64_t)(clock_now_ms() - w->begun_due));
     for (unsigned i = 0; forget && i < w->n_models; i++)
@@ -93,7 +98,7 @@ static void down_look(struct follow *w)
 
         if (!d || deployment_is_idle(d)) {
             off++;
-            if (d && deployment_state(d) == DEPLOYMENT_FAILED) {
+            if (d && deployment_state(d) == DEPLOYMENT_FAILED && !machine_is_off(deployment_lease(d))) {
                 failed = deployment_fault(d);
                 name = deployment_name(d);
             }
@@ -111,7 +116,7 @@ static void down_look(struct follow *w)
     }
     if (w->call->more && !down_tell(w, streams, off, away))
         return;
-    if (off < w->n_models)
+    if (off < w->n_models || !machines_are_off(w))
         return;
     if (failed) {
         call_fault(w->call, failed, name, "its engine may still run");
@@ -127,6 +132,38 @@ static void down_on_durable(void *ctx, const struct fault *f)
 
     (void)f;
     down_look(c->state);
+}
+
+/* The machine itself is meant: its keep is over, and it goes off whoever switched it on. */
+static void down_machine(struct follow *w, struct lease *l, bool cut)
+{
+    struct manager *m = w->call->context->manager;
+    const struct life *life = rented_life(lease_rented(l));
+    int64_t until_at_ms;
+    const char *why = manager_stay(m, l, &until_at_ms);
+
+    machines_add(w, l);
+    if (why && streq(why, "kept"))
+        w->ticket = MAX(w->ticket, manager_keep_instance(m, l, 0));
+    if (life_goal(life) == LIFE_GOAL_OFF &&
+        (life_state(life) == LIFE_RUNNING || life_state(life) == LIFE_UNKNOWN))
+        rented_want(lease_rented(l), LIFE_GOAL_OFF);
+    else if (life_state(life) == LIFE_STOPPING && cut)
+        manager_press(m, l);
+}
+
+static void down_machines(struct follow *w, const char *target, bool cut)
+{
+    struct lease *l;
+
+    w->tells_end = w->call->more;
+    machines_add_of_models(w);
+    for (unsigned i = 0; (l = manager_lease_at(w->call->context->manager, i)); i++)
+        if (lease_rented(l) && target_is_instance(target, l)) {
+            if (!w->n_models)
+                call_log_change(w->call, lease_name(l), "down%s", cut ? ", now" : "");
+            down_machine(w, l, cut);
+        }
 }
 
 void method_down(struct call *c)
@@ -145,6 +182,7 @@ void method_down(struct call *c)
                         json_get_bool(c->parameters, "forget", false) ? ", and to be forgotten" : "");
     for (unsigned i = 0; i < w->n_models; i++)
         w->ticket = deployment_want(w->models[i], GOAL_OFF, cut);
+    down_machines(w, target, cut);
     if (w->ticket)
         store_after(c->context->store, w->ticket, &c->op, down_on_durable, c);
     else
@@ -181,12 +219,13 @@ static void sleep_look(struct follow *w)
     }
     if (w->call->more && !down_tell(w, streams, asleep, away))
         return;
-    if (asleep < w->n_models)
+    if (asleep < w->n_models || !machines_are_off(w))
         return;
     struct json *v = json_object();
 
     if (w->n_models == 1 && w->models[0])
         json_put(v, "model", show_model(w->models[0]));
+    machines_put(w, v);
     json_put_bool(v, "done", true);
     json_put_int(v, "took_ms", (int64_t)(clock_now_ms() - w->begun_due));
     if (w->ticket)
@@ -267,6 +306,8 @@ void method_sleep(struct call *c)
     if (!follow_add_wanted(w, target) || sleep_is_refused(w))
         return;
     call_log_change(c, target, "sleep%s", cut ? ", now" : "");
+    w->tells_end = c->more;
+    machines_add_of_models(w);
     for (unsigned i = 0; i < w->n_models; i++)
         w->ticket = MAX(w->ticket, deployment_sleep(w->models[i], cut, DEPLOYMENT_SLEEP_WORD));
     if (w->ticket)
@@ -277,7 +318,34 @@ void method_sleep(struct call *c)
 
 /* ---- Keep ---- */
 
-#define KEEP_MS_MAX ((int64_t)30 * 24 * 3600 * 1000)
+#define DAY_MS               ((int64_t)24 * 3600 * 1000)
+#define KEEP_MS_MAX          (30 * DAY_MS)
+#define KEEP_INSTANCE_MS_MAX (7 * DAY_MS)
+
+/* What a machine that stays on for so long comes to, at most. NULL: it is none that is rented. */
+static struct json *keep_cost(const struct lease *l, int64_t for_ms)
+{
+    bool estimate;
+    int64_t rate_milli = lease_rented(l) ? rental_rate(l, &estimate) : 0;
+
+    if (!lease_rented(l))
+        return NULL;
+    return show_rate((int64_t)((double)rate_milli * (double)for_ms / 3600000), estimate,
+                     account_ops(rented_account(lease_rented(l)))->unit);
+}
+
+/* The machine that stays on, itself or because of the model on it, and what that costs. */
+static void keep_put_machine(struct follow *w, struct json *v)
+{
+    int64_t for_ms = json_get_int(w->call->parameters, "for_ms", 0);
+    struct lease *l = w->n_machines == 1 ? w->machines[0].lease : NULL;
+
+    if (!l)
+        return;
+    json_put(v, "instance", show_instance(w->call->context, l));
+    if (for_ms)
+        json_put(v, "cost", keep_cost(l, for_ms));
+}
 
 /* Nothing is told before it is on disk; it does not wait until they are ready. */
 static void keep_on_durable(void *ctx, const struct fault *f)
@@ -290,6 +358,7 @@ static void keep_on_durable(void *ctx, const struct fault *f)
         if (w->models[i])
             json_append(models, show_model(w->models[i]));
     json_put(v, "models", models);
+    keep_put_machine(w, v);
     if (f) {
         json_free(v);
         call_not_kept(c, f, "it is kept for now, but not on disk: a restart of the daemon would forget it");
@@ -301,6 +370,33 @@ static void keep_on_durable(void *ctx, const struct fault *f)
 static void keep_nothing(struct follow *w)
 {
     (void)w;
+}
+
+/* A rented machine stays on whatever its models do; one that is off is not switched on for that. */
+static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
+{
+    const char *name = lease_name(l);
+    _cleanup_free_ char *up = xasprintf("llmhostctl up ollama:NAME --on %s", name);
+    _cleanup_free_ char *less = xasprintf("llmhostctl keep %s 7d", name);
+    char how_long[TEXT_SHORT_MAX];
+
+    if (for_ms > KEEP_INSTANCE_MS_MAX) {
+        call_fail(c, EXIT_USAGE, "bad_time", name, "its guard lets it run on for no longer without llmhostd",
+                  less, "a keep of a rented machine lasts at most 7 days");
+        return;
+    }
+    if (for_ms && life_goal(rented_life(lease_rented(l))) != LIFE_GOAL_ON) {
+        call_fail(c, EXIT_NOT_RUNNING, "not_running", name, NULL, up,
+                  "%s is not on: there is nothing to keep", name);
+        return;
+    }
+    struct follow *w = follow_new(c, keep_nothing);
+
+    call_log_change(c, name, for_ms ? "keep for %s" : "keep is over%s",
+                    for_ms ? duration_format(how_long, (uint64_t)for_ms, false) : "");
+    machines_add(w, l);
+    w->ticket = manager_keep_instance(c->context->manager, l, for_ms ? clock_wall_ms() + for_ms : 0);
+    store_after(c->context->store, w->ticket, &c->op, keep_on_durable, c);
 }
 
 void method_keep(struct call *c)
@@ -319,12 +415,19 @@ void method_keep(struct call *c)
     }
     if (!target_check_one(c, target))
         return;
+    struct lease *l = manager_find_lease(c->context->manager, target);
+
+    if (l && lease_rented(l)) {
+        keep_instance(c, l, for_ms);
+        return;
+    }
     struct follow *w = follow_new(c, keep_nothing);
 
     if (!follow_add_wanted(w, target))
         return;
     char how_long[TEXT_SHORT_MAX];
 
+    machines_add_of_models(w);
     call_log_change(c, target, for_ms ? "keep for %s" : "keep is over%s",
                     for_ms ? duration_format(how_long, (uint64_t)for_ms, false) : "");
     for (unsigned i = 0; i < w->n_models; i++)

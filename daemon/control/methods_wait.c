@@ -3,6 +3,7 @@
 
 #include "base/fault.h"
 #include "control/follow.h"
+#include "control/machines.h"
 #include "control/show.h"
 #include "control/target.h"
 #include "lease/lease.h"
@@ -109,6 +110,28 @@ static void wait_look_tunnel(struct follow *w)
         wait_answer(w, l);
 }
 
+/* Its provider says that it is off; that it takes long does not end the waiting. */
+static void wait_look_confirmed(struct follow *w)
+{
+    if (machines_are_off(w))
+        wait_answer(w, w->n_machines == 1 ? w->machines[0].lease : NULL);
+}
+
+/* The machines meant, of which there must be one that is rented. */
+static void wait_begin_confirmed(struct follow *w, const char *target)
+{
+    struct lease *l;
+
+    w->needs_end = true;
+    machines_add_of_models(w);
+    for (unsigned i = 0; (l = manager_lease_at(w->call->context->manager, i)); i++)
+        if (target_is_instance(target, l))
+            machines_add(w, l);
+    if (!w->n_machines)
+        call_fail(w->call, EXIT_USAGE, "not_rented", target, NULL, "llmhostctl instance list",
+                  "%s is on no rented machine: nobody can confirm that it is off", target);
+}
+
 void method_wait(struct call *c)
 {
     const char *target = json_get_text(c->parameters, "target");
@@ -117,6 +140,7 @@ void method_wait(struct call *c)
                                     : streq(until, "stopped")       ? wait_look_stopped
                                     : streq(until, "idle")          ? wait_look_idle
                                     : streq(until, "tunnel")        ? wait_look_tunnel
+                                    : streq(until, "confirmed")     ? wait_look_confirmed
                                                                     : NULL;
 
     if (!fn) {
@@ -133,5 +157,8 @@ void method_wait(struct call *c)
                   "no model is wanted on %s", target);
         return;
     }
-    w->fn(w);
+    if (fn == wait_look_confirmed)
+        wait_begin_confirmed(w, target);
+    if (!c->over)
+        w->fn(w);
 }

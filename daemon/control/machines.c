@@ -1,0 +1,231 @@
+/* Down, Sleep and Wait end at the confirmed stop of a rented machine, where nothing keeps it on. */
+#include "control/machines.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "control/explain.h"
+#include "control/follow.h"
+#include "control/show.h"
+#include "control/show_rent.h"
+#include "guard/keeper.h"
+#include "lease/account.h"
+#include "lease/lease.h"
+#include "lease/rented.h"
+#include "proto/buf.h"
+#include "proto/json.h"
+#include "proto/text.h"
+
+void machines_add(struct follow *w, struct lease *l)
+{
+    if (!lease_rented(l))
+        return;
+    for (unsigned i = 0; i < w->n_machines; i++)
+        if (w->machines[i].lease == l)
+            return;
+    w->machines = reallocarray(w->machines, w->n_machines + 1, sizeof *w->machines);
+    if (!w->machines)
+        abort();
+    w->machines[w->n_machines++] = (struct follow_machine){.lease = l, .is_over = machine_is_off(l)};
+}
+
+void machines_add_of_models(struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i])
+            machines_add(w, deployment_lease(w->models[i]));
+}
+
+/* ---- on its way off ---- */
+
+bool machine_is_off(const struct lease *l)
+{
+    enum life_state s = lease_rented(l) ? life_state(rented_life(lease_rented(l))) : LIFE_RUNNING;
+
+    return s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED;
+}
+
+/* It is wanted, and was not put to sleep. */
+static bool is_awake(const struct deployment *d)
+{
+    return deployment_goal(d) != GOAL_OFF && !deployment_sleeps_by_word(d);
+}
+
+/* Something keeps it on; or somebody else switched it on, and it is nobody's to switch off. */
+static bool stays_on(const struct follow *w, const struct lease *l)
+{
+    const struct life *life = rented_life(lease_rented(l));
+    struct manager *m = w->call->context->manager;
+    struct deployment *d;
+    int64_t until_at_ms;
+
+    if (life_goal(life) != LIFE_GOAL_ON)
+        return life_state(life) == LIFE_RUNNING;
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++)
+        if (deployment_lease(d) == l && is_awake(d))
+            return true;
+    const char *why = manager_stay(m, l, &until_at_ms);
+
+    return why && streq(why, "kept");
+}
+
+static bool machine_say(struct follow *w, const char *stage, const char *state, const struct lease *l,
+                        const char *text)
+{
+    struct json *v = json_object(), *progress;
+
+    progress = follow_progress(stage, state, text, clock_now_ms() - w->begun_due);
+    if (w->n_machines > 1)
+        json_put_string(progress, "instance", lease_name(l));
+    json_put(v, "progress", progress);
+    json_put_bool(v, "done", false);
+    return call_reply_more(w->call, v);
+}
+
+static bool machine_tell(struct follow *w, const char *stage, const char *state, const struct lease *l)
+{
+    struct rented_figures n;
+    char text[80];
+
+    rented_figures(lease_rented(l), &n);
+    snprintf(text, sizeof text, "%s: %s", account_ops(rented_account(lease_rented(l)))->title,
+             *n.word ? n.word : show_rental_state(l));
+    return machine_say(w, stage, state, l, text);
+}
+
+/* The provider's word, whenever it is another one. False: the call is over. */
+static bool machine_tell_changes(struct follow *w, struct follow_machine *m)
+{
+    struct rented_figures n;
+    const char *word;
+
+    rented_figures(lease_rented(m->lease), &n);
+    word = *n.word ? n.word : show_rental_state(m->lease);
+    if (streq(m->told, word))
+        return true;
+    snprintf(m->told, sizeof m->told, "%s", word);
+    return machine_tell(w, "power_off", "running", m->lease);
+}
+
+static bool machine_tell_end(struct follow *w, struct follow_machine *m)
+{
+    struct rented_figures n;
+
+    if (m->is_over)
+        return true;
+    m->is_over = true;
+    rented_figures(lease_rented(m->lease), &n);
+    if (!*m->told && !n.was_powered) /* it was looked for */
+        return machine_say(w, "power_off", "skipped", m->lease, "nothing was switched on");
+    return machine_tell(w, "power_off", "done", m->lease) && machine_tell(w, "confirmed", "done", m->lease);
+}
+
+bool machines_are_off(struct follow *w)
+{
+    bool all = true;
+
+    for (unsigned i = 0; i < w->n_machines; i++) {
+        struct follow_machine *m = &w->machines[i];
+
+        if (!m->lease || m->stays || machine_is_off(m->lease)) {
+            if (m->lease && !m->stays && w->tells_end && !machine_tell_end(w, m))
+                return false;
+            continue;
+        }
+        if (!*m->told && !w->needs_end && stays_on(w, m->lease)) {
+            m->stays = true;
+            continue;
+        }
+        all = false;
+        if (w->tells_end && !machine_tell_changes(w, m))
+            return false;
+        if (!w->needs_end && streq(rented_trouble(lease_rented(m->lease))->code, "stop_not_confirmed")) {
+            machines_fail_stop(w, m->lease);
+            return false;
+        }
+    }
+    return all;
+}
+
+void machines_put(struct follow *w, struct json *v)
+{
+    struct lease *l = w->n_machines == 1 ? w->machines[0].lease : NULL;
+
+    if (!l)
+        return;
+    json_put(v, "instance", show_instance(w->call->context, l));
+    json_put(v, "spent", show_spent_today(l));
+}
+
+/* ---- what takes too long ---- */
+
+void machines_fail_stop(struct follow *w, struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+    const struct rental_ops *ops = account_ops(rented_account(r));
+    const struct keeper *k = rented_keeper(r);
+    struct keeper_figures guard = {0};
+    struct rented_figures n;
+    char rate[TEXT_SHORT_MAX] = "?", since[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
+    _cleanup_free_ char *why = NULL, *by_guard = NULL, *next = NULL;
+    bool estimate;
+    int64_t rate_milli = rental_rate(l, &estimate);
+
+    if (k)
+        keeper_figures(k, &guard);
+    rented_figures(r, &n);
+    if (rate_milli)
+        money_format(rate, rate_milli, ops->unit);
+    if (guard.acts_at_ms)
+        by_guard =
+            xasprintf("the guard on the machine switches it off by %s", minute_format(at, guard.acts_at_ms));
+    duration_format(since, (uint64_t)MAX(clock_wall_ms() - n.stop_asked_at_ms, (int64_t)0), false);
+    why = xasprintf("%s still says \"%s\" after %s; it is asked again and again; %s; check: %s", ops->title,
+                    *n.word ? n.word : "nothing", since, by_guard ? by_guard : "no guard on it is known",
+                    ops->console_url);
+    next = xasprintf("llmhostctl wait %s --for=confirmed\nllmhostctl down %s --now", lease_name(l),
+                     lease_name(l));
+    call_fail(w->call, EXIT_NOT_CONFIRMED, "stop_not_confirmed", lease_name(l), why, next,
+              "STOP NOT CONFIRMED: %s may still be billed at %s%s/h", lease_name(l), rate,
+              estimate ? "~" : "");
+}
+
+/* It waits for a card, or for money: no work goes on but the search. */
+static bool answer_search(struct follow *w, const struct deployment *d, const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+    const struct fault *f = rented_trouble(r);
+    struct rented_figures n;
+    char took[TEXT_SHORT_MAX];
+
+    if (life_state(rented_life(r)) != LIFE_WAITING || !f->kind)
+        return false;
+    rented_figures(r, &n);
+    duration_format(took, clock_now_ms() - w->begun_due, false);
+    _cleanup_free_ char *next =
+        xasprintf("llmhostctl wait %s\nllmhostctl down %s", deployment_name(d), deployment_name(d));
+    _cleanup_free_ char *why = xasprintf("%s; the search goes on%s", f->text,
+                                         n.was_powered ? "" : ", and nothing is switched on so far");
+
+    call_fail(w->call, explain_status(f), explain_code(f), deployment_name(d), why, next,
+              "%s has no machine after %s (%u %s)", deployment_name(d), took, n.tries,
+              n.tries == 1 ? "try" : "tries");
+    return true;
+}
+
+bool machines_answer_timeout(struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_machines; i++)
+        if (w->machines[i].lease &&
+            streq(rented_trouble(lease_rented(w->machines[i].lease))->code, "stop_not_confirmed")) {
+            machines_fail_stop(w, w->machines[i].lease);
+            return true;
+        }
+    for (unsigned i = 0; i < w->n_models; i++) {
+        const struct deployment *d = w->models[i];
+
+        if (d && lease_rented(deployment_lease(d)) && deployment_state(d) == DEPLOYMENT_CONNECTING &&
+            answer_search(w, d, deployment_lease(d)))
+            return true;
+    }
+    return false;
+}

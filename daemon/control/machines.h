@@ -1,0 +1,24 @@
+/* What a call that follows (follow.h) says of rented machines: how they go off, and what they wait for. */
+#pragma once
+
+#include <stdbool.h>
+
+struct follow;
+struct lease;
+
+/* It is rented, and off: nothing runs on it. */
+bool machine_is_off(const struct lease *l);
+/* Whether that machine goes off belongs to what w waits for, if it is rented. Once each. */
+void machines_add(struct follow *w, struct lease *l);
+/* Those of all models that w follows. */
+void machines_add_of_models(struct follow *w);
+/* All that are to go off are off, and their providers say so. Tells what changed, where there is "more"; false also when the call is over, which it is
+ * when a stop takes so long that somebody has to know. */
+bool machines_are_off(struct follow *w);
+/* The waiting ends by its limit: what it was for says why. False: nothing of the kind. */
+bool machines_answer_timeout(struct follow *w);
+/* Of the only one: the contract's "instance" and "spent". */
+struct json;
+void machines_put(struct follow *w, struct json *v);
+/* STOP NOT CONFIRMED, with what is at stake and who else stops it. */
+void machines_fail_stop(struct follow *w, struct lease *l);
