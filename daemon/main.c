@@ -384,6 +384,8 @@ static int daemon_open(struct daemon *d, struct fault *f)
         .gateway = d->gateway,
         .store = d->store,
         .secrets = d->secrets,
+        .http = d->http,
+        .resolver = d->resolver,
         .settings = d->settings,
         .config_path = d->config,
         .state_directory = d->state,

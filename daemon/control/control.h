@@ -6,8 +6,10 @@
 struct control;
 struct fault;
 struct gateway;
+struct http;
 struct loop;
 struct manager;
+struct resolver;
 struct secrets;
 struct settings;
 struct store;
@@ -19,6 +21,8 @@ struct control_context {
     struct gateway *gateway;
     struct store *store;
     struct secrets *secrets;
+    struct http *http;
+    struct resolver *resolver;
     const struct settings *settings;
     const char *config_path;        /* llmhostd.conf, which need not exist */
     const char *state_directory;

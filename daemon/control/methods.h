@@ -22,6 +22,16 @@ void method_sleep(struct call *c);
 void method_keep(struct call *c);
 /* methods_wait.c */
 void method_wait(struct call *c);
+/* methods_money.c */
+void method_provider_add(struct call *c);
+void method_provider_set(struct call *c);
+void method_provider_list(struct call *c);
+void method_provider_remove(struct call *c);
+void method_cost(struct call *c);
+/* methods_rent.c */
+void method_offers(struct call *c);
+void method_release(struct call *c);
+void method_instance_take(struct call *c);
 /* methods_thing.c */
 void method_instance_add(struct call *c);
 void method_instance_set(struct call *c);

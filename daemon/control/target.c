@@ -19,11 +19,12 @@ static struct json *real_name(struct manager *m, const struct json *typed)
 
 void target_real_names(struct call *c)
 {
-    static const char *const keys[] = {"model", "target"};
+    static const char *const keys[] = {"model", "target", "for_model"};
     struct manager *m = c->context->manager;
     const struct json *targets = json_get(c->parameters, "targets");
 
-    if (!targets && !json_get(c->parameters, "model") && !json_get(c->parameters, "target"))
+    if (!targets && !json_get(c->parameters, "model") && !json_get(c->parameters, "target") &&
+        !json_get(c->parameters, "for_model"))
         return; /* they may hold a secret, of which there should be one copy */
     c->real = json_copy(c->parameters);
     for (size_t i = 0; i < ELEMENTS(keys); i++)

@@ -19,7 +19,7 @@ bool target_is_instance(const char *text, const struct lease *l);
 
 /* The instances of a parameter "on": "gpu1" or "gpu1,gpu2", each once. Caller frees; NULL beyond the last. */
 char *target_on_at(const char *on, unsigned i);
-/* The one place where names are read: in "model", "target" and "targets" of c's parameters an alias, or another name of a model there is,
+/* The one place where names are read: in "model", "for_model", "target" and "targets" of c's parameters an alias, or another name of a model there is,
  * becomes the name of that model. */
 void target_real_names(struct call *c);
 

@@ -87,6 +87,8 @@ static void daemon_begins(void)
                                        .gateway = w.gateway,
                                        .store = w.store,
                                        .secrets = w.secrets,
+                                       .http = w.http,
+                                       .resolver = w.resolver,
                                        .settings = w.settings,
                                        .state_directory = w.directory,
                                        .socket_path = w.socket,

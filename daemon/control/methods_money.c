@@ -1,0 +1,259 @@
+/* Accounts at those who rent machines out, and what it all costs. */
+#include "base/clock.h"
+#include "base/fault.h"
+#include "control/explain.h"
+#include "control/methods.h"
+#include "control/show.h"
+#include "control/show_rent.h"
+#include "control/target.h"
+#include "lease/account.h"
+#include "lease/lease.h"
+#include "lease/ledger.h"
+#include "lease/rented.h"
+#include "manager.h"
+#include "proto/json.h"
+#include "provider/rental.h"
+
+/* Of an account nobody has said anything about: a day's mistake is not a month's rent, and what is left pays
+ * for the way out. */
+#define USUAL_DAY_MILLI   50000
+#define USUAL_FLOOR_MILLI 1000
+
+/* ---- accounts ---- */
+
+/* NULL after the call was answered. */
+static struct account *find_account(struct call *c, const char *provider)
+{
+    struct account *a = manager_find_account(c->context->manager, provider);
+    _cleanup_free_ char *add =
+        a ? NULL : xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider);
+
+    if (!a)
+        call_fail(c, EXIT_NOT_FOUND, "no_provider", provider, NULL, add, "there is no account at \"%.60s\"",
+                  provider);
+    return a;
+}
+
+static void on_account(void *ctx, struct account *a, int64_t balance_milli, const struct fault *f)
+{
+    struct call *c = ctx;
+    const char *provider = json_get_text(c->parameters, "provider");
+
+    (void)balance_milli; /* the account has it */
+    if (f) {
+        bool is_new = !manager_find_account(c->context->manager, provider);
+        _cleanup_free_ char *again = xasprintf("llmhostctl provider %s %s%s", is_new ? "add" : "set",
+                                               provider, is_new ? "" : " --token-file=FILE");
+
+        call_fail(c, explain_status(f), explain_code(f), provider, NULL,
+                  streq(f->code, "unknown_provider") ? "llmhostctl provider list" : again, "%s %s: %s",
+                  provider, is_new ? "was not added" : "stays as it was", f->text);
+        return;
+    }
+    struct json *v = json_object();
+
+    json_put(v, "account", show_account(c->context, a));
+    call_reply(c, v);
+}
+
+/* What is given takes the place of what there is. False: the call was answered. */
+static bool read_limits(struct call *c, struct money_limits *limits)
+{
+    const struct {
+        const char *key;
+        int64_t *milli;
+    } all[] = {{"day_milli", &limits->day_milli},
+               {"month_milli", &limits->month_milli},
+               {"price_milli", &limits->price_milli},
+               {"floor_milli", &limits->floor_milli}};
+
+    for (size_t i = 0; i < ELEMENTS(all); i++) {
+        int64_t milli = json_get_int(c->parameters, all[i].key, *all[i].milli);
+
+        if (milli < 0) {
+            call_invalid_parameter(c, all[i].key);
+            return false;
+        }
+        *all[i].milli = milli;
+    }
+    return true;
+}
+
+static void put_account(struct call *c, struct money_limits limits)
+{
+    const struct manager_new_account w = {
+        .provider = json_get_text(c->parameters, "provider"),
+        .base_url = json_get_text(c->parameters, "base_url"),
+        .token = json_get_text(json_get(c->parameters, "token"), "text"),
+        .limits = &limits,
+    };
+
+    if (!read_limits(c, &limits))
+        return;
+    call_log_change(c, w.provider, "%s", c->method);
+    manager_put_account(c->context->manager, &w, &c->op, on_account, c);
+}
+
+void method_provider_add(struct call *c)
+{
+    const char *provider = json_get_text(c->parameters, "provider");
+    _cleanup_free_ char *set = xasprintf("llmhostctl provider set %s --token-file=FILE", provider);
+
+    if (manager_find_account(c->context->manager, provider))
+        call_fail(c, EXIT_CONFLICT, "account_exists", provider, NULL, set,
+                  "there is an account at %s already", provider);
+    else
+        put_account(c, (struct money_limits){.day_milli = USUAL_DAY_MILLI, .floor_milli = USUAL_FLOOR_MILLI});
+}
+
+void method_provider_set(struct call *c)
+{
+    const struct account *a = find_account(c, json_get_text(c->parameters, "provider"));
+
+    if (a)
+        put_account(c, account_record(a)->limits);
+}
+
+void method_provider_list(struct call *c)
+{
+    struct json *v = json_object(), *known = json_array();
+    const struct rental_ops *ops;
+
+    for (unsigned i = 0; (ops = rental_at(i)); i++)
+        if (!manager_find_account(c->context->manager, ops->name))
+            json_append_string(known, ops->name);
+    json_put(v, "accounts", show_accounts(c->context));
+    json_put(v, "known", known);
+    call_reply(c, v);
+}
+
+static void on_account_removed(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+    const char *provider = json_get_text(c->parameters, "provider");
+
+    if (f && streq(f->code, "in_use"))
+        call_fail(c, EXIT_CONFLICT, "in_use", provider, NULL, "llmhostctl instance list", "%s", f->text);
+    else if (f)
+        call_not_kept(c, f, "the account is removed, but still on disk");
+    else
+        call_reply(c, json_object());
+}
+
+void method_provider_remove(struct call *c)
+{
+    struct account *a = find_account(c, json_get_text(c->parameters, "provider"));
+
+    if (!a)
+        return;
+    call_log_change(c, account_name(a), "provider remove");
+    manager_remove_account(c->context->manager, a, &c->op, on_account_removed, c);
+}
+
+/* ---- cost ---- */
+
+static struct lease *rented_named(struct manager *m, const struct account *a, const char *name)
+{
+    struct lease *l = manager_find_lease(m, name);
+
+    return l && lease_rented(l) && rented_account(lease_rented(l)) == a ? l : NULL;
+}
+
+/* A model stands for the machines it is on. */
+static bool is_asked_for(struct manager *m, const struct json *targets, const char *name)
+{
+    struct deployment *d;
+
+    if (target_has_name(targets, name))
+        return true;
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++)
+        if (streq(lease_name(deployment_lease(d)), name) && target_has_model(targets, d))
+            return true;
+    return false;
+}
+
+static bool is_named_before(const struct ledger *g, unsigned i, const char *name)
+{
+    while (i-- > 0)
+        if (streq(ledger_row_at(g, i)->instance, name))
+            return true;
+    return false;
+}
+
+/* Those there are, then those that were given back and are in the books. */
+static void add_lines(struct manager *m, const struct account *a, const struct json *targets,
+                      struct json *lines)
+{
+    const struct ledger *g = account_ledger(a);
+    const struct spent_record *r;
+    struct lease *l;
+
+    for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
+        if (rented_named(m, a, lease_name(l)) && is_asked_for(m, targets, lease_name(l)))
+            json_append(lines, show_cost_line(a, l, lease_name(l)));
+    for (unsigned i = 0; (r = ledger_row_at(g, i)); i++)
+        if (!rented_named(m, a, r->instance) && !is_named_before(g, i, r->instance) &&
+            target_has_name(targets, r->instance))
+            json_append(lines, show_cost_line(a, NULL, r->instance));
+}
+
+static void add_rows(struct manager *m, const struct account *a, const struct json *targets,
+                     int64_t since_at_ms, struct json *rows)
+{
+    const struct spent_record *r;
+
+    for (unsigned i = 0; (r = ledger_row_at(account_ledger(a), i)); i++)
+        if ((!r->to_at_ms || r->to_at_ms > since_at_ms) && is_asked_for(m, targets, r->instance))
+            json_append(rows, show_spent(a, r, clock_wall_ms()));
+}
+
+/* This month's, over all accounts of a unit. */
+static void add_total(struct manager *m, struct json *total)
+{
+    struct account *a, *b;
+
+    for (unsigned i = 0; (a = manager_account_at(m, i)); i++) {
+        struct ledger_sum sum = {0};
+        bool is_first = true;
+
+        for (unsigned k = 0; (b = manager_account_at(m, k)); k++) {
+            struct account_figures n;
+
+            if (!streq(account_ops(a)->unit, account_ops(b)->unit))
+                continue;
+            is_first &= k >= i;
+            account_figures(b, &n);
+            sum.milli += n.month.milli;
+            sum.estimate |= n.month.estimate;
+            sum.unknown |= n.month.unknown;
+        }
+        if (is_first)
+            json_append(total, show_sum(&sum, account_ops(a)->unit));
+    }
+}
+
+void method_cost(struct call *c)
+{
+    const struct json *targets = json_get(c->parameters, "targets");
+    bool with_rows = json_type(json_get(c->parameters, "since_at_ms")) == JSON_INT;
+    struct manager *m = c->context->manager;
+    struct account *a;
+
+    if (!target_check(c, targets))
+        return;
+    struct json *v = json_object(), *lines = json_array(), *rows = json_array(), *total = json_array();
+
+    for (unsigned i = 0; (a = manager_account_at(m, i)); i++) {
+        add_lines(m, a, targets, lines);
+        add_rows(m, a, targets, json_get_int(c->parameters, "since_at_ms", 0), rows);
+    }
+    add_total(m, total);
+    json_put(v, "accounts", show_accounts(c->context));
+    json_put(v, "lines", lines);
+    json_put(v, "total", total);
+    if (with_rows)
+        json_put(v, "rows", rows);
+    else
+        json_free(rows);
+    call_reply(c, v);
+}

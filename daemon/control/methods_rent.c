@@ -1,0 +1,337 @@
+/* What can be rented, and the end of what was: offers, release; and whose the guard of a machine is. */
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/op.h"
+#include "base/timer.h"
+#include "control/explain.h"
+#include "control/fitting.h"
+#include "control/follow.h"
+#include "control/machines.h"
+#include "control/methods.h"
+#include "control/show.h"
+#include "control/show_rent.h"
+#include "guard/keeper.h"
+#include "lease/account.h"
+#include "lease/lease.h"
+#include "lease/ledger.h"
+#include "lease/rented.h"
+#include "manager.h"
+#include "proto/json.h"
+#include "proto/text.h"
+
+/* NULL after the call was answered. */
+static struct lease *find_rented(struct call *c, const char *name)
+{
+    struct lease *l = manager_find_lease(c->context->manager, name);
+
+    if (!l)
+        call_fail(c, EXIT_NOT_FOUND, "not_found", name, NULL, "llmhostctl instance list",
+                  "no instance \"%.60s\"", name);
+    else if (!lease_rented(l))
+        call_fail(c, EXIT_USAGE, "not_rented", name, NULL, "llmhostctl instance list",
+                  "%s is not rented: it is simply there", name);
+    return l && lease_rented(l) ? l : NULL;
+}
+
+/* ---- Offers ---- */
+
+/* What decides the order; the rest is said as it is. */
+struct priced {
+    struct json *offer;
+    enum fits_verdict fits;
+    int64_t price_milli; /* unknown: INT64_MAX */
+};
+
+/* One account is asked after the other. */
+struct offers {
+    struct fitting fitting; /* of for_model */
+    struct priced *all;     /* what was heard so far */
+    unsigned n;
+    struct json *notes;
+    unsigned next;  /* account */
+    char *provider; /* whom is asked just now */
+};
+
+static void offers_drop(struct call *c)
+{
+    struct offers *o = c->state;
+
+    for (unsigned i = 0; i < o->n; i++)
+        json_free(o->all[i].offer);
+    free(o->all);
+    fitting_done(&o->fitting);
+    json_free(o->notes);
+    free(o->provider);
+    free(o);
+}
+
+static void offers_ask(struct call *c);
+
+static void offers_add(struct offers *o, const struct account *a, const struct rental_offer *offer,
+                       bool for_model)
+{
+    struct priced p = {.offer = show_offer(a, offer),
+                       .price_milli = offer->price_milli ? offer->price_milli : INT64_MAX};
+
+    if (for_model) {
+        struct fits fits = fitting_judge(&o->fitting, offer, 1);
+
+        p.fits = fits.verdict;
+        json_put_string(p.offer, "fits", fits_verdict_name(fits.verdict));
+        if (fits.context)
+            json_put_int(p.offer, "context", fits.context);
+        if (fits.needs_bytes >= 0)
+            json_put_int(p.offer, "needs_bytes", fits.needs_bytes);
+    }
+    o->all = reallocarray(o->all, o->n + 1, sizeof *o->all);
+    if (!o->all)
+        abort();
+    o->all[o->n++] = p;
+}
+
+/* Those that hold the model first, and of them the cheapest. */
+static int compare_offers(const void *a, const void *b)
+{
+    static const int order[] = {[FITS_YES] = 0, [FITS_TIGHT] = 1, [FITS_UNKNOWN] = 2, [FITS_NO] = 3};
+    const struct priced *x = a, *y = b;
+
+    if (order[x->fits] != order[y->fits])
+        return order[x->fits] - order[y->fits];
+    return (x->price_milli > y->price_milli) - (x->price_milli < y->price_milli);
+}
+
+static void on_offers(void *ctx, const struct rental_offer *offers, unsigned n, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct offers *o = c->state;
+    const char *gpu = json_get_text(c->parameters, "gpu");
+    const struct account *a = manager_find_account(c->context->manager, o->provider);
+
+    if (f && manager_account_at(c->context->manager, 1)) {
+        _cleanup_free_ char *note = xasprintf("%s: %s", o->provider, f->text);
+
+        json_append_string(o->notes, note);
+    } else if (f) {
+        call_fault(c, f, o->provider, NULL);
+        return;
+    }
+    for (unsigned i = 0; a && i < n; i++)
+        if (!gpu || strcasecmp(gpu, offers[i].gpu) == 0)
+            offers_add(o, a, &offers[i], json_get_text(c->parameters, "for_model"));
+    offers_ask(c);
+}
+
+/* What there is instead of a card that was asked for, as each of them says it. */
+static void offers_say_none(struct call *c, const char *gpu)
+{
+    const char *provider = json_get_text(c->parameters, "provider");
+    struct account *a;
+
+    for (unsigned i = 0; (a = manager_account_at(c->context->manager, i)); i++) {
+        _cleanup_free_ char *why = NULL;
+        struct rental_offer found;
+
+        if (provider && !streq(provider, account_name(a)))
+            continue;
+        if (account_ops(a)->find_card(account_rental(a), gpu, &found, &why) < 0) {
+            call_fail(c, EXIT_USAGE, "no_such_card", gpu, NULL, "llmhostctl offers", "%s", why ? why : gpu);
+            return;
+        }
+    }
+}
+
+static void offers_over(struct call *c)
+{
+    struct offers *o = c->state;
+    const char *gpu = json_get_text(c->parameters, "gpu");
+
+    if (gpu && !o->n && !json_count(o->notes))
+        offers_say_none(c, gpu);
+    if (c->over)
+        return;
+    struct json *v = json_object(), *list = json_array();
+
+    qsort(o->all, o->n, sizeof *o->all, compare_offers);
+    for (unsigned i = 0; i < o->n; i++)
+        json_append(list, TAKE_PTR(o->all[i].offer));
+    json_put(v, "offers", list);
+    json_put(v, "notes", TAKE_PTR(o->notes));
+    call_reply(c, v);
+}
+
+static void offers_ask(struct call *c)
+{
+    const char *provider = json_get_text(c->parameters, "provider");
+    struct offers *o = c->state;
+    struct account *a;
+
+    while ((a = manager_account_at(c->context->manager, o->next++)))
+        if (!provider || streq(provider, account_name(a))) {
+            free(o->provider);
+            o->provider = xstrdup(account_name(a));
+            account_ops(a)->offers(account_rental(a), &c->op, on_offers, c);
+            return;
+        }
+    offers_over(c);
+}
+
+/* What is not known is said; a model that does not exist is no model to rent for. */
+static void offers_on_fitting(struct call *c)
+{
+    struct offers *o = c->state;
+    const struct fault *why = o->fitting.why;
+
+    if (why && streq(why->code, "model_unknown")) {
+        call_fault(c, why, json_get_text(c->parameters, "for_model"), NULL);
+        return;
+    }
+    if (why)
+        json_append_string(o->notes, why->text);
+    offers_ask(c);
+}
+
+void method_offers(struct call *c)
+{
+    const char *model = json_get_text(c->parameters, "for_model");
+    const char *provider = json_get_text(c->parameters, "provider");
+    struct manager *m = c->context->manager;
+
+    if (provider ? !manager_find_account(m, provider) : !manager_account_at(m, 0)) {
+        _cleanup_free_ char *add =
+            xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider ? provider : "autodl");
+
+        call_fail(c, EXIT_NOT_FOUND, "no_provider", provider, NULL, add,
+                  "there is no account%s%.60s to rent with", provider ? " at " : "",
+                  provider ? provider : "");
+        return;
+    }
+    struct offers *o = xnew(struct offers);
+
+    o->notes = json_array();
+    c->state = o;
+    c->drop = offers_drop;
+    if (model)
+        fitting_ask(&o->fitting, c, model, offers_on_fitting);
+    else
+        offers_ask(c);
+}
+
+/* ---- Release ---- */
+
+/* What was there is gone when it is answered: its name, its account and what it had cost remain. */
+struct release {
+    struct timer *timer;
+    char *name, *provider;
+};
+
+static void release_drop(struct call *c)
+{
+    struct release *r = c->state;
+
+    timer_free(r->timer);
+    free(r->name);
+    free(r->provider);
+    free(r);
+}
+
+static void on_released(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+    const struct release *r = c->state;
+    struct account *a = manager_find_account(c->context->manager, r->provider);
+    struct ledger_sum spent = {0};
+
+    if (f) {
+        call_fault(c, f, r->name, NULL);
+        return;
+    }
+    if (a)
+        spent = ledger_sum(account_ledger(a), r->name,
+                           ledger_month_begins(account_ledger(a), clock_wall_ms()), clock_wall_ms() + 1);
+    struct json *v = json_object();
+
+    json_put(v, "spent", show_sum(&spent, a ? account_ops(a)->unit : "CNY"));
+    call_reply(c, v);
+}
+
+static void release_on_timer(void *ctx)
+{
+    struct call *c = ctx;
+    const struct release *r = c->state;
+
+    call_fail(c, EXIT_TIMED_OUT, "timed_out", r->name, "the work goes on", "llmhostctl status",
+              "%s is still in the list of %s", r->name, r->provider);
+}
+
+void method_release(struct call *c)
+{
+    const char *name = json_get_text(c->parameters, "instance");
+    struct lease *l = follow_timeout_is_wrong(c) ? NULL : find_rented(c, name);
+    _cleanup_free_ char *confirm = xasprintf("llmhostctl release %s --confirm=%s", name, name);
+
+    if (!l)
+        return;
+    if (!streq(json_get_text(c->parameters, "confirm"), name)) {
+        call_fail(c, EXIT_USAGE, "not_confirmed", name, "its name has to be said once more", confirm,
+                  "%s was not given back: that deletes it with its data, for ever", name);
+        return;
+    }
+    struct release *r = xnew(struct release);
+    int64_t timeout_ms = json_get_int(c->parameters, "timeout_ms", 0);
+
+    r->name = xstrdup(name);
+    r->provider = xstrdup(account_name(rented_account(lease_rented(l))));
+    r->timer = timer_new(c->context->loop, release_on_timer, c);
+    if (timeout_ms > 0)
+        timer_arm(r->timer, (uint64_t)timeout_ms);
+    c->state = r;
+    c->drop = release_drop;
+    call_log_change(c, name, "release");
+    manager_release(c->context->manager, l, &c->op, on_released, c);
+}
+
+/* ---- InstanceTake ---- */
+
+static void take_look(struct follow *w)
+{
+    struct lease *l = w->machines[0].lease;
+    const struct keeper *k = l ? rented_keeper(lease_rented(l)) : NULL;
+
+    if (!l) {
+        call_fail(w->call, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status",
+                  "the machine was given back meanwhile");
+    } else if (k && keeper_state(k) == KEEPER_KEPT) {
+        struct json *v = json_object();
+
+        json_put(v, "instance", show_instance(w->call->context, l));
+        call_reply(w->call, v);
+    } else if (!k || keeper_state(k) == KEEPER_USELESS || keeper_state(k) == KEEPER_AWAY) {
+        const struct fault away = {
+            .kind = FAULT_TRANSIENT, .code = "unreachable", .text = "its guard cannot be asked just now"};
+
+        call_fault(w->call, k && keeper_fault(k)->kind ? keeper_fault(k) : &away, lease_name(l), NULL);
+    }
+}
+
+void method_instance_take(struct call *c)
+{
+    const char *name = json_get_text(c->parameters, "name");
+    struct lease *l = find_rented(c, name);
+    const struct session *s = l ? lease_session(l) : NULL;
+
+    if (!l)
+        return;
+    if (!s || session_state(s) != SESSION_UP) {
+        _cleanup_free_ char *next = xasprintf("llmhostctl doctor %s", name);
+
+        call_fail(c, EXIT_TUNNEL, "unreachable", name, NULL, next,
+                  "the guard of %s cannot be asked: ssh is not up", name);
+        return;
+    }
+    struct follow *w = follow_new(c, take_look);
+
+    machines_add(w, l);
+    call_log_change(c, name, "its guard is taken");
+    rented_take(lease_rented(l));
+    take_look(w);
+}
