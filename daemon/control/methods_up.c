@@ -5,11 +5,14 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "control/explain.h"
 #include "control/follow.h"
 #include "control/show.h"
 #include "control/target.h"
+#include "control/up_rent.h"
 #include "gateway/gateway.h"
 #include "lease/lease.h"
+#include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/text.h"
 #include "session/session.h"
@@ -39,6 +42,8 @@ static struct json *up_reply(struct follow *w)
     else
         json_free(models);
     json_put_string(v, "endpoint", gateway_endpoint(w->call->context->gateway));
+    if (w->n_models == 1 && lease_rented(deployment_lease(w->models[0])))
+        json_put(v, "instance", show_instance(w->call->context, deployment_lease(w->models[0])));
     up_put_note(w, v);
     return v;
 }
@@ -174,12 +179,35 @@ static enum up_end up_end_of(struct follow *w, unsigned i, struct fault *why)
     return UP_NOT;
 }
 
+/* Refused for a reason that the caller may overrule, once. */
+static const char *up_could_insist(const struct fault *why)
+{
+    if (streq(why->code, "budget") || streq(why->code, "low_balance"))
+        return "--over-budget";
+    return streq(why->code, "no_guard") ? "--no-guard" : NULL;
+}
+
+static void up_fail_insist(struct follow *w, const struct deployment *d, const struct fault *why,
+                           const char *what)
+{
+    struct buf next;
+
+    buf_init(&next, 4096);
+    explain_next(why, show_subject(d), &next);
+    buf_addf(&next, "\nllmhostctl up %s %s", deployment_name(d), up_could_insist(why));
+    call_fail(w->call, explain_status(why), explain_code(why), deployment_name(d), what ? why->text : NULL,
+              buf_text(&next), "%s", what ? what : why->text);
+    buf_done(&next);
+}
+
 static void up_fail(struct follow *w, unsigned i, const struct fault *why, const char *what)
 {
     const struct deployment *d = w->models[i];
 
     if (deployment_state(d) == DEPLOYMENT_READY)
         call_fault(w->call, why, lease_name(deployment_lease(d)), what);
+    else if (deployment_state(d) == DEPLOYMENT_FAILED && up_could_insist(why))
+        up_fail_insist(w, d, why, what);
     else if (deployment_state(d) == DEPLOYMENT_FAILED)
         call_fault(w->call, why, show_subject(d), what);
     else if (deployment_goal(d) == GOAL_OFF)
@@ -359,6 +387,7 @@ static void up_want(struct follow *w, const char *on)
     follow_add(w, d);
     if (json_get_bool(c->parameters, "unverified", false))
         deployment_allow_unverified(d);
+    up_allow(c, d);
 
     struct follow_told *told = &w->told[w->n_models - 1];
 
@@ -407,17 +436,31 @@ static void up_want_all(struct follow *w, const char *on)
         up_want(w, NULL);
 }
 
-static void up_place(struct call *c)
+/* On a machine that is an instance from now on, and is switched on because a model on it is wanted. */
+static bool up_want_rented(struct follow *w)
+{
+    uint64_t made = 0;
+    struct lease *l = up_rent(w->call, &made);
+
+    if (!l)
+        return false;
+    up_want(w, lease_name(l));
+    w->ticket = MAX(w->ticket, made);
+    return true;
+}
+
+static void up_go(struct call *c)
 {
     const char *on = json_get_text(c->parameters, "on"), *note = first_note(c->context);
     bool wait = json_get_bool(c->parameters, "wait", true);
 
-    if (!up_may_place(c, on))
-        return;
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
     w->note = note;
-    up_want_all(w, on);
+    if (!up_rents(c))
+        up_want_all(w, on);
+    else if (!up_want_rented(w))
+        return;
     if (!w->ticket) { /* ready, all of them */
         up_answer(w, 0);
         return;
@@ -425,6 +468,14 @@ static void up_place(struct call *c)
     if (wait && c->more && !up_begin(w))
         return;
     store_after(c->context->store, w->ticket, &c->op, up_on_durable, c);
+}
+
+static void up_place(struct call *c)
+{
+    const char *on = json_get_text(c->parameters, "on");
+
+    if (up_may_rent(c) && (up_rents(c) || up_may_place(c, on)))
+        up_if_it_fits(c, up_go);
 }
 
 /* Wanted already, everywhere: nothing new to keep. */
@@ -460,7 +511,7 @@ void method_up(struct call *c)
                   f.text);
         return;
     }
-    if (up_is_wanted(c))
+    if (!up_rents(c) && up_is_wanted(c))
         up_place(c);
     else
         call_if_kept(c, up_place);

@@ -1,0 +1,228 @@
+#include "control/up_rent.h"
+
+#include <string.h>
+
+#include "base/fault.h"
+#include "control/call.h"
+#include "control/fitting.h"
+#include "deployment/deployment.h"
+#include "lease/account.h"
+#include "lease/lease.h"
+#include "lease/rented.h"
+#include "manager.h"
+#include "proto/json.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+#include "provider/rental.h"
+
+bool up_rents(const struct call *c)
+{
+    return json_get_text(c->parameters, "gpu") != NULL;
+}
+
+static void read_rent(const struct call *c, struct manager_rent *ret)
+{
+    const struct json *p = c->parameters;
+
+    *ret = (struct manager_rent){
+        .provider = json_get_text(p, "provider"),
+        .name = json_get_text(p, "on"),
+        .gpu = json_get_text(p, "gpu"),
+        .image = json_get_text(p, "image"),
+        .region = json_get_text(p, "region"),
+        .disk_gb = (unsigned)json_get_int(p, "disk_gb", 0),
+        .max_price_milli = json_get_int(p, "max_price_milli", 0),
+    };
+}
+
+/* Words about a machine to be rented, and none is: they would be read, and forgotten. */
+static bool words_are_idle(struct call *c)
+{
+    static const char *const keys[] = {"provider", "max_price_milli", "disk_gb", "image", "region"};
+    const char *model = json_get_text(c->parameters, "model");
+    _cleanup_free_ char *next = xasprintf("llmhostctl offers\nllmhostctl up %s --gpu=GPU", model);
+
+    for (size_t i = 0; !up_rents(c) && i < ELEMENTS(keys); i++) {
+        enum json_type t = json_type(json_get(c->parameters, keys[i]));
+
+        if (t == JSON_STRING || t == JSON_INT) {
+            call_fail(c, EXIT_USAGE, "gpu_needed", model, "without a card no machine is rented", next,
+                      "%s means nothing without gpu", keys[i]);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool numbers_are_wrong(struct call *c)
+{
+    static const struct {
+        const char *key;
+        int64_t max;
+    } all[] = {{"max_price_milli", INT64_MAX}, {"disk_gb", 1 << 20}};
+
+    for (size_t i = 0; i < ELEMENTS(all); i++) {
+        int64_t n = json_get_int(c->parameters, all[i].key, 0);
+
+        if (n < 0 || n > all[i].max) {
+            call_invalid_parameter(c, all[i].key);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void rent_fail(struct call *c, const struct fault *f)
+{
+    call_fault(c, f, json_get_text(c->parameters, "model"), NULL);
+}
+
+/* The model fits the place there will be; whether there is a place yet was asked before. */
+static bool may_place(struct call *c, const struct lease *l)
+{
+    struct fault f = {0};
+    int r = manager_check_place(c->context->manager, json_get_text(c->parameters, "model"),
+                                l ? lease_name(l) : "", json_get(c->parameters, "arguments"), &f);
+
+    if (r == 0 || (!l && streq(f.code, "no_such_instance")))
+        return true;
+    rent_fail(c, &f);
+    return false;
+}
+
+bool up_may_rent(struct call *c)
+{
+    const char *on = json_get_text(c->parameters, "on");
+    struct lease *l = NULL;
+    struct manager_rent w;
+    struct fault f = {0};
+    uint64_t ticket;
+
+    if (words_are_idle(c) || numbers_are_wrong(c))
+        return false;
+    if (!up_rents(c))
+        return true;
+    if (on && strchr(on, ',')) {
+        call_fail(c, EXIT_USAGE, "bad_name", NULL, NULL, "",
+                  "one machine is rented at a time, and on names it");
+        return false;
+    }
+    read_rent(c, &w);
+    if (manager_rent(c->context->manager, &w, true, &l, &ticket, &f) < 0) {
+        rent_fail(c, &f);
+        return false;
+    }
+    return may_place(c, l);
+}
+
+/* ---- whether it fits ---- */
+
+struct up_fitting {
+    struct fitting fitting;
+    void (*then)(struct call *c);
+};
+
+static void up_fitting_drop(struct call *c)
+{
+    struct up_fitting *u = c->state;
+
+    fitting_done(&u->fitting);
+    free(u);
+    c->state = NULL;
+    c->drop = NULL;
+}
+
+/* "4090Dx2": two of them. */
+static unsigned cards_of(char *gpu)
+{
+    char *x = strrchr(gpu, 'x');
+    unsigned n =
+        x && x > gpu && x[1] && x[1 + strspn(x + 1, "0123456789")] == '\0' ? (unsigned)atoi(x + 1) : 0;
+
+    if (!n)
+        return 1;
+    *x = '\0';
+    return n;
+}
+
+/* That card does not hold it: the call was answered. */
+static bool is_too_small(struct call *c, const struct account *a, const char *word, size_t len)
+{
+    const struct up_fitting *u = c->state;
+    const char *model = json_get_text(c->parameters, "model");
+    _cleanup_free_ char *gpu = xasprintf("%.*s", (int)len, word), *why = NULL;
+    unsigned cards = cards_of(gpu);
+    char needs[TEXT_SHORT_MAX];
+    struct rental_offer card;
+
+    if (account_ops(a)->find_card(account_rental(a), gpu, &card, &why) < 0)
+        return false;
+
+    struct fits fits = fitting_judge(&u->fitting, &card, cards);
+
+    if (fits.verdict != FITS_NO)
+        return false;
+    bytes_format(needs, (uint64_t)MAX(fits.needs_bytes, (int64_t)0));
+    _cleanup_free_ char *next = xasprintf("llmhostctl offers --for=%s\nllmhostctl up %s --gpu=%.*s --anyway",
+                                          model, model, (int)len, word);
+
+    call_fail(c, EXIT_REFUSED, "does_not_fit", model, "part of it would run on the processors, which is slow",
+              next, "nothing was rented: %s needs %s, and %.*s has %u GiB", model, needs, (int)len, word,
+              card.memory_gib * cards);
+    return true;
+}
+
+static void up_on_fitting(struct call *c)
+{
+    struct up_fitting *u = c->state;
+    const char *provider = json_get_text(c->parameters, "provider");
+    struct manager *m = c->context->manager;
+    const struct account *a = provider ? manager_find_account(m, provider) : manager_account_at(m, 0);
+    void (*then)(struct call * c) = u->then;
+
+    for (const char *p = json_get_text(c->parameters, "gpu"); a && *p; p += strcspn(p, ","), p += *p == ',')
+        if (is_too_small(c, a, p, strcspn(p, ",")))
+            return;
+    up_fitting_drop(c);
+    then(c);
+}
+
+void up_if_it_fits(struct call *c, void (*then)(struct call *c))
+{
+    if (!up_rents(c) || json_get_bool(c->parameters, "anyway", false)) {
+        then(c);
+        return;
+    }
+    struct up_fitting *u = xnew(struct up_fitting);
+
+    u->then = then;
+    c->state = u;
+    c->drop = up_fitting_drop;
+    fitting_ask(&u->fitting, c, json_get_text(c->parameters, "model"), up_on_fitting);
+}
+
+/* ---- renting ---- */
+
+struct lease *up_rent(struct call *c, uint64_t *ret_ticket)
+{
+    struct lease *l = NULL;
+    struct manager_rent w;
+    struct fault f = {0};
+
+    read_rent(c, &w);
+    if (manager_rent(c->context->manager, &w, false, &l, ret_ticket, &f) < 0)
+        rent_fail(c, &f);
+    else if (may_place(c, l)) /* once more: time has passed since */
+        return l;
+    return NULL;
+}
+
+void up_allow(const struct call *c, const struct deployment *d)
+{
+    struct rented *r = lease_rented(deployment_lease(d));
+    bool over_budget = json_get_bool(c->parameters, "over_budget", false);
+    bool no_guard = json_get_bool(c->parameters, "no_guard", false);
+
+    if (r && (over_budget || no_guard))
+        rented_allow(r, over_budget, no_guard);
+}

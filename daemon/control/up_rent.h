@@ -1,0 +1,21 @@
+/* What Up says of a machine that is to be rented (`up --gpu`): read, asked for, made. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct call;
+struct deployment;
+struct lease;
+
+/* A machine with such a card is asked for. */
+bool up_rents(const struct call *c);
+/* It could be rented, and the model put there: nothing is made. False: the call was answered. */
+bool up_may_rent(struct call *c);
+/* Whether such a card holds the model: asked before it is paid for, unless the caller insists. then() when it does, or nobody knows; else the call is
+ * answered. Takes c->op and c->state until then. */
+void up_if_it_fits(struct call *c, void (*then)(struct call *c));
+/* It is an instance from now on. NULL: the call was answered. *ret_ticket: when it is durable, 0: it was there. */
+struct lease *up_rent(struct call *c, uint64_t *ret_ticket);
+/* What the next power-on may ignore, once: on the machine of d, if that is rented. */
+void up_allow(const struct call *c, const struct deployment *d);
