@@ -2,12 +2,13 @@
 #include "base/fault.h"
 #include "control/methods.h"
 #include "control/show.h"
+#include "control/show_rent.h"
 #include "control/target.h"
 #include "gateway/gateway.h"
 #include "lease/lease.h"
+#include "lease/rented.h"
 #include "manager.h"
 #include "proto/json.h"
-#include "provider/provider.h"
 #include "session/session.h"
 
 /* ---- Ps ---- */
@@ -80,8 +81,52 @@ static void why_instance(struct lease *l, struct json *lines)
 
     if (cut_off)
         add_tunnel(causes, l);
-    show_add_cause(causes, lease_provider(l)->rented ? "stays_up" : "not_rented", 1, 0, NULL);
+    show_add_cause(causes, "not_rented", 1, 0, NULL);
     add_line(lines, lease_name(l), NULL, cut_off ? "down" : "awake", causes);
+}
+
+/* On, on its way there, or not known to be off. */
+static const char *rental_verdict(const struct lease *l)
+{
+    switch (life_state(rented_life(lease_rented(l)))) {
+    case LIFE_ABSENT:
+    case LIFE_STOPPED:
+    case LIFE_RELEASING:
+    case LIFE_RELEASED: return "off";
+    case LIFE_WAITING:
+    case LIFE_CREATING:
+    case LIFE_STARTING:
+    case LIFE_RUNNING:
+    case LIFE_STOPPING:
+    case LIFE_UNKNOWN: break;
+    }
+    return "awake";
+}
+
+/* What keeps it on, or why it is off; what is wrong with it stands beside. */
+static void why_rented(struct manager *m, struct lease *l, struct json *lines)
+{
+    const char *verdict = rental_verdict(l);
+    struct json *causes = json_array();
+    struct rented_figures n;
+    int64_t until_at_ms = 0, since_at_ms;
+    const char *stays = manager_stay(m, l, &until_at_ms);
+    struct fault f;
+
+    rented_figures(lease_rented(l), &n);
+    if (n.state == LIFE_RUNNING && is_cut_off(l))
+        add_tunnel(causes, l);
+    if (stays)
+        show_add_cause_until(causes, stays, 1, n.since_at_ms, until_at_ms, NULL);
+    if (n.state == LIFE_WAITING)
+        show_add_cause_until(causes, "search", n.tries, n.since_at_ms, n.next_at_ms, NULL);
+    if (n.state == LIFE_STOPPING)
+        show_add_cause(causes, "stopping", 1, n.stop_asked_at_ms, *n.word ? n.word : NULL);
+    if (streq(verdict, "off"))
+        show_add_cause(causes, "machine_off", 1, n.since_at_ms, *n.word ? n.word : NULL);
+    for (unsigned i = 0; rental_trouble(l, i, &f, &since_at_ms); i++)
+        show_add_cause(causes, "failure", 1, since_at_ms, f.text);
+    add_line(lines, lease_name(l), NULL, verdict, causes);
 }
 
 static const char *model_verdict(const struct deployment *d, bool cut_off)
@@ -153,7 +198,9 @@ void method_why(struct call *c)
     struct json *v = json_object(), *lines = json_array();
 
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++) {
-        if (target_has_instance(targets, l))
+        if (target_has_instance(targets, l) && lease_rented(l))
+            why_rented(m, l, lines);
+        else if (target_has_instance(targets, l))
             why_instance(l, lines);
         for (unsigned k = 0; (d = manager_deployment_at(m, k)); k++)
             if (deployment_lease(d) == l && target_has_model(targets, d))
