@@ -6,9 +6,12 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/op.h"
 #include "base/timer.h"
 #include "control/checks.h"
+#include "control/checks_rent.h"
+#include "control/machines.h"
 #include "control/methods.h"
 #include "control/show.h"
 #include "control/target.h"
@@ -16,6 +19,7 @@
 #include "engine/machine.h"
 #include "engine/need.h"
 #include "gateway/gateway.h"
+#include "lease/account.h"
 #include "lease/lease.h"
 #include "manager.h"
 #include "proto/json.h"
@@ -264,6 +268,10 @@ static void check_engines(struct manager *m, struct lease *l, struct json *list)
 static void check_instance(struct manager *m, struct lease *l, const struct machine_facts *facts,
                            struct json *list)
 {
+    if (lease_rented(l))
+        check_rented(l, list);
+    if (machine_is_off(l))
+        return; /* its ways in and out are another boot's */
     if (lease_session(l)) {
         check_session(l, list);
         check_forwards(m, l, facts, list);
@@ -285,7 +293,10 @@ struct visit {
     struct list node;
     struct call *call;
     char *instance, *model; /* model NULL: the machine itself is asked */
+    char *account;          /* else the provider is asked */
     struct op *op;
+    int64_t balance_milli;
+    struct fault refusal; /* of the provider */
     struct machine_facts facts;
     struct engine_need need;
     bool is_over;
@@ -302,6 +313,7 @@ static void visit_free(struct visit *v)
     list_remove(&v->node);
     free(v->instance);
     free(v->model);
+    free(v->account);
     free(v);
 }
 
@@ -336,12 +348,23 @@ static void on_patience(void *ctx)
     doctor_report(ctx);
 }
 
+static void on_balance(void *ctx, int64_t milli, const struct fault *f)
+{
+    struct visit *v = ctx;
+
+    v->balance_milli = milli;
+    if (f)
+        v->refusal = *f;
+    on_looked(v);
+}
+
+/* l NULL: it leads to an account. */
 static struct visit *visit_new(struct call *c, struct doctor *d, const struct lease *l)
 {
     struct visit *v = xnew(struct visit);
 
     v->call = c;
-    v->instance = xstrdup(lease_name(l));
+    v->instance = l ? xstrdup(lease_name(l)) : NULL;
     list_init(&v->node);
     list_append(&d->visits, &v->node);
     return v;
@@ -373,12 +396,20 @@ static void visit_begin(struct call *c, struct doctor *d, struct lease *l)
     machine_look(lease_host(l), ports, n, &v->facts, &v->op, on_looked, v);
 }
 
+static void visit_account(struct call *c, struct doctor *d, struct account *a)
+{
+    struct visit *v = visit_new(c, d, NULL);
+
+    v->account = xstrdup(account_name(a));
+    account_ask_balance(a, &v->op, on_balance, v);
+}
+
 /* What was asked may have been removed meanwhile, and another one come under its name: it is the answer of a
  * machine that is there. NULL: none. */
 static const struct machine_facts *doctor_facts(const struct doctor *d, const struct lease *l)
 {
     LIST_FOREACH (v, &d->visits, struct visit, node)
-        if (v->is_over && !v->model && streq(v->instance, lease_name(l)))
+        if (v->is_over && v->instance && !v->model && streq(v->instance, lease_name(l)))
             return &v->facts;
     return NULL;
 }
@@ -390,6 +421,22 @@ static const struct engine_need *doctor_need(const struct doctor *d, const struc
             streq(v->instance, lease_name(deployment_lease(m))))
             return &v->need;
     return NULL;
+}
+
+static void check_accounts(struct manager *m, const struct doctor *d, struct json *list)
+{
+    static const struct fault late = {.kind = FAULT_TRANSIENT, .text = "it did not answer in time"};
+
+    LIST_FOREACH (v, &d->visits, struct visit, node) {
+        const struct account *a = v->account ? manager_find_account(m, v->account) : NULL;
+
+        if (a)
+            check_account(a, v->balance_milli,
+                          !v->is_over       ? &late
+                          : v->refusal.kind ? &v->refusal
+                                            : NULL,
+                          list);
+    }
 }
 
 /* The instance is meant by target (NULL: all are), or a model on it. */
@@ -510,6 +557,7 @@ static void doctor_report(struct call *c)
 
     if (!target)
         check_daemon(c, list);
+    check_accounts(m, c->state, list);
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
         if (is_meant(m, target, l))
             check_instance(m, l, doctor_facts(c->state, l), list);
@@ -523,6 +571,7 @@ static void doctor_begin(struct call *c, const char *target)
 {
     struct doctor *d = xnew(struct doctor);
     struct manager *m = c->context->manager;
+    struct account *a;
     struct lease *l;
 
     list_init(&d->visits);
@@ -533,12 +582,27 @@ static void doctor_begin(struct call *c, const char *target)
             visit_begin(c, d, l);
             visit_models(c, d, l);
         }
+    for (unsigned i = 0; !target && (a = manager_account_at(m, i)); i++)
+        visit_account(c, d, a);
     if (list_is_empty(&d->visits)) {
         doctor_report(c);
         return;
     }
     d->patience = timer_new(c->context->loop, on_patience, c);
     timer_arm(d->patience, PATIENCE_MS);
+}
+
+/* l NULL: target is no instance. */
+static void doctor_drill(struct call *c, struct lease *l)
+{
+    const char *target = json_get_text(c->parameters, "target");
+
+    if (l)
+        drill_begin(c, l);
+    else
+        call_fail(c, target ? EXIT_NOT_FOUND : EXIT_USAGE, "not_found", target, NULL,
+                  "llmhostctl instance list", "a drill is of one rented instance%s%s",
+                  target ? ", and there is none called " : "", target ? target : "");
 }
 
 void method_doctor(struct call *c)
@@ -555,6 +619,10 @@ void method_doctor(struct call *c)
     }
     if (fingerprint) {
         doctor_accept(c, l, fingerprint);
+        return;
+    }
+    if (json_get_bool(c->parameters, "drill", false)) {
+        doctor_drill(c, l);
         return;
     }
     if (target && !target_check_one(c, target))

@@ -1,0 +1,129 @@
+#include "control/checks_rent.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "control/checks.h"
+#include "control/explain.h"
+#include "control/show.h"
+#include "control/show_rent.h"
+#include "guard/keeper.h"
+#include "lease/account.h"
+#include "lease/lease.h"
+#include "lease/rented.h"
+#include "proto/json.h"
+#include "proto/text.h"
+
+/* ---- accounts ---- */
+
+static void check_limits(const struct account *a, struct json *list)
+{
+    const struct money_limits *m = &account_record(a)->limits;
+    char day[TEXT_SHORT_MAX], month[TEXT_SHORT_MAX];
+    const char *unit = account_ops(a)->unit;
+
+    if (!m->day_milli && !m->month_milli)
+        check_add(list, "account.limits", account_name(a), "warn",
+                  check_command("llmhostctl provider set %s --budget-day=AMOUNT", account_name(a)),
+                  "no limit of money is set");
+    else
+        check_add(list, "account.limits", account_name(a), "ok", NULL, "at most %s a day, %s a month",
+                  m->day_milli ? money_format(day, m->day_milli, unit) : "anything",
+                  m->month_milli ? money_format(month, m->month_milli, unit) : "anything");
+}
+
+void check_account(const struct account *a, int64_t balance_milli, const struct fault *f, struct json *list)
+{
+    int64_t floor_milli = account_record(a)->limits.floor_milli;
+    const char *name = account_name(a), *unit = account_ops(a)->unit;
+    char balance[TEXT_SHORT_MAX];
+
+    if (f) {
+        check_add(list, "account.token", name, f->kind == FAULT_DENIED ? "fail" : "warn", show_next(f, name),
+                  "%s", f->text);
+    } else {
+        money_format(balance, balance_milli, unit);
+        check_add(list, "account.token", name, "ok", NULL, "the token is valid");
+        check_add(list, "account.balance", name, balance_milli > floor_milli ? "ok" : "fail", NULL,
+                  "balance %s%s", balance,
+                  balance_milli > floor_milli ? "" : ": nothing is switched on with so little");
+    }
+    check_limits(a, list);
+}
+
+/* ---- a machine ---- */
+
+static void check_guard(const struct lease *l, struct json *list)
+{
+    const struct keeper *k = rented_keeper(lease_rented(l));
+    const char *name = lease_name(l);
+    struct keeper_figures n = {0};
+    char ago[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
+    const char *reason = k && keeper_fault(k)->kind ? keeper_fault(k)->text : NULL;
+
+    if (!k)
+        return;
+    keeper_figures(k, &n);
+    switch (keeper_state(k)) {
+    case KEEPER_KEPT:
+        check_add(list, "rented.guard", name, "ok", NULL,
+                  "its guard answered %s ago, and switches it off at %s unless it is asked again%s%s",
+                  duration_format(ago, (uint64_t)MAX(clock_wall_ms() - n.read_at_ms, (int64_t)0), false),
+                  n.acts_at_ms ? minute_format(at, n.acts_at_ms) : "?", *n.ways ? ", by " : "", n.ways);
+        break;
+    case KEEPER_REFUSED:
+        check_add(list, "rented.guard", name, "warn", check_command("llmhostctl instance take %s", name),
+                  "%s", reason ? reason : "its guard is another llmhostd's");
+        break;
+    case KEEPER_USELESS:
+        check_add(list, "rented.guard", name, "fail", check_command("llmhostctl down %s", name),
+                  "it has no guard that could stop it: %s", reason ? reason : "?");
+        break;
+    case KEEPER_AWAY:
+    case KEEPER_ASKING:
+    case KEEPER_INSTALLING:
+        check_add(list, "rented.guard", name, "warn", NULL, "its guard cannot be asked just now%s%s%s%s",
+                  reason ? ": " : "", reason ? reason : "",
+                  n.acts_at_ms ? "; as it was read last, it acts at " : "",
+                  n.acts_at_ms ? minute_format(at, n.acts_at_ms) : "");
+        break;
+    }
+}
+
+static void check_proof(const struct lease *l, struct json *list)
+{
+    int64_t at_ms = rented_record(lease_rented(l))->drilled_at_ms;
+    char at[MINUTE_TEXT_MAX];
+
+    if (at_ms)
+        check_add(list, "rented.proof", lease_name(l), "ok", NULL,
+                  "its own shutdown was seen to end the bill (%s)", minute_format(at, at_ms));
+    else
+        check_add(list, "rented.proof", lease_name(l), "warn",
+                  check_command("llmhostctl doctor %s --drill", lease_name(l)),
+                  "that its own shutdown ends the bill was never tried: the guard stops it with that");
+}
+
+void check_rented(const struct lease *l, struct json *list)
+{
+    const struct rented *r = lease_rented(l);
+    struct rented_figures n;
+    int64_t since_at_ms;
+    struct fault f;
+    bool is_well = true;
+
+    rented_figures(r, &n);
+    for (unsigned i = 0; rental_trouble(l, i, &f, &since_at_ms); i++) {
+        bool is_worth_a_word = streq(f.code, "released_soon") || streq(f.code, "stopped_elsewhere");
+
+        check_add(list, streq(f.code, "stop_not_confirmed") ? "stop.confirmed" : "rented.state",
+                  lease_name(l), is_worth_a_word ? "warn" : "fail", show_next(&f, rental_subject(l, &f)),
+                  "%s", f.text);
+        is_well &= is_worth_a_word;
+    }
+    if (is_well)
+        check_add(list, "rented.state", lease_name(l), "ok", NULL, "%s%s%s%s", show_rental_state(l),
+                  *n.word ? ", its provider says \"" : "", n.word, *n.word ? "\"" : "");
+    if (n.state == LIFE_RUNNING)
+        check_guard(l, list);
+    check_proof(l, list);
+}

@@ -1,0 +1,17 @@
+/* The rows of the doctor about accounts and rented machines; and the drill, which lets a guard stop its machine to see whether the bill ends. */
+#pragma once
+
+#include <stdint.h>
+
+struct account;
+struct call;
+struct fault;
+struct json;
+struct lease;
+
+/* f: what the provider answered when it was asked for the balance; NULL: balance_milli is it. */
+void check_account(const struct account *a, int64_t balance_milli, const struct fault *f, struct json *list);
+void check_rented(const struct lease *l, struct json *list);
+
+/* Answers the call, now or when the provider says that the machine is off, or does not in time. */
+void drill_begin(struct call *c, struct lease *l);
