@@ -14,6 +14,7 @@
 #include "base/stream.h"
 #include "base/timer.h"
 #include "control/call.h"
+#include "control/guards.h"
 #include "control/methods.h"
 #include "proto/buf.h"
 #include "proto/json.h"
@@ -31,6 +32,7 @@
 struct control {
     struct control_context context;
     struct listener *listener;
+    struct guards *guards;
     struct varlink_contract *contract, *service;
     struct list connections;
     unsigned n_connections;
@@ -450,6 +452,7 @@ int control_new(const struct control_context *context, struct control **ret, str
         control_free(k);
         return r;
     }
+    k->guards = guards_new(&k->context);
     *ret = k;
     return 0;
 }
@@ -464,6 +467,7 @@ struct control *control_free(struct control *k)
     if (!k)
         return NULL;
     listener_free(k->listener);
+    guards_free(k->guards);
     while (!list_is_empty(&k->connections))
         connection_free(LIST_FIRST(&k->connections, struct connection, node));
     varlink_contract_free(k->contract);
