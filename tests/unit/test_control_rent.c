@@ -1,0 +1,654 @@
+/* links: control
+ * wraps: rental_find rental_at
+ *
+ * The verbs of machines that cost money, as callers meet them: accounts and their tokens, what can be rented,
+ * a machine that is wanted and not to be had, one that is switched off and confirmed, or not, and the end of
+ * it. The provider is a few lines here. */
+#include "lease/account.h"
+#include "lease/ledger.h"
+#include "lease/rented.h"
+#include "proto/error.h"
+#include "provider/rental.h"
+#include "tests/unit/control_world.h"
+
+#define CALL(method, parameters) "{\"method\":\"io.llmhost." method "\",\"parameters\":" parameters "}"
+#define MORE(method, parameters)                                                                             \
+    "{\"method\":\"io.llmhost." method "\",\"more\":true,\"parameters\":" parameters "}"
+#define ADD "{\"provider\":\"autodl\",\"token\":{\"text\":\"right\"}}"
+#define UP  "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"on\":\"box\",\"anyway\":true,\"wait\":false}"
+
+/* ---- the provider ---- */
+
+struct rental {
+    struct rental_context context;
+};
+
+static struct company {
+    bool has_card, ignores_stops;
+    int64_t balance_milli;
+    struct instance_seen machine; /* id "": there is none */
+    unsigned n_created, n_released;
+} at;
+
+static const struct rental_offer offers[] = {
+    {.gpu = "4090D",
+     .card = "spec-4090d",
+     .memory_gib = 24,
+     .price_milli = 1880,
+     .price_day = "2026-09-01",
+     .stock = 3},
+    {.gpu = "5090", .card = "spec-5090", .memory_gib = 32, .stock = -1},
+};
+
+static struct rental *fake_open(const struct rental_context *context)
+{
+    struct rental *r = xnew(struct rental);
+
+    r->context = *context;
+    return r;
+}
+
+static struct rental *fake_close(struct rental *r)
+{
+    free(r);
+    return NULL;
+}
+
+/* What was asked is answered from the loop. */
+struct answer {
+    struct op op;
+    struct op *inner;
+    void (*tell)(struct answer *a);
+    void *done, *ctx;
+};
+
+static void answer_cancel(struct op *op)
+{
+    struct answer *a = CONTAINER_OF(op, struct answer, op);
+
+    op_cancel(&a->inner);
+    free(a);
+}
+
+static void answer_on_turn(void *ctx, const struct fault *f)
+{
+    struct answer *a = ctx;
+
+    (void)f;
+    op_end(&a->op);
+    a->tell(a);
+    free(a);
+}
+
+static void answer_later(struct op **slot, void (*tell)(struct answer *a), void *done, void *ctx)
+{
+    struct answer *a = xnew(struct answer);
+
+    *a = (struct answer){.tell = tell, .done = done, .ctx = ctx};
+    op_begin(&a->op, slot, answer_cancel);
+    op_finish_later(w.loop, &a->inner, NULL, answer_on_turn, a);
+}
+
+static void say_list(struct answer *a)
+{
+    ((rental_list_fn)a->done)(a->ctx, &at.machine, *at.machine.id != '\0', NULL);
+}
+
+static void fake_list(struct rental *r, struct op **slot, rental_list_fn done, void *ctx)
+{
+    (void)r;
+    answer_later(slot, say_list, done, ctx);
+}
+
+static void say_made(struct answer *a)
+{
+    struct fault none;
+
+    fault_code(&none, FAULT_EXHAUSTED, "no_capacity", "no free card of this kind");
+    if (at.has_card) {
+        strcpy(at.machine.id, "pro-1");
+        at.machine.power = INSTANCE_ON;
+        strcpy(at.machine.word, "running");
+        at.machine.started_at_ms = clock_wall_ms() / 1000 * 1000;
+        at.n_created++;
+    }
+    ((rental_made_fn)a->done)(a->ctx, at.has_card ? at.machine.id : NULL, at.has_card ? NULL : &none);
+}
+
+static void fake_create(struct rental *r, const struct instance_wish *wish, struct op **slot,
+                        rental_made_fn done, void *ctx)
+{
+    (void)r;
+    cr_assert_str_eq(wish->card, "spec-4090d");
+    snprintf(at.machine.name, sizeof at.machine.name, "%s", wish->name);
+    answer_later(slot, say_made, done, ctx);
+}
+
+static void say_done(struct answer *a)
+{
+    ((rental_done_fn)a->done)(a->ctx, NULL);
+}
+
+static void fake_start(struct rental *r, const char *id, const char *start_command, struct op **slot,
+                       rental_done_fn done, void *ctx)
+{
+    (void)r, (void)id, (void)start_command;
+    at.machine.power = INSTANCE_ON;
+    answer_later(slot, say_done, done, ctx);
+}
+
+static void fake_stop(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx)
+{
+    (void)r, (void)id;
+    if (!at.ignores_stops) {
+        at.machine.power = INSTANCE_OFF;
+        strcpy(at.machine.word, "shutdown");
+        at.machine.stopped_at_ms = clock_wall_ms() / 1000 * 1000;
+    }
+    answer_later(slot, say_done, done, ctx);
+}
+
+static void fake_release(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx)
+{
+    (void)r, (void)id;
+    at.machine = (struct instance_seen){0};
+    at.n_released++;
+    answer_later(slot, say_done, done, ctx);
+}
+
+/* It is on, and its address is not there yet. */
+static void say_way(struct answer *a)
+{
+    const struct instance_way way = {.price_milli = 1880};
+
+    ((rental_way_fn)a->done)(a->ctx, &way, NULL);
+}
+
+static void fake_reach(struct rental *r, const char *id, struct op **slot, rental_way_fn done, void *ctx)
+{
+    (void)r, (void)id;
+    answer_later(slot, say_way, done, ctx);
+}
+
+static void say_offers(struct answer *a)
+{
+    ((rental_offers_fn)a->done)(a->ctx, offers, ELEMENTS(offers), NULL);
+}
+
+static void fake_offers(struct rental *r, struct op **slot, rental_offers_fn done, void *ctx)
+{
+    (void)r;
+    answer_later(slot, say_offers, done, ctx);
+}
+
+static int fake_find_card(struct rental *r, const char *gpu, struct rental_offer *ret, char **ret_why)
+{
+    (void)r;
+    for (size_t i = 0; i < ELEMENTS(offers); i++)
+        if (streq(offers[i].gpu, gpu)) {
+            *ret = offers[i];
+            return 0;
+        }
+    *ret_why = xasprintf("it has no %s; it has 4090D, 5090", gpu);
+    return -ENOENT;
+}
+
+static int fake_find_image(struct rental *r, const char *name, const char **ret_image, char **ret_why)
+{
+    (void)r;
+    *ret_image = "image-1";
+    if (name)
+        *ret_why = xstrdup("it has no such image");
+    return name ? -ENOENT : 0;
+}
+
+static int fake_find_region(struct rental *r, const char *name, const char **ret_region, char **ret_why)
+{
+    (void)r;
+    *ret_region = NULL;
+    if (name)
+        *ret_why = xstrdup("it has no such region");
+    return name ? -ENOENT : 0;
+}
+
+/* The token is tried with this. */
+static void say_money(struct answer *a)
+{
+    _cleanup_secret_ char *token = NULL;
+    struct fault refused;
+
+    fault_code(&refused, FAULT_DENIED, "token_refused", "the token is refused");
+    if (secrets_get(w.secrets, "autodl", "token", &token) == 0 && streq(token, "right"))
+        ((rental_money_fn)a->done)(a->ctx, at.balance_milli, NULL);
+    else
+        ((rental_money_fn)a->done)(a->ctx, 0, &refused);
+}
+
+static void fake_balance(struct rental *r, struct op **slot, rental_money_fn done, void *ctx)
+{
+    (void)r;
+    answer_later(slot, say_money, done, ctx);
+}
+
+static const struct rental_ops fake = {
+    .name = "autodl",
+    .title = "AutoDL",
+    .unit = "CNY",
+    .day_offset_ms = 8 * 3600 * 1000,
+    .released_after_ms = 15ull * 24 * 3600 * 1000,
+    .console_url = "https://console.example/",
+    .open = fake_open,
+    .close = fake_close,
+    .start_ms = 180000,
+    .stop_alarm_ms = 180000,
+    .list = fake_list,
+    .create = fake_create,
+    .start = fake_start,
+    .stop = fake_stop,
+    .release = fake_release,
+    .reach = fake_reach,
+    .offers = fake_offers,
+    .find_card = fake_find_card,
+    .find_image = fake_find_image,
+    .find_region = fake_find_region,
+    .balance = fake_balance,
+};
+
+const struct rental_ops *__wrap_rental_find(const char *name);
+const struct rental_ops *__wrap_rental_find(const char *name)
+{
+    return streq(name, "autodl") ? &fake : NULL;
+}
+
+const struct rental_ops *__wrap_rental_at(unsigned i);
+const struct rental_ops *__wrap_rental_at(unsigned i)
+{
+    return i == 0 ? &fake : NULL;
+}
+
+/* ---- beginning ---- */
+
+static void begin(void)
+{
+    at = (struct company){.has_card = true, .balance_milli = 41300};
+    world_begin();
+}
+
+TestSuite(control_rent, .init = begin, .fini = world_end, .timeout = 60);
+
+static const struct json *first(const struct json *v, const char *list)
+{
+    return json_at(json_get(v, list), 0);
+}
+
+static void begin_account(void)
+{
+    json_free(answers("ProviderAdd", ADD));
+}
+
+static struct lease *box(void)
+{
+    return manager_find_lease(w.manager, "box");
+}
+
+static enum life_state box_state(void)
+{
+    return box() ? life_state(rented_life(lease_rented(box()))) : LIFE_RELEASED;
+}
+
+static void on_read(void *ctx, const struct event_row *rows, unsigned n, uint64_t older,
+                    const struct fault *f)
+{
+    (void)rows, (void)n, (void)older, (void)f;
+    *(bool *)ctx = true;
+}
+
+/* Time goes on, but not past the disk: what was written before is there. */
+static void time_passes(uint64_t ms)
+{
+    struct op *op = NULL;
+    bool done = false;
+
+    store_read_events(w.store, NULL, 0, 1, &op, on_read, &done);
+    cr_assert(LOOP_UNTIL(w.loop, done));
+    loop_turns(w.loop, 5);
+    loop_advance(w.loop, ms);
+}
+
+/* Up to so many steps of time, until it is in that state. */
+static void box_gets(enum life_state s)
+{
+    for (unsigned i = 0; i < 200 && box_state() != s; i++) {
+        loop_turns(w.loop, 20);
+        if (box_state() != s)
+            time_passes(2000);
+    }
+    cr_assert_eq(box_state(), s, "%s, not %s", life_state_name(box_state()), life_state_name(s));
+}
+
+static void begin_machine(void)
+{
+    begin_account();
+    json_free(answers("Up", UP));
+    box_gets(LIFE_RUNNING);
+}
+
+/* ---- accounts ---- */
+
+Test(control_rent, account_is_kept_when_its_token_is_good)
+{
+    _cleanup_json_ struct json *v = answers("ProviderAdd", ADD);
+    const struct json *a = json_get(v, "account");
+
+    cr_assert_str_eq(json_get_text(a, "title"), "AutoDL");
+    cr_assert_eq(json_get_int(json_get(a, "balance"), "milli", 0), 41300);
+    cr_assert_gt(json_get_int(a, "day_milli", 0), 0, "without a word there is a limit of a day");
+    cr_assert_gt(json_get_int(a, "floor_milli", 0), 0);
+    refuses(CALL("ProviderAdd", ADD), "io.llmhost.Conflict", "code", "account_exists");
+}
+
+Test(control_rent, account_of_a_refused_token_is_not_kept)
+{
+    refuses(CALL("ProviderAdd", "{\"provider\":\"autodl\",\"token\":{\"text\":\"wrong\"}}"),
+            "io.llmhost.CredentialsRefused", "code", "token_refused");
+
+    _cleanup_json_ struct json *v = answers("ProviderList", "{}");
+    _cleanup_secret_ char *token = NULL;
+
+    cr_assert_eq(json_count(json_get(v, "accounts")), 0);
+    cr_assert_str_eq(json_text(first(v, "known")), "autodl");
+    cr_assert_eq(secrets_get(w.secrets, "autodl", "token", &token), -ENOENT);
+}
+
+Test(control_rent, limits_are_changed_one_by_one)
+{
+    begin_account();
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"month_milli\":500000}"));
+
+    _cleanup_json_ struct json *v = answers("ProviderSet", "{\"provider\":\"autodl\",\"day_milli\":0}");
+    const struct json *a = json_get(v, "account");
+
+    cr_assert_eq(json_get_int(a, "month_milli", 0), 500000);
+    cr_assert_eq(json_get_int(a, "day_milli", -1), -1, "none");
+    refuses(CALL("ProviderSet", "{\"provider\":\"autodl\",\"day_milli\":-1}"),
+            "org.varlink.service.InvalidParameter", "parameter", "day_milli");
+    refuses(CALL("ProviderSet", "{\"provider\":\"elsewhere\"}"), "io.llmhost.NotFound", "code",
+            "no_provider");
+}
+
+Test(control_rent, account_goes_only_without_machines)
+{
+    begin_machine();
+    refuses(CALL("ProviderRemove", "{\"provider\":\"autodl\"}"), "io.llmhost.Conflict", "code", "in_use");
+}
+
+Test(control_rent, account_without_machines_goes)
+{
+    begin_account();
+    json_free(answers("ProviderRemove", "{\"provider\":\"autodl\"}"));
+
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+
+    cr_assert_eq(json_count(json_get(v, "accounts")), 0);
+}
+
+/* ---- what can be rented ---- */
+
+Test(control_rent, offers_are_told_with_their_prices)
+{
+    refuses(CALL("Offers", "{}"), "io.llmhost.NotFound", "code", "no_provider");
+    begin_account();
+
+    _cleanup_json_ struct json *v = answers("Offers", "{}"), *one = answers("Offers", "{\"gpu\":\"5090\"}");
+
+    cr_assert_eq(json_count(json_get(v, "offers")), 2);
+    cr_assert_str_eq(json_get_text(first(v, "offers"), "gpu"), "4090D", "the cheapest first");
+    cr_assert_eq(json_get_int(json_get(first(v, "offers"), "price"), "milli", 0), 1880);
+    cr_assert_eq(json_count(json_get(one, "offers")), 1);
+    cr_assert_null(json_get(first(one, "offers"), "price"), "unknown is not 0");
+    refuses(CALL("Offers", "{\"gpu\":\"4090\"}"), "io.llmhost.Usage", "code", "no_such_card");
+}
+
+Test(control_rent, words_about_a_machine_need_a_card)
+{
+    begin_account();
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"max_price_milli\":2000}"), "io.llmhost.Usage", "code",
+            "gpu_needed");
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090\",\"anyway\":true}"), "io.llmhost.Usage",
+            "code", "no_such_card");
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"max_price_milli\":1000}"),
+            "io.llmhost.Refused", "code", "price");
+    refuses(CALL("Up", "{\"model\":\"nothing\",\"gpu\":\"4090D\",\"anyway\":true}"), "io.llmhost.Usage",
+            "code", "bad_model");
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"disk_gb\":-1}"),
+            "org.varlink.service.InvalidParameter", "parameter", "disk_gb");
+    cr_assert_null(manager_lease_at(w.manager, 0), "nothing was made");
+}
+
+/* ---- a machine ---- */
+
+Test(control_rent, machine_is_switched_on_for_its_model)
+{
+    begin_machine();
+
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+    const struct json *i = first(v, "instances"), *rental = json_get(i, "rental");
+
+    cr_assert_eq(at.n_created, 1);
+    cr_assert_str_eq(json_get_text(i, "state"), "running");
+    cr_assert(json_get_bool(i, "rented", false));
+    cr_assert_str_eq(json_get_text(rental, "goal"), "on");
+    cr_assert_str_eq(json_get_text(rental, "id"), "pro-1");
+    cr_assert_eq(json_get_int(json_get(rental, "rate"), "milli", 0), 1880);
+    cr_assert_not(json_get_bool(json_get(rental, "rate"), "estimate", true));
+    cr_assert_eq(json_get_int(first(v, "accounts"), "instances", 0), 1);
+}
+
+Test(control_rent, time_without_a_card_ends_with_no_capacity)
+{
+    begin_account();
+    at.has_card = false;
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"on\":\"box\",\"anyway\":true,"
+                              "\"timeout_ms\":300000}"));
+    box_gets(LIFE_WAITING);
+    for (unsigned i = 0; i < 50; i++)
+        time_passes(2000);
+    cr_assert(is_silent(&w.caller), "no card is no error while it is looked for");
+    for (unsigned i = 0; i < 150 && !has_message(&w.caller); i++)
+        time_passes(2000);
+
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *p = json_get(v, "parameters");
+
+    cr_assert_str_eq(json_get_text(v, "error"), "io.llmhost.NoCapacity", "%s: %s", json_get_text(p, "code"),
+                     json_get_text(p, "why"));
+    cr_assert_not_null(strstr(json_get_text(p, "why"), "the search goes on"));
+    cr_assert_not_null(strstr(json_text(json_at(json_get(p, "next"), 1)), "llmhostctl down ollama:m"));
+    cr_assert_eq(box_state(), LIFE_WAITING);
+}
+
+Test(control_rent, down_of_the_last_model_ends_with_the_confirmed_stop)
+{
+    begin_machine();
+    say(&w.caller, MORE("Down", "{\"target\":\"ollama:m\"}"));
+
+    bool confirmed = false;
+    const struct json *p;
+
+    for (;;) {
+        _cleanup_json_ struct json *v = hear(&w.caller);
+
+        p = json_get(v, "parameters");
+        cr_assert_null(json_get_text(v, "error"), "%s", json_get_text(p, "message"));
+        if (json_get_bool(p, "done", false)) {
+            cr_assert_str_eq(json_get_text(json_get(p, "instance"), "state"), "stopped");
+            cr_assert_not_null(json_get(p, "spent"));
+            break;
+        }
+        confirmed |= streq(json_get_text(json_get(p, "progress"), "stage"), "confirmed");
+    }
+    cr_assert(confirmed);
+    cr_assert_eq(at.machine.power, INSTANCE_OFF);
+    json_free(answers("Wait", "{\"target\":\"box\",\"until\":\"confirmed\"}"));
+}
+
+Test(control_rent, stop_that_is_ignored_is_told_and_goes_on)
+{
+    begin_machine();
+    at.ignores_stops = true;
+    say(&w.caller, CALL("Down", "{\"target\":\"box\"}"));
+    box_gets(LIFE_STOPPING);
+    for (unsigned i = 0; i < 200 && !has_message(&w.caller); i++)
+        time_passes(2000);
+
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *p = json_get(v, "parameters");
+
+    cr_assert_str_eq(json_get_text(v, "error"), "io.llmhost.StopNotConfirmed");
+    cr_assert_str_eq(json_get_text(p, "target"), "box");
+    cr_assert_not_null(strstr(json_get_text(p, "message"), "1.88/h"), "%s", json_get_text(p, "message"));
+    cr_assert_not_null(strstr(json_get_text(p, "why"), "\"running\""), "%s", json_get_text(p, "why"));
+    cr_assert_not_null(strstr(json_get_text(p, "why"), "https://console.example/"));
+
+    _cleanup_json_ struct json *status = answers("Status", "{}");
+
+    const struct json *trouble = json_get(first(status, "instances"), "trouble");
+
+    cr_assert_str_eq(json_get_text(trouble, "code"), "stop_not_confirmed");
+    cr_assert_eq(json_get_int(trouble, "exit", 0), EXIT_NOT_CONFIRMED);
+    refuses(CALL("Wait", "{\"target\":\"box\",\"until\":\"confirmed\",\"timeout_ms\":1}"),
+            "io.llmhost.StopNotConfirmed", "target", "box");
+    at.ignores_stops = false;
+    box_gets(LIFE_STOPPED);
+}
+
+Test(control_rent, sleep_of_the_last_model_stops_the_machine)
+{
+    begin_machine();
+    json_free(answers("Sleep", "{\"target\":\"ollama:m\"}"));
+    cr_assert_eq(box_state(), LIFE_STOPPED);
+    cr_assert_eq(at.machine.power, INSTANCE_OFF);
+}
+
+Test(control_rent, keep_of_a_machine_tells_its_cost)
+{
+    begin_machine();
+
+    _cleanup_json_ struct json *v = answers("Keep", "{\"target\":\"box\",\"for_ms\":7200000}");
+
+    cr_assert_eq(json_get_int(json_get(v, "cost"), "milli", 0), 2 * 1880);
+    cr_assert_str_eq(json_get_text(json_get(v, "instance"), "name"), "box");
+    refuses(CALL("Keep", "{\"target\":\"box\",\"for_ms\":700000000}"), "io.llmhost.Usage", "code",
+            "bad_time");
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    cr_assert_eq(box_state(), LIFE_STOPPED, "down ends the keep");
+    refuses(CALL("Keep", "{\"target\":\"box\",\"for_ms\":7200000}"), "io.llmhost.NotRunning", "code",
+            "not_running");
+}
+
+Test(control_rent, machine_is_given_back_only_by_its_name_and_when_it_is_off)
+{
+    begin_machine();
+    refuses(CALL("Release", "{\"instance\":\"box\",\"confirm\":\"no\"}"), "io.llmhost.Usage", "code",
+            "not_confirmed");
+    refuses(CALL("InstanceRemove", "{\"name\":\"box\"}"), "io.llmhost.Conflict", "code", "is_rented");
+    refuses(CALL("Release", "{\"instance\":\"box\",\"confirm\":\"box\"}"), "io.llmhost.Conflict", "target",
+            "box");
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    refuses(CALL("InstanceRemove", "{\"name\":\"box\"}"), "io.llmhost.Conflict", "code", "is_rented");
+    say(&w.caller, CALL("Release", "{\"instance\":\"box\",\"confirm\":\"box\"}"));
+    for (unsigned i = 0; i < 200 && !has_message(&w.caller); i++)
+        time_passes(2000);
+
+    _cleanup_json_ struct json *v = hear(&w.caller);
+
+    cr_assert_null(json_get_text(v, "error"), "%s", json_get_text(json_get(v, "parameters"), "message"));
+    cr_assert_geq(at.n_released, 1);
+    cr_assert_null(box());
+}
+
+Test(control_rent, cost_has_what_runs_and_what_ran)
+{
+    begin_machine();
+    loop_advance(w.loop, 60000);
+
+    _cleanup_json_ struct json *v = answers("Cost", "{\"since_at_ms\":0}");
+    const struct json *line = first(v, "lines"), *row = first(v, "rows");
+
+    cr_assert_str_eq(json_get_text(line, "instance"), "box");
+    cr_assert_eq(json_get_int(json_get(line, "now"), "milli", 0), 1880);
+    cr_assert_str_eq(json_get_text(row, "kind"), "compute");
+    cr_assert(json_get_bool(row, "by_us", false));
+    cr_assert_null(json_get(row, "to_at_ms"));
+    cr_assert_gt(json_get_int(json_get(row, "amount"), "milli", 0), 0);
+    cr_assert_eq(json_count(json_get(v, "total")), 1);
+}
+
+Test(control_rent, why_tells_what_keeps_it_on_and_that_it_is_off)
+{
+    begin_machine();
+
+    _cleanup_json_ struct json *on = answers("Why", "{\"targets\":[\"box\"]}");
+
+    cr_assert_str_eq(json_get_text(first(on, "lines"), "verdict"), "awake");
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+
+    _cleanup_json_ struct json *off = answers("Why", "{\"targets\":[\"box\"]}");
+
+    cr_assert_str_eq(json_get_text(first(off, "lines"), "verdict"), "off");
+    cr_assert_str_eq(json_get_text(first(first(off, "lines"), "causes"), "cause"), "machine_off");
+}
+
+Test(control_rent, doctor_asks_the_account_and_says_what_is_unproved)
+{
+    begin_machine();
+    refuses(CALL("Doctor", "{\"target\":\"box\",\"drill\":true}"), "io.llmhost.Conflict", "code", "in_use");
+    at.balance_milli = 500;
+
+    _cleanup_json_ struct json *v = answers("Doctor", "{}");
+    const struct json *checks = json_get(v, "checks");
+    unsigned seen = 0;
+
+    for (size_t i = 0; i < json_count(checks); i++) {
+        const char *id = json_get_text(json_at(checks, i), "id"),
+                   *level = json_get_text(json_at(checks, i), "level");
+
+        seen += streq(id, "account.token") && streq(level, "ok");
+        seen += streq(id, "account.balance") && streq(level, "fail");
+        seen += streq(id, "rented.proof") && streq(level, "warn");
+    }
+    cr_assert_eq(seen, 3);
+}
+
+Test(control_rent, file_of_guards_has_what_is_on)
+{
+    _cleanup_free_ char *path = xasprintf("%s/guards", w.directory);
+    char line[200] = "";
+    FILE *f;
+
+    begin_machine();
+    loop_turns(w.loop, 20);
+    f = fopen(path, "r");
+    cr_assert_not_null(f);
+    cr_assert_not_null(fgets(line, sizeof line, f));
+    fclose(f);
+    cr_assert_str_eq(line, "box running 0 1880 CNY\n");
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    loop_turns(w.loop, 20);
+    f = fopen(path, "r");
+    cr_assert_not_null(f);
+    cr_assert_null(fgets(line, sizeof line, f), "%s", line);
+    fclose(f);
+}
+
+Test(control_rent, instance_tells_what_was_asked_for)
+{
+    begin_machine();
+
+    _cleanup_json_ struct json *v = answers("InstanceShow", "{\"name\":\"box\"}");
+    const struct json *s = json_get(v, "settings");
+
+    cr_assert_str_eq(json_get_text(s, "gpu"), "4090D");
+    cr_assert_str_eq(json_get_text(s, "cards"), "1");
+    cr_assert_str_eq(json_get_text(json_get(json_get(v, "instance"), "rental"), "gpu"), "4090D");
+}
