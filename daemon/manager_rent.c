@@ -11,6 +11,7 @@
 #include "lease/account.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
+#include "proto/buf.h"
 #include "proto/text.h"
 #include "provider/rental.h"
 #include "store/secrets.h"
@@ -484,18 +485,33 @@ static int read_place(struct account *a, const struct manager_rent *w, struct pl
     return 0;
 }
 
-static struct lease *make_rented(struct manager *m, struct account *a, const struct manager_rent *w,
-                                 const struct card *c, const struct place *where, const char *name,
-                                 uint64_t *ret_ticket)
+/* As they are tried, one after the other, until there is a machine: "4090D,5090x2". */
+static void list_cards(const struct card *cards, unsigned n, struct buf *out)
 {
+    for (unsigned i = 0; i < n; i++) {
+        buf_addf(out, "%s%s", i ? "," : "", cards[i].offer.gpu);
+        if (cards[i].cards > 1)
+            buf_addf(out, "x%u", cards[i].cards);
+    }
+}
+
+static struct lease *make_rented(struct manager *m, struct account *a, const struct manager_rent *w,
+                                 const struct card *cards, unsigned n, const struct place *where,
+                                 const char *name, uint64_t *ret_ticket)
+{
+    struct buf list;
+
+    buf_init(&list, CARDS_MAX * 48);
+    list_cards(cards, n, &list);
+
     struct rental_record rental = {
         .state = (char *)life_state_name(LIFE_ABSENT),
         .goal = (char *)"off",
-        .card = (char *)c->offer.card,
+        .card = (char *)cards[0].offer.card,
         .image = (char *)where->image,
         .region = (char *)where->region,
-        .gpu = (char *)c->offer.gpu,
-        .cards = c->cards,
+        .gpu = (char *)buf_text(&list),
+        .cards = cards[0].cards,
         .disk_gb = w->disk_gb,
         .max_price_milli = w->max_price_milli,
     };
@@ -511,8 +527,9 @@ static struct lease *make_rented(struct manager *m, struct account *a, const str
 
     *ret_ticket = MAX(t, store_put_rental(m->context.store, name, rented_record(lease_rented(l))));
     manager_insert_lease(m, l);
-    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, name, "instance_added", "added (%s, %u x %s)",
-                  account_name(a), c->cards, c->offer.gpu);
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, name, "instance_added", "added (%s, %s)", account_name(a),
+                  buf_text(&list));
+    buf_done(&list);
     manager_tell_lease(m, l, false);
     return l;
 }
@@ -545,7 +562,7 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
         snprintf(name, sizeof name, "%s", w->name);
     else
         name_after_card(m, &cards[0], name);
-    *ret = make_rented(m, a, w, &cards[0], &where, name, ret_ticket);
+    *ret = make_rented(m, a, w, cards, n, &where, name, ret_ticket);
     return 0;
 }
 

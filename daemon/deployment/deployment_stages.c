@@ -107,7 +107,10 @@ static void capacity_text(const struct rented *r, char out[static 160])
 
     rented_figures(r, &n);
     if (n.state != LIFE_WAITING) {
-        snprintf(out, 160, "%s", n.state == LIFE_STOPPING ? "switches off first" : "looks at the machine");
+        snprintf(out, 160, "%s",
+                 n.state == LIFE_STOPPING  ? "switches off first"
+                 : n.state == LIFE_UNKNOWN ? "looks at the machine"
+                                           : "");
         return;
     }
     if (n.next_at_ms > now)
@@ -173,7 +176,10 @@ static void stages_reach(struct deployment *d, const struct rented *r, enum stag
         if (d->stages[before].view.state != STAGE_RUNNING)
             continue;
         switch (before) {
-        case STAGE_CAPACITY: snprintf(text, sizeof text, "%u x %.60s", record->cards, record->gpu); break;
+        case STAGE_CAPACITY:
+            snprintf(text, sizeof text, "%u x %.60s", record->cards,
+                     strchr(record->gpu, ',') ? record->card : record->gpu);
+            break;
         case STAGE_POWER_ON: power_text(d, r, text); break;
         case STAGE_GUARD: guard_text(d, r, text); break;
         default: address_text(d, text); break;
