@@ -21,20 +21,23 @@
 #define FOREIGN_MS (10 * 60 * 1000)  /* two offs by somebody else within that are meant */
 #define AWAY_MS    STAY_DRAIN_MS /* so long a machine that goes off is waited for where it cannot be reached */
 #define UNHEARD_MS (60 * 1000)   /* after our start, so long for its guard to tell of holds */
-#define LOOK_MS    (60 * 1000)   /* at what has no news of its own: bytes of forwards */
+#define LOST_MS    5000 /* between two looks at one that runs and cannot be reached any more, for a minute */
+#define LOOK_MS    (60 * 1000) /* at what has no news of its own: bytes of forwards */
 
 struct power {
     struct manager *manager;
     struct lease *lease;
     struct rented *rented;
     struct timer *timer;
-    bool asked_on;                     /* its goal is on, by us: when it is off, it went off by itself */
-    bool restored;                     /* and its guard has not told yet of holds */
-    uint64_t wish_due;                 /* since when it is wanted on */
-    uint64_t on_due;                   /* since when it is on; 0: it is not */
-    uint64_t foreign_due;              /* when somebody else switched it off; 0: never */
-    uint64_t money_due;                /* since when a limit is reached; 0: none is */
-    uint64_t away_due;                 /* since when it is to go off and cannot be reached; 0: not so */
+    bool asked_on;                /* its goal is on, by us: when it is off, it went off by itself */
+    bool restored;                /* and its guard has not told yet of holds */
+    uint64_t wish_due;            /* since when it is wanted on */
+    uint64_t on_due;              /* since when it is on; 0: it is not */
+    uint64_t foreign_due;         /* when somebody else switched it off; 0: never */
+    uint64_t money_due;           /* since when a limit is reached; 0: none is */
+    bool was_reachable;           /* since it is on */
+    uint64_t lost_due, doubt_due; /* since when it runs and cannot be reached; the next look. 0: it can */
+    uint64_t away_due;            /* since when it is to go off and cannot be reached; 0: not so */
     uint64_t hold_until_due, held_due; /* `keep INSTANCE`: until when; the last one's beginning */
     uint64_t quiet_bytes, quiet_due;   /* of its forwards; when they last grew */
     struct stay stay;
@@ -201,16 +204,15 @@ static void power_is_foreign_off(struct power *p)
 {
     uint64_t now = clock_now_ms();
     bool again = p->foreign_due && now - p->foreign_due <= FOREIGN_MS;
-    char why[DEPLOYMENT_TEXT_MAX];
     struct fault f;
 
     p->foreign_due = now;
-    snprintf(why, sizeof why, "%.60s was switched off elsewhere", lease_name(p->lease));
     if (again) {
-        fault_code(&f, FAULT_GONE, "stopped_elsewhere", "%s twice within 10 min", why);
+        fault_code(&f, FAULT_GONE, "stopped_elsewhere", "%s was switched off elsewhere twice within 10 min",
+                   lease_name(p->lease));
         models_end(p, true, &f);
     }
-    models_lose_machine(p, why);
+    models_lose_machine(p, "the machine was switched off elsewhere");
 }
 
 /* The machine gave up being on, and its trouble says why. */
@@ -278,6 +280,31 @@ static void note_forwards(struct power *p, uint64_t now)
     p->quiet_bytes = bytes;
 }
 
+/* One that was reached, and no longer is, may have been switched off: its next usual look is too far away for
+ * whoever waits. */
+static void note_loss(struct power *p, uint64_t now)
+{
+    if (lease_is_reachable(p->lease)) {
+        p->was_reachable = true;
+        p->lost_due = p->doubt_due = 0;
+        return;
+    }
+    if (!p->on_due || !p->was_reachable || life_state(rented_life(p->rented)) != LIFE_RUNNING)
+        return;
+    if (!p->lost_due)
+        p->lost_due = p->doubt_due = now;
+    if (now < p->doubt_due)
+        return;
+    rented_doubt(p->rented);
+    p->doubt_due = now + (now - p->lost_due < LOOK_MS ? LOST_MS : LOOK_MS);
+}
+
+static void power_forget_cycle(struct power *p)
+{
+    p->on_due = p->lost_due = p->doubt_due = 0;
+    p->was_reachable = false;
+}
+
 static void power_note(struct power *p)
 {
     uint64_t now = clock_now_ms();
@@ -287,7 +314,7 @@ static void power_note(struct power *p)
     if (s == LIFE_RUNNING && !p->on_due)
         p->on_due = now;
     else if (s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED)
-        p->on_due = 0;
+        power_forget_cycle(p);
     if (!account_must_stop(rented_account(p->rented)))
         p->money_due = 0;
     else if (!p->money_due)
@@ -297,6 +324,7 @@ static void power_note(struct power *p)
     if (k.read_at_ms || (p->on_due && now - p->on_due >= UNHEARD_MS))
         p->restored = false;
     note_forwards(p, now);
+    note_loss(p, now);
 }
 
 static void tell_reason(const struct power *p, char out[static DEPLOYMENT_TEXT_MAX])
@@ -364,6 +392,12 @@ static void power_stay(struct power *p)
     power_off(p, why);
 }
 
+/* Its guard obeys another llmhostd, which is there to end it. */
+static bool is_anothers(const struct power *p)
+{
+    return rented_keeper(p->rented) && keeper_state(rented_keeper(p->rented)) == KEEPER_REFUSED;
+}
+
 /* Somebody else switched it on, and no model on it is wanted: only max_up ends that. */
 static void power_of_others(struct power *p, uint64_t now)
 {
@@ -371,8 +405,8 @@ static void power_of_others(struct power *p, uint64_t now)
     const struct stay_facts f = power_facts(p, now);
     uint64_t due = MAX(f.used_due, p->on_due) + rule.max_up_ms;
 
-    p->stay = (struct stay){STAY_ON, STAY_MAX_UP, due};
-    if (now < due || now < f.hold_until_due)
+    p->stay = (struct stay){STAY_ON, STAY_MAX_UP, due > now ? due : STAY_NEVER};
+    if (now < due || now < f.hold_until_due || is_anothers(p))
         return;
     power_off(p, "it was switched on elsewhere, and nobody used it here for too long");
 }
@@ -386,6 +420,8 @@ static void power_arm(struct power *p, uint64_t now)
         due = MIN(due, p->away_due + AWAY_MS);
     if (life_state(life) == LIFE_WAITING && life_goal(life) == LIFE_GOAL_ON)
         due = MIN(due, p->wish_due + SEARCH_MS);
+    if (p->doubt_due)
+        due = MIN(due, p->doubt_due);
     if (p->on_due || p->money_due)
         due = MIN(due, now + LOOK_MS);
     if (due == STAY_NEVER)
@@ -420,7 +456,6 @@ static void power_judge(struct power *p)
 {
     const struct life *life = rented_life(p->rented);
     uint64_t now = clock_now_ms();
-    char why[DEPLOYMENT_TEXT_MAX];
 
     power_note(p);
     if (life_goal(life) == LIFE_GOAL_RELEASE) {
@@ -434,8 +469,7 @@ static void power_judge(struct power *p)
     if (life_goal(life) == LIFE_GOAL_ON) {
         power_judge_on(p, now);
     } else if (is_at_rest(life)) {
-        snprintf(why, sizeof why, "%.60s is off", lease_name(p->lease));
-        models_lose_machine(p, why);
+        models_lose_machine(p, "the machine is off");
         p->stay = (struct stay){STAY_OFF, p->stay.reason, STAY_NEVER};
     } else if (life_state(life) == LIFE_RUNNING) {
         power_of_others(p, now);
@@ -522,13 +556,9 @@ void powers_account_changed(struct manager *m, struct account *a)
 /* A machine that was not wanted on wakes nobody, although its models have not been told to sleep. */
 void powers_restored(struct manager *m)
 {
-    char why[DEPLOYMENT_TEXT_MAX];
-
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
-        if (n->power && !n->power->asked_on) {
-            snprintf(why, sizeof why, "%.60s is off", lease_name(n->lease));
-            models_lose_machine(n->power, why);
-        }
+        if (n->power && !n->power->asked_on)
+            models_lose_machine(n->power, "the machine is off");
 }
 
 void powers_doubt(struct manager *m)

@@ -36,6 +36,7 @@
 #define life_state                   fake_life_state
 #define life_goal                    fake_life_goal
 #define life_trouble                 fake_life_trouble
+#define keeper_state                 fake_keeper_state
 #define keeper_figures               fake_keeper_figures
 #define account_must_stop            fake_account_must_stop
 #define account_trouble              fake_account_trouble
@@ -71,6 +72,7 @@ static struct world {
     enum life_goal goal;
     struct fault trouble, money;
     struct keeper_figures guard;
+    enum keeper_state keeper;
     bool reachable, must_stop, runs;
     unsigned n_wants, n_doubts, n_told;
     char said[300];
@@ -261,6 +263,12 @@ void fake_keeper_figures(const struct keeper *k, struct keeper_figures *ret)
 {
     (void)k;
     *ret = w.guard;
+}
+
+enum keeper_state fake_keeper_state(const struct keeper *k)
+{
+    (void)k;
+    return w.keeper;
 }
 
 const struct fault *fake_rented_trouble(const struct rented *r)
@@ -541,7 +549,7 @@ Test(power, off_by_somebody_else_is_not_answered_by_on)
     machine_is(LIFE_STOPPED);
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
     cr_assert_eq(w.models[0].state, DEPLOYMENT_ASLEEP);
-    cr_assert(strstr(w.models[0].why, "gpu1 was switched off elsewhere"), "%s", w.models[0].why);
+    cr_assert_str_eq(w.models[0].why, "the machine was switched off elsewhere");
     passes(5);
     goes_up(0, true);
     cr_assert_eq(w.goal, LIFE_GOAL_ON, "but by the next request");
@@ -799,4 +807,41 @@ Test(power, why_it_is_on)
     w.models[0].figures.open = 1;
     changed();
     cr_assert_str_eq(manager_stay(&w.manager, the_lease(), &at_ms), "in_use");
+}
+
+Test(power, one_that_is_lost_is_looked_at_at_once_and_soon_again)
+{
+    comes_up();
+    cr_assert_eq(w.n_doubts, 0);
+    w.reachable = false;
+    changed();
+    changed();
+    cr_assert_eq(w.n_doubts, 1);
+    passes(1);
+    cr_assert(w.n_doubts > 10 && w.n_doubts < 15, "%u", w.n_doubts);
+    passes(10);
+    cr_assert_lt(w.n_doubts, 25);
+    w.reachable = true;
+    changed();
+    unsigned n = w.n_doubts;
+
+    passes(3);
+    cr_assert_eq(w.n_doubts, n);
+}
+
+Test(power, one_that_never_was_reached_yet_is_not_lost)
+{
+    w.reachable = false;
+    goes_up(0, false);
+    machine_is(LIFE_RUNNING);
+    passes(2);
+    cr_assert_eq(w.n_doubts, 0);
+}
+
+Test(power, one_of_another_daemon_is_never_stopped_by_us)
+{
+    w.keeper = KEEPER_REFUSED;
+    machine_is(LIFE_RUNNING);
+    passes(2000);
+    cr_assert_eq(w.n_wants, 0);
 }
