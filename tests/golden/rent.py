@@ -6,6 +6,7 @@ from steps import case, error, stage, widths
 MODEL = "ollama:deepseek-r1:7b"
 STATUS = [{"reply": {"world": "money"}}]
 ACCOUNT = {"world": "account"}
+SPENT_MORE = {"provider": "autodl", "title": "AutoDL", "unit": "CNY", "day_milli": 30000, "instances": 3}
 RENTAL = {"world": "rental-in-use"}
 OFF = {"guard": {"state": "away", "proved": True}, "stays": None, "provider_state": "shutdown", "released_at_ms": "@1296000s"}
 
@@ -150,6 +151,9 @@ RENT = [
          "instances": [i for i in TROUBLE["instances"] if i["name"] == "nm-a100"]}}], "Logs": [{"reply": {"lines": [], "older": 0}}]}, columns=80),
     case("rent-status-model", f"status {MODEL}", {"Status": [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "trouble": [],
          "instances": [machine("gz-4090", "running", "up", stays="in_use")]}}], "Logs": [{"reply": {"lines": [], "older": 0}}]}, columns=80),
+    case("rent-watch", "status -w", {"Watch": [{"more": {**TROUBLE, "models": [], "instances": TROUBLE["instances"][:1], "trouble": [NOT_CONFIRMED]}},
+         {"await": "NOT CONFIRMED"}, {"more": {"trouble": [], "instance": machine("hz-3090", "stopped", **OFF), "accounts": [{**SPENT_MORE, "today": yuan(9900), "month": yuan(9900), "rate": yuan(0)}]}},
+         {"await": "9.90"}, {"interrupt": True}, {"hang": True}]}, columns=80),
     *widths("rent-list", "instance list", {"InstanceList": [{"reply": {"instances": TROUBLE["instances"][:3]}}]}),
     case("rent-show", "instance show bj-4090", {"InstanceShow": SHOW}, columns=80),
     *widths("rent-why", "why", {"Why": [{"reply": {"not_counted": [], "lines": [why(f"m{i}", verdict, *causes) for i, (verdict, causes) in enumerate(WHY)]}}]}),
