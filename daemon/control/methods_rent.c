@@ -100,6 +100,16 @@ static int compare_offers(const void *a, const void *b)
     return (x->price_milli > y->price_milli) - (x->price_milli < y->price_milli);
 }
 
+/* By any name its provider knows for it: "RTX 4090D". */
+static bool is_wanted(const struct account *a, const char *gpu, const struct rental_offer *offer)
+{
+    _cleanup_free_ char *why = NULL;
+    struct rental_offer found;
+
+    return !gpu || (account_ops(a)->find_card(account_rental(a), gpu, &found, &why) == 0 &&
+                    streq(found.card, offer->card));
+}
+
 static void on_offers(void *ctx, const struct rental_offer *offers, unsigned n, const struct fault *f)
 {
     struct call *c = ctx;
@@ -116,7 +126,7 @@ static void on_offers(void *ctx, const struct rental_offer *offers, unsigned n, 
         return;
     }
     for (unsigned i = 0; a && i < n; i++)
-        if (!gpu || strcasecmp(gpu, offers[i].gpu) == 0)
+        if (is_wanted(a, gpu, &offers[i]))
             offers_add(o, a, &offers[i], json_get_text(c->parameters, "for_model"));
     offers_ask(c);
 }
@@ -151,7 +161,8 @@ static void offers_over(struct call *c)
         return;
     struct json *v = json_object(), *list = json_array();
 
-    qsort(o->all, o->n, sizeof *o->all, compare_offers);
+    if (o->n)
+        qsort(o->all, o->n, sizeof *o->all, compare_offers);
     for (unsigned i = 0; i < o->n; i++)
         json_append(list, TAKE_PTR(o->all[i].offer));
     json_put(v, "offers", list);
