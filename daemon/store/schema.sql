@@ -191,6 +191,11 @@ CREATE TABLE intent (
 );
 CREATE UNIQUE INDEX intent_one_open ON intent(instance) WHERE resolved_at_ms IS NULL AND instance IS NOT NULL;
 CREATE INDEX intent_holds ON intent(provider, unit) WHERE resolved_at_ms IS NULL OR held;
+-- Nobody is left to say what became of it.
+CREATE TRIGGER intent_of_nobody AFTER DELETE ON rental BEGIN
+    UPDATE intent SET outcome = ifnull(outcome, 'forgotten'), resolved_at_ms = ifnull(resolved_at_ms, at_ms), held = 0
+    WHERE instance = OLD.instance AND (resolved_at_ms IS NULL OR held);
+END;
 
 -- Intervals at one rate: instants with where they come from, never sums. intent NULL: not by us.
 CREATE TABLE spent (

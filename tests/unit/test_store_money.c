@@ -327,6 +327,42 @@ Test(store_money, while_an_interval_is_open_the_larger_of_reserved_and_spent_cou
     cr_assert_not(h.failed, "%s", h.fault.text);
 }
 
+static struct rental_record rental(void)
+{
+    return (struct rental_record){.state = "running",
+                                  .goal = "on",
+                                  .id = "pro-1",
+                                  .made = 3,
+                                  .asked_at_ms = 4,
+                                  .ours = true,
+                                  .was_on = true,
+                                  .card = "4090d-48",
+                                  .image = "base-image-1",
+                                  .gpu = "4090D",
+                                  .cards = 2,
+                                  .disk_gb = 100,
+                                  .max_price_milli = 2200,
+                                  .rate_milli = 1980,
+                                  .guard_seq = UINT64_MAX,
+                                  .stopped_at_ms = 5,
+                                  .prepaid_until_at_ms = 6,
+                                  .drilled_at_ms = 7};
+}
+
+Test(store_money, what_is_reserved_for_an_instance_that_is_removed_is_free_again)
+{
+    struct rental_record r = rental();
+
+    put_instance("gz", 1);
+    store_put_rental(store, "gz", &r);
+    assert_reserved("a", "gz", 9000, 0);
+    store_resolve_intent(store, "a", "made", HOUR, true);
+    assert_written(store_put_rental(store, "gz", &r)); /* a newer value removes nothing */
+    assert_no_money("b", "hz", 9000, 0);
+    assert_written(store_remove_instance(store, "gz"));
+    assert_reserved("b", "hz", 9000, 0);
+}
+
 Test(store_money, another_unit_or_provider_is_another_purse)
 {
     struct intent_record r = intent("a", "gz", 10000);
@@ -439,28 +475,6 @@ static void load_rentals(void)
 
     n_rented = n_others = 0;
     cr_assert_eq(store_load(store, &readers, NULL, &f), 0, "%s", f.text);
-}
-
-static struct rental_record rental(void)
-{
-    return (struct rental_record){.state = "running",
-                                  .goal = "on",
-                                  .id = "pro-1",
-                                  .made = 3,
-                                  .asked_at_ms = 4,
-                                  .ours = true,
-                                  .was_on = true,
-                                  .card = "4090d-48",
-                                  .image = "base-image-1",
-                                  .gpu = "4090D",
-                                  .cards = 2,
-                                  .disk_gb = 100,
-                                  .max_price_milli = 2200,
-                                  .rate_milli = 1980,
-                                  .guard_seq = UINT64_MAX,
-                                  .stopped_at_ms = 5,
-                                  .prepaid_until_at_ms = 6,
-                                  .drilled_at_ms = 7};
 }
 
 Test(store_money, rentals_and_accounts_are_there_after_a_restart)
