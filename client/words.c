@@ -118,7 +118,7 @@ static const struct option options[] = {
     {"base-url", 0, TEXT, false, AT(base_url), "URL", "where its API is, instead of its own"},
     {"budget-day", 0, MONEY, false, AT(day_milli), "MONEY", "so much a day (50); 0: no limit"},
     {"budget-month", 0, MONEY, false, AT(month_milli), "MONEY", "so much a month; 0: no limit"},
-    {"balance-floor", 0, MONEY, false, AT(floor_milli), "MONEY", "all is stopped when less is left (5)"},
+    {"balance-floor", 0, MONEY, false, AT(floor_milli), "MONEY", "all is stopped when less is left (1)"},
     {"confirm", 0, TEXT, false, AT(confirm), "NAME", "the machine's name, instead of typing it"},
     {"drill", 0, FLAG, false, AT(drill), NULL, "let its guard stop it now, and see that the bill ends"},
     {"host", 0, TEXT, false, AT(host), "HOST", "instead of the ssh command, or over it"},
