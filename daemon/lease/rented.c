@@ -157,6 +157,7 @@ static void rented_begins(struct rented *r)
     r->has_way = r->guarded = false;
     r->n_blind = 0;
     r->rate_milli = 0;
+    r->had_guard = true;
     rented_ask_way(r);
 }
 
@@ -166,11 +167,25 @@ static void rented_ends(struct rented *r)
     op_cancel(&r->reach);
     timer_disarm(r->way_timer);
     timer_disarm(r->guard_timer);
-    keeper_way(r->keeper, false);
-    keeper_forget(r->keeper);
+    keeper_way(r->keeper, false); /* until it is off its guard may still act, and people see when */
     if (streq(r->fault.code, "no_way"))
         r->fault = (struct fault){0};
     r->context.way(r->context.ctx, NULL);
+}
+
+/* What is known of its guard is of another boot. */
+static void rented_forget_guard(struct rented *r)
+{
+    if (r->had_guard)
+        keeper_forget(r->keeper);
+    r->had_guard = false;
+}
+
+static bool is_at_rest(const struct life *l)
+{
+    enum life_state s = life_state(l);
+
+    return s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED;
 }
 
 /* From the run queue, after the life changed. One that is on and about which the provider says something else
@@ -183,6 +198,8 @@ void rented_on_life(void *ctx, struct life *l)
     if (r->on && r->went_off)
         rented_ends(r);
     r->went_off = false;
+    if ((on && !r->on) || is_at_rest(l))
+        rented_forget_guard(r);
     if (on && !r->on)
         rented_begins(r);
     else if (on && r->is_doubtful)

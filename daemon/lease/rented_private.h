@@ -54,6 +54,7 @@ struct rented {
     bool is_doubtful; /* the provider no longer says that it is on, nor that it is off */
     bool has_way;
     bool session_up;
+    bool had_guard; /* something may be known of its guard, also while it is being switched off */
     bool guarded;     /* the guard was read back, whoever owns it */
     bool is_anothers; /* another llmhostd keeps its guard: we connect and forward, and never switch it off */
     uint64_t on_due;

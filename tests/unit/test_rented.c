@@ -38,7 +38,12 @@ Test(rented, is_made_reached_guarded_and_stopped)
     cr_assert_eq(books.reading.power, INSTANCE_ON);
     cr_assert_eq(books.reading.rate_milli, 1980);
 
+    company.ignores_stops = true;
     rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(!keeper->way));
+    cr_assert_eq(state(), LIFE_STOPPING);
+    cr_assert_eq(keeper->n_forgotten, 0, "its guard may act before the provider does");
+    company.ignores_stops = false;
     cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
     cr_assert_not(has_way);
     cr_assert_not(keeper->way);
