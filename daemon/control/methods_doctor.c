@@ -11,7 +11,6 @@
 #include "base/timer.h"
 #include "control/checks.h"
 #include "control/checks_rent.h"
-#include "control/machines.h"
 #include "control/methods.h"
 #include "control/show.h"
 #include "control/target.h"
@@ -21,6 +20,7 @@
 #include "gateway/gateway.h"
 #include "lease/account.h"
 #include "lease/lease.h"
+#include "lease/rented.h"
 #include "manager.h"
 #include "proto/json.h"
 #include "proto/ssh_proxy.h"
@@ -270,8 +270,8 @@ static void check_instance(struct manager *m, struct lease *l, const struct mach
 {
     if (lease_rented(l))
         check_rented(l, list);
-    if (machine_is_off(l))
-        return; /* its ways in and out are another boot's */
+    if (lease_rented(l) && life_state(rented_life(lease_rented(l))) != LIFE_RUNNING)
+        return; /* nobody gets in, and what was known is of another boot */
     if (lease_session(l)) {
         check_session(l, list);
         check_forwards(m, l, facts, list);

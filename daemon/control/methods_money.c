@@ -90,7 +90,7 @@ static void put_account(struct call *c, struct money_limits limits)
 
     if (!read_limits(c, &limits))
         return;
-    call_log_change(c, w.provider, "%s", c->method);
+    call_log_change(c, w.provider, "provider %s", streq(c->method, "ProviderAdd") ? "add" : "set");
     manager_put_account(c->context->manager, &w, &c->op, on_account, c);
 }
 

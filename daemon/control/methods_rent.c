@@ -303,6 +303,8 @@ void method_release(struct call *c)
 
 /* ---- InstanceTake ---- */
 
+#define TAKE_MS 30000 /* its guard answers at once, or never */
+
 static void take_look(struct follow *w)
 {
     struct lease *l = w->machines[0].lease;
@@ -344,5 +346,6 @@ void method_instance_take(struct call *c)
     machines_add(w, l);
     call_log_change(c, name, "its guard is taken");
     rented_take(lease_rented(l));
+    timer_arm(w->timer, TAKE_MS);
     take_look(w);
 }
