@@ -86,10 +86,8 @@ static void watch_way(struct rented *r)
  */
 static void arm_way(struct rented *r)
 {
-    if (!r->has_way)
-        timer_arm(r->way_timer, MIN((uint64_t)WAY_MS << MIN(r->n_blind, 4u), WAY_MS_MAX));
-    else if (!r->session_up || !r->rate_milli)
-        timer_arm(r->way_timer, WAY_MS_MAX);
+    if (!r->has_way || !r->session_up || !r->rate_milli)
+        timer_arm(r->way_timer, MIN((uint64_t)WAY_MS << MIN(r->n_reads, 4u), WAY_MS_MAX));
 }
 
 static void note_usual_boot(struct rented *r)
@@ -118,7 +116,7 @@ static void on_reach(void *ctx, const struct instance_way *way, const struct fau
 {
     struct rented *r = ctx;
 
-    r->n_blind = f ? r->n_blind + 1 : 0;
+    r->n_reads = f || r->has_way ? r->n_reads + 1 : 0;
     if (!f)
         take_price(r, way->price_milli);
     if (!f && is_too_dear(r))
@@ -155,7 +153,7 @@ static void rented_begins(struct rented *r)
     r->on = true;
     r->on_due = clock_now_ms();
     r->has_way = r->guarded = false;
-    r->n_blind = 0;
+    r->n_reads = 0;
     r->rate_milli = 0;
     r->had_guard = true;
     rented_ask_way(r);
@@ -264,6 +262,7 @@ void rented_on_session(struct rented *r, bool up)
 
     if (r->session_up != up && r->has_way) {
         r->session_up = up;
+        r->n_reads = 0;
         timer_disarm(r->way_timer);
         arm_way(r); /* when it is down: it may have been switched off and on behind our back */
     }

@@ -58,7 +58,7 @@ struct rented {
     bool guarded;     /* the guard was read back, whoever owns it */
     bool is_anothers; /* another llmhostd keeps its guard: we connect and forward, and never switch it off */
     uint64_t on_due;
-    unsigned n_blind; /* reads of the way in a row that failed */
+    unsigned n_reads; /* of the way, in a row, that failed or told nothing new */
     int64_t rate_milli;
     struct op *reach;
     struct timer *way_timer, *guard_timer;
