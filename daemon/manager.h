@@ -121,7 +121,8 @@ void manager_remove_account(struct manager *m, struct account *a, struct op **sl
 /* What `up --gpu` asks for; texts borrowed for the call, may be NULL. */
 struct manager_rent {
     const char *provider;               /* NULL: the only account there is */
-    const char *name;                   /* of the instance; NULL: one of that card is used again if its model needs none, else a new name ("4090d") */
+    const char *name;                   /* of the instance; NULL: one of that card is used again, if it has the model or nothing on it is up, else a new name ("4090d") */
+    const char *model;                  /* what it is for, by its whole name */
     const char *gpu;                    /* "4090D", or several in the order of preference: "4090D,5090"; "4090Dx2": two of them */
     const char *image, *region;
     unsigned disk_gb;                   /* beside the system's own; 0: none */
@@ -134,7 +135,8 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
 /* Gives it back with its data. Refused while it is not off (code "not_off"), or a model on it is wanted ("in_use"). Done when it is gone from the
  * provider's list; it is no instance of ours any more then. An op. */
 void manager_release(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx);
-/* What keeps it on, or why it goes off, and when that changes; *ret_at_ms wall clock, 0: by time alone never. NULL: it is off. A stay_reason_name(). */
+/* What keeps it on, or why it goes off, and when that changes; *ret_at_ms wall clock, 0: by time alone never. NULL: it is off, or
+ * a card is still looked for. A stay_reason_name(). */
 const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms);
 /* `down INSTANCE --now` of one that is already unwanted: asks for the stop once more, at once. */
 void manager_press(struct manager *m, struct lease *l);

@@ -399,9 +399,15 @@ static bool is_free(struct manager *m, const struct lease *l)
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node) {
         enum deployment_state s = deployment_state(d->deployment);
 
-        if (deployment_lease(d->deployment) == l && s != DEPLOYMENT_OFF && s != DEPLOYMENT_ASLEEP)
+        if (deployment_lease(d->deployment) == l && s != DEPLOYMENT_OFF && s != DEPLOYMENT_ASLEEP &&
+            s != DEPLOYMENT_FAILED)
             return false;
     }
+    return true;
+}
+
+static bool stays_ours(struct manager *m, const struct lease *l)
+{
     return !removals_have(m, lease_name(l)) && life_goal(rented_life(lease_rented(l))) != LIFE_GOAL_RELEASE;
 }
 
@@ -413,12 +419,22 @@ static bool is_of_card(const struct lease *l, const struct account *a, const str
            rented_record(r)->cards == c->cards;
 }
 
-static struct lease *find_rented(struct manager *m, const struct account *a, const struct card *cards,
-                                 unsigned n)
+/* The one that has the model already comes first, whatever is up there: asked for twice it is not rented
+ * twice. */
+static struct lease *find_rented(struct manager *m, const struct account *a, const struct manager_rent *w,
+                                 const struct card *cards, unsigned n)
 {
+    for (unsigned i = 0; w->model && i < n; i++)
+        LIST_FOREACH (d, &m->deployments, struct managed_deployment, node) {
+            struct lease *l = deployment_lease(d->deployment);
+
+            if (streq(deployment_name(d->deployment), w->model) && is_of_card(l, a, &cards[i]) &&
+                stays_ours(m, l))
+                return l;
+        }
     for (unsigned i = 0; i < n; i++)
         LIST_FOREACH (l, &m->leases, struct managed_lease, node)
-            if (is_of_card(l->lease, a, &cards[i]) && is_free(m, l->lease))
+            if (is_of_card(l->lease, a, &cards[i]) && stays_ours(m, l->lease) && is_free(m, l->lease))
                 return l->lease;
     return NULL;
 }
@@ -555,7 +571,7 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
     if (w->name && find_named(m, a, w->name, cards, n, ret, f) < 0)
         return -EINVAL;
     if (!w->name)
-        *ret = find_rented(m, a, cards, n);
+        *ret = find_rented(m, a, w, cards, n);
     if (*ret || check)
         return 0;
     if (w->name)

@@ -27,6 +27,7 @@ static void read_rent(const struct call *c, struct manager_rent *ret)
     *ret = (struct manager_rent){
         .provider = json_get_text(p, "provider"),
         .name = json_get_text(p, "on"),
+        .model = json_get_text(p, "model"),
         .gpu = json_get_text(p, "gpu"),
         .image = json_get_text(p, "image"),
         .region = json_get_text(p, "region"),

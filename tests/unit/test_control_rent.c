@@ -444,6 +444,22 @@ Test(control_rent, machine_is_switched_on_for_its_model)
     cr_assert_eq(json_get_int(first(v, "accounts"), "instances", 0), 1);
 }
 
+/* Asked for twice it is not rented twice; another model has a machine of its own while that one is up. */
+Test(control_rent, one_model_of_one_card_is_one_machine)
+{
+    const char *again = "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}";
+    const char *other = "{\"model\":\"ollama:n\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}";
+
+    begin_machine();
+    json_free(answers("Up", again));
+    cr_assert_null(manager_lease_at(w.manager, 1), "the same machine");
+    json_free(answers("Up", other));
+    cr_assert_not_null(manager_find_lease(w.manager, "4090d"), "named after its card");
+    deployment_want(manager_find_deployment(w.manager, "ollama:n"), GOAL_OFF, true);
+    json_free(answers("Up", other));
+    cr_assert_null(manager_lease_at(w.manager, 2), "the one it was on");
+}
+
 Test(control_rent, time_without_a_card_ends_with_no_capacity)
 {
     begin_account();
