@@ -200,6 +200,16 @@ static void power_off(struct power *p, const char *why)
     rented_want(p->rented, LIFE_GOAL_OFF);
 }
 
+/* Nothing is on: only the wish is taken back. */
+static void power_leave_search(struct power *p, const char *why)
+{
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "search_over",
+                  "is looked for no longer, nothing is on: %s", why);
+    p->asked_on = false;
+    p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};
+    rented_want(p->rented, LIFE_GOAL_OFF);
+}
+
 static void power_is_foreign_off(struct power *p)
 {
     uint64_t now = clock_now_ms();
@@ -258,15 +268,15 @@ static void power_search(struct power *p)
     struct fault f = *life_trouble(rented_life(p->rented));
 
     models_leave_search(p);
-    if (is_hopeless(&f)) {
-        models_give_up(p, &f);
-    } else if (clock_now_ms() - p->wish_due >= SEARCH_MS) {
-        fault_code(&f, FAULT_EXHAUSTED, "no_capacity", "no %s was free for 2 h",
+    if (!is_hopeless(&f) && clock_now_ms() - p->wish_due >= SEARCH_MS)
+        fault_code(&f, FAULT_EXHAUSTED, "no_capacity", "no %.60s was free for 2 h",
                    rented_record(p->rented)->gpu);
+    else if (!is_hopeless(&f))
+        f.kind = FAULT_NONE;
+    if (f.kind)
         models_give_up(p, &f);
-    }
     if (!has_wish(p))
-        power_off(p, "nobody waits for it any more");
+        power_leave_search(p, f.kind ? f.text : "nobody waits for it any more");
 }
 
 /* ---- judging ---- */
@@ -575,7 +585,7 @@ const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_
     const struct power *p = power_of(m, l);
 
     *ret_at_ms = 0;
-    if (!p || is_at_rest(rented_life(p->rented)))
+    if (!p || is_at_rest(rented_life(p->rented)) || life_state(rented_life(p->rented)) == LIFE_WAITING)
         return NULL;
     if (p->stay.until_due != STAY_NEVER && p->stay.until_due)
         *ret_at_ms = clock_wall_ms() + (int64_t)(p->stay.until_due - clock_now_ms());

@@ -148,6 +148,18 @@ static const char *model_verdict(const struct deployment *d, bool cut_off)
     return cut_off ? "down" : "awake";
 }
 
+/* By somebody's word; or by a limit, or somebody else's button, which has its own. */
+static void add_off(struct json *causes, const struct deployment *d, int64_t since_at_ms)
+{
+    struct fault why;
+
+    deployment_describe_off(d, &why);
+    if (streq(why.code, "stopped_by_user"))
+        show_add_cause(causes, "stopped_by_user", 1, since_at_ms, NULL);
+    else
+        show_add_cause(causes, "failure", 1, since_at_ms, why.text);
+}
+
 static void why_model(struct manager *m, const struct deployment *d, struct json *lines)
 {
     enum deployment_state s = deployment_state(d);
@@ -163,7 +175,7 @@ static void why_model(struct manager *m, const struct deployment *d, struct json
     if (s == DEPLOYMENT_ASLEEP)
         show_add_cause(causes, "unloaded", 1, n.since_at_ms, deployment_room_text(d));
     if (deployment_goal(d) == GOAL_OFF && s != DEPLOYMENT_FAILED)
-        show_add_cause(causes, "stopped_by_user", 1, s == DEPLOYMENT_OFF ? n.since_at_ms : 0, NULL);
+        add_off(causes, d, s == DEPLOYMENT_OFF ? n.since_at_ms : 0);
     struct json *restarts = show_restarts(d);
 
     if (restarts)
