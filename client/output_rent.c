@@ -185,6 +185,20 @@ static void add_waits(const struct json *instance, struct buf *out)
         buf_addf(out, "; %s", text);
 }
 
+/* A stop that nobody confirms has one more who may end it. */
+static void add_asked(const struct json *instance, int64_t asked, struct buf *out)
+{
+    int64_t acts = json_get_int(json_get(rental_of(instance), "guard"), "acts_at_ms", 0);
+    char age[TEXT_SHORT_MAX], at[CLOCK_MAX];
+
+    buf_addf(out, "asked %s ago", age_format(age, asked));
+    if (!is_unconfirmed(instance))
+        return;
+    buf_add_text(out, ", NOT CONFIRMED");
+    if (acts > now_at_ms())
+        buf_addf(out, "; its guard stops it by %s", minute_format(at, acts));
+}
+
 char *rented_stops_text(const struct json *instance, bool guard)
 {
     const struct json *rental = rental_of(instance);
@@ -197,8 +211,7 @@ char *rented_stops_text(const struct json *instance, bool guard)
     if (is_state(instance, "waiting")) {
         add_waits(instance, &out);
     } else if (asked) {
-        buf_addf(&out, "asked %s ago%s", age_format(age, asked),
-                 is_unconfirmed(instance) ? ", NOT CONFIRMED" : "");
+        add_asked(instance, asked, &out);
     } else if (is_state(instance, "stopped") && released) {
         buf_addf(&out, "released %s unless started", soon_format(age, released));
     } else if (is_state(instance, "running")) {
