@@ -4,6 +4,7 @@
 
 #include "base/runq.h"
 #include "control/methods.h"
+#include "control/up_rent.h"
 #include "deployment/deployment.h"
 #include "manager.h"
 #include "store/store.h"
@@ -44,6 +45,7 @@ struct follow {
     bool told_away;
     store_ticket ticket; /* of the goal */
     const char *note;    /* Up: for the first reply, NULL: none */
+    char fit[FIT_NOTE_MAX]; /* likewise, whether the card holds the model; "": it does */
     /* Looks at what it follows; answers the call when there is something to say for the last time. */
     void (*fn)(struct follow *w);
 };

@@ -21,12 +21,16 @@ static void up_put_note(struct follow *w, struct json *v)
 {
     struct json *list;
 
-    if (!w->note)
+    if (!w->note && !*w->fit)
         return;
     list = json_array();
-    json_append_string(list, w->note);
+    if (*w->fit)
+        json_append_string(list, w->fit);
+    if (w->note)
+        json_append_string(list, w->note);
     json_put(v, "notes", list);
     w->note = NULL;
+    *w->fit = '\0';
 }
 
 /* What the first and the last reply have in common. */
@@ -449,7 +453,7 @@ static bool up_want_rented(struct follow *w)
     return true;
 }
 
-static void up_go(struct call *c)
+static void up_go(struct call *c, const char *fit)
 {
     const char *on = json_get_text(c->parameters, "on"), *note = first_note(c->context);
     bool wait = json_get_bool(c->parameters, "wait", true);
@@ -457,6 +461,7 @@ static void up_go(struct call *c)
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
     w->note = note;
+    snprintf(w->fit, sizeof w->fit, "%s", fit);
     if (!up_rents(c))
         up_want_all(w, on);
     else if (!up_want_rented(w))

@@ -4,6 +4,7 @@
 
 #include "base/fault.h"
 #include "control/call.h"
+#include "control/explain.h"
 #include "control/fitting.h"
 #include "deployment/deployment.h"
 #include "lease/account.h"
@@ -120,7 +121,8 @@ bool up_may_rent(struct call *c)
 
 struct up_fitting {
     struct fitting fitting;
-    void (*then)(struct call *c);
+    up_fits_fn then;
+    char note[FIT_NOTE_MAX];
 };
 
 static void up_fitting_drop(struct call *c)
@@ -146,10 +148,27 @@ static unsigned cards_of(char *gpu)
     return n;
 }
 
+/* Of the first card that may not hold it. */
+static void note_fit(struct up_fitting *u, const char *model, const char *gpu, const struct fits *fits)
+{
+    const struct fault *why = u->fitting.why;
+    char needs[TEXT_SHORT_MAX];
+
+    if (*u->note)
+        return;
+    if (fits->verdict == FITS_TIGHT)
+        snprintf(u->note, sizeof u->note,
+                 "%s is tight on %s: it needs about %s, and a part of it may run on the processors", model,
+                 gpu, bytes_format(needs, (uint64_t)fits->needs_bytes));
+    else if (fits->verdict == FITS_UNKNOWN)
+        snprintf(u->note, sizeof u->note, "whether %s holds %s is not known%s%.150s", gpu, model,
+                 why ? ": " : "", why ? why->text : "");
+}
+
 /* That card does not hold it: the call was answered. */
 static bool is_too_small(struct call *c, const struct account *a, const char *word, size_t len)
 {
-    const struct up_fitting *u = c->state;
+    struct up_fitting *u = c->state;
     const char *model = json_get_text(c->parameters, "model");
     _cleanup_free_ char *gpu = xasprintf("%.*s", (int)len, word), *why = NULL;
     unsigned cards = cards_of(gpu);
@@ -161,6 +180,7 @@ static bool is_too_small(struct call *c, const struct account *a, const char *wo
 
     struct fits fits = fitting_judge(&u->fitting, &card, cards);
 
+    note_fit(u, model, gpu, &fits);
     if (fits.verdict != FITS_NO)
         return false;
     bytes_format(needs, (uint64_t)MAX(fits.needs_bytes, (int64_t)0));
@@ -173,25 +193,45 @@ static bool is_too_small(struct call *c, const struct account *a, const char *wo
     return true;
 }
 
+/* The registry was asked, and has no such thing: nobody pays for a machine to find that out. */
+static bool is_no_model(struct call *c)
+{
+    const struct up_fitting *u = c->state;
+    const char *model = json_get_text(c->parameters, "model");
+    const struct fault *why = u->fitting.why;
+
+    if (!why || !(streq(why->code, "model_unknown") || streq(why->code, "tag_unknown")))
+        return false;
+    _cleanup_free_ char *next =
+        xasprintf("llmhostctl up %s --gpu=%s --anyway", model, json_get_text(c->parameters, "gpu"));
+
+    call_fail(c, explain_status(why), why->code, model, NULL, next, "nothing was rented: %s", why->text);
+    return true;
+}
+
 static void up_on_fitting(struct call *c)
 {
     struct up_fitting *u = c->state;
     const char *provider = json_get_text(c->parameters, "provider");
     struct manager *m = c->context->manager;
     const struct account *a = provider ? manager_find_account(m, provider) : manager_account_at(m, 0);
-    void (*then)(struct call * c) = u->then;
+    char note[FIT_NOTE_MAX];
+    up_fits_fn then = u->then;
 
+    if (is_no_model(c))
+        return;
     for (const char *p = json_get_text(c->parameters, "gpu"); a && *p; p += strcspn(p, ","), p += *p == ',')
         if (is_too_small(c, a, p, strcspn(p, ",")))
             return;
+    memcpy(note, u->note, sizeof note);
     up_fitting_drop(c);
-    then(c);
+    then(c, note);
 }
 
-void up_if_it_fits(struct call *c, void (*then)(struct call *c))
+void up_if_it_fits(struct call *c, up_fits_fn then)
 {
     if (!up_rents(c) || json_get_bool(c->parameters, "anyway", false)) {
-        then(c);
+        then(c, "");
         return;
     }
     struct up_fitting *u = xnew(struct up_fitting);

@@ -12,9 +12,11 @@ struct lease;
 bool up_rents(const struct call *c);
 /* It could be rented, and the model put there: nothing is made. False: the call was answered. */
 bool up_may_rent(struct call *c);
-/* Whether such a card holds the model: asked before it is paid for, unless the caller insists. then() when it does, or nobody knows; else the call is
- * answered. Takes c->op and c->state until then. */
-void up_if_it_fits(struct call *c, void (*then)(struct call *c));
+/* Whether such a card holds the model, and whether there is such a model: asked before it is paid for, unless the caller insists. then() when it does,
+ * or nobody knows, with a note on what is doubtful ("": nothing); else the call is answered. Takes c->op and c->state until then. */
+#define FIT_NOTE_MAX 400
+typedef void (*up_fits_fn)(struct call *c, const char *note);
+void up_if_it_fits(struct call *c, up_fits_fn then);
 /* It is an instance from now on. NULL: the call was answered. *ret_ticket: when it is durable, 0: it was there. */
 struct lease *up_rent(struct call *c, uint64_t *ret_ticket);
 /* What the next power-on may ignore, once: on the machine of d, if that is rented. */

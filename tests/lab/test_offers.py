@@ -48,6 +48,29 @@ class Offers(road.Road):
         self.assertIn("AutoDL's API has no card 4090", said.stderr)
         self.assertIn("llmhostctl instance add NAME 'ssh", said.stderr)
 
+    def creates(self):
+        return [e["call"] for e in self.c.calls() if e["call"] == "create"]
+
+    def test_up_pays_for_no_card_that_cannot_hold_the_model_and_for_no_model_that_is_not_there(self):
+        self.registry.serve_here()
+        said = self.d.ctl("up", "ollama:deepseek-r1:9b", "--gpu", "4090D", check=False)
+        self.assertEqual(said.returncode, 13)
+        self.assertIn("nothing was rented: how large deepseek-r1:9b is cannot be asked: the registry has no such model", said.stderr)
+        self.registry.fault(status=503)
+        said = self.d.ctl("up", "ollama:deepseek-r1:70b", "--gpu", "4090D", check=False)
+        self.assertEqual(said.returncode, 10)
+        self.assertIn("nothing was rented: ollama:deepseek-r1:70b needs 46 GB, and 4090D has 24 GiB", said.stderr)
+        self.assertEqual(self.creates(), [])
+
+    def test_up_tells_what_nobody_knows(self):
+        self.registry.serve_here()
+        self.registry.fault(status=503)
+        reply = self.d.call("Up", model="ollama:nobody:7b", gpu="4090D", wait=False)
+        self.assertEqual(len(reply["notes"]), 1)
+        self.assertIn("whether 4090D holds ollama:nobody:7b is not known: how large nobody:7b is cannot be asked", reply["notes"][0])
+        reply = self.d.call("Up", model="ollama:deepseek-r1:32b", gpu="4090D", wait=False)
+        self.assertFalse(reply.get("notes"))
+
     def test_nobody_to_ask(self):
         """A file on the machine has no registry; and a registry that has no such model says so."""
         found = self.offers(for_model="llama.cpp:/root/x.gguf")
