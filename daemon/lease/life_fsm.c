@@ -219,8 +219,8 @@ static struct life_move next_unknown(const struct life *l, enum life_event ev)
         switch (l->seen) {
         case SEEN_ON: return MOVE(is_on(l) || !l->record.ours ? LIFE_RUNNING : LIFE_STOPPING);
         case SEEN_CHANGING:
-            if (is_on(l))
-                return WATCH(LIFE_STARTING);
+            if (is_on(l)) /* one that had come up goes off just now, and not by us; or it comes back by itself */
+                return l->record.was_on ? STAY : WATCH(LIFE_STARTING);
             return l->record.ours ? MOVE(LIFE_STOPPING) : STAY;
         case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
         case SEEN_NONE: return l->none_counts ? MOVE(LIFE_ABSENT) : STAY;

@@ -20,9 +20,9 @@
 
 /* ---- The table ---- */
 
-/* What a row hands in, one letter each: goal (+) on, (-) off, (x) release; (a)sked, (i)d known, (o)urs; the
- * machine is seen o(N), o(F)f, (C)hanging, else not; an (c)ounting off or none; (l)ate, (h)opeless, (t)urn to
- * ask again, (r) it was seen on its way off. */
+/* What a row hands in, one letter each: goal (+) on, (-) off, (x) release; (a)sked, (i)d known, (o)urs, it
+ * (w)as on; the machine is seen o(N), o(F)f, (C)hanging, else not; an (c)ounting off or none; (l)ate,
+ * (h)opeless, (t)urn to ask again, (r) it was seen on its way off. */
 struct row {
     enum life_state from;
     const char *facts;
@@ -159,6 +159,7 @@ static const struct row rows[] = {
     {UNKNOWN, "xioN",  EV(SEEN),  NO, ENTER, STOPPING},
     {UNKNOWN, "-iN",   EV(SEEN),  NO, ENTER, RUNNING},
     {UNKNOWN, "+ioC",  EV(SEEN),  NO, WATCHES, STARTING},
+    {UNKNOWN, "+iowC", EV(SEEN),  NO, KEEP},
     {UNKNOWN, "-ioC",  EV(SEEN),  NO, ENTER, STOPPING},
     {UNKNOWN, "-iC",   EV(SEEN),  NO, KEEP},
     {UNKNOWN, "+iF",   EV(SEEN),  NO, KEEP},
@@ -202,7 +203,8 @@ Test(life_fsm, each_row_of_the_table)
                        .goal = strchr(row->facts, '+')   ? LIFE_GOAL_ON
                                : strchr(row->facts, 'x') ? LIFE_GOAL_RELEASE
                                                          : LIFE_GOAL_OFF,
-                       .ours = strchr(row->facts, 'o')},
+                       .ours = strchr(row->facts, 'o'),
+                       .was_on = strchr(row->facts, 'w')},
             .asked = strchr(row->facts, 'a'),
             .seen = strchr(row->facts, 'N')   ? SEEN_ON
                     : strchr(row->facts, 'F') ? SEEN_OFF

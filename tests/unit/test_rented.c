@@ -266,12 +266,26 @@ Test(rented, what_somebody_else_switched_off_stays_off_and_says_so)
     cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
 }
 
+/* As every provider tells it: first a word for being on its way off. */
+Test(rented, what_goes_off_by_and_by_is_not_switched_on_again)
+{
+    make_new("4090D", 0);
+    is_there();
+    company.machine.power = INSTANCE_CHANGING;
+    cr_assert(COMES_TRUE(state() == LIFE_UNKNOWN));
+    company.machine.power = INSTANCE_OFF;
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_str_eq(rented_trouble(rented)->code, "stopped_elsewhere");
+    cr_assert_eq(life_goal(rented_life(rented)), LIFE_GOAL_OFF);
+    cr_assert_eq(company.n_start, 0);
+}
+
 Test(rented, a_word_of_the_provider_that_nobody_knows_cuts_no_session)
 {
     make_new("4090D", 0);
     is_there();
     company.machine.power = INSTANCE_CHANGING;
-    cr_assert(COMES_TRUE(state() == LIFE_STARTING));
+    cr_assert(COMES_TRUE(state() == LIFE_UNKNOWN));
     cr_assert(has_way);
     cr_assert_eq(rented_step(rented), RENTED_THERE);
     company.machine.power = INSTANCE_ON;
@@ -280,10 +294,11 @@ Test(rented, a_word_of_the_provider_that_nobody_knows_cuts_no_session)
     cr_assert_eq(keeper->n_forgotten, 0);
 
     company.machine.power = INSTANCE_CHANGING;
-    cr_assert(COMES_TRUE(state() == LIFE_STARTING));
+    cr_assert(COMES_TRUE(state() == LIFE_UNKNOWN));
     session_is(false);
     cr_assert_not(rented_is_guarded(rented), "it may boot again");
     rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() != LIFE_UNKNOWN));
     rented_want(rented, LIFE_GOAL_ON);
     company.machine.power = INSTANCE_ON;
     cr_assert(COMES_TRUE(company.n_start == 1));
