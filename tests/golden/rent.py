@@ -140,7 +140,7 @@ RENT = [
     *widths("rent-status", "status", {"Status": STATUS}),
     case("rent-status-120", "status", {"Status": STATUS}, columns=120),
     case("rent-status-pipe", "status", {"Status": STATUS}),
-    case("rent-status-trouble", "status", {"Status": [{"reply": TROUBLE}]}, columns=120),
+    case("rent-status-trouble", "status", {"Status": [{"reply": TROUBLE}]}, columns=140),
     case("rent-status-trouble-80", "status", {"Status": [{"reply": TROUBLE}]}, columns=80),
     case("rent-status-accounts", "status", {"Status": [{"reply": {**TROUBLE, "models": [], "instances": [], "trouble": [], "accounts": UNITS["accounts"]}}]}, columns=80),
     case("rent-status-json", "status --json", {"Status": [{"reply": {**TROUBLE, "models": [], "instances": TROUBLE["instances"][:1]}}]}),
