@@ -294,13 +294,13 @@ static void note_forwards(struct power *p, uint64_t now)
  * whoever waits. */
 static void note_loss(struct power *p, uint64_t now)
 {
-    if (lease_is_reachable(p->lease)) {
-        p->was_reachable = true;
-        p->lost_due = p->doubt_due = 0;
+    bool here = lease_is_reachable(p->lease);
+
+    p->was_reachable |= here;
+    if (here || !p->on_due || !p->was_reachable || life_state(rented_life(p->rented)) != LIFE_RUNNING) {
+        p->lost_due = p->doubt_due = 0; /* an instant that passed would fire the timer for ever */
         return;
     }
-    if (!p->on_due || !p->was_reachable || life_state(rented_life(p->rented)) != LIFE_RUNNING)
-        return;
     if (!p->lost_due)
         p->lost_due = p->doubt_due = now;
     if (now < p->doubt_due)
@@ -453,6 +453,7 @@ static void power_judge_on(struct power *p, uint64_t now)
 
     if (life_state(rented_life(p->rented)) == LIFE_WAITING) {
         p->stay = (struct stay){STAY_ON, STAY_REQUESTS, STAY_NEVER};
+        p->away_due = 0;
         power_search(p);
         return;
     }

@@ -829,6 +829,21 @@ Test(power, one_that_is_lost_is_looked_at_at_once_and_soon_again)
     cr_assert_eq(w.n_doubts, n);
 }
 
+/* Nobody looks at it for that reason any more, and no timer waits for an instant that is over. */
+Test(power, one_that_is_lost_and_goes_off_is_no_longer_lost)
+{
+    comes_up();
+    w.reachable = false;
+    changed();
+    machine_is(LIFE_STOPPING);
+    unsigned n = w.n_doubts;
+
+    w.now += LOST_MS + 1;
+    changed();
+    cr_assert_gt(w.timer_due, w.now);
+    cr_assert_eq(w.n_doubts, n);
+}
+
 Test(power, one_that_never_was_reached_yet_is_not_lost)
 {
     w.reachable = false;
