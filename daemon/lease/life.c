@@ -279,7 +279,10 @@ static void life_watch_stop(struct life *l)
         return;
     fault_code(&l->fault, FAULT_TRANSIENT, "stop_not_confirmed",
                "the machine was told to switch off, and the provider does not say that it is off");
-    event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "stop_not_confirmed", "%s", l->fault.text);
+    if (!l->stop_told) /* once, although what else goes wrong takes its place as the fault in between */
+        event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "stop_not_confirmed", "%s",
+                      l->fault.text);
+    l->stop_told = true;
     runq_add(l->context.loop, &l->changed);
 }
 

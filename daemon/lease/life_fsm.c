@@ -383,7 +383,7 @@ static void life_enter(struct life *l, struct life_move m, enum life_event ev, c
              f && f->kind ? f->text : life_event_name(ev));
     l->record.state = m.state;
     l->asked = m.how == LIFE_WATCH; /* else life_act() sets it, just before the call */
-    l->turn = l->seen_not_on = false;
+    l->turn = l->seen_not_on = l->stop_told = false;
     l->n_none = l->looks = 0;
     l->entered_due = clock_now_ms();
     life_rearm(l);

@@ -48,6 +48,7 @@ struct life {
 
     bool seen_on;           /* since our last call that switches on */
     bool seen_not_on;       /* since we are stopping: on again means that the stop was ignored */
+    bool stop_told;         /* people know that this stop takes too long */
     unsigned n_none;        /* whole lists without it, in a row */
     unsigned looks;         /* in this state */
     unsigned n_boots_failed;
