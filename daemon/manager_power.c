@@ -325,7 +325,7 @@ static void power_note(struct power *p)
         p->on_due = now;
     else if (s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED)
         power_forget_cycle(p);
-    if (!account_must_stop(rented_account(p->rented)))
+    if (!account_must_stop(rented_account(p->rented)) || rented_may_overspend(p->rented))
         p->money_due = 0;
     else if (!p->money_due)
         p->money_due = now;
@@ -599,7 +599,8 @@ void manager_press(struct manager *m, struct lease *l)
 
     if (!p)
         return;
-    power_off(p, "asked for once more");
+    if (life_goal(rented_life(p->rented)) != LIFE_GOAL_RELEASE) /* which is to be off first, too */
+        power_off(p, "asked for once more");
     rented_doubt(p->rented);
 }
 

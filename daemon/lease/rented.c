@@ -468,6 +468,11 @@ void rented_allow(struct rented *r, bool over_budget, bool no_guard)
     tell(r);
 }
 
+bool rented_may_overspend(const struct rented *r)
+{
+    return r->over_budget;
+}
+
 void rented_doubt(struct rented *r)
 {
     life_doubt(r->life);

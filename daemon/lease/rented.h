@@ -43,6 +43,7 @@ struct rented *rented_free(struct rented *r);
 void rented_want(struct rented *r, enum life_goal goal);
 /* Once, what the next power-on may ignore: the limits of money; a guard that cannot be read back. */
 void rented_allow(struct rented *r, bool over_budget, bool no_guard);
+bool rented_may_overspend(const struct rented *r);  /* over_budget was allowed, and it was not off since */
 /* This computer slept, or the token is another one. */
 void rented_doubt(struct rented *r);
 /* Is the session up? Told by the lease after each change of it. */

@@ -32,6 +32,7 @@
 #define rented_trouble               fake_rented_trouble
 #define rented_want                  fake_rented_want
 #define rented_doubt                 fake_rented_doubt
+#define rented_may_overspend         fake_rented_may_overspend
 #define rented_hold                  fake_rented_hold
 #define life_state                   fake_life_state
 #define life_goal                    fake_life_goal
@@ -73,7 +74,7 @@ static struct world {
     struct fault trouble, money;
     struct keeper_figures guard;
     enum keeper_state keeper;
-    bool reachable, must_stop, runs;
+    bool reachable, must_stop, may_overspend, runs;
     unsigned n_wants, n_doubts, n_told;
     char said[300];
 } w;
@@ -296,6 +297,12 @@ void fake_rented_doubt(struct rented *r)
 {
     (void)r;
     w.n_doubts++;
+}
+
+bool fake_rented_may_overspend(const struct rented *r)
+{
+    (void)r;
+    return w.may_overspend;
 }
 
 void fake_rented_hold(struct rented *r, uint64_t for_ms)
@@ -617,6 +624,22 @@ Test(power, a_limit_drains_for_two_minutes)
     cr_assert(strstr(w.said, "the day's 30.00 are spent"), "%s", w.said);
 }
 
+Test(power, a_limit_that_was_reached_stops_none_that_was_let_go_beyond_it)
+{
+    w.must_stop = true;
+    w.may_overspend = true;
+    changed();
+    passes(5);
+    comes_up();
+    w.models[0].figures.open = 1;
+    passes(10);
+    cr_assert(w.goal == LIFE_GOAL_ON && w.models[0].state == DEPLOYMENT_READY);
+    w.may_overspend = false;
+    changed();
+    passes(3);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
 Test(power, a_search_begun_by_requests_ends_with_the_last_of_them)
 {
     goes_up(0, true);
@@ -794,6 +817,14 @@ Test(power, pressed_it_is_asked_once_more)
     machine_is(LIFE_STOPPING);
     manager_press(&w.manager, the_lease());
     cr_assert(w.n_wants == 3 && w.n_doubts == 1 && w.goal == LIFE_GOAL_OFF);
+}
+
+Test(power, pressed_while_it_is_given_back_it_still_is)
+{
+    w.goal = LIFE_GOAL_RELEASE;
+    machine_is(LIFE_STOPPING);
+    manager_press(&w.manager, the_lease());
+    cr_assert(w.n_doubts == 1 && w.goal == LIFE_GOAL_RELEASE);
 }
 
 Test(power, why_it_is_on)
