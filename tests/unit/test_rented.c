@@ -2,6 +2,7 @@
  *
  * The half of a lease that costs money, from the first wish to the confirmed stop: what is written down
  * before a call, which way in is told, what the guard decides, and what ends it. */
+#include "base/event.h"
 #include "tests/unit/rented_world.h"
 
 TestSuite(rented, .init = setup, .fini = teardown);
@@ -180,8 +181,10 @@ Test(rented, is_held_to_the_price_of_its_account_unless_it_is_let_go_once)
     cr_assert_str_eq(rented_trouble(rented)->code, "price");
     rented_allow(rented, true, false);
     is_there();
+    cr_assert(rented_may_overspend(rented));
     rented_want(rented, LIFE_GOAL_OFF);
     cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_not(rented_may_overspend(rented), "once");
     session_is(false);
     rented_want(rented, LIFE_GOAL_ON);
     cr_assert(COMES_TRUE(streq(rented_trouble(rented)->code, "price")), "that was once");
@@ -316,6 +319,33 @@ Test(rented, a_refused_token_is_trouble_until_another_one_works)
     rented_doubt(rented);
     loop_turns(loop, 5);
     cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
+}
+
+static unsigned n_alarms;
+
+static void on_event(void *ctx, const struct event *e)
+{
+    (void)ctx;
+    n_alarms += streq(e->kind, "stop_not_confirmed");
+}
+
+Test(rented, a_stop_that_is_not_confirmed_is_told_once_whatever_else_is_wrong)
+{
+    struct event_listener listener = {.heard = on_event};
+    uint64_t begun_due;
+
+    make_new("4090D", 0);
+    is_there();
+    event_listen(&listener);
+    n_alarms = 0;
+    fault_code(&company.blind, FAULT_DENIED, "token_refused", "the token is not valid");
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(n_alarms == 1));
+    begun_due = clock_now_ms();
+    cr_assert(COMES_TRUE(clock_now_ms() - begun_due > 120000));
+    event_unlisten(&listener);
+    cr_assert_eq(n_alarms, 1);
+    cr_assert_eq(state(), LIFE_STOPPING);
 }
 
 static void on_told(void *ctx, const struct fault *f)
