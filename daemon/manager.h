@@ -108,14 +108,14 @@ struct account *manager_account_at(struct manager *m, unsigned i);
 struct account *manager_find_account(struct manager *m, const char *provider);      /* NULL: none */
 /* Puts the token there, asks for the balance with it, and only then keeps the account. base_url NULL: the provider's own. For one that is there, the
  * token, the URL and the limits are other ones from now on: what is NULL stays. done() as of manager_add_instance(), codes: unknown_provider, and the
- * provider's (token_refused …). An op. */
+ * provider's (token_refused …); in_trial while another one is under way. What is refused leaves all as it was. An op. */
 struct manager_new_account {
     const char *provider, *base_url, *token;
     const struct money_limits *limits;
 };
 typedef void (*manager_account_fn)(void *ctx, struct account *a, int64_t balance_milli, const struct fault *f);
 void manager_put_account(struct manager *m, const struct manager_new_account *w, struct op **slot, manager_account_fn done, void *ctx);
-/* Refused ("in_use") while it has machines. */
+/* Refused while it has machines ("in_use"), and while another token of it is tried ("in_trial"). */
 void manager_remove_account(struct manager *m, struct account *a, struct op **slot, op_done_fn done, void *ctx);
 
 /* What `up --gpu` asks for; texts borrowed for the call, may be NULL. */

@@ -26,7 +26,7 @@ struct managed_forward;
 struct manager {
     struct manager_context context;
     struct list leases, deployments;    /* in order of their names */
-    struct list forwards, trials, removals, aliases;
+    struct list forwards, trials, removals, aliases, puts;
     struct list accounts, releases;
     struct work forget;                 /* those that were given back */
     struct manager_listener *listeners;

@@ -120,10 +120,11 @@ void accounts_drop(struct manager *m)
  * that went well the token before is only put aside. */
 struct put {
     struct op op;
+    struct list node; /* one at a time for an account: what it was before is known to be good */
     struct manager *manager;
     char *provider, *base_url;
-    char *token_before; /* NULL: there was none */
-    bool has_token;     /* another one was put in its place */
+    char *token_before, *url_before; /* NULL: there was none */
+    bool has_token, has_moved;       /* another one was put in its place */
     struct money_limits limits;
     bool has_limits;
     struct account *trial; /* NULL: the account is there */
@@ -136,11 +137,21 @@ struct put {
 static void put_free(struct put *x)
 {
     op_cancel(&x->step);
+    list_remove(&x->node);
     account_free(x->trial);
     secret_free(x->token_before);
+    free(x->url_before);
     free(x->provider);
     free(x->base_url);
     free(x);
+}
+
+static bool puts_have(struct manager *m, const char *provider)
+{
+    LIST_FOREACH (x, &m->puts, struct put, node)
+        if (streq(x->provider, provider))
+            return true;
+    return false;
 }
 
 /* As it was before. */
@@ -150,15 +161,15 @@ static void put_undo(struct put *x)
     struct account *a = manager_find_account(x->manager, x->provider);
     int r = 0;
 
-    if (!x->has_token)
-        return;
-    if (x->token_before)
+    if (x->has_token && x->token_before)
         r = secrets_put(s, x->provider, "token", x->token_before);
-    else
+    else if (x->has_token)
         r = secrets_remove(s, x->provider, "token");
     if (r < 0)
         log_err(x->provider, "the token that was refused is on the disk still: %s", strerror(-r));
-    if (a)
+    if (a && x->has_moved)
+        account_renew(a, x->url_before);
+    else if (a && x->has_token)
         account_renew(a, account_record(a)->base_url);
 }
 
@@ -226,6 +237,12 @@ static void put_on_balance(void *ctx, int64_t milli, const struct fault *f)
     store_after(m->context.store, t, &x->step, put_on_durable, x);
 }
 
+static int refuse_company(const char *name, struct fault *f)
+{
+    return fault_code(f, FAULT_INVALID, "unknown_provider", "\"%.60s\" is nobody this version can rent from",
+                      name);
+}
+
 /* What is there to be tried with. 0, or -EINVAL with *f. */
 static int put_token(struct put *x, const char *token, struct fault *f)
 {
@@ -246,10 +263,13 @@ static int put_token(struct put *x, const char *token, struct fault *f)
     return 0;
 }
 
-static int refuse_company(const char *name, struct fault *f)
+static int put_begin(struct put *x, const char *token, struct fault *f)
 {
-    return fault_code(f, FAULT_INVALID, "unknown_provider", "\"%.60s\" is nobody this version can rent from",
-                      name);
+    if (!rental_find(x->provider))
+        return refuse_company(x->provider, f);
+    if (puts_have(x->manager, x->provider))
+        return fault_code(f, FAULT_INVALID, "in_trial", "another word about it is being tried");
+    return put_token(x, token, f);
 }
 
 void manager_put_account(struct manager *m, const struct manager_new_account *w, struct op **slot,
@@ -266,12 +286,13 @@ void manager_put_account(struct manager *m, const struct manager_new_account *w,
     x->limits = w->limits ? *w->limits : (struct money_limits){};
     x->done = done;
     x->ctx = ctx;
+    list_init(&x->node);
     op_begin(&x->op, slot, put_cancel);
-    if ((rental_find(w->provider) ? 0 : refuse_company(w->provider, &f)) < 0 ||
-        put_token(x, w->token, &f) < 0) {
+    if (put_begin(x, w->token, &f) < 0) {
         op_finish_later(m->context.loop, &x->step, &f, put_on_refused, x);
         return;
     }
+    list_append(&m->puts, &x->node);
     if (!a) {
         const struct account_record r = {.provider = x->provider,
                                          .base_url = x->base_url,
@@ -280,6 +301,8 @@ void manager_put_account(struct manager *m, const struct manager_new_account *w,
 
         a = x->trial = make_account(m, &r);
     } else if (w->token || w->base_url) {
+        x->url_before = xstrdup(account_record(a)->base_url);
+        x->has_moved = w->base_url != NULL;
         account_renew(a, w->base_url ? w->base_url : account_record(a)->base_url);
     }
     account_ask_balance(a, &x->step, put_on_balance, x);
@@ -291,6 +314,12 @@ void manager_remove_account(struct manager *m, struct account *a, struct op **sl
     _cleanup_free_ char *name = xstrdup(account_name(a));
     struct fault f;
 
+    if (puts_have(m, name)) {
+        fault_code(&f, FAULT_INVALID, "in_trial", "%s was not removed: another word about it is being tried",
+                   name);
+        op_finish_later(m->context.loop, slot, &f, done, ctx);
+        return;
+    }
     LIST_FOREACH (l, &m->leases, struct managed_lease, node)
         if (streq(lease_record(l->lease)->provider, name)) {
             fault_code(&f, FAULT_INVALID, "in_use", "%s was not removed: it has the machine %s", name,

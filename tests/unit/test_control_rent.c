@@ -24,7 +24,8 @@ struct rental {
 };
 
 static struct company {
-    bool has_card, ignores_stops;
+    bool has_card, ignores_stops, is_silent;
+    char url[64];
     int64_t balance_milli;
     struct instance_seen machine; /* id "": there is none */
     unsigned n_created, n_released;
@@ -227,7 +228,19 @@ static void say_money(struct answer *a)
 static void fake_balance(struct rental *r, struct op **slot, rental_money_fn done, void *ctx)
 {
     (void)r;
+    if (at.is_silent) {
+        struct answer *a = xnew(struct answer);
+
+        op_begin(&a->op, slot, answer_cancel);
+        return;
+    }
     answer_later(slot, say_money, done, ctx);
+}
+
+static void fake_move(struct rental *r, const char *base_url)
+{
+    (void)r;
+    snprintf(at.url, sizeof at.url, "%s", base_url ? base_url : "its own");
 }
 
 static const struct rental_ops fake = {
@@ -239,6 +252,7 @@ static const struct rental_ops fake = {
     .console_url = "https://console.example/",
     .open = fake_open,
     .close = fake_close,
+    .move = fake_move,
     .start_ms = 180000,
     .stop_alarm_ms = 180000,
     .list = fake_list,
@@ -374,6 +388,41 @@ Test(control_rent, limits_are_changed_one_by_one)
             "org.varlink.service.InvalidParameter", "parameter", "day_milli");
     refuses(CALL("ProviderSet", "{\"provider\":\"elsewhere\"}"), "io.llmhost.NotFound", "code",
             "no_provider");
+}
+
+Test(control_rent, address_that_was_no_good_is_not_kept)
+{
+    begin_account();
+    refuses(CALL("ProviderSet", "{\"provider\":\"autodl\",\"base_url\":\"https://other.example\","
+                                "\"token\":{\"text\":\"wrong\"}}"),
+            "io.llmhost.CredentialsRefused", "code", "token_refused");
+    cr_assert_str_eq(at.url, "its own", "who pays can reach it still");
+
+    _cleanup_json_ struct json *v = answers("ProviderList", "{}");
+
+    cr_assert_null(json_get_text(first(v, "accounts"), "base_url"));
+}
+
+/* What is put back is what was there before: with two of them at once that would be what the other one tries.
+ */
+Test(control_rent, one_word_about_an_account_is_tried_at_a_time)
+{
+    struct caller_end other;
+    _cleanup_secret_ char *token = NULL;
+
+    begin_account();
+    at.is_silent = true;
+    caller_comes(&other);
+    say(&other, CALL("ProviderSet", "{\"provider\":\"autodl\",\"token\":{\"text\":\"wrong\"}}"));
+    loop_turns(w.loop, 10);
+    refuses(CALL("ProviderSet", "{\"provider\":\"autodl\",\"token\":{\"text\":\"also wrong\"}}"),
+            "io.llmhost.Conflict", "code", "in_trial");
+    refuses(CALL("ProviderRemove", "{\"provider\":\"autodl\"}"), "io.llmhost.Conflict", "code", "in_trial");
+    caller_leaves(&other);
+    loop_turns(w.loop, 10);
+    cr_assert_eq(secrets_get(w.secrets, "autodl", "token", &token), 0);
+    cr_assert_str_eq(token, "right");
+    json_free(answers("ProviderRemove", "{\"provider\":\"autodl\"}"));
 }
 
 Test(control_rent, account_goes_only_without_machines)
