@@ -31,6 +31,7 @@ struct life *life_new(const struct life_context *context, const struct life_reco
     l->timer = timer_new(context->loop, life_on_timer, l);
     work_init(&l->changed, life_on_changed, l);
     l->born_due = l->entered_due = clock_now_ms();
+    l->born_age_ms = (uint64_t)MAX(clock_wall_ms() - l->record.asked_at_ms, (int64_t)0);
     life_rearm(l);
     if (record) {
         l->record.state =
@@ -144,8 +145,8 @@ void life_look(struct life *l)
         l->context.ops->list(l->context.rental, &l->look, on_list, l);
 }
 
-/* Our last call that makes or switches on cannot act any more. The wall clock, which may be set meanwhile, is
- * asked only of a call that an earlier daemon made, and not for longer than that call could be young. */
+/* Our last call that makes or switches on cannot act any more. The wall clock is asked only of a call that an
+ * earlier daemon made, and only when we began: it may be set at any time after that. */
 static bool is_settled(const struct life *l, uint64_t now)
 {
     uint64_t start_ms = l->context.ops->start_ms;
@@ -154,7 +155,7 @@ static bool is_settled(const struct life *l, uint64_t now)
         return true;
     if (l->asked_due)
         return now - l->asked_due > start_ms;
-    return now - l->born_due > start_ms || clock_wall_ms() - l->record.asked_at_ms > (int64_t)start_ms;
+    return l->born_age_ms + (now - l->born_due) > start_ms;
 }
 
 void life_note_facts(struct life *l)

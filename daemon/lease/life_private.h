@@ -55,6 +55,7 @@ struct life {
     uint64_t boots_failed_from_due;
     uint64_t entered_due;
     uint64_t born_due;
+    uint64_t born_age_ms;   /* how old record.asked_at_ms was then */
     uint64_t asked_due;     /* record.asked_at_ms by a clock that nobody sets; 0: asked by a daemon before this one, or never */
     struct fault fault;
     bool is_blind;          /* the list was refused (a token), which is what fault says */

@@ -112,6 +112,7 @@ Test(life, calls_that_act_later_than_they_may_leave_nothing_behind)
 Test(life, a_clock_that_is_set_makes_no_stop_false)
 {
     stories(300001, 2000, false, false, true);
+    stories(303971, 1, false, false, true); /* set forth while a new daemon waits for what the last one asked */
 }
 
 /* The daemon was away, somebody switched the machine on, and a person who sees that says: off. */
