@@ -35,7 +35,7 @@ struct life *life_new(const struct life_context *context, const struct life_reco
     life_rearm(l);
     if (record) {
         l->record.state =
-            LIFE_UNKNOWN; /* and seen_on is false: a young intent makes an off worthless again */
+            LIFE_UNKNOWN; /* and seen_act is false: a young intent makes an off worthless again */
         timer_arm(l->timer, 0);
     }
     return l;
@@ -131,7 +131,7 @@ static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, con
     if (m) {
         snprintf(l->record.id, sizeof l->record.id, "%s", m->id);
         l->record.create_open = false;
-        l->seen_on = l->seen_on || l->seen == SEEN_ON;
+        l->seen_act = l->seen_act || l->seen == SEEN_ON || l->seen == SEEN_CHANGING;
         life_stop_spare(l, m, seen, n);
         l->context.seen(l->context.ctx, m);
     }
@@ -163,7 +163,7 @@ void life_note_facts(struct life *l)
     uint64_t now = clock_now_ms();
     bool settled = is_settled(l, now);
 
-    l->off_counts = l->seen_on || settled;
+    l->off_counts = l->seen_act || settled;
     l->none_counts = l->n_none >= 2 && settled;
     l->late = now - l->entered_due > 2 * l->context.ops->start_ms;
     l->hopeless =

@@ -323,7 +323,7 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
         l->record.create_open = m.state == LIFE_CREATING;
         l->record.made += m.state == LIFE_CREATING;
         l->record.ours = true;
-        l->record.was_on = l->seen_on = false;
+        l->record.was_on = l->seen_act = false;
         break;
     case LIFE_RUNNING:
         if (was == LIFE_STOPPED)
@@ -414,8 +414,11 @@ void life_event(struct life *l, enum life_event ev, const struct fault *f)
             runq_add(l->context.loop, &l->changed);
         }
         break;
-    case LIFE_ENTER:
-    case LIFE_WATCH: life_enter(l, m, ev, f); break;
+    case LIFE_ENTER: life_enter(l, m, ev, f); break;
+    case LIFE_WATCH:
+        life_enter(l, m, ev, f);
+        life_look(l); /* a boot that fails soon is seen on its way */
+        break;
     case LIFE_DO: life_act(l); break;
     case LIFE_LOOK: life_look(l); break;
     }

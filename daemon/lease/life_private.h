@@ -40,13 +40,13 @@ struct life {
     /* What life_next() reads besides. */
     bool asked;             /* the state's call has left us */
     enum life_seen seen;
-    bool off_counts;        /* as of the event: an off is no older than our last call, or that call cannot act any more */
+    bool off_counts;        /* as of the event: our last call has acted, or cannot act any more */
     bool none_counts;       /* as of the event: not seen in two whole lists, and no create of ours can still act */
     bool late;              /* as of the event: the state has lasted longer than it may */
     bool hopeless;          /* as of the event: too many boots failed in a short time */
     bool turn;              /* every second timer of a stop asks again */
 
-    bool seen_on;           /* since our last call that switches on */
+    bool seen_act;          /* our last call that switches on has acted: it was seen on since, or on its way */
     bool seen_not_on;       /* since we are stopping: on again means that the stop was ignored */
     bool stop_told;         /* people know that this stop takes too long */
     unsigned n_none;        /* whole lists without it, in a row */

@@ -24,10 +24,11 @@ static struct company {
     bool exists;
     struct instance_seen machine;
     struct instance_way way;
-    struct fault refusal;                  /* of create and start; kind NONE: they work */
-    struct fault blind;                    /* of the list */
-    bool stamps_late;                      /* a stop has none for a while */
-    bool boots_fail, ignores_stops, holds; /* holds: nothing is answered */
+    struct fault refusal; /* of create and start; kind NONE: they work */
+    struct fault blind;   /* of the list */
+    bool stamps_late;     /* a stop has none for a while */
+    enum instance_power boots_to;
+    bool ignores_stops, holds; /* holds: nothing is answered */
     unsigned n_create, n_start, n_stop, n_release, n_reach;
     char card[32], start_command[600], name[INSTANCE_NAME_MAX];
     unsigned cards;
@@ -135,7 +136,7 @@ static inline void goes_on(struct ask *a, struct fault *f)
     if (f->kind)
         return;
     company.exists = true;
-    company.machine.power = company.boots_fail ? INSTANCE_OFF : INSTANCE_ON;
+    company.machine.power = company.boots_to;
     company.machine.started_at_ms = clock_wall_ms();
     snprintf(company.machine.word, sizeof company.machine.word, "running");
 }
@@ -504,6 +505,7 @@ static inline void setup(void)
         .name = (char *)"gz", .provider = (char *)"autodl", .user = (char *)"root"};
 
     company = (struct company){
+        .boots_to = INSTANCE_ON,
         .way = {.host = "connect.gz.example", .port = 34222, .password = "s3cret", .price_milli = 1980}};
     books = (struct books){};
     snprintf(directory, sizeof directory, "/tmp/test-rented-XXXXXX");

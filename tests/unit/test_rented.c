@@ -129,6 +129,28 @@ Test(rented, the_next_card_is_tried_when_one_is_sold_out)
     cr_assert_eq(n.list_rate_milli, 6400, "it is known which card it has");
 }
 
+Test(rented, a_boot_that_fails_is_known_before_our_call_is_too_old_to_act)
+{
+    struct rented_figures n;
+    uint64_t from;
+
+    make_new("4090D", 0);
+    company.boots_to = INSTANCE_CHANGING;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(state() == LIFE_STARTING));
+    passes(1000);
+    from = clock_now_ms();
+    company.machine.power = INSTANCE_OFF;
+    company.boots_to = INSTANCE_ON;
+    cr_assert(COMES_TRUE(state() == LIFE_WAITING));
+    cr_assert_lt(clock_now_ms() - from, START_MS / 2, "of the daemon's own clock, which the test sets");
+    cr_assert_str_eq(rented_trouble(rented)->code, "boot_failed");
+    cr_assert(COMES_TRUE(has_way));
+    cr_assert_eq(company.n_start, 1);
+    rented_figures(rented, &n);
+    cr_assert_eq(n.tries, 2);
+}
+
 Test(rented, a_card_above_the_highest_price_is_passed_over)
 {
     make_new("5090,4090D", 2200);
