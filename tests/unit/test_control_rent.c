@@ -1,9 +1,10 @@
 /* links: control
- * wraps: rental_find rental_at
+ * wraps: rental_find rental_at keeper_state rented_stop_by_guard
  *
  * The verbs of machines that cost money, as callers meet them: accounts and their tokens, what can be rented,
  * a machine that is wanted and not to be had, one that is switched off and confirmed, or not, and the end of
  * it. The provider is a few lines here. */
+#include "guard/keeper.h"
 #include "lease/account.h"
 #include "lease/ledger.h"
 #include "lease/rented.h"
@@ -25,10 +26,11 @@ struct rental {
 
 static struct company {
     bool has_card, ignores_stops, is_silent;
+    bool guard_is_kept, guard_stops; /* there is one that answers; and the provider sees what it does */
     char url[64];
     int64_t balance_milli;
     struct instance_seen machine; /* id "": there is none */
-    unsigned n_created, n_released;
+    unsigned n_created, n_stopped, n_released;
 } at;
 
 static const struct rental_offer offers[] = {
@@ -141,6 +143,7 @@ static void fake_start(struct rental *r, const char *id, const char *start_comma
 static void fake_stop(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx)
 {
     (void)r, (void)id;
+    at.n_stopped++;
     if (!at.ignores_stops) {
         at.machine.power = INSTANCE_OFF;
         strcpy(at.machine.word, "shutdown");
@@ -278,6 +281,23 @@ const struct rental_ops *__wrap_rental_at(unsigned i);
 const struct rental_ops *__wrap_rental_at(unsigned i)
 {
     return i == 0 ? &fake : NULL;
+}
+
+/* Nobody logs in here: of the guard there is what it answers. */
+enum keeper_state __real_keeper_state(const struct keeper *k);
+enum keeper_state __wrap_keeper_state(const struct keeper *k);
+enum keeper_state __wrap_keeper_state(const struct keeper *k)
+{
+    return at.guard_is_kept ? KEEPER_KEPT : __real_keeper_state(k);
+}
+
+void __wrap_rented_stop_by_guard(struct rented *r, struct op **slot, op_done_fn done, void *ctx);
+void __wrap_rented_stop_by_guard(struct rented *r, struct op **slot, op_done_fn done, void *ctx)
+{
+    (void)r;
+    if (at.guard_stops)
+        at.machine.power = INSTANCE_OFF;
+    op_finish_later(w.loop, slot, NULL, done, ctx);
 }
 
 /* ---- beginning ---- */
@@ -683,6 +703,49 @@ Test(control_rent, doctor_asks_the_account_and_says_what_is_unproved)
         seen += streq(id, "rented.proof") && streq(level, "warn");
     }
     cr_assert_eq(seen, 3);
+}
+
+/* On, and its model sleeps. */
+static void begin_drill(bool guard_stops)
+{
+    begin_machine();
+    json_free(answers("Keep", "{\"target\":\"box\",\"for_ms\":3600000}"));
+    json_free(answers("Sleep", "{\"target\":\"ollama:m\"}"));
+    refuses(CALL("Doctor", "{\"target\":\"box\",\"drill\":true}"), "io.llmhost.Refused", "code", "no_guard");
+    cr_assert_eq(box_state(), LIFE_RUNNING, "it is kept");
+    at.guard_is_kept = true;
+    at.guard_stops = guard_stops;
+    say(&w.caller, CALL("Doctor", "{\"target\":\"box\",\"drill\":true}"));
+}
+
+static void drill_ends(bool healthy)
+{
+    for (unsigned i = 0; i < 200 && !has_message(&w.caller); i++)
+        time_passes(2000);
+
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *p = json_get(v, "parameters");
+
+    cr_assert_null(json_get_text(v, "error"), "%s", json_get_text(p, "message"));
+    cr_assert_eq(json_get_bool(p, "healthy", !healthy), healthy);
+    cr_assert_str_eq(json_get_text(first(p, "checks"), "id"), "rented.proof");
+    cr_assert_str_eq(json_get_text(first(p, "checks"), "level"), healthy ? "ok" : "fail");
+}
+
+Test(control_rent, drill_ends_when_the_provider_says_off)
+{
+    begin_drill(true);
+    drill_ends(true);
+    cr_assert_eq(box_state(), LIFE_STOPPED);
+    cr_assert_eq(at.n_stopped, 0, "nobody but the guard was asked to");
+}
+
+Test(control_rent, drill_of_a_guard_that_ends_no_bill_is_told_and_the_provider_stops_it)
+{
+    begin_drill(false);
+    drill_ends(false);
+    box_gets(LIFE_STOPPED);
+    cr_assert_geq(at.n_stopped, 1);
 }
 
 Test(control_rent, file_of_guards_has_what_is_on)
