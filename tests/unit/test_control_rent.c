@@ -1,9 +1,10 @@
 /* links: control
- * wraps: rental_find rental_at keeper_state rented_stop_by_guard
+ * wraps: rental_find rental_at keeper_state rented_stop_by_guard shape_ask
  *
  * The verbs of machines that cost money, as callers meet them: accounts and their tokens, what can be rented,
  * a machine that is wanted and not to be had, one that is switched off and confirmed, or not, and the end of
  * it. The provider is a few lines here. */
+#include "engine/shape.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
 #include "lease/ledger.h"
@@ -300,6 +301,37 @@ void __wrap_rented_stop_by_guard(struct rented *r, struct op **slot, op_done_fn 
     op_finish_later(w.loop, slot, NULL, done, ctx);
 }
 
+/* What the registry says of every model: 25 GB, of which a token of context takes a little. */
+struct asked {
+    shape_done_fn done;
+    void *ctx;
+};
+
+static void on_asked(void *ctx, const struct fault *f)
+{
+    const struct shape shape = {
+        .fits = {.weights_bytes = 25000000000, .token_bytes = 65536, .context_max = 32768},
+        .download_bytes = 25000000000};
+    struct asked a = *(struct asked *)ctx;
+
+    free(ctx);
+    a.done(a.ctx, &shape, f);
+}
+
+void __wrap_shape_ask(const struct shape_context *context, const char *model, struct op **slot,
+                      shape_done_fn done, void *ctx);
+void __wrap_shape_ask(const struct shape_context *context, const char *model, struct op **slot,
+                      shape_done_fn done, void *ctx)
+{
+    struct asked *a = xnew(struct asked);
+
+    cr_assert_eq(context->loop, w.loop);
+    cr_assert_not_null(context->http);
+    cr_assert_str_eq(model, "ollama:m");
+    *a = (struct asked){done, ctx};
+    op_finish_later(w.loop, slot, NULL, on_asked, a);
+}
+
 /* ---- beginning ---- */
 
 static void begin(void)
@@ -476,6 +508,31 @@ Test(control_rent, offers_are_told_with_their_prices)
     cr_assert_eq(json_count(json_get(one, "offers")), 1);
     cr_assert_null(json_get(first(one, "offers"), "price"), "unknown is not 0");
     refuses(CALL("Offers", "{\"gpu\":\"4090\"}"), "io.llmhost.Usage", "code", "no_such_card");
+}
+
+Test(control_rent, offers_for_a_model_begin_with_what_holds_it)
+{
+    begin_account();
+
+    _cleanup_json_ struct json *v = answers("Offers", "{\"for_model\":\"ollama:m\"}");
+    const struct json *list = json_get(v, "offers");
+
+    cr_assert_str_eq(json_get_text(json_at(list, 0), "gpu"), "5090", "the cheaper one is too small");
+    cr_assert_str_eq(json_get_text(json_at(list, 0), "fits"), "yes");
+    cr_assert_gt(json_get_int(json_at(list, 0), "context", 0), 4096);
+    cr_assert_str_eq(json_get_text(json_at(list, 1), "fits"), "no");
+}
+
+Test(control_rent, card_that_is_too_small_is_refused_before_it_is_paid_for)
+{
+    begin_account();
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"wait\":false}"), "io.llmhost.Refused",
+            "code", "does_not_fit");
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"5090,4090D\",\"wait\":false}"),
+            "io.llmhost.Refused", "code", "does_not_fit");
+    cr_assert_null(manager_lease_at(w.manager, 0));
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090Dx2\",\"wait\":false}"));
+    cr_assert_not_null(manager_lease_at(w.manager, 0), "two of them hold it");
 }
 
 Test(control_rent, words_about_a_machine_need_a_card)
