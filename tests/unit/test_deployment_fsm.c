@@ -1,8 +1,8 @@
 /* links: deployment
  *
  * The life of a deployment: its table of moves row by row, then thousands of random stories: goals flip, the
- * way breaks and is refused, steps answer late, not yet, or never, servers crash, requests come and go, it is put
- * to sleep and kept awake, the daemon is killed and started again with what was on disk by then. */
+ * way breaks and is refused, steps answer late, not yet, or never, servers crash, requests come and go, it is
+ * put to sleep and kept awake, the daemon is killed and started again with what was on disk by then. */
 #include "tests/unit/deployment_world.h"
 
 /* ---- The table ---- */
@@ -282,10 +282,28 @@ static void want_with_arguments(void)
     want(true);
 }
 
+/* Its machine is rented, and was switched off: whatever ran there, or was asked of it, is gone. */
+static void machine_goes_off(void)
+{
+    way_changes(false, false);
+    w.runs = w.loaded = w.hangs = false;
+    deployment_machine_is_off(w.d, "the machine is off");
+    while (w.n_jobs && !w.jobs[w.n_jobs - 1]->asked)
+        job_drop(w.n_jobs - 1);
+    cr_assert_eq(w.n_jobs, 0, "story %u: something is still asked of a machine that is off", w.story);
+    cr_assert_not(w.d->touched, "story %u", w.story);
+    cr_assert(w.d->state == OFF || w.d->state == ASLEEP || w.d->state == FAILED, "story %u: %s", w.story,
+              deployment_state_name(w.d->state));
+}
+
 /* One thing that the world, a person or an application does. */
 static void something_happens(void)
 {
-    switch (dice(21)) {
+    switch (dice(22)) {
+    case 21:
+        if (!w.shared) /* another one's server would be gone as well */
+            machine_goes_off();
+        break;
     case 0:
     case 1:
     case 2: want(true); break;
@@ -370,7 +388,8 @@ static void check_sleep(void)
         cr_assert_eq(d->state, READY, "story %u: %s too early", w.story, deployment_state_name(d->state));
     }
     run_until(w.now + 24 * 3600000);
-    cr_assert_eq(d->state, w.idle.unload_ms ? ASLEEP : READY, "story %u: %s", w.story, deployment_state_name(d->state));
+    cr_assert_eq(d->state, w.idle.unload_ms ? ASLEEP : READY, "story %u: %s", w.story,
+                 deployment_state_name(d->state));
     cr_assert_eq(w.loaded, !w.idle.unload_ms, "story %u: in memory", w.story);
 }
 
