@@ -164,7 +164,8 @@ void life_note_facts(struct life *l)
     bool settled = is_settled(l, now);
 
     l->off_counts = l->seen_act || settled;
-    l->none_counts = l->n_none >= 2 && settled;
+    /* One that is given back was off first: no call of ours can still make it appear. */
+    l->none_counts = l->n_none >= 2 && (settled || l->record.state == LIFE_RELEASING);
     l->late = now - l->entered_due > 2 * l->context.ops->start_ms;
     l->hopeless =
         l->n_boots_failed + 1 >= LIFE_BOOTS_MAX && now - l->boots_failed_from_due <= LIFE_BOOTS_WITHIN_MS;
