@@ -375,6 +375,9 @@ struct json *show_spent(const struct account *a, const struct spent_record *r, i
     int64_t milli =
         is_lump ? r->lump_milli : amount_of(MAX(r->rate_milli, (int64_t)0), end_at_ms - r->from_at_ms);
 
+    if (r->to_at_ms && r->rate_milli > 0 && streq(r->kind, "compute"))
+        milli = MAX(milli, (int64_t)LEDGER_MINIMUM_MILLI);
+
     json_put_string(v, "provider", account_name(a));
     json_put_string(v, "instance", r->instance);
     json_put_string(v, "kind", r->kind);
