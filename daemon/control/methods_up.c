@@ -11,7 +11,9 @@
 #include "control/target.h"
 #include "control/up_rent.h"
 #include "gateway/gateway.h"
+#include "lease/account.h"
 #include "lease/lease.h"
+#include "lease/rented.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/text.h"
@@ -156,6 +158,17 @@ static bool up_tell(struct follow *w, unsigned i)
     return !away || up_more(w, i, show_way(d));
 }
 
+/* Switched off while somebody waits for it: by a limit of money, or by a person. */
+static void up_was_ended(const struct deployment *d, struct fault *why)
+{
+    const struct rented *r = lease_rented(deployment_lease(d));
+
+    if (r && account_must_stop(rented_account(r)))
+        *why = *account_trouble(rented_account(r));
+    else
+        fault_set(why, FAULT_GONE, 0, "%s was switched off meanwhile", deployment_name(d));
+}
+
 /* How far that one is; UP_NOT: *why it does not get there. */
 enum up_end { UP_GOES_ON, UP_READY, UP_NOT };
 
@@ -175,7 +188,7 @@ static enum up_end up_end_of(struct follow *w, unsigned i, struct fault *why)
     else if (deployment_state(d) == DEPLOYMENT_FAILED)
         *why = *deployment_fault(d);
     else if (deployment_goal(d) == GOAL_OFF)
-        fault_set(why, FAULT_GONE, 0, "%s was switched off meanwhile", deployment_name(d));
+        up_was_ended(d, why);
     else if (deployment_state(d) == DEPLOYMENT_ASLEEP)
         fault_set(why, FAULT_GONE, 0, "%s was put to sleep meanwhile", deployment_name(d));
     else
@@ -210,7 +223,7 @@ static void up_fail(struct follow *w, unsigned i, const struct fault *why, const
 
     if (deployment_state(d) == DEPLOYMENT_READY)
         call_fault(w->call, why, lease_name(deployment_lease(d)), what);
-    else if (deployment_state(d) == DEPLOYMENT_FAILED && up_could_insist(why))
+    else if (up_could_insist(why))
         up_fail_insist(w, d, why, what);
     else if (deployment_state(d) == DEPLOYMENT_FAILED)
         call_fault(w->call, why, show_subject(d), what);
