@@ -21,5 +21,7 @@ unsigned check_ports_of(struct manager *m, const struct lease *l, uint16_t *ret_
 void check_machine(struct manager *m, struct lease *l, const struct machine_facts *facts, struct json *list);
 /* Whether d, which has not come yet, would fit on its machine's disk. */
 void check_need(const struct deployment *d, const struct engine_need *n, struct json *list);
+/* Where a model that is ready is: on the card, or on the processors. */
+void check_memory(const struct deployment *d, struct json *list);
 /* Its forwards: who has a port that was to be ours, and who listens at the other end. facts NULL: it was not asked. */
 void check_forward_ports(struct manager *m, const struct lease *l, const struct machine_facts *facts, struct json *list);

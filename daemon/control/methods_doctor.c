@@ -452,46 +452,6 @@ static bool is_meant(struct manager *m, const char *target, const struct lease *
 
 /* ---- models ---- */
 
-/* What is known of where a model is: measured where it could be, else the engine's word. */
-static void check_memory(const struct deployment *d, struct json *list)
-{
-    const struct engine_facts *f = deployment_facts(d);
-    const char *name = deployment_name(d), *card = f->gpu.n ? f->gpu.cards[0].name : NULL;
-    char size[TEXT_SHORT_MAX], vram[TEXT_SHORT_MAX];
-
-    if (deployment_state(d) != DEPLOYMENT_READY || f->size_bytes <= 0)
-        return;
-    bytes_format(size, (uint64_t)f->size_bytes);
-    bytes_format(vram, (uint64_t)MAX(f->size_vram_bytes, 0));
-    if (f->gpu.trouble && f->size_vram_bytes <= 0)
-        check_add(list, "model.memory", name, "fail", NULL, "%s, all of it on the CPU: %s: %s", size,
-                  lease_name(deployment_lease(d)), f->gpu.trouble);
-    else if (card && (f->measured == GPU_NOT_USED || f->size_vram_bytes == 0))
-        check_add(list, "model.memory", name, "fail",
-                  check_command("llmhostctl logs %s --source=engine -n 100", name),
-                  "%s, all of it on the CPU although there is a card (%s)%s", size, card,
-                  f->size_vram_bytes > 0
-                      ? ": it was planned for the card, and the engine could not use it. A part of it is "
-                        "missing (lib/ollama), or the driver is too old"
-                      : ": it does not fit, or the engine has no part for this card");
-    else if (f->measured == GPU_WHOLE && f->size_vram_bytes != 0)
-        check_add(list, "model.memory", name, "ok", NULL, "%s, on the GPU (%s), as measured", size,
-                  card ? card : "?");
-    else if (f->size_vram_bytes < 0)
-        return;
-    else if (f->size_vram_bytes >= f->size_bytes)
-        check_add(list, "model.memory", name, f->measured == GPU_PART ? "warn" : "ok", NULL,
-                  f->measured == GPU_PART ? "%s, and a part of it is not on the GPU, as measured"
-                                          : "%s, all of it on the GPU as the engine says",
-                  size);
-    else if (f->size_vram_bytes == 0)
-        check_add(list, "model.memory", name, "warn", NULL, "%s, all of it on the CPU: that is slow", size);
-    else
-        check_add(list, "model.memory", name, "warn", NULL,
-                  "%d%% of it runs on the CPU, which is slow: it takes %s, and %s of that fit on the GPU",
-                  100 - (int)((double)f->size_vram_bytes * 100 / (double)f->size_bytes), size, vram);
-}
-
 static void check_models(struct manager *m, const struct doctor *doctor, const char *target,
                          struct json *list)
 {
