@@ -476,6 +476,7 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
     list_init(&m->puts);
     list_init(&m->aliases);
     list_init(&m->accounts);
+    list_init(&m->gone_accounts);
     list_init(&m->releases);
     work_init(&m->forget, releases_forget, m);
 

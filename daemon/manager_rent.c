@@ -112,6 +112,16 @@ void accounts_drop(struct manager *m)
 {
     LIST_FOREACH_SAFE (a, &m->accounts, struct managed_account, node)
         drop_account(a);
+    LIST_FOREACH_SAFE (a, &m->gone_accounts, struct managed_account, node)
+        drop_account(a);
+}
+
+/* Nobody finds it any more. It is freed with the manager: what another call asked it for is answered yet. */
+static void put_account_aside(struct manager *m, struct managed_account *a)
+{
+    account_runs(a->account, false);
+    list_remove(&a->node);
+    list_append(&m->gone_accounts, &a->node);
 }
 
 /* ---- an account is put there ---- */
@@ -226,6 +236,7 @@ static void put_on_balance(void *ctx, int64_t milli, const struct fault *f)
         return;
     }
     x->balance_milli = milli;
+    x->has_token = x->has_moved = false; /* it stays, whoever waits for the rest */
     if (!manager_find_account(m, x->provider))
         insert_account(m, a);
     if (x->has_limits)
@@ -329,7 +340,7 @@ void manager_remove_account(struct manager *m, struct account *a, struct op **sl
         }
     LIST_FOREACH_SAFE (n, &m->accounts, struct managed_account, node)
         if (n->account == a)
-            drop_account(n);
+            put_account_aside(m, n);
     int r = secrets_remove(m->context.secrets, name, "token");
 
     if (r < 0)

@@ -28,6 +28,9 @@ struct rental {
 static struct company {
     bool has_card, ignores_stops, is_silent;
     bool guard_is_kept, guard_stops; /* there is one that answers; and the provider sees what it does */
+    struct answer *held; /* the one about offers, while they are not told */
+    bool holds_offers;
+    struct rental *offers_of; /* who was asked last */
     char url[64];
     int64_t balance_milli;
     struct instance_seen machine; /* id "": there is none */
@@ -177,13 +180,20 @@ static void fake_reach(struct rental *r, const char *id, struct op **slot, renta
 
 static void say_offers(struct answer *a)
 {
+    cr_assert_not_null(at.offers_of->context.secrets, "it is there while it is asked");
     ((rental_offers_fn)a->done)(a->ctx, offers, ELEMENTS(offers), NULL);
 }
 
 static void fake_offers(struct rental *r, struct op **slot, rental_offers_fn done, void *ctx)
 {
-    (void)r;
-    answer_later(slot, say_offers, done, ctx);
+    at.offers_of = r;
+    if (!at.holds_offers) {
+        answer_later(slot, say_offers, done, ctx);
+        return;
+    }
+    at.held = xnew(struct answer);
+    *at.held = (struct answer){.tell = say_offers, .done = done, .ctx = ctx};
+    op_begin(&at.held->op, slot, answer_cancel);
 }
 
 static int fake_find_card(struct rental *r, const char *gpu, struct rental_offer *ret, char **ret_why)
@@ -491,6 +501,24 @@ Test(control_rent, account_without_machines_goes)
     _cleanup_json_ struct json *v = answers("Status", "{}");
 
     cr_assert_eq(json_count(json_get(v, "accounts")), 0);
+}
+
+Test(control_rent, what_an_account_was_asked_is_answered_when_it_is_removed)
+{
+    struct caller_end other;
+
+    begin_account();
+    at.holds_offers = true;
+    caller_comes(&other);
+    say(&other, CALL("Offers", "{}"));
+    cr_assert(LOOP_UNTIL(w.loop, at.held));
+    json_free(answers("ProviderRemove", "{\"provider\":\"autodl\"}"));
+    op_finish_later(w.loop, &at.held->inner, NULL, answer_on_turn, at.held);
+
+    _cleanup_json_ struct json *v = hear(&other);
+
+    cr_assert_eq(json_type(json_get(json_get(v, "parameters"), "offers")), JSON_ARRAY);
+    caller_leaves(&other);
 }
 
 /* ---- what can be rented ---- */
