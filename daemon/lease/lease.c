@@ -113,6 +113,21 @@ static bool lease_put_password(struct lease *l, const char *password)
     return true;
 }
 
+/* The host key that is pinned, and the address it was at, are those of one that is gone. */
+static void lease_on_makes(void *ctx)
+{
+    struct lease *l = ctx;
+
+    if (!l->pinned)
+        return;
+    log_notice(l->record.name, "another machine is made: the host key of the one before is forgotten");
+    free(TAKE_PTR(l->pinned));
+    l->record.host_key_at_ms = 0;
+    free(TAKE_PTR(l->record.host));
+    l->record.port = 0;
+    lease_write(l);
+}
+
 /* Another address and password after each power-on; the host key is the machine's and stays pinned. */
 static void lease_on_way(void *ctx, const struct instance_way *way)
 {
@@ -154,6 +169,7 @@ static void lease_rent(struct lease *l, const struct rental_record *record)
         .name = l->record.name,
         .host = l->host,
         .way = lease_on_way,
+        .makes = lease_on_makes,
         .changed = lease_on_rented,
         .ctx = l,
     };

@@ -30,6 +30,8 @@ struct rented_context {
     /* The way in of this power-on; NULL: there is none any more (off, or on its way there). From the loop, never inside a call. way lasts for
      * the call; its password is wiped after it. */
     void (*way)(void *ctx, const struct instance_way *way);
+    /* A machine is about to be made: what was known of one before it is not true of this one. Inside a call of ours: nothing is freed by it. */
+    void (*makes)(void *ctx);
     /* From the run queue: anything that people or the manager may see. */
     void (*changed)(void *ctx);
     void *ctx;

@@ -345,8 +345,10 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
     }
     r->state = l->state;
     take_record(r, l);
-    if (create)
+    if (create) {
         replace(&r->record.card, r->card);
+        r->context.makes(r->context.ctx);
+    }
     store_ticket t = store_put_rental(r->context.store, r->context.name, &r->record);
 
     if (!money) {

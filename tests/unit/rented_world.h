@@ -399,6 +399,11 @@ static inline void on_way(void *ctx, const struct instance_way *w)
         way = *w;
 }
 
+static inline void on_makes(void *ctx)
+{
+    (void)ctx;
+}
+
 static inline void on_changed_rented(void *ctx)
 {
     (void)ctx;
@@ -447,6 +452,7 @@ static inline void make_rented(const struct rental_record *record)
         .settings = settings,
         .name = "gz",
         .way = on_way,
+        .makes = on_makes,
         .changed = on_changed_rented,
     };
 

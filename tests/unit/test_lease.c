@@ -228,6 +228,27 @@ Test(lease, each_power_on_has_another_way_and_the_pin_stays)
     assert_password("another");
 }
 
+/* Whoever holds to the key of a machine that is gone pays for one that it cannot get into. */
+Test(lease, another_machine_shows_another_key)
+{
+    struct rented *r = lease_rented(lease);
+
+    comes_up();
+    session->events.pin(session->ctx, &(struct host_key){.n = 1});
+    rented_want(r, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(life_state(rented_life(r)) == LIFE_STOPPED));
+    session_becomes(SESSION_IDLE);
+    company.exists = false;
+    cr_assert(COMES_TRUE(life_state(rented_life(r)) == LIFE_ABSENT));
+    cr_assert_not_null(lease_host_key(lease));
+    rented_want(r, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(session->wanted));
+    cr_assert_eq(company.n_create, 2);
+    cr_assert_null(lease_host_key(lease));
+    cr_assert_not(session->has_pin);
+    cr_assert_eq(lease_record(lease)->host_key_at_ms, 0);
+}
+
 Test(lease, a_way_that_is_the_same_renews_no_session)
 {
     comes_up();
