@@ -612,6 +612,8 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
         return -EINVAL;
     if (!w->name)
         *ret = find_rented(m, a, w, cards, n);
+    if (*ret && !check && w->max_price_milli)
+        rented_limit_price(lease_rented(*ret), w->max_price_milli);
     if (*ret || check)
         return 0;
     if (w->name)

@@ -460,6 +460,17 @@ void rented_want(struct rented *r, enum life_goal goal)
         rented_ask_way(r); /* its price is ours to judge now */
 }
 
+void rented_limit_price(struct rented *r, int64_t milli)
+{
+    int64_t before = r->record.max_price_milli;
+
+    if (milli == before || (!is_at_rest(r->life) && (!before || milli < before)))
+        return;
+    r->record.max_price_milli = milli;
+    rented_write(r);
+    rented_choose_card(r);
+}
+
 void rented_allow(struct rented *r, bool over_budget, bool no_guard)
 {
     r->over_budget = r->over_budget || over_budget;

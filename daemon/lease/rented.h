@@ -43,6 +43,8 @@ struct rented *rented_free(struct rented *r);
 
 /* A person's word, or a request's (life_want). */
 void rented_want(struct rented *r, enum life_goal goal);
+/* What an hour of it may cost from now on. One that is on is held to no less than it was let go for. */
+void rented_limit_price(struct rented *r, int64_t milli);
 /* Once, what the next power-on may ignore: the limits of money; a guard that cannot be read back. */
 void rented_allow(struct rented *r, bool over_budget, bool no_guard);
 bool rented_may_overspend(const struct rented *r);  /* over_budget was allowed, and it was not off since */

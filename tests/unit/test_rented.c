@@ -194,6 +194,21 @@ Test(rented, is_switched_off_when_it_costs_more_than_was_allowed)
     cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
 }
 
+Test(rented, another_word_about_its_price_is_the_one_that_counts)
+{
+    make_new("4090D", 2000);
+    company.way.price_milli = 2300;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(company.n_stop > 0 && state() == LIFE_STOPPED));
+    cr_assert_str_eq(rented_trouble(rented)->code, "price");
+    rented_limit_price(rented, 2400);
+    is_there();
+    rented_limit_price(rented, 2100);
+    passes(60000);
+    cr_assert_eq(life_goal(rented_life(rented)), LIFE_GOAL_ON, "whoever uses it was promised more");
+    cr_assert_eq(rented_record(rented)->max_price_milli, 2400);
+}
+
 Test(rented, is_held_to_the_price_of_its_account_unless_it_is_let_go_once)
 {
     make_new("4090D", 0);
