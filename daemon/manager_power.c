@@ -402,12 +402,6 @@ static void power_stay(struct power *p)
     power_off(p, why);
 }
 
-/* Its guard obeys another llmhostd, which is there to end it. */
-static bool is_anothers(const struct power *p)
-{
-    return rented_keeper(p->rented) && keeper_state(rented_keeper(p->rented)) == KEEPER_REFUSED;
-}
-
 /* Somebody else switched it on, and no model on it is wanted: only max_up ends that. */
 static void power_of_others(struct power *p, uint64_t now)
 {
@@ -416,8 +410,8 @@ static void power_of_others(struct power *p, uint64_t now)
     uint64_t due = MAX(f.used_due, p->on_due) + rule.max_up_ms;
 
     p->stay = (struct stay){STAY_ON, STAY_MAX_UP, due > now ? due : STAY_NEVER};
-    if (now < due || now < f.hold_until_due || is_anothers(p))
-        return;
+    if (now < due || now < f.hold_until_due || rented_is_anothers(p->rented))
+        return; /* another llmhostd is there to end what is its */
     power_off(p, "it was switched on elsewhere, and nobody used it here for too long");
 }
 

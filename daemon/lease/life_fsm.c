@@ -340,7 +340,7 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
             life_count_boot(l);
         } else if (is_on(l) && l->record.was_on && (was == LIFE_RUNNING || was == LIFE_UNKNOWN)) {
             life_off_elsewhere(l);
-        } else if (was == LIFE_STOPPING) {
+        } else if (was == LIFE_STOPPING || streq(l->fault.code, "started_elsewhere")) {
             l->fault = (struct fault){0};
         }
         l->record.ours = l->record.was_on = false;

@@ -159,6 +159,13 @@ static void rented_begins(struct rented *r)
     rented_ask_way(r);
 }
 
+/* That one of somebody else had no guard: it ended nothing, and is over. Of ours it is why it is off. */
+static void forget_others_guard(struct rented *r)
+{
+    if (!r->record.ours && streq(r->fault.code, "no_guard"))
+        r->fault = (struct fault){0};
+}
+
 static void rented_ends(struct rented *r)
 {
     r->on = r->has_way = r->guarded = r->is_anothers = false;
@@ -168,6 +175,7 @@ static void rented_ends(struct rented *r)
     keeper_way(r->keeper, false); /* until it is off its guard may still act, and people see when */
     if (streq(r->fault.code, "no_way"))
         r->fault = (struct fault){0};
+    forget_others_guard(r);
     r->context.way(r->context.ctx, NULL);
 }
 
@@ -212,8 +220,8 @@ static void rented_without_guard(struct rented *r, const char *why)
 {
     char text[300];
 
-    snprintf(text, sizeof text, "no guard could be read back on it (%.200s): it is switched off again",
-             *why ? why : "it did not answer");
+    snprintf(text, sizeof text, "no guard could be read back on it (%.200s)%s",
+             *why ? why : "it did not answer", r->record.ours ? ": it is switched off again" : "");
     rented_give_up(r, "no_guard", text);
 }
 
@@ -234,6 +242,7 @@ static void on_keeper(void *ctx)
         r->guarded = true;
         r->is_anothers = s == KEEPER_REFUSED;
         timer_disarm(r->guard_timer);
+        forget_others_guard(r);
     }
     if (r->on && s == KEEPER_USELESS) {
         r->guarded = false;
@@ -506,6 +515,11 @@ struct account *rented_account(const struct rented *r)
 const struct rental_record *rented_record(const struct rented *r)
 {
     return &r->record;
+}
+
+bool rented_is_anothers(const struct rented *r)
+{
+    return r->is_anothers;
 }
 
 const struct keeper *rented_keeper(const struct rented *r)

@@ -63,6 +63,7 @@ const struct life *rented_life(const struct rented *r);
 struct account *rented_account(const struct rented *r);
 const struct rental_record *rented_record(const struct rented *r);
 bool rented_is_guarded(const struct rented *r);     /* read back since this power-on; or let go without */
+bool rented_is_anothers(const struct rented *r);    /* another llmhostd keeps its guard, as far as it was heard in this power-on */
 const struct keeper *rented_keeper(const struct rented *r);
 
 /* What people see of it. */

@@ -34,10 +34,10 @@
 #define rented_doubt                 fake_rented_doubt
 #define rented_may_overspend         fake_rented_may_overspend
 #define rented_hold                  fake_rented_hold
+#define rented_is_anothers           fake_rented_is_anothers
 #define life_state                   fake_life_state
 #define life_goal                    fake_life_goal
 #define life_trouble                 fake_life_trouble
-#define keeper_state                 fake_keeper_state
 #define keeper_figures               fake_keeper_figures
 #define account_must_stop            fake_account_must_stop
 #define account_trouble              fake_account_trouble
@@ -73,8 +73,7 @@ static struct world {
     enum life_goal goal;
     struct fault trouble, money;
     struct keeper_figures guard;
-    enum keeper_state keeper;
-    bool reachable, must_stop, may_overspend, runs;
+    bool reachable, must_stop, may_overspend, is_anothers, runs;
     unsigned n_wants, n_doubts, n_told;
     char said[300];
 } w;
@@ -266,10 +265,10 @@ void fake_keeper_figures(const struct keeper *k, struct keeper_figures *ret)
     *ret = w.guard;
 }
 
-enum keeper_state fake_keeper_state(const struct keeper *k)
+bool fake_rented_is_anothers(const struct rented *r)
 {
-    (void)k;
-    return w.keeper;
+    (void)r;
+    return w.is_anothers;
 }
 
 const struct fault *fake_rented_trouble(const struct rented *r)
@@ -886,7 +885,7 @@ Test(power, one_that_never_was_reached_yet_is_not_lost)
 
 Test(power, one_of_another_daemon_is_never_stopped_by_us)
 {
-    w.keeper = KEEPER_REFUSED;
+    w.is_anothers = true;
     machine_is(LIFE_RUNNING);
     passes(2000);
     cr_assert_eq(w.n_wants, 0);

@@ -253,6 +253,27 @@ Test(rented, is_switched_off_again_when_no_guard_is_read_back)
     cr_assert_str_eq(rented_trouble(rented)->code, "no_guard");
 }
 
+/* It is said while it is so, and nothing of it is left when it is off. */
+Test(rented, one_that_somebody_switched_on_is_not_ended_for_its_guard)
+{
+    make_new("4090D", 0);
+    is_there();
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    session_is(false);
+    company.machine.power = INSTANCE_ON;
+    cr_assert(COMES_TRUE(state() == LIFE_RUNNING && has_way));
+    session_is(true);
+    keeper_becomes(KEEPER_USELESS);
+    passes(30000);
+    cr_assert_eq(state(), LIFE_RUNNING);
+    cr_assert_str_eq(rented_trouble(rented)->code, "started_elsewhere");
+    company.machine.power = INSTANCE_OFF;
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    flush();
+    cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE, "%s", rented_trouble(rented)->text);
+}
+
 Test(rented, stays_on_without_a_guard_when_that_was_allowed_by_name)
 {
     make_new("4090D", 0);
