@@ -364,7 +364,8 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
         break;
     case LIFE_RELEASING: break;
     }
-    if (ev == LIFE_EV_FAULT && m.state == LIFE_WAITING) { /* a plain no: nothing of ours is under way */
+    /* A plain no, or never asked: nothing of ours is under way. */
+    if ((ev == LIFE_EV_FAULT && m.state == LIFE_WAITING) || (life_is_paid(was) && !l->asked)) {
         l->record.create_open = false;
         l->record.asked_at_ms = 0;
     }

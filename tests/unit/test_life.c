@@ -115,6 +115,27 @@ Test(life, a_clock_that_is_set_makes_no_stop_false)
     stories(303971, 1, false, false, true); /* set forth while a new daemon waits for what the last one asked */
 }
 
+/* The money for it was refused, so that the provider was never asked: nothing can come of it, and the next
+ * daemon does not wait for that. */
+Test(life, what_was_never_asked_is_waited_for_by_nobody)
+{
+    world_begin(1);
+    w.calm = w.broke = true;
+    life_want(w.l, LIFE_GOAL_ON);
+    works_run();
+    run_until(w.now + 1000);
+    cr_assert_eq(life_state(w.l), WAITING);
+    cr_assert_eq(life_record(w.l)->asked_at_ms, 0);
+    cr_assert_not(life_record(w.l)->create_open);
+    life_want(w.l, LIFE_GOAL_OFF);
+    works_run();
+    run_until(w.now + 1000);
+    daemon_is_killed();
+    run_until(w.now + 30000);
+    cr_assert_eq(life_state(w.l), ABSENT, "%s", life_state_name(life_state(w.l)));
+    world_end();
+}
+
 /* The daemon was away, somebody switched the machine on, and a person who sees that says: off. */
 Test(life, a_word_while_it_is_unknown_is_not_forgotten)
 {
