@@ -134,6 +134,8 @@ static void on_account_removed(void *ctx, const struct fault *f)
 
     if (f && streq(f->code, "in_use"))
         call_fail(c, EXIT_CONFLICT, "in_use", provider, NULL, "llmhostctl instance list", "%s", f->text);
+    else if (f && streq(f->code, "in_trial"))
+        call_fail(c, EXIT_CONFLICT, "in_trial", provider, NULL, "llmhostctl provider list", "%s", f->text);
     else if (f)
         call_not_kept(c, f, "the account is removed, but still on disk");
     else
