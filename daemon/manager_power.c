@@ -325,8 +325,8 @@ static void power_note(struct power *p)
         p->on_due = now;
     else if (s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED)
         power_forget_cycle(p);
-    if (!account_must_stop(rented_account(p->rented)) || rented_may_overspend(p->rented))
-        p->money_due = 0;
+    if (!p->on_due || rented_may_overspend(p->rented) || !account_must_stop(rented_account(p->rented)))
+        p->money_due = 0; /* whether it may be switched on is for its reservation, which asks anew */
     else if (!p->money_due)
         p->money_due = now;
     if (rented_keeper(p->rented))

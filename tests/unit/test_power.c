@@ -623,6 +623,22 @@ Test(power, a_limit_drains_for_two_minutes)
     cr_assert(strstr(w.said, "the day's 30.00 are spent"), "%s", w.said);
 }
 
+/* The balance that was low when it was read last may have been topped up: only the reservation asks again. */
+Test(power, a_limit_of_before_takes_no_wish_back)
+{
+    w.must_stop = true;
+    changed();
+    passes(10);
+    goes_up(0, false);
+    machine_is(LIFE_STARTING);
+    cr_assert(w.goal == LIFE_GOAL_ON && w.models[0].state == DEPLOYMENT_CONNECTING);
+    w.must_stop = false;
+    machine_is(LIFE_RUNNING);
+    is_ready(0);
+    passes(3);
+    cr_assert(w.goal == LIFE_GOAL_ON && w.models[0].state == DEPLOYMENT_READY);
+}
+
 Test(power, a_limit_that_was_reached_stops_none_that_was_let_go_beyond_it)
 {
     w.must_stop = true;
