@@ -20,7 +20,8 @@
 #define SEARCH_MS  (2 * 3600 * 1000) /* for a card, by `up`; one by requests ends with the last of them */
 #define FOREIGN_MS (10 * 60 * 1000)  /* two offs by somebody else within that are meant */
 #define AWAY_MS    STAY_DRAIN_MS /* so long a machine that goes off is waited for where it cannot be reached */
-#define UNHEARD_MS (60 * 1000)   /* after our start, so long for its guard to tell of holds */
+#define LEAVE_MS   (5 * 60 * 1000 + STAY_DRAIN_MS) /* for the streams of its models, then for their engines */
+#define UNHEARD_MS (60 * 1000) /* after our start, so long for its guard to tell of holds */
 #define LOST_MS    5000 /* between two looks at one that runs and cannot be reached any more, for a minute */
 #define LOOK_MS    (60 * 1000) /* at what has no news of its own: bytes of forwards */
 
@@ -38,6 +39,7 @@ struct power {
     bool was_reachable;           /* since it is on */
     uint64_t lost_due, doubt_due; /* since when it runs and cannot be reached; the next look. 0: it can */
     uint64_t away_due;            /* since when it is to go off and cannot be reached; 0: not so */
+    uint64_t leave_due;           /* since when its models are to leave it; 0: they are not */
     uint64_t hold_until_due, held_due; /* `keep INSTANCE`: until when; the last one's beginning */
     uint64_t quiet_bytes, quiet_due;   /* of its forwards; when they last grew */
     struct stay stay;
@@ -186,7 +188,7 @@ static void power_on(struct power *p)
 {
     p->asked_on = true;
     p->wish_due = clock_now_ms();
-    p->away_due = 0;
+    p->away_due = p->leave_due = 0;
     rented_want(p->rented, LIFE_GOAL_ON);
 }
 
@@ -195,7 +197,7 @@ static void power_off(struct power *p, const char *why)
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "power_off", "is switched off: %s",
                   why);
     p->asked_on = false;
-    p->away_due = 0;
+    p->away_due = p->leave_due = 0;
     p->stay = (struct stay){STAY_OFF, p->stay.reason, STAY_NEVER};
     rented_want(p->rented, LIFE_GOAL_OFF);
 }
@@ -365,7 +367,8 @@ static void tell_reason(const struct power *p, char out[static DEPLOYMENT_TEXT_M
     }
 }
 
-/* It goes off as soon as its models have left it; at once where they cannot be asked for too long. */
+/* It goes off as soon as its models have left it; at once where they cannot be asked for too long, or one of
+ * them does not end. */
 static void power_drain(struct power *p, const char *why)
 {
     uint64_t now = clock_now_ms();
@@ -374,11 +377,13 @@ static void power_drain(struct power *p, const char *why)
         models_end(p, false, money_fault(p));
     else if (p->stay.reason != STAY_UNWANTED)
         models_sleep(p, false, why);
+    if (!p->leave_due)
+        p->leave_due = now;
     if (lease_is_reachable(p->lease))
         p->away_due = 0;
     else if (!p->away_due)
         p->away_due = now;
-    else if (now - p->away_due >= AWAY_MS)
+    if ((p->away_due && now - p->away_due >= AWAY_MS) || now - p->leave_due >= LEAVE_MS)
         power_off(p, why);
 }
 
@@ -387,7 +392,7 @@ static void power_stay(struct power *p)
     char why[DEPLOYMENT_TEXT_MAX];
 
     if (p->stay.verdict == STAY_ON) {
-        p->away_due = 0;
+        p->away_due = p->leave_due = 0;
         return;
     }
     tell_reason(p, why);
@@ -447,7 +452,7 @@ static void power_judge_on(struct power *p, uint64_t now)
 
     if (life_state(rented_life(p->rented)) == LIFE_WAITING) {
         p->stay = (struct stay){STAY_ON, STAY_REQUESTS, STAY_NEVER};
-        p->away_due = 0;
+        p->away_due = p->leave_due = 0;
         power_search(p);
         return;
     }

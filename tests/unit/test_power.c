@@ -547,6 +547,18 @@ Test(power, what_cannot_be_reached_is_waited_for_two_minutes)
     cr_assert_eq(w.models[0].state, DEPLOYMENT_OFF, "there is nothing to stop any more");
 }
 
+Test(power, an_engine_that_does_not_end_is_no_reason_to_pay_on)
+{
+    comes_up();
+    w.models[0].goal = GOAL_OFF;
+    w.models[0].state = DEPLOYMENT_STOPPING;
+    changed();
+    passes(6);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(2);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
 Test(power, off_by_somebody_else_is_not_answered_by_on)
 {
     comes_up();
