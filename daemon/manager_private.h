@@ -28,7 +28,7 @@ struct manager {
     struct list leases, deployments;    /* in order of their names */
     struct list forwards, trials, removals, aliases, puts;
     struct list accounts, releases;
-    struct list gone_accounts;          /* removed; questions that are on their way still work with them */
+    struct list gone_accounts;          /* removed: questions that are on their way still work with them, and what they spent counts */
     struct work forget;                 /* those that were given back */
     struct manager_listener *listeners;
     struct clock_watch *clock_watch;

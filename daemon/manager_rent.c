@@ -93,10 +93,45 @@ static void restore_account(void *ctx, const struct account_record *r)
         insert_account(m, make_account(m, r));
 }
 
+/* The one of that name that was removed last: it has what those before it spent. */
+static struct account *find_gone_account(struct manager *m, const char *provider)
+{
+    struct account *last = NULL;
+
+    LIST_FOREACH (n, &m->gone_accounts, struct managed_account, node)
+        if (streq(account_name(n->account), provider))
+            last = n->account;
+    return last;
+}
+
+/* Limits are those of a day, not of an account: one that is there again counts on. */
+static void inherit_spent(struct manager *m, struct account *a)
+{
+    const struct account *gone = find_gone_account(m, account_name(a));
+    const struct spent_record *r;
+
+    for (unsigned i = 0; gone && (r = ledger_row_at(account_ledger(gone), i)); i++)
+        ledger_restore(account_ledger(a), r);
+}
+
+static struct account *make_gone_account(struct manager *m, const char *provider)
+{
+    struct managed_account *n = xnew(struct managed_account);
+
+    n->account = make_account(m, &(struct account_record){.provider = (char *)provider});
+    list_init(&n->node);
+    list_append(&m->gone_accounts, &n->node);
+    return n->account;
+}
+
 static void restore_spent(void *ctx, const struct spent_record *r)
 {
     struct account *a = manager_find_account(ctx, r->provider);
 
+    if (!a)
+        a = find_gone_account(ctx, r->provider);
+    if (!a && rental_find(r->provider))
+        a = make_gone_account(ctx, r->provider);
     if (a)
         ledger_restore(account_ledger(a), r);
 }
@@ -237,8 +272,10 @@ static void put_on_balance(void *ctx, int64_t milli, const struct fault *f)
     }
     x->balance_milli = milli;
     x->has_token = x->has_moved = false; /* it stays, whoever waits for the rest */
-    if (!manager_find_account(m, x->provider))
+    if (!manager_find_account(m, x->provider)) {
         insert_account(m, a);
+        inherit_spent(m, a);
+    }
     if (x->has_limits)
         t = account_set_limits(a, &x->limits);
     struct account_record r = *account_record(a);

@@ -738,6 +738,39 @@ Test(control_rent, machine_is_given_back_only_by_its_name_and_when_it_is_off)
     cr_assert_null(box());
 }
 
+static int64_t spent_today(void)
+{
+    _cleanup_json_ struct json *v = answers("ProviderList", "{}");
+
+    return json_get_int(json_get(first(v, "accounts"), "today"), "milli", -1);
+}
+
+/* A limit of a day is not got round by removing the account. */
+Test(control_rent, what_a_removed_account_spent_counts_when_it_is_back)
+{
+    begin_machine();
+    loop_advance(w.loop, 60000);
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    say(&w.caller, CALL("Release", "{\"instance\":\"box\",\"confirm\":\"box\"}"));
+    for (unsigned i = 0; i < 200 && !has_message(&w.caller); i++)
+        time_passes(2000);
+    json_free(hear(&w.caller));
+
+    int64_t spent = spent_today();
+
+    cr_assert_gt(spent, 0);
+    json_free(answers("ProviderRemove", "{\"provider\":\"autodl\"}"));
+    begin_account();
+    cr_assert_eq(spent_today(), spent);
+    json_free(answers("ProviderRemove", "{\"provider\":\"autodl\"}"));
+    caller_leaves(&w.caller);
+    daemon_ends();
+    daemon_begins();
+    caller_comes(&w.caller);
+    begin_account();
+    cr_assert_eq(spent_today(), spent, "after a start in between");
+}
+
 Test(control_rent, cost_has_what_runs_and_what_ran)
 {
     begin_machine();
