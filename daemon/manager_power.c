@@ -32,6 +32,7 @@ struct power {
     struct timer *timer;
     bool asked_on;                /* its goal is on, by us: when it is off, it went off by itself */
     bool restored;                /* and its guard has not told yet of holds */
+    uint64_t born_due;
     uint64_t wish_due;            /* since when it is wanted on */
     uint64_t on_due;              /* since when it is on; 0: it is not */
     uint64_t foreign_due;         /* when somebody else switched it off; 0: never */
@@ -457,6 +458,8 @@ static void power_judge_on(struct power *p, uint64_t now)
         return;
     }
     p->stay = stay_judge(&rule, &f, now);
+    if (now - p->born_due >= AWAY_MS && !lease_is_reachable(p->lease))
+        p->restored = false; /* a guard that cannot be asked keeps nothing on for ever */
     if (p->restored && p->stay.reason != STAY_MONEY)
         p->stay.verdict = STAY_ON; /* its guard may know of a hold */
     power_stay(p);
@@ -511,7 +514,7 @@ struct power *power_new(struct manager *m, struct lease *l)
     p->rented = lease_rented(l);
     p->asked_on = life_goal(rented_life(p->rented)) == LIFE_GOAL_ON;
     p->restored = p->asked_on;
-    p->wish_due = clock_now_ms();
+    p->wish_due = p->born_due = clock_now_ms();
     p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};
     p->quiet_bytes = forwards_bytes(m, l);
     p->timer = timer_new(m->context.loop, power_on_timer, p);
