@@ -83,10 +83,22 @@ static void drop_account(struct managed_account *a)
     free(a);
 }
 
+/* The daemon was killed while it tried another token: the one before it is known to be good. */
+static void restore_token(struct manager *m, const char *provider)
+{
+    struct secrets *s = m->context.secrets;
+    _cleanup_secret_ char *before = NULL;
+
+    if (secrets_get(s, provider, "token_before", &before) == 0 &&
+        secrets_put(s, provider, "token", before) == 0)
+        secrets_remove(s, provider, "token_before");
+}
+
 static void restore_account(void *ctx, const struct account_record *r)
 {
     struct manager *m = ctx;
 
+    restore_token(m, r->provider);
     if (!rental_find(r->provider))
         log_err(r->provider, "not restored: this version does not rent there");
     else
@@ -162,7 +174,7 @@ static void put_account_aside(struct manager *m, struct managed_account *a)
 /* ---- an account is put there ---- */
 
 /* One that is new, or another token for one that is there: tried by asking for the balance with it. Until
- * that went well the token before is only put aside. */
+ * that went well the token before is only put aside, on disk too: who pays has to be able to switch off. */
 struct put {
     struct op op;
     struct list node; /* one at a time for an account: what it was before is known to be good */
@@ -212,6 +224,8 @@ static void put_undo(struct put *x)
         r = secrets_remove(s, x->provider, "token");
     if (r < 0)
         log_err(x->provider, "the token that was refused is on the disk still: %s", strerror(-r));
+    else if (x->has_token)
+        secrets_remove(s, x->provider, "token_before");
     if (a && x->has_moved)
         account_renew(a, x->url_before);
     else if (a && x->has_token)
@@ -271,6 +285,7 @@ static void put_on_balance(void *ctx, int64_t milli, const struct fault *f)
         return;
     }
     x->balance_milli = milli;
+    secrets_remove(m->context.secrets, x->provider, "token_before");
     x->has_token = x->has_moved = false; /* it stays, whoever waits for the rest */
     if (!manager_find_account(m, x->provider)) {
         insert_account(m, a);
@@ -303,7 +318,9 @@ static int put_token(struct put *x, const char *token, struct fault *f)
         return fault_code(f, FAULT_DENIED, "token_refused", "there is no token of %s", x->provider);
     if (!token)
         return 0;
-    r = secrets_put(s, x->provider, "token", token);
+    r = x->token_before ? secrets_put(s, x->provider, "token_before", x->token_before) : 0;
+    if (r == 0)
+        r = secrets_put(s, x->provider, "token", token);
     if (r < 0)
         return fault_code(f, FAULT_EXHAUSTED, r == -ENOSPC || r == -EDQUOT ? "store_full" : "store_read_only",
                           "the token cannot be kept in %s: %s", secrets_path(s), strerror(-r));

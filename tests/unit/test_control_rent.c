@@ -488,6 +488,36 @@ Test(control_rent, one_word_about_an_account_is_tried_at_a_time)
     json_free(answers("ProviderRemove", "{\"provider\":\"autodl\"}"));
 }
 
+static void token_is(const char *kind, const char *expected)
+{
+    _cleanup_secret_ char *token = NULL;
+
+    cr_assert_eq(secrets_get(w.secrets, "autodl", kind, &token), expected ? 0 : -ENOENT, "%s", kind);
+    cr_assert(!expected || streq(token, expected), "%s is %s", kind, token);
+}
+
+/* Killed in the middle: without a token nothing could be switched off any more. */
+Test(control_rent, token_that_was_being_tried_does_not_outlive_the_daemon)
+{
+    begin_account();
+    at.is_silent = true;
+    say(&w.caller, CALL("ProviderSet", "{\"provider\":\"autodl\",\"token\":{\"text\":\"wrong\"}}"));
+    loop_turns(w.loop, 10);
+    token_is("token", "wrong");
+    token_is("token_before", "right");
+    caller_leaves(&w.caller);
+    daemon_ends();
+    cr_assert_eq(secrets_put(w.secrets, "autodl", "token", "wrong"), 0); /* as if it had been killed */
+    cr_assert_eq(secrets_put(w.secrets, "autodl", "token_before", "right"), 0);
+    daemon_begins();
+    token_is("token", "right");
+    token_is("token_before", NULL);
+    at.is_silent = false;
+    caller_comes(&w.caller);
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"token\":{\"text\":\"right\"}}"));
+    token_is("token_before", NULL);
+}
+
 Test(control_rent, account_goes_only_without_machines)
 {
     begin_machine();
