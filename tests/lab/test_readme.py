@@ -27,10 +27,12 @@ import registry
 from host import Host
 
 LIMIT_S = 300
+RUN_S = 140
 README = hosts.REPO + "/README.md"
 QUICKSTART = hosts.REPO + "/contrib/quickstart.zh-CN.md"
 BY_THE_GATE = re.compile(r"(\./)?(contrib/demo|tests/run)\b")
 PASTED = re.compile(r"ssh\s[^']*?-p\s*(\d+)[^']*?\b(\w+)@([\w.-]+)")
+RELEASED = re.compile(r"(?m)^llmhostctl release (\S+)")
 PASSWORD = "the one on the page"
 
 
@@ -125,12 +127,17 @@ class Readme(unittest.TestCase):
             self.addCleanup(running.__exit__, None, None, None)
             env["LLMHOST_SOCKET"] = running.socket_path
         answers = {b"password": PASSWORD, b"token": c.developer_token, b"day": "30"}
+        released = RELEASED.findall(script)
+        if released:
+            answers[b"type the name"] = released[0]
         status, said = Terminal("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || :' EXIT\nset -v\n" + script,
-                                env, answers).run(140)
+                                env, answers).run(RUN_S)
         self.assertEqual(status, 0, said)
         self.assertNotRegex(said, daemons.SANITIZER)
-        self.assertTrue(c.instances(), "a machine was rented")
+        made = [e["instance"] for e in c.calls() if e["call"] == "create" and e["code"] == "Success"]
+        self.assertEqual(len(made), 1, "one machine was rented")
         self.assertEqual([i for i in c.instances() if i["status"] not in companies.OFF], [], "and is off")
+        self.assertEqual(c.instance(made[0]) is None, bool(released), "and given back where the page says so")
 
     def serve_rented(self, c, shop):
         """Machines that are rented find the registry, too: known to each before it has an sshd."""
