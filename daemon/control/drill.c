@@ -106,7 +106,7 @@ static void drill_on_told(void *ctx, const struct fault *f)
     struct call *c = ctx;
     struct drill *d = c->state;
 
-    if (f && !fault_may_pass(f)) { /* else it may have gone off before its answer was on the way */
+    if (f && f->kind != FAULT_UNCERTAIN) { /* it may have gone off before its answer was on the way */
         call_fault(c, f, d->lease ? lease_name(d->lease) : NULL, "its guard was not told to stop it");
         return;
     }

@@ -280,12 +280,14 @@ static void note_trouble(struct keeper *k, const struct guard_answer *a)
                    a->report.record.owner);
         break;
     case SEEN_STILLBORN:
-        fault_code(&k->fault, FAULT_TRANSIENT, "no_guard", "a guard was put there and does not live");
+        fault_code(&k->fault, k->sent_stop ? FAULT_UNCERTAIN : FAULT_TRANSIENT, "no_guard",
+                   "a guard was put there and does not live");
         break;
     case SEEN_UNCLEAR:
-        fault_set(&k->fault, FAULT_TRANSIENT, 0, "the guard could not be asked: %s",
-                  a->verdict == GUARD_REFUSED ? guard_reason_name(a->reason)
-                                              : guard_verdict_name(a->verdict));
+        fault_set(
+            &k->fault, k->sent_stop && a->verdict == GUARD_UNREADABLE ? FAULT_UNCERTAIN : FAULT_TRANSIENT, 0,
+            "the guard could not be asked: %s",
+            a->verdict == GUARD_REFUSED ? guard_reason_name(a->reason) : guard_verdict_name(a->verdict));
         break;
     case SEEN_ACTING: note_acting(k); break;
     case SEEN_USELESS: note_useless(k, a); break;
@@ -409,16 +411,19 @@ static void keeper_end_stop(struct keeper *k, const struct fault *f)
     op_finish_later(k->context.loop, slot, f, k->stop_done, k->stop_ctx);
 }
 
-/* Who wanted to stop hears when nothing is under way any more that could do it. */
-static void keeper_settle_stop(struct keeper *k, bool acts)
+/* Who wanted to stop hears when nothing is under way any more that could do it. What was not answered is
+ * uncertain if the stop was in it, and only then. */
+static void keeper_settle_stop(struct keeper *k, bool acts, bool answered)
 {
     struct fault f = k->fault;
 
     if (k->op)
         return;
     if (!k->open)
-        fault_code(&f, k->sent_stop ? FAULT_UNCERTAIN : FAULT_TRANSIENT, "unreachable",
+        fault_code(&f, FAULT_TRANSIENT, "unreachable",
                    "the way to the machine is closed: its guard cannot be asked");
+    if (!answered && fault_may_pass(&f))
+        f.kind = k->sent_stop ? FAULT_UNCERTAIN : FAULT_TRANSIENT;
     keeper_end_stop(k, acts ? NULL : &f);
     k->sent_stop = false;
 }
@@ -433,7 +438,7 @@ static void keeper_event(struct keeper *k, enum keeper_event ev, const struct fa
     if (m.act == SOON && k->tries == 0)
         log_line(LOG_LEVEL_WARNING, LOG_PROVIDER, k->context.name, "guard: %s", k->fault.text);
     keeper_do(k, m.act);
-    keeper_settle_stop(k, ev == EV_SEEN && k->seen == SEEN_ACTING);
+    keeper_settle_stop(k, ev == EV_SEEN && k->seen == SEEN_ACTING, ev == EV_SEEN);
     runq_add(k->context.loop, &k->changed);
 }
 
@@ -469,7 +474,7 @@ struct keeper *keeper_free(struct keeper *k)
         return NULL;
     k->open = false;
     op_cancel(&k->op);
-    keeper_settle_stop(k, false);
+    keeper_settle_stop(k, false, false);
     runq_drop(&k->changed);
     k->timer = timer_free(k->timer);
     free(k);

@@ -57,7 +57,7 @@ void keeper_hold(struct keeper *k, uint32_t hold_s);
 /* Ownership moves to us with the next request. */
 void keeper_take(struct keeper *k);
 /* Tells the guard to stop the machine now; one that is missing is put there for it. An op: done when it has taken that (NULL), or why not:
- * "unreachable", "other_owner", "no_guard", FAULT_UNCERTAIN where no answer came. One at a time. It is not repeated. */
+ * "unreachable", "other_owner", "no_guard"; FAULT_UNCERTAIN where it was sent and no answer came: it may stop all the same, else it was not told. One at a time. It is not repeated. */
 void keeper_stop_now(struct keeper *k, struct op **slot, op_done_fn done, void *ctx);
 
 enum keeper_state keeper_state(const struct keeper *k);

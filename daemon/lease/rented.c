@@ -324,7 +324,7 @@ static void drill_on_told(void *ctx, const struct fault *f)
     op_end(&((struct drill *)ctx)->op);
     d.rented->drill = NULL;
     /* It may have gone off before it could say that it has taken it. */
-    d.rented->drilled_due = (!f || fault_may_pass(f)) && d.rented->on ? clock_now_ms() : 0;
+    d.rented->drilled_due = (!f || f->kind == FAULT_UNCERTAIN) && d.rented->on ? clock_now_ms() : 0;
     free(ctx);
     d.done(d.ctx, f);
 }

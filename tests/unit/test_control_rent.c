@@ -28,7 +28,8 @@ struct rental {
 static struct company {
     bool has_card, ignores_stops, is_silent;
     bool guard_is_kept, guard_stops; /* there is one that answers; and the provider sees what it does */
-    struct answer *held; /* the one about offers, while they are not told */
+    enum fault_kind guard_fault;     /* of the word to it */
+    struct answer *held;             /* the one about offers, while they are not told */
     bool holds_offers;
     struct rental *offers_of; /* who was asked last */
     char url[64];
@@ -305,10 +306,14 @@ enum keeper_state __wrap_keeper_state(const struct keeper *k)
 void __wrap_rented_stop_by_guard(struct rented *r, struct op **slot, op_done_fn done, void *ctx);
 void __wrap_rented_stop_by_guard(struct rented *r, struct op **slot, op_done_fn done, void *ctx)
 {
+    struct fault f = {};
+
     (void)r;
     if (at.guard_stops)
         at.machine.power = INSTANCE_OFF;
-    op_finish_later(w.loop, slot, NULL, done, ctx);
+    if (at.guard_fault)
+        fault_code(&f, at.guard_fault, "unreachable", "the way to the machine is closed");
+    op_finish_later(w.loop, slot, f.kind ? &f : NULL, done, ctx);
 }
 
 /* What the registry says of every model: 25 GB, of which a token of context takes a little. */
@@ -887,6 +892,29 @@ Test(control_rent, drill_ends_when_the_provider_says_off)
     drill_ends(true);
     cr_assert_eq(box_state(), LIFE_STOPPED);
     cr_assert_eq(at.n_stopped, 0, "nobody but the guard was asked to");
+}
+
+Test(control_rent, drill_of_a_guard_whose_answer_is_lost_waits_for_the_provider)
+{
+    at.guard_fault = FAULT_UNCERTAIN;
+    begin_drill(true);
+    drill_ends(true);
+}
+
+Test(control_rent, drill_of_a_guard_that_was_never_asked_says_nothing_of_the_bill)
+{
+    at.guard_fault = FAULT_TRANSIENT;
+    begin_drill(false);
+    loop_turns(w.loop, 20);
+
+    _cleanup_json_ struct json *v = hear(&w.caller);
+
+    cr_assert_not_null(json_get_text(v, "error"));
+    cr_assert_str_eq(json_get_text(json_get(v, "parameters"), "code"), "unreachable");
+    for (unsigned i = 0; i < 60; i++)
+        time_passes(10000);
+    cr_assert_eq(box_state(), LIFE_RUNNING);
+    cr_assert_eq(at.n_stopped, 0);
 }
 
 Test(control_rent, drill_of_a_guard_that_ends_no_bill_is_told_and_the_provider_stops_it)

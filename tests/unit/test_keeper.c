@@ -579,6 +579,27 @@ Story(a_stop_without_an_answer_is_uncertain)
     cr_assert_eq(w.stopped.kind, FAULT_UNCERTAIN);
 }
 
+Story(a_stop_whose_answer_is_lost_is_uncertain_whatever_the_fault)
+{
+    open_way();
+    fault_set(&w.fault, FAULT_TRANSIENT, 0, "the way was lost");
+    stop_now();
+    settle();
+    cr_assert_eq(w.n_stopped, 1);
+    cr_assert_eq(w.stopped.kind, FAULT_UNCERTAIN, "it was in what was sent");
+}
+
+Story(a_stop_that_waited_for_a_read_that_is_lost_was_not_sent)
+{
+    fault_set(&w.fault, FAULT_UNCERTAIN, 0, "no end of it");
+    keeper_way(w.keeper, true);
+    stop_now();
+    settle();
+    cr_assert_eq(w.n_stopped, 1);
+    cr_assert_eq(w.n_asks, 0, "only read");
+    cr_assert_eq(w.stopped.kind, FAULT_TRANSIENT);
+}
+
 Story(a_stop_that_fails_is_told_and_not_repeated)
 {
     open_way();
