@@ -246,7 +246,7 @@ static void on_keeper(void *ctx)
     }
     if (r->on && s == KEEPER_USELESS) {
         r->guarded = false;
-        if (!r->no_guard)
+        if (!r->record.no_guard)
             rented_without_guard(r, keeper_fault(r->keeper)->text);
     }
     tell(r);
@@ -262,7 +262,7 @@ static void on_seq_used(void *ctx, uint64_t seq)
 
 bool rented_is_guarded(const struct rented *r)
 {
-    return r->on && (r->guarded || r->no_guard);
+    return r->on && (r->guarded || r->record.no_guard);
 }
 
 void rented_on_session(struct rented *r, bool up)
@@ -414,7 +414,7 @@ struct rented *rented_new(const struct rented_context *context, const struct ren
         .image = r->record.image,
         .region = r->record.region,
         .disk_gb = r->record.disk_gb,
-        .start_command = r->dog,
+        .start_command = record->no_guard ? NULL : r->dog,
     };
     r->keeper = make_keeper(r);
     rented_begin_life(r);
@@ -482,15 +482,16 @@ void rented_limit_price(struct rented *r, int64_t milli)
 
 void rented_allow(struct rented *r, bool over_budget, bool no_guard)
 {
-    r->over_budget = r->over_budget || over_budget;
-    r->no_guard = r->no_guard || no_guard;
-    r->wish.start_command = r->no_guard ? NULL : r->dog;
+    r->record.over_budget = r->record.over_budget || over_budget;
+    r->record.no_guard = r->record.no_guard || no_guard;
+    r->wish.start_command = r->record.no_guard ? NULL : r->dog;
+    rented_write(r);
     tell(r);
 }
 
 bool rented_may_overspend(const struct rented *r)
 {
-    return r->over_budget;
+    return r->record.over_budget;
 }
 
 void rented_doubt(struct rented *r)

@@ -111,7 +111,7 @@ static bool find_candidate(const struct rented *r, unsigned i, struct rental_off
 int64_t rented_ceiling_milli(const struct rented *r)
 {
     int64_t own = r->record.max_price_milli;
-    int64_t account = r->over_budget ? 0 : account_record(r->context.account)->limits.price_milli;
+    int64_t account = r->record.over_budget ? 0 : account_record(r->context.account)->limits.price_milli;
 
     return own && account ? MIN(own, account) : MAX(own, account);
 }
@@ -259,7 +259,7 @@ static void note_entered(struct rented *r, enum life_state now)
         store_release_intents(r->context.store, account_name(r->context.account), r->context.name);
     if (!is_at_rest(now))
         return;
-    r->over_budget = r->no_guard = false;
+    r->record.over_budget = r->record.no_guard = false;
     r->wish.start_command = r->dog;
     if (now != LIFE_STOPPED)
         ledger_gone(account_ledger(r->context.account), r->context.name, r->since_at_ms);
@@ -373,7 +373,7 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
             .kind = create ? "create" : "power_on",
             .rate_milli = !create && r->record.rate_milli ? r->record.rate_milli : rented_list_rate_milli(r),
             .at_least_ms = at_least_ms(r),
-            .over = r->over_budget,
+            .over = r->record.over_budget,
         },
         &k->inner, on_reserved, r);
 }

@@ -45,9 +45,6 @@ struct rented {
     uint64_t paid_due;
     struct rented_keeping keeping;
 
-    /* What the next power-on may ignore, until it is off again. */
-    bool over_budget, no_guard;
-
     /* Of this power-on. */
     bool on; /* others have been told */
     bool went_off;    /* others have to be told that it is over */

@@ -142,9 +142,9 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
                 "INSERT OR REPLACE INTO rental(instance, state, goal, id, made, asked_at_ms, create_open, "
                 "ours, "
                 "was_on, card, image, region, gpu, cards, disk_gb, max_price_milli, rate_milli, guard_seq, "
-                "stopped_at_ms, prepaid_until_at_ms, drilled_at_ms)"
+                "stopped_at_ms, prepaid_until_at_ms, drilled_at_ms, over_budget, no_guard)"
                 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, "
-                "?19, ?20, ?21)",
+                "?19, ?20, ?21, ?22, ?23)",
         },
     [CHANGE_PUT_ACCOUNT] =
         {

@@ -179,6 +179,8 @@ store_ticket store_put_rental(struct store *s, const char *instance, const struc
     change_int(c, r->stopped_at_ms);
     change_int(c, r->prepaid_until_at_ms);
     change_int(c, r->drilled_at_ms);
+    change_int(c, r->over_budget);
+    change_int(c, r->no_guard);
     return store_queue(s, c);
 }
 

@@ -213,6 +213,8 @@ static bool see_rental(sqlite3_stmt *row, struct rental_record *ret)
         .stopped_at_ms = sqlite3_column_int64(row, 28),
         .prepaid_until_at_ms = sqlite3_column_int64(row, 29),
         .drilled_at_ms = sqlite3_column_int64(row, 30),
+        .over_budget = sqlite3_column_int(row, 31) != 0,
+        .no_guard = sqlite3_column_int(row, 32) != 0,
     };
     return true;
 }
@@ -286,7 +288,8 @@ int database_load(struct database *d, const struct store_readers *readers, void 
         "SELECT name, provider, host, user, port, install_key, added_at_ms, host_key, host_key_at_ms, agent,"
         " proxy, state, goal, id, made, asked_at_ms, create_open, ours, was_on, card, image, region, gpu, "
         "cards,"
-        " disk_gb, max_price_milli, rate_milli, guard_seq, stopped_at_ms, prepaid_until_at_ms, drilled_at_ms"
+        " disk_gb, max_price_milli, rate_milli, guard_seq, stopped_at_ms, prepaid_until_at_ms, drilled_at_ms,"
+        " over_budget, no_guard"
         " FROM instance LEFT JOIN rental ON instance = name ORDER BY added_at_ms, name",
         see_instance, &load, f);
 

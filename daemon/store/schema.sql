@@ -170,7 +170,9 @@ CREATE TABLE rental (
     guard_seq INTEGER NOT NULL,
     stopped_at_ms INTEGER NOT NULL,
     prepaid_until_at_ms INTEGER NOT NULL,
-    drilled_at_ms INTEGER NOT NULL
+    drilled_at_ms INTEGER NOT NULL,
+    over_budget INTEGER NOT NULL CHECK (over_budget IN (0, 1)),
+    no_guard INTEGER NOT NULL CHECK (no_guard IN (0, 1))
 ) WITHOUT ROWID;
 
 -- What was about to cost money, written down before it was asked. It holds its money while it is open, and

@@ -57,6 +57,7 @@ struct rental_record {
     int64_t stopped_at_ms;          /* its last confirmed stop; 0: none yet */
     int64_t prepaid_until_at_ms;    /* 0: it is billed by time */
     int64_t drilled_at_ms;          /* when its guard's way of stopping was proved to end the bill; 0: unproved */
+    bool over_budget, no_guard;     /* what it was let go without, as long as the wish lasts that this was said with */
 };
 struct instance_record {
     char *name, *provider;          /* "ssh", "local", "autodl" */

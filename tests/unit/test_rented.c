@@ -288,6 +288,30 @@ Test(rented, stays_on_without_a_guard_when_that_was_allowed_by_name)
     cr_assert_eq(rented_step(rented), RENTED_THERE);
 }
 
+Test(rented, what_it_was_let_go_without_is_known_to_the_next_daemon)
+{
+    make_new("4090D", 0);
+    books.record.limits.price_milli = 1500;
+    rented_allow(rented, true, true);
+    is_on_its_way();
+    flush();
+    starts_again();
+    cr_assert(COMES_TRUE(has_way), "%s", rented_trouble(rented)->text);
+    session_is(true);
+    keeper_becomes(KEEPER_USELESS);
+    passes(300000);
+    cr_assert_eq(state(), LIFE_RUNNING, "%s", rented_trouble(rented)->text);
+    cr_assert(rented_may_overspend(rented));
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    starts_again();
+    cr_assert_not(rented_may_overspend(rented));
+    session_is(false);
+    books.record.limits.price_milli = 0;
+    is_on_its_way();
+    cr_assert_not_null(strstr(company.start_command, "llmhost-first"));
+}
+
 Test(rented, a_machine_that_another_daemon_keeps_is_used_and_never_stopped)
 {
     make_new("4090D", 0);

@@ -346,7 +346,8 @@ static struct rental_record rental(void)
                                   .guard_seq = UINT64_MAX,
                                   .stopped_at_ms = 5,
                                   .prepaid_until_at_ms = 6,
-                                  .drilled_at_ms = 7};
+                                  .drilled_at_ms = 7,
+                                  .over_budget = true};
 }
 
 Test(store_money, what_is_reserved_for_an_instance_that_is_removed_is_free_again)
@@ -504,6 +505,7 @@ Test(store_money, rentals_and_accounts_are_there_after_a_restart)
     cr_assert(found.max_price_milli == 2200 && found.rate_milli == 1980);
     cr_assert_eq(found.guard_seq, UINT64_MAX);
     cr_assert(found.stopped_at_ms == 5 && found.prepaid_until_at_ms == 6 && found.drilled_at_ms == 7);
+    cr_assert(found.over_budget && !found.no_guard);
     assert_accounts("autodl - 20000 600000 2200 5000 9\n");
     store_remove_account(store, "autodl");
     assert_written(store_remove_instance(store, "gz"));
