@@ -45,9 +45,9 @@ struct rented *rented_free(struct rented *r);
 void rented_want(struct rented *r, enum life_goal goal);
 /* What an hour of it may cost from now on. One that is on is held to no less than it was let go for. */
 void rented_limit_price(struct rented *r, int64_t milli);
-/* Once, what the next power-on may ignore: the limits of money; a guard that cannot be read back. */
+/* What the wish that comes with it may ignore, until it is over: the limits of money; a guard that cannot be read back. */
 void rented_allow(struct rented *r, bool over_budget, bool no_guard);
-bool rented_may_overspend(const struct rented *r);  /* over_budget was allowed, and it was not off since */
+bool rented_may_overspend(const struct rented *r);  /* over_budget was allowed, and that wish is not over */
 /* This computer slept, or the token is another one. */
 void rented_doubt(struct rented *r);
 /* Is the session up? Told by the lease after each change of it. */

@@ -53,10 +53,20 @@ static void replace(char **text, const char *with)
     *text = xstrdup(with);
 }
 
+/* What it was let go without was said for one wish, and is over with it, whatever its machine does then: a
+ * word that is said while it goes off is one for the next. */
+static void forget_allowed(struct rented *r)
+{
+    r->record.over_budget = r->record.no_guard = false;
+    r->wish.start_command = r->dog;
+}
+
 static void take_record(struct rented *r, const struct life_record *l)
 {
     struct rental_record *to = &r->record;
 
+    if (l->goal != LIFE_GOAL_ON && streq(to->goal, goal_name(LIFE_GOAL_ON)))
+        forget_allowed(r);
     replace(&to->state, life_state_name(l->state));
     replace(&to->goal, goal_name(l->goal));
     replace(&to->id, *l->id ? l->id : NULL);
@@ -257,11 +267,7 @@ static void note_entered(struct rented *r, enum life_state now)
     }
     if (now == LIFE_WAITING || is_at_rest(now)) /* also those of a daemon before this one */
         store_release_intents(r->context.store, account_name(r->context.account), r->context.name);
-    if (!is_at_rest(now))
-        return;
-    r->record.over_budget = r->record.no_guard = false;
-    r->wish.start_command = r->dog;
-    if (now != LIFE_STOPPED)
+    if (is_at_rest(now) && now != LIFE_STOPPED)
         ledger_gone(account_ledger(r->context.account), r->context.name, r->since_at_ms);
 }
 

@@ -312,6 +312,28 @@ Test(rented, what_it_was_let_go_without_is_known_to_the_next_daemon)
     cr_assert_not_null(strstr(company.start_command, "llmhost-first"));
 }
 
+Test(rented, what_is_allowed_while_it_goes_off_is_for_the_next_time)
+{
+    make_new("4090D", 0);
+    is_there();
+    company.ignores_stops = true;
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPING));
+    rented_allow(rented, true, true);
+    rented_want(rented, LIFE_GOAL_ON);
+    session_is(false);
+    passes(10000);
+    cr_assert_eq(state(), LIFE_STOPPING);
+    company.ignores_stops = false;
+    cr_assert(COMES_TRUE(company.n_start == 1 && has_way));
+    cr_assert_str_empty(company.start_command);
+    cr_assert(books.last.over);
+    session_is(true);
+    keeper_becomes(KEEPER_USELESS);
+    passes(300000);
+    cr_assert_eq(state(), LIFE_RUNNING, "%s", rented_trouble(rented)->text);
+}
+
 Test(rented, a_machine_that_another_daemon_keeps_is_used_and_never_stopped)
 {
     make_new("4090D", 0);
