@@ -195,22 +195,32 @@ static void resolve_intent(struct rented *r, const char *outcome)
     r->intent_open = false;
 }
 
-/* What the last call came to, as far as the state tells. An unsure one stays open. */
+static void settle_made(struct rented *r)
+{
+    note_made(r);
+    resolve_intent(r, "made");
+}
+
+/* What the last call came to, as far as the state tells. An unsure one stays open. r->record is of before. */
 static void settle_intent(struct rented *r, enum life_state was, enum life_state now)
 {
     switch (now) {
+    case LIFE_STOPPED:
+        if (r->record.create_open) /* nobody heard that it was made, and here it is */
+            settle_made(r);
+        else
+            resolve_intent(r, "refused");
+        break;
     case LIFE_WAITING: /* refused; or it came up and went off, which the ledger knows */
     case LIFE_ABSENT:
-    case LIFE_STOPPED:
     case LIFE_RELEASED: resolve_intent(r, "refused"); break;
     case LIFE_RUNNING:
-    case LIFE_STARTING: /* one that is watched: a new one goes through rented_keep_then() */
-        note_made(r);
-        resolve_intent(r, "made");
-        break;
+    case LIFE_STARTING:
+        settle_made(r);
+        break; /* one that is watched: a new one goes through rented_keep_then() */
     case LIFE_STOPPING:
-        if (was == LIFE_CREATING)
-            resolve_intent(r, "made");
+        if (was == LIFE_CREATING || was == LIFE_UNKNOWN) /* its answer came; or it was seen to be on */
+            settle_made(r);
         break;
     case LIFE_UNKNOWN:
     case LIFE_CREATING:

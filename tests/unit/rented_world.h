@@ -29,6 +29,7 @@ static struct company {
     bool stamps_late;     /* a stop has none for a while */
     enum instance_power boots_to;
     bool ignores_stops, holds; /* holds: nothing is answered */
+    struct ask *held;          /* the last that was not */
     unsigned n_create, n_start, n_stop, n_release, n_reach;
     char card[32], start_command[600], name[INSTANCE_NAME_MAX];
     unsigned cards;
@@ -113,9 +114,17 @@ static inline struct ask *ask_new(struct op **slot, void *ctx,
     a->ctx = ctx;
     work_init(&a->work, ask_answers, a);
     op_begin(&a->op, slot, ask_cancel);
-    if (!company.holds)
+    if (company.holds)
+        company.held = a;
+    else
         runq_add(loop, &a->work);
     return a;
+}
+
+static inline void company_answers(void)
+{
+    company.holds = false;
+    runq_add(loop, &company.held->work);
 }
 
 static inline void nothing_happens(struct ask *a, struct fault *f)

@@ -129,6 +129,55 @@ Test(rented, the_next_card_is_tried_when_one_is_sold_out)
     cr_assert_eq(n.list_rate_milli, 6400, "it is known which card it has");
 }
 
+/* Asked for, and no answer yet; meanwhile nobody wants it any more. */
+static void is_asked_and_unwanted(void)
+{
+    make_new("4090D,5090", 0);
+    company.holds = true;
+    rented_want(rented, LIFE_GOAL_ON);
+    for (unsigned i = 0; i < 50 && !company.n_create; i++)
+        flush();
+    cr_assert_eq(company.n_create, 1);
+    rented_want(rented, LIFE_GOAL_OFF);
+    flush();
+    cr_assert_eq(state(), LIFE_CREATING);
+}
+
+static void was_made_and_stopped(void)
+{
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_str_eq(books.outcome, "made");
+    cr_assert_eq(books.n_resolved, 1);
+    cr_assert_str_eq(rented_record(rented)->gpu, "4090D", "it is no search any more");
+}
+
+Test(rented, one_that_is_made_when_nobody_wants_it_any_more)
+{
+    is_asked_and_unwanted();
+    company_answers();
+    was_made_and_stopped();
+    cr_assert_geq(company.n_stop, 1);
+}
+
+Test(rented, one_that_is_found_on_when_nobody_wants_it_any_more)
+{
+    is_asked_and_unwanted();
+    company.holds = false; /* that one is never answered, and has happened */
+    company.exists = true;
+    company.machine.power = INSTANCE_ON;
+    was_made_and_stopped();
+    cr_assert_geq(company.n_stop, 1);
+}
+
+Test(rented, one_that_is_found_off_was_made)
+{
+    is_asked_and_unwanted();
+    company.holds = false;
+    company.exists = true;
+    company.machine.power = INSTANCE_OFF;
+    was_made_and_stopped();
+}
+
 Test(rented, a_boot_that_fails_is_known_before_our_call_is_too_old_to_act)
 {
     struct rented_figures n;
