@@ -367,11 +367,27 @@ static void wait_on_tick(void *ctx)
     progress_tick(&w->progress);
 }
 
+static const char *wait_result(const char *target, const char *until, const struct json *answer)
+{
+    bool is_asleep = streq(member_text(json_get(answer, "model"), "state", ""), "asleep");
+    bool is_machine = streq(member_text(json_get(answer, "instance"), "name", ""), target);
+
+    if (streq(until, "tunnel"))
+        return "is connected";
+    if (streq(until, "idle"))
+        return "is asleep, or off";
+    if (streq(until, "confirmed"))
+        return is_asleep && !is_machine ? "is asleep, its machine confirmed off; a request wakes it"
+                                        : "is off, and its provider says so";
+    if (is_asleep)
+        return "is asleep; a request wakes it";
+    return streq(until, "ready") ? "is ready" : "is off";
+}
+
 static enum exit_status wait_end(struct run *r, const char *target, const char *until,
                                  enum exit_status status, struct call *call)
 {
     _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s --for=%s", target, until);
-    const char *state = json_get_text(json_get(call->answer, "model"), "state");
 
     if (status == EXIT_INTERRUPTED)
         return model_detached(r, "no longer waiting; nothing was changed.", watch, NULL);
@@ -382,13 +398,7 @@ static enum exit_status wait_end(struct run *r, const char *target, const char *
     if (r->output.json)
         output_answer(&r->output, call->answer, NULL, EXIT_DONE);
     else
-        printf("%s %s.\n", target,
-               streq(until, "tunnel")            ? "is connected"
-               : streq(until, "idle")            ? "is asleep, or off"
-               : state && streq(state, "asleep") ? "is asleep; a request wakes it"
-               : streq(until, "ready")           ? "is ready"
-               : streq(until, "confirmed")       ? "is off, and its provider says so"
-                                                 : "is off");
+        printf("%s %s.\n", target, wait_result(target, until, call->answer));
     return EXIT_DONE;
 }
 

@@ -31,6 +31,7 @@ def hunting(name, on):
             "held": 2, "requests": 2, "awake": [], "since_at_ms": "@-38s", "next": {"action": "retry"}}
 
 
+ASLEEP = {**hunting(MODEL, "hz-3090"), "state": "asleep", "stage": None, "held": 0, "next": None}
 NOT_CONFIRMED = {"code": "stop_not_confirmed", "target": "hz-3090", "exit": 11, "next": ["llmhostctl down hz-3090 --now"],
                  "message": "may still be billed at ¥1.48/h: AutoDL still says \"运行中\" after 2m31s"}
 NO_CAPACITY = {"code": "no_capacity", "target": "bj-4090", "exit": 6, "next": ["llmhostctl down bj-4090"], "message": "AutoDL: 当前算力规格暂无库存"}
@@ -214,6 +215,8 @@ RENT = [
     case("rent-keep-off", "keep --off nm-a100", {"Keep": [{"reply": {"models": [], "instance": machine("nm-a100", "running", stays="idle", until_at_ms="@60s")}}]}),
     case("rent-wait", "wait hz-3090 --for=confirmed", {"Wait": [{"more": {"instance": machine("hz-3090", "stopping")}},
                                                                 {"reply": {"instance": machine("hz-3090", "stopped")}}]}, columns=80),
+    case("rent-wait-beside", "wait hz-3090 --for=confirmed", {"Wait": [{"reply": {"model": ASLEEP, "instance": machine("hz-3090", "stopped")}}]}),
+    case("rent-wait-asleep", f"wait {MODEL} --for=confirmed", {"Wait": [{"reply": {"model": ASLEEP, "instance": machine("hz-3090", "stopped")}}]}, columns=80),
     # ---- release, take, drill ----
     case("rent-release", "release bj-4090", {"InstanceShow": SHOW, "Release": [{"reply": {"spent": yuan(250)}}]}, columns=80,
          answers=[("type the name", "bj-4090\n")]),
