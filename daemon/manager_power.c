@@ -65,10 +65,13 @@ static bool is_in_memory(const struct deployment *d)
            (deployment_is_falling_asleep(d) && s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING);
 }
 
+/* One that failed is kept by nobody's word: it is not there to be kept. */
 static bool is_used(const struct deployment *d, const struct deployment_figures *n)
 {
-    return is_wish(d) || deployment_goal(d) == GOAL_ON ||
-           (deployment_state(d) == DEPLOYMENT_READY && n->open + n->held);
+    enum deployment_state s = deployment_state(d);
+
+    return is_wish(d) || (deployment_goal(d) == GOAL_ON && s != DEPLOYMENT_FAILED) ||
+           (s == DEPLOYMENT_READY && n->open + n->held);
 }
 
 #define FOREACH_MODEL(d, p)                                                                                  \
@@ -102,9 +105,10 @@ static void add_facts(struct stay_facts *f, const struct deployment *d, uint64_t
     f->asleep_by_word = (f->asleep_by_word || !f->any_goal) && deployment_sleeps_by_word(d);
     f->any_goal = true;
     f->wanted |= is_used(d, &n);
-    f->hold_until_due = MAX(f->hold_until_due, due_of(n.keep_until_at_ms, now));
     if (deployment_state(d) == DEPLOYMENT_FAILED)
         f->failed_due = MAX(f->failed_due, n.since_due);
+    else
+        f->hold_until_due = MAX(f->hold_until_due, due_of(n.keep_until_at_ms, now));
 }
 
 /* Holds are on the machine too, where a daemon that was started anew finds them. */

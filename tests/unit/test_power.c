@@ -756,6 +756,22 @@ Test(power, kept_it_stays_on_while_its_models_sleep)
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
 }
 
+/* Somebody may look at what failed; nobody pays for hours of it. */
+Test(power, kept_models_that_failed_keep_nothing_on)
+{
+    comes_up();
+    w.models[0].goal = GOAL_ON;
+    w.models[0].figures.keep_until_at_ms = clock_wall_ms() + 60 * MIN_MS;
+    passes(10);
+    w.models[0].state = DEPLOYMENT_FAILED;
+    w.models[0].figures.since_due = w.now;
+    changed();
+    passes(4);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(2);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
 Test(power, no_longer_kept)
 {
     comes_up();
