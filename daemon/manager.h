@@ -127,6 +127,7 @@ struct manager_rent {
     const char *image, *region;
     unsigned disk_gb;                   /* beside the system's own; 0: none */
     int64_t max_price_milli;            /* of an hour; 0: none */
+    bool over_budget;                   /* the account's own limit of it does not count */
 };
 /* The instance for it: one there is, else made (not switched on: that is what a model on it does). 0, or -EINVAL: *f, codes: no_provider,
  * which_provider, no_such_card, no_such_image, no_such_region, price (dearer than --max-price, or than the account's limit), bad_name, exists. check: nothing is made,

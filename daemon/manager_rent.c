@@ -464,10 +464,10 @@ static int read_cards(struct account *a, const char *gpu, struct card *ret, unsi
 }
 
 /* What is too dear by the price list is left out. 0, or -EINVAL when nothing is left. */
-static int leave_dear(struct account *a, int64_t max_price_milli, struct card *cards, unsigned *n,
+static int leave_dear(struct account *a, const struct manager_rent *w, struct card *cards, unsigned *n,
                       struct fault *f)
 {
-    int64_t limit = account_record(a)->limits.price_milli, most = max_price_milli;
+    int64_t limit = w->over_budget ? 0 : account_record(a)->limits.price_milli, most = w->max_price_milli;
     char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
     unsigned kept = 0;
 
@@ -655,7 +655,7 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
     int r = a ? read_cards(a, w->gpu ? w->gpu : "", cards, &n, f) : -EINVAL;
 
     if (r == 0)
-        r = leave_dear(a, w->max_price_milli, cards, &n, f);
+        r = leave_dear(a, w, cards, &n, f);
     if (r == 0)
         r = read_place(a, w, &where, f);
     if (r < 0)

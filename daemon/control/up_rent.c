@@ -34,6 +34,7 @@ static void read_rent(const struct call *c, struct manager_rent *ret)
         .region = json_get_text(p, "region"),
         .disk_gb = (unsigned)json_get_int(p, "disk_gb", 0),
         .max_price_milli = json_get_int(p, "max_price_milli", 0),
+        .over_budget = json_get_bool(p, "over_budget", false),
     };
 }
 

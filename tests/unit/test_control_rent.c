@@ -599,6 +599,18 @@ Test(control_rent, card_that_is_too_small_is_refused_before_it_is_paid_for)
     cr_assert_not_null(manager_lease_at(w.manager, 0), "two of them hold it");
 }
 
+Test(control_rent, price_of_the_account_can_be_passed_over_once)
+{
+    begin_account();
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"price_milli\":1000}"));
+    refuses(CALL("Up", UP), "io.llmhost.Refused", "code", "price");
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"on\":\"box\",\"anyway\":true,"
+                            "\"wait\":false,\"over_budget\":true}"));
+    box_gets(LIFE_RUNNING);
+    time_passes(10000);
+    cr_assert_eq(box_state(), LIFE_RUNNING);
+}
+
 Test(control_rent, words_about_a_machine_need_a_card)
 {
     begin_account();
