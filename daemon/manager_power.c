@@ -30,13 +30,14 @@ struct power {
     struct lease *lease;
     struct rented *rented;
     struct timer *timer;
-    bool asked_on;                /* its goal is on, by us: when it is off, it went off by itself */
-    bool restored;                /* and its guard has not told yet of holds */
+    bool asked_on; /* its goal is on, by us: when it is off, it went off by itself */
+    bool restored; /* and its guard has not told yet of holds */
     uint64_t born_due;
     uint64_t wish_due;            /* since when it is wanted on */
     uint64_t on_due;              /* since when it is on; 0: it is not */
     uint64_t foreign_due;         /* when somebody else switched it off; 0: never */
     uint64_t money_due;           /* since when a limit is reached; 0: none is */
+    bool money_told;              /* of one that is not ours to stop for it */
     bool was_reachable;           /* since it is on */
     uint64_t lost_due, doubt_due; /* since when it runs and cannot be reached; the next look. 0: it can */
     uint64_t away_due;            /* since when it is to go off and cannot be reached; 0: not so */
@@ -412,13 +413,22 @@ static void power_stay(struct power *p)
     power_off(p, why);
 }
 
-/* Somebody else switched it on, and no model on it is wanted: only max_up ends that. */
+static void tell_money(struct power *p)
+{
+    if (p->money_due && !p->money_told)
+        event_publish(LOG_LEVEL_WARNING, LOG_DAEMON, lease_name(p->lease), "over_budget",
+                      "was switched on elsewhere and runs on, although %s", money_fault(p)->text);
+    p->money_told = p->money_due != 0;
+}
+
+/* Somebody else switched it on, and no model on it is wanted: only max_up ends that, no limit of money. */
 static void power_of_others(struct power *p, uint64_t now)
 {
     const struct stay_rule rule = power_rule(p);
     const struct stay_facts f = power_facts(p, now);
     uint64_t due = MAX(f.used_due, p->on_due) + rule.max_up_ms;
 
+    tell_money(p);
     p->stay = (struct stay){STAY_ON, STAY_MAX_UP, due > now ? due : STAY_NEVER};
     if (now < due || now < f.hold_until_due || rented_is_anothers(p->rented))
         return; /* another llmhostd is there to end what is its */

@@ -111,6 +111,7 @@ static const struct explanation table[] = {
     {"boot_failed", EXIT_NO_CAPACITY, "llmhostctl why %s\nllmhostctl up %s"},
     {"stopped_elsewhere", EXIT_NOT_RUNNING, "llmhostctl why %s"},
     {"started_elsewhere", EXIT_FAILED, "llmhostctl down %s"},
+    {"over_budget", EXIT_FAILED, "llmhostctl down %s"},
     {"vanished", EXIT_NOT_FOUND, "llmhostctl status %s"},
     {"two_machines", EXIT_NOT_CONFIRMED, "llmhostctl down %s --now"},
     {"stop_not_confirmed", EXIT_NOT_CONFIRMED, "llmhostctl down %s --now"},

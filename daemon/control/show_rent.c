@@ -243,6 +243,20 @@ static bool runs_without_guard(const struct lease *l, struct fault *ret)
     return true;
 }
 
+/* Somebody else switched it on: that is said, and nothing of it is stopped before its time. */
+static bool runs_beyond_the_money(const struct lease *l, struct fault *ret)
+{
+    const struct life *life = rented_life(lease_rented(l));
+    const struct account *a = rented_account(lease_rented(l));
+
+    if (life_state(life) != LIFE_RUNNING || life_record(life)->ours || !account_must_stop(a))
+        return false;
+    fault_code(ret, FAULT_EXHAUSTED, "over_budget",
+               "%s was switched on elsewhere and runs on, although %.150s", lease_name(l),
+               account_trouble(a)->text);
+    return true;
+}
+
 /* The alarm says what is at stake (cli.md §3.1). */
 static void tell_stop(const struct lease *l, struct fault *f)
 {
@@ -276,6 +290,8 @@ bool rental_trouble(const struct lease *l, unsigned i, struct fault *ret, int64_
     }
     *ret_since_at_ms = 0;
     if (!streq(rented_trouble(r)->code, "no_guard") && runs_without_guard(l, ret) && i-- == 0)
+        return true;
+    if (runs_beyond_the_money(l, ret) && i-- == 0)
         return true;
     return is_released_soon(l, ret) && i == 0;
 }

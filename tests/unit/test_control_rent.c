@@ -871,6 +871,30 @@ Test(control_rent, doctor_asks_the_account_and_says_what_is_unproved)
     cr_assert_eq(seen, 3);
 }
 
+Test(control_rent, one_of_others_beyond_the_money_is_trouble_and_runs_on)
+{
+    begin_machine();
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    box_gets(LIFE_STOPPED);
+    at.balance_milli = 500;
+    json_free(answers("Doctor", "{}")); /* reads it */
+    at.machine.power = INSTANCE_ON;
+    box_gets(LIFE_RUNNING);
+    at.n_stopped = 0;
+    time_passes(600000);
+
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+    struct buf text;
+
+    buf_init(&text, 1 << 20);
+    cr_assert_eq(json_write(v, &text), 0);
+    cr_assert_not_null(strstr(buf_text(&text), "\"over_budget\""), "%s", buf_text(&text));
+    cr_assert_not_null(strstr(buf_text(&text), "llmhostctl down box"), "%s", buf_text(&text));
+    buf_done(&text);
+    cr_assert_eq(box_state(), LIFE_RUNNING);
+    cr_assert_eq(at.n_stopped, 0);
+}
+
 /* On, and its model sleeps. */
 static void begin_drill(bool guard_stops)
 {

@@ -733,6 +733,21 @@ Test(power, switched_on_elsewhere_it_is_left_alone_up_to_max_up)
     cr_assert(w.n_wants == 1 && w.goal == LIFE_GOAL_OFF);
 }
 
+Test(power, switched_on_elsewhere_beyond_the_money_it_is_told_and_not_stopped)
+{
+    machine_is(LIFE_RUNNING);
+    passes(10);
+    cr_assert_str_empty(w.said);
+    w.must_stop = true;
+    fault_code(&w.money, FAULT_EXHAUSTED, "budget", "the day's 30.00 are spent");
+    powers_account_changed(&w.manager, (struct account *)(void *)&w);
+    cr_assert_not_null(strstr(w.said, "the day's 30.00 are spent"), "%s", w.said);
+    *w.said = '\0';
+    passes(60);
+    cr_assert_str_empty(w.said, "once");
+    cr_assert_eq(w.n_wants, 0);
+}
+
 Test(power, switched_on_elsewhere_it_serves_who_wants_a_model)
 {
     machine_is(LIFE_RUNNING);
