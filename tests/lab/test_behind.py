@@ -103,11 +103,17 @@ class Behind(road.Road):
                 with self.subTest(path, stream=stream, warmth=warmth):
                     if warmth == "cold":
                         self.cold()
-                    answer, pieces = self.ask(prefix + path, {"model": ID, "messages": QUESTION, "temperature": 0, "stream": stream})
+                    question = {"model": ID, "messages": QUESTION, "temperature": 0, "stream": stream}
+                    answer, pieces = self.ask(prefix + path, question)
                     self.assertEqual(answer.status, 200, answer.text)
                     said = re.findall(r'"content":"( \d+)"', answer.text) if stream else [road.text_of(answer)]
                     self.assertEqual("".join(said), models.answer())
                     if stream:
+                        # Its tokens come within milliseconds, and on a busy machine some travel together. What is collected on
+                        # the way never comes in pieces, however often it is asked.
+                        tries = 0
+                        while len(pieces) <= 3 and tries < 5:
+                            pieces, tries = self.ask(prefix + path, question)[1], tries + 1
                         self.assertGreater(len(pieces), 3, "it was collected on the way")
 
     def kept(self):
