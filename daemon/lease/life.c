@@ -93,19 +93,33 @@ static void on_spare_stopped(void *ctx, const struct fault *f)
 }
 
 /* A create that took effect after all, when there was another one already: it bills, and nobody wants it. */
-static void life_stop_spare(struct life *l, const struct instance_seen *m, const struct instance_seen *seen,
+static void life_stop_spare(struct life *l, const struct instance_seen *m, const struct instance_seen *spare,
                             unsigned n)
 {
     if (streq(l->fault.code, "two_machines") && !l->spare)
         l->fault = (struct fault){0}; /* unless it is told again */
     for (unsigned i = 0; i < n && !l->spare; i++) {
-        if (&seen[i] == m || seen[i].power == INSTANCE_OFF || !is_ours(l, &seen[i]))
+        if (spare[i].power == INSTANCE_OFF)
             continue;
         fault_code(&l->fault, FAULT_TRANSIENT, "two_machines",
-                   "%s came up late, beside %s: it is being switched off", seen[i].id, m->id);
+                   "%s came up late, beside %s: it is being switched off", spare[i].id, m->id);
         log_line(LOG_LEVEL_WARNING, LOG_PROVIDER, l->context.name, "%s", l->fault.text);
-        l->context.ops->stop(l->context.rental, seen[i].id, &l->spare, on_spare_stopped, l);
+        l->context.ops->stop(l->context.rental, spare[i].id, &l->spare, on_spare_stopped, l);
     }
+}
+
+/* m is there, and what else is of our names. */
+static void life_see(struct life *l, const struct instance_seen *m, const struct instance_seen *seen,
+                     unsigned n)
+{
+    _cleanup_free_ struct instance_seen *spare = xalloc(MAX(n, 1u) * sizeof(*spare));
+    unsigned n_spare = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        if (&seen[i] != m && is_ours(l, &seen[i]))
+            spare[n_spare++] = seen[i];
+    life_stop_spare(l, m, spare, n_spare);
+    l->context.seen(l->context.ctx, m, spare, n_spare);
 }
 
 static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
@@ -132,8 +146,7 @@ static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, con
         snprintf(l->record.id, sizeof l->record.id, "%s", m->id);
         l->record.create_open = false;
         l->seen_act = l->seen_act || l->seen == SEEN_ON || l->seen == SEEN_CHANGING;
-        life_stop_spare(l, m, seen, n);
-        l->context.seen(l->context.ctx, m);
+        life_see(l, m, seen, n);
     }
     life_event(l, LIFE_EV_SEEN, NULL);
     l->seen_not_on = l->record.state == LIFE_STOPPING && l->seen != SEEN_ON;

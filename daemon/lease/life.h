@@ -63,8 +63,9 @@ struct life_context {
     void (*keep)(void *ctx, const struct life_record *r);
     void (*keep_then)(void *ctx, const struct life_record *r, bool money, struct op **slot, op_done_fn done,
                       void *done_ctx);
-    /* A machine was seen, after each look: for the ledger and the address. As keep(), from inside an event: it frees nothing. */
-    void (*seen)(void *ctx, const struct instance_seen *m);
+    /* Machines were seen, after each look: for the ledger and the address. The first is the one this life is about, the others are spare: also
+     * of our names, and nobody wants them. As keep(), from inside an event: it frees nothing. */
+    void (*seen)(void *ctx, const struct instance_seen *m, const struct instance_seen *spare, unsigned n_spare);
     /* From the run queue, after the state changed. */
     void (*changed)(void *ctx, struct life *l);
     void *ctx;

@@ -9,10 +9,11 @@
 #include "lease/rented_private.h"
 #include "proto/mem.h"
 
-#define BOOT_MS_MIN 120000u /* of a reservation, however fast it usually is */
-#define PERIOD_MS   20000u  /* of the guard: it acts so much late at most */
-#define SKEW_MS     60000   /* by how much the provider's clock may be behind ours */
-#define CARDS_MAX   16
+#define BOOT_MS_MIN    120000u /* of a reservation, however fast it usually is */
+#define PERIOD_MS      20000u  /* of the guard: it acts so much late at most */
+#define SKEW_MS        60000   /* by how much the provider's clock may be behind ours */
+#define CARDS_MAX      16
+#define SPARE_NAME_MAX (2 * INSTANCE_ID_MAX)
 
 /* ---- the record ---- */
 
@@ -228,6 +229,62 @@ static void settle_intent(struct rented *r, enum life_state was, enum life_state
     }
 }
 
+/* ---- second machines ---- */
+
+/* A second machine is in the books under a name of its own: "gpu1+pro-2". */
+static void name_spare(const struct rented *r, const char *id, char out[static SPARE_NAME_MAX])
+{
+    snprintf(out, SPARE_NAME_MAX, "%s+%s", r->context.name, id);
+}
+
+/* It began by the call that it is named after, which was never heard of. One that is off, and of which
+ * nothing is known, was counted as the one there was. */
+static void read_spare(struct rented *r, const struct instance_seen *m)
+{
+    char name[SPARE_NAME_MAX];
+
+    name_spare(r, m->id, name);
+    ledger_read(account_ledger(r->context.account),
+                &(struct ledger_reading){
+                    .instance = name,
+                    .power = m->power,
+                    .off_counts = true,
+                    .started_at_ms = m->started_at_ms,
+                    .stopped_at_ms = m->stopped_at_ms,
+                    .asked_at_ms = m->power == INSTANCE_OFF ? 0 : m->started_at_ms,
+                    .intent = m->power == INSTANCE_OFF ? NULL : m->name,
+                    .list_rate_milli = rented_list_rate_milli(r),
+                },
+                clock_wall_ms());
+}
+
+static bool is_spare_seen(const struct rented *r, const char *instance)
+{
+    char name[SPARE_NAME_MAX];
+
+    for (unsigned i = 0; i < r->n_spare; i++) {
+        name_spare(r, r->spare[i].id, name);
+        if (streq(name, instance))
+            return true;
+    }
+    return false;
+}
+
+/* Those that the provider no longer has, or had when a daemon before this one read it. */
+static void end_lost_spares(struct rented *r)
+{
+    struct ledger *g = account_ledger(r->context.account);
+    size_t n = strlen(r->context.name);
+    const struct spent_record *row;
+
+    for (unsigned i = 0; (row = ledger_row_at(g, i)); i++)
+        if (!row->to_at_ms && strncmp(row->instance, r->context.name, n) == 0 && row->instance[n] == '+' &&
+            !is_spare_seen(r, row->instance))
+            ledger_gone(g, row->instance, clock_wall_ms());
+}
+
+/* ---- states ---- */
+
 /* By the provider's stamp, if it is no older than our last call. A stop of before this daemon keeps its time,
  * or has the provider's, who counts the days until it is given back. */
 static void note_stopped(struct rented *r)
@@ -277,8 +334,11 @@ static void note_entered(struct rented *r, enum life_state now)
     }
     if (now == LIFE_WAITING || is_at_rest(now)) /* also those of a daemon before this one */
         store_release_intents(r->context.store, account_name(r->context.account), r->context.name);
-    if (is_at_rest(now) && now != LIFE_STOPPED)
-        ledger_gone(account_ledger(r->context.account), r->context.name, r->since_at_ms);
+    if (!is_at_rest(now) || now == LIFE_STOPPED)
+        return;
+    ledger_gone(account_ledger(r->context.account), r->context.name, r->since_at_ms);
+    r->n_spare = 0;
+    end_lost_spares(r);
 }
 
 static void rented_keep(void *ctx, const struct life_record *l)
@@ -396,10 +456,16 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
 
 /* ---- what is seen ---- */
 
-static void rented_seen(void *ctx, const struct instance_seen *m)
+static void rented_seen(void *ctx, const struct instance_seen *m, const struct instance_seen *spare,
+                        unsigned n_spare)
 {
     struct rented *r = ctx;
 
+    r->n_spare = 0;
+    while (r->n_spare < MIN(n_spare, (unsigned)SPARE_MAX)) {
+        r->spare[r->n_spare] = spare[r->n_spare];
+        r->n_spare++;
+    }
     r->seen = *m;
     r->seen_at_ms = clock_wall_ms();
     r->was_powered = r->was_powered || m->power != INSTANCE_OFF;
@@ -433,6 +499,9 @@ void rented_on_read(void *ctx)
                     .prepaid = r->record.prepaid_until_at_ms > clock_wall_ms(),
                 },
                 clock_wall_ms());
+    for (unsigned i = 0; i < r->n_spare; i++)
+        read_spare(r, &r->spare[i]);
+    end_lost_spares(r);
     runq_add(r->context.loop, &r->changed);
 }
 

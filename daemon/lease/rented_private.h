@@ -10,6 +10,8 @@
 
 struct timer;
 
+#define SPARE_MAX 8 /* machines beside the one there is to be: of each create at most one comes late */
+
 /* The way to the disk of what is about to cost money: its record and its reservation. */
 struct rented_keeping {
     struct op op;
@@ -36,7 +38,8 @@ struct rented {
     unsigned tries;
     bool was_powered;
     bool was_stopped; /* as of the record: its stop is an old one */
-    struct instance_seen seen;
+    struct instance_seen seen, spare[SPARE_MAX];
+    unsigned n_spare;
     int64_t seen_at_ms; /* 0: never */
 
     /* Of the last call that costs money. */
@@ -46,12 +49,12 @@ struct rented {
     struct rented_keeping keeping;
 
     /* Of this power-on. */
-    bool on; /* others have been told */
+    bool on;          /* others have been told */
     bool went_off;    /* others have to be told that it is over */
     bool is_doubtful; /* the provider no longer says that it is on, nor that it is off */
     bool has_way;
     bool session_up;
-    bool had_guard; /* something may be known of its guard, also while it is being switched off */
+    bool had_guard;   /* something may be known of its guard, also while it is being switched off */
     bool guarded;     /* the guard was read back, whoever owns it */
     bool is_anothers; /* another llmhostd keeps its guard: we connect and forward, and never switch it off */
     uint64_t on_due;

@@ -429,10 +429,13 @@ static void keep_then(void *ctx, const struct life_record *r, bool money, struct
     }
 }
 
-static void on_seen(void *ctx, const struct instance_seen *m)
+static void on_seen(void *ctx, const struct instance_seen *m, const struct instance_seen *spare,
+                    unsigned n_spare)
 {
     (void)ctx;
     cr_assert(*m->id);
+    for (unsigned i = 0; i < n_spare; i++)
+        cr_assert(*spare[i].id && !streq(spare[i].id, m->id));
 }
 
 static bool ours_may_come(void)

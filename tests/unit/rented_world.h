@@ -21,8 +21,8 @@
 /* ---- what a test looks at ---- */
 
 static struct company {
-    bool exists;
-    struct instance_seen machine;
+    bool exists, has_spare;
+    struct instance_seen machine, spare; /* spare: made late, beside it */
     struct instance_way way;
     struct fault refusal; /* of create and start; kind NONE: they work */
     struct fault blind;   /* of the list */
@@ -41,7 +41,9 @@ static struct books {
     unsigned n_reserved, n_resolved, n_gone;
     struct account_reservation last;
     char machine[96], kind[16], outcome[32];
-    struct ledger_reading reading;
+    struct ledger_reading reading, spare; /* spare: of a machine "gz+ID" */
+    char spare_name[96], gone[96];
+    struct spent_record row; /* the only one in it; instance NULL: none */
 } books;
 
 struct keeper {
@@ -96,7 +98,8 @@ static inline void ask_answers(void *ctx)
     a.happens(&a, f);
     f = f->kind ? f : NULL;
     if (a.on_list)
-        a.on_list(a.ctx, &company.machine, f ? 0 : company.exists, f);
+        a.on_list(a.ctx, (struct instance_seen[]){company.machine, company.spare},
+                  f ? 0 : company.exists + company.has_spare, f);
     else if (a.on_made)
         a.on_made(a.ctx, f ? NULL : company.machine.id, f);
     else if (a.on_way)
@@ -160,6 +163,13 @@ static inline void goes_off(struct ask *a, struct fault *f)
         company.machine.stopped_at_ms = clock_wall_ms();
 }
 
+static inline void spare_goes_off(struct ask *a, struct fault *f)
+{
+    (void)a, (void)f;
+    company.spare.power = INSTANCE_OFF;
+    company.spare.stopped_at_ms = clock_wall_ms();
+}
+
 static inline void is_given_back(struct ask *a, struct fault *f)
 {
     (void)a, (void)f;
@@ -201,6 +211,10 @@ static inline void company_stop(struct rental *r, const char *id, struct op **sl
                                 void *ctx)
 {
     (void)r;
+    if (company.has_spare && streq(id, company.spare.id)) {
+        ask_new(slot, ctx, spare_goes_off)->on_done = done;
+        return;
+    }
     cr_assert_str_eq(id, "pro-1");
     company.n_stop++;
     ask_new(slot, ctx, goes_off)->on_done = done;
@@ -315,12 +329,24 @@ void account_resolve(struct account *a, const char *machine, const char *outcome
 void ledger_read(struct ledger *g, const struct ledger_reading *r, int64_t now_ms)
 {
     (void)g, (void)now_ms;
-    books.reading = *r;
+    if (strchr(r->instance, '+')) {
+        books.spare = *r;
+        snprintf(books.spare_name, sizeof books.spare_name, "%s", r->instance);
+    } else {
+        books.reading = *r;
+    }
+}
+
+const struct spent_record *ledger_row_at(const struct ledger *g, unsigned i)
+{
+    (void)g;
+    return i == 0 && books.row.instance ? &books.row : NULL;
 }
 
 void ledger_gone(struct ledger *g, const char *instance, int64_t now_ms)
 {
-    (void)g, (void)instance, (void)now_ms;
+    (void)g, (void)now_ms;
+    snprintf(books.gone, sizeof books.gone, "%s", instance);
     books.n_gone++;
 }
 

@@ -178,6 +178,35 @@ Test(rented, one_that_is_found_off_was_made)
     was_made_and_stopped();
 }
 
+Test(rented, a_second_machine_that_came_up_late_is_in_the_books)
+{
+    make_new("4090D", 0);
+    is_there();
+    company.spare =
+        (struct instance_seen){.id = "pro-2", .power = INSTANCE_ON, .started_at_ms = clock_wall_ms()};
+    snprintf(company.spare.name, sizeof company.spare.name, "%s", company.name);
+    company.has_spare = true;
+    cr_assert(COMES_TRUE(books.spare.power == INSTANCE_ON));
+    cr_assert_str_eq(books.spare_name, "gz+pro-2");
+    cr_assert_eq(books.spare.started_at_ms, company.spare.started_at_ms);
+    cr_assert_eq(books.spare.list_rate_milli, 1980);
+    cr_assert_not_null(books.spare.intent, "by us");
+    cr_assert_str_eq(books.reading.instance, "gz");
+    books.row.instance = (char *)"gz+pro-2";
+    cr_assert(COMES_TRUE(books.spare.power == INSTANCE_OFF), "it was stopped");
+    cr_assert(books.spare.off_counts && books.spare.stopped_at_ms == company.spare.stopped_at_ms);
+    cr_assert_eq(books.spare.asked_at_ms, 0, "of an old one that was off nothing is added");
+    cr_assert_eq(state(), LIFE_RUNNING);
+    cr_assert_eq(books.n_gone, 0);
+
+    company.has_spare = false; /* it is in no list any more, and its interval is open */
+    cr_assert(COMES_TRUE(books.n_gone == 1));
+    cr_assert_str_eq(books.gone, "gz+pro-2");
+    books.row.instance = (char *)"gz-2+pro-2";
+    passes(120000);
+    cr_assert_eq(books.n_gone, 1, "another one's");
+}
+
 Test(rented, a_boot_that_fails_is_known_before_our_call_is_too_old_to_act)
 {
     struct rented_figures n;
