@@ -428,20 +428,6 @@ static struct account *choose_account(struct manager *m, const char *provider, s
     return a;
 }
 
-/* "4090Dx2" names two, where no card is called that. */
-static void split_count(struct card *c, const char *text, size_t n)
-{
-    const char *x = memrchr(text, 'x', n);
-    size_t digits = x ? (size_t)(text + n - x - 1) : 0;
-
-    c->cards = 1;
-    if (x && x > text && digits == 1 && x[1] >= '1' && x[1] <= '9') {
-        c->cards = (unsigned)(x[1] - '0');
-        n = (size_t)(x - text);
-    }
-    snprintf(c->gpu, sizeof c->gpu, "%.*s", (int)MIN(n, sizeof c->gpu - 1), text);
-}
-
 /* In the order of preference; -EINVAL: *f. */
 static int read_cards(struct account *a, const char *gpu, struct card *ret, unsigned *ret_n, struct fault *f)
 {
@@ -454,7 +440,8 @@ static int read_cards(struct account *a, const char *gpu, struct card *ret, unsi
         end = strchrnul(at, ',');
         if (n == CARDS_MAX)
             return fault_code(f, FAULT_INVALID, "no_such_card", "\"%.60s\" names too many cards", gpu);
-        split_count(c, at, (size_t)(end - at));
+        snprintf(c->gpu, sizeof c->gpu, "%.*s", (int)MIN((size_t)(end - at), sizeof c->gpu - 1), at);
+        c->cards = MAX(rental_cut_count(c->gpu), 1u);
         if (account_ops(a)->find_card(account_rental(a), c->gpu, &c->offer, &why) < 0)
             return fault_code(f, FAULT_INVALID, "no_such_card", "%s", why);
         n++;

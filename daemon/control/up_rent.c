@@ -136,19 +136,6 @@ static void up_fitting_drop(struct call *c)
     c->drop = NULL;
 }
 
-/* "4090Dx2": two of them. */
-static unsigned cards_of(char *gpu)
-{
-    char *x = strrchr(gpu, 'x');
-    unsigned n =
-        x && x > gpu && x[1] && x[1 + strspn(x + 1, "0123456789")] == '\0' ? (unsigned)atoi(x + 1) : 0;
-
-    if (!n)
-        return 1;
-    *x = '\0';
-    return n;
-}
-
 /* Of the first card that may not hold it. */
 static void note_fit(struct up_fitting *u, const char *model, const char *gpu, const struct fits *fits)
 {
@@ -172,7 +159,7 @@ static bool is_too_small(struct call *c, const struct account *a, const char *wo
     struct up_fitting *u = c->state;
     const char *model = json_get_text(c->parameters, "model");
     _cleanup_free_ char *gpu = xasprintf("%.*s", (int)len, word), *why = NULL;
-    unsigned cards = cards_of(gpu);
+    unsigned cards = MAX(rental_cut_count(gpu), 1u);
     char needs[TEXT_SHORT_MAX];
     struct rental_offer card;
 

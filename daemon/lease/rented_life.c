@@ -12,7 +12,6 @@
 #define BOOT_MS_MIN    120000u /* of a reservation, however fast it usually is */
 #define PERIOD_MS      20000u  /* of the guard: it acts so much late at most */
 #define SKEW_MS        60000   /* by how much the provider's clock may be behind ours */
-#define CARDS_MAX      16
 #define SPARE_NAME_MAX (2 * INSTANCE_ID_MAX)
 
 /* ---- the record ---- */
@@ -96,16 +95,10 @@ static bool candidate_at(const struct rented *r, unsigned i, char gpu[static 64]
     }
     if (!p)
         return false;
-    size_t n = strcspn(p, ","), at = n;
-
-    snprintf(gpu, 64, "%.*s", (int)MIN(n, 63u), p);
-    *cards = strchr(r->record.gpu, ',') ? 1 : MAX(r->record.cards, 1u);
-    while (at > 0 && at <= 63 && gpu[at - 1] >= '0' && gpu[at - 1] <= '9')
-        at--;
-    if (at > 1 && at < n && gpu[at - 1] == 'x' && strtoul(gpu + at, NULL, 10) - 1 < CARDS_MAX) {
-        *cards = (unsigned)strtoul(gpu + at, NULL, 10);
-        gpu[at - 1] = '\0';
-    }
+    snprintf(gpu, 64, "%.*s", (int)MIN(strcspn(p, ","), (size_t)63), p);
+    *cards = rental_cut_count(gpu);
+    if (!*cards)
+        *cards = strchr(r->record.gpu, ',') ? 1 : MAX(r->record.cards, 1u);
     return true;
 }
 

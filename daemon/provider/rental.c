@@ -2,6 +2,8 @@
 #include "provider/rental.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "proto/mem.h"
 #include "proto/text.h"
@@ -23,6 +25,21 @@ const struct rental_ops *rental_find(const char *name)
 const struct rental_ops *rental_at(unsigned i)
 {
     return i < ELEMENTS(all) ? all[i] : NULL;
+}
+
+unsigned rental_cut_count(char *gpu)
+{
+    char *x = strrchr(gpu, 'x');
+    size_t digits = x ? strspn(x + 1, "0123456789") : 0;
+
+    if (!x || x == gpu || digits < 1 || digits > 2 || x[1 + digits] || x[1] == '0')
+        return 0;
+    unsigned n = (unsigned)atoi(x + 1);
+
+    if (n > RENTAL_CARDS_MAX)
+        return 0;
+    *x = '\0';
+    return n;
 }
 
 /* What we rent has another address after each power-on. */

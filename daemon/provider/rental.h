@@ -116,5 +116,8 @@ struct rental_ops {
 
 /* NULL: none such. */
 const struct rental_ops *rental_find(const char *name);
+/* "4090Dx2" is two of "4090D": how many, cut off from gpu; 0: it names no number from 1 to RENTAL_CARDS_MAX, and stays as it is. */
+unsigned rental_cut_count(char *gpu);
+#define RENTAL_CARDS_MAX 16
 /* NULL beyond the last. */
 const struct rental_ops *rental_at(unsigned i);

@@ -406,3 +406,32 @@ Test(autodl, bodies_say_what_the_documentation_asks_for)
     cr_assert_str_eq(buf_text(&out), "{\"region_sign\":\"westDC3\"}");
     buf_done(&out);
 }
+
+Test(autodl, count_of_cards_is_cut_off_once_for_all)
+{
+    static const struct {
+        const char *text, *gpu;
+        unsigned cards;
+    } rows[] = {
+        {"4090D", "4090D", 0},
+        {"4090Dx1", "4090D", 1},
+        {"4090Dx16", "4090D", 16},
+        {"4090Dx17", "4090Dx17", 0},
+        {"4090Dx100", "4090Dx100", 0},
+        {"4090Dx0", "4090Dx0", 0},
+        {"4090Dx02", "4090Dx02", 0},
+        {"4090Dx", "4090Dx", 0},
+        {"4090Dx2y", "4090Dx2y", 0},
+        {"x2", "x2", 0},
+        {"", "", 0},
+        {"vGPU-48x2", "vGPU-48", 2},
+    };
+
+    for (size_t i = 0; i < ELEMENTS(rows); i++) {
+        char gpu[20];
+
+        snprintf(gpu, sizeof gpu, "%s", rows[i].text);
+        cr_assert_eq(rental_cut_count(gpu), rows[i].cards, "%s", rows[i].text);
+        cr_assert_str_eq(gpu, rows[i].gpu);
+    }
+}
