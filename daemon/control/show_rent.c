@@ -17,8 +17,6 @@
 #include "proto/mem.h"
 #include "proto/text.h"
 
-#define HOUR_MS 3600000
-
 /* ---- money ---- */
 
 static struct json *show_money(int64_t milli, const char *unit, bool estimate, bool unknown)
@@ -372,11 +370,6 @@ struct json *show_offer(const struct account *a, const struct rental_offer *o)
 
 /* ---- the ledger ---- */
 
-static int64_t amount_of(int64_t rate_milli, int64_t ms)
-{
-    return (rate_milli * ms + HOUR_MS / 2) / HOUR_MS;
-}
-
 static bool is_stamp(const char *basis)
 {
     return basis && streq(basis, "stamp");
@@ -387,12 +380,8 @@ struct json *show_spent(const struct account *a, const struct spent_record *r, i
     bool exact = is_stamp(r->from_basis) && is_stamp(r->to_basis) && streq(r->rate_basis, "snapshot");
     bool is_lump = r->lump_milli > 0;
     struct json *v = json_object();
-    int64_t end_at_ms = r->to_at_ms ? r->to_at_ms : now_ms;
-    int64_t milli =
-        is_lump ? r->lump_milli : amount_of(MAX(r->rate_milli, (int64_t)0), end_at_ms - r->from_at_ms);
-
-    if (r->to_at_ms && r->rate_milli > 0 && streq(r->kind, "compute"))
-        milli = MAX(milli, (int64_t)LEDGER_MINIMUM_MILLI);
+    /* As the sums have it, all of it; what is paid at once is told as it was paid. */
+    int64_t milli = is_lump ? r->lump_milli : ledger_cost(r, r->to_at_ms ? r->to_at_ms + 1 : now_ms);
 
     json_put_string(v, "provider", account_name(a));
     json_put_string(v, "instance", r->instance);

@@ -83,11 +83,6 @@ static bool is_stamped(const char *basis)
     return basis && streq(basis, "stamp");
 }
 
-static bool is_rate_known(const struct spent_record *r)
-{
-    return streq(r->rate_basis, "snapshot") || streq(r->rate_basis, "user");
-}
-
 static void sort_row(struct ledger *g, unsigned i)
 {
     for (; i > 0 && g->rows[i - 1]->r.from_at_ms > g->rows[i]->r.from_at_ms; i--) {
@@ -370,7 +365,7 @@ static struct row *split(struct ledger *g, struct row *w, const struct ledger_re
 
 static void go_on(struct ledger *g, struct row *w, const struct ledger_reading *r, int64_t now_ms)
 {
-    bool is_read = is_rate_known(&w->r), is_news = false;
+    bool is_read = ledger_is_rate_known(&w->r), is_news = false;
 
     if (is_read && !r->prepaid && r->rate_milli > 0 && r->rate_milli != w->r.rate_milli &&
         now_ms > w->r.from_at_ms) {

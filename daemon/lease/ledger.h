@@ -44,6 +44,11 @@ void ledger_read(struct ledger *g, const struct ledger_reading *r, int64_t now_m
 /* It is gone (released, vanished): what is open ends as a guess, at the last time it was seen. */
 void ledger_gone(struct ledger *g, const char *instance, int64_t now_ms);
 
+/* What that interval has cost at an instant, to the nearest thousandth; behind its end at least the minimum. */
+int64_t ledger_cost(const struct spent_record *r, int64_t at_ms);
+/* Its rate was read of the machine, or a person's word; else it is the price list's, or nobody's. */
+bool ledger_is_rate_known(const struct spent_record *r);
+
 struct ledger_sum {
     int64_t milli;
     bool estimate; /* something in it is not the provider's own word: "~" */

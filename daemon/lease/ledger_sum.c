@@ -5,8 +5,7 @@
 
 #define HOUR_MS 3600000ll
 
-/* What it has cost at t, to the nearest thousandth. */
-static int64_t cost_at(const struct spent_record *r, int64_t t_ms)
+int64_t ledger_cost(const struct spent_record *r, int64_t t_ms)
 {
     bool over = r->to_at_ms && t_ms >= r->to_at_ms;
     int64_t span_ms = (over ? r->to_at_ms : t_ms) - r->from_at_ms;
@@ -27,7 +26,7 @@ static int64_t cost_at(const struct spent_record *r, int64_t t_ms)
     return over && streq(r->kind, "compute") ? MAX(milli, LEDGER_MINIMUM_MILLI) : milli;
 }
 
-static bool is_rate_known(const struct spent_record *r)
+bool ledger_is_rate_known(const struct spent_record *r)
 {
     return streq(r->rate_basis, "snapshot") || streq(r->rate_basis, "user");
 }
@@ -35,7 +34,7 @@ static bool is_rate_known(const struct spent_record *r)
 static bool is_estimate(const struct spent_record *r)
 {
     return !streq(r->from_basis, "stamp") || !r->to_basis || !streq(r->to_basis, "stamp") ||
-           !is_rate_known(r);
+           !ledger_is_rate_known(r);
 }
 
 /* One that began and ended at one instant is of that instant. */
@@ -56,7 +55,7 @@ struct ledger_sum ledger_sum(const struct ledger *g, const char *instance, int64
     for (unsigned i = 0; (r = ledger_row_at(g, i)); i++) {
         if ((instance && !streq(r->instance, instance)) || !is_within(r, from_at_ms, to_at_ms))
             continue;
-        int64_t milli = cost_at(r, to_at_ms) - cost_at(r, from_at_ms);
+        int64_t milli = ledger_cost(r, to_at_ms) - ledger_cost(r, from_at_ms);
 
         sum.milli += milli;
         sum.estimate = sum.estimate || (milli > 0 && is_estimate(r));
@@ -74,7 +73,7 @@ struct ledger_sum ledger_rate(const struct ledger *g, const char *instance)
         if (r->to_at_ms || (instance && !streq(r->instance, instance)))
             continue;
         sum.milli += MAX(r->rate_milli, 0);
-        sum.estimate = sum.estimate || !is_rate_known(r);
+        sum.estimate = sum.estimate || !ledger_is_rate_known(r);
         sum.unknown = sum.unknown || r->rate_milli < 0;
     }
     return sum;

@@ -632,3 +632,30 @@ Test(ledger, stories_of_a_reader_that_sees_little_agree_with_the_bill)
         sql("DELETE FROM spent");
     }
 }
+
+Test(ledger, interval_that_is_shown_costs_what_the_sums_have_of_it)
+{
+    static const int64_t spans_ms[] = {0, 1, 1000, 60000, 3600000, 90061000};
+
+    for (size_t i = 0; i < ELEMENTS(spans_ms); i++) {
+        const struct spent_record r = {
+            .instance = "x",
+            .kind = "compute",
+            .from_at_ms = MIDNIGHT,
+            .from_basis = "stamp",
+            .to_at_ms = MIDNIGHT + spans_ms[i],
+            .to_basis = "stamp",
+            .seen_at_ms = MIDNIGHT,
+            .rate_milli = 1980,
+            .rate_basis = "snapshot",
+        };
+
+        ledger = ledger_free(ledger);
+        ledger = ledger_new(store, "autodl", "CNY", SHANGHAI);
+        ledger_restore(ledger, &r);
+        cr_assert_eq(ledger_cost(&r, r.to_at_ms + 1),
+                     ledger_sum(ledger, NULL, r.from_at_ms, r.to_at_ms + 1).milli);
+        cr_assert_geq(ledger_cost(&r, r.to_at_ms + 1), LEDGER_MINIMUM_MILLI);
+        cr_assert_eq(ledger_cost(&r, r.from_at_ms), 0);
+    }
+}
