@@ -331,7 +331,7 @@ static void power_note(struct power *p)
 
     if (s == LIFE_RUNNING && !p->on_due)
         p->on_due = now;
-    else if (s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED)
+    else if (life_is_at_rest(s))
         power_forget_cycle(p);
     if (!p->on_due || rented_may_overspend(p->rented) || !account_must_stop(rented_account(p->rented)))
         p->money_due = 0; /* whether it may be switched on is for its reservation, which asks anew */
@@ -454,11 +454,6 @@ static void power_arm(struct power *p, uint64_t now)
         timer_arm(p->timer, due > now ? due - now : 0);
 }
 
-static bool is_at_rest(const struct life *l)
-{
-    return life_state(l) == LIFE_STOPPED || life_state(l) == LIFE_ABSENT || life_state(l) == LIFE_RELEASED;
-}
-
 /* It is wanted on, or was. */
 static void power_judge_on(struct power *p, uint64_t now)
 {
@@ -495,7 +490,7 @@ static void power_judge(struct power *p)
         power_on(p);
     if (life_goal(life) == LIFE_GOAL_ON) {
         power_judge_on(p, now);
-    } else if (is_at_rest(life)) {
+    } else if (life_is_at_rest(life_state(life))) {
         models_lose_machine(p, "the machine is off");
         p->stay = (struct stay){STAY_OFF, p->stay.reason, STAY_NEVER};
     } else if (life_state(life) == LIFE_RUNNING) {
@@ -559,7 +554,7 @@ static void note_account(struct manager *m, struct account *a)
 
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
         if (n->power && rented_account(n->power->rented) == a)
-            runs |= !is_at_rest(rented_life(n->power->rented));
+            runs |= !life_is_at_rest(life_state(rented_life(n->power->rented)));
     account_runs(a, runs);
 }
 
@@ -602,7 +597,8 @@ const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_
     const struct power *p = power_of(m, l);
 
     *ret_at_ms = 0;
-    if (!p || is_at_rest(rented_life(p->rented)) || life_state(rented_life(p->rented)) == LIFE_WAITING)
+    if (!p || life_is_at_rest(life_state(rented_life(p->rented))) ||
+        life_state(rented_life(p->rented)) == LIFE_WAITING)
         return NULL;
     if (p->stay.until_due != STAY_NEVER && p->stay.until_due)
         *ret_at_ms = clock_wall_ms() + (int64_t)(p->stay.until_due - clock_now_ms());

@@ -39,9 +39,7 @@ void machines_add_of_models(struct follow *w)
 
 bool machine_is_off(const struct lease *l)
 {
-    enum life_state s = lease_rented(l) ? life_state(rented_life(lease_rented(l))) : LIFE_RUNNING;
-
-    return s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED;
+    return lease_rented(l) && life_is_at_rest(life_state(rented_life(lease_rented(l))));
 }
 
 /* It is wanted, and was not put to sleep. */

@@ -66,16 +66,6 @@ static const char *unit_of(const struct lease *l)
     return account_ops(rented_account(lease_rented(l)))->unit;
 }
 
-static const char *goal_name(enum life_goal g)
-{
-    switch (g) {
-    case LIFE_GOAL_OFF: return "off";
-    case LIFE_GOAL_ON: return "on";
-    case LIFE_GOAL_RELEASE: return "release";
-    }
-    return "?";
-}
-
 const char *show_rental_state(const struct lease *l)
 {
     return life_state_name(life_state(rented_life(lease_rented(l))));
@@ -166,7 +156,7 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
 
     rented_figures(r, &n);
     put_wish(v, rented_record(r), unit_of(l));
-    json_put_string(v, "goal", goal_name(n.goal));
+    json_put_string(v, "goal", life_goal_name(n.goal));
     json_put_string(v, "id", *life->id ? life->id : NULL);
     json_put_string(v, "provider_state", *n.word ? n.word : NULL);
     put_at(v, "provider_state_at_ms", n.seen_at_ms);

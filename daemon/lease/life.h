@@ -87,6 +87,12 @@ enum life_state life_state(const struct life *l);
 enum life_goal life_goal(const struct life *l);
 const struct life_record *life_record(const struct life *l);
 const char *life_state_name(enum life_state s);
+const char *life_goal_name(enum life_goal g);
+/* Nothing of it is on, and no call under way can switch it on. */
+static inline bool life_is_at_rest(enum life_state s)
+{
+    return s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED;
+}
 /* Why it is not where it should be, or is where nobody wanted it; kind FAULT_NONE: nothing of the kind.
  * Codes: "no_capacity", "budget", "disk", "boot_failed", "vanished", "stopped_elsewhere",
  * "stop_not_confirmed", "two_machines", or the driver's. */

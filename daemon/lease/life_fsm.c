@@ -18,6 +18,16 @@
 #define MOVE(x)  ((struct life_move){(x), LIFE_ENTER})
 #define WATCH(x) ((struct life_move){(x), LIFE_WATCH})
 
+const char *life_goal_name(enum life_goal g)
+{
+    switch (g) {
+    case LIFE_GOAL_OFF: return "off";
+    case LIFE_GOAL_ON: return "on";
+    case LIFE_GOAL_RELEASE: return "release";
+    }
+    return "?";
+}
+
 const char *life_state_name(enum life_state s)
 {
     switch (s) {

@@ -187,13 +187,6 @@ static void rented_forget_guard(struct rented *r)
     r->had_guard = false;
 }
 
-static bool is_at_rest(const struct life *l)
-{
-    enum life_state s = life_state(l);
-
-    return s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED;
-}
-
 /* From the run queue, after the life changed. One that is on and about which the provider says something else
  * for a while keeps its session: what runs over it is not cut by a word that nobody knows. */
 void rented_on_life(void *ctx, struct life *l)
@@ -204,7 +197,7 @@ void rented_on_life(void *ctx, struct life *l)
     if (r->on && r->went_off)
         rented_ends(r);
     r->went_off = false;
-    if ((on && !r->on) || is_at_rest(l))
+    if ((on && !r->on) || life_is_at_rest(life_state(l)))
         rented_forget_guard(r);
     if (on && !r->on)
         rented_begins(r);
@@ -473,7 +466,7 @@ void rented_limit_price(struct rented *r, int64_t milli)
 {
     int64_t before = r->record.max_price_milli;
 
-    if (milli == before || (!is_at_rest(r->life) && (!before || milli < before)))
+    if (milli == before || (!life_is_at_rest(life_state(r->life)) && (!before || milli < before)))
         return;
     r->record.max_price_milli = milli;
     rented_write(r);

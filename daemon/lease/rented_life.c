@@ -16,21 +16,11 @@
 
 /* ---- the record ---- */
 
-static const char *goal_name(enum life_goal g)
-{
-    switch (g) {
-    case LIFE_GOAL_OFF: return "off";
-    case LIFE_GOAL_ON: return "on";
-    case LIFE_GOAL_RELEASE: return "release";
-    }
-    return "?";
-}
-
 static enum life_goal goal_of(const char *name)
 {
     enum life_goal g = LIFE_GOAL_RELEASE;
 
-    while (g != LIFE_GOAL_OFF && !streq(name, goal_name(g)))
+    while (g != LIFE_GOAL_OFF && !streq(name, life_goal_name(g)))
         g--;
     return g;
 }
@@ -65,10 +55,10 @@ static void take_record(struct rented *r, const struct life_record *l)
 {
     struct rental_record *to = &r->record;
 
-    if (l->goal != LIFE_GOAL_ON && streq(to->goal, goal_name(LIFE_GOAL_ON)))
+    if (l->goal != LIFE_GOAL_ON && streq(to->goal, life_goal_name(LIFE_GOAL_ON)))
         forget_allowed(r);
     replace(&to->state, life_state_name(l->state));
-    replace(&to->goal, goal_name(l->goal));
+    replace(&to->goal, life_goal_name(l->goal));
     replace(&to->id, *l->id ? l->id : NULL);
     to->made = l->made;
     to->asked_at_ms = l->asked_at_ms;
@@ -291,12 +281,6 @@ static void note_stopped(struct rented *r)
     r->was_stopped = true;
 }
 
-/* Nothing of it is on, and no call under way can switch it on. */
-static bool is_at_rest(enum life_state s)
-{
-    return s == LIFE_STOPPED || s == LIFE_ABSENT || s == LIFE_RELEASED;
-}
-
 /* Still on, if it was: a start that is watched is no new one. */
 static bool may_be_on(enum life_state s)
 {
@@ -325,9 +309,9 @@ static void note_entered(struct rented *r, enum life_state now)
     } else if (now == LIFE_RUNNING || now == LIFE_STARTING) {
         r->was_stopped = false;
     }
-    if (now == LIFE_WAITING || is_at_rest(now)) /* also those of a daemon before this one */
+    if (now == LIFE_WAITING || life_is_at_rest(now)) /* also those of a daemon before this one */
         store_release_intents(r->context.store, account_name(r->context.account), r->context.name);
-    if (!is_at_rest(now) || now == LIFE_STOPPED)
+    if (!life_is_at_rest(now) || now == LIFE_STOPPED)
         return;
     ledger_gone(account_ledger(r->context.account), r->context.name, r->since_at_ms);
     r->n_spare = 0;
