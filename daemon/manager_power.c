@@ -43,6 +43,7 @@ struct power {
     uint64_t away_due;            /* since when it is to go off and cannot be reached; 0: not so */
     uint64_t leave_due;           /* since when its models are to leave it; 0: they are not */
     uint64_t hold_until_due, held_due; /* `keep INSTANCE`: until when; the last one's beginning */
+    bool hold_is_over;                 /* by a word, whatever its guard has not been told yet */
     uint64_t quiet_bytes, quiet_due;   /* of its forwards; when they last grew */
     struct stay stay;
 };
@@ -112,12 +113,13 @@ static void add_facts(struct stay_facts *f, const struct deployment *d, uint64_t
         f->hold_until_due = MAX(f->hold_until_due, due_of(n.keep_until_at_ms, now));
 }
 
-/* Holds are on the machine too, where a daemon that was started anew finds them. */
+/* Holds are on the machine too, where a daemon that was started anew finds them. Who ended one by a word
+ * waits for no guard to have heard of it. */
 static uint64_t hold_due(const struct power *p, uint64_t now)
 {
     struct keeper_figures k = {};
 
-    if (rented_keeper(p->rented))
+    if (rented_keeper(p->rented) && !p->hold_is_over)
         keeper_figures(rented_keeper(p->rented), &k);
     return MAX(p->hold_until_due, due_of(k.hold_until_at_ms, now));
 }
@@ -320,7 +322,7 @@ static void note_loss(struct power *p, uint64_t now)
 static void power_forget_cycle(struct power *p)
 {
     p->on_due = p->lost_due = p->doubt_due = 0;
-    p->was_reachable = false;
+    p->was_reachable = p->hold_is_over = false;
 }
 
 static void power_note(struct power *p)
@@ -625,6 +627,7 @@ uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until
         return 0;
     p->hold_until_due = until_at_ms ? due_of(until_at_ms, now) : 0;
     p->held_due = until_at_ms ? now : p->held_due;
+    p->hold_is_over = !until_at_ms;
     rented_hold(p->rented, p->hold_until_due ? p->hold_until_due - now : 0);
     power_judge(p);
     manager_tell_lease(m, l, false);

@@ -53,7 +53,12 @@ class Rent(AtOnce):
             w.up()
             name = w.machine()["name"]
             self.assertEqual(w.d.ctl("release", name, f"--confirm={name}", check=False).returncode, 12)
+            w.d.ctl("keep", name, "1h")
+            hosts.until(lambda: w.machine()["rental"]["guard"].get("hold_until_at_ms"), 10, "a hold on the box")
+            w.down()
+            self.assertEqual(len(w.paid()), 1, "kept, whatever its models do")
             w.d.ctl("down", name)
+            self.assertEqual((w.state(), w.paid()), ("stopped", []), "down ends when it is off")
             self.assertEqual(w.d.ctl("release", name, "--confirm=other", check=False).returncode, 2)
             self.assertEqual(len(w.ours()), 1)
             w.d.ctl("release", name, f"--confirm={name}")

@@ -798,6 +798,17 @@ Test(power, no_longer_kept)
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
 }
 
+Test(power, no_longer_kept_though_its_guard_has_not_heard_of_it)
+{
+    comes_up();
+    manager_keep_instance(&w.manager, the_lease(), clock_wall_ms() + 600 * MIN_MS);
+    w.guard.hold_until_at_ms = clock_wall_ms() + 600 * MIN_MS;
+    passes(100);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    manager_keep_instance(&w.manager, the_lease(), 0);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF, "at once: who waits for the end of it looks now");
+}
+
 Test(power, bytes_of_a_forward_are_use)
 {
     comes_up();
