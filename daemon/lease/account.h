@@ -51,7 +51,7 @@ void account_runs(struct account *a, bool runs);
 
 /* Reserves what a power-on costs at least, in one statement (store_reserve): done with NULL when intent is durable and its money is there; with
  * FAULT_EXHAUSTED, code "budget" and a sentence of figures, or "low_balance" where the balance last read is below the floor; or the store's own. An op.
- * machine: the intent's name, and the machine's where it makes one. rate_milli 0: unknown, which takes the whole rest of the limit.
+ * machine: the intent's name, which was never used before. rate_milli 0: unknown, which takes the whole rest of the limit.
  * What was spent at a rate that nobody knows is in no sum; while such a machine runs nothing else starts beside it. Dearer than the account's limit
  * of an hour is "budget", too. over: once, whatever the limits say (--over-budget). */
 struct account_reservation {

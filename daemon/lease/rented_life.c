@@ -374,14 +374,11 @@ static uint64_t at_least_ms(const struct rented *r)
            settings_ms(s, "guard", "lease") + PERIOD_MS;
 }
 
-/* Names are never used again: that of a create by its number, that of a power-on by its time. */
-static void name_intent(struct rented *r, bool create)
+/* Names are never used again. The time is in them because numbers are: a lease that was given back counts
+ * anew when there is one of its name again. */
+static void name_intent(struct rented *r)
 {
-    if (create)
-        snprintf(r->intent, sizeof r->intent, "%s-%u", r->prefix, r->record.made);
-    else
-        snprintf(r->intent, sizeof r->intent, "%s-%u-%" PRId64, r->prefix, r->record.made,
-                 r->record.asked_at_ms);
+    snprintf(r->intent, sizeof r->intent, "%s-%u-%" PRId64, r->prefix, r->record.made, r->record.asked_at_ms);
 }
 
 /* Its record and its money are one transaction: what is queued in one turn of the loop (store.h). */
@@ -408,7 +405,7 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
         store_after(r->context.store, t, slot, done, done_ctx);
         return;
     }
-    name_intent(r, create);
+    name_intent(r);
     r->intent_open = true;
     r->paid_due = clock_now_ms();
     r->tries++;
@@ -516,7 +513,7 @@ void rented_begin_life(struct rented *r)
     find_tried_card(r);
     rented_choose_card(r);
     if (l.asked_at_ms)
-        name_intent(r, l.create_open);
+        name_intent(r);
     r->life = life_new(&context, is_new ? NULL : &l);
     r->state = life_state(r->life);
     r->since_at_ms = clock_wall_ms();

@@ -64,6 +64,8 @@ class Rent(AtOnce):
             w.d.ctl("release", name, f"--confirm={name}")
             self.assertEqual((w.ours(), w.machines()), ([], []))
             self.assertEqual(len(w.calls("release")), 1)
+            w.up()
+            self.assertEqual((w.machine()["name"], len(w.ours())), (name, 1), "one of that name can be rented again")
 
     def test_a_stop_that_comes_while_it_starts_is_asked_again(self):
         with World(NEVER, boot=4) as w:
