@@ -71,9 +71,12 @@ void powers_account_changed(struct manager *m, struct account *a);
 void powers_restored(struct manager *m);
 void powers_doubt(struct manager *m);                                   /* what is known of them may be old */
 
-/* manager_rent.c */
+/* manager_account.c */
 int accounts_load(struct manager *m, struct fault *f);                  /* before the instances: with their ledgers */
 void accounts_drop(struct manager *m);                                  /* after the instances */
+int accounts_refuse_company(const char *name, struct fault *f);        /* nobody of that name rents out: -EINVAL, and who does */
+
+/* manager_rent.c */
 void releases_forget(void *ctx);
 void releases_drop(struct manager *m);
 
