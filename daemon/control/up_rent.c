@@ -41,16 +41,22 @@ static void read_rent(const struct call *c, struct manager_rent *ret)
 /* Words about a machine to be rented, and none is: they would be read, and forgotten. */
 static bool words_are_idle(struct call *c)
 {
-    static const char *const keys[] = {"provider", "max_price_milli", "disk_gb", "image", "region"};
+    static const struct {
+        const char *key, *option; /* as people type it */
+    } words[] = {{"provider", "--provider"},
+                 {"max_price_milli", "--max-price"},
+                 {"disk_gb", "--disk"},
+                 {"image", "--image"},
+                 {"region", "--region"}};
     const char *model = json_get_text(c->parameters, "model");
     _cleanup_free_ char *next = xasprintf("llmhostctl offers\nllmhostctl up %s --gpu=GPU", model);
 
-    for (size_t i = 0; !up_rents(c) && i < ELEMENTS(keys); i++) {
-        enum json_type t = json_type(json_get(c->parameters, keys[i]));
+    for (size_t i = 0; !up_rents(c) && i < ELEMENTS(words); i++) {
+        enum json_type t = json_type(json_get(c->parameters, words[i].key));
 
         if (t == JSON_STRING || t == JSON_INT) {
             call_fail(c, EXIT_USAGE, "gpu_needed", model, "without a card no machine is rented", next,
-                      "%s means nothing without gpu", keys[i]);
+                      "%s means nothing without --gpu", words[i].option);
             return true;
         }
     }

@@ -78,7 +78,7 @@ UP = [{"more": {"model": {"world": "ready-model"}, "instance": machine("gz-4090"
       stage("load", "done", "5.6 GB, 100% GPU", took_ms=11600),
       {"reply": {"model": {"world": "ready-model"}, "took_ms": 39100, "usual_ms": 41000, "endpoint": "http://127.0.0.1:11434"}}]
 NO_MACHINE = error("Usage", "no_instance", "there is no instance yet", ["llmhostctl instance add gpu1 'ssh -p 46464 root@HOST'"])
-NO_CARD = error("Usage", "gpu_needed", "max_price_milli means nothing without gpu", ["llmhostctl offers", f"llmhostctl up {MODEL} --gpu=GPU"],
+NO_CARD = error("Usage", "gpu_needed", "--max-price means nothing without --gpu", ["llmhostctl offers", f"llmhostctl up {MODEL} --gpu=GPU"],
                 why="without a card no machine is rented", target=MODEL)
 CHEAPEST = [{"reply": {"offers": [{**JUDGED[0], "gpu": "3080", "price": yuan(880), "fits": "no"}, {**JUDGED[1], "fits": "yes"}, {**JUDGED[0], "price": yuan(1985, True)},
                                   {**JUDGED[2], "fits": "yes"}]}}]
