@@ -35,6 +35,7 @@ static void lease_copy_record(struct lease *l, const struct instance_record *r)
     l->record.user = xstrdup(r->user);
     l->record.agent = xstrdup(r->agent);
     l->record.proxy = xstrdup(r->proxy);
+    l->record.stop = xstrdup(r->stop);
     l->record.rental = NULL;
     l->record.host_key = NULL;
     l->record.n_host_key = 0;
@@ -227,6 +228,7 @@ struct lease *lease_free(struct lease *l)
     free(l->record.user);
     free(l->record.agent);
     free(l->record.proxy);
+    free(l->record.stop);
     free(l->pinned);
     free(l);
     return NULL;

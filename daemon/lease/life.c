@@ -228,7 +228,7 @@ void life_act(struct life *l)
     case LIFE_STARTING:
         l->asked = true;
         life_rearm(l);
-        ops->start(r, l->record.id, l->context.wish->start_command, &l->call, on_done, l);
+        ops->start(r, l->record.id, &l->context.wish->start, &l->call, on_done, l);
         break;
     case LIFE_STOPPING:
         l->asked = true;

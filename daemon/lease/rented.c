@@ -407,7 +407,7 @@ struct rented *rented_new(const struct rented_context *context, const struct ren
         .image = r->record.image,
         .region = r->record.region,
         .disk_gb = r->record.disk_gb,
-        .start_command = record->no_guard ? NULL : r->dog,
+        .start = {.start_command = record->no_guard ? NULL : r->dog},
     };
     r->keeper = make_keeper(r);
     rented_begin_life(r);
@@ -477,7 +477,7 @@ void rented_allow(struct rented *r, bool over_budget, bool no_guard)
 {
     r->record.over_budget = r->record.over_budget || over_budget;
     r->record.no_guard = r->record.no_guard || no_guard;
-    r->wish.start_command = r->record.no_guard ? NULL : r->dog;
+    r->wish.start.start_command = r->record.no_guard ? NULL : r->dog;
     rented_write(r);
     tell(r);
 }

@@ -48,7 +48,7 @@ static void replace(char **text, const char *with)
 static void forget_allowed(struct rented *r)
 {
     r->record.over_budget = r->record.no_guard = false;
-    r->wish.start_command = r->dog;
+    r->wish.start.start_command = r->dog;
 }
 
 static void take_record(struct rented *r, const struct life_record *l)

@@ -18,8 +18,9 @@
 #define BASE_URL     "https://api.autodl.com"
 #define BODY_MAX     8192u
 #define MACHINES_MAX (AUTODL_PAGE_ROWS * 20)
-#define CUDA_LEAST   124 /* what the engines need of the machine's driver (550: engine/fit.h), whatever the image */
-#define HOUR_MS      (60 * 60 * 1000ll)
+#define CUDA_LEAST                                                                                           \
+    124 /* what the engines need of the machine's driver (550: engine/fit.h), whatever the image */
+#define HOUR_MS (60 * 60 * 1000ll)
 
 extern const struct rental_ops rental_autodl;
 
@@ -311,12 +312,12 @@ static struct call *call_power(struct rental *r, const char *path, struct op **s
     return c;
 }
 
-static void autodl_start(struct rental *r, const char *id, const char *start_command, struct op **slot,
+static void autodl_start(struct rental *r, const char *id, const struct instance_start *s, struct op **slot,
                          rental_done_fn done, void *ctx)
 {
     struct call *c = call_power(r, "/api/v1/dev/instance/pro/power_on", slot, done, ctx);
 
-    autodl_write_start(id, start_command, &c->body);
+    autodl_write_start(id, s->start_command, &c->body);
     call_go(c);
 }
 

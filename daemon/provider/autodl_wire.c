@@ -26,7 +26,7 @@ void autodl_write_create(const struct instance_wish *w, unsigned cuda, struct bu
     json_put_string(v, "image_uuid", w->image);
     json_put_int(v, "cuda_v_from", cuda);
     json_put_string(v, "instance_name", w->name);
-    json_put_string(v, "start_command", w->start_command);
+    json_put_string(v, "start_command", w->start.start_command);
     if (w->region) { /* left out, the platform chooses */
         struct json *list = json_array();
 

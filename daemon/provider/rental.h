@@ -31,6 +31,27 @@ struct instance_seen {
     char word[INSTANCE_WORD_MAX];       /* the provider's own for it, for people */
     /* The bill's own stamps, 0: none. During a boot they are still those of the boot before (reference/lease.md §3). */
     int64_t started_at_ms, stopped_at_ms;
+    /* What else the list tells; 0 and "": nothing. */
+    char gpu[INSTANCE_WORD_MAX];        /* as people write it */
+    unsigned cards;
+    bool no_card;                       /* it is on without its card */
+    int64_t price_milli;                /* of an hour, all cards; thousandths */
+    int64_t prepaid_until_at_ms;        /* rented by the day or longer, until then */
+    int64_t off_at_ms;                  /* the provider itself switches it off then */
+};
+
+/* A saved system disk, from which machines can be made. */
+struct rental_image {
+    char id[INSTANCE_ID_MAX], name[INSTANCE_NAME_MAX], word[INSTANCE_WORD_MAX];     /* word: the provider's own for its state */
+    bool ready;                         /* it can be used */
+    int64_t bytes, made_at_ms;          /* 0: not told */
+};
+
+/* How a machine is switched on. Texts are borrowed for the call. */
+struct instance_start {
+    const char *start_command;          /* takes the place of the one before; NULL: none */
+    uint64_t first_ms;                  /* where commands cannot be given: the provider switches it off by itself after so long (set_timer) */
+    bool no_card;
 };
 
 /* What to make. Texts are borrowed for the call. */
@@ -38,7 +59,7 @@ struct instance_wish {
     const char *name;
     const char *card, *image, *region;  /* as the provider writes them; region NULL: any */
     unsigned cards, disk_gb;
-    const char *start_command;          /* run at each power-on */
+    struct instance_start start;        /* now, and at each power-on later */
 };
 
 /* One kind of card that can be asked for. Texts last as long as the account. */
@@ -73,6 +94,7 @@ typedef void (*rental_made_fn)(void *ctx, const char *id, const struct fault *f)
 typedef void (*rental_done_fn)(void *ctx, const struct fault *f);
 typedef void (*rental_way_fn)(void *ctx, const struct instance_way *way, const struct fault *f);
 typedef void (*rental_offers_fn)(void *ctx, const struct rental_offer *offers, unsigned n, const struct fault *f);
+typedef void (*rental_images_fn)(void *ctx, const struct rental_image *images, unsigned n, const struct fault *f);
 typedef void (*rental_money_fn)(void *ctx, int64_t milli, const struct fault *f);
 
 /* Each is an op (base/op.h); what it hands over lasts for the call, and is NULL with a fault. FAULT_EXHAUSTED, FAULT_DENIED and
@@ -82,6 +104,8 @@ struct rental_ops {
     const char *name;           /* as in Instance.provider */
     const char *title;          /* for people: "AutoDL" */
     const char *unit;           /* of its money: "CNY" */
+    bool unofficial;            /* by an API that its owner does not document, with a token that is the whole account */
+    bool has_no_card;           /* a machine can be on without its card */
     int64_t day_offset_ms;      /* its days begin so much before those of UTC */
     uint64_t released_after_ms; /* a machine that stays off for so long is given back with its data; 0: never */
     const char *console_url;    /* where a person can look and press buttons */
@@ -93,12 +117,13 @@ struct rental_ops {
     uint64_t stop_alarm_ms;     /* a stop that takes longer is one to shout about */
     /* All machines of the account, every page read; or a fault. */
     void (*list)(struct rental *r, struct op **slot, rental_list_fn done, void *ctx);
-    /* Makes one and switches it on. */
+    /* Makes one and switches it on. NULL: machines are made and given back by hand, at console_url. */
     void (*create)(struct rental *r, const struct instance_wish *w, struct op **slot, rental_made_fn done, void *ctx);
-    /* start_command: as of the wish; it takes the place of the one before. */
-    void (*start)(struct rental *r, const char *id, const char *start_command, struct op **slot, rental_done_fn done, void *ctx);
+    void (*start)(struct rental *r, const char *id, const struct instance_start *s, struct op **slot, rental_done_fn done, void *ctx);
     void (*stop)(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx);
-    /* With all its data, for ever. */
+    /* From now on the provider itself switches it off at that time, 0: never. NULL: it has no such timer. instance_seen.off_at_ms reads it back. */
+    void (*set_timer)(struct rental *r, const char *id, int64_t off_at_ms, struct op **slot, rental_done_fn done, void *ctx);
+    /* With all its data, for ever. NULL as create. */
     void (*release)(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx);
     void (*reach)(struct rental *r, const char *id, struct op **slot, rental_way_fn done, void *ctx);
     /* What could be rented, with what is free just now. */
@@ -110,7 +135,10 @@ struct rental_ops {
      * account), or -ENOENT as above. NULL asks for the usual; a region of NULL is any. */
     int (*find_image)(struct rental *r, const char *name, const char **ret_image, char **ret_why);
     int (*find_region)(struct rental *r, const char *name, const char **ret_region, char **ret_why);
-    /* What can be spent, in thousandths; also how a token is tried. */
+    /* The disk of a machine that is off, as an image of that name, which is ready some time later; and all there are. NULL: there is no such thing. */
+    void (*save_image)(struct rental *r, const char *id, const char *name, struct op **slot, rental_made_fn done, void *ctx);
+    void (*images)(struct rental *r, struct op **slot, rental_images_fn done, void *ctx);
+    /* What can be spent, in thousandths; also how a token is tried. NULL: it does not tell, and a token is tried with the list. */
     void (*balance)(struct rental *r, struct op **slot, rental_money_fn done, void *ctx);
 };
 

@@ -14,12 +14,12 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .parent = -1,
             .others_need_it = true,
             .sql = "INSERT INTO instance(name, provider, host, user, port, install_key, added_at_ms, "
-                   "host_key, host_key_at_ms, agent, proxy)"
-                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+                   "host_key, host_key_at_ms, agent, proxy, stop)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
                    " ON CONFLICT(name) DO UPDATE SET provider = ?2, host = ?3, user = ?4, port = ?5, "
                    "install_key = ?6,"
                    " added_at_ms = ?7, host_key = ?8, host_key_at_ms = ?9, agent = ?10,"
-                   " proxy = ?11",
+                   " proxy = ?11, stop = ?12",
         },
     [CHANGE_REMOVE_INSTANCE] =
         {
@@ -142,9 +142,10 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
                 "INSERT OR REPLACE INTO rental(instance, state, goal, id, made, asked_at_ms, create_open, "
                 "ours, "
                 "was_on, card, image, region, gpu, cards, disk_gb, max_price_milli, rate_milli, guard_seq, "
-                "stopped_at_ms, prepaid_until_at_ms, drilled_at_ms, over_budget, no_guard)"
+                "stopped_at_ms, prepaid_until_at_ms, drilled_at_ms, over_budget, no_guard, adopted, no_card, "
+                "used_at_ms, search_until_at_ms, mark_started_at_ms, mark_stopped_at_ms)"
                 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, "
-                "?19, ?20, ?21, ?22, ?23)",
+                "?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)",
         },
     [CHANGE_PUT_ACCOUNT] =
         {
@@ -204,12 +205,12 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .sql =
                 "INSERT INTO spent(provider, instance, kind, from_at_ms, intent, from_basis, to_at_ms, "
                 "to_basis,"
-                " seen_at_ms, rate_milli, rate_basis, unit, lump_milli)"
+                " seen_at_ms, rate_milli, rate_basis, unit, lump_milli, no_card)"
                 " VALUES (?1, ?2, ?3, ?4, (SELECT id FROM intent WHERE name = ?5), ?6, ?7, ?8, ?9, ?10, ?11, "
-                "?12, ?13)"
+                "?12, ?13, ?14)"
                 " ON CONFLICT(provider, instance, kind, from_at_ms) DO UPDATE SET intent = excluded.intent,"
                 " from_basis = ?6, to_at_ms = ?7, to_basis = ?8, seen_at_ms = ?9, rate_milli = ?10,"
-                " rate_basis = ?11, unit = ?12, lump_milli = ?13",
+                " rate_basis = ?11, unit = ?12, lump_milli = ?13, no_card = ?14",
         },
     /* Nothing is moved over it: what stands before it means the interval by its old beginning. */
     [CHANGE_MOVE_SPENT] =

@@ -59,7 +59,7 @@ struct value {
     size_t n;
 };
 
-#define CHANGE_VALUES_MAX 23
+#define CHANGE_VALUES_MAX 29
 struct change {
     struct list node;
     enum change_kind kind;

@@ -19,6 +19,7 @@ store_ticket store_put_instance(struct store *s, const struct instance_record *r
     change_int(c, r->host_key_at_ms);
     change_text(c, r->agent);
     change_text(c, r->proxy);
+    change_text(c, r->stop);
     return store_queue(s, c);
 }
 
@@ -181,6 +182,12 @@ store_ticket store_put_rental(struct store *s, const char *instance, const struc
     change_int(c, r->drilled_at_ms);
     change_int(c, r->over_budget);
     change_int(c, r->no_guard);
+    change_int(c, r->adopted);
+    change_int(c, r->no_card);
+    change_int(c, r->used_at_ms);
+    change_int(c, r->search_until_at_ms);
+    change_int(c, r->mark_started_at_ms);
+    change_int(c, r->mark_stopped_at_ms);
     return store_queue(s, c);
 }
 
@@ -275,6 +282,7 @@ store_ticket store_put_spent(struct store *s, const struct spent_record *r)
     change_text(c, r->rate_basis);
     change_text(c, r->unit);
     change_int_or_null(c, r->lump_milli, streq(r->kind, "prepaid"));
+    change_int(c, r->no_card);
     return store_queue(s, c);
 }
 

@@ -187,34 +187,40 @@ struct load {
     void *ctx;
 };
 
-/* From column 11 on; false: it is not rented. */
+/* From column 12 on; false: it is not rented. */
 static bool see_rental(sqlite3_stmt *row, struct rental_record *ret)
 {
-    if (sqlite3_column_type(row, 11) == SQLITE_NULL)
+    if (sqlite3_column_type(row, 12) == SQLITE_NULL)
         return false;
     *ret = (struct rental_record){
-        .state = database_text_at(row, 11),
-        .goal = database_text_at(row, 12),
-        .id = database_text_at(row, 13),
-        .made = (unsigned)sqlite3_column_int64(row, 14),
-        .asked_at_ms = sqlite3_column_int64(row, 15),
-        .create_open = sqlite3_column_int(row, 16) != 0,
-        .ours = sqlite3_column_int(row, 17) != 0,
-        .was_on = sqlite3_column_int(row, 18) != 0,
-        .card = database_text_at(row, 19),
-        .image = database_text_at(row, 20),
-        .region = database_text_at(row, 21),
-        .gpu = database_text_at(row, 22),
-        .cards = (unsigned)sqlite3_column_int64(row, 23),
-        .disk_gb = (unsigned)sqlite3_column_int64(row, 24),
-        .max_price_milli = sqlite3_column_int64(row, 25),
-        .rate_milli = sqlite3_column_int64(row, 26),
-        .guard_seq = (uint64_t)sqlite3_column_int64(row, 27),
-        .stopped_at_ms = sqlite3_column_int64(row, 28),
-        .prepaid_until_at_ms = sqlite3_column_int64(row, 29),
-        .drilled_at_ms = sqlite3_column_int64(row, 30),
-        .over_budget = sqlite3_column_int(row, 31) != 0,
-        .no_guard = sqlite3_column_int(row, 32) != 0,
+        .state = database_text_at(row, 12),
+        .goal = database_text_at(row, 13),
+        .id = database_text_at(row, 14),
+        .made = (unsigned)sqlite3_column_int64(row, 15),
+        .asked_at_ms = sqlite3_column_int64(row, 16),
+        .create_open = sqlite3_column_int(row, 17) != 0,
+        .ours = sqlite3_column_int(row, 18) != 0,
+        .was_on = sqlite3_column_int(row, 19) != 0,
+        .card = database_text_at(row, 20),
+        .image = database_text_at(row, 21),
+        .region = database_text_at(row, 22),
+        .gpu = database_text_at(row, 23),
+        .cards = (unsigned)sqlite3_column_int64(row, 24),
+        .disk_gb = (unsigned)sqlite3_column_int64(row, 25),
+        .max_price_milli = sqlite3_column_int64(row, 26),
+        .rate_milli = sqlite3_column_int64(row, 27),
+        .guard_seq = (uint64_t)sqlite3_column_int64(row, 28),
+        .stopped_at_ms = sqlite3_column_int64(row, 29),
+        .prepaid_until_at_ms = sqlite3_column_int64(row, 30),
+        .drilled_at_ms = sqlite3_column_int64(row, 31),
+        .over_budget = sqlite3_column_int(row, 32) != 0,
+        .no_guard = sqlite3_column_int(row, 33) != 0,
+        .adopted = sqlite3_column_int(row, 34) != 0,
+        .no_card = sqlite3_column_int(row, 35) != 0,
+        .used_at_ms = sqlite3_column_int64(row, 36),
+        .search_until_at_ms = sqlite3_column_int64(row, 37),
+        .mark_started_at_ms = sqlite3_column_int64(row, 38),
+        .mark_stopped_at_ms = sqlite3_column_int64(row, 39),
     };
     return true;
 }
@@ -236,6 +242,7 @@ static void see_instance(sqlite3_stmt *row, void *to)
         .host_key_at_ms = sqlite3_column_int64(row, 8),
         .agent = database_text_at(row, 9),
         .proxy = database_text_at(row, 10),
+        .stop = database_text_at(row, 11),
         .rental = see_rental(row, &rental) ? &rental : NULL,
     };
 
@@ -286,10 +293,12 @@ int database_load(struct database *d, const struct store_readers *readers, void 
     int r = database_each_row(
         d,
         "SELECT name, provider, host, user, port, install_key, added_at_ms, host_key, host_key_at_ms, agent,"
-        " proxy, state, goal, id, made, asked_at_ms, create_open, ours, was_on, card, image, region, gpu, "
+        " proxy, stop, state, goal, id, made, asked_at_ms, create_open, ours, was_on, card, image, region, "
+        "gpu, "
         "cards,"
         " disk_gb, max_price_milli, rate_milli, guard_seq, stopped_at_ms, prepaid_until_at_ms, drilled_at_ms,"
-        " over_budget, no_guard"
+        " over_budget, no_guard, adopted, no_card, used_at_ms, search_until_at_ms, mark_started_at_ms, "
+        "mark_stopped_at_ms"
         " FROM instance LEFT JOIN rental ON instance = name ORDER BY added_at_ms, name",
         see_instance, &load, f);
 

@@ -58,6 +58,11 @@ struct rental_record {
     int64_t prepaid_until_at_ms;    /* 0: it is billed by time */
     int64_t drilled_at_ms;          /* when its guard's way of stopping was proved to end the bill; 0: unproved */
     bool over_budget, no_guard;     /* what it was let go without, as long as the wish lasts that this was said with */
+    bool adopted;                   /* somebody else made it: it has no name of ours */
+    bool no_card;                   /* wanted on without its card, where the provider has that: slow and cheap, for its files */
+    int64_t used_at_ms;             /* the last use or word that max_up counts from; 0: none yet */
+    int64_t search_until_at_ms;     /* a card is looked for until then; 0: no search is on */
+    int64_t mark_started_at_ms, mark_stopped_at_ms;     /* the provider's stamps as last read before the call of asked_at_ms: others are newer */
 };
 struct instance_record {
     char *name, *provider;          /* "ssh", "local", "autodl" */
@@ -70,6 +75,7 @@ struct instance_record {
     uint8_t *host_key;              /* pinned blob, NULL: none */
     size_t n_host_key;
     int64_t host_key_at_ms;
+    char *stop;                     /* how a host that bills and has no account here is switched off: "shutdown", by its guard; NULL: never */
     struct rental_record *rental;   /* NULL: not rented */
 };
 struct deployment_record {
@@ -152,6 +158,7 @@ struct spent_record {
     int64_t rate_milli;                 /* of an hour; -1: unknown */
     char *rate_basis, *unit;            /* "snapshot" "list" "user" "unknown" */
     int64_t lump_milli;                 /* of kind "prepaid": the whole; else 0 */
+    bool no_card;                       /* of kind "compute": it was on without its card */
 };
 store_ticket store_put_spent(struct store *s, const struct spent_record *r);
 /* The one that begins at r->from_at_ms begins at from_at_ms: the provider's stamp came later than the interval. */

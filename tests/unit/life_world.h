@@ -369,10 +369,10 @@ static void ask_of(enum verb verb, const char *id, struct op **slot, rental_done
     j->on_done = done;
 }
 
-static void fake_start(struct rental *r, const char *id, const char *start_command, struct op **slot,
+static void fake_start(struct rental *r, const char *id, const struct instance_start *s, struct op **slot,
                        rental_done_fn done, void *ctx)
 {
-    (void)r, (void)start_command;
+    (void)r, (void)s;
     ask_of(START, id, slot, done, ctx);
 }
 

@@ -191,19 +191,19 @@ static inline void company_create(struct rental *r, const struct instance_wish *
     snprintf(company.card, sizeof company.card, "%s", w->card);
     snprintf(company.name, sizeof company.name, "%s", w->name);
     snprintf(company.start_command, sizeof company.start_command, "%s",
-             w->start_command ? w->start_command : "");
+             w->start.start_command ? w->start.start_command : "");
     snprintf(company.machine.id, sizeof company.machine.id, "pro-1");
     snprintf(company.machine.name, sizeof company.machine.name, "%s", w->name);
     ask_new(slot, ctx, goes_on)->on_made = done;
 }
 
-static inline void company_start(struct rental *r, const char *id, const char *start_command,
+static inline void company_start(struct rental *r, const char *id, const struct instance_start *s,
                                  struct op **slot, rental_done_fn done, void *ctx)
 {
     (void)r;
     cr_assert_str_eq(id, "pro-1");
     company.n_start++;
-    snprintf(company.start_command, sizeof company.start_command, "%s", start_command ? start_command : "");
+    snprintf(company.start_command, sizeof company.start_command, "%s", s->start_command ? s->start_command : "");
     ask_new(slot, ctx, goes_on)->on_done = done;
 }
 

@@ -375,7 +375,7 @@ Test(autodl, bodies_say_what_the_documentation_asks_for)
                                        .image = "image-1",
                                        .cards = 1,
                                        .disk_gb = 50,
-                                       .start_command = "true",
+                                       .start = {.start_command = "true"},
                                        .region = "westDC3"};
     const struct instance_wish least = {.name = "n", .card = "h800", .image = "i", .cards = 2};
     struct buf out;

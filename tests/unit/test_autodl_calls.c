@@ -203,7 +203,7 @@ static const struct instance_wish wish = {.name = "llmhost-1",
                                           .card = "4090D",
                                           .image = "base-image-l2t43iu6uk",
                                           .cards = 1,
-                                          .start_command = "true"};
+                                          .start = {.start_command = "true"}};
 
 /* ---- answers ---- */
 
@@ -227,7 +227,8 @@ Test(autodl_calls, each_call_says_what_it_should_and_hands_on_what_came)
     answers();
     cr_assert_str_eq(heard.id, "pro-3");
     cr_assert(asked_with("\"cuda_v_from\":124"), "the image needs 11.8, the engines more");
-    ops->start(account, "pro-1", "sh first", &heard.op, on_done, NULL);
+    ops->start(account, "pro-1", &(struct instance_start){.start_command = "sh first"}, &heard.op, on_done,
+               NULL);
     answers();
     cr_assert_eq(heard.fault.kind, FAULT_NONE);
     cr_assert(asked_with("{\"instance_uuid\":\"pro-1\",\"payload\":\"gpu\",\"start_command\":\"sh first\"}"));
@@ -308,7 +309,7 @@ Test(autodl_calls, a_cut_call_is_uncertain_and_a_cut_question_may_be_asked_again
     answers();
     cr_assert_eq(heard.fault.kind, FAULT_UNCERTAIN, "%s", heard.fault.text);
     cr_assert_str_eq(heard.fault.code, "provider_unreachable");
-    ops->start(account, "pro-1", NULL, &heard.op, on_done, NULL);
+    ops->start(account, "pro-1", &(struct instance_start){.start_command = NULL}, &heard.op, on_done, NULL);
     answers();
     cr_assert_eq(heard.fault.kind, FAULT_UNCERTAIN);
     ops->stop(account, "pro-1", &heard.op, on_done, NULL);

@@ -137,10 +137,10 @@ static void say_done(struct answer *a)
     ((rental_done_fn)a->done)(a->ctx, NULL);
 }
 
-static void fake_start(struct rental *r, const char *id, const char *start_command, struct op **slot,
+static void fake_start(struct rental *r, const char *id, const struct instance_start *s, struct op **slot,
                        rental_done_fn done, void *ctx)
 {
-    (void)r, (void)id, (void)start_command;
+    (void)r, (void)id, (void)s;
     at.machine.power = INSTANCE_ON;
     answer_later(slot, say_done, done, ctx);
 }

@@ -613,7 +613,7 @@ Test(store_faults, a_newer_schema_is_refused_and_left_alone)
     store = store_close(store);
     sql("PRAGMA user_version = 999");
     assert_open_fails(state, -ENOTSUP, "was written by a newer llmhostd (schema 999");
-    sql("PRAGMA user_version = 11");
+    sql("PRAGMA user_version = 12");
     open_store();
 }
 
@@ -623,7 +623,7 @@ Test(store_faults, an_older_schema_is_brought_forward_with_what_it_holds)
     assert_written(put_instance("gpu-a", 1));
     assert_written(put_deployment("m", "gpu-a", 7));
     store = store_close(store);
-    sql("ALTER TABLE instance DROP COLUMN proxy");
+    sql("ALTER TABLE instance DROP COLUMN proxy; ALTER TABLE instance DROP COLUMN stop");
     sql("ALTER TABLE deployment DROP COLUMN asleep");
     sql("DROP TABLE count");
     sql("DROP TABLE api_key");
@@ -634,7 +634,7 @@ Test(store_faults, an_older_schema_is_brought_forward_with_what_it_holds)
     open_store();
     assert_written(put_instance("gpu-b", 2));
     store = store_close(store);
-    sql("ALTER TABLE instance DROP COLUMN proxy");
+    sql("ALTER TABLE instance DROP COLUMN proxy; ALTER TABLE instance DROP COLUMN stop");
     sql("ALTER TABLE instance DROP COLUMN agent");
     sql("ALTER TABLE deployment DROP COLUMN arguments");
     sql("ALTER TABLE deployment DROP COLUMN asleep");
@@ -658,7 +658,8 @@ Test(store_faults, a_model_that_was_on_one_instance_may_be_on_two_now)
     assert_written(put_instance("gpu-b", 2));
     store = store_close(store);
     sql("DROP TABLE count; DROP TABLE api_key; DROP TABLE alias");
-    sql("DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental");
+    sql("DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental; "
+        "ALTER TABLE instance DROP COLUMN stop");
     sql("DROP TABLE deployment; CREATE TABLE deployment (name TEXT PRIMARY KEY, instance TEXT REFERENCES "
         "instance(name), "
         "goal, goal_at_ms, touched, shown, requests, last_used_at_ms, arguments, asleep, "

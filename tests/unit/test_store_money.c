@@ -542,8 +542,8 @@ Test(store_money, a_database_from_before_money_is_brought_forward)
 {
     assert_written(put_instance("gpu-a", 1));
     store = store_close(store);
-    sql("DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental; PRAGMA user_version = "
-        "10");
+    sql("DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental; "
+        "ALTER TABLE instance DROP COLUMN stop; PRAGMA user_version = 10");
     open_store();
     assert_loads("instance gpu-a ssh box root 1 0 0 0\n");
     assert_reserved("a", "gpu-a", 6000, 0);
