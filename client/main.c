@@ -156,6 +156,29 @@ static int since_parse(const char *text, int64_t *ret_at_ms)
     return -EINVAL;
 }
 
+/* A time of day that has passed is tomorrow's. */
+static int until_parse(const char *text, int64_t *ret_at_ms)
+{
+    time_t now = time(NULL);
+    struct tm then;
+    uint64_t left_ms;
+    const char *end;
+
+    if (duration_parse(text, &left_ms) == 0) {
+        *ret_at_ms = now_at_ms() + (int64_t)left_ms;
+        return left_ms ? 0 : -EINVAL;
+    }
+    localtime_r(&now, &then);
+    then.tm_sec = 0;
+    then.tm_isdst = -1;
+    end = strptime(text, "%H:%M", &then);
+    if (!end || *end)
+        return -EINVAL;
+    then.tm_mday += mktime(&then) <= now;
+    *ret_at_ms = (int64_t)mktime(&then) * 1000;
+    return 0;
+}
+
 static int option_set(struct run *r, const struct option *o, const char *value)
 {
     void *at = (char *)&r->options + o->at;
@@ -170,6 +193,7 @@ static int option_set(struct run *r, const struct option *o, const char *value)
     case MONEY: return money_parse(value, at);
     case GIGABYTES: return gigabytes_parse(value, at);
     case SINCE: return since_parse(value, at);
+    case UNTIL: return until_parse(value, at);
     }
     return -EINVAL;
 }
@@ -437,6 +461,7 @@ int main(int argc, char **argv)
     struct run r = {.options = {.lines = -1,
                                 .port = -1,
                                 .since_at_ms = -1,
+                                .search_until_at_ms = -1,
                                 .day_milli = -1,
                                 .month_milli = -1,
                                 .price_milli = -1,

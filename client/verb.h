@@ -17,7 +17,7 @@ struct options {
     bool no_wait, unverified, now, off, forget, watch, check, follow, events, all;
     uint64_t timeout_ms;        /* 0: not given */
     int64_t lines, port;        /* -1: not given */
-    int64_t since_at_ms;        /* -1: not given */
+    int64_t since_at_ms, search_until_at_ms;        /* -1: not given */
     const char *token_file, *base_url, *gpu, *for_model, *image, *region, *confirm;
     bool token, over_budget, no_guard, anyway, drill;
     int64_t day_milli, month_milli, price_milli, floor_milli, disk_gb;      /* -1: not given */

@@ -118,6 +118,8 @@ static void up_put_rent(const struct options *o, struct json *parameters)
     json_put_string(parameters, "region", o->region);
     if (o->price_milli >= 0)
         json_put_int(parameters, "max_price_milli", o->price_milli);
+    if (o->search_until_at_ms >= 0)
+        json_put_int(parameters, "search_until_at_ms", o->search_until_at_ms);
     if (o->disk_gb >= 0)
         json_put_int(parameters, "disk_gb", o->disk_gb);
     if (o->over_budget)

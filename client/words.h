@@ -4,7 +4,7 @@
 
 #include "client/verb.h"
 
-enum kind { FLAG, TEXT, MAYBE, LINES, PORT, DURATION, SINCE, MONEY, GIGABYTES }; /* MAYBE: a text behind =, or "" */
+enum kind { FLAG, TEXT, MAYBE, LINES, PORT, DURATION, SINCE, UNTIL, MONEY, GIGABYTES }; /* MAYBE: a text behind =, or "" */
 
 struct option {
     const char *name;

@@ -17,8 +17,10 @@
 #include "policy/stay.h"
 #include "proto/text.h"
 
-#define SEARCH_MS  (2 * 3600 * 1000) /* for a card, by `up`; one by requests ends with the last of them */
-#define FOREIGN_MS (10 * 60 * 1000)  /* two offs by somebody else within that are meant */
+#define SEARCH_MS                                                                                            \
+    (2 * 3600 * 1000) /* for a card, unless `up` says otherwise; one by requests ends with the last of them  \
+                       */
+#define FOREIGN_MS (10 * 60 * 1000) /* two offs by somebody else within that are meant */
 #define AWAY_MS    STAY_DRAIN_MS /* so long a machine that goes off is waited for where it cannot be reached */
 #define LEAVE_MS   (5 * 60 * 1000 + STAY_DRAIN_MS) /* for the streams of its models, then for their engines */
 #define UNHEARD_MS (60 * 1000) /* after our start, so long for its guard to tell of holds */
@@ -33,7 +35,6 @@ struct power {
     bool asked_on; /* its goal is on, by us: when it is off, it went off by itself */
     bool restored; /* and its guard has not told yet of holds */
     uint64_t born_due;
-    uint64_t wish_due;            /* since when it is wanted on */
     uint64_t on_due;              /* since when it is on; 0: it is not */
     uint64_t foreign_due;         /* when somebody else switched it off; 0: never */
     uint64_t money_due;           /* since when a limit is reached; 0: none is */
@@ -195,8 +196,9 @@ static const struct fault *money_fault(const struct power *p)
 static void power_on(struct power *p)
 {
     p->asked_on = true;
-    p->wish_due = clock_now_ms();
     p->away_due = p->leave_due = 0;
+    if (rented_record(p->rented)->search_until_at_ms <= clock_wall_ms()) /* that of an older word is no end */
+        rented_look_until(p->rented, clock_wall_ms() + SEARCH_MS);
     rented_want(p->rented, LIFE_GOAL_ON);
 }
 
@@ -254,10 +256,30 @@ static void power_has_ended(struct power *p)
 /* ---- the search for a card ---- */
 
 /* Trying on changes nothing: somebody has to do something first. */
-static bool is_hopeless(const struct fault *f)
+static bool is_hopeless(const struct power *p, const struct fault *f)
 {
+    if (f->kind == FAULT_INVALID && rented_may_look(p->rented))
+        return false; /* that was one of several */
     return f->kind == FAULT_DENIED || f->kind == FAULT_INVALID || streq(f->code, "budget") ||
            streq(f->code, "low_balance") || streq(f->code, "in_arrears") || streq(f->code, "price");
+}
+
+/* The wall clock is what survives us; a search that a daemon before this one began does not begin anew. */
+static int64_t search_until_ms(struct power *p)
+{
+    if (!rented_record(p->rented)->search_until_at_ms)
+        rented_look_until(p->rented, clock_wall_ms() + SEARCH_MS);
+    return rented_record(p->rented)->search_until_at_ms;
+}
+
+/* What the provider said last stands in it, word for word. */
+static void say_none_was_free(const struct power *p, struct fault *f)
+{
+    char said[sizeof f->text];
+
+    snprintf(said, sizeof said, "%s", f->kind == FAULT_EXHAUSTED ? f->text : "");
+    fault_code(f, FAULT_EXHAUSTED, "no_capacity", "no %.60s was free in the time given%s%.200s",
+               rented_record(p->rented)->gpu, *said ? "; the last answer: " : "", said);
 }
 
 /* Those begun by requests that have all gone are no wish any more. */
@@ -278,10 +300,9 @@ static void power_search(struct power *p)
     struct fault f = *life_trouble(rented_life(p->rented));
 
     models_leave_search(p);
-    if (!is_hopeless(&f) && clock_now_ms() - p->wish_due >= SEARCH_MS)
-        fault_code(&f, FAULT_EXHAUSTED, "no_capacity", "no %.60s was free for 2 h",
-                   rented_record(p->rented)->gpu);
-    else if (!is_hopeless(&f))
+    if (!is_hopeless(p, &f) && clock_wall_ms() >= search_until_ms(p))
+        say_none_was_free(p, &f);
+    else if (!is_hopeless(p, &f))
         f.kind = FAULT_NONE;
     if (f.kind)
         models_give_up(p, &f);
@@ -445,7 +466,7 @@ static void power_arm(struct power *p, uint64_t now)
     if (p->away_due)
         due = MIN(due, p->away_due + AWAY_MS);
     if (life_state(life) == LIFE_WAITING && life_goal(life) == LIFE_GOAL_ON)
-        due = MIN(due, p->wish_due + SEARCH_MS);
+        due = MIN(due, MAX(due_of(search_until_ms(p), now), now));
     if (p->doubt_due)
         due = MIN(due, p->doubt_due);
     if (p->on_due || p->money_due)
@@ -525,7 +546,7 @@ struct power *power_new(struct manager *m, struct lease *l)
     p->rented = lease_rented(l);
     p->asked_on = life_goal(rented_life(p->rented)) == LIFE_GOAL_ON;
     p->restored = p->asked_on;
-    p->wish_due = p->born_due = clock_now_ms();
+    p->born_due = clock_now_ms();
     p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};
     p->quiet_bytes = forwards_bytes(m, l);
     p->timer = timer_new(m->context.loop, power_on_timer, p);

@@ -180,8 +180,35 @@ static int find_named(struct manager *m, const struct account *a, const char *na
 }
 
 struct place {
-    const char *image, *region;
+    const char *image;
+    char regions[CARDS_MAX * 64]; /* as the provider writes them, in the order of preference; "": anywhere */
 };
+
+/* "西北B区,beijingDC2"; each may be named in any way that the provider knows. */
+static int read_regions(struct account *a, const char *names, struct place *ret, struct fault *f)
+{
+    struct buf list;
+    unsigned n = 0;
+    int r = 0;
+
+    buf_init(&list, sizeof ret->regions - 1);
+    for (const char *at = names, *end; r == 0 && at && *at; at = *end ? end + 1 : end) {
+        _cleanup_free_ char *why = NULL, *name = NULL;
+        const char *region = NULL;
+
+        end = strchrnul(at, ',');
+        name = xasprintf("%.*s", (int)(end - at), at);
+        if (n == CARDS_MAX)
+            r = fault_code(f, FAULT_INVALID, "no_such_region", "\"%.60s\" names too many regions", names);
+        else if (account_ops(a)->find_region(account_rental(a), name, &region, &why) < 0)
+            r = fault_code(f, FAULT_INVALID, "no_such_region", "%s", why);
+        else
+            buf_addf(&list, "%s%s", n++ ? "," : "", region);
+    }
+    snprintf(ret->regions, sizeof ret->regions, "%s", list.len ? buf_text(&list) : "");
+    buf_done(&list);
+    return r;
+}
 
 static int read_place(struct account *a, const struct manager_rent *w, struct place *ret, struct fault *f)
 {
@@ -189,38 +216,35 @@ static int read_place(struct account *a, const struct manager_rent *w, struct pl
 
     if (account_ops(a)->find_image(account_rental(a), w->image, &ret->image, &why) < 0)
         return fault_code(f, FAULT_INVALID, "no_such_image", "%s", why);
-    if (account_ops(a)->find_region(account_rental(a), w->region, &ret->region, &why) < 0)
-        return fault_code(f, FAULT_INVALID, "no_such_region", "%s", why);
-    return 0;
+    return read_regions(a, w->region, ret, f);
 }
 
 /* As they are tried, one after the other, until there is a machine: "4090D,5090x2". */
-static void list_cards(const struct card *cards, unsigned n, struct buf *out)
+#define LIST_MAX (CARDS_MAX * 48)
+static void list_cards(const struct card *cards, unsigned n, char out[static LIST_MAX])
 {
+    size_t len = 0;
+
+    *out = '\0';
     for (unsigned i = 0; i < n; i++) {
-        buf_addf(out, "%s%s", i ? "," : "", cards[i].offer.gpu);
+        len += (size_t)snprintf(out + len, LIST_MAX - len, "%s%s", i ? "," : "", cards[i].offer.gpu);
         if (cards[i].cards > 1)
-            buf_addf(out, "x%u", cards[i].cards);
+            len += (size_t)snprintf(out + len, LIST_MAX - len, "x%u", cards[i].cards);
     }
 }
 
 static struct lease *make_rented(struct manager *m, struct account *a, const struct manager_rent *w,
-                                 const struct card *cards, unsigned n, const struct place *where,
+                                 const struct card *first, const char *list, const struct place *where,
                                  const char *name, uint64_t *ret_ticket)
 {
-    struct buf list;
-
-    buf_init(&list, CARDS_MAX * 48);
-    list_cards(cards, n, &list);
-
     struct rental_record rental = {
         .state = (char *)life_state_name(LIFE_ABSENT),
         .goal = (char *)"off",
-        .card = (char *)cards[0].offer.card,
+        .card = (char *)first->offer.card,
         .image = (char *)where->image,
-        .region = (char *)where->region,
-        .gpu = (char *)buf_text(&list),
-        .cards = cards[0].cards,
+        .region = *where->regions ? (char *)where->regions : NULL,
+        .gpu = (char *)list,
+        .cards = first->cards,
         .disk_gb = w->disk_gb,
         .max_price_milli = w->max_price_milli,
     };
@@ -237,8 +261,7 @@ static struct lease *make_rented(struct manager *m, struct account *a, const str
     *ret_ticket = MAX(t, store_put_rental(m->context.store, name, rented_record(lease_rented(l))));
     manager_insert_lease(m, l);
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, name, "instance_added", "added (%s, %s)", account_name(a),
-                  buf_text(&list));
-    buf_done(&list);
+                  list);
     manager_tell_lease(m, l, false);
     return l;
 }
@@ -249,10 +272,11 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
     struct account *a = choose_account(m, w->provider, f);
     struct card cards[CARDS_MAX] = {};
     struct place where;
-    char name[41];
+    char name[41], list[LIST_MAX];
     unsigned n = 0;
     int r = a ? read_cards(a, w->gpu ? w->gpu : "", cards, &n, f) : -EINVAL;
 
+    list_cards(cards, n, list); /* also the dear ones: the search names them, and the limit may rise */
     if (r == 0)
         r = leave_dear(a, w, cards, &n, f);
     if (r == 0)
@@ -273,7 +297,7 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
         snprintf(name, sizeof name, "%s", w->name);
     else
         name_after_card(m, &cards[0], name);
-    *ret = make_rented(m, a, w, cards, n, &where, name, ret_ticket);
+    *ret = make_rented(m, a, w, &cards[0], list, &where, name, ret_ticket);
     return 0;
 }
 

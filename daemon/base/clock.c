@@ -147,3 +147,16 @@ struct clock_watch *clock_watch_free(struct clock_watch *w)
     }
     return NULL;
 }
+
+const char *minute_format(char out[static MINUTE_TEXT_MAX], int64_t at_ms)
+{
+    time_t at = (time_t)(at_ms / 1000), now = (time_t)(clock_wall_ms() / 1000);
+    struct tm then, today;
+
+    localtime_r(&at, &then);
+    localtime_r(&now, &today);
+    strftime(out, MINUTE_TEXT_MAX,
+             then.tm_year == today.tm_year && then.tm_yday == today.tm_yday ? "%H:%M" : "%Y-%m-%d %H:%M",
+             &then);
+    return out;
+}

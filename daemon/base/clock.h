@@ -11,6 +11,10 @@ uint64_t clock_now_ms(void);        /* boottime; read anew at each call */
 int64_t clock_wall_ms(void);        /* since 1970 */
 bool clock_was_set(int64_t wall_ms); /* no earlier than 2020, as no clock is that was never set */
 
+/* "14:52", with the day where that is not today's. */
+#define MINUTE_TEXT_MAX 24
+const char *minute_format(char out[static MINUTE_TEXT_MAX], int64_t at_ms);
+
 /* Tells when the machine has slept: boottime went on by at least 5 s more than CLOCK_MONOTONIC. Runs on each resume, from the
  * loop, before timers that came due meanwhile. Returns NULL-safe handle; the loop owns nothing. */
 struct clock_watch;

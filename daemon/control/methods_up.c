@@ -21,17 +21,20 @@
 
 static void up_put_note(struct follow *w, struct json *v)
 {
-    struct json *list;
+    struct json *list = json_array();
 
-    if (!w->note && !*w->fit)
-        return;
-    list = json_array();
     if (*w->fit)
         json_append_string(list, w->fit);
+    if (!w->named_dear && up_rents(w->call))
+        up_name_dear(deployment_lease(w->models[0]), list);
     if (w->note)
         json_append_string(list, w->note);
-    json_put(v, "notes", list);
+    if (json_count(list))
+        json_put(v, "notes", list);
+    else
+        json_free(list);
     w->note = NULL;
+    w->named_dear = true;
     *w->fit = '\0';
 }
 

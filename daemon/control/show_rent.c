@@ -1,14 +1,13 @@
 /* One function per type of the contract that has to do with money. */
 #include "control/show_rent.h"
 
-#include <time.h>
-
 #include "base/clock.h"
 #include "base/fault.h"
 #include "control/control.h"
 #include "control/show.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
+#include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/ledger.h"
 #include "lease/rented.h"
@@ -38,19 +37,6 @@ struct json *show_sum(const struct ledger_sum *sum, const char *unit)
 struct json *show_rate(int64_t milli, bool estimate, const char *unit)
 {
     return show_money(MAX(milli, (int64_t)0), unit, estimate && milli > 0, milli <= 0);
-}
-
-const char *minute_format(char out[static MINUTE_TEXT_MAX], int64_t at_ms)
-{
-    time_t at = (time_t)(at_ms / 1000), now = (time_t)(clock_wall_ms() / 1000);
-    struct tm then, today;
-
-    localtime_r(&at, &then);
-    localtime_r(&now, &today);
-    strftime(out, MINUTE_TEXT_MAX,
-             then.tm_year == today.tm_year && then.tm_yday == today.tm_yday ? "%H:%M" : "%Y-%m-%d %H:%M",
-             &then);
-    return out;
 }
 
 static void put_at(struct json *v, const char *key, int64_t at_ms)
@@ -145,6 +131,37 @@ static void put_wish(struct json *v, const struct rental_record *r, const char *
     put_at(v, "prepaid_until_at_ms", r->prepaid_until_at_ms);
 }
 
+static const char *candidate_state(const struct hunt *h, const struct hunt_candidate *c)
+{
+    switch (c->out) {
+    case HUNT_DEAR: return "dear";
+    case HUNT_REFUSED: return "refused";
+    case HUNT_IN: break;
+    }
+    return hunt_current(h) == c ? "next" : "later";
+}
+
+static void put_search(struct json *v, const struct rented *r, const char *unit)
+{
+    const struct hunt *h = rented_hunt(r);
+    struct json *list = json_array();
+
+    put_at(v, "search_until_at_ms", rented_record(r)->search_until_at_ms);
+    for (unsigned i = 0; i < h->n; i++) {
+        const struct hunt_candidate *c = &h->all[i];
+        struct json *one = json_object();
+
+        json_put_string(one, "gpu", c->gpu);
+        json_put_int(one, "cards", c->cards);
+        json_put_string(one, "region", *c->region ? c->region : NULL);
+        if (c->price_milli)
+            json_put(one, "price", show_rate(c->price_milli, true, unit));
+        json_put_string(one, "state", candidate_state(h, c));
+        json_append(list, one);
+    }
+    json_put(v, "candidates", list);
+}
+
 struct json *show_rental(const struct control_context *k, const struct lease *l)
 {
     const struct rented *r = lease_rented(l);
@@ -166,6 +183,8 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     put_at(v, "until_at_ms", until_at_ms);
     json_put_int(v, "tries", n.tries);
     put_at(v, "next_try_at_ms", n.next_at_ms);
+    if (n.state == LIFE_WAITING)
+        put_search(v, r, unit_of(l));
     int64_t rate_milli = rental_rate(l, &estimate);
 
     json_put(v, "rate", show_rate(rate_milli, estimate, unit_of(l)));

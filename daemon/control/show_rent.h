@@ -17,9 +17,6 @@ struct spent_record;
 struct json *show_sum(const struct ledger_sum *sum, const char *unit);
 /* The same of one figure. estimate: it is not the provider's own word. 0: unknown. */
 struct json *show_rate(int64_t milli, bool estimate, const char *unit);
-/* "14:52", with the day where that is not today's. */
-#define MINUTE_TEXT_MAX 24
-const char *minute_format(char out[static MINUTE_TEXT_MAX], int64_t at_ms);
 
 /* Instance.state of one that is rented. */
 const char *show_rental_state(const struct lease *l);

@@ -8,6 +8,7 @@
 #include "control/fitting.h"
 #include "deployment/deployment.h"
 #include "lease/account.h"
+#include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "manager.h"
@@ -68,7 +69,7 @@ static bool numbers_are_wrong(struct call *c)
     static const struct {
         const char *key;
         int64_t max;
-    } all[] = {{"max_price_milli", INT64_MAX}, {"disk_gb", 1 << 20}};
+    } all[] = {{"max_price_milli", INT64_MAX}, {"disk_gb", 1 << 20}, {"search_until_at_ms", INT64_MAX}};
 
     for (size_t i = 0; i < ELEMENTS(all); i++) {
         int64_t n = json_get_int(c->parameters, all[i].key, 0);
@@ -257,7 +258,31 @@ void up_allow(const struct call *c, const struct deployment *d)
     struct rented *r = lease_rented(deployment_lease(d));
     bool over_budget = json_get_bool(c->parameters, "over_budget", false);
     bool no_guard = json_get_bool(c->parameters, "no_guard", false);
+    int64_t until_at_ms = json_get_int(c->parameters, "search_until_at_ms", 0);
 
     if (r && (over_budget || no_guard))
         rented_allow(r, over_budget, no_guard);
+    if (r && until_at_ms && life_state(rented_life(r)) != LIFE_RUNNING)
+        rented_look_until(r, until_at_ms);
+}
+
+/* Each once, in every region. */
+void up_name_dear(const struct lease *l, struct json *notes)
+{
+    const struct rented *r = lease_rented(l);
+    const struct hunt *h = r ? rented_hunt(r) : NULL;
+    const char *unit = r ? account_ops(rented_account(r))->unit : "", *last = "";
+    char price[TEXT_SHORT_MAX];
+
+    for (unsigned i = 0; h && i < h->n; i++) {
+        const struct hunt_candidate *c = &h->all[i];
+
+        if (c->out != HUNT_DEAR || streq(c->gpu, last))
+            continue;
+        _cleanup_free_ char *note = xasprintf("%s is left out: %s an hour is more than is allowed", c->gpu,
+                                              money_format(price, c->price_milli, unit));
+
+        json_append_string(notes, note);
+        last = c->gpu;
+    }
 }

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/settings.h"
+#include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "proto/text.h"
@@ -97,13 +98,35 @@ static void address_text(const struct deployment *d, char out[static 160])
 
 /* ---- a machine that is rented ---- */
 
-/* "none free, try 3, next in 28s"; or what it waits for instead: money, the disk, somebody's help. */
+/* "; then 5090, 4090D in beijingDC2": what is tried besides, once each; and what is not: "; left out: PRO6000
+ * (too dear)". */
+static void add_others(const struct hunt *h, enum hunt_out out_of_it, const char *before, const char *behind,
+                       char *out, size_t size)
+{
+    unsigned said = 0;
+
+    for (unsigned k = 1; k < h->n; k++) {
+        const struct hunt_candidate *c = &h->all[(h->at + k) % h->n];
+        size_t len = strlen(out);
+
+        if (c->out != out_of_it ||
+            len + strlen(before) + strlen(c->gpu) + strlen(c->region) + strlen(behind) + 5 > size)
+            continue;
+        snprintf(out + len, size - len, "%s%s%s%s%s", said++ ? ", " : before, c->gpu,
+                 *c->region ? " in " : "", c->region, behind);
+    }
+}
+
+/* "none free, try 3, next in 28s, until 09:30; then …"; or what it waits for instead: money, the disk,
+ * somebody's help. */
 static void capacity_text(const struct rented *r, char out[static 160])
 {
     const struct fault *trouble = rented_trouble(r);
-    int64_t now = clock_wall_ms();
+    const struct hunt *h = rented_hunt(r);
+    int64_t now = clock_wall_ms(), until = rented_record(r)->search_until_at_ms;
+    bool lacks_card = streq(trouble->code, "no_capacity") || streq(trouble->code, "host_full");
     struct rented_figures n;
-    char left[TEXT_SHORT_MAX] = "";
+    char left[TEXT_SHORT_MAX] = "", end[MINUTE_TEXT_MAX];
 
     rented_figures(r, &n);
     if (n.state != LIFE_WAITING) {
@@ -115,9 +138,11 @@ static void capacity_text(const struct rented *r, char out[static 160])
     }
     if (n.next_at_ms > now)
         duration_format(left, (uint64_t)(n.next_at_ms - now), false);
-    snprintf(out, 160, "%.100s, try %u%s%s",
-             streq(trouble->code, "no_capacity") ? "none free" : trouble->text, n.tries,
-             *left ? ", next in " : "", left);
+    snprintf(out, 160, "%.100s, try %u%s%s%s%s", lacks_card ? "none free" : trouble->text, n.tries,
+             *left ? ", next in " : "", left, until ? ", until " : "",
+             until ? minute_format(end, until) : "");
+    add_others(h, HUNT_IN, "; then ", "", out, 160);
+    add_others(h, HUNT_DEAR, "; left out: ", " (too dear)", out, 160);
 }
 
 /* As people write it: "15m". */

@@ -14,7 +14,6 @@
 
 #define KEPT_MS        10000u /* for an intent to be on disk */
 #define CREATE_MS      60000u /* for the answer of a create: the driver's own limit is 30 s */
-#define TRY_MS         30000u /* between two tries of a hunt */
 #define POLL_MS        5000u
 #define UNKNOWN_MS_MAX 60000u
 #define RUNNING_MS     30000u
@@ -264,10 +263,8 @@ static uint64_t timer_ms(const struct life *l)
     switch (l->record.state) {
     case LIFE_UNKNOWN: return MIN((uint64_t)POLL_MS << MIN(l->looks, 4u), UNKNOWN_MS_MAX);
     case LIFE_WAITING:
-        /* The same request would be refused again; a person has to do something first. */
-        if (l->fault.kind == FAULT_DENIED || l->fault.kind == FAULT_INVALID)
-            return RESTING_MS;
-        return TRY_MS + clock_now_ms() % (TRY_MS / 5);
+        /* A person has to do something first. */
+        return l->fault.kind == FAULT_DENIED ? RESTING_MS : l->context.wait_ms(l->context.ctx);
     case LIFE_CREATING: return l->asked ? CREATE_MS : KEPT_MS;
     case LIFE_STARTING:
     case LIFE_RELEASING: return l->asked ? POLL_MS : KEPT_MS;

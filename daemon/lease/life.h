@@ -66,6 +66,8 @@ struct life_context {
     /* Machines were seen, after each look: for the ledger and the address. The first is the one this life is about, the others are spare: also
      * of our names, and nobody wants them. As keep(), from inside an event: it frees nothing. */
     void (*seen)(void *ctx, const struct instance_seen *m, const struct instance_seen *spare, unsigned n_spare);
+    /* How long it waits, in LIFE_WAITING, until it asks again. */
+    uint64_t (*wait_ms)(void *ctx);
     /* From the run queue, after the state changed. */
     void (*changed)(void *ctx, struct life *l);
     void *ctx;

@@ -229,7 +229,8 @@ static struct life_move next_unknown(const struct life *l, enum life_event ev)
         switch (l->seen) {
         case SEEN_ON: return MOVE(is_on(l) || !l->record.ours ? LIFE_RUNNING : LIFE_STOPPING);
         case SEEN_CHANGING:
-            if (is_on(l)) /* one that had come up goes off just now, and not by us; or it comes back by itself */
+            if (is_on(l)) /* one that had come up goes off just now, and not by us; or it comes back by itself
+                           */
                 return l->record.was_on ? STAY : WATCH(LIFE_STARTING);
             return l->record.ours ? MOVE(LIFE_STOPPING) : STAY;
         case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
@@ -397,13 +398,14 @@ static void life_enter(struct life *l, struct life_move m, enum life_event ev, c
     l->turn = l->seen_not_on = l->stop_told = false;
     l->n_none = l->looks = 0;
     l->entered_due = clock_now_ms();
-    life_rearm(l);
     runq_add(l->context.loop, &l->changed);
     if ((life_is_paid(m.state) && !l->asked) || m.state == LIFE_RELEASING) {
+        life_rearm(l);
         l->context.keep_then(l->context.ctx, &l->record, life_is_paid(m.state), &l->call, life_on_kept, l);
         return; /* durable first: a crash must find what we were about to pay for */
     }
     l->context.keep(l->context.ctx, &l->record);
+    life_rearm(l); /* how long it waits depends on what was just heard */
     if (m.how == LIFE_ENTER)
         life_act(l); /* a stop waits for no disk */
 }

@@ -405,7 +405,6 @@ struct rented *rented_new(const struct rented_context *context, const struct ren
     r->wish = (struct instance_wish){
         .card = r->card,
         .image = r->record.image,
-        .region = r->record.region,
         .disk_gb = r->record.disk_gb,
         .start = {.start_command = record->no_guard ? NULL : r->dog},
     };
@@ -452,7 +451,7 @@ void rented_want(struct rented *r, enum life_goal goal)
         r->fault = (struct fault){0};
         r->was_powered = r->on;
         r->tries = 0;
-        rented_choose_card(r);
+        rented_begin_hunt(r);
     }
     /* A word that was said is said once more where it may change something: about one that is on, and not by
      * us. */
@@ -471,6 +470,22 @@ void rented_limit_price(struct rented *r, int64_t milli)
     r->record.max_price_milli = milli;
     rented_write(r);
     rented_choose_card(r);
+}
+
+void rented_look_until(struct rented *r, int64_t at_ms)
+{
+    r->record.search_until_at_ms = at_ms;
+    rented_write(r);
+}
+
+bool rented_may_look(const struct rented *r)
+{
+    return hunt_current(&r->hunt) != NULL;
+}
+
+const struct hunt *rented_hunt(const struct rented *r)
+{
+    return &r->hunt;
 }
 
 void rented_allow(struct rented *r, bool over_budget, bool no_guard)

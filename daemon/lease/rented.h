@@ -16,6 +16,7 @@
 
 struct account;
 struct host;
+struct hunt;
 struct rented;
 struct settings;
 
@@ -45,6 +46,11 @@ struct rented *rented_free(struct rented *r);
 void rented_want(struct rented *r, enum life_goal goal);
 /* What an hour of it may cost from now on. One that is on is held to no less than it was let go for. */
 void rented_limit_price(struct rented *r, int64_t milli);
+/* Until then a card is looked for, by the wish there is or the one that comes with it. */
+void rented_look_until(struct rented *r, int64_t at_ms);
+/* What can be had, and what is left out (hunt.h). may_look: something of it is still worth a try. */
+const struct hunt *rented_hunt(const struct rented *r);
+bool rented_may_look(const struct rented *r);
 /* What the wish that comes with it may ignore, until it is over: the limits of money; a guard that cannot be read back. */
 void rented_allow(struct rented *r, bool over_budget, bool no_guard);
 bool rented_may_overspend(const struct rented *r);  /* over_budget was allowed, and that wish is not over */

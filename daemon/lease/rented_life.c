@@ -1,5 +1,5 @@
 /* What the life of a rented machine works with: its record, the money that is reserved before a call and
- * given back after it, the ledger, and which card is tried next. */
+ * given back after it, the ledger, and which card is tried next (hunt.h). */
 #include <inttypes.h>
 
 #include "base/clock.h"
@@ -55,8 +55,10 @@ static void take_record(struct rented *r, const struct life_record *l)
 {
     struct rental_record *to = &r->record;
 
-    if (l->goal != LIFE_GOAL_ON && streq(to->goal, life_goal_name(LIFE_GOAL_ON)))
+    if (l->goal != LIFE_GOAL_ON && streq(to->goal, life_goal_name(LIFE_GOAL_ON))) {
         forget_allowed(r);
+        to->search_until_at_ms = 0;
+    }
     replace(&to->state, life_state_name(l->state));
     replace(&to->goal, life_goal_name(l->goal));
     replace(&to->id, *l->id ? l->id : NULL);
@@ -72,34 +74,24 @@ void rented_write(struct rented *r)
     store_put_rental(r->context.store, r->context.name, &r->record);
 }
 
-/* ---- candidates ---- */
+/* ---- the search for a card ---- */
 
-/* The i-th of "4090D,5090x2"; one alone is as many cards as the record says. false: there are not so many. */
-static bool candidate_at(const struct rented *r, unsigned i, char gpu[static 64], unsigned *cards)
+/* What the provider says of each: the price list may be another one by now. */
+static void fill_hunt(struct rented *r)
 {
-    const char *p = r->record.gpu;
+    for (unsigned i = 0; i < r->hunt.n; i++) {
+        struct hunt_candidate *c = &r->hunt.all[i];
+        _cleanup_free_ char *why = NULL;
+        struct rental_offer offer;
 
-    while (p && i-- > 0) {
-        p = strchr(p, ',');
-        p += p != NULL;
+        if (account_ops(r->context.account)
+                ->find_card(account_rental(r->context.account), c->gpu, &offer, &why) < 0) {
+            c->out = HUNT_REFUSED;
+            continue;
+        }
+        snprintf(c->card, sizeof c->card, "%s", offer.card);
+        c->price_milli = offer.price_milli * c->cards;
     }
-    if (!p)
-        return false;
-    snprintf(gpu, 64, "%.*s", (int)MIN(strcspn(p, ","), (size_t)63), p);
-    *cards = rental_cut_count(gpu);
-    if (!*cards)
-        *cards = strchr(r->record.gpu, ',') ? 1 : MAX(r->record.cards, 1u);
-    return true;
-}
-
-static bool find_candidate(const struct rented *r, unsigned i, struct rental_offer *ret, unsigned *cards)
-{
-    const struct rental_ops *ops = account_ops(r->context.account);
-    _cleanup_free_ char *why = NULL;
-    char gpu[64];
-
-    return candidate_at(r, i, gpu, cards) &&
-           ops->find_card(account_rental(r->context.account), gpu, ret, &why) == 0;
 }
 
 int64_t rented_ceiling_milli(const struct rented *r)
@@ -110,63 +102,76 @@ int64_t rented_ceiling_milli(const struct rented *r)
     return own && account ? MIN(own, account) : MAX(own, account);
 }
 
-/* From the one whose turn it is: the first that is not known to be too dear. */
+/* What is asked for next. With nobody left, or none that is known to be cheap enough, it is what was tried
+ * last. */
 void rented_choose_card(struct rented *r)
 {
-    int64_t ceiling = rented_ceiling_milli(r);
-    struct rental_offer offer;
-    unsigned n = 0, cards;
-    char gpu[64];
+    hunt_limit(&r->hunt, rented_ceiling_milli(r));
 
-    while (candidate_at(r, n, gpu, &cards))
-        n++;
-    r->wish.cards = MAX(r->record.cards, 1u);
-    snprintf(r->card, sizeof r->card, "%s", r->record.card ? r->record.card : "");
-    for (unsigned k = 0; k < n; k++) {
-        unsigned i = (r->candidate + k) % n;
+    const struct hunt_candidate *c = hunt_current(&r->hunt);
 
-        if (!find_candidate(r, i, &offer, &cards) || (ceiling && offer.price_milli * cards > ceiling))
-            continue;
-        r->candidate = i;
-        r->wish.cards = cards;
-        snprintf(r->card, sizeof r->card, "%s", offer.card);
-        return;
-    }
+    r->wish.cards = c ? c->cards : MAX(r->record.cards, 1u);
+    snprintf(r->card, sizeof r->card, "%s", c ? c->card : r->record.card ? r->record.card : "");
+    snprintf(r->region, sizeof r->region, "%s", c ? c->region : "");
+    r->wish.region = *r->region ? r->region : NULL;
+}
+
+static void read_hunt(struct rented *r)
+{
+    hunt_read(&r->hunt, r->record.gpu ? r->record.gpu : "", r->record.cards, r->record.region);
+    fill_hunt(r);
+}
+
+void rented_begin_hunt(struct rented *r)
+{
+    fill_hunt(r);
+    hunt_begin(&r->hunt);
+    rented_choose_card(r);
 }
 
 /* What was tried last, as it was written down before it was asked. */
 static void find_tried_card(struct rented *r)
 {
-    struct rental_offer offer;
-    unsigned cards;
-    char gpu[64];
-
-    for (unsigned i = 0; r->record.card && candidate_at(r, i, gpu, &cards); i++)
-        if (find_candidate(r, i, &offer, &cards) && streq(offer.card, r->record.card)) {
-            r->candidate = i;
+    for (unsigned i = 0; r->record.card && i < r->hunt.n; i++)
+        if (streq(r->hunt.all[i].card, r->record.card)) {
+            r->hunt.at = i;
             return;
         }
 }
 
-/* A machine that was made has one card; the others were for the search. */
+/* A machine that was made has one card and one place; the others were for the search. */
 static void note_made(struct rented *r)
 {
-    char gpu[64];
-    unsigned cards;
+    struct hunt_candidate made;
 
-    if (!candidate_at(r, r->candidate, gpu, &cards))
+    if (!r->hunt.n)
         return;
-    replace(&r->record.gpu, gpu);
-    r->record.cards = cards;
-    r->candidate = 0;
+    made = r->hunt.all[r->hunt.at];
+    replace(&r->record.gpu, made.gpu);
+    replace(&r->record.region, *made.region ? made.region : NULL);
+    r->record.cards = made.cards;
+    r->hunt.all[0] = made;
+    r->hunt.n = 1;
+    r->hunt.at = 0;
 }
 
 int64_t rented_list_rate_milli(const struct rented *r)
 {
-    struct rental_offer offer;
-    unsigned cards;
+    return r->hunt.n ? r->hunt.all[r->hunt.at].price_milli : 0;
+}
 
-    return find_candidate(r, r->candidate, &offer, &cards) ? offer.price_milli * cards : 0;
+/* A call that costs money was refused, and nothing came of it. */
+static void note_refused(struct rented *r)
+{
+    hunt_refused(&r->hunt, life_trouble(r->life));
+    rented_choose_card(r);
+}
+
+static uint64_t rented_wait_ms(void *ctx)
+{
+    const struct rented *r = ctx;
+
+    return hunt_wait_ms(&r->hunt, (uint32_t)clock_now_ms());
 }
 
 /* ---- money ---- */
@@ -290,7 +295,7 @@ static bool may_be_on(enum life_state s)
 /* The facts that go with a state of its life; r->state is still the one before. */
 static void note_entered(struct rented *r, enum life_state now)
 {
-    bool was_refused = r->state == LIFE_CREATING && r->intent_open;
+    bool was_refused = (r->state == LIFE_CREATING || r->state == LIFE_STARTING) && r->intent_open;
 
     settle_intent(r, r->state, now);
     r->went_off = r->went_off || !may_be_on(now);
@@ -298,10 +303,10 @@ static void note_entered(struct rented *r, enum life_state now)
     r->stop_asked_at_ms = now == LIFE_STOPPING ? r->since_at_ms : 0;
     r->was_powered =
         r->was_powered || now == LIFE_RUNNING || (r->state == LIFE_CREATING && now == LIFE_STARTING);
-    if (now == LIFE_WAITING && was_refused && life_trouble(r->life)->kind == FAULT_EXHAUSTED) {
-        r->candidate++; /* no such card is free: the next one's turn */
-        rented_choose_card(r);
-    }
+    if (now == LIFE_WAITING && was_refused)
+        note_refused(r);
+    if (now == LIFE_RUNNING)
+        r->record.search_until_at_ms = 0;
     if (now == LIFE_STOPPED) {
         if (rented_was_drill(r) && r->state != LIFE_STOPPING)
             r->record.drilled_at_ms = r->since_at_ms; /* nobody but the guard was asked to */
@@ -503,6 +508,7 @@ void rented_begin_life(struct rented *r)
         .keep = rented_keep,
         .keep_then = rented_keep_then,
         .seen = rented_seen,
+        .wait_ms = rented_wait_ms,
         .changed = rented_on_life,
         .ctx = r,
     };
@@ -510,6 +516,7 @@ void rented_begin_life(struct rented *r)
 
     snprintf(l.id, sizeof l.id, "%s", from->id ? from->id : "");
     r->was_stopped = l.state == LIFE_STOPPED;
+    read_hunt(r);
     find_tried_card(r);
     rented_choose_card(r);
     if (l.asked_at_ms)

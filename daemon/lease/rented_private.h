@@ -6,6 +6,7 @@
 #include "base/op.h"
 #include "base/runq.h"
 #include "guard/guard.h"
+#include "lease/hunt.h"
 #include "lease/rented.h"
 
 struct timer;
@@ -28,8 +29,8 @@ struct rented {
     struct keeper *keeper;
     struct instance_wish wish;
     char prefix[INSTANCE_NAME_MAX];
-    char card[64];      /* as the provider writes it: of the candidate that is tried */
-    unsigned candidate; /* of record.gpu */
+    struct hunt hunt;
+    char card[64], region[64]; /* as the provider writes them: of what is tried; region "": anywhere */
     char dog[GUARD_DOG_BYTES_MAX + 1];
     struct work changed, read; /* tells others; the ledger */
 
@@ -72,7 +73,10 @@ struct rented {
 /* Parts of rented_new() and rented_free(). */
 void rented_begin_life(struct rented *r);
 void rented_write(struct rented *r);
+/* The limit of an hour may be another one. */
 void rented_choose_card(struct rented *r);
+/* Somebody wants it who did not before. */
+void rented_begin_hunt(struct rented *r);
 /* What an hour may cost; 0: whatever it costs. */
 int64_t rented_ceiling_milli(const struct rented *r);
 int64_t rented_list_rate_milli(const struct rented *r);

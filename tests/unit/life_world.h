@@ -461,6 +461,12 @@ static void on_changed(void *ctx, struct life *l)
         cr_assert(*life_record(l)->id);
 }
 
+static uint64_t wait_ms(void *ctx)
+{
+    (void)ctx;
+    return 24000 + dice(12000);
+}
+
 static const struct instance_wish wish = {.card = "4090D", .image = "base-image", .cards = 1};
 
 static void daemon_starts(bool first)
@@ -473,6 +479,7 @@ static void daemon_starts(bool first)
         .keep = keep,
         .keep_then = keep_then,
         .seen = on_seen,
+        .wait_ms = wait_ms,
         .changed = on_changed,
     };
 

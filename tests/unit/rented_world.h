@@ -31,7 +31,7 @@ static struct company {
     bool ignores_stops, holds; /* holds: nothing is answered */
     struct ask *held;          /* the last that was not */
     unsigned n_create, n_start, n_stop, n_release, n_reach;
-    char card[32], start_command[600], name[INSTANCE_NAME_MAX];
+    char card[32], region[32], start_command[600], name[INSTANCE_NAME_MAX];
     unsigned cards;
 } company;
 
@@ -189,6 +189,7 @@ static inline void company_create(struct rental *r, const struct instance_wish *
     company.n_create++;
     company.cards = w->cards;
     snprintf(company.card, sizeof company.card, "%s", w->card);
+    snprintf(company.region, sizeof company.region, "%s", w->region ? w->region : "anywhere");
     snprintf(company.name, sizeof company.name, "%s", w->name);
     snprintf(company.start_command, sizeof company.start_command, "%s",
              w->start.start_command ? w->start.start_command : "");
@@ -203,7 +204,8 @@ static inline void company_start(struct rental *r, const char *id, const struct 
     (void)r;
     cr_assert_str_eq(id, "pro-1");
     company.n_start++;
-    snprintf(company.start_command, sizeof company.start_command, "%s", s->start_command ? s->start_command : "");
+    snprintf(company.start_command, sizeof company.start_command, "%s",
+             s->start_command ? s->start_command : "");
     ask_new(slot, ctx, goes_on)->on_done = done;
 }
 
@@ -494,7 +496,7 @@ static inline void make_rented(const struct rental_record *record)
     rented = rented_new(&context, record);
 }
 
-static inline void make_new(const char *gpu, int64_t max_price_milli)
+static inline void make_new_in(const char *gpu, const char *region, int64_t max_price_milli)
 {
     const struct rental_record record = {
         .state = (char *)"absent",
@@ -502,11 +504,17 @@ static inline void make_new(const char *gpu, int64_t max_price_milli)
         .gpu = (char *)gpu,
         .card = (char *)"pro-4090d",
         .image = (char *)"image-1",
+        .region = (char *)region,
         .cards = 1,
         .max_price_milli = max_price_milli,
     };
 
     make_rented(&record);
+}
+
+static inline void make_new(const char *gpu, int64_t max_price_milli)
+{
+    make_new_in(gpu, NULL, max_price_milli);
 }
 
 static inline void restore_one(void *ctx, const struct instance_record *r)

@@ -32,6 +32,8 @@
 #define rented_trouble               fake_rented_trouble
 #define rented_want                  fake_rented_want
 #define rented_doubt                 fake_rented_doubt
+#define rented_look_until            fake_rented_look_until
+#define rented_may_look              fake_rented_may_look
 #define rented_may_overspend         fake_rented_may_overspend
 #define rented_hold                  fake_rented_hold
 #define rented_is_anothers           fake_rented_is_anothers
@@ -73,7 +75,8 @@ static struct world {
     enum life_goal goal;
     struct fault trouble, money;
     struct keeper_figures guard;
-    bool reachable, must_stop, may_overspend, is_anothers, runs;
+    bool reachable, must_stop, may_overspend, may_look, is_anothers, runs;
+    struct rental_record record;
     unsigned n_wants, n_doubts, n_told;
     char said[300];
 } w;
@@ -248,10 +251,10 @@ struct account *fake_rented_account(const struct rented *r)
 
 const struct rental_record *fake_rented_record(const struct rented *r)
 {
-    static const struct rental_record record = {.gpu = (char *)"4090D", .cards = 1};
-
     (void)r;
-    return &record;
+    w.record.gpu = (char *)"4090D";
+    w.record.cards = 1;
+    return &w.record;
 }
 
 const struct keeper *fake_rented_keeper(const struct rented *r)
@@ -286,10 +289,24 @@ const struct fault *fake_life_trouble(const struct life *l)
 void fake_rented_want(struct rented *r, enum life_goal goal)
 {
     (void)r;
+    if (goal == LIFE_GOAL_OFF)
+        w.record.search_until_at_ms = 0;
     w.goal = goal;
     w.n_wants++;
     if (goal == LIFE_GOAL_OFF && w.state == LIFE_RUNNING)
         w.state = LIFE_STOPPING;
+}
+
+void fake_rented_look_until(struct rented *r, int64_t at_ms)
+{
+    (void)r;
+    w.record.search_until_at_ms = at_ms;
+}
+
+bool fake_rented_may_look(const struct rented *r)
+{
+    (void)r;
+    return w.may_look;
 }
 
 void fake_rented_doubt(struct rented *r)
@@ -691,6 +708,33 @@ Test(power, a_search_begun_by_up_ends_after_two_hours)
     passes(1);
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
     cr_assert(w.models[0].state == DEPLOYMENT_FAILED && streq(w.models[0].ended.code, "no_capacity"));
+}
+
+Test(power, a_search_ends_when_it_was_said_to_end)
+{
+    w.record.search_until_at_ms = fake_clock_wall_ms() + 5 * MIN_MS;
+    goes_up(0, false);
+    fault_code(&w.trouble, FAULT_EXHAUSTED, "host_full", "the machine's cards are all rented by others");
+    machine_is(LIFE_WAITING);
+    passes(4);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(1);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    cr_assert_str_eq(w.models[0].ended.code, "no_capacity");
+    cr_assert_not_null(strstr(w.models[0].ended.text, "all rented by others"), "%s", w.models[0].ended.text);
+}
+
+Test(power, one_of_several_that_is_refused_ends_no_search)
+{
+    w.may_look = true;
+    goes_up(0, false);
+    has_trouble(FAULT_INVALID, "bad_request");
+    machine_is(LIFE_WAITING);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    w.may_look = false;
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    cr_assert_str_eq(w.models[0].ended.code, "bad_request");
 }
 
 Test(power, what_only_people_can_mend_is_not_waited_for)

@@ -130,6 +130,60 @@ Test(rented, the_next_card_is_tried_when_one_is_sold_out)
     cr_assert_eq(n.list_rate_milli, 6400, "it is known which card it has");
 }
 
+Test(rented, every_region_is_tried_for_each_card)
+{
+    static const char *const asked[] = {"pro-4090d west", "pro-4090d east", "pro-5090 west", "pro-5090 east"};
+    char what[80];
+
+    make_new_in("4090D,5090", "west,east", 0);
+    fault_code(&company.refusal, FAULT_EXHAUSTED, "no_capacity", "none is free");
+    rented_want(rented, LIFE_GOAL_ON);
+    for (unsigned i = 0; i < ELEMENTS(asked); i++) {
+        cr_assert(COMES_TRUE(company.n_create == i + 1));
+        snprintf(what, sizeof what, "%s %s", company.card, company.region);
+        cr_assert_str_eq(what, asked[i]);
+        if (i == 2)
+            company.refusal = (struct fault){};
+    }
+    cr_assert(COMES_TRUE(has_way));
+    cr_assert_str_eq(rented_record(rented)->region, "east", "that is where it stands");
+    cr_assert_str_eq(rented_record(rented)->gpu, "5090");
+}
+
+Test(rented, one_that_the_provider_does_not_take_is_left_out)
+{
+    make_new("4090D,5090", 0);
+    fault_code(&company.refusal, FAULT_INVALID, "bad_request", "it is not accepted");
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(company.n_create == 1));
+    cr_assert(rented_may_look(rented));
+    company.refusal.kind = FAULT_EXHAUSTED;
+    cr_assert(COMES_TRUE(company.n_create == 3));
+    cr_assert_str_eq(company.card, "pro-5090", "once more that one");
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_ABSENT));
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(company.n_create == 4));
+    cr_assert_str_eq(company.card, "pro-4090d", "a new wish asks anew");
+}
+
+Test(rented, the_end_of_a_search_outlives_us)
+{
+    int64_t until_at_ms = clock_wall_ms() + 3600000;
+
+    make_new("4090D", 0);
+    fault_code(&company.refusal, FAULT_EXHAUSTED, "no_capacity", "none is free");
+    rented_look_until(rented, until_at_ms);
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(state() == LIFE_WAITING));
+    flush();
+    starts_again();
+    cr_assert_eq(rented_record(rented)->search_until_at_ms, until_at_ms);
+    company.refusal = (struct fault){};
+    cr_assert(COMES_TRUE(has_way));
+    cr_assert_eq(rented_record(rented)->search_until_at_ms, 0, "it came");
+}
+
 /* Asked for, and no answer yet; meanwhile nobody wants it any more. */
 static void is_asked_and_unwanted(void)
 {

@@ -1,0 +1,49 @@
+/* Which machine is asked for next: the cards that people named, each in every region they named, in their
+ * order. Pure: prices and dice are handed in.
+ *
+ * A round walks all of them; one that is too dear is left out, and so is one that was refused for a reason
+ * that the next try would meet again. Figures of stock order nothing and skip nothing (reference/lease.md
+ * §4). */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fault.h"
+
+#define HUNT_MAX 32
+
+enum hunt_out {
+    HUNT_IN,
+    HUNT_DEAR,    /* by the last known price */
+    HUNT_REFUSED, /* until somebody wants it anew */
+};
+
+struct hunt_candidate {
+    char gpu[40],
+        card[64]; /* as people write it, without a count; as the provider does: "" is no card it has */
+    unsigned cards;
+    char region[64];     /* as the provider writes it; "": anywhere */
+    int64_t price_milli; /* of an hour, all cards; 0: unknown */
+    enum hunt_out out;
+};
+
+struct hunt {
+    struct hunt_candidate all[HUNT_MAX];
+    unsigned n, at, rounds; /* whose turn it is; those that are over */
+    bool is_within;         /* the last try was not the last of its round */
+};
+
+/* "4090D,5090x2", with cards as the number where one card is named without one, and "westDC3,beijingDC2",
+ * NULL: anywhere. What goes beyond HUNT_MAX is left out. Cards and prices are the caller's to fill in. */
+void hunt_read(struct hunt *h, const char *gpus, unsigned cards, const char *regions);
+/* Nobody has been asked yet: refusals are forgotten, and the first is tried first. */
+void hunt_begin(struct hunt *h);
+/* From now on an hour may cost so much, 0: whatever it costs. */
+void hunt_limit(struct hunt *h, int64_t most_milli);
+/* Whose turn it is; NULL: nobody is left. */
+const struct hunt_candidate *hunt_current(const struct hunt *h);
+/* The current one was asked for, and that is what came of it. */
+void hunt_refused(struct hunt *h, const struct fault *f);
+/* From the last refusal to the next try. jitter: any number. */
+uint64_t hunt_wait_ms(const struct hunt *h, uint32_t jitter);
