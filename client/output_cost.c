@@ -57,15 +57,33 @@ static void add_totals(struct table *t, const struct json *list, const char *now
         add_money(t, month, "");
         table_add(t, STYLE_PLAIN, " ");
         table_add(t, STYLE_PLAIN, " ");
+        table_add(t, STYLE_PLAIN, " ");
     }
+}
+
+/* What there is to know of its price. */
+static void add_note(struct table *t, const struct json *line)
+{
+    int64_t disk_gb = json_get_int(line, "disk_gb", 0),
+            prepaid = json_get_int(line, "prepaid_until_at_ms", 0);
+    char at[CLOCK_MAX];
+    struct buf text;
+
+    buf_init(&text, 4096);
+    if (prepaid)
+        buf_addf(&text, "prepaid until %s", minute_format(at, prepaid));
+    if (disk_gb)
+        buf_addf(&text, "%sdata disk %lld GB", prepaid ? ", " : "", (long long)disk_gb);
+    table_add(t, STYLE_PLAIN, text.len ? buf_text(&text) : " ");
+    buf_done(&text);
 }
 
 /* The accounts know also what is given back by now; with targets the sum is that of the rows. */
 static void add_costs(const struct output *o, const struct json *reply, bool of_targets, struct buf *out)
 {
     static const struct column columns[] = {
-        {"INSTANCE", false, false}, {"NOW", true, false},        {"TODAY", true, false},
-        {"MONTH", true, false},     {"IF STOPPED", true, false}, {"STATE", false, true},
+        {"INSTANCE", false, false},  {"NOW", true, false},    {"TODAY", true, false}, {"MONTH", true, false},
+        {"IF STOPPED", true, false}, {"STATE", false, false}, {"", false, true},
     };
     _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
     const struct json *lines = json_get(reply, "lines"), *accounts = json_get(reply, "accounts");
@@ -79,6 +97,7 @@ static void add_costs(const struct output *o, const struct json *reply, bool of_
         add_money(t, json_get(line, "month"), "");
         add_money(t, json_get(line, "stopped"), "/h");
         table_add(t, STYLE_PLAIN, json_get_text(line, "state"));
+        add_note(t, line);
     }
     if (json_count(accounts) && !of_targets)
         add_totals(t, accounts, "rate", "today");
@@ -122,7 +141,7 @@ static void add_spent_rows(const struct output *o, const struct json *rows, stru
         table_add(t, STYLE_PLAIN, json_get_text(row, "instance"));
         table_add(t, STYLE_PLAIN, kind);
         add_money(t, amount, "");
-        table_add(t, STYLE_PLAIN, per ? per : "?");
+        table_add(t, STYLE_PLAIN, per ? per : streq(member_text(row, "kind", ""), "compute") ? "?" : NULL);
         add_end(t, member_text(row, "from_basis", "?"), json_get_int(row, "from_at_ms", 0));
         add_end(t, member_text(row, "to_basis", "?"), json_get_int(row, "to_at_ms", 0));
     }

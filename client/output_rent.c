@@ -72,6 +72,8 @@ const char *rented_price_text(char out[static AMOUNT_MAX], const struct json *in
 {
     if (!is_rental(instance))
         return json_get_bool(instance, "rented", false) ? "?" : "own";
+    if (json_get_int(rental_of(instance), "prepaid_until_at_ms", 0))
+        return "prepaid";
     return is_on(instance) ? amount_format(out, json_get(rental_of(instance), "rate"), "/h") : NULL;
 }
 
@@ -152,8 +154,8 @@ static void add_stays(const struct json *rental, struct buf *out)
         buf_add_text(out, "now (down)");
     else if (streq(stays, "asleep"))
         buf_add_text(out, "now (asleep)");
-    else if (streq(stays, "prepaid"))
-        buf_add_text(out, "never (prepaid)");
+    else if (streq(stays, "prepaid") && until)
+        buf_addf(out, "not before %s (prepaid)", minute_format(at, until));
     else
         buf_add_text(out, *stays ? stays : "not by itself");
 }
@@ -261,13 +263,14 @@ static void add_price(const struct output *o, const struct json *rental, struct 
     struct buf line;
 
     buf_init(&line, 4096);
-    add_part(&line, "%s while it is on", amount_format(text, json_get(rental, "rate"), "/h"));
+    if (prepaid)
+        add_part(&line, "prepaid until %s", minute_format(at, prepaid));
+    else
+        add_part(&line, "%s while it is on", amount_format(text, json_get(rental, "rate"), "/h"));
     if (json_type(json_get(rental, "max_price")) == JSON_OBJECT)
         add_part(&line, "at most %s", amount_format(text, json_get(rental, "max_price"), "/h"));
     if (json_type(json_get(rental, "today")) == JSON_OBJECT)
         add_part(&line, "today %s", amount_format(text, json_get(rental, "today"), ""));
-    if (prepaid)
-        add_part(&line, "prepaid until %s", minute_format(at, prepaid));
     add_field(o, out, "price", buf_text(&line));
     buf_done(&line);
 }

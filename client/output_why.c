@@ -174,9 +174,13 @@ static void add_restart_words(struct buf *out, int64_t count, const char *age, c
 }
 
 /* Of a rented machine: why it is on, or why it goes off. False: it is no cause of machines. */
-static bool add_machine_cause(struct buf *out, const char *name, const char *age, const char *left,
+static bool add_machine_cause(struct buf *out, const char *name, const char *age, int64_t until_at_ms,
                               int64_t tries, const char *text)
 {
+    char left[TEXT_SHORT_MAX] = "", at[CLOCK_MAX];
+
+    if (until_at_ms)
+        duration_format(left, (uint64_t)MAX(until_at_ms - now_at_ms(), (int64_t)0), false);
     if (streq(name, "in_use"))
         buf_add_text(out, "a model on it is in use");
     else if (streq(name, "idle"))
@@ -194,7 +198,7 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
     else if (streq(name, "asleep"))
         buf_add_text(out, "its models were put to sleep");
     else if (streq(name, "prepaid"))
-        buf_add_text(out, "prepaid, not stopped for being idle");
+        buf_addf(out, "prepaid until %s, not stopped for being idle", minute_format(at, until_at_ms));
     else if (streq(name, "search"))
         buf_addf(out, "looks for a card%s%s, try %lld%s%s", *age ? " for " : "", age, (long long)tries + 1,
                  *left ? " in " : "", left);
@@ -214,13 +218,11 @@ static void add_cause(struct buf *out, const struct json *cause, bool of_machine
     const char *name = member_text(cause, "cause", "?"), *text = json_get_text(cause, "text");
     int64_t count = json_get_int(cause, "count", 0), since = json_get_int(cause, "since_at_ms", 0);
     int64_t until = json_get_int(cause, "until_at_ms", 0), left_ms = until ? until - now_at_ms() : 0;
-    char age[TEXT_SHORT_MAX] = "", left[TEXT_SHORT_MAX] = "";
+    char age[TEXT_SHORT_MAX] = "", left[TEXT_SHORT_MAX];
 
     if (since)
         age_format(age, since);
-    if (of_machine && until)
-        duration_format(left, (uint64_t)MAX(left_ms, 0), false);
-    if (of_machine && add_machine_cause(out, name, age, left, count, text))
+    if (of_machine && add_machine_cause(out, name, age, until, count, text))
         return;
     duration_format(left, (uint64_t)MAX(left_ms, 0), false);
     if (streq(name, "request"))

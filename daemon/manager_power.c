@@ -133,7 +133,7 @@ static struct stay_facts power_facts(const struct power *p, uint64_t now)
         .quiet_due = p->quiet_due,
         .hold_until_due = hold_due(p, now),
         .money_due = p->money_due,
-        .prepaid = rented_record(p->rented)->prepaid_until_at_ms > clock_wall_ms(),
+        .prepaid_until_due = due_of(rented_prepaid_until(p->rented), now),
     };
 
     FOREACH_MODEL(d, p)
@@ -356,7 +356,8 @@ static void power_note(struct power *p)
         p->on_due = now;
     else if (life_is_at_rest(s))
         power_forget_cycle(p);
-    if (!p->on_due || rented_may_overspend(p->rented) || !account_must_stop(rented_account(p->rented)))
+    if (!p->on_due || rented_may_overspend(p->rented) || rented_prepaid_until(p->rented) ||
+        !account_must_stop(rented_account(p->rented)))
         p->money_due = 0; /* whether it may be switched on is for its reservation, which asks anew */
     else if (!p->money_due)
         p->money_due = now;
@@ -453,6 +454,10 @@ static void power_of_others(struct power *p, uint64_t now)
 
     tell_money(p);
     p->stay = (struct stay){STAY_ON, STAY_MAX_UP, due > now ? due : STAY_NEVER};
+    if (f.prepaid_until_due > now) {
+        p->stay = (struct stay){STAY_ON, STAY_PREPAID, f.prepaid_until_due};
+        return;
+    }
     if (now < due || now < f.hold_until_due || rented_is_anothers(p->rented))
         return; /* another llmhostd is there to end what is its */
     power_off(p, "it was switched on elsewhere, and nobody used it here for too long");

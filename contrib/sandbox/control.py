@@ -112,6 +112,11 @@ def rent(company, **more):
     return company.rent(**more)
 
 
+def prepay(company, instance, **more):
+    """INSTANCE [for_s=] [price=] [auto_payg=] [charge=daily|...]: its time from now on is paid in advance"""
+    company.prepay(instance_of(company, instance), **more)
+
+
 def host(company, instance, idle):
     """INSTANCE IDLE: free cards on an ordinary instance's machine"""
     instance_of(company, instance).machine_gpus[0] = int(idle)
@@ -158,7 +163,8 @@ def messages(company):
 # verb: (function, names of values that need no NAME=)
 VERBS = {"fault": (fault, ["name", "on"]), "faults": (faults, []), "heal": (heal, []), "press": (press, ["button", "instance"]),
          "stock": (stock, ["spec", "number"]), "advertise": (advertise, ["spec", "number"]), "price": (price, ["spec", "milli"]),
-         "account": (account, []), "rent": (rent, ["name"]), "host": (host, ["instance", "idle"]),
+         "account": (account, []), "rent": (rent, ["name"]), "prepay": (prepay, ["instance"]),
+         "host": (host, ["instance", "idle"]),
          "age": (age, ["instance", "days"]), "midnight": (midnight, []), "instances": (instances, []), "bill": (bill, []),
          "calls": (calls, ["since"]), "events": (events, ["since"]), "messages": (messages, [])}
 

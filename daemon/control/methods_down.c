@@ -322,18 +322,6 @@ void method_sleep(struct call *c)
 #define KEEP_MS_MAX          (30 * DAY_MS)
 #define KEEP_INSTANCE_MS_MAX (7 * DAY_MS)
 
-/* What a machine that stays on for so long comes to, at most. NULL: it is none that is rented. */
-static struct json *keep_cost(const struct lease *l, int64_t for_ms)
-{
-    bool estimate;
-    int64_t rate_milli = lease_rented(l) ? rental_rate(l, &estimate) : 0;
-
-    if (!lease_rented(l))
-        return NULL;
-    return show_rate((int64_t)((double)rate_milli * (double)for_ms / 3600000), estimate,
-                     account_ops(rented_account(lease_rented(l)))->unit);
-}
-
 /* The machine that stays on, itself or because of the model on it, and what that costs. */
 static void keep_put_machine(struct follow *w, struct json *v)
 {
@@ -343,8 +331,8 @@ static void keep_put_machine(struct follow *w, struct json *v)
     if (!l)
         return;
     json_put(v, "instance", show_instance(w->call->context, l));
-    if (for_ms)
-        json_put(v, "cost", keep_cost(l, for_ms));
+    if (for_ms && lease_rented(l))
+        json_put(v, "cost", show_rental_cost(l, for_ms));
 }
 
 /* Nothing is told before it is on disk; it does not wait until they are ready. */

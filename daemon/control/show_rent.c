@@ -16,6 +16,8 @@
 #include "proto/mem.h"
 #include "proto/text.h"
 
+#define HOUR_MS 3600000
+
 /* ---- money ---- */
 
 static struct json *show_money(int64_t milli, const char *unit, bool estimate, bool unknown)
@@ -92,7 +94,9 @@ int64_t rental_rate(const struct lease *l, bool *ret_estimate)
     struct rented_figures n;
 
     rented_figures(lease_rented(l), &n);
-    *ret_estimate = !n.rate_milli;
+    *ret_estimate = !n.rate_milli && !rented_prepaid_until(lease_rented(l));
+    if (rented_prepaid_until(lease_rented(l)))
+        return 0;
     return n.rate_milli ? n.rate_milli : n.list_rate_milli;
 }
 
@@ -119,8 +123,10 @@ struct json *show_spent_today(const struct lease *l)
 }
 
 /* What was asked for. */
-static void put_wish(struct json *v, const struct rental_record *r, const char *unit)
+static void put_wish(struct json *v, const struct rented *rented, const char *unit)
 {
+    const struct rental_record *r = rented_record(rented);
+
     json_put_string(v, "gpu", r->gpu);
     json_put_int(v, "cards", r->cards);
     json_put_string(v, "image", r->image);
@@ -128,7 +134,18 @@ static void put_wish(struct json *v, const struct rental_record *r, const char *
     json_put_int(v, "disk_gb", r->disk_gb);
     if (r->max_price_milli)
         json_put(v, "max_price", show_money(r->max_price_milli, unit, false, false));
-    put_at(v, "prepaid_until_at_ms", r->prepaid_until_at_ms);
+    put_at(v, "prepaid_until_at_ms", rented_prepaid_until(rented));
+}
+
+struct json *show_rental_cost(const struct lease *l, int64_t for_ms)
+{
+    int64_t paid_ms = MAX(rented_prepaid_until(lease_rented(l)) - clock_wall_ms(), (int64_t)0);
+    bool estimate;
+    int64_t rate_milli = rental_rate(l, &estimate);
+
+    if (paid_ms > 0) /* by time from its end on, if it is longer */
+        return show_money(0, unit_of(l), for_ms > paid_ms, for_ms > paid_ms);
+    return show_rate((int64_t)((double)rate_milli * (double)for_ms / HOUR_MS), estimate, unit_of(l));
 }
 
 static const char *candidate_state(const struct hunt *h, const struct hunt_candidate *c)
@@ -172,7 +189,7 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     bool estimate;
 
     rented_figures(r, &n);
-    put_wish(v, rented_record(r), unit_of(l));
+    put_wish(v, r, unit_of(l));
     json_put_string(v, "goal", life_goal_name(n.goal));
     json_put_string(v, "id", *life->id ? life->id : NULL);
     json_put_string(v, "provider_state", *n.word ? n.word : NULL);
@@ -187,7 +204,9 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
         put_search(v, r, unit_of(l));
     int64_t rate_milli = rental_rate(l, &estimate);
 
-    json_put(v, "rate", show_rate(rate_milli, estimate, unit_of(l)));
+    json_put(v, "rate",
+             rented_prepaid_until(r) ? show_money(0, unit_of(l), false, false)
+                                     : show_rate(rate_milli, estimate, unit_of(l)));
     json_put(v, "today", show_spent_today(l));
     json_put(v, "guard", show_guard(r));
     put_at(v, "released_at_ms", n.released_at_ms);
@@ -387,7 +406,7 @@ static bool is_stamp(const char *basis)
 struct json *show_spent(const struct account *a, const struct spent_record *r, int64_t now_ms)
 {
     bool exact = is_stamp(r->from_basis) && is_stamp(r->to_basis) && streq(r->rate_basis, "snapshot");
-    bool is_lump = r->lump_milli > 0;
+    bool is_lump = !streq(r->kind, "compute");
     struct json *v = json_object();
     /* As the sums have it, all of it; what is paid at once is told as it was paid. */
     int64_t milli = is_lump ? r->lump_milli : ledger_cost(r, r->to_at_ms ? r->to_at_ms + 1 : now_ms);
@@ -404,16 +423,19 @@ struct json *show_spent(const struct account *a, const struct spent_record *r, i
     if (r->rate_milli >= 0)
         json_put_int(v, "rate_milli", r->rate_milli);
     json_put_string(v, "rate_basis", r->rate_basis);
-    json_put(v, "amount", show_money(milli, r->unit, !is_lump && !exact, !is_lump && r->rate_milli < 0));
+    json_put(v, "amount",
+             show_money(milli, r->unit, is_lump ? streq(r->kind, "disk") : !exact, ledger_is_unknown(r)));
     return v;
 }
 
-/* What an hour of being off costs: the disk beside the system's own, whose price nobody tells. */
+/* What an hour of being off costs: the disk beside the system's own, by the price list. */
 static struct json *show_stopped(const struct account *a, const struct lease *l)
 {
     unsigned disk_gb = l ? rented_record(lease_rented(l))->disk_gb : 0;
+    int64_t day_milli = l ? rented_disk_day_milli(lease_rented(l)) : 0;
+    bool is_known = day_milli > 0 || account_ops(a)->disk_day_milli;
 
-    return show_money(0, account_ops(a)->unit, false, disk_gb > 0);
+    return show_money((day_milli + 12) / 24, account_ops(a)->unit, day_milli > 0, disk_gb > 0 && !is_known);
 }
 
 struct json *show_cost_line(const struct account *a, const struct lease *l, const char *name)
@@ -429,5 +451,8 @@ struct json *show_cost_line(const struct account *a, const struct lease *l, cons
     json_put(v, "today", show_sum(&today, unit));
     json_put(v, "month", show_sum(&month, unit));
     json_put(v, "stopped", show_stopped(a, l));
+    if (l && rented_record(lease_rented(l))->disk_gb)
+        json_put_int(v, "disk_gb", rented_record(lease_rented(l))->disk_gb);
+    put_at(v, "prepaid_until_at_ms", l ? rented_prepaid_until(lease_rented(l)) : 0);
     return v;
 }

@@ -21,8 +21,10 @@ struct json *show_rate(int64_t milli, bool estimate, const char *unit);
 /* Instance.state of one that is rented. */
 const char *show_rental_state(const struct lease *l);
 struct json *show_rental(const struct control_context *k, const struct lease *l);
-/* What an hour of it costs while it is on: as read, else as the price list has it; 0: unknown. */
+/* What an hour of it costs while it is on: as read, else as the price list has it; 0: unknown, or paid for already. */
 int64_t rental_rate(const struct lease *l, bool *ret_estimate);
+/* A Money: being on for so long from now costs that. */
+struct json *show_rental_cost(const struct lease *l, int64_t for_ms);
 /* What it has cost today. */
 struct json *show_spent_today(const struct lease *l);
 /* What is wrong with it, but for its tunnel. i: the first, the second…; false beyond the last. *ret_since_at_ms 0: not known. */

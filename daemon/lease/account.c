@@ -454,8 +454,8 @@ void account_reserve(struct account *a, const struct account_reservation *r, str
     v->instance = xstrdup(r->instance);
     v->machine = xstrdup(r->machine);
     v->kind = xstrdup(r->kind);
-    v->milli = needed_milli(r->rate_milli, r->at_least_ms);
-    v->over = r->over;
+    v->milli = r->is_free ? 0 : needed_milli(r->rate_milli, r->at_least_ms);
+    v->over = r->over || r->is_free;
     v->done = done;
     v->ctx = ctx;
     op_begin(&v->op, slot, reservation_cancel);

@@ -60,6 +60,7 @@ struct account_reservation {
     int64_t rate_milli;
     uint64_t at_least_ms;           /* that long it will bill, once it is on */
     bool over;
+    bool is_free;                   /* all of that is paid for already: nothing is reserved, and no price is too high */
 };
 void account_reserve(struct account *a, const struct account_reservation *r, struct op **slot, op_done_fn done, void *ctx);
 /* That call has been answered: outcome "made", "refused", … A refused one gives its money back; the others' is held until their interval is closed. */

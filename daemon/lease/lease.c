@@ -168,6 +168,7 @@ static void lease_rent(struct lease *l, const struct rental_record *record)
         .settings = l->context.settings,
         .account = l->context.account,
         .name = l->record.name,
+        .known_at_ms = l->record.added_at_ms,
         .host = l->host,
         .way = lease_on_way,
         .makes = lease_on_makes,

@@ -8,32 +8,15 @@
  *
  * An interval begins as well as it can be known and is corrected when the stamp comes. The database refuses
  * what would be wrong all the same. */
-#include "lease/ledger.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "lease/ledger_private.h"
 #include "proto/mem.h"
 
-#define HOUR_MS      3600000ll
-#define DAY_MS       (24 * HOUR_MS)
 #define PUT_EVERY_MS 60000 /* of what only went on */
 #define SKEW_MS      60000 /* by how much a stamp may be later than what was seen here */
-
-/* Texts are its own, but for provider and unit and the words of a basis. */
-struct row {
-    struct spent_record r;
-    int64_t put_at_ms;
-};
-
-struct ledger {
-    struct store *store;
-    const char *provider, *unit;
-    int64_t day_offset_ms;
-    struct row **rows; /* by their beginning */
-    unsigned n_rows, max_rows;
-};
 
 struct ledger *ledger_new(struct store *s, const char *provider, const char *unit, int64_t day_offset_ms)
 {
@@ -110,7 +93,7 @@ static void grow(struct ledger *g)
     g->max_rows = 2 * g->max_rows + 16;
 }
 
-static struct row *add_row(struct ledger *g, const struct spent_record *r)
+struct row *ledger_add(struct ledger *g, const struct spent_record *r)
 {
     struct row *w = xnew(struct row);
 
@@ -132,7 +115,7 @@ static struct row *add_row(struct ledger *g, const struct spent_record *r)
 
 void ledger_restore(struct ledger *g, const struct spent_record *r)
 {
-    struct row *w = add_row(g, r);
+    struct row *w = ledger_add(g, r);
 
     w->put_at_ms = r->seen_at_ms;
 }
@@ -142,24 +125,25 @@ const struct spent_record *ledger_row_at(const struct ledger *g, unsigned i)
     return i < g->n_rows ? &g->rows[i]->r : NULL;
 }
 
-static bool is_compute_of(const struct row *w, const char *instance)
+struct row *ledger_newest(const struct ledger *g, const char *instance, const char *kind,
+                          const struct row *before)
 {
-    return streq(w->r.instance, instance) && streq(w->r.kind, "compute");
-}
-
-/* The one before w of the same machine; of w NULL: the newest. NULL: none. */
-static struct row *row_before(const struct ledger *g, const char *instance, const struct row *w)
-{
-    bool passed = !w;
+    bool passed = !before;
 
     for (unsigned i = g->n_rows; i > 0; i--) {
-        struct row *other = g->rows[i - 1];
+        struct row *w = g->rows[i - 1];
 
-        if (passed && is_compute_of(other, instance))
-            return other;
-        passed = passed || other == w;
+        if (passed && streq(w->r.instance, instance) && streq(w->r.kind, kind))
+            return w;
+        passed = passed || w == before;
     }
     return NULL;
+}
+
+/* The one before w of the same machine's time; of w NULL: the newest. NULL: none. */
+static struct row *row_before(const struct ledger *g, const char *instance, const struct row *w)
+{
+    return ledger_newest(g, instance, "compute", w);
 }
 
 /* The first of w's cycle. */
@@ -174,7 +158,7 @@ static struct row *cycle_of(const struct ledger *g, struct row *w)
     }
 }
 
-/* But for the newest of a machine: stamps are held against it. */
+/* But for the newest of a machine and kind: what is read is held against it. */
 static void drop_old_rows(struct ledger *g, int64_t now_ms)
 {
     int64_t before_ms = ledger_month_begins(g, ledger_month_begins(g, now_ms) - 1);
@@ -183,7 +167,8 @@ static void drop_old_rows(struct ledger *g, int64_t now_ms)
     for (unsigned i = 0; i < g->n_rows; i++) {
         struct row *w = g->rows[i];
 
-        if (!w->r.to_at_ms || w->r.to_at_ms > before_ms || w == row_before(g, w->r.instance, NULL))
+        if (!w->r.to_at_ms || w->r.to_at_ms > before_ms ||
+            w == ledger_newest(g, w->r.instance, w->r.kind, NULL))
             g->rows[kept++] = w;
         else
             row_free(w);
@@ -191,24 +176,24 @@ static void drop_old_rows(struct ledger *g, int64_t now_ms)
     g->n_rows = kept;
 }
 
-static void put(struct ledger *g, struct row *w, int64_t now_ms)
+void ledger_put(struct ledger *g, struct row *w, int64_t now_ms)
 {
     w->put_at_ms = now_ms;
     store_put_spent(g->store, &w->r);
 }
 
-static void end_row(struct ledger *g, struct row *w, int64_t at_ms, const char *basis, int64_t now_ms)
+void ledger_end(struct ledger *g, struct row *w, int64_t at_ms, const char *basis, int64_t now_ms)
 {
     w->r.to_at_ms = MAX(at_ms, w->r.from_at_ms);
     w->r.to_basis = word(basis);
-    put(g, w, now_ms);
+    ledger_put(g, w, now_ms);
 }
 
 /* What ended at an instant that was not the provider's gives way to a start that is. */
 static void make_room(struct ledger *g, struct row *before, int64_t from_at_ms, int64_t now_ms)
 {
     if (before && before->r.to_at_ms > from_at_ms && !is_stamped(before->r.to_basis))
-        end_row(g, before, from_at_ms, before->r.to_basis, now_ms);
+        ledger_end(g, before, from_at_ms, before->r.to_basis, now_ms);
 }
 
 static void move_row(struct ledger *g, struct row *w, int64_t from_at_ms, int64_t now_ms)
@@ -218,7 +203,7 @@ static void move_row(struct ledger *g, struct row *w, int64_t from_at_ms, int64_
         store_move_spent(g->store, &w->r, from_at_ms);
     w->r.from_at_ms = from_at_ms;
     w->r.from_basis = word("stamp");
-    put(g, w, now_ms);
+    ledger_put(g, w, now_ms);
     sort_rows(g);
 }
 
@@ -230,10 +215,21 @@ static void set_rate(struct row *w, int64_t milli, const char *basis)
     w->r.rate_basis = word(basis);
 }
 
-/* Of a cycle that runs: what was read in it; else the list's. */
-static void first_rate(struct row *w, const struct ledger_reading *r)
+/* It is paid for already, and its time costs nothing. */
+static bool is_prepaid(const struct ledger_reading *r, int64_t now_ms)
 {
-    if (r->prepaid)
+    return r->prepaid_until_at_ms > now_ms;
+}
+
+static bool was_prepaid(const struct row *w)
+{
+    return w->r.rate_milli == 0 && streq(w->r.rate_basis, "user");
+}
+
+/* Of a cycle that runs: what was read in it; else the list's. */
+static void first_rate(struct row *w, const struct ledger_reading *r, int64_t now_ms)
+{
+    if (is_prepaid(r, now_ms))
         set_rate(w, 0, "user");
     else if (r->rate_milli > 0)
         set_rate(w, r->rate_milli, "snapshot");
@@ -246,7 +242,7 @@ static void first_rate(struct row *w, const struct ledger_reading *r)
 /* Of one that was found when it was over: nobody read the price in it. */
 static void late_rate(struct row *w, const struct ledger_reading *r, const struct row *before)
 {
-    if (r->prepaid)
+    if (is_prepaid(r, r->stopped_at_ms))
         set_rate(w, 0, "user");
     else if (r->rate_milli > 0 || r->list_rate_milli > 0)
         set_rate(w, r->rate_milli > 0 ? r->rate_milli : r->list_rate_milli, "list");
@@ -280,7 +276,7 @@ static struct row *begin(struct ledger *g, const struct ledger_reading *r, int64
         .rate_basis = "unknown",
     };
 
-    return add_row(g, &new);
+    return ledger_add(g, &new);
 }
 
 /* Where w's cycle begins is not the provider's word yet, and this may be it. */
@@ -320,7 +316,7 @@ static void end_unseen(struct ledger *g, struct row *w, const struct ledger_read
 
     if (r->stopped_at_ms >= at_ms && r->stopped_at_ms <= r->started_at_ms)
         at_ms = r->stopped_at_ms;
-    end_row(g, w, at_ms, "guess", now_ms);
+    ledger_end(g, w, at_ms, "guess", now_ms);
 }
 
 static void begin_seen(struct ledger *g, const struct ledger_reading *r, struct row *last,
@@ -339,8 +335,8 @@ static void begin_seen(struct ledger *g, const struct ledger_reading *r, struct 
     }
     struct row *w = begin(g, r, from_at_ms, basis, now_ms);
 
-    first_rate(w, r);
-    put(g, w, now_ms);
+    first_rate(w, r, now_ms);
+    ledger_put(g, w, now_ms);
 }
 
 /* It was taken for over and runs on: no start since, neither stamped nor asked for. */
@@ -350,34 +346,63 @@ static bool runs_on(const struct ledger *g, struct row *last, const struct ledge
            r->stopped_at_ms < r->started_at_ms && is_start_of(g, last, r->started_at_ms);
 }
 
-/* Whether the bill follows, and since when, is not known. */
+/* A new price: whether the bill follows, and since when, is not known. What was prepaid is billed by time
+ * from its end. */
+static int64_t changed_at(const struct ledger *g, const struct row *w, int64_t now_ms)
+{
+    const struct row *paid = ledger_newest(g, w->r.instance, "prepaid", NULL);
+
+    if (!was_prepaid(w) || !paid || paid->r.to_at_ms <= w->r.from_at_ms)
+        return now_ms;
+    return MIN(paid->r.to_at_ms, now_ms);
+}
+
 static struct row *split(struct ledger *g, struct row *w, const struct ledger_reading *r, int64_t now_ms)
 {
-    end_row(g, w, now_ms, "price", now_ms);
+    ledger_end(g, w, changed_at(g, w, now_ms), "price", now_ms);
     struct row *next = begin(g, r, w->r.to_at_ms, "seen", now_ms);
 
     free(next->r.intent);
     next->r.intent = xstrdup(w->r.intent);
-    first_rate(next, r);
-    put(g, next, now_ms);
+    first_rate(next, r, now_ms);
+    ledger_put(g, next, now_ms);
     return next;
+}
+
+/* Its time was paid for until an instant that has passed meanwhile. */
+static void end_prepaid(struct ledger *g, const struct ledger_reading *r, int64_t now_ms)
+{
+    struct row *last = row_before(g, r->instance, NULL);
+
+    if (!last || last->r.to_at_ms || !was_prepaid(last) || is_prepaid(r, now_ms))
+        return;
+    if (r->power == INSTANCE_OFF && r->stopped_at_ms > last->r.from_at_ms)
+        now_ms = MIN(now_ms, r->stopped_at_ms);
+    if (changed_at(g, last, now_ms) < now_ms)
+        split(g, last, r, now_ms);
+}
+
+static bool has_other_rate(const struct row *w, const struct ledger_reading *r, int64_t now_ms)
+{
+    if (was_prepaid(w) || is_prepaid(r, now_ms))
+        return was_prepaid(w) != is_prepaid(r, now_ms);
+    return r->rate_milli > 0 && r->rate_milli != w->r.rate_milli;
 }
 
 static void go_on(struct ledger *g, struct row *w, const struct ledger_reading *r, int64_t now_ms)
 {
     bool is_read = ledger_is_rate_known(&w->r), is_news = false;
 
-    if (is_read && !r->prepaid && r->rate_milli > 0 && r->rate_milli != w->r.rate_milli &&
-        now_ms > w->r.from_at_ms) {
+    if (is_read && has_other_rate(w, r, now_ms) && now_ms > w->r.from_at_ms) {
         w = split(g, w, r, now_ms);
-    } else if (!is_read &&
-               (r->prepaid || r->rate_milli > 0 || (w->r.rate_milli < 0 && r->list_rate_milli > 0))) {
-        first_rate(w, r);
+    } else if (!is_read && (is_prepaid(r, now_ms) || r->rate_milli > 0 ||
+                            (w->r.rate_milli < 0 && r->list_rate_milli > 0))) {
+        first_rate(w, r, now_ms);
         is_news = true;
     }
     w->r.seen_at_ms = MAX(now_ms, w->r.seen_at_ms);
     if (is_news || now_ms - w->put_at_ms >= PUT_EVERY_MS || now_ms < w->put_at_ms)
-        put(g, w, now_ms);
+        ledger_put(g, w, now_ms);
 }
 
 static void read_on(struct ledger *g, const struct ledger_reading *r, int64_t now_ms)
@@ -389,7 +414,7 @@ static void read_on(struct ledger *g, const struct ledger_reading *r, int64_t no
     if (runs_on(g, last, r)) {
         last->r.to_at_ms = 0;
         last->r.to_basis = NULL;
-        put(g, last, now_ms);
+        ledger_put(g, last, now_ms);
     }
     if (!last || last->r.to_at_ms) {
         begin_seen(g, r, last, is_later(last, started_at_ms) ? started_at_ms : 0, now_ms);
@@ -412,7 +437,7 @@ static void add_unseen(struct ledger *g, const struct ledger_reading *r, struct 
     struct row *w = begin(g, r, r->started_at_ms, "stamp", r->stopped_at_ms);
 
     late_rate(w, r, last);
-    end_row(g, w, r->stopped_at_ms, "stamp", now_ms);
+    ledger_end(g, w, r->stopped_at_ms, "stamp", now_ms);
 }
 
 /* A machine that nothing is known of: the stamps are of before it was ours, unless we asked. */
@@ -433,23 +458,27 @@ static void read_off(struct ledger *g, const struct ledger_reading *r, int64_t n
         move_row(g, cycle_of(g, last), started_at_ms, now_ms);
     if (has_pair && last && !is_exact && stopped_at_ms >= last->r.from_at_ms &&
         is_start_of(g, last, started_at_ms)) {
-        end_row(g, last, stopped_at_ms, "stamp", now_ms);
+        ledger_end(g, last, stopped_at_ms, "stamp", now_ms);
     } else if (has_pair && is_later(last, started_at_ms) && is_of_our_time(r, last)) {
         if (is_open)
-            end_row(g, last, last->r.seen_at_ms, "guess", now_ms);
+            ledger_end(g, last, last->r.seen_at_ms, "guess", now_ms);
         add_unseen(g, r, last, now_ms);
     } else if (is_open) {
-        end_row(g, last, now_ms, "seen", now_ms); /* the stamp may still come */
+        ledger_end(g, last, now_ms, "seen", now_ms); /* the stamp may still come */
     }
 }
 
 void ledger_read(struct ledger *g, const struct ledger_reading *r, int64_t now_ms)
 {
     drop_old_rows(g, now_ms);
+    ledger_read_prepaid(g, r, now_ms);
+    if (r->power == INSTANCE_ON || (r->power == INSTANCE_OFF && r->off_counts))
+        end_prepaid(g, r, now_ms);
     if (r->power == INSTANCE_ON)
         read_on(g, r, now_ms);
     else if (r->power == INSTANCE_OFF && r->off_counts)
         read_off(g, r, now_ms);
+    ledger_read_disk(g, r, now_ms);
 }
 
 void ledger_gone(struct ledger *g, const char *instance, int64_t now_ms)
@@ -457,7 +486,7 @@ void ledger_gone(struct ledger *g, const char *instance, int64_t now_ms)
     struct row *last = row_before(g, instance, NULL);
 
     if (last && !last->r.to_at_ms)
-        end_row(g, last, last->r.seen_at_ms, "guess", now_ms);
+        ledger_end(g, last, last->r.seen_at_ms, "guess", now_ms);
 }
 
 /* ---- the provider's days ---- */

@@ -34,20 +34,28 @@ struct ledger_reading {
     int64_t asked_at_ms; /* of our call that switched it on, 0: not by us */
     const char *intent;  /* that call's name in the database; NULL: not by us */
     int64_t rate_milli;  /* of an hour, as read in this cycle; 0: not read */
-    int64_t list_rate_milli; /* from the price list; 0: unknown */
-    bool prepaid;
+    int64_t list_rate_milli;     /* from the price list; 0: unknown */
+    int64_t prepaid_until_at_ms; /* its time is paid for until then, as the list has it; 0: billed by time */
+    int64_t disk_day_milli;      /* its disk, of a day, on or off; 0: nothing */
+    int64_t known_at_ms;         /* it is an instance of ours since then */
+    bool is_adopted;             /* somebody else had made it */
 };
 /* Opens, corrects and closes intervals, here and in the database. Closing by the provider's stamp is exact;
  * until there is one, and where none comes, the end is "seen". One that is on its way from on to off, or
- * back, changes nothing. */
+ * back, changes nothing to its time. A rental in advance is a row of its own, kind "prepaid", as long as it
+ * is said; so is each of the provider's days of a disk, kind "disk", when the day is over. */
 void ledger_read(struct ledger *g, const struct ledger_reading *r, int64_t now_ms);
 /* It is gone (released, vanished): what is open ends as a guess, at the last time it was seen. */
 void ledger_gone(struct ledger *g, const char *instance, int64_t now_ms);
 
-/* What that interval has cost at an instant, to the nearest thousandth; behind its end at least the minimum. */
+/* What that interval has cost at an instant, to the nearest thousandth; behind its end at least the minimum.
+ */
 int64_t ledger_cost(const struct spent_record *r, int64_t at_ms);
 /* Its rate was read of the machine, or a person's word; else it is the price list's, or nobody's. */
 bool ledger_is_rate_known(const struct spent_record *r);
+
+/* Nobody knows what it costs: its rate, or what was paid for it as a whole. */
+bool ledger_is_unknown(const struct spent_record *r);
 
 struct ledger_sum {
     int64_t milli;

@@ -1,9 +1,13 @@
 /* What intervals cost. An interval has a cost up to each instant of it, and what it cost in between is the
  * difference: so days add up to the whole, whatever is rounded. */
-#include "lease/ledger.h"
+#include "lease/ledger_private.h"
 #include "proto/mem.h"
 
-#define HOUR_MS 3600000ll
+/* Paid as a whole, whatever it is used for. */
+static bool is_lump(const struct spent_record *r)
+{
+    return !streq(r->kind, "compute");
+}
 
 int64_t ledger_cost(const struct spent_record *r, int64_t t_ms)
 {
@@ -12,7 +16,7 @@ int64_t ledger_cost(const struct spent_record *r, int64_t t_ms)
 
     if (t_ms <= r->from_at_ms)
         return 0;
-    if (streq(r->kind, "prepaid")) {
+    if (is_lump(r)) {
         int64_t whole_ms = r->to_at_ms - r->from_at_ms;
 
         return over || whole_ms <= 0 ? r->lump_milli
@@ -23,12 +27,17 @@ int64_t ledger_cost(const struct spent_record *r, int64_t t_ms)
     int64_t milli =
         r->rate_milli * (span_ms / HOUR_MS) + (r->rate_milli * (span_ms % HOUR_MS) + HOUR_MS / 2) / HOUR_MS;
 
-    return over && streq(r->kind, "compute") ? MAX(milli, LEDGER_MINIMUM_MILLI) : milli;
+    return over ? MAX(milli, LEDGER_MINIMUM_MILLI) : milli;
 }
 
 bool ledger_is_rate_known(const struct spent_record *r)
 {
     return streq(r->rate_basis, "snapshot") || streq(r->rate_basis, "user");
+}
+
+bool ledger_is_unknown(const struct spent_record *r)
+{
+    return is_lump(r) ? r->lump_milli == 0 : r->rate_milli < 0;
 }
 
 static bool is_estimate(const struct spent_record *r)
@@ -59,7 +68,7 @@ struct ledger_sum ledger_sum(const struct ledger *g, const char *instance, int64
 
         sum.milli += milli;
         sum.estimate = sum.estimate || (milli > 0 && is_estimate(r));
-        sum.unknown = sum.unknown || (r->rate_milli < 0 && !streq(r->kind, "prepaid"));
+        sum.unknown = sum.unknown || ledger_is_unknown(r);
     }
     return sum;
 }

@@ -27,6 +27,7 @@ struct rented_context {
     const struct settings *settings;        /* [guard] */
     struct account *account;
     const char *name;                       /* of the lease */
+    int64_t known_at_ms;                    /* since when there is an instance of that name */
     struct host *host;                      /* what the session leads to */
     /* The way in of this power-on; NULL: there is none any more (off, or on its way there). From the loop, never inside a call. way lasts for
      * the call; its password is wiped after it. */
@@ -68,6 +69,8 @@ void rented_stop_by_guard(struct rented *r, struct op **slot, op_done_fn done, v
 const struct life *rented_life(const struct rented *r);
 struct account *rented_account(const struct rented *r);
 const struct rental_record *rented_record(const struct rented *r);
+int64_t rented_prepaid_until(const struct rented *r);       /* its time is paid for until then, which is to come; 0: it is billed by time */
+int64_t rented_disk_day_milli(const struct rented *r);      /* its disk costs so much a day, on or off; 0: nothing, or nobody knows */
 bool rented_is_guarded(const struct rented *r);     /* read back since this power-on; or let go without */
 bool rented_is_anothers(const struct rented *r);    /* another llmhostd keeps its guard, as far as it was heard in this power-on */
 const struct keeper *rented_keeper(const struct rented *r);

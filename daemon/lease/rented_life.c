@@ -174,7 +174,21 @@ static uint64_t rented_wait_ms(void *ctx)
     return hunt_wait_ms(&r->hunt, (uint32_t)clock_now_ms());
 }
 
+int64_t rented_disk_day_milli(const struct rented *r)
+{
+    const struct rental_ops *ops = account_ops(r->context.account);
+
+    return ops->disk_day_milli && r->record.disk_gb
+               ? ops->disk_day_milli(account_rental(r->context.account), r->record.disk_gb)
+               : 0;
+}
+
 /* ---- money ---- */
+
+int64_t rented_prepaid_until(const struct rented *r)
+{
+    return r->record.prepaid_until_at_ms > clock_wall_ms() ? r->record.prepaid_until_at_ms : 0;
+}
 
 /* That call was answered, or what came of it was seen. */
 static void resolve_intent(struct rented *r, const char *outcome)
@@ -429,11 +443,21 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
             .rate_milli = !create && r->record.rate_milli ? r->record.rate_milli : rented_list_rate_milli(r),
             .at_least_ms = at_least_ms(r),
             .over = r->record.over_budget,
+            .is_free = r->record.prepaid_until_at_ms > r->record.asked_at_ms + (int64_t)at_least_ms(r),
         },
         &k->inner, on_reserved, r);
 }
 
 /* ---- what is seen ---- */
+
+/* Paid for, or billed by time again, as the list has it. */
+static void note_prepaid(struct rented *r)
+{
+    if (r->record.prepaid_until_at_ms == r->seen.prepaid_until_at_ms)
+        return;
+    r->record.prepaid_until_at_ms = r->seen.prepaid_until_at_ms;
+    rented_write(r);
+}
 
 static void rented_seen(void *ctx, const struct instance_seen *m, const struct instance_seen *spare,
                         unsigned n_spare)
@@ -447,6 +471,7 @@ static void rented_seen(void *ctx, const struct instance_seen *m, const struct i
     }
     r->seen = *m;
     r->seen_at_ms = clock_wall_ms();
+    note_prepaid(r);
     r->was_powered = r->was_powered || m->power != INSTANCE_OFF;
     runq_add(r->context.loop, &r->read);
 }
@@ -475,7 +500,10 @@ void rented_on_read(void *ctx)
                     .intent = by_others || !*r->intent ? NULL : r->intent,
                     .rate_milli = r->rate_milli,
                     .list_rate_milli = rented_list_rate_milli(r),
-                    .prepaid = r->record.prepaid_until_at_ms > clock_wall_ms(),
+                    .prepaid_until_at_ms = r->record.prepaid_until_at_ms,
+                    .disk_day_milli = rented_disk_day_milli(r),
+                    .known_at_ms = r->context.known_at_ms,
+                    .is_adopted = r->record.adopted,
                 },
                 clock_wall_ms());
     for (unsigned i = 0; i < r->n_spare; i++)

@@ -56,10 +56,11 @@ static struct stay judge_idle(const struct stay_rule *rule, const struct stay_fa
 
 struct stay stay_judge(const struct stay_rule *rule, const struct stay_facts *f, uint64_t now)
 {
-    uint64_t max_due = f->prepaid ? STAY_NEVER : last_use(f) + rule->max_up_ms;
+    bool prepaid = now < f->prepaid_until_due;
+    uint64_t max_due = prepaid ? STAY_NEVER : last_use(f) + rule->max_up_ms;
     struct stay s;
 
-    if (f->money_due)
+    if (f->money_due && !prepaid) /* it costs nothing more */
         return over(f, STAY_MONEY, f->money_due, now);
     if (now < f->hold_until_due)
         return on(STAY_KEPT, f->hold_until_due);
@@ -70,9 +71,9 @@ struct stay stay_judge(const struct stay_rule *rule, const struct stay_facts *f,
     if (now >= max_due)
         return over(f, STAY_MAX_UP, max_due, now);
     if (f->wanted)
-        return on(STAY_REQUESTS, max_due);
-    if (f->prepaid)
-        return on(STAY_PREPAID, STAY_NEVER);
+        return on(STAY_REQUESTS, prepaid ? f->prepaid_until_due : max_due);
+    if (prepaid)
+        return on(STAY_PREPAID, f->prepaid_until_due);
     s = judge_idle(rule, f, now);
     if (s.verdict == STAY_ON)
         s.until_due = MIN(s.until_due, max_due);

@@ -21,7 +21,7 @@ struct stay_facts {
     bool in_memory;             /* a model on it is ready or draining */
     bool any_goal;              /* a model on it is wanted at all (on_demand, on); false: `down` */
     bool asleep_by_word;        /* all that are wanted were put to sleep by somebody (`sleep`): no reason to wait */
-    bool prepaid;               /* idle stops nothing */
+    uint64_t prepaid_until_due; /* its time is paid for until then, and idle stops nothing; 0: it is billed */
     uint64_t on_due;            /* since when it is on */
     uint64_t used_due;          /* the end of the last request, `up`, `keep` */
     uint64_t failed_due;        /* a model failed then, and none is wanted otherwise; 0: no */

@@ -427,6 +427,11 @@ static int autodl_find_region(struct rental *r, const char *name, const char **r
     return autodl_pick_region(&r->tables, name, ret_region, ret_why);
 }
 
+static int64_t autodl_disk_price(struct rental *r, unsigned disk_gb)
+{
+    return autodl_disk_day_milli(&r->tables, disk_gb);
+}
+
 /* ---- the account ---- */
 
 /* "https://HOST[:PORT]": what http.h takes, and what the resolver needs of it. */
@@ -490,5 +495,6 @@ const struct rental_ops rental_autodl = {
     .find_card = autodl_find_offer,
     .find_image = autodl_find_image,
     .find_region = autodl_find_region,
+    .disk_day_milli = autodl_disk_price,
     .balance = autodl_balance,
 };

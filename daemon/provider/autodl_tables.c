@@ -34,7 +34,7 @@ static bool put_number(unsigned *to, const char *text)
 }
 
 /* "1.88 2026-09-01": yuan with up to three places, and the day. */
-static bool put_price(struct autodl_card *c, const char *text)
+static bool put_price(int64_t *price_milli, char price_day[static AUTODL_DAY_MAX], const char *text)
 {
     unsigned yuan, n_digits = 0;
     int64_t milli = 0;
@@ -50,8 +50,8 @@ static bool put_price(struct autodl_card *c, const char *text)
         milli *= 10;
     if (*end != ' ' || yuan > 10000)
         return false;
-    c->price_milli = yuan * (int64_t)1000 + milli;
-    return put(c->price_day, sizeof c->price_day, end + 1);
+    *price_milli = yuan * (int64_t)1000 + milli;
+    return put(price_day, AUTODL_DAY_MAX, end + 1);
 }
 
 static bool fill_card(struct autodl_card *c, const char *key, const char *value)
@@ -62,7 +62,14 @@ static bool fill_card(struct autodl_card *c, const char *key, const char *value)
         return put(c->stock, sizeof c->stock, value);
     if (streq(key, "memory"))
         return put_number(&c->memory_gib, value);
-    return streq(key, "price") && put_price(c, value);
+    return streq(key, "price") && put_price(&c->price_milli, c->price_day, value);
+}
+
+static bool fill_disk(struct autodl_disk *d, const char *key, const char *value)
+{
+    if (streq(key, "free"))
+        return put_number(&d->free_gb, value);
+    return streq(key, "price") && put_price(&d->price_milli, d->price_day, value);
 }
 
 static bool fill_region(struct autodl_region *r, const char *key, const char *value)
@@ -126,6 +133,7 @@ static bool open_row(struct reading *g, const char *section)
     case 'r': g->row = OPEN(regions, code); break;
     case 'i': g->row = OPEN(images, uuid); break;
     case 'e': g->row = OPEN(errors, word); break;
+    case 'd': g->row = &t->disk; break;
     }
     return g->row;
 }
@@ -138,6 +146,8 @@ static bool fill_row(struct reading *g, const char *key, const char *value)
         return fill_region(g->row, key, value);
     if (strncmp(g->section, "image ", 6) == 0)
         return fill_image(g->row, key, value);
+    if (strncmp(g->section, "disk ", 5) == 0)
+        return fill_disk(g->row, key, value);
     return strncmp(g->section, "error ", 6) == 0 && fill_error(g->row, key, value);
 }
 
@@ -196,6 +206,13 @@ const struct autodl_card *autodl_find_card(const struct autodl_tables *t, const 
             strcasecmp(t->cards[i].stock, name) == 0)
             return &t->cards[i];
     return NULL;
+}
+
+int64_t autodl_disk_day_milli(const struct autodl_tables *t, unsigned disk_gb)
+{
+    unsigned paid_gb = disk_gb > t->disk.free_gb ? disk_gb - t->disk.free_gb : 0;
+
+    return (paid_gb * t->disk.price_milli + 500) / 1000;
 }
 
 const struct autodl_error *autodl_find_error(const struct autodl_tables *t, const char *code,

@@ -10,9 +10,10 @@
 
 #define AUTODL_ROWS_MAX     48
 #define AUTODL_BYTES_MAX    ((size_t)64 << 10)
+#define AUTODL_DAY_MAX      12
 
 struct autodl_card {
-    char spec[32], gpu[32], stock[32], price_day[12];
+    char spec[32], gpu[32], stock[32], price_day[AUTODL_DAY_MAX];
     unsigned memory_gib;
     int64_t price_milli;        /* yuan an hour, seen on price_day; 0: unknown */
 };
@@ -23,6 +24,11 @@ struct autodl_region {
 struct autodl_image {
     char uuid[64], name[64], word[32];  /* word: as people write it */
     unsigned cuda;              /* 118: at least CUDA 11.8 */
+};
+struct autodl_disk {
+    unsigned free_gb;
+    int64_t price_milli;        /* yuan a day for 1000 GB beyond that, seen on price_day; 0: unknown */
+    char price_day[AUTODL_DAY_MAX];
 };
 struct autodl_error {
     char word[32];              /* of the fault, see explain.c */
@@ -37,6 +43,7 @@ struct autodl_tables {
     struct autodl_image images[AUTODL_ROWS_MAX];
     struct autodl_error errors[AUTODL_ROWS_MAX];
     unsigned n_cards, n_regions, n_images, n_errors;
+    struct autodl_disk disk;
 };
 
 /* The built-in ones (autodl.ini), as text that ends with a NUL. */
@@ -47,5 +54,7 @@ int autodl_tables_parse(const char *text, size_t n, struct autodl_tables *ret, c
 
 /* By its spec, as people write it or as the stock list does, small and capital letters alike. NULL: none. */
 const struct autodl_card *autodl_find_card(const struct autodl_tables *t, const char *name);
+/* What so much disk beside the system's own costs a day, to the nearest thousandth. */
+int64_t autodl_disk_day_milli(const struct autodl_tables *t, unsigned disk_gb);
 /* The first row that fits; NULL: none. */
 const struct autodl_error *autodl_find_error(const struct autodl_tables *t, const char *code, const char *message);

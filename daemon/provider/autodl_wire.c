@@ -168,6 +168,15 @@ static enum instance_power read_power(const char *word)
     return streq(word, "running") ? INSTANCE_ON : streq(word, "shutdown") ? INSTANCE_OFF : INSTANCE_CHANGING;
 }
 
+/* By the day, week, month or year (§4.1: the words for it are not known): whatever is not by time, and has an
+ * end. */
+static int64_t read_prepaid(const struct json *v)
+{
+    const char *charge = json_get_text(v, "charge_type");
+
+    return charge && *charge && !streq(charge, "payg") ? read_time(json_get(v, "expired_at")) : 0;
+}
+
 static bool read_row(const struct json *v, struct instance_seen *ret)
 {
     const char *word = json_get_text(v, "status"), *name = json_get_text(v, "name");
@@ -182,6 +191,7 @@ static bool read_row(const struct json *v, struct instance_seen *ret)
     ret->power = read_power(word);
     ret->started_at_ms = read_time(json_get(v, "started_at"));
     ret->stopped_at_ms = read_time(json_get(v, "stopped_at"));
+    ret->prepaid_until_at_ms = read_prepaid(v);
     return true;
 }
 

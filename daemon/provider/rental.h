@@ -135,6 +135,8 @@ struct rental_ops {
      * account), or -ENOENT as above. NULL asks for the usual; a region of NULL is any. */
     int (*find_image)(struct rental *r, const char *name, const char **ret_image, char **ret_why);
     int (*find_region)(struct rental *r, const char *name, const char **ret_region, char **ret_why);
+    /* What so much disk beside the system's own costs for each of its days, on or off, by a list; 0: nothing. NULL: nobody knows. */
+    int64_t (*disk_day_milli)(struct rental *r, unsigned disk_gb);
     /* The disk of a machine that is off, as an image of that name, which is ready some time later; and all there are. NULL: there is no such thing. */
     void (*save_image)(struct rental *r, const char *id, const char *name, struct op **slot, rental_made_fn done, void *ctx);
     void (*images)(struct rental *r, struct op **slot, rental_images_fn done, void *ctx);

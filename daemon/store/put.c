@@ -281,7 +281,7 @@ store_ticket store_put_spent(struct store *s, const struct spent_record *r)
     change_int_or_null(c, r->rate_milli, r->rate_milli >= 0);
     change_text(c, r->rate_basis);
     change_text(c, r->unit);
-    change_int_or_null(c, r->lump_milli, streq(r->kind, "prepaid"));
+    change_int_or_null(c, r->lump_milli, r->lump_milli > 0);
     change_int(c, r->no_card);
     return store_queue(s, c);
 }

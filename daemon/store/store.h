@@ -157,7 +157,7 @@ struct spent_record {
     int64_t seen_at_ms;                 /* last read as billing */
     int64_t rate_milli;                 /* of an hour; -1: unknown */
     char *rate_basis, *unit;            /* "snapshot" "list" "user" "unknown" */
-    int64_t lump_milli;                 /* of kind "prepaid": the whole; else 0 */
+    int64_t lump_milli;                 /* of kinds "prepaid" and "disk": the whole; 0: unknown, and of "compute" */
     bool no_card;                       /* of kind "compute": it was on without its card */
 };
 store_ticket store_put_spent(struct store *s, const struct spent_record *r);

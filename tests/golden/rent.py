@@ -48,9 +48,9 @@ TROUBLE = {"daemon": DAEMON, "accounts": [ACCOUNT], "trouble": [NOT_CONFIRMED], 
                          machine("xb-4090", "starting", guard={"state": "installing", "proved": False}),
                          machine("hk-4090", "running", stays="budget", until_at_ms="@90s", guard={"state": "none", "proved": False})]}
 COST = {"accounts": [ACCOUNT], "total": [yuan(5430)], "lines": [
-    {"instance": "gz-4090", "state": "running", "now": yuan(1980), "today": yuan(6106), "month": yuan(71200), "stopped": yuan(20, True)},
-    {"instance": "nm-a100", "state": "running", "now": yuan(3450), "today": yuan(1314), "month": yuan(18950), "stopped": yuan(0)},
-    {"instance": "xb-4090d", "state": "stopped", "now": yuan(20, True), "today": yuan(250, True), "month": yuan(6400, True), "stopped": yuan(20, True)},
+    {"instance": "gz-4090", "state": "running", "now": yuan(1980), "today": yuan(6106), "month": yuan(71200), "stopped": yuan(14, True), "disk_gb": 50},
+    {"instance": "nm-a100", "state": "running", "now": yuan(3450), "today": yuan(1314), "month": yuan(18950), "stopped": yuan(0), "prepaid_until_at_ms": "@600000s"},
+    {"instance": "xb-4090d", "state": "stopped", "now": yuan(20, True), "today": yuan(250, True), "month": yuan(6400, True), "stopped": yuan(14, True), "disk_gb": 50},
     {"instance": "内蒙-5090", "state": "stopping", "now": yuan(0, unknown=True), "today": yuan(1060, unknown=True), "month": yuan(9120, unknown=True),
      "stopped": yuan(0, unknown=True)}]}
 UNITS = {"accounts": [ACCOUNT, {"provider": "pai-dsw", "title": "PAI-DSW", "unit": "CU", "month_milli": 250000, "today": {**yuan(4200), "unit": "CU"},
@@ -99,7 +99,7 @@ ON = {"since_at_ms": "@-11120s"}
 WHY = [("awake", [("in_use", ON)]), ("awake", [("idle", {**ON, "until_at_ms": "@792s"})]), ("awake", [("idle", ON)]),
        ("awake", [("kept", {**ON, "until_at_ms": "@7200s"})]), ("awake", [("minimum_up", {**ON, "until_at_ms": "@480s"})]),
        ("awake", [("failed_hold", {**ON, "until_at_ms": "@250s"})]), ("awake", [("quiet_use", {**ON, "until_at_ms": "@250s"})]),
-       ("awake", [("max_up", {**ON, "until_at_ms": "@250s"})]), ("awake", [("budget", {**ON, "until_at_ms": "@90s"})]), ("awake", [("prepaid", ON)]),
+       ("awake", [("max_up", {**ON, "until_at_ms": "@250s"})]), ("awake", [("budget", {**ON, "until_at_ms": "@90s"})]), ("awake", [("prepaid", {**ON, "until_at_ms": "@600000s"})]),
        ("awake", [("stopped_by_user", ON), ("stopping", {"since_at_ms": "@-151s", "text": "running"}),
                   ("failure", {"since_at_ms": "@-151s", "text": "it may still be billed at ¥1.48/h"})]),
        ("awake", [("search", {"count": 13, "since_at_ms": "@-4000s", "until_at_ms": "@21s"})]),

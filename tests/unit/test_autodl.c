@@ -264,6 +264,41 @@ Test(autodl, a_page_of_the_list_is_read_row_by_row)
     cr_assert_str_eq(page.seen[3].word, "novel");
 }
 
+/* The words for a rental by the day or longer are not known: it is one that is not by time and has an end. */
+Test(autodl, time_that_is_paid_in_advance_is_read)
+{
+#define CHARGED(id, charge, end)                                                                             \
+    "{\"uuid\":\"" id "\",\"name\":\"\",\"status\":\"shutdown\",\"charge_type\":" charge                     \
+    ",\"expired_at\":" end "}"
+    struct autodl_answer a =
+        says(
+            "{\"code\":\"Success\",\"data\":{\"list\":[" CHARGED("a", "\"payg\"", AT("2026-01-02T03:04:05+08:00")) "," CHARGED(
+                "b", "\"daily\"",
+                AT("2026-01-02T03:04:05+08:00")) "," CHARGED("c", "\"novel\"",
+                                                             NEVER) "," CHARGED("d", "\"\"",
+                                                                                AT("2026-01-02T03:04:05+08:"
+                                                                                   "00")) "," CHARGED("e",
+                                                                                                      "null",
+                                                                                                      NEVER) "],\"max_page\":1}}",
+            false);
+    static const int64_t until_at_ms[] = {0, 1767294245000, 0, 0, 0};
+    struct autodl_page page;
+
+    cr_assert_eq(autodl_read_page(&t, &a, &page, &f), 0, "%s", f.text);
+    for (unsigned i = 0; i < 5; i++)
+        cr_expect_eq(page.seen[i].prepaid_until_at_ms, until_at_ms[i], "%s", page.seen[i].id);
+}
+
+Test(autodl, a_disk_costs_by_the_day)
+{
+    cr_assert_eq(autodl_disk_day_milli(&t, 0), 0);
+    cr_assert_eq(autodl_disk_day_milli(&t, 50), 330);
+    cr_assert_eq(autodl_disk_day_milli(&t, 33), 218);
+    t.disk.free_gb = 40;
+    cr_assert_eq(autodl_disk_day_milli(&t, 40), 0);
+    cr_assert_eq(autodl_disk_day_milli(&t, 50), 66);
+}
+
 Test(autodl, a_list_that_may_be_short_is_no_list)
 {
     static const char *const wrong[] = {

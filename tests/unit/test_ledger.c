@@ -55,7 +55,10 @@ static void add_row(struct buf *out, const struct spent_record *r)
              (long long)(r->from_at_ms - MIDNIGHT) / 1000, r->from_basis);
     if (r->to_at_ms)
         buf_addf(out, " .. %lld %s", (long long)(r->to_at_ms - MIDNIGHT) / 1000, r->to_basis);
-    buf_addf(out, ", %lld %s\n", (long long)r->rate_milli, r->rate_basis);
+    if (strcmp(r->kind, "compute") == 0)
+        buf_addf(out, ", %lld %s\n", (long long)r->rate_milli, r->rate_basis);
+    else
+        buf_addf(out, ", %s %lld\n", r->kind, (long long)r->lump_milli);
 }
 
 static void see_row(void *ctx, const struct spent_record *r)
@@ -419,30 +422,181 @@ Test(ledger, an_unknown_rate_stays_unknown_and_is_never_nothing)
     cost(3730, 9999, "");
 }
 
-Test(ledger, a_prepaid_one_costs_nothing_by_the_hour)
+/* ---- what is paid as a whole ---- */
+
+#define DAY 86400
+
+Test(ledger, a_prepaid_one_costs_nothing_by_the_hour_and_nobody_knows_what_else)
 {
     machine("week", 100);
-    seen.prepaid = true;
+    seen.prepaid_until_at_ms = T(7 * DAY);
     on(140, 130, 0);
+    assert_rows("week - 130 stamp, 0 user\nweek - 140 seen .. 604800 seen, prepaid 0\n");
+    cr_assert_eq(ledger_rate(ledger, "week").milli, 0);
+    cr_assert(!ledger_rate(ledger, "week").unknown);
+    cost(0, DAY, "?");
+    on(200, 130, 0);
+    restart();
     off(3800, 130, 3730);
+    assert_rows("week - 130 stamp .. 3730 stamp, 0 user\nweek - 140 seen .. 604800 seen, prepaid 0\n");
+    cost(0, DAY, "?");
+    cost(8 * DAY, 9 * DAY, "");
+}
+
+Test(ledger, a_lump_is_spread_over_its_days)
+{
     ledger_restore(ledger, &(struct spent_record){.instance = "week",
                                                   .kind = "prepaid",
                                                   .from_at_ms = T(0),
-                                                  .to_at_ms = T(7 * 86400),
+                                                  .to_at_ms = T(7 * DAY),
                                                   .from_basis = "stamp",
                                                   .to_basis = "stamp",
                                                   .rate_milli = -1,
                                                   .rate_basis = "user",
                                                   .lump_milli = 99001});
-    cr_assert_eq(ledger_sum(ledger, "week", T(-1), T(8 * 86400)).milli, 99001);
+    cr_assert_eq(ledger_sum(ledger, "week", T(-1), T(8 * DAY)).milli, 99001);
     int64_t days = 0;
     for (int day = 0; day < 7; day++) {
-        int64_t share = cost(day * 86400, (day + 1) * 86400, "");
+        int64_t share = cost(day * DAY, (day + 1) * DAY, "");
 
         cr_assert(share > 14000 && share < 14300);
         days += share;
     }
     cr_assert_eq(days, 99001);
+}
+
+Test(ledger, behind_its_end_a_prepaid_one_is_billed_by_time)
+{
+    machine("day", 100);
+    seen.prepaid_until_at_ms = T(1000);
+    on(140, 130, 0);
+    on(990, 130, 0);
+    seen.prepaid_until_at_ms = 0; /* the list says payg */
+    on(1030, 130, 0);
+    assert_rows("day - 130 stamp .. 1000 price, 0 user\nday - 140 seen .. 1000 seen, prepaid 0\n"
+                "day - 1000 seen, 1980 snapshot\n");
+    off(5000, 130, 4600);
+    assert_rows("day - 130 stamp .. 1000 price, 0 user\nday - 140 seen .. 1000 seen, prepaid 0\n"
+                "day - 1000 seen .. 4600 stamp, 1980 snapshot\n");
+    cr_assert_eq(cost(1000, 9999, "~"), 1980);
+}
+
+Test(ledger, an_end_that_comes_just_before_the_stop_is_billed_all_the_same)
+{
+    machine("day", 100);
+    seen.prepaid_until_at_ms = T(1000);
+    on(140, 130, 0);
+    seen.prepaid_until_at_ms = 0;
+    off(5000, 130, 4600);
+    assert_rows("day - 130 stamp .. 1000 price, 0 user\nday - 140 seen .. 1000 seen, prepaid 0\n"
+                "day - 1000 seen .. 4600 stamp, 1980 snapshot\n");
+}
+
+Test(ledger, one_that_stopped_before_its_time_was_over_costs_nothing_more)
+{
+    machine("day", 100);
+    seen.prepaid_until_at_ms = T(1000);
+    on(140, 130, 0);
+    seen.prepaid_until_at_ms = 0;
+    off(5000, 130, 900);
+    assert_rows("day - 130 stamp .. 900 stamp, 0 user\nday - 140 seen .. 1000 seen, prepaid 0\n");
+}
+
+Test(ledger, the_list_may_be_late_to_say_that_the_time_is_over)
+{
+    machine("day", 100);
+    seen.prepaid_until_at_ms = T(1000);
+    on(140, 130, 0);
+    on(1030, 130, 0);
+    assert_rows("day - 130 stamp .. 1000 price, 0 user\nday - 140 seen .. 1000 seen, prepaid 0\n"
+                "day - 1000 seen, 1980 snapshot\n");
+}
+
+Test(ledger, one_that_is_prepaid_while_it_runs_is_free_from_then_on)
+{
+    machine("day", 100);
+    on(140, 130, 0);
+    seen.prepaid_until_at_ms = T(DAY);
+    on(1030, 130, 0);
+    assert_rows("day - 130 stamp .. 1030 price, 1980 snapshot\nday - 1030 seen .. 86400 seen, prepaid 0\n"
+                "day - 1030 seen, 0 user\n");
+}
+
+Test(ledger, a_rental_that_is_prolonged_is_another_one)
+{
+    machine("day", 100);
+    seen.prepaid_until_at_ms = T(1000);
+    off(140, 130, 135);
+    seen.prepaid_until_at_ms = T(5000);
+    off(200, 130, 135);
+    seen.prepaid_until_at_ms = T(4000); /* corrected */
+    off(210, 130, 135);
+    assert_rows("day - 130 stamp .. 135 stamp, 0 user\n"
+                "day - 140 seen .. 1000 seen, prepaid 0\nday - 1000 seen .. 4000 seen, prepaid 0\n");
+}
+
+Test(ledger, a_disk_is_a_row_for_each_day_that_is_over)
+{
+    machine("gz", 100);
+    seen.disk_day_milli = 330;
+    seen.known_at_ms = T(90);
+    on(140, 130, 0);
+    off(3800, 130, 3730);
+    off(DAY - 1, 130, 3730);
+    assert_rows("gz - 130 stamp .. 3730 stamp, 1980 snapshot\n");
+    off(DAY, 130, 3730);
+    off(DAY + 600, 130, 3730);
+    off(2 * DAY + 600, 130, 3730);
+    assert_rows("gz - 130 stamp .. 3730 stamp, 1980 snapshot\ngz - 130 seen .. 86400 seen, disk 330\n"
+                "gz - 86400 seen .. 172800 seen, disk 330\n");
+    cr_assert_eq(cost(0, DAY, "~"), 1980 + 330);
+    cr_assert_eq(cost(DAY, 2 * DAY, "~"), 330);
+    cr_assert_eq(cost(2 * DAY, 3 * DAY, ""), 0);
+}
+
+Test(ledger, days_of_a_disk_when_nobody_looked_are_guesses)
+{
+    machine("gz", 100);
+    seen.disk_day_milli = 330;
+    seen.known_at_ms = T(90);
+    on(140, 130, 0);
+    off(3800, 130, 3730);
+    restart();
+    off(3 * DAY + 600, 130, 3730);
+    restart();
+    off(3 * DAY + 700, 130, 3730);
+    assert_rows("gz - 130 stamp .. 3730 stamp, 1980 snapshot\ngz - 130 seen .. 86400 guess, disk 330\n"
+                "gz - 86400 seen .. 172800 guess, disk 330\ngz - 172800 seen .. 259200 seen, disk 330\n");
+    cr_assert_eq(cost(0, 4 * DAY, "~"), 1980 + 3 * 330);
+}
+
+Test(ledger, a_disk_that_is_not_there_yet_costs_nothing)
+{
+    machine("gz", 0);
+    seen.disk_day_milli = 330;
+    seen.known_at_ms = T(90);
+    off(5 * DAY, 0, 0);
+    assert_rows("");
+    seen.is_adopted = true; /* it was there before it was ours */
+    off(5 * DAY + 10, 0, 0);
+    cr_assert_eq(cost(0, 6 * DAY, "~"), 5 * 330);
+}
+
+Test(ledger, a_name_that_is_used_again_is_another_disk)
+{
+    machine("gz", 100);
+    seen.disk_day_milli = 330;
+    seen.known_at_ms = T(90);
+    on(140, 130, 0);
+    off(DAY, 130, 3730);
+    ledger_gone(ledger, "gz", T(DAY + 5));
+    seen.known_at_ms = T(5 * DAY);
+    seen.asked_at_ms = T(5 * DAY + 10);
+    on(5 * DAY + 20, 5 * DAY + 15, 0);
+    on(6 * DAY, 5 * DAY + 15, 0);
+    cr_assert_eq(ledger_sum(ledger, "gz", T(DAY), T(5 * DAY)).milli, 0);
+    cr_assert_eq(ledger_row_at(ledger, 3)->lump_milli, 330);
+    cr_assert_eq(ledger_row_at(ledger, 3)->from_at_ms, T(5 * DAY + 15));
 }
 
 /* ---- sums and days ---- */

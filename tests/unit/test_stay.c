@@ -16,10 +16,10 @@ static const struct stay_rule rule = {
 
 /* Minutes; 0: never. */
 struct minutes {
-    unsigned on, used, failed, quiet, hold, money;
+    unsigned on, used, failed, quiet, hold, money, paid;
 };
 
-enum { WANTED = 1, MEMORY = 2, GOAL = 4, WORD = 8, PREPAID = 16 };
+enum { WANTED = 1, MEMORY = 2, GOAL = 4, WORD = 8 };
 
 static struct stay judge_with(const struct stay_rule *r, int flags, struct minutes m, unsigned now)
 {
@@ -28,13 +28,13 @@ static struct stay judge_with(const struct stay_rule *r, int flags, struct minut
         .in_memory = flags & MEMORY,
         .any_goal = flags & GOAL,
         .asleep_by_word = flags & WORD,
-        .prepaid = flags & PREPAID,
         .on_due = m.on * MIN_MS,
         .used_due = m.used * MIN_MS,
         .failed_due = m.failed * MIN_MS,
         .quiet_due = m.quiet * MIN_MS,
         .hold_until_due = m.hold * MIN_MS,
         .money_due = m.money * MIN_MS,
+        .prepaid_until_due = m.paid * MIN_MS,
     };
 
     return stay_judge(r, &f, now * MIN_MS);
@@ -112,8 +112,29 @@ static const struct row {
      STAY_MONEY,
      0},
     /* prepaid */
-    {"paid for already", MEMORY | GOAL | PREPAID, {.on = 1, .used = 2}, 20 * HOUR, STAY_ON, STAY_PREPAID, 0},
-    {"paid for, down", PREPAID, {.on = 1, .used = 2}, 20, STAY_OFF, STAY_UNWANTED, 0},
+    {"paid for already",
+     MEMORY | GOAL,
+     {.on = 1, .used = 2, .paid = 48 * HOUR},
+     20 * HOUR,
+     STAY_ON,
+     STAY_PREPAID,
+     48 * HOUR},
+    {"paid for, in use",
+     WANTED | GOAL,
+     {.on = 1, .used = 2, .paid = 48 * HOUR},
+     20 * HOUR,
+     STAY_ON,
+     STAY_REQUESTS,
+     48 * HOUR},
+    {"paid for, a limit",
+     MEMORY | GOAL,
+     {.on = 1, .used = 2, .money = 3, .paid = 48 * HOUR},
+     20,
+     STAY_ON,
+     STAY_PREPAID,
+     48 * HOUR},
+    {"was paid for", GOAL, {.on = 1, .used = 2, .paid = 60}, 60, STAY_OFF, STAY_IDLE, 0},
+    {"paid for, down", 0, {.on = 1, .used = 2, .paid = 48 * HOUR}, 20, STAY_OFF, STAY_UNWANTED, 0},
 };
 
 Test(stay, table)

@@ -1,0 +1,84 @@
+"""Money that is not the time of a machine: rentals paid in advance, disks, a price that changes while it runs.
+
+Facts of the company: reference/autodl.md §5; of the ledger: reference/lease.md §3."""
+import contextlib
+import sqlite3
+import time
+
+import host as hosts
+from rented import MODEL, AtOnce, World
+
+LIMIT_S = 120
+NEVER = {"idle": {"stop": "1h"}}                # until somebody says so
+DAY_MS = 86400000
+PAID_S = 14
+
+
+def rows(w, kind):
+    return [r for r in w.d.call("Cost", since_at_ms=1)["rows"] if r["kind"] == kind]
+
+
+def times(w):
+    """The machine's time, as both sides have it: (from, to, rate)."""
+    mine = sorted((r["from_at_ms"] // 1000, r["to_at_ms"] // 1000, r["rate_milli"]) for r in rows(w, "compute") if r.get("to_at_ms"))
+    return mine, [row[1:4] for row in w.billed()]
+
+
+class Money(AtOnce):
+    def test_time_that_is_paid_in_advance(self):
+        with World() as w:
+            w.up()
+            name, uuid = w.machine()["name"], w.ours()[0]["uuid"]
+            w.wait("stopped")
+            w.c.prepay(uuid, for_s=PAID_S, price=40000)
+            ends = w.c.instance(uuid)["expires"]
+            self.assertEqual(w.ask(), 200)
+            machine = hosts.until(lambda: (m := w.machine())["rental"].get("stays") == "prepaid" and m, 10, "a prepaid machine")
+            self.assertEqual(machine["rental"]["prepaid_until_at_ms"], int(ends) * 1000)
+            self.assertEqual(machine["rental"]["until_at_ms"] // 1000, int(ends), "that is when idle counts again")
+            self.assertEqual(machine["rental"]["rate"], {"milli": 0, "unit": "CNY", "estimate": False, "unknown": False})
+            self.assertRegex(w.d.ctl("status").stdout, rf"{name} +autodl +running +up .* prepaid .*not before .*\(prepaid\)")
+            self.assertRegex(w.d.ctl("why", name).stdout, r"AWAKE +prepaid until ")
+            cost = w.d.ctl("cost").stdout
+            self.assertRegex(cost, rf"{name} .* running +prepaid until ")
+            self.assertRegex(cost, rf"(?m)^{name} +0 +\S+\+\? ", "nobody knows what was paid")
+            n = len(w.calls("power_off"))
+            hosts.until(lambda: time.time() > ends - 1, PAID_S, "the last second that is paid for")
+            self.assertEqual((w.state(), len(w.calls("power_off"))), ("running", n), "idle for longer than 2 s, and not stopped")
+            self.assertEqual(w.ask(), 200)
+            w.wait("stopped", 60)               # the list says payg, and nobody asks
+            paid, = rows(w, "prepaid")
+            self.assertEqual((paid["to_at_ms"], paid["amount"]), (int(ends) * 1000, {"milli": 0, "unit": "CNY", "estimate": False, "unknown": True}))
+            self.assertNotIn("prepaid_until_at_ms", w.machine()["rental"])
+            mine, bill = hosts.until(lambda: (both := times(w))[0] == both[1] and both, 5, f"ledger and bill: {times(w)}")
+            self.assertEqual([rate for _, _, rate in mine], [1880, 0, 1880])
+            self.assertEqual(mine[1][1], int(ends), "by time from the end of what was paid")
+
+    def test_a_disk_costs_each_day_also_when_nobody_looks(self):
+        with World() as w:
+            w.up(disk_gb=50)
+            name = w.machine()["name"]
+            w.wait("stopped")
+            self.assertRegex(w.d.ctl("cost").stdout, rf"{name} .* ¥0\.01/h~ +stopped +data disk 50 GB")
+            self.assertEqual(rows(w, "disk"), [])
+            w.d.stop()
+            with contextlib.closing(sqlite3.connect(w.d.state + "/llmhost.db")) as db, db:     # three days ago
+                db.execute("DROP TRIGGER spent_closed")
+                db.execute("UPDATE spent SET from_at_ms = from_at_ms - ?1, to_at_ms = to_at_ms - ?1, seen_at_ms = seen_at_ms - ?1", (3 * DAY_MS,))
+                db.execute("UPDATE instance SET added_at_ms = added_at_ms - ?1", (3 * DAY_MS,))
+            for _ in range(3):
+                w.c.midnight()
+            w.d.start()
+            disk = hosts.until(lambda: rows(w, "disk"), 10, "rows of the disk")
+            self.assertEqual(sum(r["amount"]["milli"] for r in disk), sum(r["amount"] for r in w.c.bill() if r["kind"] == "disk"))
+            self.assertEqual([r["amount"] for r in disk], 3 * [{"milli": 330, "unit": "CNY", "estimate": True, "unknown": False}])
+            self.assertEqual([r["to_basis"] for r in disk[:2]], ["guess", "guess"])
+            self.assertEqual([(r["to_at_ms"] + 8 * DAY_MS // 24) % DAY_MS for r in disk], [0, 0, 0], "days are the provider's")
+            w.d.restart(hard=True)
+            hosts.until(lambda: w.machine()["rental"].get("provider_state") == "shutdown", 10, "a reading")
+            self.assertEqual(rows(w, "disk"), disk)
+
+
+if __name__ == "__main__":
+    import unittest
+    unittest.main()
