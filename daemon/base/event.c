@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "proto/mem.h"
+#include "proto/text.h"
 
 #define TEXT_BYTES_MAX 1024
 
@@ -32,6 +33,59 @@ static void tell(const struct event *e)
     rounds = round.outer;
 }
 
+/* As in llmhostd(8), EVENTS. */
+// clang-format off
+static const char *const known[] = {
+    "started", "instance_added", "instance_changed", "instance_removed", "tunnel_up", "tunnel_lost",
+    "tunnel_restored", "tunnel_refused", "ready", "off", "failed", "asleep", "keep_over", "engine_lost",
+    "price", "no_guard", "no_way", "power_off", "over_budget", "search_over", "released", "budget",
+    "low_balance", "stopped_elsewhere", "stop_not_confirmed", "provider_removed", "other_owner",
+    "port_taken", "port_free", "state_not_written", "state_written", "released_soon", "vanished",
+    "two_machines", "token_refused", "hook_ran", "hook_failed",
+};
+// clang-format on
+
+const char *event_kind_at(unsigned i)
+{
+    return i < ELEMENTS(known) ? known[i] : NULL;
+}
+
+bool event_is_known(const char *kind)
+{
+    for (size_t i = 0; i < ELEMENTS(known); i++)
+        if (streq(known[i], kind))
+            return true;
+    return false;
+}
+
+const char *event_nearest(const char *kind)
+{
+    unsigned limit = 1 + (unsigned)strlen(kind) / 3, best = limit + 1;
+    const char *found = NULL;
+
+    for (size_t i = 0; i < ELEMENTS(known); i++) {
+        unsigned distance = text_distance(kind, known[i], limit);
+
+        if (distance < best) {
+            best = distance;
+            found = known[i];
+        }
+    }
+    return found;
+}
+
+bool event_is_in(const char *kinds, const char *kind)
+{
+    for (kinds += strspn(kinds, EVENT_BETWEEN); *kinds; kinds += strspn(kinds, EVENT_BETWEEN)) {
+        size_t n = strcspn(kinds, EVENT_BETWEEN);
+
+        if ((n == strlen(kind) && strncmp(kinds, kind, n) == 0) || (n == 3 && strncmp(kinds, "all", 3) == 0))
+            return true;
+        kinds += n;
+    }
+    return false;
+}
+
 /* Those that page someone; each has its page in units/llmhostd.catalog. The ids
  * are random, and never change. */
 const char *event_message_id(const char *kind)
@@ -43,6 +97,8 @@ const char *event_message_id(const char *kind)
         {"failed", "bcd6aa4380d6480dbf99f9e02e203a47"},
         {"port_taken", "fc4207f9021b4c659039c098e9adfc07"},
         {"state_not_written", "c85cd250d1fe46fc8d8640fa83e600c1"},
+        {"stop_not_confirmed", "e1ba02433d6c443898edfb02d81a1b7d"},
+        {"no_guard", "bc2264de72bc459dad2709f60b5f7f04"},
     };
 
     for (size_t i = 0; i < ELEMENTS(paging); i++)

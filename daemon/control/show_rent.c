@@ -238,7 +238,6 @@ const char *rental_subject(const struct lease *l, const struct fault *f)
     return rental_is_of_account(l, f) ? account_name(rented_account(lease_rented(l))) : lease_name(l);
 }
 
-/* The last third of the time after which the provider gives it back with its data. */
 static bool is_released_soon(const struct lease *l, struct fault *ret)
 {
     const struct rental_ops *ops = account_ops(rented_account(lease_rented(l)));
@@ -249,7 +248,7 @@ static bool is_released_soon(const struct lease *l, struct fault *ret)
 
     int64_t left_ms = n.released_at_ms - clock_wall_ms();
 
-    if (!n.released_at_ms || left_ms > (int64_t)(ops->released_after_ms / 3))
+    if (!rented_is_released_soon(lease_rented(l)))
         return false;
     fault_code(ret, FAULT_INVALID, "released_soon",
                "%s gives %s back with its data in %s (%s) unless it is switched on before", ops->title,

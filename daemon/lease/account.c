@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/event.h"
 #include "base/list.h"
 #include "base/loop.h"
 #include "base/timer.h"
@@ -38,11 +39,15 @@ struct account {
     struct work changed;
 };
 
+/* Limits are told of what they stop; this one only shows when it is too late to stop anything. */
 static void tell(void *ctx)
 {
     struct account *a = ctx;
+    const struct fault *f = account_trouble(a);
 
-    snprintf(a->told, sizeof a->told, "%s", account_trouble(a)->code);
+    if (streq(f->code, "token_refused") && !streq(a->told, f->code))
+        event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, account_name(a), f->code, "%s", f->text);
+    snprintf(a->told, sizeof a->told, "%s", f->code);
     a->context.changed(a->context.ctx, a);
 }
 

@@ -95,14 +95,17 @@ static void on_spare_stopped(void *ctx, const struct fault *f)
 static void life_stop_spare(struct life *l, const struct instance_seen *m, const struct instance_seen *spare,
                             unsigned n)
 {
-    if (streq(l->fault.code, "two_machines") && !l->spare)
+    bool is_news = !streq(l->fault.code, "two_machines");
+
+    if (!is_news && !l->spare)
         l->fault = (struct fault){0}; /* unless it is told again */
     for (unsigned i = 0; i < n && !l->spare; i++) {
         if (spare[i].power == INSTANCE_OFF)
             continue;
         fault_code(&l->fault, FAULT_TRANSIENT, "two_machines",
                    "%s came up late, beside %s: it is being switched off", spare[i].id, m->id);
-        log_line(LOG_LEVEL_WARNING, LOG_PROVIDER, l->context.name, "%s", l->fault.text);
+        if (is_news)
+            event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "two_machines", "%s", l->fault.text);
         l->context.ops->stop(l->context.rental, spare[i].id, &l->spare, on_spare_stopped, l);
     }
 }

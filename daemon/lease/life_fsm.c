@@ -357,8 +357,10 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
         l->record.ours = l->record.was_on = false;
         break;
     case LIFE_ABSENT:
-        if (was == LIFE_UNKNOWN && *l->record.id)
+        if (was == LIFE_UNKNOWN && *l->record.id) {
             life_trouble_is(l, "vanished", "the provider no longer has the machine");
+            event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "vanished", "%s", l->fault.text);
+        }
         *l->record.id = '\0';
         l->record.create_open = l->record.ours = l->record.was_on = false;
         break;

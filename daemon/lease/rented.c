@@ -558,6 +558,15 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         ret->released_at_ms = r->record.stopped_at_ms + (int64_t)kept_ms;
 }
 
+bool rented_is_released_soon(const struct rented *r)
+{
+    int64_t third_ms = (int64_t)(account_ops(r->context.account)->released_after_ms / 3);
+    struct rented_figures n;
+
+    rented_figures(r, &n);
+    return n.released_at_ms && n.released_at_ms - clock_wall_ms() <= third_ms;
+}
+
 const struct fault *rented_trouble(const struct rented *r)
 {
     const struct fault *f = life_trouble(r->life);

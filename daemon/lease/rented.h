@@ -91,6 +91,7 @@ struct rented_figures {
     int64_t released_at_ms;         /* the provider gives it back then with its data, if it stays off; 0: not known */
 };
 void rented_figures(const struct rented *r, struct rented_figures *ret);
+bool rented_is_released_soon(const struct rented *r);  /* the last third of the time after which the provider gives it back has begun */
 /* The life's, the guard's, or that of the way in; kind FAULT_NONE: nothing of the kind. */
 const struct fault *rented_trouble(const struct rented *r);
 /* How far it is on its way to being used; the stages people see. */

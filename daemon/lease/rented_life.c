@@ -3,15 +3,18 @@
 #include <inttypes.h>
 
 #include "base/clock.h"
+#include "base/event.h"
 #include "base/settings.h"
 #include "lease/account.h"
 #include "lease/ledger.h"
 #include "lease/rented_private.h"
 #include "proto/mem.h"
+#include "proto/text.h"
 
 #define BOOT_MS_MIN    120000u /* of a reservation, however fast it usually is */
 #define PERIOD_MS      20000u  /* of the guard: it acts so much late at most */
 #define SKEW_MS        60000   /* by how much the provider's clock may be behind ours */
+#define DAY_MS         (24 * 3600 * 1000)
 #define SPARE_NAME_MAX (2 * INSTANCE_ID_MAX)
 
 /* ---- the record ---- */
@@ -476,6 +479,27 @@ static void rented_seen(void *ctx, const struct instance_seen *m, const struct i
     runq_add(r->context.loop, &r->read);
 }
 
+/* Once for each day that is left. */
+static void tell_release(struct rented *r)
+{
+    struct rented_figures n;
+    char left[TEXT_SHORT_MAX];
+    int64_t left_ms;
+
+    if (!rented_is_released_soon(r)) {
+        r->days_told = -1;
+        return;
+    }
+    rented_figures(r, &n);
+    left_ms = MAX(n.released_at_ms - clock_wall_ms(), (int64_t)0);
+    if (r->days_told == (int)(left_ms / DAY_MS))
+        return;
+    r->days_told = (int)(left_ms / DAY_MS);
+    event_publish(LOG_LEVEL_WARNING, LOG_PROVIDER, r->context.name, "released_soon",
+                  "%s gives it back with its data in %s unless it is switched on before",
+                  account_ops(r->context.account)->title, duration_format(left, (uint64_t)left_ms, false));
+}
+
 /* An off is one when the life has believed it: this runs after it has heard of it. */
 void rented_on_read(void *ctx)
 {
@@ -509,6 +533,7 @@ void rented_on_read(void *ctx)
     for (unsigned i = 0; i < r->n_spare; i++)
         read_spare(r, &r->spare[i]);
     end_lost_spares(r);
+    tell_release(r);
     runq_add(r->context.loop, &r->changed);
 }
 
@@ -545,6 +570,7 @@ void rented_begin_life(struct rented *r)
     snprintf(l.id, sizeof l.id, "%s", from->id ? from->id : "");
     r->was_stopped = l.state == LIFE_STOPPED;
     read_hunt(r);
+    r->days_told = -1;
     find_tried_card(r);
     rented_choose_card(r);
     if (l.asked_at_ms)

@@ -42,6 +42,7 @@ struct rented {
     struct instance_seen seen, spare[SPARE_MAX];
     unsigned n_spare;
     int64_t seen_at_ms; /* 0: never */
+    int days_told;      /* how many are left until its data is gone, as was told last; -1: nothing was */
 
     /* Of the last call that costs money. */
     char intent[INSTANCE_NAME_MAX + 24];

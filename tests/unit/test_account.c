@@ -3,6 +3,7 @@
  * links: lease
  * wraps: rental_find */
 #include "base/clock.h"
+#include "base/event.h"
 #include "lease/account.h"
 #include "tests/unit/store_world.h"
 
@@ -368,9 +369,21 @@ Test(account, the_balance_is_asked_every_ten_minutes_while_something_runs)
     cr_assert_eq(figures.today_limit_milli, 10000);
 }
 
+static unsigned n_told;
+
+static void on_event(void *ctx, const struct event *e)
+{
+    (void)ctx;
+    n_told += streq(e->kind, "token_refused") && streq(e->target, "company");
+}
+
 Test(account, a_token_that_is_refused_is_trouble_and_stops_nothing)
 {
     struct fault no = {.kind = FAULT_DENIED, .code = "token_refused", .text = "no"};
+    struct event_listener listener = {.heard = on_event};
+
+    event_listen(&listener);
+    n_told = 0;
 
     cr_assert_eq(account_trouble(account)->kind, FAULT_NONE);
     account_runs(account, true);
@@ -384,8 +397,14 @@ Test(account, a_token_that_is_refused_is_trouble_and_stops_nothing)
     for (unsigned i = 0; i < 5; i++)
         loop_advance(loop, 15000); /* sooner than one that went well */
     cr_assert_eq(company.balances, 2);
+    reply(0, &no);
+    loop_turns(loop, 2);
+    cr_assert_eq(n_told, 1, "once, until it was well again");
+    for (unsigned i = 0; i < 5; i++)
+        loop_advance(loop, 15000);
     reply(1, NULL);
     cr_assert_eq(account_trouble(account)->kind, FAULT_NONE);
+    event_unlisten(&listener);
 }
 
 Test(account, asking_ends_with_its_owner)

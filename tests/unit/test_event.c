@@ -147,7 +147,8 @@ Test(event, one_published_by_a_listener_is_told_whole_also_when_somebody_leaves_
 
 Test(event, those_that_page_someone_have_a_page_in_the_catalog_and_no_page_is_left_over)
 {
-    static const char *const paging[] = {"tunnel_refused", "failed", "port_taken", "state_not_written"};
+    static const char *const paging[] = {"tunnel_refused",     "failed",  "port_taken", "state_not_written",
+                                         "stop_not_confirmed", "no_guard"};
     FILE *f = fopen(SOURCE_DIR "/units/llmhostd.catalog", "re");
     char line[256], id[40];
     unsigned pages = 0, known = 0;
@@ -163,4 +164,53 @@ Test(event, those_that_page_someone_have_a_page_in_the_catalog_and_no_page_is_le
     cr_assert_eq(known, ELEMENTS(paging));
     cr_assert_eq(pages, ELEMENTS(paging));
     cr_assert_null(event_message_id("ready"));
+}
+
+Test(event, lists_of_kinds_are_read)
+{
+    cr_assert(event_is_in("ready, no_guard", "no_guard"));
+    cr_assert(event_is_in(" ready\tno_guard ", "ready"));
+    cr_assert(event_is_in("ready all", "no_guard"));
+    cr_assert(!event_is_in("ready, no_guard", "no_guar"));
+    cr_assert(!event_is_in("ready, no_guar", "no_guard"));
+    cr_assert(!event_is_in("", "ready"));
+    cr_assert(event_is_in(EVENT_KINDS_PAGING, "failed"));
+}
+
+/* A hook of a kind that is never published would wait for ever; one that is not in the manual is not found.
+ */
+Test(event, known_kinds_are_those_of_the_manual)
+{
+    static char manual[65536], named[8192];
+    FILE *f = fopen(SOURCE_DIR "/daemon/llmhostd.8", "re");
+    char *at, *end;
+
+    cr_assert_not_null(f);
+    manual[fread(manual, 1, sizeof manual - 1, f)] = '\0';
+    fclose(f);
+    at = strstr(manual, "\n.SH EVENTS\n");
+    cr_assert(at && (end = strstr(at + 5, "\n.SH ")));
+    *end = '\0';
+    for (; (at = strstr(at, "\n.TP\n.B")); at += strlen("\n.TP\n.B")) {
+        char line[200];
+
+        snprintf(line, sizeof line, "%s", at + strlen("\n.TP\n.B"));
+        line[strcspn(line, "\n")] = '\0';
+        for (char *word = strtok(strchr(line, ' '), " \","); word; word = strtok(NULL, " \",")) {
+            cr_assert(event_is_known(word), "%s is in the manual", word);
+            snprintf(strchr(named, '\0'), 60, "%s,", word);
+        }
+    }
+    for (unsigned i = 0; event_kind_at(i); i++)
+        cr_assert(event_is_in(named, event_kind_at(i)), "%s is not in the manual", event_kind_at(i));
+}
+
+Test(event, those_that_page_are_known)
+{
+    _cleanup_free_ char *kinds = xstrdup(EVENT_KINDS_PAGING);
+    unsigned n = 0;
+
+    for (char *kind = strtok(kinds, EVENT_BETWEEN); kind; kind = strtok(NULL, EVENT_BETWEEN), n++)
+        cr_assert(event_is_known(kind), "%s", kind);
+    cr_assert_eq(n, 12);
 }

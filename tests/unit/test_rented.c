@@ -677,6 +677,48 @@ Test(rented, a_new_daemon_counts_the_days_from_the_providers_stop)
     cr_assert(COMES_TRUE(rented_record(rented)->stopped_at_ms == company.machine.stopped_at_ms));
 }
 
+static unsigned n_warnings;
+static char last_warning[200];
+
+static void on_warning(void *ctx, const struct event *e)
+{
+    (void)ctx;
+    if (!streq(e->kind, "released_soon"))
+        return;
+    n_warnings++;
+    snprintf(last_warning, sizeof last_warning, "%s", e->text);
+}
+
+Test(rented, each_of_the_last_days_of_its_data_is_told_once)
+{
+    struct event_listener listener = {.heard = on_warning};
+    const int64_t hour_ms = 3600000;
+
+    make_new("4090D", 0);
+    is_there();
+    event_listen(&listener);
+    n_warnings = 0;
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_not(rented_is_released_soon(rented));
+    cr_assert_eq(n_warnings, 0);
+    company.machine.stopped_at_ms -= (10 * 24 + 5) * hour_ms;
+    starts_again();
+    cr_assert(COMES_TRUE(n_warnings == 1));
+    cr_assert(rented_is_released_soon(rented));
+    cr_assert(strstr(last_warning, "gives it back with its data in 4d18h unless"), "%s", last_warning);
+    for (unsigned i = 0; i < 23; i++) {
+        loop_advance(loop, (uint64_t)hour_ms);
+        flush();
+    }
+    cr_assert_eq(n_warnings, 2);
+    cr_assert(strstr(last_warning, " 3d"), "%s", last_warning);
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(state() == LIFE_RUNNING));
+    cr_assert_not(rented_is_released_soon(rented));
+    event_unlisten(&listener);
+}
+
 Test(rented, a_new_daemon_knows_which_card_was_tried)
 {
     struct rented_figures n;
