@@ -22,6 +22,7 @@
 #include "control/control.h"
 #include "control/explain.h"
 #include "gateway/gateway.h"
+#include "hook.h"
 #include "http/http.h"
 #include "lease/lease.h"
 #include "manager.h"
@@ -66,6 +67,7 @@ struct daemon {
     struct turns *turns;
     struct secrets *secrets;
     struct store *store;
+    struct hooks *hooks;
     struct http *http;
     struct manager *manager;
     struct gateway *gateway;
@@ -136,6 +138,17 @@ static char *config_path(void)
         return path;
     free(path);
     return xstrdup("/etc/llmhost/llmhostd.conf");
+}
+
+/* Absolute. */
+static char *directory_of(const char *file)
+{
+    _cleanup_free_ char *here = get_current_dir_name();
+    const char *slash = strrchr(file, '/');
+    int n = slash ? (int)(slash - file) : 0;
+
+    return xasprintf("%s%s%.*s", file[0] == '/' || !here ? "" : here, n && file[0] != '/' ? "/" : "", n,
+                     file);
 }
 
 /* Makes the directory and what is above it, for us alone. A directory of somebody else, or open to others in
@@ -336,6 +349,8 @@ static void daemon_watch_signals(struct daemon *d)
 
 static int daemon_open(struct daemon *d, struct fault *f)
 {
+    _cleanup_free_ char *config_directory = directory_of(d->config);
+
     d->control_fd = service_take_socket(d->service, "control");
     d->gateway_fd = service_take_socket(d->service, "gateway");
 
@@ -351,6 +366,7 @@ static int daemon_open(struct daemon *d, struct fault *f)
         return r;
     d->events = (struct event_listener){.heard = daemon_on_event, .ctx = d};
     event_listen(&d->events);
+    d->hooks = hooks_new(d->loop, d->settings, config_directory);
     d->resolver = resolver_new(d->loop);
     d->turns = turns_new(d->loop);
     d->http = http_new(d->loop);
@@ -413,6 +429,7 @@ static void daemon_close(struct daemon *d)
     http_free(d->http);
     resolver_free(d->resolver);
     turns_free(d->turns);
+    hooks_free(d->hooks);
     if (d->store) {
         event_unlisten(&d->events);
         store_close(d->store);

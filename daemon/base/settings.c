@@ -15,6 +15,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+#include "base/event.h"
 #include "proto/address.h"
 #include "proto/buf.h"
 #include "proto/mem.h"
@@ -22,6 +23,9 @@
 
 #define FILE_BYTES_MAX ((size_t)1 << 20)
 #define HOUR_MS        (3600 * 1000ull)
+#define FAMILY         "hook." /* sections of a name of the user's own: [hook.NAME] */
+#define NAME_BYTES_MAX 31
+#define FAMILY_MAX     16
 
 struct known {
     const char *section, *key;
@@ -44,6 +48,7 @@ static bool is_version(const char *value, const struct known *k);
 static bool is_source(const char *value, const struct known *k);
 static bool is_mirror(const char *value, const struct known *k);
 static bool is_hub(const char *value, const struct known *k);
+static bool is_kinds(const char *value, const struct known *k);
 
 #define LISTEN_FORM  "an IP address with a port, as 127.0.0.1:11434 or [::1]:11434"
 #define HOLD_FORM    "a duration from 0 to 24h, as 90s, 5m or 12h"
@@ -60,7 +65,9 @@ static bool is_hub(const char *value, const struct known *k);
 #define SOURCE_FORM  "auto, box or upload"
 #define HUB_FORM     "https:// and a host's name, as https://hf-mirror.com"
 #define STALL_FORM   "a duration from 0 (never) to 24h, as 2m"
-#define MIRROR_FORM  "what is put in front of an address, as https://mirror.example.org/"
+#define KINDS_FORM                                                                                           \
+    "events of llmhostd(8) with blanks or commas between them, as stop_not_confirmed no_guard, or all"
+#define MIRROR_FORM "what is put in front of an address, as https://mirror.example.org/"
 
 // clang-format off
 static const struct known table[] = {
@@ -90,11 +97,27 @@ static const struct known table[] = {
     {"engine.llama.cpp", "model_mirror", NULL,              is_hub,      HUB_FORM,     0},
     {"engine.llama.cpp", "stall",        "2m",              is_duration, STALL_FORM,   24 * HOUR_MS},
 };
+/* Of each section of the family. */
+static const struct known family[] = {
+    {FAMILY,             "command",      NULL,              is_path,     PATH_FORM,    0},
+    {FAMILY,             "events",       EVENT_KINDS_PAGING, is_kinds,   KINDS_FORM,   0},
+};
 // clang-format on
 
+/* A key of a section: as written, and "FILE:LINE"; NULL: the default. */
+struct value {
+    char *text, *where;
+};
+
+struct member {
+    char *section, *where; /* where: its first header */
+    struct value values[ELEMENTS(family)];
+};
+
 struct settings {
-    char *values[ELEMENTS(table)]; /* as written; NULL: the default */
-    char *wheres[ELEMENTS(table)]; /* "FILE:LINE" of each */
+    struct value values[ELEMENTS(table)];
+    struct member *members;
+    unsigned n_members;
 };
 
 static bool is_duration(const char *value, const struct known *k)
@@ -229,6 +252,45 @@ static bool is_hub(const char *value, const struct known *k)
     return is_mirror(value, k) && n && (!host[3 + n] || streq(host + 3 + n, "/"));
 }
 
+static bool is_kinds(const char *value, const struct known *k)
+{
+    char kind[64];
+
+    (void)k;
+    for (value += strspn(value, EVENT_BETWEEN); *value; value += strspn(value, EVENT_BETWEEN)) {
+        size_t n = strcspn(value, EVENT_BETWEEN);
+
+        snprintf(kind, sizeof kind, "%.*s", (int)n, value);
+        if (!streq(kind, "all") && !event_is_known(kind))
+            return false;
+        value += n;
+    }
+    return true;
+}
+
+/* ---- sections of the family ---- */
+
+static bool is_family(const char *section)
+{
+    return strncmp(section, FAMILY, strlen(FAMILY)) == 0;
+}
+
+static bool is_member_name(const char *name)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    size_t n = strlen(name);
+
+    return n > 0 && n <= NAME_BYTES_MAX && strspn(name, letters) == n;
+}
+
+static struct member *find_member(const struct settings *s, const char *section)
+{
+    for (unsigned i = 0; i < s->n_members; i++)
+        if (streq(s->members[i].section, section))
+            return &s->members[i];
+    return NULL;
+}
+
 /* One file being read. */
 struct reading {
     struct settings *settings;
@@ -255,14 +317,30 @@ __attribute__((format(printf, 2, 3))) static void complain(struct reading *r, co
 
 static const struct known *find(const char *section, const char *key)
 {
-    for (const struct known *k = table; k < table + ELEMENTS(table); k++)
-        if (streq(k->section, section) && streq(k->key, key))
+    bool named = is_family(section);
+    const struct known *first = named ? family : table,
+                       *end = named ? family + ELEMENTS(family) : table + ELEMENTS(table);
+
+    for (const struct known *k = first; k < end; k++)
+        if ((named || streq(k->section, section)) && streq(k->key, key))
             return k;
     return NULL;
 }
 
+/* NULL: no such section was read, so all of it is at its defaults. */
+static const struct value *find_value(const struct settings *s, const char *section, const struct known *k)
+{
+    const struct member *m = find_member(s, section);
+
+    if (!is_family(section))
+        return &s->values[k - table];
+    return m ? &m->values[k - family] : NULL;
+}
+
 static bool is_section(const char *section)
 {
+    if (is_family(section))
+        return is_member_name(section + strlen(FAMILY));
     for (unsigned i = 0; i < ELEMENTS(table); i++)
         if (streq(table[i].section, section))
             return true;
@@ -274,13 +352,15 @@ static bool is_section(const char *section)
 static const char *nearest(const char *name, const char *section)
 {
     unsigned limit = 1 + (unsigned)strlen(name) / 3, best = limit + 1;
+    bool named = section && is_family(section);
+    const struct known *rows = named ? family : table;
     const char *found = NULL;
 
-    for (unsigned i = 0; i < ELEMENTS(table); i++) {
-        const char *candidate = section ? table[i].key : table[i].section;
+    for (unsigned i = 0; i < (named ? ELEMENTS(family) : ELEMENTS(table)); i++) {
+        const char *candidate = section ? rows[i].key : rows[i].section;
         unsigned distance;
 
-        if (section && !streq(table[i].section, section))
+        if (section && !named && !streq(rows[i].section, section))
             continue;
         distance = text_distance(name, candidate, limit);
         if (distance < best) {
@@ -303,7 +383,10 @@ static void complain_section(struct reading *r, const char *section)
 {
     const char *near = nearest(section, NULL);
 
-    if (near)
+    if (is_family(section) || streq(section, "hook"))
+        complain(r, "[%s] should be [" FAMILY "NAME], NAME of letters, digits, _ and -, %d at most", section,
+                 NAME_BYTES_MAX);
+    else if (near)
         complain(r, "unknown section [%s], did you mean [%s]?", section, near);
     else
         complain(r, "unknown section [%s]", section);
@@ -321,14 +404,68 @@ static void complain_key(struct reading *r, const char *section, const char *key
         complain(r, "unknown key %s in [%s]", key, section);
 }
 
-static void take_value(struct reading *r, size_t i, const char *value)
+static void value_done(struct value *v)
+{
+    free(v->text);
+    free(v->where);
+}
+
+static void take_value(struct reading *r, struct value *v, const char *text)
+{
+    value_done(v);
+    v->text = xstrdup(text);
+    v->where = xasprintf("%s:%d", r->name, r->line);
+}
+
+/* The name is a good one. */
+static struct member *take_member(struct reading *r, const char *section)
 {
     struct settings *s = r->settings;
+    struct member *m = find_member(s, section);
 
-    free(s->values[i]);
-    free(s->wheres[i]);
-    s->values[i] = xstrdup(value);
-    s->wheres[i] = xasprintf("%s:%d", r->name, r->line);
+    if (m)
+        return m;
+    if (s->n_members == FAMILY_MAX) {
+        complain(r, "[%s] is one too many: there may be %d of [" FAMILY "NAME]", section, FAMILY_MAX);
+        return NULL;
+    }
+    s->members = realloc(s->members, (s->n_members + 1) * sizeof *m);
+    if (!s->members)
+        abort();
+    m = &s->members[s->n_members++];
+    *m = (struct member){.section = xstrdup(section), .where = xasprintf("%s:%d", r->name, r->line)};
+    return m;
+}
+
+static void take(struct reading *r, const char *section, const struct known *k, const char *text)
+{
+    struct member *m = is_family(section) ? take_member(r, section) : NULL;
+
+    if (m)
+        take_value(r, &m->values[k - family], text);
+    else if (!is_family(section))
+        take_value(r, &r->settings->values[k - table], text);
+}
+
+/* The first word that is none, for a complaint that helps. */
+static void complain_kinds(struct reading *r, const char *section, const char *value)
+{
+    char kind[64] = "";
+    const char *near;
+
+    for (value += strspn(value, EVENT_BETWEEN); *value; value += strspn(value, EVENT_BETWEEN)) {
+        size_t n = strcspn(value, EVENT_BETWEEN);
+
+        snprintf(kind, sizeof kind, "%.*s", (int)n, value);
+        if (!streq(kind, "all") && !event_is_known(kind))
+            break;
+        value += n;
+    }
+    near = event_nearest(kind);
+    if (near)
+        complain(r, "[%s] events: there is no event %s, did you mean %s?", section, kind, near);
+    else
+        complain(r, "[%s] events: there is no event %s; llmhostd(8) has the list", section, kind);
 }
 
 static int on_value(void *ctx, const char *section, const char *key, const char *value)
@@ -342,11 +479,15 @@ static int on_value(void *ctx, const char *section, const char *key, const char 
         complain_section(r, section);
     else if (!k)
         complain_key(r, section, key);
-    else if (!(*value == '\0' && !k->otherwise) && !k->is_good(value, k))
-        complain(r, "[%s] %s = %s: should be %s", section, key, value, k->form);
-    else {
-        take_value(r, (size_t)(k - table), value);
-    }
+    else if (*value == '\0' && k->is_good == is_kinds)
+        complain(r, "[%s] %s =: should be %s", section, key, k->form);
+    else if (!(*value == '\0' && !k->otherwise) && !k->is_good(value, k)) {
+        if (k->is_good == is_kinds)
+            complain_kinds(r, section, value);
+        else
+            complain(r, "[%s] %s = %s: should be %s", section, key, value, k->form);
+    } else
+        take(r, section, k, value);
     return 1;
 }
 
@@ -361,6 +502,8 @@ static void check_header(struct reading *r, const char *line)
     snprintf(section, sizeof(section), "%.*s", (int)(end - line - 1), line + 1);
     if (!is_section(section))
         complain_section(r, section);
+    else if (is_family(section))
+        take_member(r, section);
     end += 1 + strspn(end + 1, " \t\r\n");
     if (*end && !strchr("#;", *end))
         complain(r, "[%s] stands on a line of its own, and its keys below it", section);
@@ -522,6 +665,17 @@ static int load_pieces(struct settings *s, const char *path, char **ret_why)
     return r;
 }
 
+/* What no single line can tell, once all was read. */
+static int judge_whole(const struct settings *s, char **ret_why)
+{
+    for (unsigned i = 0; i < s->n_members; i++)
+        if (!s->members[i].values[0].text) {
+            *ret_why = xasprintf("%s: [%s] has no command", s->members[i].where, s->members[i].section);
+            return -EINVAL;
+        }
+    return 0;
+}
+
 DEFINE_CLEANUP(struct settings *, settings_free)
 
 int settings_load(const char *path, bool must_exist, struct settings **ret, char **ret_why)
@@ -531,6 +685,8 @@ int settings_load(const char *path, bool must_exist, struct settings **ret, char
 
     if (r == 0 && path)
         r = load_pieces(s, path, ret_why);
+    if (r == 0)
+        r = judge_whole(s, ret_why);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(s);
@@ -542,6 +698,8 @@ int settings_parse(const char *text, const char *name, struct settings **ret, ch
     _cleanup_(cleanup_settings_free) struct settings *s = xnew(struct settings);
     int r = parse_into(s, text, name, ret_why);
 
+    if (r == 0)
+        r = judge_whole(s, ret_why);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(s);
@@ -550,34 +708,40 @@ int settings_parse(const char *text, const char *name, struct settings **ret, ch
 
 struct settings *settings_free(struct settings *s)
 {
-    if (s) {
-        for (unsigned i = 0; i < ELEMENTS(table); i++) {
-            free(s->values[i]);
-            free(s->wheres[i]);
-        }
-        free(s);
+    if (!s)
+        return NULL;
+    for (unsigned i = 0; i < ELEMENTS(table); i++)
+        value_done(&s->values[i]);
+    for (unsigned i = 0; i < s->n_members; i++) {
+        for (unsigned j = 0; j < ELEMENTS(family); j++)
+            value_done(&s->members[i].values[j]);
+        free(s->members[i].section);
+        free(s->members[i].where);
     }
+    free(s->members);
+    free(s);
     return NULL;
 }
 
 const char *settings_text(const struct settings *s, const char *section, const char *key)
 {
     const struct known *k = find(section, key);
-    const char *value;
+    const struct value *v;
 
     if (!k) {
         fprintf(stderr, "settings: nobody knows [%s] %s\n", section, key);
         abort();
     }
-    value = s->values[k - table];
-    return value && *value ? value : k->otherwise;
+    v = find_value(s, section, k);
+    return v && v->text && *v->text ? v->text : k->otherwise;
 }
 
 const char *settings_where(const struct settings *s, const char *section, const char *key)
 {
     const struct known *k = find(section, key);
+    const struct value *v = k ? find_value(s, section, k) : NULL;
 
-    return k ? s->wheres[k - table] : NULL;
+    return v ? v->where : NULL;
 }
 
 uint64_t settings_ms(const struct settings *s, const char *section, const char *key)
@@ -598,14 +762,32 @@ bool settings_bool(const struct settings *s, const char *section, const char *ke
     return value;
 }
 
+const char *settings_hook_at(const struct settings *s, unsigned i)
+{
+    return i < s->n_members ? s->members[i].section + strlen(FAMILY) : NULL;
+}
+
 bool settings_at(const struct settings *s, unsigned i, const char **ret_section, const char **ret_key,
                  const char **ret_value, const char **ret_where)
 {
-    if (i >= ELEMENTS(table))
-        return false;
-    *ret_section = table[i].section;
-    *ret_key = table[i].key;
-    *ret_where = s->wheres[i];
-    *ret_value = s->values[i] ? s->values[i] : table[i].otherwise ? table[i].otherwise : "";
+    const struct known *k;
+    const struct value *v;
+
+    if (i < ELEMENTS(table)) {
+        k = &table[i];
+        v = &s->values[i];
+        *ret_section = k->section;
+    } else {
+        unsigned j = i - ELEMENTS(table);
+
+        if (j >= s->n_members * ELEMENTS(family))
+            return false;
+        k = &family[j % ELEMENTS(family)];
+        v = &s->members[j / ELEMENTS(family)].values[j % ELEMENTS(family)];
+        *ret_section = s->members[j / ELEMENTS(family)].section;
+    }
+    *ret_key = k->key;
+    *ret_where = v->where;
+    *ret_value = v->text ? v->text : k->otherwise ? k->otherwise : "";
     return true;
 }

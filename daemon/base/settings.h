@@ -17,10 +17,12 @@ int settings_parse(const char *text, const char *name, struct settings **ret, ch
 int settings_keep(const char *path, const char *section, const char *key, const char *value, char **ret_file);
 struct settings *settings_free(struct settings *s);
 
-/* Values after defaults. The text stays until settings_free(). An engine section is [engine.NAME]. */
+/* Values after defaults. The text stays until settings_free(). An engine section is [engine.NAME]; [hook.NAME] has names of the user's own. */
 const char *settings_text(const struct settings *s, const char *section, const char *key);          /* NULL: not set, no default */
 uint64_t settings_ms(const struct settings *s, const char *section, const char *key);
 bool settings_bool(const struct settings *s, const char *section, const char *key);
+/* NAME of [hook.NAME], in the order in which they were read; NULL beyond the last. */
+const char *settings_hook_at(const struct settings *s, unsigned i);
 /* "FILE:LINE" the value comes from; NULL: it is the default. */
 const char *settings_where(const struct settings *s, const char *section, const char *key);
 /* Every value, default or not, in a fixed order, for --check-config. Returns false beyond the last. *ret_where: as settings_where(). */

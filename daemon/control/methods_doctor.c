@@ -2,12 +2,14 @@
  * what they are (checks.c), all at once and not for long; the rest is what is known already. A check that
  * nothing is known for is left out: "ok" is never a guess. */
 #include <errno.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/op.h"
+#include "base/settings.h"
 #include "base/timer.h"
 #include "control/checks.h"
 #include "control/checks_rent.h"
@@ -107,6 +109,33 @@ static void check_linger(const struct call *c, struct json *list)
                   "ends when you log out, and all tunnels with it: lingering is not enabled");
 }
 
+/* What a hook runs is called in the night of all times: whether it could is better known before. */
+static void check_hook(const struct settings *s, const char *name, struct json *list)
+{
+    _cleanup_free_ char *section = xasprintf("hook.%s", name);
+    const char *command = settings_text(s, section, "command");
+    struct stat st;
+
+    if (!command)
+        return; /* emptied by a later file: it is not run */
+    if (stat(command, &st) < 0)
+        check_add(list, "hook.command", NULL, "fail", check_command("ls -l %s", command),
+                  "hook \"%s\" cannot be run: %s: %s", name, command, strerror(errno));
+    else if (!S_ISREG(st.st_mode) || access(command, X_OK) < 0)
+        check_add(list, "hook.command", NULL, "fail", check_command("chmod +x %s", command),
+                  "hook \"%s\" cannot be run: %s is no program that the daemon may execute", name, command);
+    else
+        check_add(list, "hook.command", NULL, "ok", NULL, "hook \"%s\" runs %s", name, command);
+}
+
+static void check_hooks(const struct settings *s, struct json *list)
+{
+    const char *name;
+
+    for (unsigned i = 0; (name = settings_hook_at(s, i)); i++)
+        check_hook(s, name, list);
+}
+
 static void check_daemon(const struct call *c, struct json *list)
 {
     struct fault taken;
@@ -122,6 +151,7 @@ static void check_daemon(const struct call *c, struct json *list)
                   gateway_endpoint(c->context->gateway));
     check_store(c, list);
     check_library(list);
+    check_hooks(c->context->settings, list);
 }
 
 /* ---- instances ---- */

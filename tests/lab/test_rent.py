@@ -2,7 +2,9 @@
 
 Facts of the company: reference/autodl.md; of a life: reference/lease.md §2."""
 import concurrent.futures
+import os
 import subprocess
+import tempfile
 import time
 
 import host as hosts
@@ -147,7 +149,14 @@ class Rent(AtOnce):
             self.assertEqual((len(w.calls("power_on")), len(w.calls("create"))), (n + 1, 1))
 
     def test_a_refused_token_is_told(self):
-        with World(account=False) as w:
+        """By a hook as well."""
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        hook = folder + "/tell"
+        with open(hook, "w") as f:
+            f.write(f"#!/bin/sh\necho $#; env | sort >{folder}/told\n")
+        os.chmod(hook, 0o700)
+        with World({"hook.phone": {"command": hook}}, account=False) as w:
+            self.assertIn("hook \"phone\" runs " + hook, w.d.ctl("doctor", check=False).stdout)
             told = w.d.ctl("provider", "add", "autodl", "--base-url", w.c.url, "--token-file", "-", input="wrong\n", check=False)
             self.assertEqual(told.returncode, 5)
             self.assertEqual(w.d.call("ProviderList")["accounts"], [])
@@ -157,6 +166,17 @@ class Rent(AtOnce):
             told = w.d.ctl("up", MODEL, "--gpu", "4090D", "--timeout", "5s", check=5)
             self.assertRegex(told.stderr, "does not accept the token")
             self.assertEqual(w.ours(), [])
+            ran = f'hook "phone" ran for failed {MODEL}, exit 0'
+            hosts.until(lambda: ran in w.d.ctl("logs", "--events").stdout, 10, ran)
+            with open(folder + "/told") as f:
+                told = dict(line.split("=", 1) for line in f.read().splitlines())
+            self.assertEqual((told["LLMHOST_EVENT"], told["LLMHOST_TARGET"], told["LLMHOST_LEVEL"]), ("failed", MODEL, "err"))
+            self.assertIn("does not accept the token", told["LLMHOST_TEXT"])
+            self.assertEqual(told["LLMHOST_CONFIG_DIRECTORY"], w.d.dir)
+            self.assertLess(abs(int(told["LLMHOST_AT_MS"]) / 1000 - time.time()), 60)
+            of_a_shell = {"PATH", "HOME", "USER", "LANG", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_"}
+            self.assertEqual(set(told) - of_a_shell,
+                             {"LLMHOST_" + n for n in ("EVENT", "TARGET", "LEVEL", "TEXT", "AT_MS", "CONFIG_DIRECTORY")})
             w.c.account(developer_token=token)
 
     def test_kept_it_stays_on_and_its_guard_knows_for_how_long(self):

@@ -116,8 +116,9 @@ Test(settings, a_wrong_value_is_an_error_that_names_the_form)
            "test.conf:2: [guard] lease = 31m: should be a duration of at most 30m, as 90s or 15m, and not 0");
     refuse("[guard]\nfirst = 0s\n",
            "test.conf:2: [guard] first = 0s: should be a duration of at most 30m, as 90s or 15m, and not 0");
-    refuse("[idle]\nmax_up = 8d\n",
-           "test.conf:2: [idle] max_up = 8d: should be a duration of at most 7d, as 90m, 12h or 2d, and not 0");
+    refuse(
+        "[idle]\nmax_up = 8d\n",
+        "test.conf:2: [idle] max_up = 8d: should be a duration of at most 7d, as 90m, 12h or 2d, and not 0");
     refuse("[ssh]\ninstall_key = 1\n", "test.conf:2: [ssh] install_key = 1: should be yes or no");
     refuse("[log]\nlevel = loud\n",
            "test.conf:2: [log] level = loud: should be err, warning, notice, info or debug");
@@ -229,6 +230,62 @@ Test(settings, all_values_can_be_walked)
     cr_assert_eq(n, 25);
     cr_assert_eq(set, 1);
     settings_free(s);
+}
+
+Test(settings, hooks_have_names_of_the_users_own)
+{
+    struct settings *s = parse("[hook.notify]\ncommand = /usr/local/bin/notify\n"
+                               "[hook.to-phone_2]\nevents = ready,off no_guard\ncommand = /bin/true\n"
+                               "[hook.notify]\ncommand = /bin/false\n");
+    const char *section, *key, *value, *where;
+
+    cr_assert_str_eq(settings_hook_at(s, 0), "notify");
+    cr_assert_str_eq(settings_hook_at(s, 1), "to-phone_2");
+    cr_assert_null(settings_hook_at(s, 2));
+    cr_assert_str_eq(settings_text(s, "hook.notify", "command"), "/bin/false", "later values win");
+    cr_assert_str_eq(settings_where(s, "hook.notify", "command"), "test.conf:7");
+    cr_assert(strstr(settings_text(s, "hook.notify", "events"), "stop_not_confirmed"));
+    cr_assert_null(settings_where(s, "hook.notify", "events"));
+    cr_assert_str_eq(settings_text(s, "hook.to-phone_2", "events"), "ready,off no_guard");
+    cr_assert_null(settings_text(s, "hook.other", "command"), "none of that name");
+    cr_assert(settings_at(s, 25 + 3, &section, &key, &value, &where));
+    cr_assert_str_eq(section, "hook.to-phone_2");
+    cr_assert_str_eq(key, "events");
+    cr_assert_str_eq(where, "test.conf:4");
+    cr_assert(!settings_at(s, 25 + 4, &section, &key, &value, &where));
+    settings_free(s);
+}
+
+Test(settings, bad_hooks_are_named)
+{
+    char text[800] = "";
+
+    refuse("[hook]\n",
+           "test.conf:1: [hook] should be [hook.NAME], NAME of letters, digits, _ and -, 31 at most");
+    refuse("[hook.a b]\n",
+           "test.conf:1: [hook.a b] should be [hook.NAME], NAME of letters, digits, _ and -, 31 at most");
+    refuse("[hook.]\n",
+           "test.conf:1: [hook.] should be [hook.NAME], NAME of letters, digits, _ and -, 31 at most");
+    refuse("\n[hook.notify]\n", "test.conf:2: [hook.notify] has no command");
+    refuse("[hook.notify]\nevents = all\n", "test.conf:1: [hook.notify] has no command");
+    refuse("[hook.notify]\ncommand = notify-send x\n",
+           "test.conf:2: [hook.notify] command = notify-send x: should be an absolute path");
+    refuse("[hook.notify]\ncomand = /bin/true\n",
+           "test.conf:2: unknown key comand in [hook.notify], did you mean command?");
+    refuse("[hook.notify]\nhold = 5m\n",
+           "test.conf:2: unknown key hold in [hook.notify]; there is one in [gateway]");
+    refuse("[hook.notify]\ncommand = /bin/true\nevents = no_guard stop-not-confirmed\n",
+           "test.conf:3: [hook.notify] events: there is no event stop-not-confirmed, did you mean "
+           "stop_not_confirmed?");
+    refuse("[hook.notify]\ncommand = /bin/true\nevents = xxxxxxxxxxxx\n",
+           "test.conf:3: [hook.notify] events: there is no event xxxxxxxxxxxx; llmhostd(8) has the list");
+    refuse(
+        "[hook.notify]\ncommand = /bin/true\nevents =\n",
+        "test.conf:3: [hook.notify] events =: should be events of llmhostd(8) with blanks or commas between "
+        "them, as stop_not_confirmed no_guard, or all");
+    for (int i = 0; i < 17; i++)
+        sprintf(text + strlen(text), "[hook.h%d]\ncommand = /bin/true\n", i);
+    refuse(text, "test.conf:33: [hook.h16] is one too many: there may be 16 of [hook.NAME]");
 }
 
 Test(settings, a_key_nobody_knows_is_a_bug_of_the_caller, .signal = SIGABRT)
