@@ -298,8 +298,8 @@ class Leavings(Pull):
 
     def test_a_failure_keeps_them(self):
         with self.the_road() as (d, h):
-            self.begin(d, h)
-            self.registry.fault(status=503)
+            self.begin(d, h, seconds=10)
+            self.registry.fault(status=503, rate=self.size // 10)       # without, the blob is whole before the cut
             h.fault("rst")
             h.heal()
             self.wait_state(d, "failed", limit_s=60)
