@@ -18,6 +18,7 @@
 #define BASE_URL     "https://api.autodl.com"
 #define BODY_MAX     8192u
 #define MACHINES_MAX (AUTODL_PAGE_ROWS * 20)
+#define IMAGES_MAX   (AUTODL_PAGE_ROWS * 4) /* an account may have 20 */
 #define CUDA_LEAST                                                                                           \
     124 /* what the engines need of the machine's driver (550: engine/fit.h), whatever the image */
 #define HOUR_MS (60 * 60 * 1000ll)
@@ -41,8 +42,9 @@ struct call {
     bool asks; /* something happens there: without an answer it is uncertain */
     struct op *step;
     void (*read)(struct call *c, const struct autodl_answer *a);
-    struct instance_seen *seen; /* of the pages so far */
-    unsigned n_seen, page;
+    struct instance_seen *seen;  /* of the pages so far */
+    struct rental_image *images; /* likewise */
+    unsigned n_seen, n_images, page;
     unsigned region; /* of the table: its stock is asked for */
     int stock[AUTODL_ROWS_MAX];
     rental_list_fn on_list;
@@ -51,6 +53,7 @@ struct call {
     rental_way_fn on_way;
     rental_money_fn on_money;
     rental_offers_fn on_offers;
+    rental_images_fn on_images;
     void *ctx;
 };
 
@@ -60,6 +63,7 @@ static void call_free(struct call *c)
     buf_done(&c->body);
     free(c->query);
     free(c->seen);
+    free(c->images);
     free(c);
 }
 
@@ -83,6 +87,8 @@ static void call_fail(struct call *c, const struct fault *f)
         c->on_made(c->ctx, NULL, f);
     else if (c->on_way)
         c->on_way(c->ctx, NULL, f);
+    else if (c->on_images)
+        c->on_images(c->ctx, NULL, 0, f);
     else if (c->on_money)
         c->on_money(c->ctx, 0, f);
     else
@@ -273,6 +279,43 @@ static void read_page(struct call *c, const struct autodl_answer *a)
     call_free(c);
 }
 
+static void read_saved(struct call *c, const struct autodl_answer *a)
+{
+    char id[INSTANCE_ID_MAX];
+    struct fault f = {0};
+
+    if (autodl_read_saved(&c->rental->tables, a, id, &f) < 0) {
+        call_fail(c, &f);
+        return;
+    }
+    op_end(&c->op);
+    c->on_made(c->ctx, id, NULL);
+    call_free(c);
+}
+
+static void read_images(struct call *c, const struct autodl_answer *a)
+{
+    struct autodl_images *page = xnew(struct autodl_images);
+    struct fault f = {0};
+    int r = autodl_read_images(&c->rental->tables, a, page, &f);
+    bool more = r == 0 && c->page < page->n_pages && c->n_images + AUTODL_PAGE_ROWS < IMAGES_MAX;
+
+    for (unsigned i = 0; r == 0 && i < page->n; i++)
+        c->images[c->n_images++] = page->all[i];
+    free(page);
+    if (r < 0) {
+        call_fail(c, &f);
+        return;
+    }
+    if (more) {
+        page_ask(c);
+        return;
+    }
+    op_end(&c->op);
+    c->on_images(c->ctx, c->images, c->n_images, NULL);
+    call_free(c);
+}
+
 /* ---- the calls ---- */
 
 static void autodl_list(struct rental *r, struct op **slot, rental_list_fn done, void *ctx)
@@ -347,6 +390,28 @@ static void autodl_reach(struct rental *r, const char *id, struct op **slot, ren
     c->on_way = done;
     c->read = read_way;
     call_go(c);
+}
+
+static void autodl_save_image(struct rental *r, const char *id, const char *name, struct op **slot,
+                              rental_made_fn done, void *ctx)
+{
+    struct call *c = call_new(r, "POST", "/api/v1/dev/instance/pro/image/save", slot, ctx);
+
+    autodl_write_save(id, name, &c->body);
+    c->asks = true;
+    c->on_made = done;
+    c->read = read_saved;
+    call_go(c);
+}
+
+static void autodl_images(struct rental *r, struct op **slot, rental_images_fn done, void *ctx)
+{
+    struct call *c = call_new(r, "POST", "/api/v1/dev/instance/pro/image/private/list", slot, ctx);
+
+    c->images = xalloc(IMAGES_MAX * sizeof *c->images);
+    c->on_images = done;
+    c->read = read_images;
+    page_ask(c);
 }
 
 static void autodl_balance(struct rental *r, struct op **slot, rental_money_fn done, void *ctx)
@@ -496,5 +561,7 @@ const struct rental_ops rental_autodl = {
     .find_image = autodl_find_image,
     .find_region = autodl_find_region,
     .disk_day_milli = autodl_disk_price,
+    .save_image = autodl_save_image,
+    .images = autodl_images,
     .balance = autodl_balance,
 };

@@ -63,6 +63,15 @@ void autodl_write_page(unsigned page, struct buf *out)
     json_write(v, out);
 }
 
+void autodl_write_save(const char *id, const char *image, struct buf *out)
+{
+    _cleanup_json_ struct json *v = json_object();
+
+    json_put_string(v, "instance_uuid", id);
+    json_put_string(v, "image_name", image);
+    json_write(v, out);
+}
+
 void autodl_write_stock(const char *region, struct buf *out)
 {
     _cleanup_json_ struct json *v = json_object();
@@ -151,6 +160,17 @@ int autodl_read_made(const struct autodl_tables *t, const struct autodl_answer *
                                                  : not_an_answer(a, f); /* made, and we do not know what */
 }
 
+int autodl_read_saved(const struct autodl_tables *t, const struct autodl_answer *a,
+                      char id[static INSTANCE_ID_MAX], struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+    int r = open_envelope(t, a, &v, f);
+
+    if (r < 0)
+        return r;
+    return take_id(json_get_text(json_get(v, "data"), "image_uuid"), id) ? 0 : not_an_answer(a, f);
+}
+
 /* A time that may be missing: {"Time":"…","Valid":true}. */
 static int64_t read_time(const struct json *v)
 {
@@ -177,6 +197,12 @@ static int64_t read_prepaid(const struct json *v)
     return charge && *charge && !streq(charge, "payg") ? read_time(json_get(v, "expired_at")) : 0;
 }
 
+/* For people: as much as there is room for. */
+static void take_text(const char *text, char *out, size_t size)
+{
+    snprintf(out, size, "%.*s", (int)utf8_valid(text, MIN(strlen(text), size - 1)), text);
+}
+
 static bool read_row(const struct json *v, struct instance_seen *ret)
 {
     const char *word = json_get_text(v, "status"), *name = json_get_text(v, "name");
@@ -184,8 +210,7 @@ static bool read_row(const struct json *v, struct instance_seen *ret)
     *ret = (struct instance_seen){0};
     if (!word || !take_id(json_get_text(v, "uuid"), ret->id))
         return false;
-    snprintf(ret->word, sizeof ret->word, "%.*s",
-             (int)utf8_valid(word, MIN(strlen(word), sizeof ret->word - 1)), word);
+    take_text(word, ret->word, sizeof ret->word);
     if (name && strlen(name) < sizeof ret->name) /* a longer one is nobody's of ours */
         snprintf(ret->name, sizeof ret->name, "%s", name);
     ret->power = read_power(word);
@@ -195,29 +220,77 @@ static bool read_row(const struct json *v, struct instance_seen *ret)
     return true;
 }
 
-/* A row that cannot be read spoils the page: a machine that is overlooked is one that bills. */
-int autodl_read_page(const struct autodl_tables *t, const struct autodl_answer *a, struct autodl_page *ret,
-                     struct fault *f)
+/* {"list":[…],"max_page":N}: the rows of a page, at most AUTODL_PAGE_ROWS. */
+static int open_page(const struct json *v, const struct autodl_answer *a, const struct json **ret_list,
+                     unsigned *ret_pages, struct fault *f)
 {
-    _cleanup_json_ struct json *v = NULL;
-    int r = open_envelope(t, a, &v, f);
-
-    if (r < 0)
-        return r;
     const struct json *data = json_get(v, "data"), *list = json_get(data, "list");
     int64_t pages = json_get_int(data, "max_page", -1);
 
-    *ret = (struct autodl_page){0};
     if (json_type(data) != JSON_OBJECT ||
         (list && json_type(list) != JSON_ARRAY && json_type(list) != JSON_NULL) ||
         json_count(list) > AUTODL_PAGE_ROWS || pages > PAGES_MAX)
         return not_an_answer(a, f);
     if (pages < 0 && json_count(list) == AUTODL_PAGE_ROWS)
         return not_an_answer(a, f); /* there may be more, and it does not say so */
-    ret->n_pages = pages > 0 ? (unsigned)pages : 1;
+    *ret_pages = pages > 0 ? (unsigned)pages : 1;
+    *ret_list = list;
+    return 0;
+}
+
+/* A row that cannot be read spoils the page: a machine that is overlooked is one that bills. */
+int autodl_read_page(const struct autodl_tables *t, const struct autodl_answer *a, struct autodl_page *ret,
+                     struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+    const struct json *list;
+    int r = open_envelope(t, a, &v, f);
+
+    *ret = (struct autodl_page){0};
+    if (r == 0)
+        r = open_page(v, a, &list, &ret->n_pages, f);
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < json_count(list); i++)
         if (!read_row(json_at(list, i), &ret->seen[ret->n++]))
             return not_an_answer(a, f);
+    return 0;
+}
+
+/* §2.2: one word is known, "finished"; with any other it cannot be used yet, or never. */
+static bool read_image(const struct json *v, struct rental_image *ret)
+{
+    const char *word = json_get_text(v, "status"), *name = json_get_text(v, "name"),
+               *made = json_get_text(v, "create_at");
+    int64_t bytes = json_get_int(v, "image_size", 0);
+
+    *ret = (struct rental_image){0};
+    if (!word || !take_id(json_get_text(v, "image_uuid"), ret->id))
+        return false;
+    take_text(word, ret->word, sizeof ret->word);
+    take_text(name ? name : "", ret->name, sizeof ret->name);
+    ret->ready = streq(word, "finished");
+    ret->bytes = MAX(bytes, (int64_t)0);
+    if (!made || rfc3339_parse(made, &ret->made_at_ms) < 0 || ret->made_at_ms < 0)
+        ret->made_at_ms = 0;
+    return true;
+}
+
+/* An image that cannot be read cannot be used; the others can. */
+int autodl_read_images(const struct autodl_tables *t, const struct autodl_answer *a,
+                       struct autodl_images *ret, struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+    const struct json *list;
+    int r = open_envelope(t, a, &v, f);
+
+    *ret = (struct autodl_images){0};
+    if (r == 0)
+        r = open_page(v, a, &list, &ret->n_pages, f);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < json_count(list); i++)
+        ret->n += read_image(json_at(list, i), &ret->all[ret->n]);
     return 0;
 }
 

@@ -18,7 +18,8 @@ struct fault;
 void autodl_write_create(const struct instance_wish *w, unsigned cuda, struct buf *out);
 void autodl_write_start(const char *id, const char *start_command, struct buf *out);
 void autodl_write_id(const char *id, struct buf *out);          /* power_off, release */
-void autodl_write_page(unsigned page, struct buf *out);         /* list; the first is 1 */
+void autodl_write_page(unsigned page, struct buf *out);         /* list, images; the first is 1 */
+void autodl_write_save(const char *id, const char *image, struct buf *out);
 
 /* Answers: 0, or a negative errno with *f filled by the table of errors; what is not even an answer of theirs (HTML, half of it) is
  * FAULT_TRANSIENT for a question and FAULT_UNCERTAIN for a call: asked says which. */
@@ -36,6 +37,14 @@ struct autodl_page {
     unsigned n, n_pages;
 };
 int autodl_read_page(const struct autodl_tables *t, const struct autodl_answer *a, struct autodl_page *ret, struct fault *f);
+
+/* The id of an image that is being saved. */
+int autodl_read_saved(const struct autodl_tables *t, const struct autodl_answer *a, char id[static INSTANCE_ID_MAX], struct fault *f);
+struct autodl_images {
+    struct rental_image all[AUTODL_PAGE_ROWS];
+    unsigned n, n_pages;
+};
+int autodl_read_images(const struct autodl_tables *t, const struct autodl_answer *a, struct autodl_images *ret, struct fault *f);
 
 /* A snapshot: the way in, all of it or none. */
 int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answer *a, struct instance_way *ret,

@@ -38,6 +38,7 @@ static void check_fault(const struct fault *f, bool asked)
 static void read_answer(const struct autodl_tables *t, const struct autodl_answer *a)
 {
     static struct autodl_page page;
+    static struct autodl_images images;
     struct instance_way s;
     struct fault f;
     char id[INSTANCE_ID_MAX];
@@ -56,6 +57,19 @@ static void read_answer(const struct autodl_tables *t, const struct autodl_answe
         check_fault(&f, a->asked);
     else
         check(*id && is_plain(id));
+    f = (struct fault){0};
+    if (autodl_read_saved(t, a, id, &f) < 0)
+        check_fault(&f, a->asked);
+    else
+        check(*id && is_plain(id));
+    f = (struct fault){0};
+    if (autodl_read_images(t, a, &images, &f) < 0)
+        check_fault(&f, a->asked);
+    else
+        check(images.n <= AUTODL_PAGE_ROWS && images.n_pages >= 1 && images.n_pages <= 100);
+    for (unsigned i = 0; !f.kind && i < images.n; i++)
+        check(*images.all[i].id && is_plain(images.all[i].id) && images.all[i].bytes >= 0 &&
+              images.all[i].made_at_ms >= 0);
     f = (struct fault){0};
     if (autodl_read_snapshot(t, a, &s, &f) < 0)
         check_fault(&f, a->asked);

@@ -349,6 +349,48 @@ Test(autodl, the_way_in_is_whole_or_not_there_yet)
     cr_assert_str_eq(s.host, "", "no name of a machine begins like that");
 }
 
+/* §2.2: "create_at" is how they write it; other words than "finished" are unknown. */
+Test(autodl, images_are_ready_when_they_say_so)
+{
+    struct autodl_answer a =
+        says("{\"code\":\"Success\",\"data\":{\"list\":["
+             "{\"image_uuid\":\"image-1\",\"name\":\"base\",\"status\":\"finished\",\"image_size\":54000000,"
+             "\"create_at\":\"2026-10-01T08:00:00+08:00\"},"
+             "{\"image_uuid\":\"image-2\",\"name\":\"next\",\"status\":\"saving\",\"image_size\":-1,\"create_"
+             "at\":7},"
+             "{\"image_uuid\":\"image 3\",\"name\":\"odd\",\"status\":\"finished\"}],\"max_page\":3}}",
+             false);
+    struct autodl_answer odd = says("{\"code\":\"Success\",\"data\":[]}", false);
+    struct autodl_images images;
+
+    cr_assert_eq(autodl_read_images(&t, &a, &images, &f), 0);
+    cr_assert_eq(images.n, 2, "one has an id that nobody can say");
+    cr_assert_eq(images.n_pages, 3);
+    cr_assert_str_eq(images.all[0].name, "base");
+    cr_assert(images.all[0].ready && !images.all[1].ready);
+    cr_assert_eq(images.all[0].bytes, 54000000);
+    cr_assert_eq(images.all[0].made_at_ms, 1790812800000);
+    cr_assert_str_eq(images.all[1].word, "saving");
+    cr_assert(images.all[1].bytes == 0 && images.all[1].made_at_ms == 0);
+    cr_assert_lt(autodl_read_images(&t, &odd, &images, &f), 0);
+}
+
+Test(autodl, a_saved_image_has_an_id_or_nobody_knows_what_was_saved)
+{
+    struct autodl_answer a = says("{\"code\":\"Success\",\"data\":{\"image_uuid\":\"image-1\"}}", true);
+    struct autodl_answer none = says("{\"code\":\"Success\",\"data\":{}}", true);
+    struct autodl_answer on =
+        says("{\"code\":\"InternalError\",\"msg\":\"保存实例镜像前，请确保实例是关机状态\"}", true);
+    char id[INSTANCE_ID_MAX];
+
+    cr_assert_eq(autodl_read_saved(&t, &a, id, &f), 0);
+    cr_assert_str_eq(id, "image-1");
+    cr_assert_lt(autodl_read_saved(&t, &none, id, &f), 0);
+    cr_assert_eq(f.kind, FAULT_UNCERTAIN);
+    cr_assert_lt(autodl_read_saved(&t, &on, id, &f), 0);
+    cr_assert_str_eq(f.code, "image_not_off");
+}
+
 Test(autodl, the_balance_is_what_is_not_blocked)
 {
     struct autodl_answer a =

@@ -38,6 +38,14 @@ static const struct http_script good[] = {
      .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":{\"proxy_host\":\"h.example\",\"ssh_port\":2222,"
                         "\"root_password\":\"secret-1\",\"payg_price\":1970}}"},
      .then = HTTP_CLOSE},
+    {.path = PRO("image/save"),
+     .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":{\"image_uuid\":\"image-7\"}}"},
+     .then = HTTP_CLOSE},
+    {.path = PRO("image/private/list"),
+     .pieces = {OK_HEAD
+                "{\"code\":\"Success\",\"data\":{\"list\":[{\"image_uuid\":\"image-7\",\"name\":\"b\","
+                "\"status\":\"finished\"}],\"max_page\":2}}"},
+     .then = HTTP_CLOSE},
     {.path = "/api/v1/dev/wallet/balance",
      .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":{\"assets\":52340}}"},
      .then = HTTP_CLOSE},
@@ -50,6 +58,8 @@ static const struct http_script cut[] = {
     {.path = PRO("list"), .then = HTTP_CLOSE},
     {.path = PRO("create"), .then = HTTP_CLOSE},
     {.path = PRO("power_on"), .then = HTTP_CLOSE},
+    {.path = PRO("image/save"), .then = HTTP_CLOSE},
+    {.path = PRO("image/private/list"), .then = HTTP_CLOSE},
     {.path = PRO("power_off"), .pieces = {"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>"}},
     {.path = "/api/v1/dev/wallet/balance", .then = HTTP_CLOSE},
 };
@@ -85,6 +95,7 @@ static struct heard {
     struct instance_seen seen[8];
     struct instance_way way;
     int64_t milli;
+    unsigned n_images;
     unsigned n_offers;
     struct rental_offer offers[16];
     struct fault fault;
@@ -173,6 +184,15 @@ static void on_money(void *ctx, int64_t milli, const struct fault *f)
     heard.milli = milli;
 }
 
+static void on_images(void *ctx, const struct rental_image *images, unsigned n, const struct fault *f)
+{
+    (void)ctx;
+    hear(f);
+    heard.n_images = n;
+    if (n)
+        snprintf(heard.id, sizeof heard.id, "%s", images[n - 1].id);
+}
+
 static void on_offers(void *ctx, const struct rental_offer *offers, unsigned n, const struct fault *f)
 {
     (void)ctx;
@@ -247,6 +267,30 @@ Test(autodl_calls, each_call_says_what_it_should_and_hands_on_what_came)
     ops->balance(account, &heard.op, on_money, NULL);
     answers();
     cr_assert_eq(heard.milli, 52340);
+}
+
+Test(autodl_calls, an_image_is_saved_and_the_list_of_them_is_read_page_by_page)
+{
+    account_opens(good, ELEMENTS(good));
+    ops->save_image(account, "pro-1", "base", &heard.op, on_made, NULL);
+    answers();
+    cr_assert_str_eq(heard.id, "image-7");
+    cr_assert(asked_with("{\"instance_uuid\":\"pro-1\",\"image_name\":\"base\"}"));
+    ops->images(account, &heard.op, on_images, NULL);
+    answers();
+    cr_assert_eq(heard.n_images, 2);
+    cr_assert_eq(http_fixture_requests(server), 3);
+}
+
+Test(autodl_calls, an_image_may_have_been_saved_when_nothing_comes_back)
+{
+    account_opens(cut, ELEMENTS(cut));
+    ops->save_image(account, "pro-1", "base", &heard.op, on_made, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_UNCERTAIN);
+    ops->images(account, &heard.op, on_images, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_TRANSIENT);
 }
 
 static int stock_of(const char *gpu)
