@@ -302,7 +302,7 @@ static void offer_argument(struct typed *t)
         offer_targets(t, true, true);
     else if (streq(word, "MODEL"))
         offer_targets(t, true, false);
-    else if (streq(t->verb->name, "release"))
+    else if (streq(t->verb->name, "release") || (streq(t->verb->name, "image save") && !t->n_arguments))
         offer_released(t);
     else if (streq(word, "INSTANCE"))
         offer_targets(t, false, true);

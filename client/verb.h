@@ -107,4 +107,6 @@ enum exit_status verb_provider_remove(struct run *r);
 enum exit_status verb_offers(struct run *r);
 enum exit_status verb_cost(struct run *r);
 enum exit_status verb_release(struct run *r);
+enum exit_status verb_image_save(struct run *r);
+enum exit_status verb_image_list(struct run *r);
 enum exit_status verb_completion(struct run *r);

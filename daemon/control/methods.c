@@ -26,6 +26,8 @@ static const struct method {
     {"ProviderList", method_provider_list, false},
     {"ProviderRemove", method_provider_remove, true},
     {"Offers", method_offers, false},
+    {"ImageSave", method_image_save, false},
+    {"ImageList", method_image_list, false},
     {"Release", method_release, true},
     {"Cost", method_cost, false},
     {"InstanceAdd", method_instance_add, true},

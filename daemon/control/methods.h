@@ -3,6 +3,8 @@
 
 #include "control/call.h"
 
+struct lease;
+
 typedef void (*method_fn)(struct call *c);
 
 bool method_exists(const char *name);
@@ -32,6 +34,11 @@ void method_cost(struct call *c);
 void method_offers(struct call *c);
 void method_release(struct call *c);
 void method_instance_take(struct call *c);
+/* NULL after the call was answered: there is no such instance, or it is not rented. */
+struct lease *call_find_rented(struct call *c, const char *name);
+/* methods_image.c */
+void method_image_save(struct call *c);
+void method_image_list(struct call *c);
 /* methods_thing.c */
 void method_instance_add(struct call *c);
 void method_instance_set(struct call *c);

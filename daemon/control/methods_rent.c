@@ -19,8 +19,7 @@
 #include "proto/json.h"
 #include "proto/text.h"
 
-/* NULL after the call was answered. */
-static struct lease *find_rented(struct call *c, const char *name)
+struct lease *call_find_rented(struct call *c, const char *name)
 {
     struct lease *l = manager_find_lease(c->context->manager, name);
 
@@ -277,7 +276,7 @@ static void release_on_timer(void *ctx)
 void method_release(struct call *c)
 {
     const char *name = json_get_text(c->parameters, "instance");
-    struct lease *l = follow_timeout_is_wrong(c) ? NULL : find_rented(c, name);
+    struct lease *l = follow_timeout_is_wrong(c) ? NULL : call_find_rented(c, name);
     _cleanup_free_ char *confirm = xasprintf("llmhostctl release %s --confirm=%s", name, name);
 
     if (!l)
@@ -329,7 +328,7 @@ static void take_look(struct follow *w)
 void method_instance_take(struct call *c)
 {
     const char *name = json_get_text(c->parameters, "name");
-    struct lease *l = find_rented(c, name);
+    struct lease *l = call_find_rented(c, name);
     const struct session *s = l ? lease_session(l) : NULL;
 
     if (!l)

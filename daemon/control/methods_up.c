@@ -9,6 +9,7 @@
 #include "control/follow.h"
 #include "control/show.h"
 #include "control/target.h"
+#include "control/up_image.h"
 #include "control/up_rent.h"
 #include "gateway/gateway.h"
 #include "lease/account.h"
@@ -499,6 +500,11 @@ static void up_place(struct call *c)
         up_if_it_fits(c, up_go);
 }
 
+static void up_keep(struct call *c)
+{
+    call_if_kept(c, up_place);
+}
+
 /* Wanted already, everywhere: nothing new to keep. */
 static bool up_is_wanted(const struct call *c)
 {
@@ -535,5 +541,5 @@ void method_up(struct call *c)
     if (!up_rents(c) && up_is_wanted(c))
         up_place(c);
     else
-        call_if_kept(c, up_place);
+        up_with_image(c, up_keep);
 }

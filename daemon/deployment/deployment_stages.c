@@ -98,22 +98,28 @@ static void address_text(const struct deployment *d, char out[static 160])
 
 /* ---- a machine that is rented ---- */
 
-/* "; then 5090, 4090D in beijingDC2": what is tried besides, once each; and what is not: "; left out: PRO6000
- * (too dear)". */
-static void add_others(const struct hunt *h, enum hunt_out out_of_it, const char *before, const char *behind,
-                       char *out, size_t size)
+static bool was_said(const struct hunt *h, unsigned k)
+{
+    for (unsigned i = 1; i < k; i++)
+        if (streq(h->all[(h->at + i) % h->n].gpu, h->all[(h->at + k) % h->n].gpu))
+            return true;
+    return false;
+}
+
+/* "; then in beijingDC2, 5090": what is tried besides; each other card once, whatever its regions. */
+static void add_others(const struct hunt *h, char *out, size_t size)
 {
     unsigned said = 0;
 
     for (unsigned k = 1; k < h->n; k++) {
         const struct hunt_candidate *c = &h->all[(h->at + k) % h->n];
+        bool same = streq(c->gpu, h->all[h->at].gpu);
+        const char *word = same ? c->region : c->gpu;
         size_t len = strlen(out);
 
-        if (c->out != out_of_it ||
-            len + strlen(before) + strlen(c->gpu) + strlen(c->region) + strlen(behind) + 5 > size)
+        if (c->out != HUNT_IN || (!same && was_said(h, k)) || len + strlen(word) + 12 > size)
             continue;
-        snprintf(out + len, size - len, "%s%s%s%s%s", said++ ? ", " : before, c->gpu,
-                 *c->region ? " in " : "", c->region, behind);
+        snprintf(out + len, size - len, "%s%s%s", said++ ? ", " : "; then ", same ? "in " : "", word);
     }
 }
 
@@ -141,8 +147,7 @@ static void capacity_text(const struct rented *r, char out[static 160])
     snprintf(out, 160, "%.100s, try %u%s%s%s%s", lacks_card ? "none free" : trouble->text, n.tries,
              *left ? ", next in " : "", left, until ? ", until " : "",
              until ? minute_format(end, until) : "");
-    add_others(h, HUNT_IN, "; then ", "", out, 160);
-    add_others(h, HUNT_DEAR, "; left out: ", " (too dear)", out, 160);
+    add_others(h, out, 160);
 }
 
 /* As people write it: "15m". */

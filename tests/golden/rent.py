@@ -82,6 +82,15 @@ NO_CARD = error("Usage", "gpu_needed", "--max-price means nothing without --gpu"
                 why="without a card no machine is rented", target=MODEL)
 CHEAPEST = [{"reply": {"offers": [{**JUDGED[0], "gpu": "3080", "price": yuan(880), "fits": "no"}, {**JUDGED[1], "fits": "yes"}, {**JUDGED[0], "price": yuan(1985, True)},
                                   {**JUDGED[2], "fits": "yes"}]}}]
+IMAGES = [{"provider": "autodl", "id": "image-0123456789", "name": "llama-3", "ready": True, "provider_state": "finished", "bytes": 54000000000, "made_at_ms": "@-1s"},
+          {"provider": "autodl", "id": "image-9876543210", "name": "试验", "ready": False, "provider_state": "saving"}]
+SAVE = [stage("save", "running", ""), stage("save", "running", "saving"), stage("save", "done", "finished", took_ms=61000), {"reply": {"image": IMAGES[0]}}]
+IMAGE_ON = error("Conflict", "image_not_off", "gz-4090 was not saved: it is not off", ["llmhostctl down gz-4090"], why="only the disk of a machine that is off can be saved",
+                 target="gz-4090")
+WIDE = [{"more": {**UP[0]["more"], "notes": ["PRO6000 is left out: ¥5.98 an hour is more than is allowed"]}},
+        stage("capacity", "running", "none free, try 3, next in 2s, until 09:30; then in beijingDC2, 5090"),
+        {"await": "next in 2s"}, error("NoCapacity", "no_capacity", "no 4090D,5090,PRO6000 was free in the time given; the last answer: AutoDL has no free card of this kind "
+         "(当前算力规格暂无库存, 请修改配置或稍等再试)", ["llmhostctl offers", f"llmhostctl down {MODEL}"], target=MODEL)]
 HUNT = [UP[0], stage("capacity", "running", "none is free: try 3, next in 30s"), {"await": "next in 30s"}, {"interrupt": True}, {"hang": True}]
 HUNTED = [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "instances": [], "trouble": []}}]
 BUDGET = error("Refused", "budget", "not started: ¥28.40 of today's ¥30.00 is spent, and one hour here is ¥1.98.",
@@ -168,6 +177,15 @@ RENT = [
     *widths("rent-offers", "offers", {"Offers": [{"reply": {"offers": OFFERS, "notes": ["the API has no plain 4090; the console has one"]}}]}),
     *widths("rent-offers-for", "offers --for ollama:deepseek-r1:32b --gpu 4090D --provider autodl", {"Offers": [{"reply": {"offers": JUDGED}}]}),
     case("rent-offers-none", "offers --gpu 4091", {"Offers": [{"reply": {"offers": []}}]}),
+    *widths("rent-images", "image list", {"ImageList": [{"reply": {"images": IMAGES}}]}),
+    case("rent-images-none", "image list --provider autodl", {"ImageList": [{"reply": {"images": []}}]}),
+    case("rent-images-json", "image list --json", {"ImageList": [{"reply": {"images": IMAGES[:1]}}]}),
+    case("rent-image-save", "image save gz-4090 llama-3", {"ImageSave": SAVE}, columns=80),
+    case("rent-image-save-pipe", "image save gz-4090 llama-3", {"ImageSave": SAVE}),
+    case("rent-image-save-later", "image save gz-4090 llama-3 --no-wait", {"ImageSave": [{"reply": {"image": {**IMAGES[0], "ready": False}}}]}, columns=80),
+    case("rent-image-save-on", "image save gz-4090 llama-3", {"ImageSave": [IMAGE_ON]}, columns=80),
+    case("rent-help-image-save", "image save --help", None),
+    case("rent-up-hunt-wide", f"up {MODEL} --gpu 4090D,5090,PRO6000 --region westDC3,beijingDC2 --until 2h", {"Up": WIDE}, columns=80),
     case("rent-offers-json", "offers --json", {"Offers": [{"reply": {"offers": JUDGED[:1]}}]}),
     # ---- provider ----
     case("rent-add", "provider add autodl --max-price 2.20", {"ProviderAdd": ADD}, columns=80,
