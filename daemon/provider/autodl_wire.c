@@ -203,7 +203,21 @@ static void take_text(const char *text, char *out, size_t size)
     snprintf(out, size, "%.*s", (int)utf8_valid(text, MIN(strlen(text), size - 1)), text);
 }
 
-static bool read_row(const struct json *v, struct instance_seen *ret)
+/* A card that the table does not know is told as they write it. */
+static void read_card(const struct autodl_tables *t, const struct json *v, struct instance_seen *ret)
+{
+    const char *spec = json_get_text(v, "gpu_spec_uuid"), *mode = json_get_text(v, "start_mode");
+    const struct autodl_card *card = spec ? autodl_find_card(t, spec) : NULL;
+    const char *gpu = card ? card->gpu : spec ? spec : "";
+    int64_t cards = json_get_int(v, "req_gpu_amount", 0);
+
+    take_text(gpu, ret->gpu, sizeof ret->gpu);
+    ret->cards = cards > 0 && cards <= RENTAL_CARDS_MAX ? (unsigned)cards : 0;
+    ret->no_card = ret->power != INSTANCE_OFF && mode && streq(mode, "non_gpu");
+    ret->off_at_ms = read_time(json_get(v, "timed_shutdown_at"));
+}
+
+static bool read_row(const struct autodl_tables *t, const struct json *v, struct instance_seen *ret)
 {
     const char *word = json_get_text(v, "status"), *name = json_get_text(v, "name");
 
@@ -217,6 +231,7 @@ static bool read_row(const struct json *v, struct instance_seen *ret)
     ret->started_at_ms = read_time(json_get(v, "started_at"));
     ret->stopped_at_ms = read_time(json_get(v, "stopped_at"));
     ret->prepaid_until_at_ms = read_prepaid(v);
+    read_card(t, v, ret);
     return true;
 }
 
@@ -252,7 +267,7 @@ int autodl_read_page(const struct autodl_tables *t, const struct autodl_answer *
     if (r < 0)
         return r;
     for (size_t i = 0; i < json_count(list); i++)
-        if (!read_row(json_at(list, i), &ret->seen[ret->n++]))
+        if (!read_row(t, json_at(list, i), &ret->seen[ret->n++]))
             return not_an_answer(a, f);
     return 0;
 }

@@ -299,6 +299,40 @@ Test(autodl, a_disk_costs_by_the_day)
     cr_assert_eq(autodl_disk_day_milli(&t, 50), 66);
 }
 
+Test(autodl, a_row_of_the_list_tells_the_card)
+{
+    struct autodl_answer a =
+        says("{\"code\":\"Success\",\"data\":{\"list\":["
+             "{\"uuid\":\"pro-1\",\"status\":\"running\",\"start_mode\":\"gpu\",\"charge_type\":\"payg\","
+             "\"gpu_spec_uuid\":"
+             "\"4090D\",\"req_gpu_amount\":2,\"timed_shutdown_at\":" AT(
+                 "2026-01-02T03:04:05+08:00") "},"
+                                              "{\"uuid\":\"pro-2\",\"status\":\"running\",\"start_mode\":"
+                                              "\"non_gpu\",\"charge_type\":\"daily\",\"gpu_spec_uuid\":"
+                                              "\"novel\",\"req_gpu_amount\":999,\"expired_at\":" AT(
+                                                  "2026-01-02T03:04:05+08:00") "},"
+                                                                               "{\"uuid\":\"pro-3\","
+                                                                               "\"status\":\"shutdown\","
+                                                                               "\"start_mode\":\"non_gpu\","
+                                                                               "\"charge_type\":\"payg\","
+                                                                               "\"expired_at\":" AT(
+                                                                                   "2026-01-02T03:04:05+08:"
+                                                                                   "00") "}]}}",
+             false);
+    struct autodl_page page;
+
+    cr_assert_eq(autodl_read_page(&t, &a, &page, &f), 0, "%s", f.text);
+    cr_assert_str_eq(page.seen[0].gpu, "4090D");
+    cr_assert_eq(page.seen[0].cards, 2);
+    cr_assert_eq(page.seen[0].off_at_ms, 1767294245000);
+    cr_assert_not(page.seen[0].no_card);
+    cr_assert_str_eq(page.seen[1].gpu, "novel", "a card we do not know is told as it is");
+    cr_assert_eq(page.seen[1].cards, 0);
+    cr_assert(page.seen[1].no_card);
+    cr_assert_str_eq(page.seen[2].gpu, "");
+    cr_assert_not(page.seen[2].no_card, "it is off");
+}
+
 Test(autodl, a_list_that_may_be_short_is_no_list)
 {
     static const char *const wrong[] = {
