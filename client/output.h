@@ -111,6 +111,8 @@ char *account_text(const struct json *account, bool named, bool whole);
 /* Rented machines (output_rent.c). What is not rented, or is told of without its rental, has no lines here. */
 bool is_rental(const struct json *instance);
 /* When it stops by itself, and with guard what its guard does; its state, with its age where it is old. Caller frees. */
+/* What it is: "1 x 4090D · …"; NULL: it is not rented. Caller frees. */
+char *rented_machine_text(const struct json *instance);
 char *rented_stops_text(const struct json *instance, bool guard);
 char *rented_state_text(const struct json *instance);
 /* It waits because no card is free; "try 14 in 21s", caller frees. */
@@ -156,6 +158,7 @@ void screen_accepted(const struct output *o, const struct json *reply, struct bu
 /* Of Cost: of all; of targets, whose sum is their own. */
 void screen_cost(const struct output *o, const struct json *reply, struct buf *out);
 void screen_cost_of(const struct output *o, const struct json *reply, struct buf *out);
+void screen_machines(const struct output *o, const struct json *reply, struct buf *out);         /* of an account */
 void screen_offers(const struct output *o, const struct json *reply, struct buf *out);
 void screen_accounts(const struct output *o, const struct json *reply, struct buf *out);
 /* One Account: what it has and may spend. */

@@ -106,7 +106,9 @@ static void add_guard(const struct json *guard, bool whole, struct buf *out)
     int64_t acts = json_get_int(guard, "acts_at_ms", 0);
     char at[CLOCK_MAX];
 
-    if (streq(state, "kept"))
+    if (streq(state, "not_ours"))
+        buf_add_text(out, "guard none: it was switched on elsewhere");
+    else if (streq(state, "kept"))
         buf_add_text(out, json_get_bool(guard, "proved", false) ? "guard ok" : "guard unproved");
     else if (streq(state, "asking") || streq(state, "installing"))
         buf_add_text(out, "guard on its way");
@@ -156,6 +158,8 @@ static void add_stays(const struct json *rental, struct buf *out)
         buf_add_text(out, "now (asleep)");
     else if (streq(stays, "prepaid") && until)
         buf_addf(out, "not before %s (prepaid)", minute_format(at, until));
+    else if (streq(stays, "not_by_us"))
+        buf_add_text(out, "not by us: it was switched on elsewhere");
     else
         buf_add_text(out, *stays ? stays : "not by itself");
 }
@@ -206,6 +210,7 @@ char *rented_stops_text(const struct json *instance, bool guard)
     const struct json *rental = rental_of(instance);
     int64_t asked = json_get_int(rental, "stop_asked_at_ms", 0),
             released = json_get_int(rental, "released_at_ms", 0);
+    const char *stays = member_text(rental, "stays", "");
     char age[TEXT_SHORT_MAX];
     struct buf out;
 
@@ -218,6 +223,8 @@ char *rented_stops_text(const struct json *instance, bool guard)
         buf_addf(&out, "released %s unless started", soon_format(age, released));
     } else if (is_state(instance, "running")) {
         bool first = guard && is_unguarded(json_get(rental, "guard"));
+
+        guard = guard && !streq(stays, "not_by_us"); /* that says it all */
 
         if (first) { /* where the column is cut, this must be left */
             add_guard(json_get(rental, "guard"), false, &out);
@@ -236,11 +243,14 @@ char *rented_stops_text(const struct json *instance, bool guard)
 
 /* ---- the long form ---- */
 
-static void add_machine(const struct output *o, const struct json *rental, struct buf *out)
+char *rented_machine_text(const struct json *instance)
 {
+    const struct json *rental = rental_of(instance);
     int64_t disk_gb = json_get_int(rental, "disk_gb", 0);
     struct buf line;
 
+    if (!rental)
+        return NULL;
     buf_init(&line, 4096);
     add_part(&line, "%lld x %s", (long long)json_get_int(rental, "cards", 1),
              member_text(rental, "gpu", "?"));
@@ -252,8 +262,9 @@ static void add_machine(const struct output *o, const struct json *rental, struc
         add_part(&line, "image %s", json_get_text(rental, "image"));
     if (json_get_text(rental, "id"))
         add_part(&line, "id %s", json_get_text(rental, "id"));
-    add_field(o, out, "machine", buf_text(&line));
-    buf_done(&line);
+    if (json_get_bool(rental, "adopted", false))
+        add_part(&line, "made elsewhere");
+    return buf_take(&line);
 }
 
 static void add_price(const struct output *o, const struct json *rental, struct buf *out)
@@ -323,9 +334,9 @@ void screen_rental(const struct output *o, const struct json *instance, struct b
     const struct json *rental = rental_of(instance);
     int64_t released = json_get_int(rental, "released_at_ms", 0);
     char at[CLOCK_MAX];
-    _cleanup_free_ char *kept = NULL;
+    _cleanup_free_ char *machine = rented_machine_text(instance), *kept = NULL;
 
-    add_machine(o, rental, out);
+    add_field(o, out, "machine", machine);
     add_price(o, rental, out);
     add_company(o, rental, out);
     if (released)

@@ -199,6 +199,8 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
         buf_add_text(out, "its models were put to sleep");
     else if (streq(name, "prepaid"))
         buf_addf(out, "prepaid until %s, not stopped for being idle", minute_format(at, until_at_ms));
+    else if (streq(name, "not_by_us"))
+        buf_add_text(out, "switched on elsewhere, and not ours to stop");
     else if (streq(name, "search"))
         buf_addf(out, "looks for a card%s%s, try %lld%s%s", *age ? " for " : "", age, (long long)tries + 1,
                  *left ? " in " : "", left);

@@ -445,7 +445,8 @@ static void tell_money(struct power *p)
     p->money_told = p->money_due != 0;
 }
 
-/* Somebody else switched it on, and no model on it is wanted: only max_up ends that, no limit of money. */
+/* Somebody else switched it on, and no model on it is wanted: only max_up ends that, no limit of money. One
+ * that somebody else made as well is theirs alone. */
 static void power_of_others(struct power *p, uint64_t now)
 {
     const struct stay_rule rule = power_rule(p);
@@ -453,6 +454,10 @@ static void power_of_others(struct power *p, uint64_t now)
     uint64_t due = MAX(f.used_due, p->on_due) + rule.max_up_ms;
 
     tell_money(p);
+    if (rented_is_left_alone(p->rented)) {
+        p->stay = (struct stay){STAY_ON, STAY_UNWANTED, STAY_NEVER};
+        return;
+    }
     p->stay = (struct stay){STAY_ON, STAY_MAX_UP, due > now ? due : STAY_NEVER};
     if (f.prepaid_until_due > now) {
         p->stay = (struct stay){STAY_ON, STAY_PREPAID, f.prepaid_until_due};
@@ -625,6 +630,8 @@ const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_
     const struct power *p = power_of(m, l);
 
     *ret_at_ms = 0;
+    if (p && rented_is_left_alone(p->rented) && life_state(rented_life(p->rented)) == LIFE_RUNNING)
+        return "not_by_us";
     if (!p || life_is_at_rest(life_state(rented_life(p->rented))) ||
         life_state(rented_life(p->rented)) == LIFE_WAITING)
         return NULL;

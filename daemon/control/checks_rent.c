@@ -123,7 +123,7 @@ void check_rented(const struct lease *l, struct json *list)
     if (is_well)
         check_add(list, "rented.state", lease_name(l), "ok", NULL, "%s%s%s%s", show_rental_state(l),
                   *n.word ? ", its provider says \"" : "", n.word, *n.word ? "\"" : "");
-    if (n.state == LIFE_RUNNING)
+    if (n.state == LIFE_RUNNING && !rented_is_left_alone(r))
         check_guard(l, list);
     check_proof(l, list);
 }

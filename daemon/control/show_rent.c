@@ -76,7 +76,9 @@ static struct json *show_guard(const struct rented *r)
     if (k)
         keeper_figures(k, &n);
     json_put_string(v, "state",
-                    is_unguarded(r) ? "none" : keeper_state_name(k ? keeper_state(k) : KEEPER_AWAY));
+                    rented_is_left_alone(r) ? "not_ours"
+                    : is_unguarded(r)       ? "none"
+                                            : keeper_state_name(k ? keeper_state(k) : KEEPER_AWAY));
     put_at(v, "read_at_ms", n.read_at_ms);
     put_at(v, "acts_at_ms", n.acts_at_ms);
     put_at(v, "hold_until_at_ms", n.hold_until_at_ms);
@@ -192,6 +194,7 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     put_wish(v, r, unit_of(l));
     json_put_string(v, "goal", life_goal_name(n.goal));
     json_put_string(v, "id", *life->id ? life->id : NULL);
+    json_put_bool(v, "adopted", life->adopted);
     json_put_string(v, "provider_state", *n.word ? n.word : NULL);
     put_at(v, "provider_state_at_ms", n.seen_at_ms);
     put_at(v, "since_at_ms", n.since_at_ms);

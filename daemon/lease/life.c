@@ -62,6 +62,8 @@ static bool is_ours(const struct life *l, const struct instance_seen *m)
     size_t n = strlen(l->context.prefix);
     char *end;
 
+    if (l->record.adopted)
+        return false;
     if (strncmp(m->name, l->context.prefix, n) != 0 || m->name[n] != '-')
         return false;
     if (m->name[n + 1] < '1' || m->name[n + 1] > '9')
@@ -84,6 +86,11 @@ static const struct instance_seen *life_find(const struct life *l, const struct 
             best = &seen[i];
     }
     return best;
+}
+
+bool life_has(const struct life *l, const struct instance_seen *m)
+{
+    return (*l->record.id && streq(m->id, l->record.id)) || is_ours(l, m);
 }
 
 static void on_spare_stopped(void *ctx, const struct fault *f)
@@ -179,8 +186,9 @@ void life_note_facts(struct life *l)
     bool settled = is_settled(l, now);
 
     l->off_counts = l->seen_act || settled;
-    /* One that is given back was off first: no call of ours can still make it appear. */
-    l->none_counts = l->n_none >= 2 && (settled || l->record.state == LIFE_RELEASING);
+    /* One that is given back was off first: no call of ours can still make it appear. In the place of one of
+     * others none is made, however wrong the lists were. */
+    l->none_counts = l->n_none >= 2 && (settled || l->record.state == LIFE_RELEASING || l->record.adopted);
     l->late = now - l->entered_due > 2 * l->context.ops->start_ms;
     l->hopeless =
         l->n_boots_failed + 1 >= LIFE_BOOTS_MAX && now - l->boots_failed_from_due <= LIFE_BOOTS_WITHIN_MS;

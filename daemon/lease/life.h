@@ -48,6 +48,7 @@ struct life_record {
     bool create_open;    /* that call made one, and it was neither answered nor seen */
     bool ours;           /* switched on by us; false: by somebody else */
     bool was_on;         /* it came up since that call: an off that is not ours was somebody's */
+    bool adopted;        /* somebody else made it: it is the one of that id, whatever its name; none is ever made in its place */
 };
 
 /* What a life works with; borrowed for its life. */
@@ -84,6 +85,9 @@ void life_want(struct life *l, enum life_goal goal);
 void life_leave(struct life *l);
 /* Whatever we know may be old: after a sleep of this computer, and when the account's token changed. */
 void life_doubt(struct life *l);
+
+/* Is that machine this one, or of our names? */
+bool life_has(const struct life *l, const struct instance_seen *m);
 
 enum life_state life_state(const struct life *l);
 enum life_goal life_goal(const struct life *l);

@@ -89,6 +89,8 @@ static struct life_move next_absent(const struct life *l, enum life_event ev)
 {
     switch (ev) {
     case LIFE_EV_GOAL:
+        if (is_on(l) && l->record.adopted) /* none is made in its place: is it there again? */
+            return l->record.state == LIFE_ABSENT ? MOVE(LIFE_UNKNOWN) : STAY;
         if (is_on(l))
             return MOVE(LIFE_CREATING);
         return l->record.goal == LIFE_GOAL_RELEASE && l->record.state == LIFE_ABSENT ? MOVE(LIFE_RELEASED)
@@ -310,6 +312,15 @@ static void life_off_elsewhere(struct life *l)
     life_trouble_is(l, "stopped_elsewhere", "the machine was switched off, and not by us");
 }
 
+/* Somebody gave it back, and not by us. One of others is looked for on, by its id. */
+static void life_vanished(struct life *l)
+{
+    life_trouble_is(l, "vanished", "the provider no longer has the machine");
+    event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "vanished", "%s", l->fault.text);
+    if (l->record.adopted)
+        l->record.goal = LIFE_GOAL_OFF;
+}
+
 /* The facts that go with being in a state; l->record.state is still the one before. */
 static void life_take_facts(struct life *l, struct life_move m, enum life_event ev, const struct fault *f)
 {
@@ -357,23 +368,25 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
         l->record.ours = l->record.was_on = false;
         break;
     case LIFE_ABSENT:
-        if (was == LIFE_UNKNOWN && *l->record.id) {
-            life_trouble_is(l, "vanished", "the provider no longer has the machine");
-            event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "vanished", "%s", l->fault.text);
-        }
-        *l->record.id = '\0';
-        l->record.create_open = l->record.ours = l->record.was_on = false;
+        if (was == LIFE_UNKNOWN && *l->record.id)
+            life_vanished(l);
+        if (!l->record.adopted)
+            *l->record.id = '\0';
+        l->record.create_open = l->record.was_on = false;
+        l->record.ours = l->record.ours && l->record.adopted; /* should it be there again, and on */
         break;
     case LIFE_RELEASED:
-        *l->record.id = '\0';
+        if (!l->record.adopted)
+            *l->record.id = '\0';
         l->record.ours = l->record.was_on = false;
         l->fault = (struct fault){0};
         break;
     case LIFE_UNKNOWN:
         /* What appears late, or comes up behind an off that did not count, is our doing. */
-        if (was == LIFE_ABSENT || was == LIFE_RELEASED || was == LIFE_WAITING ||
-            (was == LIFE_STOPPED && !l->off_counts))
+        if (was == LIFE_WAITING || (was == LIFE_STOPPED && !l->off_counts))
             l->record.ours = true;
+        else if (was == LIFE_ABSENT || was == LIFE_RELEASED)
+            l->record.ours = l->record.ours || !l->record.adopted || is_on(l);
         break;
     case LIFE_RELEASING: break;
     }

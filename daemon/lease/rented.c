@@ -258,10 +258,23 @@ bool rented_is_guarded(const struct rented *r)
     return r->on && (r->guarded || r->record.no_guard);
 }
 
+bool rented_is_left_alone(const struct rented *r)
+{
+    return r->record.adopted && !r->record.ours;
+}
+
+/* Its guard can be asked, and may be put there. */
+static void rented_open_guard(struct rented *r)
+{
+    bool open = r->session_up && r->on && r->has_way && !rented_is_left_alone(r);
+
+    keeper_way(r->keeper, open);
+    if (open && !rented_is_guarded(r) && !timer_is_armed(r->guard_timer))
+        timer_arm(r->guard_timer, GUARD_MS);
+}
+
 void rented_on_session(struct rented *r, bool up)
 {
-    bool open = up && r->on && r->has_way;
-
     if (r->session_up != up && r->has_way) {
         r->session_up = up;
         r->n_reads = 0;
@@ -271,9 +284,7 @@ void rented_on_session(struct rented *r, bool up)
     r->session_up = up;
     if (!up && r->is_doubtful)
         r->guarded = false; /* it may be another boot that we find */
-    keeper_way(r->keeper, open);
-    if (open && !rented_is_guarded(r) && !timer_is_armed(r->guard_timer))
-        timer_arm(r->guard_timer, GUARD_MS);
+    rented_open_guard(r);
     tell(r);
 }
 
@@ -457,8 +468,10 @@ void rented_want(struct rented *r, enum life_goal goal)
      * us. */
     if (!is_said || (goal != LIFE_GOAL_ON && r->on))
         life_want(r->life, goal);
-    if (goal == LIFE_GOAL_ON && r->on)
+    if (goal == LIFE_GOAL_ON && r->on) {
         rented_ask_way(r); /* its price is ours to judge now */
+        rented_open_guard(r);
+    }
 }
 
 void rented_limit_price(struct rented *r, int64_t milli)

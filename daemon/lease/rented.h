@@ -72,6 +72,7 @@ const struct rental_record *rented_record(const struct rented *r);
 int64_t rented_prepaid_until(const struct rented *r);       /* its time is paid for until then, which is to come; 0: it is billed by time */
 int64_t rented_disk_day_milli(const struct rented *r);      /* its disk costs so much a day, on or off; 0: nothing, or nobody knows */
 bool rented_is_guarded(const struct rented *r);     /* read back since this power-on; or let go without */
+bool rented_is_left_alone(const struct rented *r);  /* somebody else made it, and what it does is not by us: it has no guard of ours, and no end */
 bool rented_is_anothers(const struct rented *r);    /* another llmhostd keeps its guard, as far as it was heard in this power-on */
 const struct keeper *rented_keeper(const struct rented *r);
 

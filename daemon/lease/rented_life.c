@@ -550,6 +550,7 @@ void rented_begin_life(struct rented *r)
         .create_open = from->create_open,
         .ours = from->ours,
         .was_on = from->was_on,
+        .adopted = from->adopted,
     };
     const struct life_context context = {
         .loop = r->context.loop,

@@ -84,6 +84,7 @@ static struct world {
     bool jumps;     /* the wall clock is set, forth and back */
     bool set_forth;
     int64_t wall_ahead_ms;
+    bool adopted; /* the machine is there from the start, and its owner may give it back */
 } w;
 
 static unsigned dice(unsigned n)
@@ -356,6 +357,7 @@ static void fake_create(struct rental *r, const struct instance_wish *wish, stru
     struct job *j = ask(CREATE, slot, ctx);
 
     (void)r;
+    cr_assert_not(w.adopted, "story %u: one is made in the place of another's", w.story);
     cr_assert(w.durable.create_open || w.n_foreign, "story %u: a create that is not on disk", w.story);
     snprintf(j->name, sizeof j->name, "%s", wish->name);
     j->on_made = done;
@@ -441,7 +443,8 @@ static void on_seen(void *ctx, const struct instance_seen *m, const struct insta
 static bool ours_may_come(void)
 {
     for (unsigned i = 0; i < w.n_jobs; i++)
-        if (w.jobs[i]->effect_due && (w.jobs[i]->verb == CREATE || w.jobs[i]->verb == START))
+        if (w.jobs[i]->effect_due &&
+            (w.jobs[i]->verb == CREATE || (w.jobs[i]->verb == START && machine_of(w.jobs[i]->id))))
             return true;
     return false;
 }

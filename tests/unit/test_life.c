@@ -44,6 +44,20 @@ static void world_begin(uint32_t story)
     daemon_starts(true);
 }
 
+/* It is there, off or on, and somebody else made it. */
+static void world_begin_adopted(uint32_t story)
+{
+    w = (struct world){.seed = story * 2654435761u + 1, .story = story, .now = 1000000, .adopted = true};
+    list_init(&w.works);
+    w.n_machines = 1;
+    w.machines[0] = (struct machine){
+        .exists = true,
+        .seen = {.id = "pro-1", .name = "by-hand", .power = dice(2) ? INSTANCE_OFF : INSTANCE_ON}};
+    w.durable = (struct life_record){.state = UNKNOWN, .goal = LIFE_GOAL_OFF, .id = "pro-1", .adopted = true};
+    w.n_foreign = w.machines[0].seen.power != INSTANCE_OFF;
+    daemon_starts(false);
+}
+
 static void world_end(void)
 {
     w.l = life_free(w.l);
@@ -93,6 +107,90 @@ static void stories(unsigned from, unsigned n, bool buttons, bool very_late, boo
     }
 }
 
+/* Its owner gives it back, when it is off, or presses other buttons. */
+static void owner_does_something(void)
+{
+    struct machine *m = &w.machines[0];
+
+    if (dice(8) == 0 && m->seen.power == INSTANCE_OFF)
+        m->exists = false;
+    else if (m->exists && dice(4) == 0)
+        button_is_pressed();
+}
+
+/* All is well: one that exists is where it is wanted, for one that does not exist nothing is made
+ * (fake_create()). */
+static void check_adopted(void)
+{
+    struct machine *m = &w.machines[0];
+
+    w.calm = true;
+    w.sold_out = w.broke = false;
+    run_until(w.now + 900000);
+    if (m->exists && life_state(w.l) != RELEASED) {
+        check_rest();
+        return;
+    }
+    life_want(w.l, LIFE_GOAL_ON);
+    works_run();
+    run_until(w.now + 900000);
+    cr_assert(life_state(w.l) == ABSENT || life_state(w.l) == RELEASED, "story %u: %s", w.story,
+              life_state_name(life_state(w.l)));
+    if (life_state(w.l) == ABSENT) {
+        cr_assert_str_eq(life_trouble(w.l)->code, "vanished", "story %u", w.story);
+        cr_assert_eq(life_goal(w.l), LIFE_GOAL_OFF, "story %u: the wish has an end", w.story);
+    }
+}
+
+Test(life, one_that_somebody_else_made_is_never_made_anew)
+{
+    for (unsigned story = 400001; story < 402001; story++) {
+        world_begin_adopted(story);
+        for (unsigned i = 0; i < 25; i++) {
+            something_happens(false);
+            owner_does_something();
+            run_until(w.now + dice(dice(3) ? 20000 : 120000));
+        }
+        check_adopted();
+        cr_assert_eq(w.n_machines, 1);
+        world_end();
+    }
+}
+
+/* Two lists in a row did not have it: that was no lie of ours to begin with, and it goes on from there. */
+Test(life, one_that_vanished_and_is_there_again_is_still_the_same)
+{
+    world_begin_adopted(400001);
+    w.calm = true;
+    life_want(w.l, LIFE_GOAL_ON);
+    works_run();
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), RUNNING);
+    w.machines[0].exists = false;
+    run_until(w.now + 120000);
+    cr_assert_eq(life_state(w.l), ABSENT);
+    cr_assert_str_eq(life_trouble(w.l)->code, "vanished");
+    cr_assert_eq(life_goal(w.l), LIFE_GOAL_OFF);
+    w.n_foreign = 1; /* a list that lies makes liars of us */
+    w.machines[0].exists = true;
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), STOPPED, "it was on by us: %s", life_state_name(life_state(w.l)));
+    world_end();
+}
+
+Test(life, one_that_runs_when_it_is_added_runs_on)
+{
+    world_begin_adopted(1);
+    w.calm = true;
+    w.machines[0].seen.power = INSTANCE_ON;
+    w.n_foreign = 1;
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), RUNNING);
+    cr_assert_not(life_record(w.l)->ours);
+    cr_assert_eq(w.machines[0].seen.power, INSTANCE_ON);
+    world_end();
+}
+
 Test(life, no_story_has_two_machines_or_a_false_stop)
 {
     stories(1, 4000, false, false, false);
@@ -112,7 +210,8 @@ Test(life, calls_that_act_later_than_they_may_leave_nothing_behind)
 Test(life, a_clock_that_is_set_makes_no_stop_false)
 {
     stories(300001, 2000, false, false, true);
-    stories(303971, 1, false, false, true); /* set forth while a new daemon waits for what the last one asked */
+    stories(303971, 1, false, false,
+            true); /* set forth while a new daemon waits for what the last one asked */
 }
 
 /* The money for it was refused, so that the provider was never asked: nothing can come of it, and the next

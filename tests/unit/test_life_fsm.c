@@ -22,7 +22,7 @@
 
 /* What a row hands in, one letter each: goal (+) on, (-) off, (x) release; (a)sked, (i)d known, (o)urs, it
  * (w)as on; the machine is seen o(N), o(F)f, (C)hanging, else not; an (c)ounting off or none; (l)ate,
- * (h)opeless, (t)urn to ask again, (r) it was seen on its way off. */
+ * (h)opeless, (t)urn to ask again, (r) it was seen on its way off; a(d)opted. */
 struct row {
     enum life_state from;
     const char *facts;
@@ -51,6 +51,8 @@ static const struct row rows[] = {
     {ABSENT, "-C",  EV(SEEN),  NO, ENTER, UNKNOWN},
     {ABSENT, "-F",  EV(SEEN),  NO, ENTER, UNKNOWN},
     {ABSENT, "-",   EV(TIMER), NO, LOOKS},
+    {ABSENT, "+id", EV(GOAL),  NO, ENTER, UNKNOWN},
+    {ABSENT, "xid", EV(GOAL),  NO, ENTER, RELEASED},
 
     {WAITING, "+",  EV(GOAL),  NO, KEEP},
     {WAITING, "-",  EV(GOAL),  NO, ENTER, ABSENT},
@@ -186,6 +188,7 @@ static const struct row rows[] = {
 
     {RELEASED, "x", EV(GOAL),  NO, KEEP},
     {RELEASED, "+", EV(GOAL),  NO, ENTER, CREATING},
+    {RELEASED, "+d", EV(GOAL), NO, KEEP},
     {RELEASED, "x", EV(SEEN),  NO, KEEP},
     {RELEASED, "xC", EV(SEEN), NO, ENTER, UNKNOWN},
     {RELEASED, "x", EV(TIMER), NO, LOOKS},
@@ -204,7 +207,8 @@ Test(life_fsm, each_row_of_the_table)
                                : strchr(row->facts, 'x') ? LIFE_GOAL_RELEASE
                                                          : LIFE_GOAL_OFF,
                        .ours = strchr(row->facts, 'o'),
-                       .was_on = strchr(row->facts, 'w')},
+                       .was_on = strchr(row->facts, 'w'),
+                       .adopted = strchr(row->facts, 'd')},
             .asked = strchr(row->facts, 'a'),
             .seen = strchr(row->facts, 'N')   ? SEEN_ON
                     : strchr(row->facts, 'F') ? SEEN_OFF
