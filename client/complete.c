@@ -248,9 +248,11 @@ static void offer_value(struct typed *t, const struct option *o)
         offer_instance_list(t);
     else if (streq(o->value, "FILE") || streq(o->value, "SOCKET"))
         offer_files();
-    else if (streq(o->value, "PROVIDER"))
+    else if (streq(o->value, "PROVIDER")) {
+        if (streq(t->verb->name, "instance add"))
+            offer_list(t, "ssh|local", "|");
         offer_providers(t, false);
-    else if (streq(o->value, "MODEL"))
+    } else if (streq(o->value, "MODEL"))
         offer_targets(t, true, false);
     else if (streq(o->value, "LIST"))
         offer_list(t, o->help, ", ");

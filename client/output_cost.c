@@ -290,6 +290,44 @@ void screen_offers(const struct output *o, const struct json *reply, struct buf 
                     "FREE is advisory: what is free may be gone, what is not may come.");
 }
 
+/* ---- what an account has ---- */
+
+static void add_machine(struct table *t, const struct json *machine)
+{
+    int64_t prepaid = json_get_int(machine, "prepaid_until_at_ms", 0);
+    char at[CLOCK_MAX];
+    bool on = streq(member_text(machine, "power", ""), "on");
+    _cleanup_free_ char *card = xasprintf("%lld x %s", (long long)json_get_int(machine, "cards", 1),
+                                          member_text(machine, "gpu", "?")),
+                        *state = xasprintf("%s%s", member_text(machine, "state", "?"),
+                                           json_get_bool(machine, "no_card", false) ? ", no card" : "");
+
+    table_add(t, STYLE_PLAIN, json_get_text(machine, "id"));
+    table_add(t, STYLE_PLAIN, card);
+    table_add(t, on ? STYLE_GOOD : STYLE_PLAIN, state);
+    table_add(t, STYLE_PLAIN, json_get_text(machine, "instance"));
+    add_money(t, json_get(machine, "price"), "/h");
+    table_add(t, STYLE_PLAIN, prepaid ? minute_format(at, prepaid) : NULL);
+    table_add(t, STYLE_PLAIN, json_get_text(machine, "name"));
+}
+
+void screen_machines(const struct output *o, const struct json *reply, struct buf *out)
+{
+    static const struct column columns[] = {
+        {"ID", false, false},   {"CARD", false, false},    {"STATE", false, false}, {"HERE", false, false},
+        {"PRICE", true, false}, {"PREPAID", false, false}, {"NAME", false, true}};
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+    const struct json *machines = json_get(reply, "machines");
+
+    if (!json_count(machines)) {
+        buf_add_text(out, "the account has no machine.\n");
+        return;
+    }
+    for (size_t i = 0; i < json_count(machines); i++)
+        add_machine(t, json_at(machines, i));
+    table_write(t, o->out_width, o->out_colour, out);
+}
+
 /* ---- accounts ---- */
 
 static void add_limit(struct table *t, const struct json *account, const char *key, const char *per)

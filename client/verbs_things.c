@@ -8,13 +8,14 @@
 #include "proto/mem.h"
 #include "proto/ssh_command.h"
 
-#define QUICK_MS 30000
+#define QUICK_MS    30000
+#define PROVIDER_MS 120000 /* a company is asked, which may be slow */
 
 /* ---- instance add, instance set: what is on the command line ---- */
 
 struct adding {
     bool is_change;              /* instance set: what is not given stays */
-    const char *name, *provider; /* "ssh", "local" */
+    const char *name, *provider; /* "ssh", "local", a company */
     char *command;               /* the pasted line; NULL: --host */
     char *login;                 /* user@host, for questions */
     char *key_path;
@@ -105,6 +106,18 @@ static enum exit_status adding_check_local(struct run *r, const struct adding *a
     return EXIT_DONE;
 }
 
+/* A machine that there is at a company. */
+static enum exit_status adding_check_company(struct run *r, const struct adding *a)
+{
+    const struct options *o = &r->options;
+
+    if (a->command || o->host || o->user || o->port >= 0 || o->password_file || o->key_file ||
+        o->passphrase_file || o->install_key || o->agent || o->jump || o->proxy_command)
+        return verb_usage(r, "its address, its password and the way there come from the company.", NULL,
+                          "llmhostctl instance add NAME --provider=PROVIDER --id=ID");
+    return EXIT_DONE;
+}
+
 static enum exit_status adding_check_ssh(struct run *r, struct adding *a)
 {
     const struct options *o = &r->options;
@@ -145,9 +158,12 @@ static enum exit_status adding_init(struct run *r, struct adding *a)
         a->command = command_join(o->arguments + first, o->n_arguments - first);
     if (streq(a->provider, "local"))
         return adding_check_local(r, a);
-    if (streq(a->provider, "ssh"))
-        return adding_check_ssh(r, a);
-    return verb_usage(r, "--provider: it can be ssh or local.", NULL, "llmhostctl instance add -h");
+    if (!streq(a->provider, "ssh"))
+        return adding_check_company(r, a);
+    if (o->id)
+        return verb_usage(r, "--id names a machine at a company: --provider says which.", NULL,
+                          "llmhostctl instance list --at=PROVIDER");
+    return adding_check_ssh(r, a);
 }
 
 static enum exit_status setting_init(struct run *r, struct adding *a)
@@ -204,6 +220,7 @@ static struct json *adding_parameters(const struct run *r, const struct adding *
 
     json_put_string(parameters, "name", a->name);
     json_put_string(parameters, "provider", a->is_change ? NULL : a->provider);
+    json_put_string(parameters, "id", o->id);
     json_put_string(parameters, "command", a->command);
     json_put_string(parameters, "accept_new_host_key", o->accept_new_host_key);
     json_put_string(options, "host", o->host);
@@ -269,8 +286,11 @@ static void instance_screen(const struct json *reply, const char *what, struct b
     const char *address = json_get_text(instance, "address"), *user = json_get_text(instance, "user");
     const char *key = json_get_text(instance, "host_key"), *name = json_get_text(instance, "name");
     const char *via = json_get_text(instance, "via");
+    _cleanup_free_ char *machine = rented_machine_text(instance);
 
     buf_addf(out, "%s is %s", name ? name : "the instance", what);
+    if (machine)
+        buf_addf(out, ": %s\n  it was neither switched on nor off", machine);
     if (address)
         buf_addf(out, ": %s%s%s", user ? user : "", user ? "@" : "", address);
     buf_add_text(out, "\n");
@@ -381,9 +401,12 @@ static enum exit_status simple(struct run *r, struct call *call, bool changes, s
 
 enum exit_status verb_instance_list(struct run *r)
 {
-    _cleanup_call_ struct call call = {.method = "InstanceList", .limit_ms = QUICK_MS};
+    const char *at = r->options.at;
+    _cleanup_call_ struct call call = {
+        .method = "InstanceList", .limit_ms = at ? PROVIDER_MS : QUICK_MS, .parameters = json_object()};
 
-    return simple(r, &call, false, screen_instances);
+    json_put_string(call.parameters, "at", at);
+    return simple(r, &call, false, at ? screen_machines : screen_instances);
 }
 
 enum exit_status verb_instance_show(struct run *r)
@@ -440,7 +463,11 @@ enum exit_status verb_instance_remove(struct run *r)
     _cleanup_call_ struct call call = {.method = "InstanceRemove", .parameters = json_object()};
 
     json_put_string(call.parameters, "name", r->options.arguments[0]);
-    return verb_change(r, &call, screen_removed);
+    enum exit_status status = verb_change(r, &call, screen_removed);
+
+    if (status == EXIT_DONE)
+        verb_notes(&r->output, call.answer);
+    return status;
 }
 
 /* ---- forwards ---- */

@@ -1,6 +1,6 @@
 /* The objects and who hears of their changes. Verbs on instances are in manager_instance.c, on rented ones and their
- * accounts in manager_rent.c, when those are on in manager_power.c; verbs on forwards are in manager_forward.c, on
- * short names in manager_names.c; which of several of one name is best asked, in manager_pick.c. */
+ * accounts in manager_rent.c and manager_adopt.c, when those are on in manager_power.c; verbs on forwards are in
+ * manager_forward.c, on short names in manager_names.c; which of several of one name is best asked, in manager_pick.c. */
 #include "manager_private.h"
 
 #include <errno.h>
@@ -478,6 +478,7 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
     list_init(&m->accounts);
     list_init(&m->gone_accounts);
     list_init(&m->releases);
+    list_init(&m->adoptions);
     work_init(&m->forget, releases_forget, m);
 
     int r = accounts_load(m, f);
@@ -507,6 +508,7 @@ struct manager *manager_free(struct manager *m)
     network_watch_free(m->network_watch);
     trials_drop(m);
     releases_drop(m);
+    adoptions_drop(m);
     runq_drop(&m->forget);
     forwards_drop(m, NULL);
     aliases_drop(m);

@@ -133,6 +133,15 @@ struct manager_rent {
  * which_provider, no_such_card, no_such_image, no_such_region, price (dearer than --max-price, or than the account's limit), bad_name, exists. check: nothing is made,
  * and *ret may be NULL. *ret_ticket: when it is durable; 0: it was there. */
 int manager_rent(struct manager *m, const struct manager_rent *w, bool check, struct lease **ret, uint64_t *ret_ticket, struct fault *f);
+/* The instance that a machine of that account is, or that it was made for; NULL: none. */
+struct instance_seen;
+struct lease *manager_find_machine(struct manager *m, const struct account *a, const struct instance_seen *seen);
+/* A machine that somebody else made becomes an instance, neither switched on nor off by that. done() as of manager_add_instance(); codes: bad_name, exists,
+ * no_provider, no_such_machine (with what there is), is_instance, and the provider's. An op. */
+struct manager_adopt {
+    const char *name, *provider, *id;
+};
+void manager_adopt(struct manager *m, const struct manager_adopt *w, struct op **slot, manager_added_fn done, void *ctx);
 /* Gives it back with its data. Refused while it is not off (code "not_off"), or a model on it is wanted ("in_use"). Done when it is gone from the
  * provider's list; it is no instance of ours any more then. An op. */
 void manager_release(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx);

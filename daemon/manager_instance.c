@@ -11,6 +11,7 @@
 #include "base/timer.h"
 #include "engine/fit.h"
 #include "engine/machine.h"
+#include "lease/account.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "proto/ssh_proxy.h"
@@ -309,7 +310,7 @@ bool trials_have(struct manager *m, const char *name)
     LIST_FOREACH (t, &m->trials, struct trial, node)
         if (streq(t->name, name))
             return true;
-    return false;
+    return adoptions_have(m, name);
 }
 
 void trials_drop(struct manager *m)
@@ -579,6 +580,8 @@ static void removal_on_key_gone(void *ctx, const struct fault *f)
     if (f)
         log_warning(x->name, "our key stays in its authorized_keys: %s", f->text);
     if (l) {
+        if (lease_rented(l)) /* what it costs from now on is not for us to say */
+            ledger_gone(account_ledger(rented_account(lease_rented(l))), x->name, clock_wall_ms());
         manager_forget_instance(m, l);
         event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, x->name, "instance_removed", "removed");
     }
@@ -606,15 +609,32 @@ bool removals_have(struct manager *m, const char *name)
     return false;
 }
 
+/* One that somebody else made goes on without us; what is on by us would bill, and be nobody's. */
+static int check_rented_removable(const struct lease *l, const struct rented *r, struct fault *f)
+{
+    enum life_state s = life_state(rented_life(r));
+
+    if (s == LIFE_ABSENT)
+        return 0;
+    if (!rented_record(r)->adopted)
+        return fault_code(f, FAULT_INVALID, "is_rented",
+                          "%s was not removed: it is rented; give it back first", lease_name(l));
+    if (s == LIFE_RELEASING)
+        return fault_code(f, FAULT_INVALID, "being_removed", "%s is being given back", lease_name(l));
+    if (rented_record(r)->ours && s != LIFE_STOPPED)
+        return fault_code(f, FAULT_INVALID, "not_off", "%s was not removed: it is not off, and that is by us",
+                          lease_name(l));
+    return 0;
+}
+
 static int check_removable(struct manager *m, struct lease *l, struct fault *f)
 {
     const struct rented *rented = lease_rented(l);
 
     if (removals_have(m, lease_name(l)))
         return fault_code(f, FAULT_INVALID, "being_removed", "%s is being removed already", lease_name(l));
-    if (rented && life_state(rented_life(rented)) != LIFE_ABSENT) /* it would go on, and be nobody's */
-        return fault_code(f, FAULT_INVALID, "is_rented", "%s was not removed: it is rented; give it back first",
-                          lease_name(l));
+    if (rented && check_rented_removable(l, rented, f) < 0)
+        return -EINVAL;
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node) {
         const struct deployment *on = d->deployment;
 

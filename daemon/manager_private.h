@@ -27,7 +27,7 @@ struct manager {
     struct manager_context context;
     struct list leases, deployments;    /* in order of their names */
     struct list forwards, trials, removals, aliases, puts;
-    struct list accounts, releases;
+    struct list accounts, releases, adoptions;
     struct list gone_accounts;          /* removed: questions that are on their way still work with them, and what they spent counts */
     struct work forget;                 /* those that were given back */
     struct manager_listener *listeners;
@@ -58,7 +58,7 @@ bool manager_has_neighbours(void *ctx, const struct deployment *asking);
 /* manager_instance.c */
 void trials_lease_changed(struct manager *m, struct lease *l);
 void trials_drop(struct manager *m);
-bool trials_have(struct manager *m, const char *name);
+bool trials_have(struct manager *m, const char *name);          /* also those that exist at a rental company */
 bool removals_have(struct manager *m, const char *name);
 void manager_forget_instance(struct manager *m, struct lease *l);      /* everything of it that is ours, here; the disk is told by the caller */
 
@@ -79,6 +79,10 @@ int accounts_refuse_company(const char *name, struct fault *f);        /* nobody
 /* manager_rent.c */
 void releases_forget(void *ctx);
 void releases_drop(struct manager *m);
+
+/* manager_adopt.c */
+bool adoptions_have(struct manager *m, const char *name);
+void adoptions_drop(struct manager *m);
 
 /* manager_forward.c */
 void forwards_restore(struct manager *m, const struct forward_record *r);

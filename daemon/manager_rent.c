@@ -330,6 +330,9 @@ static int check_releasable(struct manager *m, struct lease *l, struct fault *f)
     if (!r)
         return fault_code(f, FAULT_INVALID, "not_rented",
                           "%s is not rented: there is nobody to give it back to", lease_name(l));
+    if (!account_ops(rented_account(r))->release)
+        return fault_code(f, FAULT_INVALID, "by_hand", "%s was not given back: that is done by hand, at %s",
+                          lease_name(l), account_ops(rented_account(r))->console_url);
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (deployment_lease(d->deployment) == l && deployment_goal(d->deployment) != GOAL_OFF)
             return fault_code(f, FAULT_INVALID, "in_use", "%s was not given back: %s on it is wanted",

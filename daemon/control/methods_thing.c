@@ -3,6 +3,7 @@
 
 #include "base/fault.h"
 #include "base/settings.h"
+#include "control/adopt.h"
 #include "control/explain.h"
 #include "control/show.h"
 #include "lease/lease.h"
@@ -150,6 +151,10 @@ void method_instance_add(struct call *c)
 {
     struct manager_new_instance w;
 
+    if (adopt_is_meant(c)) {
+        adopt_instance(c);
+        return;
+    }
     if (read_new_instance(c, settings_bool(c->context->settings, "ssh", "install_key"), &w) < 0)
         return;
     call_log_change(c, w.name, "instance add");
@@ -204,8 +209,13 @@ void method_instance_set(struct call *c)
 
 void method_instance_list(struct call *c)
 {
-    struct json *v = json_object(), *list = json_array();
     struct lease *l;
+
+    if (json_get_text(c->parameters, "at")) {
+        adopt_list(c);
+        return;
+    }
+    struct json *v = json_object(), *list = json_array();
 
     for (unsigned i = 0; (l = manager_lease_at(c->context->manager, i)); i++)
         json_append(list, show_instance(c->context, l));
@@ -320,8 +330,17 @@ static void on_instance_removed(void *ctx, const struct fault *f)
         call_fault(c, f, name, NULL);
     else if (f)
         call_not_kept(c, f, "it is removed, but still on disk");
-    else
-        call_reply(c, json_object());
+    else {
+        struct json *v = json_object();
+
+        json_put(v, "notes", explain_lines(c->state));
+        call_reply(c, v);
+    }
+}
+
+static void remove_drop(struct call *c)
+{
+    free(c->state);
 }
 
 void method_instance_remove(struct call *c)
@@ -330,6 +349,8 @@ void method_instance_remove(struct call *c)
 
     if (!l)
         return;
+    c->state = adopt_remains(l);
+    c->drop = remove_drop;
     call_log_change(c, lease_name(l), "instance remove");
     manager_remove_instance(c->context->manager, l, &c->op, on_instance_removed, c);
 }

@@ -124,6 +124,14 @@ DOWN = down(("streams", "0 left", 34200), ("engine", "ollama stopped", 1100), ("
             instance=machine("gz-4090", "stopped", **OFF), spent=yuan(6190))
 COST_OF = [{"reply": {**COST, "lines": COST["lines"][:1]}}]
 SHOW = [{"reply": {"instance": {**machine("bj-4090", "stopped", **OFF), "address": "connect.bj.example:41022", "user": "root"}, "settings": {}, "models": [MODEL]}}]
+MACHINES = [{"id": "pro-5f0c", "name": "ab12cd34-gz-4090-1", "gpu": "4090D", "cards": 1, "state": "running", "power": "on", "no_card": False,
+             "price": yuan(1880, True), "instance": "gz-4090"},
+            {"id": "2c8a41f0d7-0b1e5a77", "name": "训练用", "gpu": "A100-PCIE-40GB", "cards": 2, "state": "running", "power": "on", "no_card": True,
+             "price": yuan(0, unknown=True), "prepaid_until_at_ms": "@7200s"},
+            {"id": "pro-77aa", "gpu": "5090", "cards": 1, "state": "shutdown", "power": "off", "no_card": False, "price": yuan(2780, True)}]
+ADOPTED = machine("gz", "unknown", adopted=True, id="pro-77aa", gpu="5090", disk_gb=0, region=None)
+NO_SUCH_MACHINE = error("NotFound", "no_such_machine", "gz was not added: there is no machine pro-1 at AutoDL; there are: pro-77aa (5090, shutdown)",
+                        ["llmhostctl instance list --at autodl", "llmhostctl instance add gz --provider=autodl --id=ID"], target="gz")
 KEPT = [{"reply": {"models": [], "cost": yuan(6900), "instance": machine("nm-a100", "running", "up", stays="kept", until_at_ms="@7200s")}}]
 DRILL = [{"id": "guard.drill", "target": "gz-4090", "level": "ok", "next": [],
           "message": "its guard stopped it, and AutoDL said that it is off 38s later: the guard is proved"}]
@@ -165,6 +173,16 @@ RENT = [
          {"await": "NOT CONFIRMED"}, {"more": {"trouble": [], "instance": machine("hz-3090", "stopped", **OFF), "accounts": [{**SPENT_MORE, "today": yuan(9900), "month": yuan(9900), "rate": yuan(0)}]}},
          {"await": "9.90"}, {"interrupt": True}, {"hang": True}]}, columns=80),
     *widths("rent-list", "instance list", {"InstanceList": [{"reply": {"instances": TROUBLE["instances"][:3]}}]}),
+    *widths("machines", "instance list --at autodl", {"InstanceList": [{"reply": {"instances": [], "machines": MACHINES}}]}),
+    case("machines-none", "instance list --at autodl", {"InstanceList": [{"reply": {"instances": [], "machines": []}}]}),
+    case("adopt", "instance add gz --provider=autodl --id=pro-77aa", {"InstanceAdd": [{"reply": {"instance": ADOPTED}}]}),
+    case("adopt-not-there", "instance add gz --provider=autodl --id=pro-1", {"InstanceAdd": [NO_SUCH_MACHINE]}),
+    case("adopt-address", "instance add gz --provider=autodl --id=pro-77aa --port 22", None),
+    case("adopt-where", "instance add gz --id=pro-77aa", None),
+    case("adopt-remove", "instance remove gz", {"InstanceRemove": [{"reply": {"notes": [
+         "it is off, and goes on existing at AutoDL with its data and what its disk costs: https://www.autodl.com/console/instance/list"]}}]}),
+    case("adopt-left-alone", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [], "accounts": [ACCOUNT], "instances": [
+         machine("gz", "running", "up", adopted=True, stays="not_by_us", guard={"state": "not_ours", "proved": False})]}}]}),
     case("rent-show", "instance show bj-4090", {"InstanceShow": SHOW}, columns=80),
     *widths("rent-why", "why", {"Why": [{"reply": {"not_counted": [], "lines": [why(f"m{i}", verdict, *causes) for i, (verdict, causes) in enumerate(WHY)]}}]}),
     # ---- cost, offers ----

@@ -1,0 +1,121 @@
+"""Machines that somebody else made at the rental company on this machine, and that become instances of ours.
+
+Facts of the company: reference/autodl.md; of a life: reference/lease.md §2."""
+import time
+
+import host as hosts
+from rented import MODEL, AtOnce, World
+
+LIMIT_S = 150
+NEVER = {"idle": {"stop": "1h"}}                # until somebody says so
+
+
+class Adopted(World):
+    """With one machine that was made by its owner's hand; NAME here: mine."""
+    def __init__(self, *words, running=False, **more):
+        super().__init__(*words, **more)
+        self.mine = self.c.rent(name="by-hand", family="pro")
+        if running:
+            self.c.press("power_on", self.mine)
+            self.c.until(self.mine, "running")
+
+    def add(self, name="mine", **more):
+        return self.d.call("InstanceAdd", name=name, provider="autodl", id=self.mine, **more)["instance"]
+
+    def adopted(self):
+        return self.machine("mine")
+
+    def is_made_by_nobody(self):
+        return self.calls("create") == []
+
+
+class Adopt(AtOnce):
+    def test_one_that_exists_is_used_like_a_rented_one(self):
+        with Adopted() as w:
+            listed = w.d.ctl("instance", "list", "--at", "autodl").stdout
+            self.assertRegex(listed, rf"{w.mine} +1 x 4090D +shutdown +- +¥1\.88/h~ +- +by-hand")
+            said = w.d.ctl("instance", "add", "mine", "--provider", "autodl", "--id", w.mine)
+            self.assertRegex(said.stdout, rf"1 x 4090D, id {w.mine}, .*\n.*neither switched on nor off")
+            self.assertRegex(w.d.ctl("instance", "list", "--at", "autodl").stdout, rf"{w.mine} .*shutdown +mine ")
+            w.wait("stopped", name="mine")
+            self.assertEqual(w.calls("power_on", "power_off"), [])
+            w.d.kill()
+            w.d.start()
+            w.wait("stopped", name="mine")
+
+            w.d.ctl("up", MODEL, "--on", "mine")
+            self.assertEqual(w.ask(), 200)
+            rental = w.adopted()["rental"]
+            self.assertEqual((rental["id"], rental["gpu"], rental["adopted"], rental["guard"]["state"]),
+                             (w.mine, "4090D", True, "kept"))
+            w.wait("stopped", name="mine")      # nobody asks
+            self.assertEqual(w.paid(), [])
+            w.check_bill()
+            self.assertEqual(w.ask(), 200)      # wakes it
+            self.assertEqual(w.d.ctl("instance", "remove", "mine", check=False).returncode, 12)
+            w.d.ctl("down", MODEL)
+            self.assertEqual((w.state("mine"), w.paid()), ("stopped", []))
+            w.check_bill()
+            removed = w.d.ctl("instance", "remove", "mine")
+            self.assertRegex(removed.stdout + removed.stderr, r"(?s)removed.*goes\s+on\s+existing")
+            self.assertEqual((w.machines(), w.c.instance(w.mine)["status"]), ([], "shutdown"))
+            self.assertTrue(w.is_made_by_nobody())
+
+    def test_one_that_runs_when_it_is_added_is_let_alone_until_it_is_wanted(self):
+        with Adopted(running=True) as w:
+            w.add()
+            w.wait("running", name="mine")
+            hosts.until(lambda: w.adopted()["tunnel"]["state"] == "up", 20, "the way in")
+            time.sleep(4)                       # longer than [idle] stop
+            machine = w.adopted()
+            self.assertEqual((machine["state"], machine["rental"]["stays"], machine["rental"]["guard"]["state"]),
+                             ("running", "not_by_us", "not_ours"))
+            self.assertRegex(w.d.ctl("status").stdout, r"not by us")
+            self.assertRegex(w.d.ctl("why", "mine").stdout, r"switched on elsewhere")
+            self.assertEqual(w.calls("power_on", "power_off"), [])
+            w.d.ctl("up", MODEL, "--on", "mine")
+            self.assertEqual((w.ask(), w.adopted()["rental"]["guard"]["state"]), (200, "kept"))
+            w.wait("stopped", name="mine")
+            self.assertEqual((w.paid(), w.calls("power_on")), ([], []))
+            w.check_bill()
+            self.assertTrue(w.is_made_by_nobody())
+
+    def test_one_that_vanished_is_never_made_anew(self):
+        with Adopted(NEVER) as w:
+            w.add()
+            w.wait("stopped", name="mine")
+            w.d.ctl("up", MODEL, "--on", "mine")
+            w.down()
+            w.c.age(w.mine, 100)                # its company gave it back
+            hosts.until(lambda: w.c.instance(w.mine) is None, 10, "its end")
+            told = w.d.ctl("up", MODEL, "--timeout", "60s", check=False)
+            self.assertRegex(told.stderr, r"no longer has the machine")
+            self.assertEqual((told.returncode, w.state("mine"), w.adopted()["trouble"]["code"]), (4, "absent", "vanished"))
+            again = w.d.ctl("up", MODEL, "--timeout", "60s", check=False)
+            self.assertEqual((again.returncode, w.adopted()["rental"]["goal"]), (4, "off"))
+            self.assertTrue(w.is_made_by_nobody())
+            w.down()
+            w.d.ctl("instance", "remove", "mine")
+            self.assertEqual(w.machines(), [])
+
+    def test_what_cannot_be_adopted_is_told_with_what_there_is(self):
+        with Adopted(NEVER) as w:
+            def refused(status, *words, name="other"):
+                told = w.d.ctl("instance", "add", name, *words, check=False)
+                self.assertEqual((told.returncode, [m["name"] for m in w.machines()]), (status, names), told.stderr)
+                return " ".join(told.stderr.split())
+            names = []
+            self.assertRegex(refused(4, "--provider", "autodl", "--id", "pro-none"), rf"no machine pro-none.*{w.mine} \(by-hand, 4090D, "
+                             r"shutdown\).*instance list --at autodl")
+            self.assertRegex(refused(4, "--provider", "autodl"), rf"no machine is named.*{w.mine}")
+            self.assertRegex(refused(2, "--id", w.mine), "--provider says which")
+            self.assertRegex(refused(2, "ssh root@there", "--provider", "autodl", "--id", w.mine), "come from the company")
+            w.add()
+            names.append("mine")
+            self.assertRegex(refused(12, "--provider", "autodl", "--id", w.mine), "the instance mine already")
+            self.assertRegex(refused(12, "--provider", "autodl", "--id", w.mine, name="mine"), "there is an instance mine")
+            w.up(on="found", wait=False)
+            names.insert(0, "found")
+            ours = hosts.until(lambda: [i for i in w.ours() if i["uuid"] != w.mine], 10, "a machine")[0]["uuid"]
+            self.assertRegex(refused(12, "--provider", "autodl", "--id", ours), "the instance found already")
+            w.down()
