@@ -474,6 +474,7 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
     list_init(&m->trials);
     list_init(&m->removals);
     list_init(&m->puts);
+    list_init(&m->keeps);
     list_init(&m->aliases);
     list_init(&m->accounts);
     list_init(&m->gone_accounts);

@@ -150,6 +150,11 @@ void manager_release(struct manager *m, struct lease *l, struct op **slot, op_do
 const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms);
 /* `down INSTANCE --now` of one that is already unwanted: asks for the stop once more, at once. */
 void manager_press(struct manager *m, struct lease *l);
+/* What it costs that l stays on until then, besides what it is kept for already, is reserved: done with NULL, or why not (codes: budget,
+ * low_balance, the store's). of: the model whose keep it is to be, in place of the one it has; NULL: the machine's own. Nothing is kept by it; where
+ * nothing is, it is given back by itself. An op. */
+void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of, int64_t until_at_ms, struct op **slot, op_done_fn done,
+                          void *ctx);
 /* `keep INSTANCE`: its models may sleep, it stays on; 0: that is over. The guard has it too. A store_ticket. */
 uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until_at_ms);
 

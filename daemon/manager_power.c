@@ -45,6 +45,7 @@ struct power {
     uint64_t leave_due;           /* since when its models are to leave it; 0: they are not */
     uint64_t hold_until_due, held_due; /* `keep INSTANCE`: until when; the last one's beginning */
     bool hold_is_over;                 /* by a word, whatever its guard has not been told yet */
+    bool has_keep_money;               /* a keep's whole cost may be reserved */
     uint64_t quiet_bytes, quiet_due;   /* of its forwards; when they last grew */
     struct stay stay;
 };
@@ -123,6 +124,33 @@ static uint64_t hold_due(const struct power *p, uint64_t now)
     if (rented_keeper(p->rented) && !p->hold_is_over)
         keeper_figures(rented_keeper(p->rented), &k);
     return MAX(p->hold_until_due, due_of(k.hold_until_at_ms, now));
+}
+
+enum keeps { KEEPS_ALL, KEEPS_OF_MODELS };
+
+/* Until when something of it is kept, but for that model; not behind now: nothing is. */
+static uint64_t kept_due(const struct power *p, enum keeps which, const struct deployment *but, uint64_t now)
+{
+    uint64_t due = which == KEEPS_ALL ? hold_due(p, now) : 0;
+    struct deployment_figures n;
+
+    FOREACH_MODEL(d, p)
+    {
+        deployment_figures(d->deployment, &n);
+        if (d->deployment != but)
+            due = MAX(due, due_of(n.keep_until_at_ms, now));
+    }
+    return due;
+}
+
+/* What is kept no longer holds no money; a daemon before this one may have left some. */
+static void note_keep_money(struct power *p, uint64_t now)
+{
+    if (!p->has_keep_money || p->restored || keeps_have(p->manager, lease_name(p->lease)) ||
+        kept_due(p, KEEPS_ALL, NULL, now) > now)
+        return;
+    p->has_keep_money = false;
+    account_release_keep(rented_account(p->rented), lease_name(p->lease));
 }
 
 static struct stay_facts power_facts(const struct power *p, uint64_t now)
@@ -365,6 +393,7 @@ static void power_note(struct power *p)
         keeper_figures(rented_keeper(p->rented), &k);
     if (k.read_at_ms || (p->on_due && now - p->on_due >= UNHEARD_MS))
         p->restored = false;
+    note_keep_money(p, now);
     note_forwards(p, now);
     note_loss(p, now);
 }
@@ -556,6 +585,7 @@ struct power *power_new(struct manager *m, struct lease *l)
     p->rented = lease_rented(l);
     p->asked_on = life_goal(rented_life(p->rented)) == LIFE_GOAL_ON;
     p->restored = p->asked_on;
+    p->has_keep_money = true;
     p->born_due = clock_now_ms();
     p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};
     p->quiet_bytes = forwards_bytes(m, l);
@@ -649,6 +679,27 @@ void manager_press(struct manager *m, struct lease *l)
     if (life_goal(rented_life(p->rented)) != LIFE_GOAL_RELEASE) /* which is to be off first, too */
         power_off(p, "asked for once more");
     rented_doubt(p->rented);
+}
+
+void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of,
+                          int64_t until_at_ms, struct op **slot, op_done_fn done, void *ctx)
+{
+    struct power *p = power_of(m, l);
+    uint64_t now = clock_now_ms(), until_due = due_of(until_at_ms, now);
+    struct rented_figures n;
+
+    if (!p || rented_prepaid_until(p->rented) >= until_at_ms) {
+        op_finish_later(m->context.loop, slot, NULL, done, ctx);
+        return;
+    }
+    rented_figures(p->rented, &n);
+    until_due = MAX(until_due, kept_due(p, of ? KEEPS_ALL : KEEPS_OF_MODELS, of, now));
+    p->has_keep_money = true;
+    keeps_reserve(m, l,
+                  &(struct keep_wish){.rate_milli = n.rate_milli ? n.rate_milli : n.list_rate_milli,
+                                      .for_ms = MAX(until_due, now + 1) - now,
+                                      .over = rented_may_overspend(p->rented)},
+                  slot, done, ctx);
 }
 
 uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until_at_ms)

@@ -26,7 +26,7 @@ struct managed_forward;
 struct manager {
     struct manager_context context;
     struct list leases, deployments;    /* in order of their names */
-    struct list forwards, trials, removals, aliases, puts;
+    struct list forwards, trials, removals, aliases, puts, keeps;
     struct list accounts, releases, adoptions;
     struct list gone_accounts;          /* removed: questions that are on their way still work with them, and what they spent counts */
     struct work forget;                 /* those that were given back */
@@ -70,6 +70,15 @@ void powers_lease_changed(struct manager *m, struct lease *l);
 void powers_account_changed(struct manager *m, struct account *a);
 void powers_restored(struct manager *m);
 void powers_doubt(struct manager *m);                                   /* what is known of them may be old */
+
+/* manager_keep.c */
+struct keep_wish {
+    int64_t rate_milli;                 /* of an hour; 0: unknown */
+    uint64_t for_ms;
+    bool over;                          /* whatever the limits say */
+};
+void keeps_reserve(struct manager *m, const struct lease *l, const struct keep_wish *w, struct op **slot, op_done_fn done, void *ctx);
+bool keeps_have(struct manager *m, const char *instance);               /* one is on its way to the database */
 
 /* manager_account.c */
 int accounts_load(struct manager *m, struct fault *f);                  /* before the instances: with their ledgers */

@@ -360,6 +360,31 @@ static void keep_nothing(struct follow *w)
     (void)w;
 }
 
+/* No money: whose, and how it is mended. */
+static void keep_refuse(struct call *c, const struct lease *l, const struct fault *f)
+{
+    call_fault(c, f, rental_subject(l, f), NULL);
+}
+
+static void keep_machine(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct follow *w = c->state;
+    struct lease *l = w->machines[0].lease;
+
+    if (!l) {
+        call_fail(c, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status",
+                  "the machine was given back meanwhile");
+        return;
+    }
+    if (f) {
+        keep_refuse(c, l, f);
+        return;
+    }
+    w->ticket = manager_keep_instance(c->context->manager, l, w->keep_until_at_ms);
+    store_after(c->context->store, w->ticket, &c->op, keep_on_durable, c);
+}
+
 /* A rented machine stays on whatever its models do; one that is off is not switched on for that. */
 static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
 {
@@ -383,8 +408,52 @@ static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
     call_log_change(c, name, for_ms ? "keep for %s" : "keep is over%s",
                     for_ms ? duration_format(how_long, (uint64_t)for_ms, false) : "");
     machines_add(w, l);
-    w->ticket = manager_keep_instance(c->context->manager, l, for_ms ? clock_wall_ms() + for_ms : 0);
+    w->keep_until_at_ms = for_ms ? clock_wall_ms() + for_ms : 0;
+    if (for_ms)
+        manager_reserve_keep(c->context->manager, l, NULL, w->keep_until_at_ms, &c->op, keep_machine, c);
+    else
+        keep_machine(c, NULL);
+}
+
+static void keep_models(struct follow *w)
+{
+    struct call *c = w->call;
+
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i])
+            w->ticket = deployment_keep(w->models[i], w->keep_until_at_ms);
     store_after(c->context->store, w->ticket, &c->op, keep_on_durable, c);
+}
+
+static void keep_pay(struct follow *w);
+
+static void keep_on_paid(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct follow *w = c->state;
+    const struct deployment *d = w->models[w->n_paid - 1];
+
+    if (f && d)
+        keep_refuse(c, deployment_lease(d), f);
+    else
+        keep_pay(w);
+}
+
+/* The money of those that are on rented machines comes first, one after the other. */
+static void keep_pay(struct follow *w)
+{
+    struct call *c = w->call;
+
+    while (w->keep_until_at_ms && w->n_paid < w->n_models) {
+        struct deployment *d = w->models[w->n_paid++];
+
+        if (!d || !lease_rented(deployment_lease(d)))
+            continue;
+        manager_reserve_keep(c->context->manager, deployment_lease(d), d, w->keep_until_at_ms, &c->op,
+                             keep_on_paid, c);
+        return;
+    }
+    keep_models(w);
 }
 
 void method_keep(struct call *c)
@@ -418,7 +487,6 @@ void method_keep(struct call *c)
     machines_add_of_models(w);
     call_log_change(c, target, for_ms ? "keep for %s" : "keep is over%s",
                     for_ms ? duration_format(how_long, (uint64_t)for_ms, false) : "");
-    for (unsigned i = 0; i < w->n_models; i++)
-        w->ticket = deployment_keep(w->models[i], for_ms ? clock_wall_ms() + for_ms : 0);
-    store_after(c->context->store, w->ticket, &c->op, keep_on_durable, c);
+    w->keep_until_at_ms = for_ms ? clock_wall_ms() + for_ms : 0;
+    keep_pay(w);
 }

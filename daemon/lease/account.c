@@ -343,6 +343,7 @@ struct reservation {
     struct timer *timer; /* while the balance is asked for once more */
     char *instance, *machine, *kind;
     int64_t milli; /* -1: all that is left */
+    uint64_t kept_ms;
     bool over, is_reserving;
     op_done_fn done;
     void *ctx;
@@ -358,12 +359,12 @@ static void reservation_free(struct reservation *v)
     free(v);
 }
 
-/* What is on its way to the database may get there. */
+/* What is on its way to the database may get there. A keep's is given back when there is none. */
 static void reservation_cancel(struct op *op)
 {
     struct reservation *v = CONTAINER_OF(op, struct reservation, op);
 
-    if (v->is_reserving)
+    if (v->is_reserving && !v->kept_ms)
         account_resolve(v->account, v->machine, "not_asked");
     reservation_free(v);
 }
@@ -395,6 +396,7 @@ static void reservation_write(struct reservation *v)
         .day = (char *)ledger_day_format(a->ledger, now_ms, day),
         .at_ms = now_ms,
         .reserved_milli = v->milli,
+        .kept_ms = (int64_t)v->kept_ms,
     };
 
     v->is_reserving = true;
@@ -460,19 +462,50 @@ void account_reserve(struct account *a, const struct account_reservation *r, str
     v->machine = xstrdup(r->machine);
     v->kind = xstrdup(r->kind);
     v->milli = r->is_free ? 0 : needed_milli(r->rate_milli, r->at_least_ms);
+    v->kept_ms = r->kept_ms;
     v->over = r->over || r->is_free;
     v->done = done;
     v->ctx = ctx;
     op_begin(&v->op, slot, reservation_cancel);
-    if (!r->over && is_too_dear(a, r->rate_milli, &f)) {
+    if (!v->over && is_too_dear(a, r->rate_milli, &f)) {
         op_finish_later(a->context.loop, &v->inner, &f, reservation_end, v);
-    } else if (!r->over && is_low(a)) {
+    } else if (!v->over && is_low(a)) {
         v->timer = timer_new(a->context.loop, reservation_on_timer, v);
         timer_arm(v->timer, LOW_WAIT_MS);
         account_ask_balance(a, &v->inner, reservation_on_balance, v);
     } else {
         reservation_write(v);
     }
+}
+
+/* One for each machine, by a name that no call has. */
+static char *keep_name(const char *instance)
+{
+    return xasprintf("keep %s", instance);
+}
+
+void account_reserve_keep(struct account *a, const char *instance, int64_t rate_milli, uint64_t for_ms,
+                          bool over, struct op **slot, op_done_fn done, void *ctx)
+{
+    _cleanup_free_ char *name = keep_name(instance);
+    const struct account_reservation r = {
+        .instance = instance,
+        .machine = name,
+        .kind = "power_on", /* what the database calls it; its outcome is "kept" */
+        .rate_milli = rate_milli,
+        .at_least_ms = for_ms,
+        .over = over,
+        .kept_ms = for_ms,
+    };
+
+    account_reserve(a, &r, slot, done, ctx);
+}
+
+void account_release_keep(struct account *a, const char *instance)
+{
+    _cleanup_free_ char *name = keep_name(instance);
+
+    store_resolve_intent(a->context.store, name, "over", clock_wall_ms(), false);
 }
 
 void account_resolve(struct account *a, const char *machine, const char *outcome)

@@ -164,7 +164,7 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .sql = "DELETE FROM account WHERE provider = ?1",
         },
     /* ?8 < 0: the whole rest. ?9, ?10: the limits of a day and a month, 0: none; ?11, ?12: what was spent in
-     * them. */
+     * them. ?13: the length of a keep, 0: it is none. */
     [CHANGE_RESERVE] =
         {
             .noun = "reservation",
@@ -173,10 +173,15 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
                 "WITH reserved AS (" SQL_RESERVED "), rest AS (SELECT "
                 "min(CASE WHEN ?9 > 0 THEN ?9 - ?11 - milli ELSE 9000000000000000 END, "
                 "CASE WHEN ?10 > 0 THEN ?10 - ?12 - milli ELSE 9000000000000000 END) AS milli FROM reserved) "
-                "INSERT INTO intent(name, kind, provider, instance, unit, day, at_ms, reserved_milli) "
+                "INSERT INTO intent(name, kind, provider, instance, unit, day, at_ms, reserved_milli, "
+                "resolved_at_ms, outcome, held) "
                 "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, "
-                "CASE WHEN ?8 >= 0 THEN ?8 WHEN ?9 > 0 OR ?10 > 0 THEN milli ELSE 0 END "
-                "FROM rest WHERE max(?8, 0) <= milli AND (?8 >= 0 OR milli > 0)",
+                "CASE WHEN ?8 >= 0 THEN ?8 WHEN ?9 > 0 OR ?10 > 0 THEN milli ELSE 0 END, "
+                "CASE WHEN ?13 > 0 THEN ?7 END, CASE WHEN ?13 > 0 THEN 'kept' END, ?13 > 0 "
+                "FROM rest WHERE max(?8, 0) <= milli AND (?8 >= 0 OR milli > 0) "
+                "ON CONFLICT(name) DO UPDATE SET at_ms = excluded.at_ms, day = excluded.day, "
+                "reserved_milli = excluded.reserved_milli, resolved_at_ms = excluded.resolved_at_ms, "
+                "outcome = excluded.outcome, held = 1 WHERE excluded.outcome = 'kept'",
         },
     /* What was released once is held no more. */
     [CHANGE_RESOLVE_INTENT] =

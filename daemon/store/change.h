@@ -44,13 +44,16 @@ struct change_spec {
 };
 extern const struct change_spec change_specs[CHANGE_KINDS];
 
-/* What is reserved at provider ?3 in unit ?5 at the instant ?7: of each intent what its intervals have not cost
- * yet, so that together with what is spent the larger of the two counts. */
+/* What is reserved at provider ?3 in unit ?5 at the instant ?7, but for the name ?1: of each intent what its intervals have not cost
+ * yet, so that together with what is spent the larger of the two counts. A keep's are all that its machine costs since it was said. */
+#define SQL_COST(from) "((s.rate_milli * max(0, ifnull(s.to_at_ms, ?7) - " from ") + 1800000) / 3600000)"
 #define SQL_RESERVED                                                                                         \
-    "SELECT ifnull(sum(max(0, i.reserved_milli - ifnull((SELECT sum((s.rate_milli * "                        \
-    "max(0, ifnull(s.to_at_ms, ?7) - s.from_at_ms) + 1800000) / 3600000) FROM spent s "                      \
-    "WHERE s.intent = i.id), 0))), 0) AS milli FROM intent i "                                               \
-    "WHERE i.provider = ?3 AND i.unit = ?5 AND (i.resolved_at_ms IS NULL OR i.held)"
+    "SELECT ifnull(sum(max(0, i.reserved_milli - ifnull(CASE WHEN i.outcome = 'kept' THEN "                  \
+    "(SELECT sum" SQL_COST("max(s.from_at_ms, i.at_ms)") " FROM spent s WHERE s.provider = i.provider "      \
+    "AND s.instance = i.instance AND s.kind = 'compute' AND ifnull(s.to_at_ms, ?7) > i.at_ms) "              \
+    "ELSE (SELECT sum" SQL_COST("s.from_at_ms") " FROM spent s WHERE s.intent = i.id) END, 0))), 0) "        \
+    "AS milli FROM intent i WHERE i.provider = ?3 AND i.unit = ?5 AND i.name <> ?1 "                         \
+    "AND (i.resolved_at_ms IS NULL OR i.held)"
 
 struct value {
     enum { VALUE_NULL, VALUE_INT, VALUE_TEXT, VALUE_BLOB } type;

@@ -231,6 +231,7 @@ void store_reserve(struct store *s, const struct intent_record *r, const struct 
     change_int(c, limits->month_milli);
     change_int(c, spent_day_milli);
     change_int(c, spent_month_milli);
+    change_int(c, r->kept_ms);
     store_after(s, store_queue(s, c), slot, done, ctx);
 }
 

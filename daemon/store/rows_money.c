@@ -86,11 +86,31 @@ static int64_t reserved_by_others(struct database *d, const struct change *c)
     int64_t milli = 0;
 
     /* All of c's values are bound, so all have to be named. */
-    if (sqlite3_prepare_v2(d->sql, SQL_RESERVED " AND ?12 IS NOT NULL", -1, &statement, NULL) == SQLITE_OK &&
+    if (sqlite3_prepare_v2(d->sql, SQL_RESERVED " AND ?13 IS NOT NULL", -1, &statement, NULL) == SQLITE_OK &&
         database_bind(statement, c) == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW)
         milli = sqlite3_column_int64(statement, 0);
     sqlite3_finalize(statement);
     return milli;
+}
+
+/* A keep is of a machine that runs: how long it may be instead. */
+static void refuse_keep(struct change *c, int64_t left_milli, const char *sums)
+{
+    const char *unit = c->values[4].data, *instance = c->values[3].data;
+    int64_t needs = c->values[7].number, kept_ms = c->values[12].number;
+    char left[TEXT_SHORT_MAX], all[TEXT_SHORT_MAX], length[TEXT_SHORT_MAX], fits[TEXT_SHORT_MAX];
+    int64_t fits_min =
+        needs > 0 ? (int64_t)((double)kept_ms * (double)left_milli / (double)needs) / 60000 : 0;
+
+    duration_format(length, (uint64_t)kept_ms, false);
+    duration_format(fits, (uint64_t)MAX(fits_min, (int64_t)0) * 60000, false);
+    if (needs < 0)
+        snprintf(all, sizeof all, "all of it");
+    else
+        money_format(all, needs, unit);
+    fault_code(c->fault, FAULT_EXHAUSTED, "budget", "%s: %s are left, and %s for %s takes %s; %s%s", sums,
+               money_format(left, MAX(left_milli, (int64_t)0), unit), instance, length, all,
+               fits_min > 0 ? "the longest that fits is " : "no keep fits", fits_min > 0 ? fits : "");
 }
 
 void database_refuse_reservation(struct database *d, struct change *c)
@@ -99,15 +119,19 @@ void database_refuse_reservation(struct database *d, struct change *c)
     int64_t needs = c->values[7].number, reserved = reserved_by_others(d, c);
     int64_t day_limit = c->values[8].number, day_spent = c->values[10].number;
     bool day = day_limit > 0 && (needs < 0 ? 1 : needs) > day_limit - day_spent - reserved;
+    int64_t all_milli = day ? day_limit : c->values[9].number,
+            spent_milli = day ? day_spent : c->values[11].number;
     char limit[TEXT_SHORT_MAX], spent[TEXT_SHORT_MAX], held[TEXT_SHORT_MAX], all[TEXT_SHORT_MAX];
+    _cleanup_free_ char *sums =
+        xasprintf("of %s for a %s at %s %s are spent and %s reserved", money_format(limit, all_milli, unit),
+                  day ? "day" : "month", (const char *)c->values[2].data,
+                  money_format(spent, spent_milli, unit), money_format(held, reserved, unit));
 
-    money_format(limit, day ? day_limit : c->values[9].number, unit);
-    money_format(spent, day ? day_spent : c->values[11].number, unit);
-    money_format(held, reserved, unit);
-    money_format(all, needs, unit);
     c->fault = xnew(struct fault);
-    fault_code(c->fault, FAULT_EXHAUSTED, "budget",
-               "of %s for a %s %s are spent and %s reserved, and %s needs %s at least", limit,
-               day ? "day" : "month", spent, held, c->values[3].data ? c->values[3].data : "this",
-               needs < 0 ? "all that is left, its price being unknown," : all);
+    if (c->values[12].number > 0)
+        refuse_keep(c, all_milli - spent_milli - reserved, sums);
+    else
+        fault_code(c->fault, FAULT_EXHAUSTED, "budget", "%s, and %s needs %s at least", sums,
+                   c->values[3].data ? (const char *)c->values[3].data : "this",
+                   needs < 0 ? "all that is left, its price being unknown," : money_format(all, needs, unit));
 }

@@ -136,6 +136,7 @@ struct intent_record {
     char *kind;                         /* "create", "power_on" */
     char *provider, *instance, *unit, *day;     /* day: the provider's, "2026-11-27" */
     int64_t at_ms, reserved_milli;
+    int64_t kept_ms;                    /* of a `keep`: its length; it is held at once, in place of one of the same name. 0: of a call */
 };
 /* In one statement: is there so much left of the limits, what other open intents reserve taken off; then it is written. spent_*: what the ledger says.
  * reserved_milli < 0: the whole rest. An op: NULL when it is durable; FAULT_EXHAUSTED "budget"; or what a ticket is answered with, and then

@@ -15,6 +15,7 @@ Each world has a company of its own, with somebody else's machine on it, which n
 import concurrent.futures
 import contextlib
 import inspect
+import sqlite3
 import sys
 import time
 import unittest
@@ -144,6 +145,14 @@ class World:
                       for r in self.d.call("Cost", since_at_ms=1)["rows"]
                       if r["kind"] == "compute" and r["from_basis"] == "stamp" and r.get("to_basis") == "stamp"
                       and not r["amount"]["estimate"])
+
+    def spent_today(self):
+        return self.d.call("Cost")["accounts"][0]["today"]["milli"]
+
+    def reserved(self):
+        """What of the limits is held for what was asked for and kept, on disk; what of that is spent by now is not taken off."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.d.state}/llmhost.db?mode=ro", uri=True)) as db:
+            return db.execute("SELECT ifnull(sum(reserved_milli), 0) FROM intent WHERE resolved_at_ms IS NULL OR held").fetchone()[0]
 
     def check_bill(self):
         """All of the bill stands in the ledger, to the second and to the thousandth."""

@@ -1,6 +1,7 @@
 """Money that is not the time of a machine: rentals paid in advance, disks, a price that changes while it runs.
 
 Facts of the company: reference/autodl.md §5; of the ledger: reference/lease.md §3."""
+import concurrent.futures
 import contextlib
 import sqlite3
 import time
@@ -77,6 +78,32 @@ class Money(AtOnce):
             w.d.restart(hard=True)
             hosts.until(lambda: w.machine()["rental"].get("provider_state") == "shutdown", 10, "a reading")
             self.assertEqual(rows(w, "disk"), disk)
+
+    def test_a_keep_takes_its_whole_cost_and_two_cannot_have_the_last(self):
+        models = {"one": "ollama:scripted:0", "two": "ollama:scripted:1"}
+        with World(NEVER) as w:
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                for done in [pool.submit(w.up, model, on=name) for name, model in models.items()]:
+                    done.result()
+                held = w.reserved()
+                w.d.call("ProviderSet", provider="autodl", day_milli=w.spent_today() + held + 4000)     # two hours of one, and a bit
+                keeps = [pool.submit(w.d.ctl, "keep", name, "2h", check=False) for name in models]
+                said = sorted((k.result() for k in keeps), key=lambda k: k.returncode)
+            self.assertEqual([k.returncode for k in said], [0, 10])
+            self.assertRegex(said[1].stderr, r"of ¥\d+\.\d\d for a day at autodl .* are left, and \w+ for 2h00m takes ¥3\.77; (no keep|the longest)")
+            self.assertRegex(said[1].stderr, "provider set autodl --budget-day")
+            kept, = [n for n in models if w.machine(n)["rental"].get("stays") == "kept"]
+            other, = set(models) - {kept}
+            w.d.restart(hard=True)              # it is in the database
+            hosts.until(lambda: all(w.machine(n)["rental"]["guard"]["state"] == "kept" for n in models), 40, "both guards")
+            self.assertEqual(w.d.ctl("keep", models[other], "2h", check=False).returncode, 10, "a model's takes as much")
+            w.d.ctl("keep", kept, "--off")
+            w.d.ctl("keep", models[other], "2h")
+            self.assertEqual(w.d.ctl("keep", kept, "2h", check=False).returncode, 10)
+            for model in models.values():
+                w.down(model)
+            w.nothing_bills()
+            self.assertEqual(w.reserved(), 0)
 
 
 if __name__ == "__main__":

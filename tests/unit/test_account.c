@@ -201,8 +201,9 @@ Test(account, what_is_spent_today_is_not_there_any_more)
 
     cr_assert(h.failed);
     cr_assert_str_eq(h.fault.code, "budget");
-    cr_assert_str_eq(h.fault.text,
-                     "of ¥10.00 for a day ¥9.00 are spent and ¥0.00 reserved, and a needs ¥1.99 at least");
+    cr_assert_str_eq(
+        h.fault.text,
+        "of ¥10.00 for a day at company ¥9.00 are spent and ¥0.00 reserved, and a needs ¥1.99 at least");
     cr_assert_not(reserve("a", 990, HOUR).failed);
     limit(0, 15000, 0, 0);
     h = reserve("b", 990, HOUR); /* a month has yesterday in it, too, and 1000 are reserved */
@@ -254,6 +255,78 @@ Test(account, while_it_runs_the_larger_of_reserved_and_spent_counts)
     cr_assert(h.failed);
     cr_assert_not_null(strstr(h.fault.text, "¥1.98 are spent and ¥1.01 reserved"), "%s", h.fault.text);
     cr_assert_not(reserve("b", 6990, HOUR).failed);
+}
+
+/* ---- keeps ---- */
+
+static struct heard keep(const char *instance, int64_t rate, uint64_t for_ms)
+{
+    struct heard h = {0};
+
+    account_reserve_keep(account, instance, rate, for_ms, false, &h.op, hear, &h);
+    cr_assert_eq(h.times, 0);
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    return h;
+}
+
+Test(account, a_keep_reserves_all_of_it_and_another_takes_its_place)
+{
+    cr_assert_not(keep("gz", 2000, 2 * HOUR).failed);
+    assert_reserved("keep gz", 4010);
+    cr_assert_not(keep("gz", 2000, 4 * HOUR).failed);
+    assert_reserved("keep gz", 8010);
+    cr_assert_not(keep("gz", 2000, HOUR).failed);
+    assert_reserved("keep gz", 2010);
+    cr_assert_not(reserve("b", 7000, HOUR).failed);
+}
+
+Test(account, a_keep_that_does_not_fit_says_what_would)
+{
+    cr_assert_not(keep("hz", 2000, 2 * HOUR).failed);
+    struct heard h = keep("gz", 2000, 3 * HOUR);
+
+    cr_assert(h.failed);
+    cr_assert_str_eq(h.fault.code, "budget");
+    cr_assert_str_eq(h.fault.text,
+                     "of ¥10.00 for a day at company ¥0.00 are spent and ¥4.01 reserved: ¥5.99 are "
+                     "left, and gz for 3h00m takes ¥6.01; the longest that fits is 2h59m");
+    cr_assert_not(keep("gz", 2000, 2 * HOUR + 59 * 60000).failed);
+    h = keep("hz", 2000, 4 * HOUR); /* the one it has stays */
+    cr_assert(h.failed);
+    assert_reserved("keep hz", 4010);
+    h = keep("xb", 2000, HOUR);
+    cr_assert_not_null(strstr(h.fault.text, "no keep fits"), "%s", h.fault.text);
+}
+
+Test(account, a_keep_that_is_over_holds_nothing_and_can_be_said_again)
+{
+    cr_assert_not(keep("gz", 2000, 4 * HOUR).failed);
+    account_release_keep(account, "gz");
+    cr_assert_not(keep("hz", 2000, 4 * HOUR).failed);
+    account_release_keep(account, "hz");
+    cr_assert_not(keep("gz", 2000, 4 * HOUR).failed);
+    cr_assert(keep("hz", 2000, 4 * HOUR).failed);
+    assert_written(store_release_intents(store, "company", "gz")); /* it is off */
+    cr_assert_not(keep("hz", 2000, 4 * HOUR).failed);
+}
+
+Test(account, a_keep_is_used_up_by_what_its_machine_costs_whoever_switched_it_on)
+{
+    int64_t now = clock_wall_ms();
+
+    ledger_read(
+        account_ledger(account),
+        &(struct ledger_reading){
+            .instance = "gz", .power = INSTANCE_ON, .started_at_ms = now / 1000 * 1000, .rate_milli = 2000},
+        now);
+    loop_advance(loop, HOUR); /* spent: 2000 */
+    cr_assert_not(keep("gz", 2000, 3 * HOUR).failed);
+    loop_advance(loop, HOUR);
+    struct heard h = reserve("b", 7000, HOUR);
+
+    cr_assert(h.failed);
+    cr_assert_not_null(strstr(h.fault.text, "¥4.00 are spent and ¥4.01 reserved"), "%s", h.fault.text);
+    cr_assert_not(reserve("b", 1970, HOUR).failed);
 }
 
 Test(account, over_the_budget_is_allowed_once_by_name)

@@ -28,6 +28,8 @@
 #define rented_life                  fake_rented_life
 #define rented_account               fake_rented_account
 #define rented_record                fake_rented_record
+#define rented_prepaid_until         fake_rented_prepaid_until
+#define rented_figures               fake_rented_figures
 #define rented_keeper                fake_rented_keeper
 #define rented_trouble               fake_rented_trouble
 #define rented_want                  fake_rented_want
@@ -44,6 +46,9 @@
 #define account_must_stop            fake_account_must_stop
 #define account_trouble              fake_account_trouble
 #define account_runs                 fake_account_runs
+#define account_release_keep         fake_account_release_keep
+#define keeps_have                   fake_keeps_have
+#define keeps_reserve                fake_keeps_reserve
 #define forwards_bytes               fake_forwards_bytes
 #define manager_tell_lease           fake_manager_tell_lease
 #include "manager_power.c"
@@ -77,7 +82,10 @@ static struct world {
     struct keeper_figures guard;
     bool reachable, must_stop, may_overspend, may_look, is_anothers, runs;
     struct rental_record record;
-    unsigned n_wants, n_doubts, n_told;
+    int64_t rate_milli;
+    struct keep_wish keep;
+    bool is_reserving;
+    unsigned n_wants, n_doubts, n_told, n_released;
     char said[300];
 } w;
 
@@ -349,6 +357,37 @@ const struct fault *fake_account_trouble(const struct account *a)
 {
     (void)a;
     return &w.money;
+}
+
+int64_t fake_rented_prepaid_until(const struct rented *r)
+{
+    (void)r;
+    return w.record.prepaid_until_at_ms > clock_wall_ms() ? w.record.prepaid_until_at_ms : 0;
+}
+
+void fake_rented_figures(const struct rented *r, struct rented_figures *ret)
+{
+    (void)r;
+    *ret = (struct rented_figures){.rate_milli = w.rate_milli, .list_rate_milli = 1880};
+}
+
+bool fake_keeps_have(struct manager *m, const char *instance)
+{
+    (void)m, (void)instance;
+    return w.is_reserving;
+}
+
+void fake_keeps_reserve(struct manager *m, const struct lease *l, const struct keep_wish *wish,
+                        struct op **slot, op_done_fn done, void *ctx)
+{
+    (void)m, (void)l, (void)slot, (void)done, (void)ctx;
+    w.keep = *wish;
+}
+
+void fake_account_release_keep(struct account *a, const char *instance)
+{
+    (void)a, (void)instance;
+    w.n_released++;
 }
 
 void fake_account_runs(struct account *a, bool runs)
@@ -851,6 +890,69 @@ Test(power, no_longer_kept_though_its_guard_has_not_heard_of_it)
     cr_assert_eq(w.goal, LIFE_GOAL_ON);
     manager_keep_instance(&w.manager, the_lease(), 0);
     cr_assert_eq(w.goal, LIFE_GOAL_OFF, "at once: who waits for the end of it looks now");
+}
+
+/* Of several keeps the machine is paid for once, up to the last end. */
+Test(power, a_keep_reserves_what_the_machine_costs_until_all_are_over)
+{
+    struct op *slot = NULL;
+
+    comes_up();
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
+    cr_assert(w.keep.for_ms == 60 * MIN_MS && w.keep.rate_milli == 1880 && !w.keep.over);
+    w.rate_milli = 1980;
+    w.may_overspend = true;
+    w.models[0].figures.keep_until_at_ms = clock_wall_ms() + 90 * MIN_MS;
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
+    cr_assert(w.keep.for_ms == 90 * MIN_MS && w.keep.rate_milli == 1980 && w.keep.over);
+    manager_reserve_keep(&w.manager, the_lease(), w.nodes[0].deployment, clock_wall_ms() + 60 * MIN_MS, &slot,
+                         NULL, NULL);
+    cr_assert_eq(w.keep.for_ms, 60 * MIN_MS, "in place of the model's own");
+}
+
+Test(power, the_money_of_a_keep_is_given_back_when_it_is_over)
+{
+    struct op *slot = NULL;
+
+    comes_up();
+    unsigned n = w.n_released;
+
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
+    w.is_reserving = true;
+    changed();
+    cr_assert_eq(w.n_released, n, "it is not told yet");
+    w.is_reserving = false;
+    manager_keep_instance(&w.manager, the_lease(), clock_wall_ms() + 60 * MIN_MS);
+    passes(59);
+    cr_assert_eq(w.n_released, n);
+    passes(2);
+    cr_assert_eq(w.n_released, n + 1);
+}
+
+Test(power, the_money_of_a_keep_that_was_not_granted_is_given_back)
+{
+    struct op *slot = NULL;
+
+    comes_up();
+    unsigned n = w.n_released;
+
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
+    changed();
+    cr_assert_eq(w.n_released, n + 1);
+    changed();
+    cr_assert_eq(w.n_released, n + 1, "once");
+}
+
+Test(power, what_is_prepaid_is_not_stopped_for_idling_nor_for_money_until_that_is_over)
+{
+    comes_up();
+    w.record.prepaid_until_at_ms = clock_wall_ms() + 10 * 60 * MIN_MS;
+    w.must_stop = true;
+    passes(9 * 60);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    w.must_stop = false;
+    passes(60 + 3);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
 }
 
 Test(power, bytes_of_a_forward_are_use)
