@@ -82,7 +82,7 @@ NO_CARD = error("Usage", "gpu_needed", "--max-price means nothing without --gpu"
                 why="without a card no machine is rented", target=MODEL)
 CHEAPEST = [{"reply": {"offers": [{**JUDGED[0], "gpu": "3080", "price": yuan(880), "fits": "no"}, {**JUDGED[1], "fits": "yes"}, {**JUDGED[0], "price": yuan(1985, True)},
                                   {**JUDGED[2], "fits": "yes"}]}}]
-IMAGES = [{"provider": "autodl", "id": "image-0123456789", "name": "llama-3", "ready": True, "provider_state": "finished", "bytes": 54000000000, "made_at_ms": 1790812800000},
+IMAGES = [{"provider": "autodl", "id": "image-0123456789", "name": "llama-3", "ready": True, "provider_state": "finished", "bytes": 54000000000, "made_at_ms": 1790854200000},
           {"provider": "autodl", "id": "image-9876543210", "name": "试验", "ready": False, "provider_state": "saving"}]
 SAVE = [stage("save", "running", ""), stage("save", "running", "saving"), stage("save", "done", "finished", took_ms=61000), {"reply": {"image": IMAGES[0]}}]
 IMAGE_ON = error("Conflict", "image_not_off", "gz-4090 was not saved: it is not off", ["llmhostctl down gz-4090"], why="only the disk of a machine that is off can be saved",

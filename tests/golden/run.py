@@ -153,6 +153,7 @@ def tidied(text, folder, minutes):
     text = re.sub(r"(\d{4}-\d\d-\d\d )?\b\d\d:\d\d:\d\d(\.\d{3})?\b", "HH:MM:SS", text)
     if minutes:
         text = re.sub(r"\b(to|until|before|by|at|and) (\d{4}-\d\d-\d\d )?\d\d:\d\d\b", r"\1 HH:MM", text)
+        text = re.sub(r"\b(\d{4}-\d\d-\d\d) \d\d:\d\d\b", r"\1 HH:MM", text)
     # Whether some daemon runs on this machine is chance, too.
     text = re.sub(r"llmhostd runs \(pid \d+\) but its socket is not yours", "the socket /FOLDER/control is not yours", text)
     text = re.sub(r"pid \d{2,}\)", "pid N)", text)
