@@ -1,4 +1,6 @@
 /* image: the saved system disks of rented machines. */
+#include <time.h>
+
 #include "client/progress.h"
 #include "client/verbs_model.h"
 #include "proto/mem.h"
@@ -49,6 +51,16 @@ enum exit_status verb_image_save(struct run *r)
     return EXIT_DONE;
 }
 
+static const char *day_format(char out[static CLOCK_MAX], int64_t at_ms)
+{
+    time_t at = (time_t)(at_ms / 1000);
+    struct tm then;
+
+    localtime_r(&at, &then);
+    strftime(out, CLOCK_MAX, "%Y-%m-%d", &then);
+    return out;
+}
+
 static void add_image(struct table *t, const struct json *image)
 {
     int64_t bytes = json_get_int(image, "bytes", 0), made = json_get_int(image, "made_at_ms", 0);
@@ -59,7 +71,7 @@ static void add_image(struct table *t, const struct json *image)
     table_add(t, STYLE_PLAIN, bytes > 0 ? bytes_format(size, (uint64_t)bytes) : "?");
     table_add(t, ready ? STYLE_GOOD : STYLE_BUSY,
               ready ? "ready" : member_text(image, "provider_state", "?"));
-    table_add(t, STYLE_PLAIN, made ? minute_format(at, made) : "?");
+    table_add(t, STYLE_PLAIN, made ? day_format(at, made) : "?");
     table_add(t, STYLE_PLAIN, member_text(image, "provider", "?"));
     table_add(t, STYLE_PLAIN, member_text(image, "id", "?"));
 }

@@ -136,6 +136,22 @@ static void down_add_money(struct run *r, const struct json *reply, struct buf *
     buf_done(&text_of);
 }
 
+/* Whoever ends a search wants to know whether it costs something. */
+static void down_add_search(const struct json *search, struct buf *out)
+{
+    int64_t powered_ms = json_get_int(search, "powered_ms", 0);
+    char took[TEXT_SHORT_MAX], text[AMOUNT_MAX];
+
+    if (json_type(search) != JSON_OBJECT)
+        return;
+    if (json_get_bool(search, "powered", false))
+        buf_addf(out, "  one machine was powered on for %s, %s, off and confirmed.\n",
+                 duration_format(took, (uint64_t)MAX(powered_ms, 0), false),
+                 amount_format(text, json_get(search, "amount"), ""));
+    else
+        buf_add_text(out, "  nothing was powered on.\n");
+}
+
 static void down_screen(struct run *r, const char *target, const struct json *reply, bool sleep)
 {
     int64_t took_ms = json_get_int(reply, "took_ms", -1);
@@ -149,6 +165,7 @@ static void down_screen(struct run *r, const char *target, const struct json *re
     if (took_ms >= 0)
         buf_addf(&out, ", after %s", duration_format(took, (uint64_t)took_ms, true));
     buf_add_text(&out, ".\n");
+    down_add_search(json_get(reply, "search"), &out);
     down_add_money(r, reply, &out);
     output_flush(&out);
     buf_done(&out);

@@ -44,8 +44,9 @@ def create(company, found, fault):
     if not set(centers) <= set(PRO_REGIONS):
         refuse("bad_parameter")                             # l.150-151
     company.check_balance()
+    free = [c for c in centers if (found["gpu_spec_uuid"], REPORTED_REGION[c]) not in company.sold_out]
     instance = company.new("pro", found.get("instance_name", ""), found["gpu_spec_uuid"], found["req_gpu_amount"],
-                           REPORTED_REGION[centers[0]], found["image_uuid"], found.get("start_command", ""),
+                           REPORTED_REGION[(free or centers)[0]], found["image_uuid"], found.get("start_command", ""),
                            found["expand_system_disk_by_gb"])
     if not company.has_stock(instance, "gpu"):
         refuse("no_stock")                                  # l.152, l.475

@@ -69,6 +69,7 @@ class Company:
         self.options, self.lock, self.over = options, threading.RLock(), threading.Event()
         self.data = data()
         self.specs, self.instances, self.switches, self.images = self.data["specs"], {}, {}, []
+        self.sold_out = set()           # (spec, reported region): what the stock of the spec says does not hold there
         self.bill, self.faults, self.calls, self.events, self.messages = bill.Bill(), faults.Faults(), [], [], []
         self.account = {
             "assets": options.assets, "verified": True, "wechat_bound": True,
@@ -120,6 +121,8 @@ class Company:
     def has_stock(self, instance, mode):
         if instance.family == "console":
             return mode == "non_gpu" or instance.machine_gpus[0] >= instance.gpus
+        if (instance.spec, instance.region) in self.sold_out:
+            return False
         return self.specs[instance.spec]["stock"] is None or self.specs[instance.spec]["stock"] >= instance.gpus
 
     def take(self, instance):

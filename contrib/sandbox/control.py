@@ -79,10 +79,12 @@ def press(company, button, instance="", **more):
     entry["effect_at"] = entry["answered_at"] = time.time()
 
 
-def stock(company, spec, number, after=0):
-    """SPEC N|any [after=S]: cards that can really be had, now or in S seconds; what runs keeps its own"""
+def stock(company, spec, number, after=0, region=None):
+    """SPEC N|any [after=S] [region=R]: cards that can really be had, now or in S seconds, or 0|any in a region alone; what runs keeps its own"""
     row, value = company.specs[spec], None if number == "any" else int(number)
-    if after:
+    if region:
+        (company.sold_out.discard if value is None else company.sold_out.add)((spec, region))
+    elif after:
         company.agenda.later(float(after), row.update, {"stock": value})
     else:
         row["stock"] = value

@@ -25,6 +25,7 @@ struct follow_told {
 struct follow_machine {
     struct lease *lease; /* NULL once it is gone */
     char told[40];       /* the last word of its provider that was told; "": none */
+    bool was_looked_for; /* it waited for a card, or was asked for one, when it was added */
     bool stays, is_over; /* something keeps it on; its end was told, or it was off from the beginning */
 };
 

@@ -10,10 +10,13 @@
 #include "guard/keeper.h"
 #include "lease/account.h"
 #include "lease/lease.h"
+#include "lease/ledger.h"
 #include "lease/rented.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/text.h"
+
+#define SKEW_MS 60000 /* by how much the provider's clock may be behind ours */
 
 void machines_add(struct follow *w, struct lease *l)
 {
@@ -25,7 +28,11 @@ void machines_add(struct follow *w, struct lease *l)
     w->machines = reallocarray(w->machines, w->n_machines + 1, sizeof *w->machines);
     if (!w->machines)
         abort();
-    w->machines[w->n_machines++] = (struct follow_machine){.lease = l, .is_over = machine_is_off(l)};
+    w->machines[w->n_machines++] = (struct follow_machine){
+        .lease = l,
+        .is_over = machine_is_off(l),
+        .was_looked_for = rented_step(lease_rented(l)) == RENTED_CAPACITY,
+    };
 }
 
 void machines_add_of_models(struct follow *w)
@@ -144,6 +151,32 @@ bool machines_are_off(struct follow *w)
     return all;
 }
 
+/* What the search came to that ended here: the last interval of the ledger, if it began since. */
+static struct json *show_searched(const struct follow *w, const struct lease *l)
+{
+    const struct account *a = rented_account(lease_rented(l));
+    int64_t now_ms = clock_wall_ms(), begun_ms = now_ms - (int64_t)(clock_now_ms() - w->begun_due) - SKEW_MS;
+    const struct spent_record *row, *last = NULL;
+    struct json *v = json_object();
+    struct rented_figures n;
+
+    rented_figures(lease_rented(l), &n);
+    for (unsigned i = 0; n.was_powered && (row = ledger_row_at(account_ledger(a), i)); i++)
+        if (streq(row->instance, lease_name(l)) && streq(row->kind, "compute") &&
+            row->from_at_ms >= begun_ms && (!last || row->from_at_ms > last->from_at_ms))
+            last = row;
+    json_put_bool(v, "powered", n.was_powered);
+    if (last) {
+        int64_t to_ms = last->to_at_ms ? last->to_at_ms : now_ms;
+
+        json_put_int(v, "powered_ms", MAX(to_ms - last->from_at_ms, (int64_t)0));
+        _cleanup_json_ struct json *spent = show_spent(a, last, now_ms);
+
+        json_put(v, "amount", json_copy(json_get(spent, "amount")));
+    }
+    return v;
+}
+
 void machines_put(struct follow *w, struct json *v)
 {
     struct lease *l = w->n_machines == 1 ? w->machines[0].lease : NULL;
@@ -152,6 +185,8 @@ void machines_put(struct follow *w, struct json *v)
         return;
     json_put(v, "instance", show_instance(w->call->context, l));
     json_put(v, "spent", show_spent_today(l));
+    if (w->machines[0].was_looked_for && machine_is_off(l))
+        json_put(v, "search", show_searched(w, l));
 }
 
 /* ---- what takes too long ---- */

@@ -82,7 +82,7 @@ NO_CARD = error("Usage", "gpu_needed", "--max-price means nothing without --gpu"
                 why="without a card no machine is rented", target=MODEL)
 CHEAPEST = [{"reply": {"offers": [{**JUDGED[0], "gpu": "3080", "price": yuan(880), "fits": "no"}, {**JUDGED[1], "fits": "yes"}, {**JUDGED[0], "price": yuan(1985, True)},
                                   {**JUDGED[2], "fits": "yes"}]}}]
-IMAGES = [{"provider": "autodl", "id": "image-0123456789", "name": "llama-3", "ready": True, "provider_state": "finished", "bytes": 54000000000, "made_at_ms": 1790854200000},
+IMAGES = [{"provider": "autodl", "id": "image-0123456789", "name": "llama-3", "ready": True, "provider_state": "finished", "bytes": 54000000000, "made_at_ms": 1790856000000},
           {"provider": "autodl", "id": "image-9876543210", "name": "试验", "ready": False, "provider_state": "saving"}]
 SAVE = [stage("save", "running", ""), stage("save", "running", "saving"), stage("save", "done", "finished", took_ms=61000), {"reply": {"image": IMAGES[0]}}]
 IMAGE_ON = error("Conflict", "image_not_off", "gz-4090 was not saved: it is not off", ["llmhostctl down gz-4090"], why="only the disk of a machine that is off can be saved",
@@ -199,6 +199,9 @@ RENT = [
     case("rent-images-none", "image list --provider autodl", {"ImageList": [{"reply": {"images": []}}]}),
     case("rent-images-json", "image list --json", {"ImageList": [{"reply": {"images": IMAGES[:1]}}]}),
     case("rent-image-save", "image save gz-4090 llama-3", {"ImageSave": SAVE}, columns=80),
+    case("rent-down-searched", f"down {MODEL}", {"Down": down(("power_off", "nothing was switched on", 0), search={"powered": False})}, columns=80),
+    case("rent-down-found", f"down {MODEL}", {"Down": down(("power_off", "shutting_down", 600), ("confirmed", "shutdown", 5900),
+         search={"powered": True, "powered_ms": 8000, "amount": yuan(4)})}, columns=80),
     case("rent-image-save-pipe", "image save gz-4090 llama-3", {"ImageSave": SAVE}),
     case("rent-image-save-later", "image save gz-4090 llama-3 --no-wait", {"ImageSave": [{"reply": {"image": {**IMAGES[0], "ready": False}}}]}, columns=80),
     case("rent-image-save-on", "image save gz-4090 llama-3", {"ImageSave": [IMAGE_ON]}, columns=80),

@@ -1,0 +1,120 @@
+"""The search for a card: other cards, other regions, saved images, other instances; and its end.
+
+Order and pace: reference/lease.md §4; regions: reference/autodl.md §2.2."""
+import re
+import time
+
+import host as hosts
+from rented import MODEL, AtOnce, World
+
+LIMIT_S = 120
+NEVER = {"idle": {"stop": "1h"}}
+WEST = "west-C"                         # what the company calls westDC3 in its list
+
+
+def waits(w, *words, **more):
+    """An `up` that waits for a card; its machine."""
+    w.d.ctl("up", MODEL, "--no-wait", "--on", "box", *words, **more)
+    return hosts.until(lambda: (m := w.machine())["rental"]["tries"] and m["state"] == "waiting" and m, 15, "a search that waits")
+
+
+class Hunt(AtOnce):
+    def test_the_second_region_has_one(self):
+        with World(NEVER) as w:
+            w.c.stock("4090D", 0, region=WEST)
+            w.up(on="box", region="westDC3,北京B区")
+            asked = w.calls("create")
+            self.assertEqual([e["code"] for e in asked], ["InternalError", "Success"])
+            self.assertGreaterEqual(asked[1]["at"] - asked[0]["at"], 2)
+            rental = w.machine()["rental"]
+            self.assertEqual((rental["gpu"], rental["region"]), ("4090D", "beijingDC2"))
+            self.assertEqual(w.ours()[0]["region"], "bj-B2")
+            self.assertEqual(w.most_at_once(), 1)
+            w.down()
+            self.assertEqual(w.paid(), [])
+
+    def test_the_second_card_is_there_and_the_dear_one_is_named(self):
+        with World(NEVER) as w:
+            w.c.stock("4090D", 0)
+            said = w.d.ctl("up", MODEL, "--gpu", "4090D,PRO6000,5090", "--on", "box", "--max-price", "3")
+            self.assertRegex(said.stderr, r"PRO6000 is left out: ¥5\.98 an hour is more than is allowed")
+            self.assertNotIn("no such", said.stderr)
+            rental = w.machine()["rental"]
+            self.assertEqual((rental["gpu"], rental["rate"]["milli"], rental.get("candidates")), ("5090", 2780, None))
+            self.assertEqual([e["code"] for e in w.calls("create")], ["InternalError", "Success"], "nobody asked for the dear one")
+            w.d.restart()
+            self.assertEqual((w.machine()["rental"]["gpu"], len(w.paid())), ("5090", 1))
+
+    def test_all_are_sold_out_until_one_comes(self):
+        with World(NEVER) as w:
+            w.c.stock("4090D", 0)
+            w.c.stock("5090-p", 0)
+            machine = waits(w, "--gpu", "4090D,5090", "--region", "westDC3,beijingDC2", "--until", "20m")
+            rental = machine["rental"]
+            self.assertAlmostEqual(rental["search_until_at_ms"] / 1000 - time.time(), 1200, delta=15)
+            self.assertEqual([(c["gpu"], c["region"]) for c in rental["candidates"]],
+                             [("4090D", "westDC3"), ("4090D", "beijingDC2"), ("5090", "westDC3"), ("5090", "beijingDC2")])
+            w.d.kill()
+            w.d.start()
+            self.assertEqual(w.machine()["rental"].get("search_until_at_ms", rental["search_until_at_ms"]), rental["search_until_at_ms"],
+                             "the search does not begin anew")
+            w.c.stock("5090-p", 1)
+            w.wait("running", name="box")
+            self.assertEqual(w.machine()["rental"]["gpu"], "5090")
+            self.assertEqual(w.most_at_once(), 1)
+
+    def test_the_end_of_a_search(self):
+        with World(NEVER) as w:
+            w.c.stock("4090D", 0)
+            said = w.d.ctl("up", MODEL, "--gpu", "4090D", "--on", "box", "--until", "3s", check=False)
+            self.assertEqual(said.returncode, 6, said.stderr)
+            self.assertIn("no 4090D was free in the time given", said.stderr)
+            self.assertIn("暂无库存", said.stderr)
+            w.wait("absent")
+            said = w.d.ctl("up", MODEL, "--gpu", "4090D", "--on", "box", "--timeout", "2s", check=False)
+            self.assertEqual(said.returncode, 6, said.stderr)
+            self.assertIn("the search goes on", said.stderr)
+            said = w.d.ctl("down", MODEL)
+            self.assertIn("nothing was powered on", said.stdout + said.stderr)
+            w.wait("absent")
+            self.assertEqual((w.paid(), w.ours()), ([], []))
+
+    def test_a_machine_that_came_when_nobody_wanted_it_any_more(self):
+        with World(NEVER) as w:
+            w.c.fault("slow", on="create", seconds=3)
+            w.d.ctl("up", MODEL, "--no-wait", "--gpu", "4090D", "--on", "box")
+            hosts.until(lambda: w.calls("create"), 10, "a card is asked for")
+            said = w.d.ctl("down", MODEL, "--timeout", "60s")
+            self.assertRegex(said.stdout + said.stderr, r"one machine was powered on for \d+\.?\d*s, ¥0\.\d\d~?, off and confirmed")
+            self.assertEqual((w.paid(), len(w.ours())), ([], 1))
+
+
+class Images(AtOnce):
+    def test_one_is_saved_and_rented_with(self):
+        with World(NEVER) as w:
+            w.up(on="box")
+            said = w.d.ctl("image", "save", "box", "mine", check=False)
+            self.assertEqual(said.returncode, 12, said.stderr)
+            self.assertIn("box was not saved: it is not off", said.stderr)
+            w.down()
+            self.assertIn("no image is saved", w.d.ctl("image", "list").stdout)
+            said = w.d.ctl("image", "save", "box", "mine")
+            image = re.search(r"saved: mine \((image-\w+)\)", said.stdout)[1]
+            self.assertRegex(w.d.ctl("image", "list").stdout, rf"mine +54 MB +ready .*{image}")
+
+            said = w.d.ctl("up", "ollama:scripted:2", "--gpu", "5090", "--image", "other", check=False)
+            self.assertEqual(said.returncode, 2, said.stderr)
+            self.assertIn("yours: mine", said.stderr)
+            w.up("ollama:scripted:2", gpu="5090", on="second", image="mine")
+            self.assertEqual(w.machine("second")["rental"]["image"], image)
+            self.assertIn(image, [i["image"] for i in w.ours()])
+
+    def test_one_that_is_not_ready_is_not_rented_with(self):
+        with World(NEVER, save=600) as w:
+            w.up(on="box")
+            w.down()
+            self.assertIn("is being saved", w.d.ctl("image", "save", "box", "mine", "--no-wait").stdout)
+            said = w.d.ctl("up", "ollama:scripted:2", "--gpu", "5090", "--image", "mine", check=False)
+            self.assertEqual((said.returncode, len(w.machines())), (12, 1), said.stderr)
+            said = w.d.ctl("image", "save", "box", "again", "--timeout", "1s", check=False)
+            self.assertEqual(said.returncode, 7, said.stderr)
