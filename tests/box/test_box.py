@@ -224,7 +224,7 @@ class UnitFiles(Box):
         units = [f"lib/systemd/{whose}/{u}" for whose in ("system", "user") for u in UNITS]
         self.assertEqual(found, sorted(units + [
             "bin/llmhostctl", "bin/llmhostd", "lib/systemd/catalog/llmhostd.catalog", "lib/sysusers.d/llmhostd.conf",
-            "lib/tmpfiles.d/llmhostd.conf", "share/man/man1/llmhostctl.1", "share/man/man5/llmhostd.conf.5",
+            "lib/tmpfiles.d/llmhostd.conf", "lib/llmhost/wechat", "share/man/man1/llmhostctl.1", "share/man/man5/llmhostd.conf.5",
             "share/man/man8/llmhostd.8", "share/bash-completion/completions/llmhostctl",
             "share/fish/vendor_completions.d/llmhostctl.fish", "share/zsh/site-functions/_llmhostctl"]))
         for whose in ("system", "user"):
@@ -244,6 +244,17 @@ class UnitFiles(Box):
         self.assertEqual(m.ctl("is-enabled", *UNITS).split(), ["enabled"] * 3)
         m.ctl("disable", "llmhostd.service")
         self.assertEqual(m.ctl("is-enabled", *UNITS, check=False).split(), ["disabled"] * 3)
+
+    def test_pages_about_rented_machines_are_shown(self):
+        """Nothing is rented here: lines with the ids of daemon/base/event.c, as the daemon sends them."""
+        with open(hosts.REPO + "/daemon/base/event.c") as f:
+            ids = dict(re.findall(r'{"(\w+)", "([0-9a-f]{32})"}', f.read()))
+        for event, page in (("stop_not_confirmed", "The machine gz-4090 was told to stop and may still be billed"),
+                            ("no_guard", "The machine gz-4090 was switched off, for no guard could be put on it")):
+            subprocess.run(["logger", "--journald"], text=True, check=True,
+                           input=f"MESSAGE_ID={ids[event]}\nMESSAGE=gz-4090: {event}\nLLMHOST_INSTANCE=gz-4090\n")
+            run("journalctl", "--sync")
+            self.assertIn(page, run("journalctl", "-x", "--no-pager", "MESSAGE_ID=" + ids[event]).stdout)
 
     def test_user_and_directory_are_as_declared(self):
         user, at = pwd.getpwnam("llmhost"), os.stat("/run/llmhost")

@@ -3,9 +3,13 @@
 Facts are those of reference/autodl.md, read once more for this file; §N, l.N are its sections and lines."""
 import datetime
 import json
+import os
+import subprocess
+import tempfile
 import time
 import unittest
 
+import host as hosts
 from customer import CONSOLE, IMAGE, NO_MACHINE, ORDER, PAGE, PRO, WithCompany, ask, buy, good, listed, pro, raw, running, seconds, turn_off, web
 from host import until
 
@@ -188,12 +192,31 @@ class Answers(WithCompany):
         self.refused(ask(self.c, "POST", "/api/v1/dev/deployment/list", **PAGE), "BadRequest", "无当前资源访问权限")
 
     def test_wechat(self):
-        """§2.5: five a minute."""
+        """§2.5: five a minute. contrib/hooks/wechat sends one."""
         push = lambda **body: ask(self.c, "POST", "/api/v1/wechat/message/send", **body)
-        for n in range(5):
+        text = 'it may be "billed" \\ $(x) `x`\n在等'
+        token = os.path.join(self.enterContext(tempfile.TemporaryDirectory()), "wechat.token")
+        happened = {"EVENT": "stop_not_confirmed", "TARGET": "gz-4090", "TEXT": text, "WECHAT_URL": self.c.url,
+                    "CONFIG_DIRECTORY": os.path.dirname(token)}
+        env = {"PATH": os.environ["PATH"], **{"LLMHOST_" + n: v for n, v in happened.items()}}
+        hook = lambda: subprocess.run([hosts.REPO + "/contrib/hooks/wechat"], env=env, capture_output=True, text=True, cwd="/")
+        self.assertRegex(hook().stderr, "^no token")
+        for mode, said in [(0o644, "^others may read"), (0o600, "^AutoDL refused it: .*AuthorizeFailed")]:
+            with open(token, "w") as f:
+                f.write("wrong" if mode == 0o600 else self.c.developer_token)
+            os.chmod(token, mode)
+            self.assertRegex(hook().stderr, said)
+        self.assertEqual(self.c.messages(), [])
+        with open(token, "w") as f:
+            f.write(self.c.developer_token + "\n")
+        self.assertEqual(hook().stdout, "sent\n")
+        for n in range(4):
             self.assertIsNone(good(push(title=f"{n}", content="text")))
         self.assertNotEqual(push(title="6")["code"], "Success")
-        self.assertEqual([m["title"] for m in self.c.messages()], list("01234"))
+        self.assertRegex(hook().stderr, "^AutoDL refused it: ")
+        sent = self.c.messages()
+        self.assertEqual([m["title"] for m in sent], ["llmhost: stop_not_confirmed gz-4090", *"0123"])
+        self.assertEqual((sent[0]["name"], sent[0]["content"]), ("gz-4090", text.replace("\n", " ")))
 
 
 class Strict(WithCompany):
