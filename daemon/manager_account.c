@@ -297,8 +297,13 @@ static void put_on_balance(void *ctx, int64_t milli, const struct fault *f)
 
 int accounts_refuse_company(const char *name, struct fault *f)
 {
-    return fault_code(f, FAULT_INVALID, "unknown_provider", "\"%.60s\" is nobody this version can rent from",
-                      name);
+    char names[120] = "";
+    const struct rental_ops *ops;
+
+    for (unsigned i = 0; (ops = rental_at(i)); i++)
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i ? ", " : "", ops->name);
+    return fault_code(f, FAULT_INVALID, "unknown_provider",
+                      "\"%.60s\" is nobody this version can rent from; there are: %s", name, names);
 }
 
 /* What is there to be tried with. 0, or -EINVAL with *f. */
@@ -313,6 +318,10 @@ static int put_token(struct put *x, const char *token, struct fault *f)
         return fault_code(f, FAULT_DENIED, "token_refused", "there is no token of %s", x->provider);
     if (!token)
         return 0;
+    if (strlen(token) > SECRET_BYTES_MAX)
+        return fault_code(f, FAULT_INVALID, "token_refused",
+                          "that is no token of %s: it is longer than %u kB", x->provider,
+                          SECRET_BYTES_MAX / 1000);
     r = x->token_before ? secrets_put(s, x->provider, "token_before", x->token_before) : 0;
     if (r == 0)
         r = secrets_put(s, x->provider, "token", token);
@@ -323,12 +332,25 @@ static int put_token(struct put *x, const char *token, struct fault *f)
     return 0;
 }
 
+/* Before any name is looked up, and before a token goes anywhere. */
+static bool is_http(const char *url)
+{
+    const char *host = strstr(url, "://");
+
+    return host && (strncmp(url, "https://", 8) == 0 || strncmp(url, "http://", 7) == 0) && host[3] &&
+           host[3] != '/' && host[3] != ':';
+}
+
 static int put_begin(struct put *x, const char *token, struct fault *f)
 {
     if (!rental_find(x->provider))
         return accounts_refuse_company(x->provider, f);
     if (puts_have(x->manager, x->provider))
         return fault_code(f, FAULT_INVALID, "in_trial", "another word about it is being tried");
+    if (x->base_url && !is_http(x->base_url))
+        return fault_code(f, FAULT_INVALID, "bad_url",
+                          "\"%.100s\" is no address of an API: it begins with https:// and a name",
+                          x->base_url);
     return put_token(x, token, f);
 }
 

@@ -162,6 +162,9 @@ static int put_texts(struct manager *m, const char *name, const char *const *tex
     for (size_t i = 0; i < ELEMENTS(secret_kinds); i++) {
         int r = texts[i] ? secrets_put(m->context.secrets, name, secret_kinds[i], texts[i]) : 0;
 
+        if (r == -E2BIG)
+            return fault_code(f, FAULT_INVALID, "bad_command", "the %s is longer than %u kB: it is none",
+                              secret_kinds[i], SECRET_BYTES_MAX / 1000);
         if (r < 0)
             return fault_code(f, FAULT_EXHAUSTED,
                               r == -ENOSPC || r == -EDQUOT ? "store_full" : "store_read_only",

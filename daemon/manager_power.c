@@ -276,7 +276,7 @@ static void power_has_ended(struct power *p)
         return;
     }
     if (!f.kind)
-        fault_code(&f, FAULT_GONE, "machine_off", "%s was switched off", lease_name(p->lease));
+        fault_code(&f, FAULT_GONE, "machine_off", "its machine was switched off");
     models_give_up(p, &f);
     models_sleep(p, true, f.text);
 }

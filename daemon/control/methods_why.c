@@ -120,7 +120,7 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
         show_add_cause_until(causes, stays, 1, n.since_at_ms, until_at_ms, NULL);
     if (n.state == LIFE_WAITING)
         show_add_cause_until(causes, "search", n.tries, n.since_at_ms, n.next_at_ms, NULL);
-    if (n.state == LIFE_STOPPING)
+    if (n.state == LIFE_STOPPING && !streq(rented_trouble(lease_rented(l))->code, "stop_not_confirmed"))
         show_add_cause(causes, "stopping", 1, n.stop_asked_at_ms, *n.word ? n.word : NULL);
     if (streq(verdict, "off"))
         show_add_cause(causes, "machine_off", 1, n.since_at_ms, *n.word ? n.word : NULL);

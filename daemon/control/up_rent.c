@@ -64,6 +64,19 @@ static bool words_are_idle(struct call *c)
     return false;
 }
 
+/* "A,,B": something was meant to stand there. */
+static bool gpu_has_a_gap(struct call *c)
+{
+    const char *gpu = json_get_text(c->parameters, "gpu");
+    size_t n = gpu ? strlen(gpu) : 0;
+
+    if (!gpu || (n && *gpu != ',' && gpu[n - 1] != ',' && !strstr(gpu, ",,")))
+        return false;
+    call_fail(c, EXIT_USAGE, "gpu_needed", json_get_text(c->parameters, "model"), NULL, "llmhostctl offers",
+              "--gpu %s names a card that has no name", n ? gpu : "\"\"");
+    return true;
+}
+
 static bool numbers_are_wrong(struct call *c)
 {
     static const struct {
@@ -108,7 +121,7 @@ bool up_may_rent(struct call *c)
     struct fault f = {0};
     uint64_t ticket;
 
-    if (words_are_idle(c) || numbers_are_wrong(c))
+    if (words_are_idle(c) || numbers_are_wrong(c) || gpu_has_a_gap(c))
         return false;
     if (!up_rents(c))
         return true;

@@ -453,8 +453,8 @@ void deployment_enter(struct deployment *d, enum deployment_state next, const ch
     if (next == DEPLOYMENT_FAILED)
         event_publish(LOG_LEVEL_ERR, LOG_DAEMON, d->name, "failed", "%s", d->fault.text);
     if (next == DEPLOYMENT_ASLEEP)
-        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "asleep", "%s on %s", d->room,
-                      lease_name(d->lease));
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "asleep", "on %s: %s", lease_name(d->lease),
+                      d->room);
     if (next == DEPLOYMENT_OFF)
         tell_off(d);
     deployment_write(d);

@@ -457,6 +457,43 @@ Test(control_rent, limits_are_changed_one_by_one)
             "no_provider");
 }
 
+Test(control_rent, what_cannot_be_an_account_is_refused_before_anybody_is_asked)
+{
+    static const char *const urls[] = {"ftp://x", "file:///etc/passwd", "x.example", "https://", "http:///x"};
+    char token[SECRET_BYTES_MAX + 2] = "";
+
+    for (size_t i = 0; i < ELEMENTS(urls); i++) {
+        _cleanup_free_ char *call =
+            xasprintf(CALL("ProviderAdd",
+                           "{\"provider\":\"autodl\",\"base_url\":\"%s\",\"token\":{\"text\":\"right\"}}"),
+                      urls[i]);
+
+        refuses(call, "io.llmhost.Usage", "code", "bad_url");
+    }
+    memset(token, 'x', SECRET_BYTES_MAX + 1);
+    _cleanup_free_ char *call =
+        xasprintf(CALL("ProviderAdd", "{\"provider\":\"autodl\",\"token\":{\"text\":\"%s\"}}"), token);
+
+    refuses(call, "io.llmhost.CredentialsRefused", "message",
+            "autodl was not added: that is no token of autodl: it is longer than 65 kB");
+    refuses(CALL("ProviderAdd", "{\"provider\":\"nobody\",\"token\":{\"text\":\"x\"}}"), "io.llmhost.Usage",
+            "message",
+            "nobody was not added: \"nobody\" is nobody this version can rent from; there are: autodl");
+}
+
+Test(control_rent, cards_without_a_name_are_no_cards)
+{
+    static const char *const gpus[] = {"", ",4090D", "4090D,", "4090D,,5090", ","};
+
+    begin_account();
+    for (size_t i = 0; i < ELEMENTS(gpus); i++) {
+        _cleanup_free_ char *call =
+            xasprintf(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"%s\",\"anyway\":true}"), gpus[i]);
+
+        refuses(call, "io.llmhost.Usage", "code", "gpu_needed");
+    }
+}
+
 Test(control_rent, address_that_was_no_good_is_not_kept)
 {
     begin_account();
@@ -734,6 +771,13 @@ Test(control_rent, stop_that_is_ignored_is_told_and_goes_on)
 
     cr_assert_str_eq(json_get_text(trouble, "code"), "stop_not_confirmed");
     cr_assert_eq(json_get_int(trouble, "exit", 0), EXIT_NOT_CONFIRMED);
+
+    _cleanup_json_ struct json *why = answers("Why", "{\"targets\":[\"box\"]}");
+    const struct json *causes = json_get(first(why, "lines"), "causes");
+
+    for (size_t i = 0; i < json_count(causes); i++)
+        cr_assert_str_neq(json_get_text(json_at(causes, i), "cause"), "stopping",
+                          "that is said by the trouble");
     refuses(CALL("Wait", "{\"target\":\"box\",\"until\":\"confirmed\",\"timeout_ms\":1}"),
             "io.llmhost.StopNotConfirmed", "target", "box");
     at.ignores_stops = false;
