@@ -6,17 +6,15 @@
  * continuation of the line before. */
 #include "base/settings.h"
 
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ini.h>
 #include <stdarg.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 #include "base/event.h"
-#include "proto/address.h"
+#include "base/settings_private.h"
 #include "proto/buf.h"
 #include "proto/mem.h"
 #include "proto/text.h"
@@ -26,29 +24,6 @@
 #define FAMILY         "hook." /* sections of a name of the user's own: [hook.NAME] */
 #define NAME_BYTES_MAX 31
 #define FAMILY_MAX     16
-
-struct known {
-    const char *section, *key;
-    const char *otherwise; /* the default, NULL: none */
-    bool (*is_good)(const char *value, const struct known *k);
-    const char *form; /* what is_good() takes, for complaints */
-    uint64_t most_ms; /* of durations */
-};
-
-static bool is_duration(const char *value, const struct known *k);
-static bool is_span(const char *value, const struct known *k);
-static bool is_bool(const char *value, const struct known *k);
-static bool is_listen(const char *value, const struct known *k);
-static bool is_hosts(const char *value, const struct known *k);
-static bool is_origins(const char *value, const struct known *k);
-static bool is_level(const char *value, const struct known *k);
-static bool is_path(const char *value, const struct known *k);
-static bool is_path_there(const char *value, const struct known *k);
-static bool is_version(const char *value, const struct known *k);
-static bool is_source(const char *value, const struct known *k);
-static bool is_mirror(const char *value, const struct known *k);
-static bool is_hub(const char *value, const struct known *k);
-static bool is_kinds(const char *value, const struct known *k);
 
 #define LISTEN_FORM  "an IP address with a port, as 127.0.0.1:11434 or [::1]:11434"
 #define HOLD_FORM    "a duration from 0 to 24h, as 90s, 5m or 12h"
@@ -71,36 +46,36 @@ static bool is_kinds(const char *value, const struct known *k);
 
 // clang-format off
 static const struct known table[] = {
-    {"gateway",          "listen",       "127.0.0.1:11434", is_listen,   LISTEN_FORM,  0},
-    {"gateway",          "hold",         "10m",             is_duration, HOLD_FORM,    24 * HOUR_MS},
-    {"gateway",          "heartbeat",    "yes",             is_bool,     BOOL_FORM,    0},
-    {"gateway",          "allow_host",   NULL,              is_hosts,    HOSTS_FORM,   0},
-    {"gateway",          "allow_origin", NULL,              is_origins,  ORIGINS_FORM, 0},
-    {"idle",             "unload",       "5m",              is_duration, UNLOAD_FORM,  24 * HOUR_MS},
-    {"idle",             "min_up",       "5m",              is_duration, HOLD_FORM,    24 * HOUR_MS},
-    {"idle",             "stop",         "15m",             is_duration, UNLOAD_FORM,  24 * HOUR_MS},
-    {"idle",             "max_up",       "12h",             is_span,     MAX_UP_FORM,  7 * 24 * HOUR_MS},
-    {"idle",             "quiet_hold",   "2h",              is_duration, HOLD_FORM,    24 * HOUR_MS},
-    {"idle",             "failed_hold",  "5m",              is_duration, HOLD_FORM,    24 * HOUR_MS},
-    {"guard",            "lease",        "15m",             is_span,     LEASE_FORM,   HOUR_MS / 2},
-    {"guard",            "first",        "30m",             is_span,     LEASE_FORM,   HOUR_MS / 2},
-    {"ssh",              "install_key",  "yes",             is_bool,     BOOL_FORM,    0},
-    {"log",              "level",        "info",            is_level,    LEVEL_FORM,   0},
-    {"engine.ollama",    "path",         NULL,              is_path_there, THERE_FORM, 0},
-    {"engine.ollama",    "version",      NULL,              is_version,  VERSION_FORM, 0},
-    {"engine.ollama",    "source",       "auto",            is_source,   SOURCE_FORM,  0},
-    {"engine.ollama",    "mirror",       NULL,              is_mirror,   MIRROR_FORM,  0},
-    {"engine.ollama",    "catalog",      NULL,              is_path,     PATH_FORM,    0},
-    {"engine.ollama",    "model_mirror", NULL,              is_hub,      HUB_FORM,     0},
-    {"engine.ollama",    "stall",        "2m",              is_duration, STALL_FORM,   24 * HOUR_MS},
-    {"engine.llama.cpp", "path",         NULL,              is_path_there, THERE_FORM, 0},
-    {"engine.llama.cpp", "model_mirror", NULL,              is_hub,      HUB_FORM,     0},
-    {"engine.llama.cpp", "stall",        "2m",              is_duration, STALL_FORM,   24 * HOUR_MS},
+    {"gateway",          "listen",       "127.0.0.1:11434", value_is_listen,   LISTEN_FORM,  0},
+    {"gateway",          "hold",         "10m",             value_is_duration, HOLD_FORM,    24 * HOUR_MS},
+    {"gateway",          "heartbeat",    "yes",             value_is_bool,     BOOL_FORM,    0},
+    {"gateway",          "allow_host",   NULL,              value_is_hosts,    HOSTS_FORM,   0},
+    {"gateway",          "allow_origin", NULL,              value_is_origins,  ORIGINS_FORM, 0},
+    {"idle",             "unload",       "5m",              value_is_duration, UNLOAD_FORM,  24 * HOUR_MS},
+    {"idle",             "min_up",       "5m",              value_is_duration, HOLD_FORM,    24 * HOUR_MS},
+    {"idle",             "stop",         "15m",             value_is_duration, UNLOAD_FORM,  24 * HOUR_MS},
+    {"idle",             "max_up",       "12h",             value_is_span,     MAX_UP_FORM,  7 * 24 * HOUR_MS},
+    {"idle",             "quiet_hold",   "2h",              value_is_duration, HOLD_FORM,    24 * HOUR_MS},
+    {"idle",             "failed_hold",  "5m",              value_is_duration, HOLD_FORM,    24 * HOUR_MS},
+    {"guard",            "lease",        "15m",             value_is_span,     LEASE_FORM,   HOUR_MS / 2},
+    {"guard",            "first",        "30m",             value_is_span,     LEASE_FORM,   HOUR_MS / 2},
+    {"ssh",              "install_key",  "yes",             value_is_bool,     BOOL_FORM,    0},
+    {"log",              "level",        "info",            value_is_level,    LEVEL_FORM,   0},
+    {"engine.ollama",    "path",         NULL,              value_is_path_there, THERE_FORM, 0},
+    {"engine.ollama",    "version",      NULL,              value_is_version,  VERSION_FORM, 0},
+    {"engine.ollama",    "source",       "auto",            value_is_source,   SOURCE_FORM,  0},
+    {"engine.ollama",    "mirror",       NULL,              value_is_mirror,   MIRROR_FORM,  0},
+    {"engine.ollama",    "catalog",      NULL,              value_is_path,     PATH_FORM,    0},
+    {"engine.ollama",    "model_mirror", NULL,              value_is_hub,      HUB_FORM,     0},
+    {"engine.ollama",    "stall",        "2m",              value_is_duration, STALL_FORM,   24 * HOUR_MS},
+    {"engine.llama.cpp", "path",         NULL,              value_is_path_there, THERE_FORM, 0},
+    {"engine.llama.cpp", "model_mirror", NULL,              value_is_hub,      HUB_FORM,     0},
+    {"engine.llama.cpp", "stall",        "2m",              value_is_duration, STALL_FORM,   24 * HOUR_MS},
 };
 /* Of each section of the family. */
 static const struct known family[] = {
-    {FAMILY,             "command",      NULL,              is_path,     PATH_FORM,    0},
-    {FAMILY,             "events",       EVENT_KINDS_PAGING, is_kinds,   KINDS_FORM,   0},
+    {FAMILY,             "command",      NULL,              value_is_path,     PATH_FORM,    0},
+    {FAMILY,             "events",       EVENT_KINDS_PAGING, value_is_kinds,   KINDS_FORM,   0},
 };
 // clang-format on
 
@@ -119,154 +94,6 @@ struct settings {
     struct member *members;
     unsigned n_members;
 };
-
-static bool is_duration(const char *value, const struct known *k)
-{
-    uint64_t ms;
-
-    return duration_parse(value, &ms) == 0 && ms <= k->most_ms;
-}
-
-/* None at all makes no sense. */
-static bool is_span(const char *value, const struct known *k)
-{
-    uint64_t ms;
-
-    return is_duration(value, k) && duration_parse(value, &ms) == 0 && ms > 0;
-}
-
-/* -1: neither. */
-static int bool_parse(const char *value)
-{
-    static const char *const words[] = {"off", "on", "no", "yes", "false", "true"};
-
-    for (unsigned i = 0; i < ELEMENTS(words); i++)
-        if (strcasecmp(value, words[i]) == 0)
-            return (int)(i % 2);
-    return -1;
-}
-
-static bool is_bool(const char *value, const struct known *k)
-{
-    (void)k;
-    return bool_parse(value) >= 0;
-}
-
-static bool is_listen(const char *value, const struct known *k)
-{
-    char ip[IP_TEXT_MAX];
-    uint16_t port;
-
-    (void)k;
-    return ip_port_parse(value, ip, &port) == 0;
-}
-
-/* Every word, between blanks, starts with one of its letters and holds only these. */
-static bool all_words(const char *value, bool (*is_word)(const char *word, size_t n))
-{
-    size_t n;
-
-    for (value += strspn(value, " \t"); *value; value += strspn(value, " \t")) {
-        n = strcspn(value, " \t");
-        if (!is_word(value, n))
-            return false;
-        value += n;
-    }
-    return true;
-}
-
-static bool is_host_name(const char *word, size_t n)
-{
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
-
-    return n > 0 && n < 254 && strspn(word, letters) >= n && word[0] != '.' && word[0] != '-';
-}
-
-static bool is_origin(const char *word, size_t n)
-{
-    size_t scheme = strncmp(word, "https://", 8) == 0 ? 8 : strncmp(word, "http://", 7) == 0 ? 7 : 0;
-
-    return scheme && n > scheme && strcspn(word + scheme, "/?#@,\"") >= n - scheme;
-}
-
-static bool is_hosts(const char *value, const struct known *k)
-{
-    (void)k;
-    return all_words(value, is_host_name);
-}
-
-static bool is_origins(const char *value, const struct known *k)
-{
-    (void)k;
-    return all_words(value, is_origin);
-}
-
-static bool is_level(const char *value, const struct known *k)
-{
-    static const char *const levels[] = {"err", "warning", "notice", "info", "debug"};
-
-    (void)k;
-    for (unsigned i = 0; i < ELEMENTS(levels); i++)
-        if (streq(value, levels[i]))
-            return true;
-    return false;
-}
-
-static bool is_path(const char *value, const struct known *k)
-{
-    (void)k;
-    return value[0] == '/';
-}
-
-static bool is_path_there(const char *value, const struct known *k)
-{
-    return is_path(value, k) || (strncmp(value, "~/", 2) == 0 && value[2]);
-}
-
-static bool is_version(const char *value, const struct known *k)
-{
-    (void)k;
-    return value[strspn(value, "0123456789abcdefghijklmnopqrstuvwxyz.-")] == '\0' && strlen(value) < 24;
-}
-
-static bool is_source(const char *value, const struct known *k)
-{
-    (void)k;
-    return streq(value, "auto") || streq(value, "box") || streq(value, "upload");
-}
-
-static bool is_mirror(const char *value, const struct known *k)
-{
-    (void)k;
-    return (strncmp(value, "https://", 8) == 0 || strncmp(value, "http://", 7) == 0) && strlen(value) < 300 &&
-           !strpbrk(value, " \t'\"");
-}
-
-/* No path: what is asked there has paths of its own. */
-static bool is_hub(const char *value, const struct known *k)
-{
-    const char *host = strstr(value, "://");
-    size_t n =
-        host ? strspn(host + 3, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:") : 0;
-
-    return is_mirror(value, k) && n && (!host[3 + n] || streq(host + 3 + n, "/"));
-}
-
-static bool is_kinds(const char *value, const struct known *k)
-{
-    char kind[64];
-
-    (void)k;
-    for (value += strspn(value, EVENT_BETWEEN); *value; value += strspn(value, EVENT_BETWEEN)) {
-        size_t n = strcspn(value, EVENT_BETWEEN);
-
-        snprintf(kind, sizeof kind, "%.*s", (int)n, value);
-        if (!streq(kind, "all") && !event_is_known(kind))
-            return false;
-        value += n;
-    }
-    return true;
-}
 
 /* ---- sections of the family ---- */
 
@@ -447,20 +274,12 @@ static void take(struct reading *r, const char *section, const struct known *k, 
         take_value(r, &r->settings->values[k - table], text);
 }
 
-/* The first word that is none, for a complaint that helps. */
 static void complain_kinds(struct reading *r, const char *section, const char *value)
 {
     char kind[64] = "";
     const char *near;
 
-    for (value += strspn(value, EVENT_BETWEEN); *value; value += strspn(value, EVENT_BETWEEN)) {
-        size_t n = strcspn(value, EVENT_BETWEEN);
-
-        snprintf(kind, sizeof kind, "%.*s", (int)n, value);
-        if (!streq(kind, "all") && !event_is_known(kind))
-            break;
-        value += n;
-    }
+    value_find_unknown_kind(value, kind, sizeof kind);
     near = event_nearest(kind);
     if (near)
         complain(r, "[%s] events: there is no event %s, did you mean %s?", section, kind, near);
@@ -479,10 +298,10 @@ static int on_value(void *ctx, const char *section, const char *key, const char 
         complain_section(r, section);
     else if (!k)
         complain_key(r, section, key);
-    else if (*value == '\0' && k->is_good == is_kinds)
+    else if (*value == '\0' && k->is_good == value_is_kinds)
         complain(r, "[%s] %s =: should be %s", section, key, k->form);
     else if (!(*value == '\0' && !k->otherwise) && !k->is_good(value, k)) {
-        if (k->is_good == is_kinds)
+        if (k->is_good == value_is_kinds)
             complain_kinds(r, section, value);
         else
             complain(r, "[%s] %s = %s: should be %s", section, key, value, k->form);
@@ -755,7 +574,7 @@ uint64_t settings_ms(const struct settings *s, const char *section, const char *
 
 bool settings_bool(const struct settings *s, const char *section, const char *key)
 {
-    int value = bool_parse(settings_text(s, section, key));
+    int value = value_parse_bool(settings_text(s, section, key));
 
     if (value < 0)
         abort();
