@@ -1,0 +1,231 @@
+"""Whether the tests would notice: one line of the code that decides about money is changed at a time, in a copy of the tree, and the
+tests that concern its file must fail. `tests/run mutations` asks for it.
+
+    $MUTATIONS      how many (20)                   $MUTATION_SEED  the same ones again, as the first line names them
+    $MUTATION_FILES only files with this in their path
+
+What is changed: a comparison, a `!` or a guarded command, a number, a name of an enum for its sister, a whole statement. Not: comments,
+texts, lines of the log, and what does not compile. Those in EQUIVALENT change nothing that anybody could see.
+
+A change that no test notices is printed and fails it. Either a test is missing, or the condition cannot matter: then it can go.
+"""
+import collections
+import contextlib
+import difflib
+import glob
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+FILES = ("daemon/*/*_fsm.c", "daemon/policy/*.c", "daemon/guard/guard.sh")
+LIMIT_S = 200           # of one program of tests; one that hangs has noticed
+Mutation = collections.namedtuple("Mutation", "file number what before after")
+
+# The unit tests of a file, the likeliest first; of guard.sh the lab's.
+TESTS = {
+    "deployment_fsm.c": ["deployment_fsm", "deployment", "control_model", "control", "power"],
+    "life_fsm.c": ["life_fsm", "life", "rented"],
+    "session_fsm.c": ["session_fsm", "session", "session_scenes", "session_key"],
+    "alive.c": ["alive", "request_cure", "deployment"],
+    "fits.c": ["fits", "fit", "control_rent"],
+    "idle.c": ["idle", "deployment"],
+    "retry.c": ["retry", "session_fsm", "session"],
+    "room.c": ["room", "control_several"],
+    "stay.c": ["stay", "power", "control_rent"],
+    "guard.sh": ["lab/test_guard"],
+}
+
+# (file, the line before, after): why nobody can tell. A beginning of the file's lines is enough.
+EQUIVALENT = {
+}
+
+SWAPS = {"==": ["!="], "!=": ["=="], "<": ["<=", ">"], "<=": ["<", ">"], ">": [">=", "<"], ">=": [">", "<"], "&&": ["||"], "||": ["&&"]}
+SHELL_SWAPS = {"-lt": ["-le"], "-le": ["-lt"], "-gt": ["-ge"], "-ge": ["-gt"], "-eq": ["-ne"], "-ne": ["-eq"], "=": ["!="], "!=": ["="],
+               "&&": ["||"], "||": ["&&"]}
+
+
+# ---- what may be changed ----
+
+def blank(text, shell):
+    """The text with comments and quoted words as blanks of the same length."""
+    pattern = r"(?m)(^|(?<=\s))#[^\n]*|'[^'\n]*'" if shell else r"/\*.*?\*/|//[^\n]*|\"(\\.|[^\"\\\n])*\"|'(\\.|[^'\\])'|(?m:^)#include[^\n]*"
+    return re.sub(pattern, lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.S)
+
+
+def changes(line, code, shell, sisters):
+    """(what, the line afterwards) for each way to change it. CODE: the line, blanked."""
+    put = lambda m, text: line[:m.start()] + text + line[m.end():]
+    swaps = SHELL_SWAPS if shell else SWAPS
+    operator = r"(?<=\s)(-lt|-le|-gt|-ge|-eq|-ne|!?=|&&|\|\|)(?=\s)" if shell else r"(?<=\s)(==|!=|<=|>=|<|>|&&|\|\|)(?=\s)"
+    for m in re.finditer(operator, code):
+        for other in swaps[m[0]]:
+            yield f"{m[0]} is {other}", put(m, other)
+    for m in re.finditer(r"(?<![\w$])! " if shell else r"!(?=[\w(*])", code):
+        yield "no !", put(m, "")
+    for m in re.finditer(r"(?<![\w.$>{/])\d+(?![\w.}>])" if shell else r"(?<![\w.{])\d+(?=(u|l|ll|ull)?\b)(?!\.)", code):
+        if not re.search(r"case \w+$|\[$", code[:m.start()]):
+            yield f"{m[0]} is {int(m[0]) * 2 + 1}", put(m, str(int(m[0]) * 2 + 1))
+    if not shell:
+        for m in re.finditer(r"\b[A-Z]+_[A-Z_]+\b", code):
+            for other in sisters.get(m[0], []):
+                yield f"{m[0]} is {other}", put(m, other)
+    statement = r"\s+[\w$({!\[].*" if shell else r"\s+[\w*>()-]+.*;\s*"
+    if re.fullmatch(statement, code) and not re.match(r"\s*(return|break|case|fi|do|done|then|else|for|while|if|esac)\b", code):
+        yield "not done", line[:len(line) - len(line.lstrip())] + (":" if shell else ";")
+
+
+def sisters_of(code):
+    """For each name of an enum that a file uses two others of the same enum, as far as names tell: they begin alike."""
+    names = sorted({m for m in re.findall(r"\b[A-Z]+_[A-Z_]+\b", code)
+                    if not re.search(r"_(MS|MAX|MOST|LEAST|USUAL|BYTES|IN|LIMIT|HOUR)$", m) and not re.search(rf"#define\s+{m}\b", code)})
+    kin = collections.defaultdict(list)
+    for name in names:
+        kin[re.match(r"[A-Z]+(_EV|_GOAL)?_", name)[0]].append(name)
+    return {n: [k[(k.index(n) + i) % len(k)] for i in (1, 2) if len(k) > i] for k in kin.values() for n in k}
+
+
+def is_left_alone(code):
+    return re.match(r"\s*(\w*log_\w+|assert|#(if|endif|pragma))\b", code) is not None or " LOG_" in code
+
+
+def mutations_of(file):
+    shell = file.endswith(".sh")
+    with open(os.path.join(REPO, file)) as f:
+        text = f.read()
+    code = blank(text, shell)
+    sisters = {} if shell else sisters_of(code)
+    for number, (line, seen) in enumerate(zip(text.split("\n"), code.split("\n")), 1):
+        if is_left_alone(seen):
+            continue
+        for what, after in changes(line, seen, shell, sisters):
+            if (os.path.basename(file), line.strip(), after.strip()) not in EQUIVALENT:
+                yield Mutation(file, number, what, line, after)
+
+
+# ---- a tree to change ----
+
+class Tree:
+    """A copy of the tree with a build of its own, in a folder that goes away."""
+
+    def __init__(self, folder):
+        self.top, self.build, self.green = folder, folder + "/build", {}
+        files = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPO, check=True,
+                               stdout=subprocess.PIPE, text=True).stdout.split("\0")
+        for name in filter(None, files):
+            os.makedirs(os.path.dirname(f"{self.top}/{name}"), exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):        # removed, and not committed yet
+                shutil.copy2(f"{REPO}/{name}", f"{self.top}/{name}", follow_symlinks=False)
+        cache = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
+        self.environment = dict(os.environ, CCACHE_BASEDIR=folder, CCACHE_NOHASHDIR="1", BUILD=self.build,
+                                LAB_RESULTS=self.build + ".results", LAB_LOGS=self.build, PYTHONDONTWRITEBYTECODE="1")
+        self.do("cmake", "-S", self.top, "-B", self.build, "-G", "Ninja", "-DSANITIZE=ON", "-DWERROR=ON", *cache)
+
+    def do(self, *words, check=True, limit_s=None):
+        """Its status and what it said; status None: its time was over."""
+        with subprocess.Popen(words, cwd=self.top, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True) as p:
+            try:
+                said = p.communicate(timeout=limit_s)[0]
+            except subprocess.TimeoutExpired:
+                os.killpg(p.pid, 9)
+                return None, p.communicate()[0]
+        if check and p.returncode:
+            sys.exit(f"{' '.join(words)}: status {p.returncode}\n{said[-3000:]}")
+        return p.returncode, said
+
+    def builds(self, tests):
+        programs = ["test_" + t for t in tests if "/" not in t] + (["guard_asks"] if any("/" in t for t in tests) else [])
+        return self.do("nice", "ninja", "-C", self.build, *programs, check=False)[0] == 0
+
+    def passes(self, test):
+        if "/" in test:
+            return self.lab_passes(test)
+        status, said = self.do(f"{self.build}/test_{test}", "-j1", check=False, limit_s=LIMIT_S)
+        return status == 0 and not re.search(r"Sanitizer|runtime error", said)
+
+    def lab_passes(self, test):
+        """Ended at its first failure."""
+        words = ["tests/lab/lab", "-t", str(LIMIT_S), "--", "python3", "tests/lab/cases.py", f"{self.top}/tests/{test}.py"]
+        results = self.environment["LAB_RESULTS"]
+        open(results, "w").close()
+        with subprocess.Popen(words, cwd=self.top, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as p:
+            while p.poll() is None:
+                time.sleep(0.5)
+                with open(results) as f:
+                    if re.search("(?m)^fail", f.read()):
+                        p.terminate()
+                        return False
+        return p.returncode == 0
+
+    def must_be_green(self, tests):
+        """As it is; a test that fails anyway notices nothing."""
+        if not self.builds(tests):
+            sys.exit("it does not build as it is")
+        for test in tests:
+            if test not in self.green:
+                self.green[test] = self.passes(test)
+            if not self.green[test]:
+                sys.exit(f"{test} fails as it is")
+
+    def try_out(self, m):
+        """The test that noticed, "" for none, None where it is no program any more."""
+        tests = TESTS[os.path.basename(m.file)]
+        self.must_be_green(tests)
+        path = f"{self.top}/{m.file}"
+        with open(path) as f:
+            whole = f.read()
+        lines = whole.split("\n")
+        assert lines[m.number - 1] == m.before
+        lines[m.number - 1] = m.after
+        try:
+            with open(path, "w") as f:
+                f.write("\n".join(lines))
+            if m.file.endswith(".sh") and self.do("sh", "-n", path, check=False)[0] != 0:
+                return None
+            if not self.builds(tests):
+                return None
+            return next((t for t in tests if not self.passes(t)), "")
+        finally:
+            with open(path, "w") as f:
+                f.write(whole)
+
+
+def main():
+    count, seed = int(os.environ.get("MUTATIONS") or 20), int(os.environ.get("MUTATION_SEED") or random.SystemRandom().randrange(1 << 32))
+    files = sorted(f for pattern in FILES for f in glob.glob(pattern, root_dir=REPO) if os.environ.get("MUTATION_FILES", "") in f)
+    nobodys = [f for f in files if os.path.basename(f) not in TESTS]
+    if nobodys:
+        sys.exit(f"which tests concern {', '.join(nobodys)}? TESTS of {__file__} does not say")
+    drawn = [m for f in files for m in mutations_of(f)]
+    print(f"MUTATION_SEED={seed}, {count} of {len(drawn)} changes in {len(files)} files", flush=True)
+    random.Random(seed).shuffle(drawn)
+    survived, tried = [], 0
+    place = os.environ.get("BUILD") or REPO + "/build"         # not /tmp, of which the lab has one of its own
+    with tempfile.TemporaryDirectory(prefix="mutations.", dir=place) as folder:
+        tree = Tree(folder)
+        for m in drawn:
+            if tried == count:
+                break
+            begun = time.monotonic()
+            noticed = tree.try_out(m)
+            if noticed is None:
+                continue
+            tried += 1
+            said = f"noticed by {noticed}" if noticed else "NOT NOTICED"
+            print(f"{tried:3} {m.file}:{m.number}: {m.what}: {said} ({time.monotonic() - begun:.1f} s)", flush=True)
+            if not noticed:
+                survived.append(m)
+                print("\n".join(difflib.unified_diff([m.before], [m.after], m.file, m.file, lineterm="", n=0)), flush=True)
+    print(f"{tried} changes, {tried - len(survived)} noticed, {len(survived)} not; MUTATION_SEED={seed}")
+    return 1 if survived or not tried else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
