@@ -177,6 +177,7 @@ struct put {
     char *provider, *base_url;
     char *token_before, *url_before; /* NULL: there was none */
     bool has_token, has_moved;       /* another one was put in its place */
+    bool is_tried;                   /* there is something new to be tried: not limits alone */
     struct money_limits limits;
     bool has_limits;
     struct account *trial; /* NULL: the account is there */
@@ -291,8 +292,16 @@ static void put_on_balance(void *ctx, int64_t milli, const struct fault *f)
     struct account_record r = *account_record(a);
 
     t = MAX(t, store_put_account(m->context.store, &r));
-    powers_doubt(m);
+    if (x->is_tried)
+        powers_doubt(m);
     store_after(m->context.store, t, &x->step, put_on_durable, x);
+}
+
+/* Of other limits the company need not hear. */
+static void put_on_limits(void *ctx, const struct fault *f)
+{
+    (void)f;
+    put_on_balance(ctx, 0, NULL);
 }
 
 int accounts_refuse_company(const char *name, struct fault *f)
@@ -351,7 +360,7 @@ static int put_begin(struct put *x, const char *token, struct fault *f)
         return fault_code(f, FAULT_INVALID, "bad_url",
                           "\"%.100s\" is no address of an API: it begins with https:// and a name",
                           x->base_url);
-    return put_token(x, token, f);
+    return x->is_tried ? put_token(x, token, f) : 0;
 }
 
 void manager_put_account(struct manager *m, const struct manager_new_account *w, struct op **slot,
@@ -366,6 +375,7 @@ void manager_put_account(struct manager *m, const struct manager_new_account *w,
     x->base_url = w->base_url ? xstrdup(w->base_url) : NULL;
     x->has_limits = w->limits != NULL;
     x->limits = w->limits ? *w->limits : (struct money_limits){};
+    x->is_tried = !a || w->token || w->base_url;
     x->done = done;
     x->ctx = ctx;
     list_init(&x->node);
@@ -387,7 +397,10 @@ void manager_put_account(struct manager *m, const struct manager_new_account *w,
         x->has_moved = w->base_url != NULL;
         account_renew(a, w->base_url ? w->base_url : account_record(a)->base_url);
     }
-    account_ask_balance(a, &x->step, put_on_balance, x);
+    if (x->is_tried)
+        account_ask_balance(a, &x->step, put_on_balance, x);
+    else
+        op_finish_later(m->context.loop, &x->step, NULL, put_on_limits, x);
 }
 
 void manager_remove_account(struct manager *m, struct account *a, struct op **slot, op_done_fn done,

@@ -198,8 +198,13 @@ const char *money_format(char out[static TEXT_SHORT_MAX], int64_t milli, const c
     const char *before = streq(unit, "CNY") ? "¥" : streq(unit, "USD") ? "$" : "";
     uint64_t size = milli < 0 ? -(uint64_t)milli : (uint64_t)milli, cents = size / 10 + (size % 10 >= 5);
 
-    snprintf(out, TEXT_SHORT_MAX, "%s%s%" PRIu64 ".%02" PRIu64 "%s%s", milli < 0 && cents > 0 ? "-" : "",
-             before, cents / 100, cents % 100, *before ? "" : " ", *before ? "" : unit);
+    const char *sign = milli < 0 ? "-" : "", *space = *before ? "" : " ", *behind = *before ? "" : unit;
+
+    if (size > 0 && cents == 0) /* too little for two places is not nothing */
+        snprintf(out, TEXT_SHORT_MAX, "%s%s0.%03" PRIu64 "%s%s", sign, before, size, space, behind);
+    else
+        snprintf(out, TEXT_SHORT_MAX, "%s%s%" PRIu64 ".%02" PRIu64 "%s%s", sign, before, cents / 100,
+                 cents % 100, space, behind);
     return out;
 }
 

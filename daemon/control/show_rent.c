@@ -221,9 +221,9 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
 /* Codes of an account, whatever machine met them. */
 static bool is_of_account(const char *code)
 {
-    static const char *const codes[] = {
-        "token_refused",        "not_verified", "no_permission", "certificate",
-        "provider_unreachable", "budget",       "low_balance",   "in_arrears"};
+    static const char *const codes[] = {"token_refused", "not_verified",         "no_permission",
+                                        "certificate",   "provider_unreachable", "budget",
+                                        "budget_near",   "low_balance",          "in_arrears"};
 
     for (size_t i = 0; i < ELEMENTS(codes); i++)
         if (streq(codes[i], code))

@@ -17,6 +17,7 @@
 #define WATCH_MS       15000  /* a limit is noticed so much late */
 #define BALANCE_MS     600000 /* between two reads while something runs */
 #define BALANCE_BAD_MS 60000  /* after one that failed */
+#define NEAR_PERCENT   80     /* of a day's limit: people hear of it */
 #define LOW_WAIT_MS    5000   /* for the balance that may have been topped up */
 
 struct account {
@@ -39,7 +40,8 @@ struct account {
     struct work changed;
 };
 
-/* Limits are told of what they stop; this one only shows when it is too late to stop anything. */
+/* Limits are told of what they stop. A refused token only shows when it is too late to stop anything; most of
+ * a day's limit is said while that can be changed. */
 static void tell(void *ctx)
 {
     struct account *a = ctx;
@@ -47,6 +49,8 @@ static void tell(void *ctx)
 
     if (streq(f->code, "token_refused") && !streq(a->told, f->code))
         event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, account_name(a), f->code, "%s", f->text);
+    if (streq(f->code, "budget_near") && !streq(a->told, f->code))
+        event_publish(LOG_LEVEL_WARNING, LOG_PROVIDER, account_name(a), f->code, "%s", f->text);
     snprintf(a->told, sizeof a->told, "%s", f->code);
     a->context.changed(a->context.ctx, a);
 }
@@ -320,6 +324,20 @@ static bool has_to_stop(const struct account *a, struct fault *f)
     return is_low(a);
 }
 
+static void is_near(const struct account *a, struct fault *f)
+{
+    int64_t limit_milli = a->record.limits.day_milli;
+    struct ledger_sum sum = today(a, clock_wall_ms());
+    char spent[TEXT_SHORT_MAX], limit[TEXT_SHORT_MAX];
+
+    if (limit_milli > 0 &&
+        sum.milli >= limit_milli / 100 * NEAR_PERCENT + limit_milli % 100 * NEAR_PERCENT / 100)
+        fault_code(f, FAULT_EXHAUSTED, "budget_near",
+                   "%s%s of %s for a day are spent at %s: what runs has 2 minutes when all is",
+                   sum.estimate ? "~" : "", money_format(spent, sum.milli, a->ops->unit),
+                   money_format(limit, limit_milli, a->ops->unit), a->ops->title);
+}
+
 bool account_must_stop(const struct account *a)
 {
     struct fault why;
@@ -329,8 +347,11 @@ bool account_must_stop(const struct account *a)
 
 const struct fault *account_trouble(const struct account *a)
 {
-    if (!has_to_stop(a, a->trouble))
-        *a->trouble = a->blind;
+    if (has_to_stop(a, a->trouble))
+        return a->trouble;
+    *a->trouble = a->blind;
+    if (!a->blind.kind)
+        is_near(a, a->trouble);
     return a->trouble;
 }
 

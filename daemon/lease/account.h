@@ -80,6 +80,7 @@ struct account_figures {
 };
 void account_figures(const struct account *a, struct account_figures *ret);
 /* What is spent has reached a limit (code "budget"), or the balance its floor ("low_balance"): what runs has to stop; kind FAULT_NONE: neither.
- * Otherwise why it cannot be asked: token_refused, provider_unreachable … which stops nothing. */
+ * Otherwise why it cannot be asked: token_refused, provider_unreachable …, or that most of a day's limit is spent ("budget_near"): which stop
+ * nothing. */
 const struct fault *account_trouble(const struct account *a);
 bool account_must_stop(const struct account *a);

@@ -257,6 +257,22 @@ Test(account, while_it_runs_the_larger_of_reserved_and_spent_counts)
     cr_assert_not(reserve("b", 6990, HOUR).failed);
 }
 
+Test(account, most_of_a_day_is_said_and_stops_nothing)
+{
+    limit(10100, 0, 0, 0);
+    spend("gz", 8000, HOUR);
+    cr_assert_eq(account_trouble(account)->kind, FAULT_NONE);
+    limit(10000, 0, 0, 0);
+    cr_assert_str_eq(account_trouble(account)->code, "budget_near");
+    cr_assert_str_eq(account_trouble(account)->text,
+                     "¥8.00 of ¥10.00 for a day are spent at Company: what runs has 2 minutes when all is");
+    cr_assert_not(account_must_stop(account));
+    spend("hz", 2000, HOUR);
+    cr_assert_str_eq(account_trouble(account)->code, "budget");
+    limit(0, 50000, 0, 0);
+    cr_assert_eq(account_trouble(account)->kind, FAULT_NONE);
+}
+
 /* ---- keeps ---- */
 
 static struct heard keep(const char *instance, int64_t rate, uint64_t for_ms)

@@ -451,6 +451,8 @@ Test(control_rent, limits_are_changed_one_by_one)
 
     cr_assert_eq(json_get_int(a, "month_milli", 0), 500000);
     cr_assert_eq(json_get_int(a, "day_milli", -1), -1, "none");
+    at.is_silent = true; /* of limits alone the company need not hear */
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"price_milli\":4000}"));
     refuses(CALL("ProviderSet", "{\"provider\":\"autodl\",\"day_milli\":-1}"),
             "org.varlink.service.InvalidParameter", "parameter", "day_milli");
     refuses(CALL("ProviderSet", "{\"provider\":\"elsewhere\"}"), "io.llmhost.NotFound", "code",

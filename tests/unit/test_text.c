@@ -125,7 +125,8 @@ Test(text, money_is_rounded_to_hundredths)
 
     cr_assert_str_eq(money_format(out, 3700, "CNY"), "¥3.70");
     cr_assert_str_eq(money_format(out, 0, "CNY"), "¥0.00");
-    cr_assert_str_eq(money_format(out, -4, "CNY"), "¥0.00");
+    cr_assert_str_eq(money_format(out, -4, "CNY"), "-¥0.004", "not nothing");
+    cr_assert_str_eq(money_format(out, 1, "CU"), "0.001 CU");
     cr_assert_str_eq(money_format(out, 5, "CNY"), "¥0.01");
     cr_assert_str_eq(money_format(out, -5, "USD"), "-$0.01");
     cr_assert_str_eq(money_format(out, 1999995, "USD"), "$2000.00");
