@@ -137,6 +137,7 @@ static enum exit_status up_call(struct run *r, const char *model, const char *on
         .method = "Up", .more = !r->options.no_wait, .parameters = json_object(), .needs = "model"};
     json_put_string(call->parameters, "model", model);
     json_put_string(call->parameters, "on", on);
+    json_put_string(call->parameters, "or_on", r->options.or_on);
     if (r->options.engine_arguments) {
         struct json *list = json_array();
 

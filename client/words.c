@@ -12,7 +12,7 @@ static const struct verb verbs[] = {
      verb_ps},
     {"why", "[TARGET...]", 0, 1000, "", "what keeps it awake, or asleep, down, off", verb_why},
     {"up", "MODEL [-- ENGINE-ARGUMENT...]", 1, 1,
-     "on unverified no-wait timeout gpu provider max-price disk image region until over-budget no-guard "
+     "on or unverified no-wait timeout gpu provider max-price disk image region until over-budget no-guard "
      "anyway --",
      "wanted from now on: wake it, and wait until it answers", verb_up},
     {"down", "TARGET...", 1, 1000, "on now forget timeout", "drain, unload, stop; stays off until up",
@@ -90,6 +90,7 @@ static const struct option options[] = {
     {"filter", 0, TEXT, false, AT(filter), "state=STATE",
      "those asleep, off, waking, ready, draining or failed"},
     {"on", 0, TEXT, false, AT(on), "INSTANCE[,...]", "where, when there are several"},
+    {"or", 0, TEXT, false, AT(or_on), "INSTANCE[,...]", "or there, where --on or --gpu has no card"},
     {"unverified", 0, FLAG, false, AT(unverified), NULL, "also an engine that nobody can verify"},
     {"no-wait", 0, FLAG, false, AT(no_wait), NULL, "return once the daemon has accepted"},
     {"timeout", 0, DURATION, false, AT(timeout_ms), "TIME", "wait so long (90s, 5m); the work goes on"},

@@ -55,6 +55,7 @@ void manager_tell_lease(struct manager *m, struct lease *lease, bool gone)
 static void manager_deployment_changed(void *ctx, struct deployment *d)
 {
     powers_lease_changed(ctx, deployment_lease(d));
+    choices_changed(ctx);
     manager_tell_deployment(ctx, d, false);
 }
 
@@ -70,6 +71,7 @@ static void manager_lease_changed(void *ctx, struct lease *l)
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (deployment_lease(d->deployment) == l)
             deployment_look(d->deployment);
+    choices_changed(m);
     manager_tell_lease(m, l, false);
 }
 
@@ -469,6 +471,7 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
 
     m->context = *context;
     list_init(&m->leases);
+    list_init(&m->choices);
     list_init(&m->deployments);
     list_init(&m->forwards);
     list_init(&m->trials);
@@ -508,6 +511,7 @@ struct manager *manager_free(struct manager *m)
     clock_watch_free(m->clock_watch);
     network_watch_free(m->network_watch);
     trials_drop(m);
+    choices_drop(m);
     releases_drop(m);
     adoptions_drop(m);
     runq_drop(&m->forget);

@@ -167,6 +167,11 @@ int manager_place(struct manager *m, const char *model, const char *on, const st
                   struct fault *f);
 /* Would that be done? Nothing is made. */
 int manager_check_place(struct manager *m, const char *model, const char *on, const struct json *arguments, struct fault *f);
+/* The model is there on all of these instances, and wanted on the first: from now on it is wanted on one of them at a time, in this order and round
+ * again, until one is within reach. until_at_ms: of the whole search, 0: as usual. */
+void manager_choose(struct manager *m, const char *model, const char *const *instances, unsigned n, int64_t until_at_ms);
+/* None of them has come yet, and others are still to be tried. */
+bool manager_chooses(struct manager *m, const char *model);
 /* By the whole name; of several as manager_find_id(). NULL: none. */
 struct deployment *manager_find_deployment(struct manager *m, const char *name);
 struct deployment *manager_find_on(struct manager *m, const char *name, const char *instance);     /* that very one; NULL: none */

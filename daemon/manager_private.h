@@ -27,6 +27,7 @@ struct manager {
     struct manager_context context;
     struct list leases, deployments;    /* in order of their names */
     struct list forwards, trials, removals, aliases, puts, keeps;
+    struct list choices;                /* models that are wanted on whichever comes first */
     struct list accounts, releases, adoptions;
     struct list gone_accounts;          /* removed: questions that are on their way still work with them, and what they spent counts */
     struct work forget;                 /* those that were given back */
@@ -84,6 +85,10 @@ bool keeps_have(struct manager *m, const char *instance);               /* one i
 int accounts_load(struct manager *m, struct fault *f);                  /* before the instances: with their ledgers */
 void accounts_drop(struct manager *m);                                  /* after the instances */
 int accounts_refuse_company(const char *name, struct fault *f);        /* nobody of that name rents out: -EINVAL, and who does */
+
+/* manager_hunt.c */
+void choices_changed(struct manager *m);                                /* a deployment or an instance did; before others hear of it */
+void choices_drop(struct manager *m);
 
 /* manager_rent.c */
 void releases_forget(void *ctx);

@@ -20,6 +20,8 @@
 #include "proto/text.h"
 #include "session/session.h"
 
+#define UP_OTHERS 7u /* with --or */
+
 static void up_put_note(struct follow *w, struct json *v)
 {
     struct json *list = json_array();
@@ -281,6 +283,37 @@ static void up_fail_some(struct follow *w)
     buf_done(&reasons);
 }
 
+/* Wanted on whichever comes first: it is over with the first that is ready, or when nothing is left to try.
+ */
+static void up_look_any(struct follow *w)
+{
+    bool goes_on = manager_chooses(w->call->context->manager, deployment_name(w->models[0]));
+    struct fault why = {}, last = {};
+    struct deployment_figures n;
+    unsigned failed = 0;
+
+    for (unsigned i = 0; i < w->n_models; i++) {
+        if (w->call->more && deployment_goal(w->models[i]) != GOAL_OFF && !up_tell(w, i))
+            return;
+        enum up_end end = up_end_of(w, i, &why);
+
+        if (end == UP_READY) {
+            deployment_figures(w->models[i], &n);
+            w->models[0] = w->models[i];
+            w->n_models = 1;
+            up_answer(w, n.took_ms);
+            return;
+        }
+        goes_on |= end == UP_GOES_ON;
+        if (end == UP_NOT && (deployment_goal(w->models[i]) != GOAL_OFF || !last.kind)) {
+            failed = i;
+            last = why;
+        }
+    }
+    if (!goes_on)
+        up_fail(w, failed, &last, NULL);
+}
+
 static void up_look(struct follow *w)
 {
     unsigned n_ready = 0;
@@ -294,6 +327,10 @@ static void up_look(struct follow *w)
             follow_gone(w);
             return;
         }
+    if (w->any) {
+        up_look_any(w);
+        return;
+    }
     for (unsigned i = 0; i < w->n_models; i++) {
         if (w->call->more && !up_tell(w, i))
             return;
@@ -470,19 +507,67 @@ static bool up_want_rented(struct follow *w)
     return true;
 }
 
+/* It is wanted on one instance already: the others are told of, and wait for their turn. */
+static void up_add_others(struct follow *w)
+{
+    struct call *c = w->call;
+    const char *others = json_get_text(c->parameters, "or_on");
+    const char *names[UP_OTHERS + 1] = {lease_name(deployment_lease(w->models[0]))};
+    unsigned n = 1;
+    struct fault f = {};
+    char *name;
+
+    for (unsigned i = 0; n <= UP_OTHERS && (name = target_on_at(others, i)); i++) {
+        struct deployment *d;
+
+        if (!streq(name, names[0]) && manager_place(c->context->manager, deployment_name(w->models[0]), name,
+                                                    json_get(c->parameters, "arguments"), &d, &f) == 0) {
+            follow_add(w, d);
+            names[n++] = lease_name(deployment_lease(d));
+            up_note_stages(d, &w->told[w->n_models - 1]);
+        }
+        free(name);
+    }
+    w->any = true;
+    manager_choose(c->context->manager, deployment_name(w->models[0]), names, n,
+                   json_get_int(c->parameters, "search_until_at_ms", 0));
+}
+
+/* Of those that are tried besides, the one on which it is up, or on its way: it came already. Caller frees;
+ * NULL: none. */
+static char *up_came_to(struct call *c)
+{
+    const char *others = json_get_text(c->parameters, "or_on");
+    char *name;
+
+    for (unsigned i = 0; others && (name = target_on_at(others, i)); i++) {
+        const struct deployment *d = up_finds(c, name);
+
+        if (d && deployment_goal(d) != GOAL_OFF && deployment_state(d) != DEPLOYMENT_FAILED)
+            return name;
+        free(name);
+    }
+    return NULL;
+}
+
 static void up_go(struct call *c, const char *fit)
 {
     const char *on = json_get_text(c->parameters, "on"), *note = first_note(c->context);
     bool wait = json_get_bool(c->parameters, "wait", true);
+    _cleanup_free_ char *came = up_came_to(c);
 
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
     w->note = note;
     snprintf(w->fit, sizeof w->fit, "%s", fit);
-    if (!up_rents(c))
+    if (came)
+        up_want(w, came);
+    else if (!up_rents(c))
         up_want_all(w, on);
     else if (!up_want_rented(w))
         return;
+    if (!came && json_get_text(c->parameters, "or_on") && w->ticket)
+        up_add_others(w);
     if (!w->ticket) { /* ready, all of them */
         up_answer(w, 0);
         return;
@@ -492,11 +577,34 @@ static void up_go(struct call *c, const char *fit)
     store_after(c->context->store, w->ticket, &c->op, up_on_durable, c);
 }
 
+/* What is tried besides is there, and what is tried first is said. */
+static bool up_may_choose(struct call *c)
+{
+    const char *on = json_get_text(c->parameters, "on"), *others = json_get_text(c->parameters, "or_on");
+    unsigned n = 0;
+    char *name;
+
+    if (!others)
+        return true;
+    while ((name = target_on_at(others, n))) {
+        n++;
+        free(name);
+    }
+    if ((!on && !up_rents(c)) || (on && strchr(on, ',')) || n > UP_OTHERS) {
+        call_fail(c, EXIT_USAGE, "which_instance", json_get_text(c->parameters, "model"), NULL,
+                  "llmhostctl up MODEL --on INSTANCE --or INSTANCE",
+                  "--or says what is tried after one instance, which --on or --gpu names; at most %u",
+                  UP_OTHERS);
+        return false;
+    }
+    return up_may_place(c, others);
+}
+
 static void up_place(struct call *c)
 {
     const char *on = json_get_text(c->parameters, "on");
 
-    if (up_may_rent(c) && (up_rents(c) || up_may_place(c, on)))
+    if (up_may_choose(c) && up_may_rent(c) && (up_rents(c) || up_may_place(c, on)))
         up_if_it_fits(c, up_go);
 }
 

@@ -118,3 +118,52 @@ class Images(AtOnce):
             self.assertEqual((said.returncode, len(w.machines())), (12, 1), said.stderr)
             said = w.d.ctl("image", "save", "box", "again", "--timeout", "1s", check=False)
             self.assertEqual(said.returncode, 7, said.stderr)
+
+
+class Either(AtOnce):
+    def two(self, w):
+        """Two instances for which there was no card so far; how often it was asked for one."""
+        w.c.stock("4090D", 0)
+        w.c.stock("5090-p", 0)
+        for model, gpu, name in (("ollama:scripted:1", "4090D", "first"), ("ollama:scripted:2", "5090", "second")):
+            w.d.ctl("up", model, "--gpu", gpu, "--on", name, "--no-wait")
+            w.wait("waiting", name=name)
+            w.d.ctl("down", model)
+        return len(w.calls("create"))
+
+    def places(self, w):
+        return {m["instance"]: m["goal"] for m in w.d.call("Status")["models"] if m["name"] == MODEL}
+
+    def test_the_second_one_is_there(self):
+        with World(NEVER) as w:
+            before = self.two(w)
+            w.c.stock("5090-p", 1)
+            said = w.d.ctl("up", MODEL, "--on", "first", "--or", "second")
+            self.assertRegex(said.stdout, "ready")
+            self.assertEqual(self.places(w), {"first": "off", "second": "on_demand"})
+            self.assertEqual((w.state("first"), w.state("second"), len(w.paid())), ("absent", "running", 1))
+            self.assertEqual([e["code"] for e in w.calls("create")[before:]], ["InternalError", "Success"])
+            self.assertEqual(w.ask(), 200)
+            w.c.stock("4090D", 5)
+            self.assertIn("already ready on second", w.d.ctl("up", MODEL, "--on", "first", "--or", "second").stdout)
+            self.assertEqual(len(w.paid()), 1, "it is there, and not looked for")
+
+    def test_it_goes_round_until_one_has_a_card_or_nobody_wants_it(self):
+        with World(NEVER) as w:
+            before = self.two(w)
+            w.d.ctl("up", MODEL, "--gpu", "4090Dx2", "--on", "third", "--or", "first,second", "--no-wait")
+            hosts.until(lambda: len(w.calls("create")) >= before + 3, 20, "all three were tried")
+            self.assertEqual(list(self.places(w).values()).count("on_demand"), 1, "one at a time")
+            said = w.d.ctl("down", MODEL)
+            self.assertNotIn("one machine was powered on", said.stdout)
+            self.assertEqual((w.state("first"), w.state("second"), w.state("third"), w.paid()), ("absent", "absent", "absent", []))
+            self.assertEqual(set(self.places(w).values()), {"off"})
+
+    def test_it_names_what_is_first(self):
+        with World(NEVER) as w:
+            self.two(w)
+            said = w.d.ctl("up", MODEL, "--or", "second", check=False)
+            self.assertEqual(said.returncode, 2, said.stderr)
+            self.assertIn("--or says what is tried after one instance", said.stderr)
+            self.assertEqual(w.d.ctl("up", MODEL, "--on", "first", "--or", "nowhere", check=False).returncode, 4)
+            self.assertEqual((self.places(w), w.paid()), ({}, []))

@@ -1,0 +1,356 @@
+/* links: deployment
+ *
+ * A model on whichever of several instances comes first: the real manager_hunt.c over models, machines and a
+ * clock of our own. */
+#include <criterion/criterion.h>
+
+#define clock_wall_ms      fake_clock_wall_ms
+#define timer_new          fake_timer_new
+#define timer_free         fake_timer_free
+#define timer_arm          fake_timer_arm
+#define timer_disarm       fake_timer_disarm
+#define timer_is_armed     fake_timer_is_armed
+#define event_publish      fake_event_publish
+#define deployment_goal    fake_deployment_goal
+#define deployment_state   fake_deployment_state
+#define deployment_lease   fake_deployment_lease
+#define deployment_want    fake_deployment_want
+#define lease_rented       fake_lease_rented
+#define lease_session      fake_lease_session
+#define lease_name         fake_lease_name
+#define lease_is_reachable fake_lease_is_reachable
+#define rented_life        fake_rented_life
+#define rented_hunt        fake_rented_hunt
+#define rented_look_until  fake_rented_look_until
+#define life_state         fake_life_state
+#define life_next_at_ms    fake_life_next_at_ms
+#define session_figures    fake_session_figures
+#define session_state      fake_session_state
+#define manager_find_on    fake_manager_find_on
+#include "manager_hunt.c"
+
+enum { PLACES = 3 };
+
+/* A model, the machine it is on, all in one; a pointer to it stands for each of them. */
+struct place {
+    const char *name;
+    bool rented, reachable;
+    enum deployment_goal goal;
+    enum deployment_state state;
+    enum life_state life;
+    struct hunt hunt;
+    unsigned tries, n_wants;
+    int64_t look_until_ms;
+};
+
+static struct world {
+    struct manager manager;
+    struct place places[PLACES];
+    int64_t now;
+    void (*fire)(void *ctx);
+    void *fire_ctx;
+    bool is_armed, was_freed;
+    uint64_t delay_ms;
+} w;
+
+int64_t fake_clock_wall_ms(void)
+{
+    return w.now;
+}
+
+struct timer *fake_timer_new(struct loop *l, void (*fire)(void *ctx), void *ctx)
+{
+    (void)l;
+    w.fire = fire;
+    w.fire_ctx = ctx;
+    return NULL;
+}
+
+struct timer *fake_timer_free(struct timer *t)
+{
+    w.is_armed = false;
+    w.was_freed = true;
+    return t;
+}
+
+void fake_timer_arm(struct timer *t, uint64_t delay_ms)
+{
+    (void)t;
+    w.is_armed = true;
+    w.delay_ms = delay_ms;
+}
+
+void fake_timer_disarm(struct timer *t)
+{
+    (void)t;
+    w.is_armed = false;
+}
+
+bool fake_timer_is_armed(const struct timer *t)
+{
+    (void)t;
+    return w.is_armed;
+}
+
+void fake_event_publish(enum log_level level, enum log_source source, const char *target, const char *kind,
+                        const char *format, ...)
+{
+    (void)level, (void)source, (void)target, (void)kind, (void)format;
+}
+
+#define PLACE(p) ((const struct place *)(const void *)(p))
+
+enum deployment_goal fake_deployment_goal(const struct deployment *d)
+{
+    return PLACE(d)->goal;
+}
+
+enum deployment_state fake_deployment_state(const struct deployment *d)
+{
+    return PLACE(d)->state;
+}
+
+struct lease *fake_deployment_lease(const struct deployment *d)
+{
+    return (struct lease *)(uintptr_t)d;
+}
+
+uint64_t fake_deployment_want(struct deployment *d, enum deployment_goal goal, bool cut)
+{
+    struct place *p = (struct place *)(void *)d;
+
+    (void)cut;
+    p->goal = goal;
+    p->n_wants += goal != GOAL_OFF;
+    p->state = goal == GOAL_OFF ? DEPLOYMENT_OFF : DEPLOYMENT_CONNECTING;
+    p->life = goal == GOAL_OFF ? LIFE_ABSENT : LIFE_CREATING;
+    p->hunt.rounds = 0;
+    return 1;
+}
+
+struct rented *fake_lease_rented(const struct lease *l)
+{
+    return PLACE(l)->rented ? (struct rented *)(uintptr_t)l : NULL;
+}
+
+struct session *fake_lease_session(struct lease *l)
+{
+    return (struct session *)(void *)l;
+}
+
+const char *fake_lease_name(const struct lease *l)
+{
+    return PLACE(l)->name;
+}
+
+bool fake_lease_is_reachable(const struct lease *l)
+{
+    return PLACE(l)->reachable;
+}
+
+const struct life *fake_rented_life(const struct rented *r)
+{
+    return (const struct life *)(const void *)r;
+}
+
+const struct hunt *fake_rented_hunt(const struct rented *r)
+{
+    return &PLACE(r)->hunt;
+}
+
+void fake_rented_look_until(struct rented *r, int64_t at_ms)
+{
+    ((struct place *)(void *)r)->look_until_ms = at_ms;
+}
+
+enum life_state fake_life_state(const struct life *l)
+{
+    return PLACE(l)->life;
+}
+
+int64_t fake_life_next_at_ms(const struct life *l)
+{
+    (void)l;
+    return w.now + 30000;
+}
+
+void fake_session_figures(const struct session *s, struct session_figures *ret)
+{
+    *ret = (struct session_figures){.tries = PLACE(s)->tries};
+}
+
+enum session_state fake_session_state(const struct session *s)
+{
+    (void)s;
+    return SESSION_CONNECTING;
+}
+
+struct deployment *fake_manager_find_on(struct manager *m, const char *name, const char *instance)
+{
+    (void)m;
+    cr_assert_str_eq(name, "ollama:m");
+    for (unsigned i = 0; i < PLACES; i++)
+        if (streq(w.places[i].name, instance))
+            return (struct deployment *)(void *)&w.places[i];
+    return NULL;
+}
+
+/* ---- the stories ---- */
+
+static void begins(int64_t until_ms)
+{
+    static const char *const names[] = {"a", "b", "attic"};
+
+    w = (struct world){.now = 1000000};
+    for (unsigned i = 0; i < PLACES; i++)
+        w.places[i] =
+            (struct place){.name = names[i], .rented = i < 2, .goal = GOAL_OFF, .state = DEPLOYMENT_OFF};
+    list_init(&w.manager.choices);
+    fake_deployment_want((struct deployment *)(void *)&w.places[0], GOAL_ON_DEMAND, false);
+    manager_choose(&w.manager, "ollama:m", names, PLACES, until_ms);
+    choices_changed(&w.manager);
+}
+
+static void end(void)
+{
+    choices_drop(&w.manager);
+    cr_assert(w.was_freed);
+}
+
+/* The one whose turn it is; two of them would be two machines. */
+static const char *turn(void)
+{
+    const char *name = "nobody";
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < PLACES; i++)
+        if (w.places[i].goal != GOAL_OFF) {
+            name = w.places[i].name;
+            n++;
+        }
+    cr_assert_leq(n, 1);
+    return name;
+}
+
+static void is_sold_out(unsigned i)
+{
+    w.places[i].life = LIFE_WAITING;
+    w.places[i].hunt.rounds = 1;
+    choices_changed(&w.manager);
+}
+
+static void time_comes(void)
+{
+    cr_assert(w.is_armed);
+    w.is_armed = false;
+    w.now += (int64_t)w.delay_ms;
+    w.fire(w.fire_ctx);
+    choices_changed(&w.manager);
+}
+
+Test(choice, each_has_its_turn_and_then_the_first_again)
+{
+    begins(0);
+    cr_assert_str_eq(turn(), "a");
+    cr_assert_not(w.is_armed, "it is being asked for");
+    is_sold_out(0);
+    cr_assert_eq(w.delay_ms, 2000);
+    time_comes();
+    cr_assert_str_eq(turn(), "b");
+    is_sold_out(1);
+    time_comes();
+    cr_assert_str_eq(turn(), "attic");
+    w.places[2].tries = 2;
+    choices_changed(&w.manager);
+    time_comes();
+    cr_assert_str_eq(turn(), "a");
+    cr_assert_eq(w.places[0].n_wants, 2);
+    cr_assert(manager_chooses(&w.manager, "ollama:m"));
+    end();
+}
+
+Test(choice, it_stays_on_the_one_that_comes)
+{
+    begins(0);
+    is_sold_out(0);
+    time_comes();
+    w.places[1].life = LIFE_RUNNING;
+    w.places[1].reachable = true;
+    choices_changed(&w.manager);
+    cr_assert_not(manager_chooses(&w.manager, "ollama:m"));
+    cr_assert_str_eq(turn(), "b");
+}
+
+Test(choice, nothing_happens_while_a_call_is_unsure)
+{
+    begins(0);
+    is_sold_out(0);
+    w.places[0].life = LIFE_UNKNOWN;
+    choices_changed(&w.manager);
+    cr_assert_not(w.is_armed);
+    is_sold_out(0);
+    w.places[0].life = LIFE_CREATING; /* it tries again by itself just then */
+    w.is_armed = false;
+    w.fire(w.fire_ctx);
+    cr_assert_str_eq(turn(), "a");
+    end();
+}
+
+Test(choice, part_of_a_round_is_no_turn)
+{
+    begins(0);
+    w.places[0].life = LIFE_WAITING;
+    choices_changed(&w.manager);
+    cr_assert_not(w.is_armed, "its other cards come first");
+    end();
+}
+
+Test(choice, a_word_ends_it)
+{
+    begins(0);
+    is_sold_out(0);
+    w.places[0].goal = GOAL_OFF;
+    choices_changed(&w.manager);
+    cr_assert_not(manager_chooses(&w.manager, "ollama:m"));
+    cr_assert_str_eq(turn(), "nobody");
+}
+
+Test(choice, when_all_have_failed_the_last_one_says_why)
+{
+    begins(0);
+    for (unsigned i = 0; i < PLACES; i++) {
+        w.places[i].state = DEPLOYMENT_FAILED;
+        choices_changed(&w.manager);
+        if (i + 1 < PLACES)
+            time_comes();
+    }
+    cr_assert_not(manager_chooses(&w.manager, "ollama:m"));
+    cr_assert_str_eq(turn(), "attic");
+    cr_assert_eq(w.places[2].state, DEPLOYMENT_FAILED);
+}
+
+Test(choice, its_end_is_that_of_each_search)
+{
+    begins(1000000 + 3000);
+    is_sold_out(0);
+    time_comes();
+    cr_assert_eq(w.places[1].look_until_ms, 1000000 + 3000);
+    is_sold_out(1);
+    time_comes();
+    cr_assert_not(manager_chooses(&w.manager, "ollama:m"), "the time is over");
+    cr_assert_str_eq(turn(), "b");
+}
+
+Test(choice, the_last_of_a_round_waits_until_it_would_try_again)
+{
+    begins(0);
+    choices_drop(&w.manager);
+    manager_choose(&w.manager, "ollama:m", (const char *const[]){"a", "b"}, 2, 0);
+    is_sold_out(0);
+    time_comes();
+    is_sold_out(1);
+    cr_assert_eq(w.delay_ms, 29000);
+    time_comes();
+    cr_assert_str_eq(turn(), "a");
+    end();
+}
