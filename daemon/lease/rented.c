@@ -12,6 +12,7 @@
 #include "proto/text.h"
 
 #define WAY_MS     2500u   /* between two reads of a way in that is not there yet */
+#define PRICE_MS   600000u /* of one that somebody is in by: for its price */
 #define WAY_MS_MAX 30000u  /* where they fail; and of one that is there, while nobody gets in by it */
 #define DRILL_MS   600000u /* an off that comes later than this is not the guard's */
 #define GUARD_MS   180000u /* from the first login: with no guard read back by then it goes off again */
@@ -83,11 +84,13 @@ static void watch_way(struct rented *r)
 }
 
 /* While it is not there; while nobody gets in, for it may be another one by now; while its price is unknown.
- */
+ * Else rarely: the price may change. */
 static void arm_way(struct rented *r)
 {
     if (!r->has_way || !r->session_up || !r->rate_milli)
         timer_arm(r->way_timer, MIN((uint64_t)WAY_MS << MIN(r->n_reads, 4u), WAY_MS_MAX));
+    else
+        timer_arm(r->way_timer, PRICE_MS);
 }
 
 static void note_usual_boot(struct rented *r)

@@ -55,6 +55,24 @@ class Money(AtOnce):
             self.assertEqual([rate for _, _, rate in mine], [1880, 0, 1880])
             self.assertEqual(mine[1][1], int(ends), "by time from the end of what was paid")
 
+    def test_a_price_that_changes_while_it_runs_is_an_estimate(self):
+        """Nobody knows whether the bill follows: at this company it does not, until the next power-on."""
+        with World(NEVER) as w:
+            w.up()
+            box = w.c.box(w.ours()[0]["uuid"])
+            w.c.price("4090D", 2500)
+            box.fault("refuse")                 # the way in is read anew, and the price with it
+            box.fault("rst")
+            hosts.until(lambda: len(rows(w, "compute")) == 2, 20, "another interval")
+            box.heal()
+            was, now = rows(w, "compute")
+            self.assertEqual((was["rate_milli"], was["from_basis"], was["to_basis"]), (1880, "stamp", "price"))
+            self.assertEqual((now["rate_milli"], now["from_basis"], now["from_at_ms"]), (2500, "seen", was["to_at_ms"]))
+            self.assertTrue(was["amount"]["estimate"] and now["amount"]["estimate"])
+            self.assertRegex(w.d.ctl("cost").stdout, r"¥2\.50/h +¥\d+\.\d+~ ")
+            w.down()
+            self.assertEqual((len(w.billed()), w.spent()), (1, []), "never called equal to the bill")
+
     def test_a_disk_costs_each_day_also_when_nobody_looks(self):
         with World() as w:
             w.up(disk_gb=50)

@@ -421,6 +421,26 @@ Test(rented, stays_on_without_a_guard_when_that_was_allowed_by_name)
     cr_assert_eq(rented_step(rented), RENTED_THERE);
 }
 
+/* The reservation and the interval are one call's, also when another daemon sees what came of it. */
+Test(rented, a_restart_before_it_is_on_keeps_the_name_of_the_call)
+{
+    char name[96];
+
+    make_new("4090D", 0);
+    company.boots_to = INSTANCE_CHANGING;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(state() == LIFE_STARTING));
+    snprintf(name, sizeof name, "%s", books.machine);
+    books.n_resolved = 0;
+    flush();
+    starts_again();
+    company.machine.power = INSTANCE_ON;
+    cr_assert(COMES_TRUE(has_way && state() == LIFE_RUNNING));
+    cr_assert_str_eq(books.reading.intent, name);
+    cr_assert_eq(books.n_reserved, 1, "nothing was asked for once more");
+    cr_assert_eq(company.n_create, 1);
+}
+
 Test(rented, what_it_was_let_go_without_is_known_to_the_next_daemon)
 {
     make_new("4090D", 0);
@@ -622,6 +642,33 @@ Test(rented, the_way_is_read_again_while_nobody_gets_in)
     rented_doubt(rented);
     loop_turns(loop, 3);
     cr_assert_geq(company.n_reach, 3);
+}
+
+Test(rented, a_price_that_changes_while_it_runs_is_read)
+{
+    struct rented_figures n;
+
+    make_new("4090D", 0);
+    is_there();
+    company.way.price_milli += 100;
+    passes(599000);
+    cr_assert_eq(company.n_reach, 1);
+    passes(1000);
+    cr_assert_eq(company.n_reach, 2);
+    rented_figures(rented, &n);
+    cr_assert_eq(n.rate_milli, company.way.price_milli);
+    cr_assert_eq(way.port, company.way.port, "it is told to nobody who is in");
+}
+
+Test(rented, time_that_is_paid_for_has_no_price_that_is_too_high)
+{
+    make_new("4090D", 2100);
+    company.machine.prepaid_until_at_ms = clock_wall_ms() + 3600000;
+    company.way.price_milli = 2300;
+    is_there();
+    cr_assert_eq(state(), LIFE_RUNNING);
+    cr_assert_gt(rented_prepaid_until(rented), 0);
+    cr_assert_eq(books.reading.prepaid_until_at_ms, rented_prepaid_until(rented));
 }
 
 Test(rented, a_hold_goes_to_the_guard)
