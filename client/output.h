@@ -110,6 +110,8 @@ char *account_text(const struct json *account, bool named, bool whole);
 
 /* Rented machines (output_rent.c). What is not rented, or is told of without its rental, has no lines here. */
 bool is_rental(const struct json *instance);
+const struct json *stop_of(const struct json *instance);    /* its Rental, or its InBox; NULL: nothing stops it */
+bool is_stopped_by_us(const struct json *instance);      /* that, or switched off from inside */
 /* When it stops by itself, and with guard what its guard does; its state, with its age where it is old. Caller frees. */
 /* What it is: "1 x 4090D · …"; NULL: it is not rented. Caller frees. */
 char *rented_machine_text(const struct json *instance);

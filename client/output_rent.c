@@ -20,6 +20,18 @@ bool is_rental(const struct json *instance)
     return rental_of(instance) != NULL;
 }
 
+const struct json *stop_of(const struct json *instance)
+{
+    const struct json *in_box = json_get(instance, "in_box");
+
+    return json_type(in_box) == JSON_OBJECT ? in_box : rental_of(instance);
+}
+
+bool is_stopped_by_us(const struct json *instance)
+{
+    return stop_of(instance) != NULL;
+}
+
 static bool is_state(const struct json *instance, const char *state)
 {
     return streq(member_text(instance, "state", ""), state);
@@ -34,8 +46,8 @@ static bool is_unconfirmed(const struct json *instance)
 static bool is_on(const struct json *instance)
 {
     return !is_state(instance, "absent") && !is_state(instance, "waiting") &&
-           !is_state(instance, "stopped") && !is_state(instance, "releasing") &&
-           !is_state(instance, "released");
+           !is_state(instance, "stopped") && !is_state(instance, "stopped?") &&
+           !is_state(instance, "releasing") && !is_state(instance, "released");
 }
 
 enum style rented_style(const struct json *instance)
@@ -71,7 +83,7 @@ char *rented_state_text(const struct json *instance)
 const char *rented_price_text(char out[static AMOUNT_MAX], const struct json *instance)
 {
     if (!is_rental(instance))
-        return json_get_bool(instance, "rented", false) ? "?" : "own";
+        return json_get_bool(instance, "rented", false) || stop_of(instance) ? "?" : "own";
     if (json_get_int(rental_of(instance), "prepaid_until_at_ms", 0))
         return "prepaid";
     return is_on(instance) ? amount_format(out, json_get(rental_of(instance), "rate"), "/h") : NULL;
@@ -194,7 +206,7 @@ static void add_waits(const struct json *instance, struct buf *out)
 /* A stop that nobody confirms has one more who may end it. */
 static void add_asked(const struct json *instance, int64_t asked, struct buf *out)
 {
-    int64_t acts = json_get_int(json_get(rental_of(instance), "guard"), "acts_at_ms", 0);
+    int64_t acts = json_get_int(json_get(stop_of(instance), "guard"), "acts_at_ms", 0);
     char age[TEXT_SHORT_MAX], at[CLOCK_MAX];
 
     buf_addf(out, "asked %s ago", age_format(age, asked));
@@ -205,9 +217,22 @@ static void add_asked(const struct json *instance, int64_t asked, struct buf *ou
         buf_addf(out, "; its guard stops it by %s", minute_format(at, acts));
 }
 
+/* It went away; that it does not bill is nobody's word but ours. */
+static void add_gone(const struct json *in_box, int64_t asked, struct buf *out)
+{
+    int64_t at = asked ? asked : json_get_int(in_box, "since_at_ms", 0);
+    const char *console = json_get_text(in_box, "console");
+    char when[CLOCK_MAX];
+
+    buf_addf(out, "%s at %s, not confirmed by anybody (no account)",
+             asked ? "asked to switch off" : "its guard was to switch it off", minute_format(when, at));
+    if (console)
+        buf_addf(out, "; on again: %s", console);
+}
+
 char *rented_stops_text(const struct json *instance, bool guard)
 {
-    const struct json *rental = rental_of(instance);
+    const struct json *rental = stop_of(instance);
     int64_t asked = json_get_int(rental, "stop_asked_at_ms", 0),
             released = json_get_int(rental, "released_at_ms", 0);
     const char *stays = member_text(rental, "stays", "");
@@ -215,7 +240,9 @@ char *rented_stops_text(const struct json *instance, bool guard)
     struct buf out;
 
     buf_init(&out, 4096);
-    if (is_state(instance, "waiting")) {
+    if (is_state(instance, "stopped?")) {
+        add_gone(rental, asked, &out);
+    } else if (is_state(instance, "waiting")) {
         add_waits(instance, &out);
     } else if (asked) {
         add_asked(instance, asked, &out);
@@ -231,6 +258,8 @@ char *rented_stops_text(const struct json *instance, bool guard)
             buf_add_text(&out, "; ");
         }
         add_stays(rental, &out);
+        if (!rental_of(instance))
+            buf_add_text(&out, ", by its guard");
         if (guard && !first) {
             buf_add_text(&out, "; ");
             add_guard(json_get(rental, "guard"), false, &out);
@@ -308,7 +337,7 @@ static void add_company(const struct output *o, const struct json *rental, struc
 
 void screen_guard(const struct output *o, const struct json *instance, struct buf *out)
 {
-    const struct json *guard = json_get(rental_of(instance), "guard");
+    const struct json *guard = json_get(stop_of(instance), "guard");
     int64_t read = json_get_int(guard, "read_at_ms", 0), hold = json_get_int(guard, "hold_until_at_ms", 0);
     char age[TEXT_SHORT_MAX], at[CLOCK_MAX];
     struct buf line;

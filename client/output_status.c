@@ -186,7 +186,7 @@ char *tunnel_text(const struct json *tunnel)
 /* When this machine stops by itself. */
 char *stops_text(const struct json *instance, bool guard)
 {
-    if (is_rental(instance))
+    if (is_stopped_by_us(instance))
         return rented_stops_text(instance, guard);
     return xstrdup(json_get_bool(instance, "rented", false) ? "not by itself" : "never (not rented)");
 }
@@ -316,14 +316,17 @@ static void add_instances(const struct output *o, const struct json *instances, 
 
     for (size_t i = 0; i < json_count(instances); i++) {
         const struct json *instance = json_at(instances, i), *tunnel = json_get(instance, "tunnel");
-        _cleanup_free_ char *shown = tunnel_text(tunnel), *stops = stops_text(instance, true), *state = NULL;
+        _cleanup_free_ char *shown = NULL, *stops = stops_text(instance, true), *state = NULL;
         const char *word = member_text(instance, "state", "");
+        bool gone = streq(word, "stopped?"); /* as was to be expected */
 
-        state = is_rental(instance) ? rented_state_text(instance) : xstrdup(word);
+        shown = gone ? xstrdup("-") : tunnel_text(tunnel);
+
+        state = is_stopped_by_us(instance) ? rented_state_text(instance) : xstrdup(word);
         table_add(t, STYLE_PLAIN, json_get_text(instance, "name"));
         table_add(t, STYLE_PLAIN, json_get_text(instance, "provider"));
-        table_add(t, is_rental(instance) ? rented_style(instance) : state_style(word), state);
-        table_add(t, state_style(tunnel_state(tunnel)), shown);
+        table_add(t, is_stopped_by_us(instance) ? rented_style(instance) : state_style(word), state);
+        table_add(t, gone ? STYLE_PLAIN : state_style(tunnel_state(tunnel)), shown);
         if (rental)
             add_prices(t, instance);
         table_add(t, STYLE_PLAIN, stops);

@@ -253,7 +253,7 @@ void screen_model(const struct output *o, const struct json *status, struct buf 
     add_awake(o, model, out);
     add_field(o, out, "then", next);
     add_tunnel(o, instance_find(status, on), out);
-    if (is_rental(instance_find(status, on)))
+    if (is_stopped_by_us(instance_find(status, on)))
         screen_guard(o, instance_find(status, on), out);
 }
 
@@ -282,9 +282,10 @@ void screen_instance(const struct output *o, const struct json *status, struct b
     const char *address = json_get_text(instance, "address"), *user = json_get_text(instance, "user");
     _cleanup_free_ char *login = NULL, *stops = stops_text(instance, false), *shown = NULL;
 
-    shown = is_rental(instance) ? rented_state_text(instance) : xstrdup(state);
+    shown = is_stopped_by_us(instance) ? rented_state_text(instance) : xstrdup(state);
     buf_addf(out, "%s  ", name);
-    add_styled(out, o->out_colour, is_rental(instance) ? rented_style(instance) : state_style(state), shown);
+    add_styled(out, o->out_colour, is_stopped_by_us(instance) ? rented_style(instance) : state_style(state),
+               shown);
     buf_addf(out, "  (%s)\n", member_text(instance, "provider", "?"));
     if (address)
         login = user ? xasprintf("%s@%s", user, address) : xstrdup(address);
@@ -294,6 +295,8 @@ void screen_instance(const struct output *o, const struct json *status, struct b
     add_tunnel(o, instance, out);
     if (is_rental(instance))
         screen_rental(o, instance, out);
+    else if (is_stopped_by_us(instance))
+        screen_guard(o, instance, out);
     add_field(o, out, "stops", stops);
     add_models_of(status, name, out);
 }

@@ -209,6 +209,9 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
                  text ? ", provider says \"" : "", text ? text : "", text ? "\"" : "");
     else if (streq(name, "machine_off"))
         buf_addf(out, "off%s%s", *age ? " for " : "", age);
+    else if (streq(name, "gone_off"))
+        buf_addf(out, "gone%s%s: %s, and nobody confirms that it is off", *age ? " for " : "", age,
+                 text ? text : "?");
     else
         return false;
     return true;

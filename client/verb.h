@@ -13,7 +13,7 @@ struct options {
     const char *socket;
     bool json, quiet, help, version;
     const char *on, *or_on, *until, *sources, *filter, *provider, *host, *user, *accept_new_host_key;
-    const char *password_file, *key_file, *passphrase_file, *install_key, *agent, *new_key, *jump, *proxy_command;
+    const char *password_file, *key_file, *passphrase_file, *install_key, *agent, *new_key, *jump, *proxy_command, *stop;
     bool no_wait, unverified, now, off, forget, watch, check, follow, events, all;
     uint64_t timeout_ms;        /* 0: not given */
     int64_t lines, port;        /* -1: not given */

@@ -120,6 +120,9 @@ static void down_add_money(struct run *r, const struct json *reply, struct buf *
     char text[AMOUNT_MAX], at[CLOCK_MAX];
     struct buf parts, text_of;
 
+    if (streq(member_text(instance, "state", ""), "stopped?"))
+        buf_addf(out, "  it went away, as its guard was told; nobody confirms that it is off\n");
+
     if (!is_rental(instance) || !streq(member_text(instance, "state", ""), "stopped"))
         return;
     buf_init(&parts, 4096);
@@ -276,7 +279,7 @@ enum exit_status verb_sleep(struct run *r)
 static void keep_instance_screen(const struct json *reply, bool off)
 {
     const struct json *instance = json_get(reply, "instance"), *cost = json_get(reply, "cost");
-    int64_t until = json_get_int(json_get(instance, "rental"), "until_at_ms", 0);
+    int64_t until = json_get_int(stop_of(instance), "until_at_ms", 0);
     const char *name = member_text(instance, "name", "");
     char at[CLOCK_MAX], text[AMOUNT_MAX];
 
@@ -291,7 +294,7 @@ static void keep_instance_screen(const struct json *reply, bool off)
         printf(" until %s", minute_format(at, until));
     if (json_type(cost) == JSON_OBJECT)
         printf(", about %s", amount_format(text, cost, ""));
-    printf(". guard lease and balance still apply.\n");
+    printf(is_rental(instance) ? ". guard lease and balance still apply.\n" : ", by its guard.\n");
 }
 
 static void keep_screen(const struct json *reply, bool off)

@@ -100,8 +100,8 @@ static enum exit_status adding_check_local(struct run *r, const struct adding *a
     const struct options *o = &r->options;
 
     if (a->command || o->host || o->user || o->port >= 0 || o->password_file || o->key_file ||
-        o->passphrase_file || o->install_key || o->agent || o->jump || o->proxy_command)
-        return verb_usage(r, "this host needs no ssh command, address, password or key.", NULL,
+        o->passphrase_file || o->install_key || o->agent || o->jump || o->proxy_command || o->stop)
+        return verb_usage(r, "this host needs no ssh command, address, password, key or stop.", NULL,
                           "llmhostctl instance add NAME --provider=local");
     return EXIT_DONE;
 }
@@ -124,6 +124,9 @@ static enum exit_status adding_check_ssh(struct run *r, struct adding *a)
 
     if (o->install_key && !streq(o->install_key, "yes") && !streq(o->install_key, "no"))
         return verb_usage(r, "--install-key: it can be yes or no.", NULL,
+                          a->is_change ? "llmhostctl instance set -h" : "llmhostctl instance add -h");
+    if (o->stop && !streq(o->stop, "shutdown") && !streq(o->stop, "never"))
+        return verb_usage(r, "--stop: it can be shutdown or never.", NULL,
                           a->is_change ? "llmhostctl instance set -h" : "llmhostctl instance add -h");
     if (o->agent && !*o->agent && (!getenv("SSH_AUTH_SOCK") || getenv("SSH_AUTH_SOCK")[0] != '/'))
         return verb_usage(r, "there is no ssh-agent: SSH_AUTH_SOCK does not name its socket.", NULL,
@@ -177,7 +180,7 @@ static enum exit_status setting_init(struct run *r, struct adding *a)
         a->command = command_join(o->arguments + 1, o->n_arguments - 1);
     else if (!o->host && !o->user && o->port < 0 && !o->password_file && !o->key_file &&
              !o->passphrase_file && !o->install_key && !o->agent && !o->jump && !o->proxy_command &&
-             !o->accept_new_host_key)
+             !o->stop && !o->accept_new_host_key)
         return verb_usage(r, "nothing to change is given.",
                           "paste the new ssh command, or give --port, --password-file ...",
                           "llmhostctl instance set NAME 'ssh -p PORT USER@HOST'");
@@ -223,6 +226,7 @@ static struct json *adding_parameters(const struct run *r, const struct adding *
     json_put_string(parameters, "id", o->id);
     json_put_string(parameters, "command", a->command);
     json_put_string(parameters, "accept_new_host_key", o->accept_new_host_key);
+    json_put_string(parameters, "stop", o->stop);
     json_put_string(options, "host", o->host);
     json_put_string(options, "user", o->user);
     json_put_string(options, "agent", agent_socket(o));
@@ -319,6 +323,46 @@ static void added_hints(const struct run *r, const struct adding *a, const struc
         output_hint(&r->output, "  next: llmhostctl up ollama:NAME --on %s", a->name);
 }
 
+/* ---- instance add: a machine that bills ---- */
+
+/* Yes unless no is said. */
+static bool stop_is_wanted(const struct run *r, const char *name, const char *company)
+{
+    _cleanup_free_ char *line = NULL;
+
+    output_hint(&r->output, "  %s looks like a machine of %s, billed while it is on", name, company);
+    return ask_line("  switch it off from inside when nobody uses it? [Y/n]: ", &line) == 0 &&
+           (!*line || tolower((unsigned char)*line) == 'y');
+}
+
+/* Its company says that a shutdown inside ends the bill, and nobody has said whether that is wanted. */
+static enum exit_status adding_offer_stop(struct run *r, const struct adding *a, const char *company)
+{
+    _cleanup_call_ struct call call = {.method = "InstanceSet", .needs = "instance", .limit_ms = QUICK_MS};
+    enum exit_status status;
+    bool wanted = false;
+
+    if (!company)
+        return EXIT_DONE;
+    if (!r->output.json && ask_is_possible())
+        wanted = stop_is_wanted(r, a->name, company);
+    else
+        output_hint(&r->output, "  %s looks like a machine of %s, billed while it is on", a->name, company);
+    if (!wanted) {
+        output_hint(&r->output, "  nothing here switches it off when nobody uses it; to have that:");
+        output_hint(&r->output, "    llmhostctl instance set %s --stop=shutdown", a->name);
+        return EXIT_DONE;
+    }
+    call.parameters = json_object();
+    json_put_string(call.parameters, "name", a->name);
+    json_put_string(call.parameters, "stop", "shutdown");
+    status = connection_run(r->connection, &call);
+    if (status != EXIT_DONE)
+        return verb_failed(r, &call);
+    output_hint(&r->output, "  its guard switches it off then; only you can switch it on again");
+    return EXIT_DONE;
+}
+
 static enum exit_status add_interrupted(struct run *r, const struct adding *a)
 {
     _cleanup_free_ char *message =
@@ -356,7 +400,7 @@ static enum exit_status adding_run(struct run *r, struct adding *a)
         return verb_failed(r, &call);
     output_answer(&r->output, call.answer, a->is_change ? changed_screen : added_screen, EXIT_DONE);
     added_hints(r, a, call.answer);
-    return EXIT_DONE;
+    return adding_offer_stop(r, a, json_get_text(call.answer, "offers_stop"));
 }
 
 static enum exit_status verb_adding(struct run *r, enum exit_status (*init)(struct run *r, struct adding *a))

@@ -45,12 +45,13 @@ static const struct verb verbs[] = {
     {"provider list", "", 0, 0, "", "all accounts: balance, what is spent, limits", verb_provider_list},
     {"provider remove", "NAME", 1, 1, "", "forgets an account that has no machines", verb_provider_remove},
     {"instance add", "NAME ['ssh ...']", 1, 100,
-     "provider id host port user jump proxy-command password-file key-file passphrase-file agent install-key",
+     "provider id host port user jump proxy-command password-file key-file passphrase-file agent "
+     "install-key stop",
      "a machine: the pasted ssh command, this host, or one at a company", verb_instance_add},
     {"instance set", "NAME ['ssh ...']", 1, 100,
-     "host port user jump proxy-command password-file key-file passphrase-file agent install-key "
+     "host port user jump proxy-command password-file key-file passphrase-file agent install-key stop "
      "accept-new-host-key",
-     "another address, port or password of a machine", verb_instance_set},
+     "another address, port, password or stop of a machine", verb_instance_set},
     {"instance list", "", 0, 0, "at", "all machines; --at: all that the account there has",
      verb_instance_list},
     {"instance show", "NAME", 1, 1, "", "one machine and its settings", verb_instance_show},
@@ -143,6 +144,7 @@ static const struct option options[] = {
     {"passphrase-file", 0, TEXT, false, AT(passphrase_file), "FILE", "what unlocks that key; -: stdin"},
     {"agent", 0, MAYBE, false, AT(agent), "SOCKET", "with the keys of your ssh-agent ($SSH_AUTH_SOCK)"},
     {"new-key", 0, MAYBE, false, AT(new_key), "NAME", "make an API key for it, shown once (default: listen)"},
+    {"stop", 0, TEXT, false, AT(stop), "shutdown|never", "it bills: off from inside when nobody uses it"},
     {"install-key", 0, TEXT, false, AT(install_key), "yes|no",
      "put the daemon's own key there (default yes)"},
 #undef AT

@@ -64,9 +64,14 @@ static void manager_lease_changed(void *ctx, struct lease *l)
     struct manager *m = ctx;
 
     trials_lease_changed(m, l);
-    if (manager_find_lease(m, lease_name(l)) != l)
-        return; /* on trial: nobody else knows of it */
-    powers_lease_changed(m, l); /* before its models look at it: whether it is to be on may be theirs to say */
+    if (manager_find_lease(m, lease_name(l)) == l) /* else on trial: nobody else knows of it */
+        manager_look_at_lease(m, l);
+}
+
+void manager_look_at_lease(struct manager *m, struct lease *l)
+{
+    powers_lease_changed(m,
+                         l); /* before its models look at it: whether it is to be on may be theirs to say */
     runq_add(m->context.loop, &m->forget);
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (deployment_lease(d->deployment) == l)
@@ -343,7 +348,8 @@ static struct deployment *place_new(struct manager *m, const char *model, struct
     return d;
 }
 
-static int find_place(struct manager *m, const char *model, const char *on, struct lease **ret, struct fault *f)
+static int find_place(struct manager *m, const char *model, const char *on, struct lease **ret,
+                      struct fault *f)
 {
     struct lease *l = on ? manager_find_lease(m, on) : NULL;
     int r = on ? 0 : choose_lease(m, model, &l, f);

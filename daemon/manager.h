@@ -84,6 +84,7 @@ struct manager_new_instance {
     const char *agent;                  /* the socket of an ssh-agent; of a change, "": none from now on */
     const char *jump, *proxy_command;   /* as after ssh -J and -o ProxyCommand=; "none" */
     const char *accept_new_host_key;    /* of a change: "SHA256:…" */
+    const char *stop;                   /* "shutdown": it bills, and its guard switches it off; "never"; NULL: never, or as it is */
     /* The login waits for somebody: what for, so that it can be done. From the run queue; ctx is that of done(). May be NULL. */
     void (*waits)(void *ctx, const char *text);
 };
@@ -97,6 +98,8 @@ void manager_add_instance(struct manager *m, const struct manager_new_instance *
  * ssh/conn.h. */
 void manager_change_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot, manager_added_fn done,
                              void *ctx);
+/* Only how it is switched off from inside: stop as above. 0 or -EINVAL: *f, codes: bad_stop, stop_ends_no_bill. The ticket says when it is durable. */
+int manager_set_stop(struct manager *m, struct lease *l, const char *stop, uint64_t *ret_ticket, struct fault *f);
 /* With its forwards, models that are off, and secrets; our key line on the machine goes too when it can be reached now. Done when it is
  * durable; until then nothing is placed there. Codes: "in_use" (a model on it is wanted), "being_removed". */
 void manager_remove_instance(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx);
@@ -148,7 +151,8 @@ void manager_release(struct manager *m, struct lease *l, struct op **slot, op_do
 /* What keeps it on, or why it goes off, and when that changes; *ret_at_ms wall clock, 0: by time alone never. NULL: it is off, or
  * a card is still looked for. A stay_reason_name(). */
 const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms);
-/* `down INSTANCE --now` of one that is already unwanted: asks for the stop once more, at once. */
+/* `down INSTANCE --now` of one that is already unwanted: asks for the stop once more, at once. Of one that is switched off from inside: its guard is
+ * told, now. */
 void manager_press(struct manager *m, struct lease *l);
 /* What it costs that l stays on until then, besides what it is kept for already, is reserved: done with NULL, or why not (codes: budget,
  * low_balance, the store's). of: the model whose keep it is to be, in place of the one it has; NULL: the machine's own. Nothing is kept by it; where

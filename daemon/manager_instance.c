@@ -16,6 +16,7 @@
 #include "lease/rented.h"
 #include "proto/ssh_proxy.h"
 #include "proto/text.h"
+#include "provider/known_host.h"
 #include "provider/provider.h"
 #include "session/session.h"
 #include "ssh/key.h"
@@ -192,7 +193,7 @@ static void trial_change(struct trial *t)
     }
     store_after(m->context.store, lease_change(l, t->lease), &t->kept, trial_on_durable, t);
     t->lease = lease_free(t->lease);
-    manager_tell_lease(m, l, false);
+    manager_look_at_lease(m, l);
 }
 
 /* What the machine is not good for is said at once, not by the first up. It is added all the same: a driver
@@ -376,6 +377,41 @@ static int refuse_provider(const char *name, struct fault *f)
     return r;
 }
 
+/* ret->stop is borrowed from nobody: a word of ours. */
+static int read_stop(const struct provider_ops *provider, const char *stop, struct instance_record *ret,
+                     struct fault *f)
+{
+    const struct known_host *where = known_host_find(ret->host);
+
+    if (!stop)
+        return 0;
+    ret->stop = streq(stop, "shutdown") ? (char *)"shutdown" : NULL;
+    if (!ret->stop && !streq(stop, "never"))
+        return fault_code(f, FAULT_INVALID, "bad_stop", "--stop can be shutdown or never");
+    if (ret->stop && (!provider->over_ssh || provider->rented))
+        return fault_code(f, FAULT_INVALID, "bad_stop", "%s is not switched off from inside",
+                          provider->rented ? "a rented machine has its provider for that: it"
+                                           : "this very host");
+    if (ret->stop && where && !where->shutdown_ends_bill)
+        return fault_code(
+            f, FAULT_INVALID, "stop_ends_no_bill",
+            "%s bills a machine also after a shutdown inside of it, until it is stopped in its console",
+            where->title);
+    return 0;
+}
+
+/* What such a machine costs goes on, and nothing here ends it: that is said once. */
+static void note_no_stop(const struct instance_record *r, struct buf *notes)
+{
+    const struct known_host *where = known_host_find(r->host);
+
+    if (where && !where->shutdown_ends_bill)
+        buf_addf(notes,
+                 "nothing here ends its bill: %s bills it also after a shutdown inside; stop it in its "
+                 "console: %s\n",
+                 where->title, where->console_url);
+}
+
 static int read_wish(struct manager *m, const struct manager_new_instance *w, struct instance_record *ret,
                      struct buf *notes, struct fault *f)
 {
@@ -407,6 +443,9 @@ static int read_wish(struct manager *m, const struct manager_new_instance *w, st
     ret->added_at_ms = clock_wall_ms();
     if (provider->read_wish(&wish, ret, notes, &why) < 0)
         return fault_code(f, FAULT_INVALID, "bad_command", "%s", why);
+    note_no_stop(ret, notes);
+    if (read_stop(provider, w->stop, ret, f) < 0)
+        return -EINVAL;
     return check_agent(m, w, f) < 0 ? -EINVAL : check_key(w, f);
 }
 
@@ -509,7 +548,24 @@ static int read_change(struct manager *m, const struct manager_new_instance *w, 
     ret->n_host_key = pinned ? pinned->n : 0;
     if (lease_provider(l)->read_wish(&wish, ret, notes, &why) < 0)
         return fault_code(f, FAULT_INVALID, "bad_command", "%s", why);
+    if (read_stop(lease_provider(l), w->stop, ret, f) < 0)
+        return -EINVAL;
     return check_agent(m, w, f) < 0 ? -EINVAL : check_key(w, f);
+}
+
+int manager_set_stop(struct manager *m, struct lease *l, const char *stop, uint64_t *ret_ticket,
+                     struct fault *f)
+{
+    struct instance_record record = *lease_record(l);
+
+    if (read_stop(lease_provider(l), stop, &record, f) < 0)
+        return -EINVAL;
+    *ret_ticket = lease_set_stop(l, record.stop);
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(l), "instance_changed", "%s",
+                  record.stop ? "is switched off from inside when nobody uses it"
+                              : "is not switched off any more");
+    manager_look_at_lease(m, l);
+    return 0;
 }
 
 void manager_change_instance(struct manager *m, const struct manager_new_instance *w, struct op **slot,

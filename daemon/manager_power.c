@@ -5,50 +5,24 @@
  * A wish switches a machine on once. When it goes off by itself (somebody else switched it off, it does not
  * boot, its guard cannot be read back), the wish is over: models sleep or fail with that reason, and only the
  * next one begins anew. So daemon and person never press in turn. */
-#include "manager_private.h"
+#include "manager_power.h"
 
 #include "base/clock.h"
 #include "base/event.h"
 #include "base/settings.h"
 #include "base/timer.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
-#include "policy/stay.h"
 #include "proto/text.h"
 
 #define SEARCH_MS                                                                                            \
     (2 * 3600 * 1000) /* for a card, unless `up` says otherwise; one by requests ends with the last of them  \
                        */
-#define FOREIGN_MS (10 * 60 * 1000) /* two offs by somebody else within that are meant */
-#define AWAY_MS    STAY_DRAIN_MS /* so long a machine that goes off is waited for where it cannot be reached */
+#define FOREIGN_MS (10 * 60 * 1000)                /* two offs by somebody else within that are meant */
 #define LEAVE_MS   (5 * 60 * 1000 + STAY_DRAIN_MS) /* for the streams of its models, then for their engines */
-#define UNHEARD_MS (60 * 1000) /* after our start, so long for its guard to tell of holds */
 #define LOST_MS    5000 /* between two looks at one that runs and cannot be reached any more, for a minute */
-#define LOOK_MS    (60 * 1000) /* at what has no news of its own: bytes of forwards */
-
-struct power {
-    struct manager *manager;
-    struct lease *lease;
-    struct rented *rented;
-    struct timer *timer;
-    bool asked_on; /* its goal is on, by us: when it is off, it went off by itself */
-    bool restored; /* and its guard has not told yet of holds */
-    uint64_t born_due;
-    uint64_t on_due;              /* since when it is on; 0: it is not */
-    uint64_t foreign_due;         /* when somebody else switched it off; 0: never */
-    uint64_t money_due;           /* since when a limit is reached; 0: none is */
-    bool money_told;              /* of one that is not ours to stop for it */
-    bool was_reachable;           /* since it is on */
-    uint64_t lost_due, doubt_due; /* since when it runs and cannot be reached; the next look. 0: it can */
-    uint64_t away_due;            /* since when it is to go off and cannot be reached; 0: not so */
-    uint64_t leave_due;           /* since when its models are to leave it; 0: they are not */
-    uint64_t hold_until_due, held_due; /* `keep INSTANCE`: until when; the last one's beginning */
-    bool hold_is_over;                 /* by a word, whatever its guard has not been told yet */
-    bool has_keep_money;               /* a keep's whole cost may be reserved */
-    uint64_t quiet_bytes, quiet_due;   /* of its forwards; when they last grew */
-    struct stay stay;
-};
 
 /* ---- what its models want ---- */
 
@@ -82,7 +56,7 @@ static bool is_used(const struct deployment *d, const struct deployment_figures 
     LIST_FOREACH (d, &(p)->manager->deployments, struct managed_deployment, node)                            \
         if (deployment_lease(d->deployment) == (p)->lease)
 
-static bool has_wish(const struct power *p)
+bool power_has_wish(const struct power *p)
 {
     FOREACH_MODEL(d, p)
     if (is_wish(d->deployment))
@@ -119,10 +93,11 @@ static void add_facts(struct stay_facts *f, const struct deployment *d, uint64_t
  * waits for no guard to have heard of it. */
 static uint64_t hold_due(const struct power *p, uint64_t now)
 {
+    const struct keeper *keeper = p->rented ? rented_keeper(p->rented) : boxed_keeper(lease_boxed(p->lease));
     struct keeper_figures k = {};
 
-    if (rented_keeper(p->rented) && !p->hold_is_over)
-        keeper_figures(rented_keeper(p->rented), &k);
+    if (keeper && !p->hold_is_over)
+        keeper_figures(keeper, &k);
     return MAX(p->hold_until_due, due_of(k.hold_until_at_ms, now));
 }
 
@@ -153,7 +128,7 @@ static void note_keep_money(struct power *p, uint64_t now)
     account_release_keep(rented_account(p->rented), lease_name(p->lease));
 }
 
-static struct stay_facts power_facts(const struct power *p, uint64_t now)
+struct stay_facts power_facts(const struct power *p, uint64_t now)
 {
     struct stay_facts f = {
         .on_due = p->on_due ? p->on_due : now,
@@ -161,7 +136,7 @@ static struct stay_facts power_facts(const struct power *p, uint64_t now)
         .quiet_due = p->quiet_due,
         .hold_until_due = hold_due(p, now),
         .money_due = p->money_due,
-        .prepaid_until_due = due_of(rented_prepaid_until(p->rented), now),
+        .prepaid_until_due = p->rented ? due_of(rented_prepaid_until(p->rented), now) : 0,
     };
 
     FOREACH_MODEL(d, p)
@@ -169,7 +144,7 @@ static struct stay_facts power_facts(const struct power *p, uint64_t now)
     return f;
 }
 
-static struct stay_rule power_rule(const struct power *p)
+struct stay_rule power_rule(const struct power *p)
 {
     const struct settings *s = p->manager->context.settings;
 
@@ -210,6 +185,13 @@ static void models_lose_machine(const struct power *p, const char *why)
     deployment_machine_is_off(d->deployment, why);
 }
 
+void power_lose_servers(const struct power *p, const char *why)
+{
+    FOREACH_MODEL(d, p)
+    if (!is_wish(d->deployment))
+        deployment_machine_is_off(d->deployment, why);
+}
+
 /* Of a limit that was reached, for people. */
 static const struct fault *money_fault(const struct power *p)
 {
@@ -230,14 +212,17 @@ static void power_on(struct power *p)
     rented_want(p->rented, LIFE_GOAL_ON);
 }
 
-static void power_off(struct power *p, const char *why)
+void power_off(struct power *p, const char *why)
 {
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "power_off", "is switched off: %s",
                   why);
     p->asked_on = false;
     p->away_due = p->leave_due = 0;
     p->stay = (struct stay){STAY_OFF, p->stay.reason, STAY_NEVER};
-    rented_want(p->rented, LIFE_GOAL_OFF);
+    if (p->rented)
+        rented_want(p->rented, LIFE_GOAL_OFF);
+    else
+        boxed_stop(lease_boxed(p->lease));
 }
 
 /* Nothing is on: only the wish is taken back. */
@@ -311,7 +296,7 @@ static void say_none_was_free(const struct power *p, struct fault *f)
 }
 
 /* Those begun by requests that have all gone are no wish any more. */
-static void models_leave_search(const struct power *p)
+void power_leave_waiting(const struct power *p)
 {
     struct deployment_figures n;
 
@@ -327,20 +312,20 @@ static void power_search(struct power *p)
 {
     struct fault f = *life_trouble(rented_life(p->rented));
 
-    models_leave_search(p);
+    power_leave_waiting(p);
     if (!is_hopeless(p, &f) && clock_wall_ms() >= search_until_ms(p))
         say_none_was_free(p, &f);
     else if (!is_hopeless(p, &f))
         f.kind = FAULT_NONE;
     if (f.kind)
         models_give_up(p, &f);
-    if (!has_wish(p))
+    if (!power_has_wish(p))
         power_leave_search(p, f.kind ? f.text : "nobody waits for it any more");
 }
 
 /* ---- judging ---- */
 
-static void note_forwards(struct power *p, uint64_t now)
+void power_note_forwards(struct power *p, uint64_t now)
 {
     uint64_t bytes = forwards_bytes(p->manager, p->lease);
 
@@ -394,7 +379,7 @@ static void power_note(struct power *p)
     if (k.read_at_ms || (p->on_due && now - p->on_due >= UNHEARD_MS))
         p->restored = false;
     note_keep_money(p, now);
-    note_forwards(p, now);
+    power_note_forwards(p, now);
     note_loss(p, now);
 }
 
@@ -446,7 +431,7 @@ static void power_drain(struct power *p, const char *why)
         power_off(p, why);
 }
 
-static void power_stay(struct power *p)
+void power_stay(struct power *p)
 {
     char why[DEPLOYMENT_TEXT_MAX];
 
@@ -536,7 +521,7 @@ static void power_judge_on(struct power *p, uint64_t now)
     power_stay(p);
 }
 
-static void power_judge(struct power *p)
+static void power_judge_rented(struct power *p)
 {
     const struct life *life = rented_life(p->rented);
     uint64_t now = clock_now_ms();
@@ -548,7 +533,7 @@ static void power_judge(struct power *p)
     }
     if (p->asked_on && life_goal(life) == LIFE_GOAL_OFF)
         power_has_ended(p);
-    if (life_goal(life) == LIFE_GOAL_OFF && has_wish(p))
+    if (life_goal(life) == LIFE_GOAL_OFF && power_has_wish(p))
         power_on(p);
     if (life_goal(life) == LIFE_GOAL_ON) {
         power_judge_on(p, now);
@@ -559,6 +544,14 @@ static void power_judge(struct power *p)
         power_of_others(p, now);
     }
     power_arm(p, now);
+}
+
+static void power_judge(struct power *p)
+{
+    if (p->rented)
+        power_judge_rented(p);
+    else if (lease_boxed(p->lease))
+        power_judge_boxed(p);
 }
 
 static void power_on_timer(void *ctx)
@@ -577,14 +570,14 @@ struct power *power_new(struct manager *m, struct lease *l)
 {
     struct power *p;
 
-    if (!lease_rented(l))
+    if (!lease_rented(l) && !lease_boxed(l))
         return NULL;
     p = xnew(struct power);
     p->manager = m;
     p->lease = l;
     p->rented = lease_rented(l);
-    p->asked_on = life_goal(rented_life(p->rented)) == LIFE_GOAL_ON;
-    p->restored = p->asked_on;
+    p->asked_on = p->rented && life_goal(rented_life(p->rented)) == LIFE_GOAL_ON;
+    p->restored = p->asked_on || !p->rented;
     p->has_keep_money = true;
     p->born_due = clock_now_ms();
     p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};
@@ -603,12 +596,32 @@ struct power *power_free(struct power *p)
     return NULL;
 }
 
-static struct power *power_of(struct manager *m, const struct lease *l)
+static struct managed_lease *managed_of(struct manager *m, const struct lease *l)
 {
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
         if (n->lease == l)
-            return n->power;
+            return n;
     return NULL;
+}
+
+static struct power *power_of(struct manager *m, const struct lease *l)
+{
+    struct managed_lease *n = managed_of(m, l);
+
+    return n ? n->power : NULL;
+}
+
+/* Whether it is switched off from inside may be said, and unsaid, at any time. */
+static void power_follow(struct manager *m, struct lease *l)
+{
+    struct managed_lease *n = managed_of(m, l);
+
+    if (!n || lease_rented(l))
+        return;
+    if (!n->power)
+        n->power = power_new(m, l);
+    else if (!lease_boxed(l))
+        n->power = power_free(n->power);
 }
 
 static void note_account(struct manager *m, struct account *a)
@@ -616,25 +629,28 @@ static void note_account(struct manager *m, struct account *a)
     bool runs = false;
 
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
-        if (n->power && rented_account(n->power->rented) == a)
+        if (n->power && n->power->rented && rented_account(n->power->rented) == a)
             runs |= !life_is_at_rest(life_state(rented_life(n->power->rented)));
     account_runs(a, runs);
 }
 
 void powers_lease_changed(struct manager *m, struct lease *l)
 {
+    power_follow(m, l);
+
     struct power *p = power_of(m, l);
 
     if (!p)
         return;
     power_judge(p);
-    note_account(m, rented_account(p->rented));
+    if (p->rented)
+        note_account(m, rented_account(p->rented));
 }
 
 void powers_account_changed(struct manager *m, struct account *a)
 {
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
-        if (n->power && rented_account(n->power->rented) == a)
+        if (n->power && n->power->rented && rented_account(n->power->rented) == a)
             power_judge(n->power);
 }
 
@@ -642,28 +658,37 @@ void powers_account_changed(struct manager *m, struct account *a)
 void powers_restored(struct manager *m)
 {
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
-        if (n->power && !n->power->asked_on)
+        if (n->power && n->power->rented && !n->power->asked_on)
             models_lose_machine(n->power, "the machine is off");
 }
 
 void powers_doubt(struct manager *m)
 {
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
-        if (n->power)
+        if (n->power && n->power->rented)
             rented_doubt(n->power->rented);
 }
 
 /* ---- words about one ---- */
+
+static bool power_may_be_on(const struct power *p)
+{
+    if (!p->rented)
+        return boxed_state(lease_boxed(p->lease)) == BOXED_ON ||
+               boxed_state(lease_boxed(p->lease)) == BOXED_STOPPING;
+    return !life_is_at_rest(life_state(rented_life(p->rented))) &&
+           life_state(rented_life(p->rented)) != LIFE_WAITING;
+}
 
 const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms)
 {
     const struct power *p = power_of(m, l);
 
     *ret_at_ms = 0;
-    if (p && rented_is_left_alone(p->rented) && life_state(rented_life(p->rented)) == LIFE_RUNNING)
+    if (p && p->rented && rented_is_left_alone(p->rented) &&
+        life_state(rented_life(p->rented)) == LIFE_RUNNING)
         return "not_by_us";
-    if (!p || life_is_at_rest(life_state(rented_life(p->rented))) ||
-        life_state(rented_life(p->rented)) == LIFE_WAITING)
+    if (!p || !power_may_be_on(p))
         return NULL;
     if (p->stay.until_due != STAY_NEVER && p->stay.until_due)
         *ret_at_ms = clock_wall_ms() + (int64_t)(p->stay.until_due - clock_now_ms());
@@ -676,6 +701,10 @@ void manager_press(struct manager *m, struct lease *l)
 
     if (!p)
         return;
+    if (!p->rented) {
+        power_press_boxed(p);
+        return;
+    }
     if (life_goal(rented_life(p->rented)) != LIFE_GOAL_RELEASE) /* which is to be off first, too */
         power_off(p, "asked for once more");
     rented_doubt(p->rented);
@@ -712,7 +741,10 @@ uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until
     p->hold_until_due = until_at_ms ? due_of(until_at_ms, now) : 0;
     p->held_due = until_at_ms ? now : p->held_due;
     p->hold_is_over = !until_at_ms;
-    rented_hold(p->rented, p->hold_until_due ? p->hold_until_due - now : 0);
+    if (p->rented)
+        rented_hold(p->rented, p->hold_until_due ? p->hold_until_due - now : 0);
+    else
+        boxed_hold(lease_boxed(l), p->hold_until_due ? p->hold_until_due - now : 0);
     power_judge(p);
     manager_tell_lease(m, l, false);
     return 0; /* the machine's guard has it, not the database */

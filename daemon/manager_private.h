@@ -13,7 +13,7 @@ struct power;
 struct managed_lease {
     struct list node;
     struct lease *lease;
-    struct power *power;                /* of one that is rented, else NULL */
+    struct power *power;                /* of one that is rented, or switched off from inside, else NULL */
 };
 
 struct managed_deployment {
@@ -40,6 +40,7 @@ struct manager {
 struct lease *manager_make_lease(struct manager *m, const struct instance_record *r, bool stored);
 void manager_insert_lease(struct manager *m, struct lease *l);
 void manager_tell_lease(struct manager *m, struct lease *l, bool gone);
+void manager_look_at_lease(struct manager *m, struct lease *l);         /* it changed: whoever it concerns looks */
 void manager_drop_deployments(struct manager *m, struct lease *l);      /* all of l's, also from the database */
 void manager_drop_lease(struct manager *m, struct lease *l);
 
@@ -64,7 +65,7 @@ bool removals_have(struct manager *m, const char *name);
 void manager_forget_instance(struct manager *m, struct lease *l);      /* everything of it that is ours, here; the disk is told by the caller */
 
 /* manager_power.c */
-struct power *power_new(struct manager *m, struct lease *l);            /* NULL: it is not rented */
+struct power *power_new(struct manager *m, struct lease *l);            /* NULL: it is nobody's to switch */
 struct power *power_free(struct power *p);
 /* It changed, or a model on it did. */
 void powers_lease_changed(struct manager *m, struct lease *l);

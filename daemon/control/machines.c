@@ -9,18 +9,20 @@
 #include "control/show_rent.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/ledger.h"
 #include "lease/rented.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/text.h"
+#include "provider/known_host.h"
 
 #define SKEW_MS 60000 /* by how much the provider's clock may be behind ours */
 
 void machines_add(struct follow *w, struct lease *l)
 {
-    if (!lease_rented(l))
+    if (!lease_rented(l) && !lease_boxed(l))
         return;
     for (unsigned i = 0; i < w->n_machines; i++)
         if (w->machines[i].lease == l)
@@ -46,7 +48,18 @@ void machines_add_of_models(struct follow *w)
 
 bool machine_is_off(const struct lease *l)
 {
+    if (lease_boxed(l))
+        return boxed_state(lease_boxed(l)) == BOXED_OFF;
     return lease_rented(l) && life_is_at_rest(life_state(rented_life(lease_rented(l))));
+}
+
+bool machine_is_unconfirmed(const struct lease *l)
+{
+    const struct fault *f = lease_rented(l)  ? rented_trouble(lease_rented(l))
+                            : lease_boxed(l) ? boxed_trouble(lease_boxed(l))
+                                             : NULL;
+
+    return f && streq(f->code, "stop_not_confirmed");
 }
 
 /* It is wanted, and was not put to sleep. */
@@ -55,9 +68,22 @@ static bool is_awake(const struct deployment *d)
     return deployment_goal(d) != GOAL_OFF && !deployment_sleeps_by_word(d);
 }
 
+/* It was not reached, or no word about its models ends it. */
+static bool boxed_stays_on(const struct follow *w, const struct lease *l)
+{
+    int64_t until_at_ms;
+    const char *why = manager_stay(w->call->context->manager, l, &until_at_ms);
+
+    return boxed_state(lease_boxed(l)) != BOXED_STOPPING &&
+           !(why && (streq(why, "stopped_by_user") || streq(why, "asleep")));
+}
+
 /* Something keeps it on; or somebody else switched it on, and it is nobody's to switch off. */
 static bool stays_on(const struct follow *w, const struct lease *l)
 {
+    if (lease_boxed(l))
+        return boxed_stays_on(w, l);
+
     const struct life *life = rented_life(lease_rented(l));
     struct manager *m = w->call->context->manager;
     struct deployment *d;
@@ -91,20 +117,37 @@ static bool machine_tell(struct follow *w, const char *stage, const char *state,
     struct rented_figures n;
     char text[80];
 
+    if (lease_boxed(l)) {
+        bool gone = boxed_state(lease_boxed(l)) == BOXED_OFF;
+
+        return machine_say(w, stage, streq(stage, "confirmed") ? "skipped" : state, l,
+                           streq(stage, "confirmed") ? "by nobody: there is no account here"
+                           : gone                    ? "it went away"
+                                                     : "its guard stops it");
+    }
     rented_figures(lease_rented(l), &n);
     snprintf(text, sizeof text, "%s: %s", account_ops(rented_account(lease_rented(l)))->title,
              *n.word ? n.word : show_rental_state(l));
     return machine_say(w, stage, state, l, text);
 }
 
+static const char *machine_word(const struct lease *l, char out[static INSTANCE_WORD_MAX])
+{
+    struct rented_figures n;
+
+    if (lease_boxed(l))
+        return boxed_state_name(boxed_state(lease_boxed(l)));
+    rented_figures(lease_rented(l), &n);
+    snprintf(out, INSTANCE_WORD_MAX, "%s", n.word);
+    return *out ? out : show_rental_state(l);
+}
+
 /* The provider's word, whenever it is another one. False: the call is over. */
 static bool machine_tell_changes(struct follow *w, struct follow_machine *m)
 {
-    struct rented_figures n;
-    const char *word;
+    char text[INSTANCE_WORD_MAX];
+    const char *word = machine_word(m->lease, text);
 
-    rented_figures(lease_rented(m->lease), &n);
-    word = *n.word ? n.word : show_rental_state(m->lease);
     if (streq(m->told, word))
         return true;
     snprintf(m->told, sizeof m->told, "%s", word);
@@ -113,12 +156,13 @@ static bool machine_tell_changes(struct follow *w, struct follow_machine *m)
 
 static bool machine_tell_end(struct follow *w, struct follow_machine *m)
 {
-    struct rented_figures n;
+    struct rented_figures n = {.was_powered = true};
 
     if (m->is_over)
         return true;
     m->is_over = true;
-    rented_figures(lease_rented(m->lease), &n);
+    if (lease_rented(m->lease))
+        rented_figures(lease_rented(m->lease), &n);
     if (!*m->told && !n.was_powered) /* it was looked for */
         return machine_say(w, "power_off", "skipped", m->lease, "nothing was switched on");
     return machine_tell(w, "power_off", "done", m->lease) && machine_tell(w, "confirmed", "done", m->lease);
@@ -143,7 +187,7 @@ bool machines_are_off(struct follow *w)
         all = false;
         if (w->tells_end && !machine_tell_changes(w, m))
             return false;
-        if (!w->needs_end && streq(rented_trouble(lease_rented(m->lease))->code, "stop_not_confirmed")) {
+        if (!w->needs_end && machine_is_unconfirmed(m->lease)) {
             machines_fail_stop(w, m->lease);
             return false;
         }
@@ -184,6 +228,8 @@ void machines_put(struct follow *w, struct json *v)
     if (!l)
         return;
     json_put(v, "instance", show_instance(w->call->context, l));
+    if (!lease_rented(l))
+        return;
     json_put(v, "spent", show_spent_today(l));
     if (w->machines[0].was_looked_for && machine_is_off(l))
         json_put(v, "search", show_searched(w, l));
@@ -191,8 +237,24 @@ void machines_put(struct follow *w, struct json *v)
 
 /* ---- what takes too long ---- */
 
+static void boxed_fail_stop(struct follow *w, const struct lease *l)
+{
+    const struct known_host *where = known_host_find(lease_record(l)->host);
+    _cleanup_free_ char *why = xasprintf("its guard was told to stop it, and is told again and again%s%s",
+                                         where ? "; switch it off at " : "", where ? where->console_url : "");
+    _cleanup_free_ char *next = xasprintf("llmhostctl down %s --now", lease_name(l));
+
+    call_fail(w->call, EXIT_NOT_CONFIRMED, "stop_not_confirmed", lease_name(l), why, next,
+              "STOP NOT CONFIRMED: %s is still there, and may still be billed", lease_name(l));
+}
+
 void machines_fail_stop(struct follow *w, struct lease *l)
 {
+    if (lease_boxed(l)) {
+        boxed_fail_stop(w, l);
+        return;
+    }
+
     const struct rented *r = lease_rented(l);
     const struct rental_ops *ops = account_ops(rented_account(r));
     const struct keeper *k = rented_keeper(r);
@@ -248,8 +310,7 @@ static bool answer_search(struct follow *w, const struct deployment *d, const st
 bool machines_answer_timeout(struct follow *w)
 {
     for (unsigned i = 0; i < w->n_machines; i++)
-        if (w->machines[i].lease &&
-            streq(rented_trouble(lease_rented(w->machines[i].lease))->code, "stop_not_confirmed")) {
+        if (w->machines[i].lease && machine_is_unconfirmed(w->machines[i].lease)) {
             machines_fail_stop(w, w->machines[i].lease);
             return true;
         }

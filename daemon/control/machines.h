@@ -6,10 +6,12 @@
 struct follow;
 struct lease;
 
-/* It is rented, and off: nothing runs on it. */
+/* It is rented, and off: nothing runs on it. Of one that is switched off from inside: it went away after that. */
 bool machine_is_off(const struct lease *l);
-/* Whether that machine goes off belongs to what w waits for, if it is rented. Once each. */
+/* Whether that machine goes off belongs to what w waits for, if it is rented, or switched off from inside. Once each. */
 void machines_add(struct follow *w, struct lease *l);
+/* It was told to stop, for so long that somebody has to know. */
+bool machine_is_unconfirmed(const struct lease *l);
 /* Those of all models that w follows. */
 void machines_add_of_models(struct follow *w);
 /* All that are to go off are off, and their providers say so. Tells what changed, where there is "more"; false also when the call is over, which it is

@@ -10,6 +10,7 @@
 #include "control/target.h"
 #include "engine/engine.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "proto/json.h"
@@ -134,6 +135,16 @@ static void down_on_durable(void *ctx, const struct fault *f)
     down_look(c->state);
 }
 
+/* Likewise of one that is switched off from inside. */
+static void down_boxed(struct follow *w, struct lease *l)
+{
+    struct manager *m = w->call->context->manager;
+
+    machines_add(w, l);
+    manager_keep_instance(m, l, 0);
+    manager_press(m, l);
+}
+
 /* The machine itself is meant: its keep is over, and it goes off whoever switched it on. */
 static void down_machine(struct follow *w, struct lease *l, bool cut)
 {
@@ -159,10 +170,13 @@ static void down_machines(struct follow *w, const char *target, bool cut)
     w->tells_end = w->call->more;
     machines_add_of_models(w);
     for (unsigned i = 0; (l = manager_lease_at(w->call->context->manager, i)); i++)
-        if (lease_rented(l) && target_is_instance(target, l)) {
+        if ((lease_rented(l) || lease_boxed(l)) && target_is_instance(target, l)) {
             if (!w->n_models)
                 call_log_change(w->call, lease_name(l), "down%s", cut ? ", now" : "");
-            down_machine(w, l, cut);
+            if (lease_rented(l))
+                down_machine(w, l, cut);
+            else
+                down_boxed(w, l);
         }
 }
 
@@ -385,6 +399,12 @@ static void keep_machine(void *ctx, const struct fault *f)
     store_after(c->context->store, w->ticket, &c->op, keep_on_durable, c);
 }
 
+static bool is_to_be_on(const struct lease *l)
+{
+    return lease_rented(l) ? life_goal(rented_life(lease_rented(l))) == LIFE_GOAL_ON
+                           : boxed_state(lease_boxed(l)) == BOXED_ON;
+}
+
 /* A rented machine stays on whatever its models do; one that is off is not switched on for that. */
 static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
 {
@@ -398,7 +418,7 @@ static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
                   less, "a keep of a rented machine lasts at most 7 days");
         return;
     }
-    if (for_ms && life_goal(rented_life(lease_rented(l))) != LIFE_GOAL_ON) {
+    if (for_ms && !is_to_be_on(l)) {
         call_fail(c, EXIT_NOT_RUNNING, "not_running", name, NULL, up,
                   "%s is not on: there is nothing to keep", name);
         return;
@@ -409,7 +429,7 @@ static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
                     for_ms ? duration_format(how_long, (uint64_t)for_ms, false) : "");
     machines_add(w, l);
     w->keep_until_at_ms = for_ms ? clock_wall_ms() + for_ms : 0;
-    if (for_ms)
+    if (for_ms && lease_rented(l))
         manager_reserve_keep(c->context->manager, l, NULL, w->keep_until_at_ms, &c->op, keep_machine, c);
     else
         keep_machine(c, NULL);
@@ -474,7 +494,7 @@ void method_keep(struct call *c)
         return;
     struct lease *l = manager_find_lease(c->context->manager, target);
 
-    if (l && lease_rented(l)) {
+    if (l && (lease_rented(l) || lease_boxed(l))) {
         keep_instance(c, l, for_ms);
         return;
     }

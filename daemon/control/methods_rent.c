@@ -12,6 +12,7 @@
 #include "control/show_rent.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/ledger.h"
 #include "lease/rented.h"
@@ -307,7 +308,9 @@ void method_release(struct call *c)
 static void take_look(struct follow *w)
 {
     struct lease *l = w->machines[0].lease;
-    const struct keeper *k = l ? rented_keeper(lease_rented(l)) : NULL;
+    const struct keeper *k = !l                ? NULL
+                             : lease_rented(l) ? rented_keeper(lease_rented(l))
+                                               : boxed_keeper(lease_boxed(l));
 
     if (!l) {
         call_fail(w->call, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status",
@@ -328,7 +331,9 @@ static void take_look(struct follow *w)
 void method_instance_take(struct call *c)
 {
     const char *name = json_get_text(c->parameters, "name");
-    struct lease *l = call_find_rented(c, name);
+    struct lease *l = manager_find_lease(c->context->manager, name);
+
+    l = l && lease_boxed(l) ? l : call_find_rented(c, name);
     const struct session *s = l ? lease_session(l) : NULL;
 
     if (!l)
@@ -344,7 +349,10 @@ void method_instance_take(struct call *c)
 
     machines_add(w, l);
     call_log_change(c, name, "its guard is taken");
-    rented_take(lease_rented(l));
+    if (lease_rented(l))
+        rented_take(lease_rented(l));
+    else
+        boxed_take(lease_boxed(l));
     timer_arm(w->timer, TAKE_MS);
     take_look(w);
 }

@@ -15,6 +15,7 @@
 #include "proto/ssh_command.h"
 #include "proto/ssh_proxy.h"
 #include "proto/text.h"
+#include "provider/known_host.h"
 #include "provider/provider.h"
 #include "store/secrets.h"
 #include "store/store.h"
@@ -74,8 +75,12 @@ static void on_instance_added(void *ctx, struct lease *l, const char *notes, con
     }
     struct json *v = json_object();
 
+    const struct known_host *where = known_host_find(lease_record(l)->host);
+
     json_put(v, "instance", show_instance(c->context, l));
     json_put(v, "notes", explain_lines(notes));
+    if (where && where->shutdown_ends_bill && !json_get_text(c->parameters, "stop"))
+        json_put_string(v, "offers_stop", where->title);
     call_reply(c, v);
 }
 
@@ -142,6 +147,7 @@ static int read_new_instance(struct call *c, bool install_key, struct manager_ne
         .proxy_command = secret_text(p, "proxy_command"),
         .install_key = json_get_bool(p, "install_key", install_key),
         .accept_new_host_key = json_get_text(p, "accept_new_host_key"),
+        .stop = json_get_text(p, "stop"),
         .waits = on_instance_waits,
     };
     return read_options(c, ret);
@@ -196,11 +202,41 @@ static void on_instance_changed(void *ctx, struct lease *l, const char *notes, c
     call_reply(c, v);
 }
 
+/* It has no way that would have to be tried. */
+static bool is_stop_alone(const struct json *parameters)
+{
+    for (size_t i = 0; i < json_count(parameters); i++)
+        if (!streq(json_key_at(parameters, i), "name") && !streq(json_key_at(parameters, i), "stop"))
+            return false;
+    return json_get_text(parameters, "stop");
+}
+
+static void instance_set_stop(struct call *c, struct lease *l)
+{
+    const char *stop = json_get_text(c->parameters, "stop");
+    struct fault f = {0};
+    store_ticket ticket;
+
+    if (manager_set_stop(c->context->manager, l, stop, &ticket, &f) < 0) {
+        call_fault(c, &f, lease_name(l), NULL);
+        return;
+    }
+    call_log_change(c, lease_name(l), "instance set --stop=%s", stop);
+    struct json *v = json_object();
+
+    json_put(v, "instance", show_instance(c->context, l));
+    call_reply_after(c, ticket, v, "it is so from now on, but not on disk yet");
+}
+
 void method_instance_set(struct call *c)
 {
     struct lease *l = find_lease(c, json_get_text(c->parameters, "name"));
     struct manager_new_instance w;
 
+    if (l && is_stop_alone(c->parameters)) {
+        instance_set_stop(c, l);
+        return;
+    }
     if (!l || read_new_instance(c, lease_record(l)->install_key, &w) < 0)
         return;
     call_log_change(c, w.name, "instance set");
@@ -265,6 +301,7 @@ void method_instance_show(struct call *c)
         json_put_string(settings, "user", r->user);
         json_put_string(settings, "install_key", r->install_key ? "yes" : "no");
         json_put_string(settings, "agent", r->agent);
+        json_put_string(settings, "stop", lease_rented(l) ? NULL : r->stop ? r->stop : "never");
         if (is_jump(r))
             json_put_string(settings, "jump", ssh_proxy_value(r->proxy));
     }

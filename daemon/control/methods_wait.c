@@ -127,6 +127,9 @@ static void wait_begin_confirmed(struct follow *w, const char *target)
     for (unsigned i = 0; (l = manager_lease_at(w->call->context->manager, i)); i++)
         if (target_is_instance(target, l))
             machines_add(w, l);
+    for (unsigned i = 0; i < w->n_machines; i++)
+        if (!lease_rented(w->machines[i].lease)) /* what it went away for, nobody can say */
+            w->machines[i--] = w->machines[--w->n_machines];
     if (!w->n_machines)
         call_fail(w->call, EXIT_USAGE, "not_rented", target, NULL, "llmhostctl instance list",
                   "%s is on no rented machine: nobody can confirm that it is off", target);

@@ -5,6 +5,7 @@
 #include "control/show_rent.h"
 #include "control/target.h"
 #include "gateway/gateway.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "manager.h"
@@ -129,6 +130,35 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
     add_line(lines, lease_name(l), NULL, verdict, causes);
 }
 
+/* What is known of it without a provider. */
+static void why_boxed(struct manager *m, struct lease *l, struct json *lines)
+{
+    const struct boxed *b = lease_boxed(l);
+    bool cut_off = is_cut_off(l), off = boxed_state(b) == BOXED_OFF;
+    struct json *causes = json_array();
+    struct boxed_figures n;
+    int64_t until_at_ms = 0;
+    const char *stays = manager_stay(m, l, &until_at_ms);
+    struct fault f;
+
+    boxed_figures(b, &n);
+    if (cut_off && !off)
+        add_tunnel(causes, l);
+    if (stays)
+        show_add_cause_until(causes, stays, 1, n.since_at_ms, until_at_ms, NULL);
+    if (boxed_state(b) == BOXED_STOPPING)
+        show_add_cause(causes, "stopping", 1, n.stop_asked_at_ms, NULL);
+    if (off)
+        show_add_cause(causes, "gone_off", 1, n.since_at_ms,
+                       n.told ? "its guard was told to switch it off"
+                              : "its guard was to switch it off by then");
+    if (lease_needs_hand(l, &f))
+        show_add_cause(causes, "failure", 1, 0, f.text);
+    if (boxed_trouble(b)->kind)
+        show_add_cause(causes, "failure", 1, 0, boxed_trouble(b)->text);
+    add_line(lines, lease_name(l), NULL, off ? "off" : cut_off ? "down" : "awake", causes);
+}
+
 static const char *model_verdict(const struct deployment *d, bool cut_off)
 {
     switch (deployment_state(d)) {
@@ -212,6 +242,8 @@ void method_why(struct call *c)
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++) {
         if (target_has_instance(targets, l) && lease_rented(l))
             why_rented(m, l, lines);
+        else if (target_has_instance(targets, l) && lease_boxed(l))
+            why_boxed(m, l, lines);
         else if (target_has_instance(targets, l))
             why_instance(l, lines);
         for (unsigned k = 0; (d = manager_deployment_at(m, k)); k++)

@@ -13,6 +13,7 @@
 #include "gateway/gateway.h"
 #include "gateway/keys.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "manager.h"
 #include "proto/address.h"
@@ -340,6 +341,8 @@ static struct json *tunnel_trouble(struct lease *l)
 
     if (!s || session_state(s) == SESSION_UP || session_state(s) == SESSION_IDLE || !session_fault(s)->kind)
         return NULL;
+    if (lease_boxed(l) && boxed_state(lease_boxed(l)) == BOXED_OFF && session_state(s) != SESSION_REFUSED)
+        return NULL; /* as was to be expected */
     session_figures(s, &n);
     if (session_state(s) != SESSION_REFUSED && n.tries < 2 &&
         clock_wall_ms() - n.since_at_ms < TUNNEL_TROUBLE_MS)
@@ -356,8 +359,17 @@ static void add_instance_trouble(struct lease *l, struct json *list)
 
     for (unsigned i = 0; lease_rented(l) && rental_trouble(l, i, &f, &since_at_ms); i++)
         json_append(list, show_fault(&f, lease_name(l), rental_subject(l, &f), since_at_ms));
+    if (lease_boxed(l) && boxed_trouble(lease_boxed(l))->kind)
+        json_append(list, show_fault(boxed_trouble(lease_boxed(l)), lease_name(l), lease_name(l), 0));
     if (tunnel)
         json_append(list, tunnel);
+}
+
+static const char *instance_state(const struct lease *l)
+{
+    if (lease_rented(l))
+        return show_rental_state(l);
+    return lease_boxed(l) ? boxed_state_name(boxed_state(lease_boxed(l))) : "running";
 }
 
 struct json *show_instance(const struct control_context *k, struct lease *l)
@@ -368,7 +380,7 @@ struct json *show_instance(const struct control_context *k, struct lease *l)
 
     json_put_string(v, "name", r->name);
     json_put_string(v, "provider", r->provider);
-    json_put_string(v, "state", lease_rented(l) ? show_rental_state(l) : "running");
+    json_put_string(v, "state", instance_state(l));
     json_put_bool(v, "rented", lease_provider(l)->rented);
     if (r->host) {
         char address[300];
@@ -385,6 +397,8 @@ struct json *show_instance(const struct control_context *k, struct lease *l)
     json_put(v, "tunnel", show_tunnel(lease_session(l)));
     if (lease_rented(l))
         json_put(v, "rental", show_rental(k, l));
+    if (lease_boxed(l))
+        json_put(v, "in_box", show_in_box(k, l));
     add_instance_trouble(l, trouble);
     if (json_count(trouble))
         json_put(v, "trouble", json_copy(json_at(trouble, 0)));
@@ -392,10 +406,12 @@ struct json *show_instance(const struct control_context *k, struct lease *l)
 }
 
 /* While the way is looked for: what the last try met. */
-static const char *way_text(const struct deployment *d)
+static const char *way_text(const struct deployment *d, struct fault *off)
 {
     const struct session *way = lease_session(deployment_lease(d));
 
+    if (lease_needs_hand(deployment_lease(d), off))
+        return off->text;
     return way && session_fault(way)->kind ? session_fault(way)->text : "";
 }
 
@@ -404,12 +420,13 @@ struct json *show_way(const struct deployment *d)
     const struct session *way = lease_session(deployment_lease(d));
     struct json *v = json_object();
     struct session_figures n = {};
+    struct fault off;
 
     if (way)
         session_figures(way, &n);
     json_put_string(v, "stage", stage_name(STAGE_SSH));
     json_put_string(v, "state", stage_state_name(STAGE_RUNNING));
-    json_put_string(v, "text", way_text(d));
+    json_put_string(v, "text", way_text(d, &off));
     if (n.since_at_ms)
         json_put_int(v, "took_ms", MAX(clock_wall_ms() - n.since_at_ms, 0));
     return v;
@@ -419,11 +436,12 @@ struct json *show_progress(const struct deployment *d, enum stage s)
 {
     struct stage_view p;
     struct json *v = json_object();
+    struct fault off;
 
     deployment_stage(d, s, &p);
     json_put_string(v, "stage", stage_name(s));
     json_put_string(v, "state", stage_state_name(p.state));
-    json_put_string(v, "text", s == STAGE_SSH && p.state == STAGE_RUNNING ? way_text(d) : p.text);
+    json_put_string(v, "text", s == STAGE_SSH && p.state == STAGE_RUNNING ? way_text(d, &off) : p.text);
     json_put_int(v, "took_ms", (int64_t)p.took_ms);
     if (p.usual_ms)
         json_put_int(v, "usual_ms", (int64_t)p.usual_ms);

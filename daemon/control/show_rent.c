@@ -7,6 +7,7 @@
 #include "control/show.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/ledger.h"
@@ -15,6 +16,7 @@
 #include "proto/json.h"
 #include "proto/mem.h"
 #include "proto/text.h"
+#include "provider/known_host.h"
 
 #define HOUR_MS 3600000
 
@@ -67,25 +69,22 @@ static bool is_unguarded(const struct rented *r)
     return rented_is_guarded(r) && (!k || keeper_state(k) == KEEPER_USELESS);
 }
 
-static struct json *show_guard(const struct rented *r)
+/* none: why there is to be none. */
+static struct json *show_guard(const struct keeper *k, const char *none, bool proved)
 {
-    const struct keeper *k = rented_keeper(r);
     struct json *v = json_object();
     struct keeper_figures n = {0};
 
     if (k)
         keeper_figures(k, &n);
-    json_put_string(v, "state",
-                    rented_is_left_alone(r) ? "not_ours"
-                    : is_unguarded(r)       ? "none"
-                                            : keeper_state_name(k ? keeper_state(k) : KEEPER_AWAY));
+    json_put_string(v, "state", none ? none : keeper_state_name(k ? keeper_state(k) : KEEPER_AWAY));
     put_at(v, "read_at_ms", n.read_at_ms);
     put_at(v, "acts_at_ms", n.acts_at_ms);
     put_at(v, "hold_until_at_ms", n.hold_until_at_ms);
     json_put_string(v, "owner", *n.owner ? n.owner : NULL);
     put_at(v, "owner_heard_at_ms", n.owner_heard_at_ms);
     json_put_string(v, "ways", *n.ways ? n.ways : NULL);
-    json_put_bool(v, "proved", rented_record(r)->drilled_at_ms != 0);
+    json_put_bool(v, "proved", proved);
     if (k && keeper_fault(k)->kind)
         json_put_string(v, "reason", keeper_fault(k)->text);
     return v;
@@ -211,8 +210,34 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
              rented_prepaid_until(r) ? show_money(0, unit_of(l), false, false)
                                      : show_rate(rate_milli, estimate, unit_of(l)));
     json_put(v, "today", show_spent_today(l));
-    json_put(v, "guard", show_guard(r));
+    json_put(v, "guard",
+             show_guard(rented_keeper(r),
+                        rented_is_left_alone(r) ? "not_ours"
+                        : is_unguarded(r)       ? "none"
+                                                : NULL,
+                        rented_record(r)->drilled_at_ms != 0));
     put_at(v, "released_at_ms", n.released_at_ms);
+    return v;
+}
+
+struct json *show_in_box(const struct control_context *k, const struct lease *l)
+{
+    const struct known_host *where = known_host_find(lease_record(l)->host);
+    const struct boxed *b = lease_boxed(l);
+    const struct keeper *guard = boxed_keeper(b);
+    bool none = boxed_is_guarded(b) && keeper_state(guard) == KEEPER_USELESS;
+    struct json *v = json_object();
+    struct boxed_figures n;
+    int64_t until_at_ms;
+
+    boxed_figures(b, &n);
+    json_put_string(v, "stop", lease_record(l)->stop);
+    json_put(v, "guard", show_guard(guard, none ? "none" : NULL, where && where->shutdown_ends_bill));
+    put_at(v, "since_at_ms", n.since_at_ms);
+    put_at(v, "stop_asked_at_ms", n.stop_asked_at_ms);
+    json_put_string(v, "stays", manager_stay(k->manager, l, &until_at_ms));
+    put_at(v, "until_at_ms", until_at_ms);
+    json_put_string(v, "console", where ? where->console_url : NULL);
     return v;
 }
 

@@ -21,6 +21,8 @@ struct json *show_rate(int64_t milli, bool estimate, const char *unit);
 /* Instance.state of one that is rented. */
 const char *show_rental_state(const struct lease *l);
 struct json *show_rental(const struct control_context *k, const struct lease *l);
+/* Of one that is switched off from inside. */
+struct json *show_in_box(const struct control_context *k, const struct lease *l);
 /* What an hour of it costs while it is on: as read, else as the price list has it; 0: unknown, or paid for already. */
 int64_t rental_rate(const struct lease *l, bool *ret_estimate);
 /* A Money: being on for so long from now costs that. */

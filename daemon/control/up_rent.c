@@ -8,6 +8,7 @@
 #include "control/fitting.h"
 #include "deployment/deployment.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
@@ -275,6 +276,8 @@ void up_allow(const struct call *c, const struct deployment *d)
 
     if (r && (over_budget || no_guard))
         rented_allow(r, over_budget, no_guard);
+    if (lease_boxed(deployment_lease(d)) && no_guard)
+        boxed_allow(lease_boxed(deployment_lease(d)), true);
     if (r && until_at_ms && life_state(rented_life(r)) != LIFE_RUNNING)
         rented_look_until(r, until_at_ms);
 }

@@ -60,6 +60,11 @@ void deployment_describe_off(const struct deployment *d, struct fault *ret)
     snprintf(ret->code, sizeof ret->code, "%.*s", (int)(text - d->ended), d->ended);
 }
 
+bool deployment_needs_hand(const struct deployment *d, struct fault *ret)
+{
+    return lease_needs_hand(d->lease, ret);
+}
+
 const struct fault *deployment_refusal(const struct deployment *d)
 {
     const struct rented *r = lease_rented(d->lease);

@@ -52,6 +52,8 @@ void deployment_hold(struct deployment *d, struct op **slot, op_done_fn done, vo
 void deployment_dial(struct deployment *d, struct op **slot, host_dial_fn done, void *ctx);
 /* The way to its machine is open just now. */
 bool deployment_is_reachable(const struct deployment *d);
+/* Its machine is off, and only a person switches it on: true, and *ret says so, with where. */
+bool deployment_needs_hand(const struct deployment *d, struct fault *ret);
 /* Changes whenever the server behind it is another one than before: connections of an older number are of no use. */
 unsigned deployment_server_number(const struct deployment *d);
 

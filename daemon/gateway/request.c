@@ -250,7 +250,12 @@ static void request_give_up(struct request *r)
     enum deployment_state state = deployment_state(r->deployment);
     const struct fault *why = deployment_fault(r->deployment)->kind ? deployment_fault(r->deployment) : &r->last;
     char waited[TEXT_SHORT_MAX], text[640];
+    struct fault off;
 
+    if (state != DEPLOYMENT_FAILED && deployment_needs_hand(r->deployment, &off)) {
+        request_fail(r, 503, off.code, off.text, off.text);
+        return;
+    }
     duration_format(waited, clock_now_ms() - r->begun_due, false);
     /* A dial that has not even failed waits for the tunnel. */
     if (state == DEPLOYMENT_READY)

@@ -221,6 +221,7 @@ static void note_record(struct keeper *k, const struct guard_answer *a)
     strcpy(f->owner, streq(r->owner, GUARD_NOBODY) ? "" : r->owner);
     f->owner_heard_at_ms = *f->owner ? now - MAX(box_s - r->taken_s, 0) * 1000 : 0;
     strcpy(f->ways, r->ways);
+    snprintf(f->cycle, sizeof f->cycle, "%s.%" PRId64, r->boot, r->init);
     if (!k->hold_wish && !is_foreign(k, r))
         k->hold_due = hold_s ? clock_now_ms() + (uint64_t)hold_s * 1000 : 0;
 }

@@ -69,6 +69,7 @@ struct keeper_figures {
     char owner[GUARD_OWNER_MAX + 1];    /* "": unknown */
     int64_t owner_heard_at_ms;      /* its last request; 0: unknown */
     char ways[64];                  /* how it would stop the machine */
+    char cycle[64];                 /* of which power-on of the machine that was; "": unknown */
 };
 void keeper_figures(const struct keeper *k, struct keeper_figures *ret);
 /* Of KEEPER_REFUSED ("other_owner"), KEEPER_USELESS ("no_guard": with the reason), of a guard that acts ("guard_acts"), or of the last thing that

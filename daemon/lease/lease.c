@@ -6,7 +6,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "guard/keeper.h"
+#include "lease/boxed.h"
 #include "lease/rented.h"
+#include "proto/text.h"
+#include "provider/known_host.h"
 #include "provider/provider.h"
 #include "session/host.h"
 #include "store/secrets.h"
@@ -20,6 +24,7 @@ struct lease {
     struct session *session;
     struct host *host;
     struct rented *rented;   /* NULL: it is not */
+    struct boxed *boxed;     /* NULL: nothing switches it off from inside */
     struct host_key *pinned; /* NULL: none yet */
     bool stored;
 };
@@ -65,6 +70,8 @@ static void lease_on_changed(void *ctx, struct session *s)
 
     if (l->rented)
         rented_on_session(l->rented, session_state(s) == SESSION_UP);
+    if (l->boxed)
+        boxed_on_session(l->boxed, session_state(s) == SESSION_UP);
     l->context.changed(l->context.ctx, l);
 }
 
@@ -180,6 +187,29 @@ static void lease_rent(struct lease *l, const struct rental_record *record)
     l->record.rental = (struct rental_record *)rented_record(l->rented); /* to be looked at */
 }
 
+/* ---- a machine that is switched off from inside ---- */
+
+/* Nothing is put on a machine that is only tried. */
+static void lease_box(struct lease *l)
+{
+    const struct boxed_context context = {
+        .loop = l->context.loop,
+        .store = l->context.store,
+        .settings = l->context.settings,
+        .name = l->record.name,
+        .host = l->host,
+        .changed = lease_on_rented,
+        .ctx = l,
+    };
+
+    if (!l->record.stop || !l->stored || !l->session || l->rented)
+        l->boxed = boxed_free(l->boxed);
+    else if (!l->boxed)
+        l->boxed = boxed_new(&context);
+    if (l->boxed)
+        boxed_on_session(l->boxed, session_state(l->session) == SESSION_UP);
+}
+
 /* ---- beginning and end ---- */
 
 static void lease_connect(struct lease *l)
@@ -213,6 +243,7 @@ struct lease *lease_new(const struct lease_context *context, const struct instan
         lease_rent(l, record->rental);
     else if (l->session && l->record.host)
         session_want(l->session, true);
+    lease_box(l);
     return l;
 }
 
@@ -221,6 +252,7 @@ struct lease *lease_free(struct lease *l)
     if (!l)
         return NULL;
     l->rented = rented_free(l->rented);
+    l->boxed = boxed_free(l->boxed);
     l->host = host_free(l->host);
     l->session = session_free(l->session);
     free(l->record.name);
@@ -270,9 +302,30 @@ struct rented *lease_rented(const struct lease *l)
     return l->rented;
 }
 
+struct boxed *lease_boxed(const struct lease *l)
+{
+    return l->boxed;
+}
+
 bool lease_is_reachable(const struct lease *l)
 {
-    return host_is_reachable(l->host) && (!l->rented || rented_is_guarded(l->rented));
+    return host_is_reachable(l->host) && (!l->rented || rented_is_guarded(l->rented)) &&
+           (!l->boxed || boxed_is_guarded(l->boxed));
+}
+
+/* One that was not reached yet is only thought to be off, once a try has failed. */
+bool lease_needs_hand(const struct lease *l, struct fault *ret)
+{
+    const struct known_host *where = known_host_find(l->record.host);
+    enum boxed_state s = l->boxed ? boxed_state(l->boxed) : BOXED_ON;
+
+    if (s == BOXED_ON || s == BOXED_STOPPING || session_state(l->session) == SESSION_UP ||
+        (s == BOXED_UNKNOWN && !session_fault(l->session)->kind))
+        return false;
+    fault_code(ret, FAULT_GONE, "switched_off", "%s %s; %s%s", l->record.name,
+               s == BOXED_OFF ? "is off" : "cannot be reached, and may be off",
+               where ? "switch it on at " : "only you can switch it on", where ? where->console_url : "");
+    return true;
 }
 
 /* What waits for a card or for money goes on by itself; the rest is a person's. */
@@ -297,6 +350,8 @@ const struct fault *lease_refusal(const struct lease *l)
 {
     const struct fault *f = l->rented ? rented_refusal(l->rented) : NULL;
 
+    if (l->boxed && !boxed_is_guarded(l->boxed) && keeper_state(boxed_keeper(l->boxed)) == KEEPER_USELESS)
+        f = keeper_fault(boxed_keeper(l->boxed));
     if (f || !l->session || session_state(l->session) != SESSION_REFUSED)
         return f;
     return session_fault(l->session);
@@ -307,6 +362,15 @@ store_ticket lease_keep(struct lease *l)
     l->stored = true;
     if (l->session)
         session_on_trial(l->session, false);
+    lease_box(l);
+    return lease_write(l);
+}
+
+store_ticket lease_set_stop(struct lease *l, const char *stop)
+{
+    free(l->record.stop);
+    l->record.stop = xstrdup(stop);
+    lease_box(l);
     return lease_write(l);
 }
 
@@ -324,8 +388,11 @@ store_ticket lease_change(struct lease *l, const struct lease *trial)
     l->record.agent = xstrdup(trial->record.agent);
     free(l->record.proxy);
     l->record.proxy = xstrdup(trial->record.proxy);
+    free(l->record.stop);
+    l->record.stop = xstrdup(trial->record.stop);
     l->record.host_key_at_ms = trial->record.host_key_at_ms;
     host_key_keep(&l->pinned, trial->pinned);
+    lease_box(l);
     lease_target(l, &target);
 
     store_ticket t = lease_write(l);

@@ -1,5 +1,5 @@
 /* A machine held: its record, the way to it, and what can be done on it. One that is simply there is nobody's to switch; of one that is rented the
- * other half is rented.h: its life, its money, its guard. */
+ * other half is rented.h: its life, its money, its guard; of one that was rented by hand, and is to stop from inside, boxed.h. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,6 +11,7 @@
 #include "store/store.h"
 
 struct account;
+struct boxed;
 struct host;
 struct lease;
 struct loop;
@@ -48,12 +49,17 @@ const struct host_key *lease_host_key(const struct lease *l);   /* the pinned on
 /* What is asked of it now gets there; of a rented one only with a guard that was read back. */
 bool lease_is_reachable(const struct lease *l);
 struct rented *lease_rented(const struct lease *l);             /* NULL: it is not rented */
+struct boxed *lease_boxed(const struct lease *l);               /* NULL: nothing switches it off from inside; a trial is not begun with */
+/* It is off, as far as can be seen, and only a person switches it on: true, and *ret says so ("switched_off"). */
+bool lease_needs_hand(const struct lease *l, struct fault *ret);
 /* Why it will not be reached without somebody's help: credentials, host key; of a rented one that is not to be on: why (boot_failed, stopped_elsewhere,
  * budget …). NULL: nothing of the kind. */
 const struct fault *lease_refusal(const struct lease *l);
 
 /* A trial that went well: from now on it is kept. */
 store_ticket lease_keep(struct lease *l);
+/* How it is switched off from inside from now on: "shutdown", or NULL: not at all. */
+store_ticket lease_set_stop(struct lease *l, const char *stop);
 /* A changed record on trial, of this machine, went well: from now on it is this one's, with its pin. */
 store_ticket lease_change(struct lease *l, const struct lease *trial);
 /* Accepts exactly the key the machine showed last: -ENOENT when it shows no other key than the pinned one, -EKEYREJECTED when

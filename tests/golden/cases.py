@@ -137,6 +137,7 @@ FULL_CHECKS = [
 ADDED = [stage("ssh", "running", "connect.gz.example:34222"), stage("ssh", "done", "logged in by password", took_ms=900),
          {"reply": {"instance": {"world": "gz"}, "notes": ["-L 6006 was left out: llmhostctl forward add gz-4090 6006"]}}]
 SSH = "ssh -p 34222 root@connect.gz.example"
+OFFERED = ADDED[:2] + [{"reply": {"instance": {"world": "gz"}, "notes": [], "offers_stop": "AutoDL"}}]
 PASSPHRASE = error("CredentialsRefused", "passphrase_needed", "the key is locked.", ["llmhostctl instance add ... --passphrase-file FILE"])
 PROVIDER = error("NoCapacity", "no_capacity", "no card free on bj-4090 after 5m (10 tries).", ["llmhostctl down ollama:qwen3:14b"],
                  retry_after_ms=30000, provider={"name": "autodl", "code": "NoStock", "message": "当前算力规格暂无库存"})
@@ -188,7 +189,30 @@ def not_yours(folder):
     os.chmod(folder / "control", 0)
 
 
+BY_HAND = [
+    *widths("byhand-list", "instance list", {"InstanceList": [{"reply": {"instances": [{"world": "byhand"}, {"world": "byhand-gone"}]}}]}),
+    case("byhand-show", "instance show gz-4090", {"InstanceShow": [{"reply": {"instance": {"world": "byhand"}, "models": [MODEL],
+         "settings": {"host": "connect.westb.seetacloud.com", "stop": "shutdown"}}}]}, columns=80),
+    case("byhand-why", "why gz-3090", {"Why": [{"reply": {"not_counted": [], "lines": [{"target": "gz-3090", "verdict": "off", "causes": [
+         {"cause": "gone_off", "count": 1, "since_at_ms": "@-600s", "text": "its guard was told to switch it off"}]}]}}]}, columns=80),
+    case("byhand-down", "down gz-3090", {"Down": [{"more": {"progress": {"stage": "power_off", "state": "running", "text": "its guard stops it"}, "done": False}},
+         {"more": {"progress": {"stage": "power_off", "state": "done", "text": "it went away"}, "done": False}},
+         {"more": {"progress": {"stage": "confirmed", "state": "skipped", "text": "by nobody: there is no account here"}, "done": False}},
+         {"reply": {"done": True, "took_ms": 1200, "instance": {"world": "byhand-gone"}}}]}, columns=80),
+    case("byhand-asks", ["instance", "add", "gz-4090", SSH, "--password-file=/FOLDER/pw"], {"InstanceAdd": OFFERED, "InstanceSet": [
+         {"reply": {"instance": {"world": "byhand"}}}]}, columns=80, files={"pw": "x\n"}, answers=[(r"/n\]: ", "\n")]),
+    case("byhand-asks-no", ["instance", "add", "gz-4090", SSH, "--password-file=/FOLDER/pw"], {"InstanceAdd": OFFERED}, columns=80,
+         files={"pw": "x\n"}, answers=[(r"/n\]: ", "n\n")]),
+    case("byhand-pipe", ["instance", "add", "gz-4090", SSH, "--password-file=/FOLDER/pw"], {"InstanceAdd": OFFERED}, files={"pw": "x\n"}),
+    case("byhand-set", "instance set gz-4090 --stop=shutdown", {"InstanceSet": [{"reply": {"instance": {"world": "byhand"}}}]}, columns=80),
+    case("byhand-stop-word", "instance set gz-4090 --stop=reboot", None),
+]
+for one in BY_HAND:
+    one["minutes"] = True
+
+
 CASES = [
+    *BY_HAND,
     # ---- status ----
     *widths("status", "status", {"Status": STATUS}),
     case("status-pipe", "status", {"Status": STATUS}),

@@ -50,6 +50,7 @@ struct keeper {
     struct keeper_context context;
     enum keeper_state state;
     struct fault fault;
+    struct keeper_figures figures;
     bool way, is_told_to_stop;
     unsigned n_forgotten, n_taken;
     uint32_t hold_s;
@@ -413,6 +414,11 @@ void keeper_stop_now(struct keeper *k, struct op **slot, op_done_fn done, void *
 {
     k->is_told_to_stop = true;
     op_finish_later(loop, slot, NULL, done, ctx);
+}
+
+void keeper_figures(const struct keeper *k, struct keeper_figures *ret)
+{
+    *ret = k->figures;
 }
 
 enum keeper_state keeper_state(const struct keeper *k)

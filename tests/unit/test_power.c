@@ -23,6 +23,7 @@
 #define deployment_give_up           fake_deployment_give_up
 #define deployment_machine_is_off    fake_deployment_machine_is_off
 #define lease_rented                 fake_lease_rented
+#define lease_boxed                  fake_lease_boxed
 #define lease_name                   fake_lease_name
 #define lease_is_reachable           fake_lease_is_reachable
 #define rented_life                  fake_rented_life
@@ -52,6 +53,7 @@
 #define forwards_bytes               fake_forwards_bytes
 #define manager_tell_lease           fake_manager_tell_lease
 #include "manager_power.c"
+#include "manager_boxed.c"
 
 /* ---- the world ---- */
 
@@ -233,6 +235,12 @@ void fake_deployment_machine_is_off(struct deployment *d, const char *why)
 struct rented *fake_lease_rented(const struct lease *l)
 {
     return (struct rented *)(void *)(uintptr_t)l;
+}
+
+struct boxed *fake_lease_boxed(const struct lease *l)
+{
+    (void)l;
+    return NULL;
 }
 
 const char *fake_lease_name(const struct lease *l)

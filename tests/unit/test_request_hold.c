@@ -77,6 +77,22 @@ Test(request_hold, the_application_may_bound_the_hold)
     app_free(a);
 }
 
+Test(request_hold, a_machine_that_only_a_person_switches_on_is_named_at_its_end)
+{
+    struct app *a = app_new();
+
+    world.deepseek.state = DEPLOYMENT_CONNECTING;
+    world.deepseek.needs_hand = true;
+    app_say(a, "POST " CHAT
+               " HTTP/1.1\r\nHost: localhost\r\nX-LLMHost-Max-Wait: 5\r\nContent-Length: 26\r\n\r\n" MODEL);
+    cr_assert(LOOP_UNTIL(world.loop, world.deepseek.held == 1), "it may be switched on meanwhile");
+    loop_advance(world.loop, 5100);
+    app_wants(a, "HTTP/1.1 503 ");
+    app_wants(a, "switch it on at https://console.example");
+    cr_assert_not_null(strstr(app_got(a), "\"code\":\"switched_off\""), "%s", app_got(a));
+    app_free(a);
+}
+
 static const char *ask_for_2_s =
     "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nX-LLMHost-Max-Wait: 2\r\nContent-Length: 26\r\n\r\n" MODEL;
 

@@ -1,0 +1,73 @@
+/* The half of a lease that bills and has no account here: a machine rented by hand, which is switched off from inside, by its guard. Nobody can be
+ * asked whether it is off, and nobody but a person switches it on. So what is said of it is what is seen from here:
+ *
+ *     unknown → on                        (it is reached)
+ *     on → stopping → off                 (its guard took it that it is to stop the machine; then the machine went away)
+ *     on → off                            (it cannot be reached, and its guard was to stop it by now: nobody renewed)
+ *     off → on                            (it is reached, and its guard is of another power-on)
+ *     off → stopping                      (it is reached, and is the one that was told to stop: that is an alarm, and it is told again)
+ *
+ * Its guard is there before anything is started on it: put there after each login, read back, renewed while the way is open. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fault.h"
+
+struct boxed;
+struct host;
+struct keeper;
+struct loop;
+struct settings;
+struct store;
+
+enum boxed_state {
+    BOXED_UNKNOWN,                  /* not reached since this daemon started */
+    BOXED_ON,                       /* also while the way to it is lost, and its guard is not due */
+    BOXED_STOPPING,                 /* to be stopped, or its guard was told so, and it was not seen to go */
+    BOXED_OFF,                      /* as far as can be seen from here */
+};
+
+/* Borrowed for its life. */
+struct boxed_context {
+    struct loop *loop;
+    struct store *store;
+    const struct settings *settings;    /* [guard] */
+    const char *name;                   /* of the lease */
+    struct host *host;                  /* what the session leads to */
+    /* From the run queue: anything that people or the manager may see. */
+    void (*changed)(void *ctx);
+    void *ctx;
+};
+
+struct boxed *boxed_new(const struct boxed_context *context);
+/* The guard goes on until its lease is over. */
+struct boxed *boxed_free(struct boxed *b);
+
+/* Is the session up? Told by the lease after each change of it. */
+void boxed_on_session(struct boxed *b, bool up);
+/* Its guard is told to stop it, as soon as it is reached and again until it is gone. Not where the guard is another llmhostd's. */
+void boxed_stop(struct boxed *b);
+/* That is taken back: false when its guard was told already. */
+bool boxed_stay(struct boxed *b);
+/* As of rented.h. */
+void boxed_hold(struct boxed *b, uint64_t for_ms);
+void boxed_take(struct boxed *b);
+void boxed_allow(struct boxed *b, bool no_guard);
+
+enum boxed_state boxed_state(const struct boxed *b);
+const char *boxed_state_name(enum boxed_state s);   /* Instance.state of the contract: "unknown" "running" "stopping" "stopped?" */
+bool boxed_is_guarded(const struct boxed *b);       /* read back since the last login; or let go without */
+bool boxed_is_anothers(const struct boxed *b);
+const struct keeper *boxed_keeper(const struct boxed *b);
+
+struct boxed_figures {
+    int64_t since_at_ms;            /* in this state */
+    int64_t stop_asked_at_ms;       /* when it was to be stopped, in this power-on; 0: never */
+    unsigned cycles;                /* counts its power-ons, as far as they were seen */
+    bool told;                      /* its guard was told to stop it; false: nobody renewed */
+};
+void boxed_figures(const struct boxed *b, struct boxed_figures *ret);
+/* "stop_not_confirmed"; or its guard's; kind FAULT_NONE: nothing of the kind. */
+const struct fault *boxed_trouble(const struct boxed *b);

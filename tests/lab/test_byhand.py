@@ -1,0 +1,92 @@
+"""A machine rented by hand, added with its ssh command: its guard switches it off from inside. Its /usr/bin/shutdown ends it, as that of
+such a company does; nobody but this test switches it on again."""
+import contextlib
+import os
+import threading
+import time
+
+import daemon as daemons
+import guarded
+import host as hosts
+import road
+
+LIMIT_S = 150
+MODEL = "ollama:scripted"
+TIMES = {"idle": {"unload": "1s", "min_up": "0s", "stop": "3s"}, "guard": {"lease": "6s", "first": "1m"}}
+
+
+class ByHand(road.Road):
+    @contextlib.contextmanager
+    def box(self, name, **more):
+        with self.host(name, engines=["scripted"], **more) as h:
+            for path in guarded.STOPS:
+                h.run(f"rm -f {path}")
+            h.put("/usr/bin/shutdown", guarded.SHUTDOWN, 0o755)
+            try:
+                yield h
+            finally:
+                self.unplug(h)
+
+    def unplug(self, h):
+        """What is left in the enclosure of one that ended by itself."""
+        if os.path.exists(f"/run/netns/{h.name}"):
+            h.down()
+
+    def add(self, d, h, *words, **more):
+        return d.ctl("instance", "add", h.name, h.ssh_command, *words, password=h.password, **more)
+
+    def state(self, d, name):
+        return d.instance(name)["state"]
+
+    def off(self, h, limit_s):
+        hosts.until(lambda: h.pid is None, limit_s, f"{h.name} off")
+
+    def guard(self, d, name):
+        return d.instance(name)["in_box"]["guard"]
+
+    def test_idle_stop_wake_by_hand_and_keep(self):
+        with self.box("gpu1") as h, self.box("gpu2") as plain, daemons.Daemon(**TIMES) as d:
+            self.add(d, plain)
+            self.add(d, h, "--stop=shutdown")
+            hosts.until(lambda: self.guard(d, "gpu1")["state"] == "kept", 10, "its guard")
+            d.ctl("up", MODEL, "--on", "gpu1")
+            self.assertRegex(d.ctl("status").stdout, r"gpu1 .*by its guard; guard unproved, lease to \d\d:\d\d")
+            self.off(h, 15)
+            hosts.until(lambda: self.state(d, "gpu1") == "stopped?", 5, "seen to be gone")
+            self.assertRegex(d.ctl("status").stdout, r"gpu1 .*stopped\? .*asked to switch off at \d\d:\d\d, not confirmed by")
+            self.assertRegex(d.ctl("why", "gpu1").stdout, "its guard was told to switch it off, and nobody confirms")
+            self.assertEqual(d.call("Status")["trouble"], [])
+
+            refused = d.post("/v1/chat/completions", {"model": "scripted", "messages": road.QUESTION},
+                             headers={"X-LLMHost-Max-Wait": "1"})
+            self.assertEqual((refused.status, refused.json()["error"]["code"]), (503, "switched_off"))
+            answers = []
+            asks = threading.Thread(target=lambda: answers.append(self.chat_scripted(d)))
+            asks.start()
+            self.unplug(h)
+            h.up(port=30122)
+            d.ctl("instance", "set", "gpu1", h.ssh_command)
+            asks.join(20)
+            self.assertEqual([a.status for a in answers], [200])
+            self.assertEqual(self.state(d, "gpu1"), "running")
+
+            d.ctl("keep", "gpu1", "1h")
+            hosts.until(lambda: self.guard(d, "gpu1").get("hold_until_at_ms"), 5, "the hold in its guard's record")
+            time.sleep(5)
+            self.assertIsNotNone(h.pid)
+            self.assertIn("nobody confirms that it is off", d.ctl("down", "gpu1").stdout)
+            self.assertIsNone(h.pid)
+            self.assertIsNotNone(plain.pid)
+            self.assertEqual(plain.pids(r"\.llmhost\.sh"), [])
+
+    def chat_scripted(self, d):
+        return d.post("/v1/chat/completions", {"model": "scripted", "messages": road.QUESTION})
+
+    def test_daemon_killed(self):
+        with self.box("gpu1") as h, daemons.Daemon(**TIMES) as d:
+            self.add(d, h, "--stop=never")
+            self.assertNotIn("in_box", d.instance("gpu1"))
+            d.ctl("instance", "set", "gpu1", "--stop=shutdown")
+            hosts.until(lambda: self.guard(d, "gpu1")["state"] == "kept", 10, "its guard")
+            d.kill()
+            self.off(h, 46)
