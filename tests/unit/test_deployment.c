@@ -122,6 +122,24 @@ Test(deployment, down_now_cuts_at_once_also_while_it_drains)
     request_ends();
 }
 
+Test(deployment, those_that_come_after_a_cut_are_not_cut)
+{
+    go_up();
+    request_begins();
+    deployment_sleep(w.d, true, "llmhostctl sleep");
+    cr_assert(deployment_is_cut(w.d));
+    request_ends();
+    run_until(w.now + 10000);
+    cr_assert_eq(w.d->state, ASLEEP);
+    cr_assert_not(deployment_is_cut(w.d));
+    want(true);
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, READY);
+    request_begins();
+    cr_assert_not(deployment_is_cut(w.d));
+    request_ends();
+}
+
 Test(deployment, up_while_it_drains_keeps_the_model_where_it_is)
 {
     go_up();
@@ -431,6 +449,24 @@ Test(deployment, crashes_long_ago_do_not_count)
         run_until(w.now + ALIVE_WINDOW_MS + 60000);
         cr_assert_eq(w.d->state, READY, "crash %u", crashes);
     }
+}
+
+/* What may pass is tried again, but not for ever: only a way that was away meanwhile counts for nothing. */
+Test(deployment, a_start_that_fails_again_and_again_is_given_up)
+{
+    const struct fault f = {.kind = FAULT_TRANSIENT, .code = "busy", .text = "busy"};
+    unsigned faults = 0;
+
+    want(true);
+    for (unsigned ms = 0; ms < 120000 && w.d->state != FAILED; ms++) {
+        run_until(w.now + 1);
+        if (w.d->state != CONNECTING && w.d->state != FAILED) {
+            faults++;
+            deployment_event(w.d, DEPLOYMENT_EV_FAULT, &f);
+        }
+    }
+    cr_assert_eq(w.d->state, FAILED);
+    cr_assert_eq(faults, DEPLOYMENT_ATTEMPTS_MAX);
 }
 
 Test(deployment, a_way_that_breaks_again_and_again_is_no_fault_of_the_engine)

@@ -401,6 +401,11 @@ Test(rented, one_that_somebody_switched_on_is_not_ended_for_its_guard)
     passes(30000);
     cr_assert_eq(state(), LIFE_RUNNING);
     cr_assert_str_eq(rented_trouble(rented)->code, "started_elsewhere");
+    company.machine.power = INSTANCE_CHANGING; /* and starts it again */
+    cr_assert(COMES_TRUE(state() == LIFE_UNKNOWN));
+    company.machine.power = INSTANCE_ON;
+    cr_assert(COMES_TRUE(state() == LIFE_RUNNING));
+    cr_assert_not(life_record(rented_life(rented))->ours);
     company.machine.power = INSTANCE_OFF;
     cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
     flush();

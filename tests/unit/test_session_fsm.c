@@ -111,6 +111,15 @@ static const struct row rows[] = {
     {SESSION_REFUSED, REFUSED, 2, SESSION_EV_HURRY, NONE, SESSION_KEEP, SESSION_REFUSED},
 };
 
+Test(session_fsm, states_have_the_names_of_the_contract)
+{
+    cr_assert_str_eq(session_state_name(SESSION_IDLE), "none");
+    cr_assert_str_eq(session_state_name(SESSION_CONNECTING), "connecting");
+    cr_assert_str_eq(session_state_name(SESSION_UP), "up");
+    cr_assert_str_eq(session_state_name(SESSION_WAITING), "down");
+    cr_assert_str_eq(session_state_name(SESSION_REFUSED), "refused");
+}
+
 Test(session_fsm, each_row_of_the_table)
 {
     for (unsigned i = 0; i < ELEMENTS(rows); i++) {

@@ -517,6 +517,22 @@ Test(session_scenes, an_address_that_changed_under_suspicion_leaves_nothing_of_t
     scene_end();
 }
 
+Test(session_scenes, a_login_that_never_ends_is_tried_again)
+{
+    scene_begin();
+    session_want(w.session, true);
+    drain();
+    conn_first()->keeps_silent = true;
+    pass(SESSION_LOGIN_MS - 1000);
+    cr_assert_eq(session_fault(w.session)->kind, FAULT_NONE);
+    pass(1100);
+    cr_assert_eq(session_fault(w.session)->kind, FAULT_TRANSIENT);
+    cr_assert_not_null(strstr(session_fault(w.session)->text, "no login at"), "%s",
+                       session_fault(w.session)->text);
+    cr_assert_neq(session_state(w.session), SESSION_REFUSED);
+    scene_end();
+}
+
 Test(session_scenes, requests_wait_and_begin_in_order)
 {
     scene_begin();
