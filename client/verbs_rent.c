@@ -196,8 +196,11 @@ enum exit_status verb_offers(struct run *r)
 enum exit_status verb_cost(struct run *r)
 {
     const struct options *o = &r->options;
-    _cleanup_call_ struct call call = {.method = "Cost", .limit_ms = QUICK_MS, .parameters = verb_targets(o)};
+    _cleanup_call_ struct call call = {
+        .method = "Cost", .limit_ms = o->refresh ? PROVIDER_MS : QUICK_MS, .parameters = verb_targets(o)};
 
+    if (o->refresh)
+        json_put_bool(call.parameters, "refresh", true);
     if (o->since_at_ms >= 0)
         json_put_int(call.parameters, "since_at_ms", o->since_at_ms);
     return look(r, &call, o->n_arguments ? screen_cost_of : screen_cost);

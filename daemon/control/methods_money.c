@@ -234,15 +234,12 @@ static void add_total(struct manager *m, struct json *total)
     }
 }
 
-void method_cost(struct call *c)
+static void cost_answer(struct call *c)
 {
     const struct json *targets = json_get(c->parameters, "targets");
     bool with_rows = json_type(json_get(c->parameters, "since_at_ms")) == JSON_INT;
     struct manager *m = c->context->manager;
     struct account *a;
-
-    if (!target_check(c, targets))
-        return;
     struct json *v = json_object(), *lines = json_array(), *rows = json_array(), *total = json_array();
 
     for (unsigned i = 0; (a = manager_account_at(m, i)); i++) {
@@ -258,4 +255,50 @@ void method_cost(struct call *c)
     else
         json_free(rows);
     call_reply(c, v);
+}
+
+/* One account is asked after the other. */
+struct refresh {
+    unsigned next;
+};
+
+static void refresh_drop(struct call *c)
+{
+    free(c->state);
+}
+
+static void refresh_ask(struct call *c);
+
+/* The account has it, or its trouble. */
+static void refresh_on_balance(void *ctx, int64_t milli, const struct fault *f)
+{
+    (void)milli, (void)f;
+    refresh_ask(ctx);
+}
+
+static void refresh_ask(struct call *c)
+{
+    struct refresh *r = c->state;
+    struct account *a;
+
+    do
+        a = manager_account_at(c->context->manager, r->next++);
+    while (a && !account_ops(a)->balance);
+    if (a)
+        account_ask_balance(a, &c->op, refresh_on_balance, c);
+    else
+        cost_answer(c);
+}
+
+void method_cost(struct call *c)
+{
+    if (!target_check(c, json_get(c->parameters, "targets")))
+        return;
+    if (!json_get_bool(c->parameters, "refresh", false)) {
+        cost_answer(c);
+        return;
+    }
+    c->state = xnew(struct refresh);
+    c->drop = refresh_drop;
+    refresh_ask(c);
 }

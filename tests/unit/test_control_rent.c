@@ -483,6 +483,17 @@ Test(control_rent, what_cannot_be_an_account_is_refused_before_anybody_is_asked)
             "nobody was not added: \"nobody\" is nobody this version can rent from; there are: autodl");
 }
 
+Test(control_rent, the_balance_is_asked_for_only_when_that_is_said)
+{
+    begin_account();
+    at.balance_milli = 7000;
+
+    _cleanup_json_ struct json *old = answers("Cost", "{}"), *now = answers("Cost", "{\"refresh\":true}");
+
+    cr_assert_eq(json_get_int(json_get(first(old, "accounts"), "balance"), "milli", 0), 41300);
+    cr_assert_eq(json_get_int(json_get(first(now, "accounts"), "balance"), "milli", 0), 7000);
+}
+
 Test(control_rent, cards_without_a_name_are_no_cards)
 {
     static const char *const gpus[] = {"", ",4090D", "4090D,", "4090D,,5090", ","};
