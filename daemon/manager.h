@@ -131,6 +131,7 @@ struct manager_rent {
     unsigned disk_gb;                   /* beside the system's own; 0: none */
     int64_t max_price_milli;            /* of an hour; 0: none */
     bool over_budget;                   /* the account's own limit of it does not count */
+    bool anew;                          /* none that there is */
 };
 /* The instance for it: one there is, else made (not switched on: that is what a model on it does). 0, or -EINVAL: *f, codes: no_provider,
  * which_provider, no_such_card, no_such_image, no_such_region, price (dearer than --max-price, or than the account's limit), bad_name, exists. check: nothing is made,
@@ -172,8 +173,9 @@ int manager_place(struct manager *m, const char *model, const char *on, const st
 /* Would that be done? Nothing is made. */
 int manager_check_place(struct manager *m, const char *model, const char *on, const struct json *arguments, struct fault *f);
 /* The model is there on all of these instances, and wanted on the first: from now on it is wanted on one of them at a time, in this order and round
- * again, until one is within reach. until_at_ms: of the whole search, 0: as usual. */
-void manager_choose(struct manager *m, const char *model, const char *const *instances, unsigned n, int64_t until_at_ms);
+ * again, until one is within reach. rent: after the first of them a machine like that, which is made when it is its turn; NULL: none. until_at_ms: of the
+ * whole search, 0: as usual. */
+void manager_choose(struct manager *m, const char *model, const char *const *instances, unsigned n, const struct manager_rent *rent, int64_t until_at_ms);
 /* None of them has come yet, and others are still to be tried. */
 bool manager_chooses(struct manager *m, const char *model);
 /* By the whole name; of several as manager_find_id(). NULL: none. */

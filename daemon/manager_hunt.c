@@ -20,13 +20,15 @@
 #define TURN_MS  2000u /* between two turns */
 #define EARLY_MS 1000  /* before the last one of a round would try again by itself */
 #define TRIES    2u    /* of a login, on a machine that is simply there */
-#define NAMES    8u
+#define NAMES    9u
 
 struct choice {
     struct list node;
     struct manager *manager;
     char *model;
     char *instances[NAMES];
+    struct manager_rent
+        rent; /* instances[1] while that is NULL: a machine that is made when it is its turn */
     unsigned n, at, n_failed;
     int64_t until_at_ms; /* 0: as long as each would be looked for */
     struct timer *timer;
@@ -38,6 +40,10 @@ static struct choice *choice_free(struct choice *c)
     timer_free(c->timer);
     for (unsigned i = 0; i < c->n; i++)
         free(c->instances[i]);
+    free((char *)c->rent.provider);
+    free((char *)c->rent.gpu);
+    free((char *)c->rent.image);
+    free((char *)c->rent.region);
     free(c->model);
     free(c);
     return NULL;
@@ -108,6 +114,26 @@ static void choice_look(struct choice *c)
         timer_arm(c->timer, wait_ms(c, d));
 }
 
+/* NULL: it cannot be had. */
+static struct deployment *find_or_rent(struct choice *c)
+{
+    struct deployment *d = NULL;
+    struct lease *l = NULL;
+    struct fault f = {0};
+    uint64_t ticket;
+
+    if (c->instances[c->at])
+        return manager_find_on(c->manager, c->model, c->instances[c->at]);
+    if (manager_rent(c->manager, &c->rent, false, &l, &ticket, &f) < 0 ||
+        manager_place(c->manager, c->model, lease_name(l), NULL, &d, &f) < 0) {
+        event_publish(LOG_LEVEL_WARNING, LOG_DAEMON, c->model, "hunt", "no other machine can be rented: %s",
+                      f.text);
+        return NULL;
+    }
+    c->instances[c->at] = xstrdup(lease_name(l));
+    return d;
+}
+
 /* Both goals are one transaction: what is queued in one turn of the loop (store.h). */
 static void on_turn(void *ctx)
 {
@@ -119,7 +145,7 @@ static void on_turn(void *ctx)
         return;
     c->n_failed = deployment_state(d) == DEPLOYMENT_FAILED ? c->n_failed + 1 : 0;
     c->at = (c->at + 1) % c->n;
-    next = manager_find_on(m, c->model, c->instances[c->at]);
+    next = is_over(c) ? NULL : find_or_rent(c);
     if (!next || is_over(c)) {
         choice_free(c);
         return;
@@ -151,8 +177,20 @@ bool manager_chooses(struct manager *m, const char *model)
     return find_choice(m, model) != NULL;
 }
 
+static void take_rent(struct choice *c, const struct manager_rent *w)
+{
+    c->rent = *w;
+    c->rent.provider = xstrdup(w->provider);
+    c->rent.gpu = xstrdup(w->gpu);
+    c->rent.image = xstrdup(w->image);
+    c->rent.region = xstrdup(w->region);
+    c->rent.model = c->model;
+    c->rent.name = NULL;
+    c->rent.anew = true;
+}
+
 void manager_choose(struct manager *m, const char *model, const char *const *instances, unsigned n,
-                    int64_t until_at_ms)
+                    const struct manager_rent *rent, int64_t until_at_ms)
 {
     struct choice *c = find_choice(m, model);
 
@@ -162,8 +200,12 @@ void manager_choose(struct manager *m, const char *model, const char *const *ins
     c->manager = m;
     c->model = xstrdup(model);
     c->until_at_ms = until_at_ms;
-    for (unsigned i = 0; i < n && i < NAMES; i++)
+    for (unsigned i = 0; i < n && c->n < NAMES; i++) {
         c->instances[c->n++] = xstrdup(instances[i]);
+        c->n += i == 0 && rent;
+    }
+    if (rent)
+        take_rent(c, rent);
     c->timer = timer_new(m->context.loop, on_turn, c);
     list_init(&c->node);
     list_append(&m->choices, &c->node);

@@ -287,7 +287,7 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
     *ret = NULL;
     if (w->name && find_named(m, a, w->name, cards, n, ret, f) < 0)
         return -EINVAL;
-    if (!w->name)
+    if (!w->name && !w->anew)
         *ret = find_rented(m, a, w, cards, n);
     if (*ret && !check && w->max_price_milli)
         rented_limit_price(lease_rented(*ret), w->max_price_milli);

@@ -283,6 +283,22 @@ static void up_fail_some(struct follow *w)
     buf_done(&reasons);
 }
 
+/* A machine was rented meanwhile, and it was its turn. */
+static void up_follow_new(struct follow *w)
+{
+    const char *name = deployment_name(w->models[0]);
+    struct deployment *d;
+
+    for (unsigned i = 0; (d = manager_deployment_at(w->call->context->manager, i)); i++) {
+        unsigned k = 0;
+
+        while (k < w->n_models && w->models[k] != d)
+            k++;
+        if (k == w->n_models && streq(deployment_name(d), name))
+            follow_add(w, d);
+    }
+}
+
 /* Wanted on whichever comes first: it is over with the first that is ready, or when nothing is left to try.
  */
 static void up_look_any(struct follow *w)
@@ -292,6 +308,7 @@ static void up_look_any(struct follow *w)
     struct deployment_figures n;
     unsigned failed = 0;
 
+    up_follow_new(w);
     for (unsigned i = 0; i < w->n_models; i++) {
         if (w->call->more && deployment_goal(w->models[i]) != GOAL_OFF && !up_tell(w, i))
             return;
@@ -507,17 +524,28 @@ static bool up_want_rented(struct follow *w)
     return true;
 }
 
+/* A machine that there is, and is switched on now: others of its kind may have taken its card. */
+static bool up_is_off(const struct deployment *d)
+{
+    const struct rented *r = lease_rented(deployment_lease(d));
+
+    return r && life_state(rented_life(r)) == LIFE_STOPPED;
+}
+
 /* It is wanted on one instance already: the others are told of, and wait for their turn. */
-static void up_add_others(struct follow *w)
+static void up_add_others(struct follow *w, bool rents)
 {
     struct call *c = w->call;
     const char *others = json_get_text(c->parameters, "or_on");
     const char *names[UP_OTHERS + 1] = {lease_name(deployment_lease(w->models[0]))};
     unsigned n = 1;
+    struct manager_rent rent;
     struct fault f = {};
     char *name;
 
-    for (unsigned i = 0; n <= UP_OTHERS && (name = target_on_at(others, i)); i++) {
+    if (rents)
+        up_read_rent(c, &rent);
+    for (unsigned i = 0; others && n <= UP_OTHERS && (name = target_on_at(others, i)); i++) {
         struct deployment *d;
 
         if (!streq(name, names[0]) && manager_place(c->context->manager, deployment_name(w->models[0]), name,
@@ -529,7 +557,7 @@ static void up_add_others(struct follow *w)
         free(name);
     }
     w->any = true;
-    manager_choose(c->context->manager, deployment_name(w->models[0]), names, n,
+    manager_choose(c->context->manager, deployment_name(w->models[0]), names, n, rents ? &rent : NULL,
                    json_get_int(c->parameters, "search_until_at_ms", 0));
 }
 
@@ -566,8 +594,10 @@ static void up_go(struct call *c, const char *fit)
         up_want_all(w, on);
     else if (!up_want_rented(w))
         return;
-    if (!came && json_get_text(c->parameters, "or_on") && w->ticket)
-        up_add_others(w);
+    bool rents = !came && up_has_more(c) && up_is_off(w->models[0]);
+
+    if (w->ticket && !came && (rents || json_get_text(c->parameters, "or_on")))
+        up_add_others(w, rents);
     if (!w->ticket) { /* ready, all of them */
         up_answer(w, 0);
         return;

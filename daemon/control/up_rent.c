@@ -23,7 +23,16 @@ bool up_rents(const struct call *c)
     return json_get_text(c->parameters, "gpu") != NULL;
 }
 
-static void read_rent(const struct call *c, struct manager_rent *ret)
+/* A card, a region: more than the one that a machine has. */
+bool up_has_more(const struct call *c)
+{
+    const char *gpu = json_get_text(c->parameters, "gpu"), *region = json_get_text(c->parameters, "region");
+
+    return !json_get_text(c->parameters, "on") &&
+           ((gpu && strchr(gpu, ',')) || (region && strchr(region, ',')));
+}
+
+void up_read_rent(const struct call *c, struct manager_rent *ret)
 {
     const struct json *p = c->parameters;
 
@@ -131,7 +140,7 @@ bool up_may_rent(struct call *c)
                   "one machine is rented at a time, and on names it");
         return false;
     }
-    read_rent(c, &w);
+    up_read_rent(c, &w);
     if (manager_rent(c->context->manager, &w, true, &l, &ticket, &f) < 0) {
         rent_fail(c, &f);
         return false;
@@ -259,7 +268,7 @@ struct lease *up_rent(struct call *c, uint64_t *ret_ticket)
     struct manager_rent w;
     struct fault f = {0};
 
-    read_rent(c, &w);
+    up_read_rent(c, &w);
     if (manager_rent(c->context->manager, &w, false, &l, ret_ticket, &f) < 0)
         rent_fail(c, &f);
     else if (may_place(c, l)) /* once more: time has passed since */

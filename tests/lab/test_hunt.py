@@ -167,3 +167,14 @@ class Either(AtOnce):
             self.assertIn("--or says what is tried after one instance", said.stderr)
             self.assertEqual(w.d.ctl("up", MODEL, "--on", "first", "--or", "nowhere", check=False).returncode, 4)
             self.assertEqual((self.places(w), w.paid()), ({}, []))
+
+    def test_one_that_is_off_and_has_no_card_any_more(self):
+        with World(NEVER) as w:
+            w.up(on="mine")
+            w.down()
+            w.c.stock("4090D", 0)
+            said = w.d.ctl("up", MODEL, "--gpu", "4090D,5090")
+            self.assertRegex(said.stdout, "ready")
+            self.assertEqual([e["code"] for e in w.calls("power_on")], ["InternalError"], "that one first")
+            self.assertEqual([e["code"] for e in w.calls("create")], ["Success", "InternalError", "Success"], "then card by card")
+            self.assertEqual((w.state("mine"), len(w.machines()), len(w.paid()), w.most_at_once()), ("stopped", 2, 1, 1))

@@ -27,6 +27,8 @@
 #define session_figures    fake_session_figures
 #define session_state      fake_session_state
 #define manager_find_on    fake_manager_find_on
+#define manager_rent(...)  fake_manager_rent(__VA_ARGS__) /* there is a struct of that name */
+#define manager_place      fake_manager_place
 #include "manager_hunt.c"
 
 enum { PLACES = 3 };
@@ -49,7 +51,8 @@ static struct world {
     int64_t now;
     void (*fire)(void *ctx);
     void *fire_ctx;
-    bool is_armed, was_freed;
+    bool is_armed, was_freed, cannot_rent;
+    unsigned n_rents;
     uint64_t delay_ms;
 } w;
 
@@ -195,6 +198,27 @@ struct deployment *fake_manager_find_on(struct manager *m, const char *name, con
     return NULL;
 }
 
+int fake_manager_rent(struct manager *m, const struct manager_rent *r, bool check, struct lease **ret,
+                      uint64_t *ret_ticket, struct fault *f)
+{
+    (void)m, (void)check, (void)ret_ticket;
+    w.n_rents++;
+    cr_assert(r->anew && !r->name);
+    cr_assert_str_eq(r->gpu, "4090D,5090");
+    if (w.cannot_rent)
+        return fault_code(f, FAULT_INVALID, "price", "all are too dear");
+    *ret = (struct lease *)(void *)&w.places[1];
+    return 0;
+}
+
+int fake_manager_place(struct manager *m, const char *model, const char *on, const struct json *arguments,
+                       struct deployment **ret, struct fault *f)
+{
+    (void)m, (void)model, (void)arguments, (void)f;
+    *ret = fake_manager_find_on(m, model, on);
+    return 0;
+}
+
 /* ---- the stories ---- */
 
 static void begins(int64_t until_ms)
@@ -207,7 +231,7 @@ static void begins(int64_t until_ms)
             (struct place){.name = names[i], .rented = i < 2, .goal = GOAL_OFF, .state = DEPLOYMENT_OFF};
     list_init(&w.manager.choices);
     fake_deployment_want((struct deployment *)(void *)&w.places[0], GOAL_ON_DEMAND, false);
-    manager_choose(&w.manager, "ollama:m", names, PLACES, until_ms);
+    manager_choose(&w.manager, "ollama:m", names, PLACES, NULL, until_ms);
     choices_changed(&w.manager);
 }
 
@@ -345,7 +369,7 @@ Test(choice, the_last_of_a_round_waits_until_it_would_try_again)
 {
     begins(0);
     choices_drop(&w.manager);
-    manager_choose(&w.manager, "ollama:m", (const char *const[]){"a", "b"}, 2, 0);
+    manager_choose(&w.manager, "ollama:m", (const char *const[]){"a", "b"}, 2, NULL, 0);
     is_sold_out(0);
     time_comes();
     is_sold_out(1);
@@ -353,4 +377,50 @@ Test(choice, the_last_of_a_round_waits_until_it_would_try_again)
     time_comes();
     cr_assert_str_eq(turn(), "a");
     end();
+}
+
+static void begins_with_one_that_is_off(void)
+{
+    const struct manager_rent rent = {.gpu = "4090D,5090", .name = "said for the first"};
+
+    begins(0);
+    choices_drop(&w.manager);
+    manager_choose(&w.manager, "ollama:m", (const char *const[]){"a", "attic"}, 2, &rent, 0);
+    is_sold_out(0);
+    cr_assert_eq(w.n_rents, 0, "not before it is its turn");
+    time_comes();
+}
+
+Test(choice, a_machine_is_made_when_the_one_that_is_off_has_no_card)
+{
+    begins_with_one_that_is_off();
+    cr_assert_str_eq(turn(), "b");
+    is_sold_out(1);
+    time_comes();
+    cr_assert_str_eq(turn(), "attic");
+    w.places[2].tries = 2;
+    choices_changed(&w.manager);
+    time_comes();
+    is_sold_out(0);
+    time_comes();
+    cr_assert_str_eq(turn(), "b");
+    cr_assert_eq(w.n_rents, 1, "it is there now");
+    end();
+}
+
+Test(choice, where_no_machine_can_be_made_it_ends_and_the_first_goes_on)
+{
+    begins_with_one_that_is_off();
+    choices_drop(&w.manager);
+    w.cannot_rent = true;
+    w.n_rents = 0;
+    w.places[1].goal = GOAL_OFF;
+    fake_deployment_want((struct deployment *)(void *)&w.places[0], GOAL_ON_DEMAND, false);
+    manager_choose(&w.manager, "ollama:m", (const char *const[]){"a"}, 1,
+                   &(struct manager_rent){.gpu = "4090D,5090"}, 0);
+    is_sold_out(0);
+    time_comes();
+    cr_assert_eq(w.n_rents, 1);
+    cr_assert_not(manager_chooses(&w.manager, "ollama:m"));
+    cr_assert_str_eq(turn(), "a");
 }
