@@ -168,6 +168,7 @@ static void adoption_keep(struct adoption *x, const struct account *a, const str
         .gpu = (char *)(known ? card.gpu : seen->gpu),
         .card = (char *)(known ? card.card : seen->gpu),
         .cards = MAX(seen->cards, 1u),
+        .disk_gb = seen->disk_gb,
         .prepaid_until_at_ms = seen->prepaid_until_at_ms,
         .adopted = true,
     };

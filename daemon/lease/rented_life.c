@@ -453,12 +453,15 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
 
 /* ---- what is seen ---- */
 
-/* Paid for, or billed by time again, as the list has it. */
-static void note_prepaid(struct rented *r)
+/* Paid for, or billed by time again, as the list has it; and its disk, where it is told. */
+static void note_terms(struct rented *r)
 {
-    if (r->record.prepaid_until_at_ms == r->seen.prepaid_until_at_ms)
+    unsigned disk_gb = r->seen.disk_gb ? r->seen.disk_gb : r->record.disk_gb;
+
+    if (r->record.prepaid_until_at_ms == r->seen.prepaid_until_at_ms && r->record.disk_gb == disk_gb)
         return;
     r->record.prepaid_until_at_ms = r->seen.prepaid_until_at_ms;
+    r->record.disk_gb = disk_gb;
     rented_write(r);
 }
 
@@ -474,7 +477,7 @@ static void rented_seen(void *ctx, const struct instance_seen *m, const struct i
     }
     r->seen = *m;
     r->seen_at_ms = clock_wall_ms();
-    note_prepaid(r);
+    note_terms(r);
     r->was_powered = r->was_powered || m->power != INSTANCE_OFF;
     runq_add(r->context.loop, &r->read);
 }

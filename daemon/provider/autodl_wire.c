@@ -217,6 +217,14 @@ static void read_card(const struct autodl_tables *t, const struct json *v, struc
     ret->off_at_ms = read_time(json_get(v, "timed_shutdown_at"));
 }
 
+/* Of an ordinary instance, beyond what is free; a Pro one's is not told. */
+static unsigned read_disk(const struct json *v)
+{
+    int64_t bytes = json_get_int(v, "expand_data_disk_size", 0);
+
+    return bytes > 0 && bytes <= (int64_t)1 << 50 ? (unsigned)(bytes >> 30) : 0;
+}
+
 static bool read_row(const struct autodl_tables *t, const struct json *v, struct instance_seen *ret)
 {
     const char *word = json_get_text(v, "status"), *name = json_get_text(v, "name");
@@ -231,6 +239,7 @@ static bool read_row(const struct autodl_tables *t, const struct json *v, struct
     ret->started_at_ms = read_time(json_get(v, "started_at"));
     ret->stopped_at_ms = read_time(json_get(v, "stopped_at"));
     ret->prepaid_until_at_ms = read_prepaid(v);
+    ret->disk_gb = read_disk(v);
     read_card(t, v, ret);
     return true;
 }

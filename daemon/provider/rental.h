@@ -38,6 +38,7 @@ struct instance_seen {
     int64_t price_milli;                /* of an hour, all cards; thousandths */
     int64_t prepaid_until_at_ms;        /* rented by the day or longer, until then */
     int64_t off_at_ms;                  /* the provider itself switches it off then */
+    unsigned disk_gb;                   /* beside the system's own */
 };
 
 /* A saved system disk, from which machines can be made. */

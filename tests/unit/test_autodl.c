@@ -270,23 +270,41 @@ Test(autodl, time_that_is_paid_in_advance_is_read)
 #define CHARGED(id, charge, end)                                                                             \
     "{\"uuid\":\"" id "\",\"name\":\"\",\"status\":\"shutdown\",\"charge_type\":" charge                     \
     ",\"expired_at\":" end "}"
-    struct autodl_answer a =
-        says(
-            "{\"code\":\"Success\",\"data\":{\"list\":[" CHARGED("a", "\"payg\"", AT("2026-01-02T03:04:05+08:00")) "," CHARGED(
-                "b", "\"daily\"",
-                AT("2026-01-02T03:04:05+08:00")) "," CHARGED("c", "\"novel\"",
-                                                             NEVER) "," CHARGED("d", "\"\"",
-                                                                                AT("2026-01-02T03:04:05+08:"
-                                                                                   "00")) "," CHARGED("e",
-                                                                                                      "null",
-                                                                                                      NEVER) "],\"max_page\":1}}",
-            false);
+    struct autodl_answer a = says(
+        "{\"code\":\"Success\",\"data\":{\"list\":[" CHARGED("a", "\"payg\"", AT("2026-01-02T03:04:05+08:00")) "," CHARGED(
+            "b", "\"daily\"",
+            AT("2026-01-02T03:04:05+08:00")) "," CHARGED("c", "\"novel\"",
+                                                         NEVER) "," CHARGED("d", "\"\"",
+                                                                            AT("2026-01-02T03:04:05+08:"
+                                                                               "00")) "," CHARGED("e", "null",
+                                                                                                  NEVER) "],"
+                                                                                                         "\"m"
+                                                                                                         "ax_"
+                                                                                                         "pag"
+                                                                                                         "e\""
+                                                                                                         ":1}"
+                                                                                                         "}",
+        false);
     static const int64_t until_at_ms[] = {0, 1767294245000, 0, 0, 0};
     struct autodl_page page;
 
     cr_assert_eq(autodl_read_page(&t, &a, &page, &f), 0, "%s", f.text);
     for (unsigned i = 0; i < 5; i++)
         cr_expect_eq(page.seen[i].prepaid_until_at_ms, until_at_ms[i], "%s", page.seen[i].id);
+}
+
+Test(autodl, the_disk_of_an_ordinary_instance_is_told_in_bytes)
+{
+    struct autodl_answer a = says("{\"code\":\"Success\",\"data\":{\"list\":[{\"uuid\":\"a\",\"status\":"
+                                  "\"shutdown\",\"expand_data_disk_size\":"
+                                  "53687091200},{\"uuid\":\"b\",\"status\":\"shutdown\",\"expand_data_disk_"
+                                  "size\":-1}],\"max_page\":1}}",
+                                  false);
+    struct autodl_page page;
+
+    cr_assert_eq(autodl_read_page(&t, &a, &page, &f), 0, "%s", f.text);
+    cr_assert_eq(page.seen[0].disk_gb, 50u);
+    cr_assert_eq(page.seen[1].disk_gb, 0u);
 }
 
 Test(autodl, a_disk_costs_by_the_day)

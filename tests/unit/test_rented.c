@@ -676,6 +676,19 @@ Test(rented, time_that_is_paid_for_has_no_price_that_is_too_high)
     cr_assert_eq(books.reading.prepaid_until_at_ms, rented_prepaid_until(rented));
 }
 
+Test(rented, a_disk_that_was_made_larger_elsewhere_is_the_one_it_has)
+{
+    make_new("4090D", 0);
+    is_there();
+    company.machine.disk_gb = 80;
+    rented_doubt(rented);
+    cr_assert(COMES_TRUE(rented_record(rented)->disk_gb == 80));
+    company.machine.disk_gb = 0; /* not told */
+    rented_doubt(rented);
+    loop_turns(loop, 20);
+    cr_assert_eq(rented_record(rented)->disk_gb, 80u);
+}
+
 Test(rented, a_hold_goes_to_the_guard)
 {
     make_new("4090D", 0);
