@@ -103,17 +103,25 @@ static enum exit_status provider_call(struct run *r, const char *method, const s
 
 enum exit_status verb_provider_add(struct run *r)
 {
-    const char *name = r->options.arguments[0];
+    _cleanup_free_ char *console =
+        r->options.console ? xasprintf("%s-console", r->options.arguments[0]) : NULL;
     _cleanup_secret_ struct secret token = {0};
     enum exit_status status;
 
     verb_no_core();
+    if (console) { /* another interface of the same company is another account here */
+        r->options.arguments[0] = console;
+        output_hint(&r->output,
+                    "%s is unofficial: it may stop working any day, and the token of the web "
+                    "page (its local storage, key \"token\") is the whole account.",
+                    console);
+    }
     status = verb_connect(r, true);
     if (status == EXIT_DONE)
         status = verb_secret_from(r, "token", r->options.token_file, true, &token);
     if (status == EXIT_DONE && !token.text)
-        status =
-            verb_secret_asked(r, "token", name, "llmhostctl provider add NAME --token-file FILE", &token);
+        status = verb_secret_asked(r, "token", r->options.arguments[0],
+                                   "llmhostctl provider add NAME --token-file FILE", &token);
     if (status == EXIT_DONE && r->options.day_milli < 0)
         status = day_limit_ask(r, &r->options.day_milli);
     return status == EXIT_DONE ? provider_call(r, "ProviderAdd", &token, screen_provider_added) : status;

@@ -25,7 +25,7 @@ def item(company, instance, fault):
             "rent_deadline": "2027-12-31T00:00:00+08:00", "disk_expand_available": 500 << 30, "driver_version": "550.67",
             "highest_cuda_version": "12.4", "status": status, "sub_status": "", "status_at": stamp(instance.status_at),
             "oom_killed": False, "ssh_command": f"ssh -p {place['port']} root@{place['host']}", "proxy_host": place["host"],
-            "proxy_host_ip": place["host"], "snapshot_gpu_alias_name": spec["card"], "root_password": place["password"],
+            "proxy_host_ip": place["host"], "snapshot_gpu_alias_name": spec["stock_name"], "root_password": place["password"],
             "jupyter_token": instance.jupyter, "jupyter_domain": "a1-sandbox.autodl.com:8443",
             "region_customer_port_visible": "enterprise", "ssh_port": place["port"], "image": "", "private_image_uuid": "",
             "reproduction_uuid": "", "reproduction_id": 0, "cpu_limit": 16, "mem_limit_in_byte": 64 << 30,

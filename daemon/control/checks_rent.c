@@ -41,8 +41,13 @@ void check_account(const struct account *a, int64_t balance_milli, const struct 
         check_add(list, "account.token", name, f->kind == FAULT_DENIED ? "fail" : "warn", show_next(f, name),
                   "%s", f->text);
     } else {
-        money_format(balance, balance_milli, unit);
         check_add(list, "account.token", name, "ok", NULL, "the token is valid");
+        if (account_ops(a)->unofficial)
+            check_add(list, "account.unofficial", name, "warn", NULL,
+                      "an interface that its owner does not document: it may change any day");
+    }
+    if (!f && account_ops(a)->balance) {
+        money_format(balance, balance_milli, unit);
         check_add(list, "account.balance", name, balance_milli > floor_milli ? "ok" : "fail", NULL,
                   "balance %s%s", balance,
                   balance_milli > floor_milli ? "" : ": nothing is switched on with so little");

@@ -84,7 +84,7 @@ static void ask_cancel(struct op *op)
 static void learn(struct account *a, int64_t milli, const struct fault *f)
 {
     a->blind = f ? *f : (struct fault){0};
-    if (!f) {
+    if (!f && a->ops->balance) {
         a->has_balance = true;
         a->balance_milli = milli;
         a->balance_at_ms = clock_wall_ms();
@@ -105,6 +105,13 @@ static void ask_on_answer(void *ctx, int64_t milli, const struct fault *f)
     done(done_ctx, milli, f);
 }
 
+/* Where the balance is not told, what is asked instead says as much of the token. */
+static void ask_on_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
+{
+    (void)seen, (void)n;
+    ask_on_answer(ctx, 0, f);
+}
+
 void account_ask_balance(struct account *a, struct op **slot, rental_money_fn done, void *ctx)
 {
     struct ask *k = xnew(struct ask);
@@ -115,7 +122,10 @@ void account_ask_balance(struct account *a, struct op **slot, rental_money_fn do
     k->ctx = ctx;
     list_append(&a->asks, &k->node);
     op_begin(&k->op, slot, ask_cancel);
-    a->ops->balance(a->rental, &k->inner, ask_on_answer, k);
+    if (a->ops->balance)
+        a->ops->balance(a->rental, &k->inner, ask_on_answer, k);
+    else
+        a->ops->list(a->rental, &k->inner, ask_on_list, k);
 }
 
 static void on_own_balance(void *ctx, int64_t milli, const struct fault *f)

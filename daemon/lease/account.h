@@ -45,7 +45,7 @@ store_ticket account_set_limits(struct account *a, const struct money_limits *li
 /* Another token or base URL was put there: whatever is known may be another account's. base_url may be the record's. */
 void account_renew(struct account *a, const char *base_url);
 
-/* Asks the provider: also how a token is tried. An op. It is asked by itself every 10 min while something of it runs (account_runs()). */
+/* Asks the provider: also how a token is tried, where the balance is not told (0, and has_balance below stays false). An op. It is asked by itself every 10 min while something of it runs (account_runs()). */
 void account_ask_balance(struct account *a, struct op **slot, rental_money_fn done, void *ctx);
 void account_runs(struct account *a, bool runs);
 

@@ -42,8 +42,33 @@ int autodl_pick_card(const struct autodl_tables *t, const char *gpu, struct rent
     for (unsigned i = 0; i < t->n_cards; i++)
         add_name(&names, i, t->n_cards, t->cards[i].gpu);
     *ret_why = xasprintf("AutoDL's API has no card %.*s (it has %s): take one of these, or rent it in the "
-                         "console (%s) and tell us the way in: llmhostctl instance add NAME 'ssh …'",
+                         "console (%s) and tell us the way in: llmhostctl instance add NAME 'ssh …', or "
+                         "llmhostctl provider add autodl --console for the machines that you rented there",
                          NAME_MAX_SHOWN, gpu, buf_text(&names), AUTODL_CONSOLE_URL);
+    buf_done(&names);
+    return -ENOENT;
+}
+
+void autodl_offer_ordinary(const struct autodl_card *card, struct rental_offer *ret)
+{
+    autodl_offer(card, ret);
+    ret->unofficial = true;
+}
+
+int autodl_pick_ordinary(struct autodl_tables *t, const char *gpu, struct rental_offer *ret, char **ret_why)
+{
+    const struct autodl_card *card = autodl_find_ordinary(t, gpu);
+    struct buf names;
+
+    if (card) {
+        autodl_offer_ordinary(card, ret);
+        return 0;
+    }
+    buf_init(&names, LIST_BYTES_MAX);
+    for (unsigned i = 0; i < t->n_ordinary; i++)
+        add_name(&names, i, t->n_ordinary, t->ordinary[i].gpu);
+    *ret_why =
+        xasprintf("no card %.*s is known in AutoDL's console, but %s", NAME_MAX_SHOWN, gpu, buf_text(&names));
     buf_done(&names);
     return -ENOENT;
 }

@@ -10,6 +10,10 @@
 /* Its stock is -1. Borrows from the card. */
 void autodl_offer(const struct autodl_card *card, struct rental_offer *ret);
 
+/* One of the console's, likewise: unofficial. */
+void autodl_offer_ordinary(const struct autodl_card *card, struct rental_offer *ret);
+int autodl_pick_ordinary(struct autodl_tables *t, const char *gpu, struct rental_offer *ret, char **ret_why);
+
 /* As find_card, find_image and find_region of rental.h. -ENOENT: *ret_why, caller frees. */
 int autodl_pick_card(const struct autodl_tables *t, const char *gpu, struct rental_offer *ret, char **ret_why);
 int autodl_pick_image(const struct autodl_tables *t, const char *name, const char **ret_image, char **ret_why);

@@ -130,6 +130,7 @@ static bool open_row(struct reading *g, const char *section)
     word++;
     switch (*section) {
     case 'c': g->row = OPEN(cards, spec); break;
+    case 'o': g->row = OPEN(ordinary, spec); break;
     case 'r': g->row = OPEN(regions, code); break;
     case 'i': g->row = OPEN(images, uuid); break;
     case 'e': g->row = OPEN(errors, word); break;
@@ -140,7 +141,7 @@ static bool open_row(struct reading *g, const char *section)
 
 static bool fill_row(struct reading *g, const char *key, const char *value)
 {
-    if (strncmp(g->section, "card ", 5) == 0)
+    if (strncmp(g->section, "card ", 5) == 0 || strncmp(g->section, "ordinary ", 9) == 0)
         return fill_card(g->row, key, value);
     if (strncmp(g->section, "region ", 7) == 0)
         return fill_region(g->row, key, value);
@@ -161,12 +162,23 @@ static int on_line(void *ctx, const char *section, const char *key, const char *
     return *g->section && fill_row(g, key, value);
 }
 
+static const char *judge_cards(const struct autodl_card *cards, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (!*cards[i].gpu || !cards[i].memory_gib)
+            return cards[i].spec;
+    return NULL;
+}
+
 /* Rows that lack what they are for. */
 static const char *judge(const struct autodl_tables *t)
 {
-    for (unsigned i = 0; i < t->n_cards; i++)
-        if (!*t->cards[i].gpu || !t->cards[i].memory_gib)
-            return t->cards[i].spec;
+    const char *lacks = judge_cards(t->cards, t->n_cards);
+
+    if (!lacks)
+        lacks = judge_cards(t->ordinary, t->n_ordinary);
+    if (lacks)
+        return lacks;
     for (unsigned i = 0; i < t->n_errors; i++)
         if (!*t->errors[i].code || !*t->errors[i].text || t->errors[i].kind == FAULT_NONE)
             return t->errors[i].word;
@@ -205,6 +217,36 @@ const struct autodl_card *autodl_find_card(const struct autodl_tables *t, const 
         if (strcasecmp(t->cards[i].spec, name) == 0 || strcasecmp(t->cards[i].gpu, name) == 0 ||
             strcasecmp(t->cards[i].stock, name) == 0)
             return &t->cards[i];
+    return NULL;
+}
+
+/* Letter by letter without spaces, behind the words that say nothing. */
+static void bare_name(const char *name, char out[static 32])
+{
+    static const char *const words[] = {"nvidia", "geforce", "rtx"};
+    size_t n = 0;
+
+    for (unsigned i = 0; i < ELEMENTS(words); i++) {
+        name += strspn(name, " ");
+        if (strncasecmp(name, words[i], strlen(words[i])) == 0)
+            name += strlen(words[i]);
+    }
+    for (; *name && n < 31; name++)
+        if (*name != ' ')
+            out[n++] = *name;
+    out[n] = '\0';
+}
+
+struct autodl_card *autodl_find_ordinary(struct autodl_tables *t, const char *name)
+{
+    char wanted[32], known[32];
+
+    bare_name(name, wanted);
+    for (unsigned i = 0; i < t->n_ordinary; i++) {
+        bare_name(t->ordinary[i].stock, known);
+        if (strcasecmp(t->ordinary[i].gpu, wanted) == 0 || strcasecmp(known, wanted) == 0)
+            return &t->ordinary[i];
+    }
     return NULL;
 }
 

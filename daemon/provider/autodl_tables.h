@@ -38,11 +38,12 @@ struct autodl_error {
 };
 
 struct autodl_tables {
-    struct autodl_card cards[AUTODL_ROWS_MAX];
+    struct autodl_card cards[AUTODL_ROWS_MAX];          /* what the Pro API rents out */
+    struct autodl_card ordinary[AUTODL_ROWS_MAX];       /* what is rented by hand, in the console */
     struct autodl_region regions[AUTODL_ROWS_MAX];
     struct autodl_image images[AUTODL_ROWS_MAX];
     struct autodl_error errors[AUTODL_ROWS_MAX];
-    unsigned n_cards, n_regions, n_images, n_errors;
+    unsigned n_cards, n_ordinary, n_regions, n_images, n_errors;
     struct autodl_disk disk;
 };
 
@@ -54,6 +55,8 @@ int autodl_tables_parse(const char *text, size_t n, struct autodl_tables *ret, c
 
 /* By its spec, as people write it or as the stock list does, small and capital letters alike. NULL: none. */
 const struct autodl_card *autodl_find_card(const struct autodl_tables *t, const char *name);
+/* Of the ordinary ones, whatever stands before it ("NVIDIA GeForce RTX 4090 D" is 4090D): in the console a card has several names. */
+struct autodl_card *autodl_find_ordinary(struct autodl_tables *t, const char *name);
 /* What so much disk beside the system's own costs a day, to the nearest thousandth. */
 int64_t autodl_disk_day_milli(const struct autodl_tables *t, unsigned disk_gb);
 /* The first row that fits; NULL: none. */

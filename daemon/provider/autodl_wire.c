@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <time.h>
 
 #include "base/fault.h"
 #include "proto/buf.h"
@@ -11,8 +12,9 @@
 #include "proto/text.h"
 #include "provider/autodl_tables.h"
 
-#define PAGES_MAX 100
-#define STOCK_MAX 1000000
+#define PAGES_MAX  100
+#define STOCK_MAX  1000000
+#define SHANGHAI_S (8 * 3600)
 
 /* ---- bodies ---- */
 
@@ -58,6 +60,57 @@ void autodl_write_page(unsigned page, struct buf *out)
 {
     _cleanup_json_ struct json *v = json_object();
 
+    json_put_int(v, "page_index", page);
+    json_put_int(v, "page_size", AUTODL_PAGE_ROWS);
+    json_write(v, out);
+}
+
+void autodl_write_console_page(unsigned page, struct buf *out)
+{
+    _cleanup_json_ struct json *v = json_object();
+
+    json_put_string(v, "date_from", "");
+    json_put_string(v, "date_to", "");
+    json_put_int(v, "page_index", page);
+    json_put_int(v, "page_size", AUTODL_PAGE_ROWS);
+    json_put(v, "status", json_array());
+    json_put(v, "charge_type", json_array());
+    json_write(v, out);
+}
+
+void autodl_write_power_on(const char *id, bool no_card, struct buf *out)
+{
+    _cleanup_json_ struct json *v = json_object();
+
+    json_put_string(v, "instance_uuid", id);
+    json_put_string(v, "payload", no_card ? "non_gpu" : "gpu");
+    json_write(v, out);
+}
+
+void autodl_write_timer(const char *id, int64_t off_at_ms, bool in_ms, struct buf *out)
+{
+    _cleanup_json_ struct json *v = json_object();
+    time_t at = (time_t)(off_at_ms / 1000 + SHANGHAI_S);
+    struct tm there;
+    char text[32];
+
+    json_put_string(v, "instance_uuid", id);
+    if (!off_at_ms)
+        json_put(v, "shutdown_at", json_null());
+    else if (in_ms)
+        json_put_int(v, "shutdown_at", off_at_ms);
+    else {
+        strftime(text, sizeof text, "%Y-%m-%d %H:%M", gmtime_r(&at, &there));
+        json_put_string(v, "shutdown_at", text);
+    }
+    json_write(v, out);
+}
+
+void autodl_write_market(unsigned page, struct buf *out)
+{
+    _cleanup_json_ struct json *v = json_object();
+
+    json_put_string(v, "charge_type", "payg");
     json_put_int(v, "page_index", page);
     json_put_int(v, "page_size", AUTODL_PAGE_ROWS);
     json_write(v, out);
@@ -124,7 +177,7 @@ static int open_envelope(const struct autodl_tables *t, const struct autodl_answ
 
     if (json_parse(a->text, a->n, &v) < 0 || !(code = json_get_text(v, "code")))
         return not_an_answer(a, f);
-    if (!streq(code, "Success"))
+    if (!streq(code, "Success") && !streq(code, "OK")) /* §1: some of the console's say OK */
         return refused(t, a, v, f);
     *ret = TAKE_PTR(v);
     return 0;
@@ -207,14 +260,17 @@ static void take_text(const char *text, char *out, size_t size)
 static void read_card(const struct autodl_tables *t, const struct json *v, struct instance_seen *ret)
 {
     const char *spec = json_get_text(v, "gpu_spec_uuid"), *mode = json_get_text(v, "start_mode");
+    int64_t price = json_get_int(v, "payg_price", 0);
     const struct autodl_card *card = spec ? autodl_find_card(t, spec) : NULL;
-    const char *gpu = card ? card->gpu : spec ? spec : "";
+    const char *alias = json_get_text(v, "snapshot_gpu_alias_name"); /* of an ordinary one */
+    const char *gpu = card ? card->gpu : spec ? spec : alias ? alias : "";
     int64_t cards = json_get_int(v, "req_gpu_amount", 0);
 
     take_text(gpu, ret->gpu, sizeof ret->gpu);
     ret->cards = cards > 0 && cards <= RENTAL_CARDS_MAX ? (unsigned)cards : 0;
     ret->no_card = ret->power != INSTANCE_OFF && mode && streq(mode, "non_gpu");
     ret->off_at_ms = read_time(json_get(v, "timed_shutdown_at"));
+    ret->price_milli = price > 0 && price < INT_MAX ? price : 0;
 }
 
 /* Of an ordinary instance, beyond what is free; a Pro one's is not told. */
@@ -326,6 +382,21 @@ static bool is_host(const char *text, size_t size)
     return text && *text && *text != '-' && strlen(text) < size && !text[strspn(text, letters)];
 }
 
+/* All three or none: half a way in is one of the boot before. */
+static void read_way(const struct json *v, struct instance_way *ret)
+{
+    const char *host = json_get_text(v, "proxy_host"), *password = json_get_text(v, "root_password");
+    int64_t port = json_get_int(v, "ssh_port", 0), price = json_get_int(v, "payg_price", 0);
+
+    *ret = (struct instance_way){.price_milli = price > 0 && price < INT_MAX ? price : 0};
+    if (!is_host(host, sizeof ret->host) || port <= 0 || port >= 65536 || !password || !*password ||
+        strlen(password) >= sizeof ret->password)
+        return;
+    snprintf(ret->host, sizeof ret->host, "%s", host);
+    snprintf(ret->password, sizeof ret->password, "%s", password);
+    ret->port = (uint16_t)port;
+}
+
 int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answer *a,
                          struct instance_way *ret, struct fault *f)
 {
@@ -335,20 +406,57 @@ int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answ
     if (r < 0)
         return r;
     const struct json *data = json_get(v, "data");
-    const char *host = json_get_text(data, "proxy_host"), *password = json_get_text(data, "root_password");
-    int64_t port = json_get_int(data, "ssh_port", 0), price = json_get_int(data, "payg_price", 0);
 
-    *ret = (struct instance_way){.price_milli = price > 0 && price < INT_MAX ? price : 0};
-    if (json_type(data) != JSON_OBJECT)
-        return not_an_answer(a, f);
-    /* All three or none: half a way in is one of the boot before. */
-    if (is_host(host, sizeof ret->host) && port > 0 && port < 65536 && password && *password &&
-        strlen(password) < sizeof ret->password) {
-        snprintf(ret->host, sizeof ret->host, "%s", host);
-        snprintf(ret->password, sizeof ret->password, "%s", password);
-        ret->port = (uint16_t)port;
+    read_way(data, ret);
+    return json_type(data) == JSON_OBJECT ? 0 : not_an_answer(a, f);
+}
+
+int autodl_read_page_way(const struct autodl_tables *t, const struct autodl_answer *a, const char *id,
+                         struct instance_way *ret, bool *ret_found, unsigned *ret_pages, struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+    const struct json *list;
+    int r = open_envelope(t, a, &v, f);
+
+    *ret_found = false;
+    *ret = (struct instance_way){0};
+    if (r == 0)
+        r = open_page(v, a, &list, ret_pages, f);
+    for (size_t i = 0; r == 0 && !*ret_found && i < json_count(list); i++) {
+        const struct json *row = json_at(list, i);
+        const char *uuid = json_get_text(row, "uuid"), *word = json_get_text(row, "status");
+
+        *ret_found = uuid && streq(uuid, id);
+        /* What stands there while it is off, or on its way, is of the boot before. */
+        if (*ret_found && word && read_power(word) == INSTANCE_ON)
+            read_way(row, ret);
     }
-    return 0;
+    return r;
+}
+
+int autodl_read_market(struct autodl_tables *t, const struct autodl_answer *a, struct autodl_market *market,
+                       unsigned *ret_pages, struct fault *f)
+{
+    _cleanup_json_ struct json *v = NULL;
+    const struct json *list;
+    int r = open_envelope(t, a, &v, f);
+
+    if (r == 0)
+        r = open_page(v, a, &list, ret_pages, f);
+    for (size_t i = 0; r == 0 && i < json_count(list); i++) {
+        const struct json *row = json_at(list, i);
+        const char *name = json_get_text(row, "gpu_name");
+        const struct autodl_card *card = name ? autodl_find_ordinary(t, name) : NULL;
+        int64_t free = json_get_int(row, "gpu_order_num", 0), price = json_get_int(row, "payg_price", 0);
+        size_t k = card ? (size_t)(card - t->ordinary) : 0;
+
+        if (!card || free < 0 || free > STOCK_MAX || price <= 0 || price > INT_MAX)
+            continue; /* a kind that nobody here knows the memory of */
+        market->stock[k] = MIN(market->stock[k] + (int)free, STOCK_MAX);
+        if (!market->price_milli[k] || price < market->price_milli[k])
+            market->price_milli[k] = price;
+    }
+    return r;
 }
 
 /* [{"RTX 4090D":{"idle_gpu_num":3,…}}, …], and cards among them that the API does not rent out. */

@@ -13,6 +13,7 @@ struct buf;
 struct fault;
 
 #define AUTODL_PAGE_ROWS 50
+#define AUTODL_CARDS_MAX 48      /* as many as rows in a table */
 
 /* Bodies. */
 void autodl_write_create(const struct instance_wish *w, unsigned cuda, struct buf *out);
@@ -52,5 +53,21 @@ int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answ
 /* What is free of each card of the table, in the order of the table, is added to stock. What the list does not name has none. */
 void autodl_write_stock(const char *region, struct buf *out);
 int autodl_read_stock(const struct autodl_tables *t, const struct autodl_answer *a, int stock[], struct fault *f);
+/* The console's API (§3): ordinary machines. */
+void autodl_write_console_page(unsigned page, struct buf *out);
+void autodl_write_power_on(const char *id, bool no_card, struct buf *out);
+/* off_at_ms 0: no more. in_ms: as a number instead of a text of Asia/Shanghai (§3.2: which of them is accepted is unsure), whole minutes. */
+void autodl_write_timer(const char *id, int64_t off_at_ms, bool in_ms, struct buf *out);
+void autodl_write_market(unsigned page, struct buf *out);
+/* The way into one of a page's machines; *ret_found: it is on that page. */
+int autodl_read_page_way(const struct autodl_tables *t, const struct autodl_answer *a, const char *id, struct instance_way *ret, bool *ret_found,
+                         unsigned *ret_pages, struct fault *f);
+/* Of each ordinary card of the table: how many could be rented, and the lowest price of an hour; added to what is there. */
+struct autodl_market {
+    int stock[AUTODL_CARDS_MAX];
+    int64_t price_milli[AUTODL_CARDS_MAX];
+};
+int autodl_read_market(struct autodl_tables *t, const struct autodl_answer *a, struct autodl_market *market, unsigned *ret_pages, struct fault *f);
+
 /* What can be spent, in thousandths of a yuan. */
 int autodl_read_balance(const struct autodl_tables *t, const struct autodl_answer *a, int64_t *ret_milli, struct fault *f);

@@ -3,9 +3,10 @@
 
 #include "proto/mem.h"
 
-extern const struct provider_ops provider_ssh, provider_local, provider_autodl;
+extern const struct provider_ops provider_ssh, provider_local, provider_autodl, provider_autodl_console;
 
-static const struct provider_ops *const drivers[] = {&provider_ssh, &provider_local, &provider_autodl};
+static const struct provider_ops *const drivers[] = {&provider_ssh, &provider_local, &provider_autodl,
+                                                     &provider_autodl_console};
 
 const struct provider_ops *provider_find(const char *name)
 {

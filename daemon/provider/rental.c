@@ -9,10 +9,10 @@
 #include "proto/text.h"
 #include "provider/provider.h"
 
-extern const struct rental_ops rental_autodl;
-extern const struct provider_ops provider_autodl;
+extern const struct rental_ops rental_autodl, rental_autodl_console;
+extern const struct provider_ops provider_autodl, provider_autodl_console;
 
-static const struct rental_ops *const all[] = {&rental_autodl};
+static const struct rental_ops *const all[] = {&rental_autodl, &rental_autodl_console};
 
 const struct rental_ops *rental_find(const char *name)
 {
@@ -55,3 +55,5 @@ static int rented_read_wish(const struct provider_wish *w, struct instance_recor
 
 const struct provider_ops provider_autodl = {
     .name = "autodl", .rented = true, .over_ssh = true, .read_wish = rented_read_wish};
+const struct provider_ops provider_autodl_console = {
+    .name = "autodl-console", .rented = true, .over_ssh = true, .read_wish = rented_read_wish};

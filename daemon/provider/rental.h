@@ -106,7 +106,8 @@ struct rental_ops {
     const char *title;          /* for people: "AutoDL" */
     const char *unit;           /* of its money: "CNY" */
     bool unofficial;            /* by an API that its owner does not document, with a token that is the whole account */
-    bool has_no_card;           /* a machine can be on without its card */
+    bool has_no_card;           /* a machine can be on without its card, */
+    int64_t no_card_milli;      /* for so much an hour by the price list */
     int64_t day_offset_ms;      /* its days begin so much before those of UTC */
     uint64_t released_after_ms; /* a machine that stays off for so long is given back with its data; 0: never */
     const char *console_url;    /* where a person can look and press buttons */

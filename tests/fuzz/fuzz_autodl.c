@@ -35,10 +35,13 @@ static void check_fault(const struct fault *f, bool asked)
     check(!asked || f->kind != FAULT_TRANSIENT);
 }
 
-static void read_answer(const struct autodl_tables *t, const struct autodl_answer *a)
+static void read_answer(struct autodl_tables *t, const struct autodl_answer *a)
 {
     static struct autodl_page page;
     static struct autodl_images images;
+    struct autodl_market market = {0};
+    unsigned pages;
+    bool found;
     struct instance_way s;
     struct fault f;
     char id[INSTANCE_ID_MAX];
@@ -76,6 +79,16 @@ static void read_answer(const struct autodl_tables *t, const struct autodl_answe
     else
         check(is_plain(s.host) && *s.host != '-' && !*s.host == !s.port && !*s.host == !*s.password &&
               s.price_milli >= 0);
+    f = (struct fault){0};
+    if (autodl_read_page_way(t, a, "pro-1", &s, &found, &pages, &f) < 0)
+        check_fault(&f, a->asked);
+    else
+        check(pages >= 1 && pages <= 100 && is_plain(s.host) && !*s.host == !s.port && (found || !*s.host));
+    f = (struct fault){0};
+    if (autodl_read_market(t, a, &market, &pages, &f) < 0)
+        check_fault(&f, a->asked);
+    for (unsigned i = 0; i < t->n_ordinary; i++)
+        check(market.stock[i] >= 0 && market.price_milli[i] >= 0);
     f = (struct fault){0};
     if (autodl_read_balance(t, a, &milli, &f) < 0)
         check_fault(&f, a->asked);

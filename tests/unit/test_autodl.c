@@ -98,7 +98,7 @@ Test(autodl, a_card_that_the_api_lacks_is_answered_with_the_other_ways)
         "AutoDL's API has no card 4090 (it has H800, vGPU-48GB, vGPU-48GB-350W, 4090D, PRO6000, vGPU-32GB "
         "and 5090): take one of these, or rent it in the console "
         "(https://www.autodl.com/console/instance/list) and tell us the way in: llmhostctl instance add "
-        "NAME 'ssh …'");
+        "NAME 'ssh …', or llmhostctl provider add autodl --console for the machines that you rented there");
     cr_assert_lt(strlen(why), sizeof f.text, "it is told whole");
 }
 

@@ -1,0 +1,75 @@
+/* What both of AutoDL's APIs share (autodl.c, autodl_console.c): the account's place and tables, and a call: the token read, the name looked
+ * up, one request for each page or step, its answer handed to read(). Facts: reference/autodl.md §1. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/op.h"
+#include "proto/buf.h"
+#include "provider/autodl_tables.h"
+#include "provider/autodl_wire.h"
+#include "provider/rental.h"
+
+#define AUTODL_MACHINES_MAX (AUTODL_PAGE_ROWS * 20)
+#define AUTODL_HOUR_MS      (60 * 60 * 1000ll)
+#define AUTODL_DAY_OFFSET_MS (8 * AUTODL_HOUR_MS)       /* Asia/Shanghai, without summer time */
+
+struct rental {
+    struct rental_context context;
+    const char *name;           /* whose token it is */
+    const char *usual_url;
+    char *origin, *host;
+    uint16_t port;
+    struct autodl_tables tables;
+    bool timer_in_ms;           /* as its timer takes the time today (autodl_console.c) */
+};
+
+/* One call, from its beginning to its last answer. */
+struct autodl_call {
+    struct op op;
+    struct rental *rental;
+    const char *method, *path;
+    char *query;                /* behind path, NULL: none */
+    struct buf body;
+    bool asks;                  /* something happens there: without an answer it is uncertain */
+    struct op *step;
+    void (*read)(struct autodl_call *c, const struct autodl_answer *a);
+    /* Instead of the fault's way to done(); NULL: none. */
+    void (*failed)(struct autodl_call *c, const struct fault *f);
+    void (*write_page)(unsigned page, struct buf *out);         /* of a call with pages */
+    struct instance_seen *seen; /* of the pages so far */
+    struct rental_image *images; /* likewise */
+    struct autodl_market market;
+    unsigned n_seen, n_images, page;
+    unsigned region;            /* of the table: its stock is asked for */
+    int stock[AUTODL_ROWS_MAX];
+    char id[INSTANCE_ID_MAX];   /* which machine it is about, where later steps need it */
+    int64_t off_at_ms;
+    bool no_card, then_start;
+    rental_list_fn on_list;
+    rental_made_fn on_made;
+    rental_done_fn on_done;
+    rental_way_fn on_way;
+    rental_money_fn on_money;
+    rental_offers_fn on_offers;
+    rental_images_fn on_images;
+    void *ctx;
+};
+
+struct autodl_call *autodl_call_new(struct rental *r, const char *method, const char *path, struct op **slot, void *ctx);
+void autodl_call_free(struct autodl_call *c);
+void autodl_call_go(struct autodl_call *c);
+/* Ends it: done() has the fault. */
+void autodl_call_fail(struct autodl_call *c, const struct fault *f);
+/* The next page. */
+void autodl_call_page(struct autodl_call *c);
+/* The readers both have: that it is done, and a list of machines, page by page. */
+void autodl_call_read_done(struct autodl_call *c, const struct autodl_answer *a);
+void autodl_call_read_list(struct autodl_call *c, const struct autodl_answer *a);
+
+/* As open, close and move of rental.h. */
+struct rental *autodl_open_at(const struct rental_context *context, const char *name, const char *usual_url);
+struct rental *autodl_close(struct rental *r);
+void autodl_move(struct rental *r, const char *base_url);
+int64_t autodl_disk_price(struct rental *r, unsigned disk_gb);
