@@ -267,30 +267,29 @@ Test(autodl, a_page_of_the_list_is_read_row_by_row)
 /* The words for a rental by the day or longer are not known: it is one that is not by time and has an end. */
 Test(autodl, time_that_is_paid_in_advance_is_read)
 {
-#define CHARGED(id, charge, end)                                                                             \
-    "{\"uuid\":\"" id "\",\"name\":\"\",\"status\":\"shutdown\",\"charge_type\":" charge                     \
-    ",\"expired_at\":" end "}"
-    struct autodl_answer a = says(
-        "{\"code\":\"Success\",\"data\":{\"list\":[" CHARGED("a", "\"payg\"", AT("2026-01-02T03:04:05+08:00")) "," CHARGED(
-            "b", "\"daily\"",
-            AT("2026-01-02T03:04:05+08:00")) "," CHARGED("c", "\"novel\"",
-                                                         NEVER) "," CHARGED("d", "\"\"",
-                                                                            AT("2026-01-02T03:04:05+08:"
-                                                                               "00")) "," CHARGED("e", "null",
-                                                                                                  NEVER) "],"
-                                                                                                         "\"m"
-                                                                                                         "ax_"
-                                                                                                         "pag"
-                                                                                                         "e\""
-                                                                                                         ":1}"
-                                                                                                         "}",
-        false);
-    static const int64_t until_at_ms[] = {0, 1767294245000, 0, 0, 0};
+    static const struct {
+        const char *charge, *end;
+        int64_t until_at_ms;
+    } rows[] = {
+        {"\"payg\"", AT("2026-01-02T03:04:05+08:00"), 0},
+        {"\"daily\"", AT("2026-01-02T03:04:05+08:00"), 1767294245000},
+        {"\"novel\"", AT("2026-01-02T03:04:05+08:00"), 1767294245000},
+        {"\"daily\"", NEVER, 0},
+        {"\"\"", AT("2026-01-02T03:04:05+08:00"), 0},
+        {"null", NEVER, 0},
+    };
     struct autodl_page page;
 
-    cr_assert_eq(autodl_read_page(&t, &a, &page, &f), 0, "%s", f.text);
-    for (unsigned i = 0; i < 5; i++)
-        cr_expect_eq(page.seen[i].prepaid_until_at_ms, until_at_ms[i], "%s", page.seen[i].id);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        _cleanup_free_ char *text =
+            xasprintf("{\"code\":\"Success\",\"data\":{\"list\":[{\"uuid\":\"a\",\"status\":"
+                      "\"shutdown\",\"charge_type\":%s,\"expired_at\":%s}]}}",
+                      rows[i].charge, rows[i].end);
+        struct autodl_answer a = says(text, false);
+
+        cr_assert_eq(autodl_read_page(&t, &a, &page, &f), 0, "%s", f.text);
+        cr_expect_eq(page.seen[0].prepaid_until_at_ms, rows[i].until_at_ms, "%s", text);
+    }
 }
 
 Test(autodl, the_disk_of_an_ordinary_instance_is_told_in_bytes)
