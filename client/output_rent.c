@@ -170,6 +170,8 @@ static void add_stays(const struct json *rental, struct buf *out)
         buf_add_text(out, "now (asleep)");
     else if (streq(stays, "prepaid") && until)
         buf_addf(out, "not before %s (prepaid)", minute_format(at, until));
+    else if (streq(stays, "no_card") && until)
+        buf_addf(out, "at %s (on without its card)", minute_format(at, until));
     else if (streq(stays, "not_by_us"))
         buf_add_text(out, "not by us: it was switched on elsewhere");
     else

@@ -199,6 +199,9 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
         buf_add_text(out, "its models were put to sleep");
     else if (streq(name, "prepaid"))
         buf_addf(out, "prepaid until %s, not stopped for being idle", minute_format(at, until_at_ms));
+    else if (streq(name, "no_card"))
+        buf_addf(out, "on without its card%s%s", until_at_ms ? " until " : "",
+                 until_at_ms ? minute_format(at, until_at_ms) : "");
     else if (streq(name, "not_by_us"))
         buf_add_text(out, "switched on elsewhere, and not ours to stop");
     else if (streq(name, "search"))

@@ -20,7 +20,7 @@ struct options {
     int64_t since_at_ms, search_until_at_ms;        /* -1: not given */
     const char *token_file, *base_url, *gpu, *for_model, *image, *region, *confirm;
     const char *id, *at;
-    bool token, over_budget, no_guard, anyway, drill, refresh, console;
+    bool token, over_budget, no_guard, anyway, drill, refresh, console, no_card;
     int64_t day_milli, month_milli, price_milli, floor_milli, disk_gb;      /* -1: not given */
     char **arguments;           /* what is left: targets, names */
     unsigned n_arguments;

@@ -289,7 +289,10 @@ static void keep_instance_screen(const struct json *reply, bool off)
         printf("%s stops again when nobody asks.\n", name);
         return;
     }
-    printf("%s stays up", name);
+    printf("%s %s", name,
+           json_get_bool(json_get(instance, "rental"), "no_card", false)
+               ? "comes up without its card, and stays"
+               : "stays up");
     if (until)
         printf(" until %s", minute_format(at, until));
     if (json_type(cost) == JSON_OBJECT)
@@ -338,6 +341,8 @@ enum exit_status verb_keep(struct run *r)
 
         return verb_usage(r, message, NULL, "llmhostctl keep -h");
     }
+    if (opt->no_card)
+        json_put_bool(call.parameters, "no_card", true);
     json_put_int(call.parameters, "for_ms", (int64_t)for_ms);
     status = verb_connect(r, true);
     if (status == EXIT_DONE)

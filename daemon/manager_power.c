@@ -139,6 +139,8 @@ struct stay_facts power_facts(const struct power *p, uint64_t now)
         .prepaid_until_due = p->rented ? due_of(rented_prepaid_until(p->rented), now) : 0,
     };
 
+    if (p->rented && rented_record(p->rented)->no_card) /* models have no say about that */
+        return f;
     FOREACH_MODEL(d, p)
     add_facts(&f, d->deployment, now);
     return f;
@@ -209,6 +211,8 @@ static void power_on(struct power *p)
     p->away_due = p->leave_due = 0;
     if (rented_record(p->rented)->search_until_at_ms <= clock_wall_ms()) /* that of an older word is no end */
         rented_look_until(p->rented, clock_wall_ms() + SEARCH_MS);
+    if (rented_record(p->rented)->no_card) /* a word that came to nothing */
+        rented_leave_card(p->rented, false);
     rented_want(p->rented, LIFE_GOAL_ON);
 }
 
@@ -319,6 +323,8 @@ static void power_search(struct power *p)
         f.kind = FAULT_NONE;
     if (f.kind)
         models_give_up(p, &f);
+    if (!f.kind && rented_record(p->rented)->no_card && hold_due(p, clock_now_ms()) > clock_now_ms())
+        return;
     if (!power_has_wish(p))
         power_leave_search(p, f.kind ? f.text : "nobody waits for it any more");
 }
@@ -385,12 +391,16 @@ static void power_note(struct power *p)
 
 static void tell_reason(const struct power *p, char out[static DEPLOYMENT_TEXT_MAX])
 {
+    bool no_card = p->rented && rented_record(p->rented)->no_card;
     char idle[TEXT_SHORT_MAX];
     const struct settings *s = p->manager->context.settings;
 
     switch (p->stay.reason) {
     case STAY_MONEY: snprintf(out, DEPLOYMENT_TEXT_MAX, "%.150s", money_fault(p)->text); break;
-    case STAY_UNWANTED: snprintf(out, DEPLOYMENT_TEXT_MAX, "no model on it is wanted"); break;
+    case STAY_UNWANTED:
+        snprintf(out, DEPLOYMENT_TEXT_MAX,
+                 no_card ? "its time without its card is over" : "no model on it is wanted");
+        break;
     case STAY_SLEEPS: snprintf(out, DEPLOYMENT_TEXT_MAX, "its models were put to sleep"); break;
     case STAY_FAILED_HOLD:
         snprintf(out, DEPLOYMENT_TEXT_MAX, "a model failed, and no other is wanted");
@@ -521,6 +531,15 @@ static void power_judge_on(struct power *p, uint64_t now)
     power_stay(p);
 }
 
+/* No model runs without a card: off first, then on with it. */
+static void power_fetch_card(struct power *p)
+{
+    p->hold_until_due = 0;
+    p->hold_is_over = true;
+    rented_hold(p->rented, 0);
+    power_off(p, "a model on it is wanted: it comes back with its card");
+}
+
 static void power_judge_rented(struct power *p)
 {
     const struct life *life = rented_life(p->rented);
@@ -533,6 +552,9 @@ static void power_judge_rented(struct power *p)
     }
     if (p->asked_on && life_goal(life) == LIFE_GOAL_OFF)
         power_has_ended(p);
+    if (life_goal(life) == LIFE_GOAL_ON && life_state(life) != LIFE_STOPPING &&
+        rented_is_without_card(p->rented) && power_has_wish(p))
+        power_fetch_card(p);
     if (life_goal(life) == LIFE_GOAL_OFF && power_has_wish(p))
         power_on(p);
     if (life_goal(life) == LIFE_GOAL_ON) {
@@ -692,6 +714,8 @@ const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_
         return NULL;
     if (p->stay.until_due != STAY_NEVER && p->stay.until_due)
         *ret_at_ms = clock_wall_ms() + (int64_t)(p->stay.until_due - clock_now_ms());
+    if (p->rented && p->stay.reason == STAY_KEPT && rented_is_without_card(p->rented))
+        return "no_card";
     return stay_reason_name(p->stay.reason);
 }
 
@@ -711,21 +735,25 @@ void manager_press(struct manager *m, struct lease *l)
 }
 
 void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of,
-                          int64_t until_at_ms, struct op **slot, op_done_fn done, void *ctx)
+                          int64_t until_at_ms, bool no_card, struct op **slot, op_done_fn done, void *ctx)
 {
     struct power *p = power_of(m, l);
     uint64_t now = clock_now_ms(), until_due = due_of(until_at_ms, now);
     struct rented_figures n;
+    int64_t rate_milli;
 
     if (!p || rented_prepaid_until(p->rented) >= until_at_ms) {
         op_finish_later(m->context.loop, slot, NULL, done, ctx);
         return;
     }
     rented_figures(p->rented, &n);
+    rate_milli = no_card        ? account_ops(rented_account(p->rented))->no_card_milli
+                 : n.rate_milli ? n.rate_milli
+                                : n.list_rate_milli;
     until_due = MAX(until_due, kept_due(p, of ? KEEPS_ALL : KEEPS_OF_MODELS, of, now));
     p->has_keep_money = true;
     keeps_reserve(m, l,
-                  &(struct keep_wish){.rate_milli = n.rate_milli ? n.rate_milli : n.list_rate_milli,
+                  &(struct keep_wish){.rate_milli = rate_milli,
                                       .for_ms = MAX(until_due, now + 1) - now,
                                       .over = rented_may_overspend(p->rented)},
                   slot, done, ctx);
@@ -748,4 +776,22 @@ uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until
     power_judge(p);
     manager_tell_lease(m, l, false);
     return 0; /* the machine's guard has it, not the database */
+}
+
+/* The hold goes with the first word to its guard. */
+uint64_t manager_keep_without_card(struct manager *m, struct lease *l, int64_t until_at_ms)
+{
+    struct power *p = power_of(m, l);
+
+    if (!p || !p->rented)
+        return 0;
+    store_ticket t = rented_leave_card(p->rented, true);
+
+    p->asked_on = true;
+    p->away_due = p->leave_due = 0;
+    p->hold_until_due = due_of(until_at_ms, clock_now_ms());
+    rented_look_until(p->rented, until_at_ms);
+    rented_want(p->rented, LIFE_GOAL_ON);
+    manager_keep_instance(m, l, until_at_ms);
+    return t; /* all of this turn is one transaction */
 }

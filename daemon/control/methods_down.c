@@ -380,6 +380,40 @@ static void keep_refuse(struct call *c, const struct lease *l, const struct faul
     call_fault(c, f, rental_subject(l, f), NULL);
 }
 
+static void no_card_is_for_others(struct call *c, const char *target)
+{
+    call_fail(c, EXIT_USAGE, "not_rented", target, NULL, "llmhostctl instance list",
+              "%.60s is no rented machine: only one of those is on without its card", target);
+}
+
+/* Only what is off can be switched on like that, and only where there is such a thing. True: the call was
+ * answered. */
+static bool no_card_is_refused(struct call *c, const struct lease *l, const char *why)
+{
+    const struct rental_ops *ops = account_ops(rented_account(lease_rented(l)));
+    const char *name = lease_name(l);
+    enum life_state s = life_state(rented_life(lease_rented(l)));
+    _cleanup_free_ char *keep = xasprintf("llmhostctl keep %s TIME --no-card", name);
+    _cleanup_free_ char *with =
+        xasprintf("llmhostctl up ollama:NAME --on %s\nllmhostctl keep %s TIME", name, name);
+    _cleanup_free_ char *down = xasprintf("llmhostctl down %s\n%s", name, keep);
+
+    if (json_get_int(c->parameters, "for_ms", 0) == 0)
+        call_fail(c, EXIT_USAGE, "bad_time", name, NULL, keep, "for how long is not said");
+    else if (!ops->has_no_card)
+        call_fail(c, EXIT_USAGE, "has_no_card", name, "it is on with its card or not at all", with,
+                  "%s was not switched on: %s has no boot without a card there", name, ops->title);
+    else if (s == LIFE_ABSENT)
+        call_fail(c, EXIT_NOT_RUNNING, "not_running", name, NULL, with, "there is no machine for %s yet",
+                  name);
+    else if (s != LIFE_STOPPED || life_goal(rented_life(lease_rented(l))) != LIFE_GOAL_OFF)
+        call_fail(c, EXIT_CONFLICT, "not_off", name, why, down,
+                  "%s is not off: only from there it comes up without its card", name);
+    else
+        return false;
+    return true;
+}
+
 static void keep_machine(void *ctx, const struct fault *f)
 {
     struct call *c = ctx;
@@ -395,7 +429,12 @@ static void keep_machine(void *ctx, const struct fault *f)
         keep_refuse(c, l, f);
         return;
     }
-    w->ticket = manager_keep_instance(c->context->manager, l, w->keep_until_at_ms);
+    if (!json_get_bool(c->parameters, "no_card", false))
+        w->ticket = manager_keep_instance(c->context->manager, l, w->keep_until_at_ms);
+    else if (no_card_is_refused(c, l, "it is on meanwhile"))
+        return;
+    else
+        w->ticket = manager_keep_without_card(c->context->manager, l, w->keep_until_at_ms);
     store_after(c->context->store, w->ticket, &c->op, keep_on_durable, c);
 }
 
@@ -411,6 +450,7 @@ static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
     const char *name = lease_name(l);
     _cleanup_free_ char *up = xasprintf("llmhostctl up ollama:NAME --on %s", name);
     _cleanup_free_ char *less = xasprintf("llmhostctl keep %s 7d", name);
+    bool no_card = json_get_bool(c->parameters, "no_card", false);
     char how_long[TEXT_SHORT_MAX];
 
     if (for_ms > KEEP_INSTANCE_MS_MAX) {
@@ -418,19 +458,29 @@ static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
                   less, "a keep of a rented machine lasts at most 7 days");
         return;
     }
-    if (for_ms && !is_to_be_on(l)) {
+    if (no_card && !lease_rented(l)) {
+        no_card_is_for_others(c, name);
+        return;
+    }
+    if (no_card && no_card_is_refused(c, l, NULL))
+        return;
+    if (for_ms && !no_card && !is_to_be_on(l)) {
         call_fail(c, EXIT_NOT_RUNNING, "not_running", name, NULL, up,
                   "%s is not on: there is nothing to keep", name);
         return;
     }
     struct follow *w = follow_new(c, keep_nothing);
 
-    call_log_change(c, name, for_ms ? "keep for %s" : "keep is over%s",
+    call_log_change(c, name,
+                    !for_ms   ? "keep is over%s"
+                    : no_card ? "keep for %s, without its card"
+                              : "keep for %s",
                     for_ms ? duration_format(how_long, (uint64_t)for_ms, false) : "");
     machines_add(w, l);
     w->keep_until_at_ms = for_ms ? clock_wall_ms() + for_ms : 0;
     if (for_ms && lease_rented(l))
-        manager_reserve_keep(c->context->manager, l, NULL, w->keep_until_at_ms, &c->op, keep_machine, c);
+        manager_reserve_keep(c->context->manager, l, NULL, w->keep_until_at_ms, no_card, &c->op, keep_machine,
+                             c);
     else
         keep_machine(c, NULL);
 }
@@ -469,7 +519,7 @@ static void keep_pay(struct follow *w)
 
         if (!d || !lease_rented(deployment_lease(d)))
             continue;
-        manager_reserve_keep(c->context->manager, deployment_lease(d), d, w->keep_until_at_ms, &c->op,
+        manager_reserve_keep(c->context->manager, deployment_lease(d), d, w->keep_until_at_ms, false, &c->op,
                              keep_on_paid, c);
         return;
     }
@@ -496,6 +546,10 @@ void method_keep(struct call *c)
 
     if (l && (lease_rented(l) || lease_boxed(l))) {
         keep_instance(c, l, for_ms);
+        return;
+    }
+    if (json_get_bool(c->parameters, "no_card", false)) {
+        no_card_is_for_others(c, target);
         return;
     }
     struct follow *w = follow_new(c, keep_nothing);

@@ -194,6 +194,7 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     json_put_string(v, "goal", life_goal_name(n.goal));
     json_put_string(v, "id", *life->id ? life->id : NULL);
     json_put_bool(v, "adopted", life->adopted);
+    json_put_bool(v, "no_card", rented_is_without_card(r));
     json_put_string(v, "provider_state", *n.word ? n.word : NULL);
     put_at(v, "provider_state_at_ms", n.seen_at_ms);
     put_at(v, "since_at_ms", n.since_at_ms);
@@ -452,6 +453,8 @@ struct json *show_spent(const struct account *a, const struct spent_record *r, i
     if (r->rate_milli >= 0)
         json_put_int(v, "rate_milli", r->rate_milli);
     json_put_string(v, "rate_basis", r->rate_basis);
+    if (r->no_card)
+        json_put_bool(v, "no_card", true);
     json_put(v, "amount",
              show_money(milli, r->unit, is_lump ? streq(r->kind, "disk") : !exact, ledger_is_unknown(r)));
     return v;

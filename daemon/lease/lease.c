@@ -307,9 +307,14 @@ struct boxed *lease_boxed(const struct lease *l)
     return l->boxed;
 }
 
+static bool has_guard_and_card(const struct rented *r)
+{
+    return rented_is_guarded(r) && !rented_is_without_card(r);
+}
+
 bool lease_is_reachable(const struct lease *l)
 {
-    return host_is_reachable(l->host) && (!l->rented || rented_is_guarded(l->rented)) &&
+    return host_is_reachable(l->host) && (!l->rented || has_guard_and_card(l->rented)) &&
            (!l->boxed || boxed_is_guarded(l->boxed));
 }
 

@@ -46,7 +46,7 @@ const struct instance_record *lease_record(const struct lease *l);      /* witho
 struct host *lease_host(struct lease *l);
 struct session *lease_session(struct lease *l);         /* NULL: this very host */
 const struct host_key *lease_host_key(const struct lease *l);   /* the pinned one; NULL: none yet */
-/* What is asked of it now gets there; of a rented one only with a guard that was read back. */
+/* What is asked of it now gets there; of a rented one only with a guard that was read back, and with its card. */
 bool lease_is_reachable(const struct lease *l);
 struct rented *lease_rented(const struct lease *l);             /* NULL: it is not rented */
 struct boxed *lease_boxed(const struct lease *l);               /* NULL: nothing switches it off from inside; a trial is not begun with */

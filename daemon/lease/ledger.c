@@ -274,6 +274,7 @@ static struct row *begin(struct ledger *g, const struct ledger_reading *r, int64
         .seen_at_ms = seen_at_ms,
         .rate_milli = -1,
         .rate_basis = "unknown",
+        .no_card = r->no_card,
     };
 
     return ledger_add(g, &new);

@@ -39,6 +39,7 @@ struct ledger_reading {
     int64_t disk_day_milli;      /* its disk, of a day, on or off; 0: nothing */
     int64_t known_at_ms;         /* it is an instance of ours since then */
     bool is_adopted;             /* somebody else had made it */
+    bool no_card;                /* it is on without its card */
 };
 /* Opens, corrects and closes intervals, here and in the database. Closing by the provider's stamp is exact;
  * until there is one, and where none comes, the end is "seen". One that is on its way from on to off, or

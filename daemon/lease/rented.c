@@ -87,7 +87,7 @@ static void watch_way(struct rented *r)
  * Else rarely: the price may change. */
 static void arm_way(struct rented *r)
 {
-    if (!r->has_way || !r->session_up || !r->rate_milli)
+    if (!r->has_way || !r->session_up || (!r->rate_milli && !rented_is_without_card(r)))
         timer_arm(r->way_timer, MIN((uint64_t)WAY_MS << MIN(r->n_reads, 4u), WAY_MS_MAX));
     else
         timer_arm(r->way_timer, PRICE_MS);
@@ -105,7 +105,7 @@ static void note_usual_boot(struct rented *r)
 
 static void take_price(struct rented *r, int64_t milli)
 {
-    if (!milli || milli == r->rate_milli)
+    if (!milli || milli == r->rate_milli || rented_is_without_card(r)) /* it is told with the card */
         return;
     r->rate_milli = milli;
     if (r->record.rate_milli != milli) {
@@ -153,6 +153,7 @@ static void on_way_timer(void *ctx)
 
 static void rented_begins(struct rented *r)
 {
+    r->has_no_card = rented_is_without_card(r);
     r->on = true;
     r->on_due = clock_now_ms();
     r->has_way = r->guarded = false;
@@ -420,7 +421,7 @@ struct rented *rented_new(const struct rented_context *context, const struct ren
         .card = r->card,
         .image = r->record.image,
         .disk_gb = r->record.disk_gb,
-        .start = {.start_command = record->no_guard ? NULL : r->dog},
+        .start = {.start_command = record->no_guard ? NULL : r->dog, .no_card = record->no_card},
     };
     r->keeper = make_keeper(r);
     rented_begin_life(r);
@@ -513,6 +514,19 @@ void rented_allow(struct rented *r, bool over_budget, bool no_guard)
     tell(r);
 }
 
+store_ticket rented_leave_card(struct rented *r, bool without)
+{
+    r->record.no_card = r->wish.start.no_card = without;
+    tell(r);
+    return store_put_rental(r->context.store, r->context.name, &r->record);
+}
+
+bool rented_is_without_card(const struct rented *r)
+{
+    return r->record.no_card || (r->on && r->has_no_card) ||
+           (life_state(r->life) == LIFE_RUNNING && r->seen.no_card);
+}
+
 bool rented_may_overspend(const struct rented *r)
 {
     return r->record.over_budget;
@@ -564,7 +578,7 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         .seen_at_ms = r->seen_at_ms,
         .next_at_ms = s == LIFE_WAITING ? life_next_at_ms(r->life) : 0,
         .tries = r->tries,
-        .rate_milli = r->rate_milli,
+        .rate_milli = rented_is_without_card(r) ? 0 : r->rate_milli, /* that was with the card */
         .list_rate_milli = rented_list_rate_milli(r),
         .was_powered = r->was_powered,
         .stop_asked_at_ms = r->stop_asked_at_ms,

@@ -54,6 +54,9 @@ const struct hunt *rented_hunt(const struct rented *r);
 bool rented_may_look(const struct rented *r);
 /* What the wish that comes with it may ignore, until it is over: the limits of money; a guard that cannot be read back. */
 void rented_allow(struct rented *r, bool over_budget, bool no_guard);
+/* The wish that comes is for the machine without its card, where its provider has that; over with that wish. */
+store_ticket rented_leave_card(struct rented *r, bool without);
+bool rented_is_without_card(const struct rented *r);    /* on without it, or wanted so: no model runs there */
 bool rented_may_overspend(const struct rented *r);  /* over_budget was allowed, and that wish is not over */
 /* This computer slept, or the token is another one. */
 void rented_doubt(struct rented *r);

@@ -51,6 +51,7 @@ static void replace(char **text, const char *with)
 static void forget_allowed(struct rented *r)
 {
     r->record.over_budget = r->record.no_guard = false;
+    r->record.no_card = r->wish.start.no_card = false;
     r->wish.start.start_command = r->dog;
 }
 
@@ -160,6 +161,8 @@ static void note_made(struct rented *r)
 
 int64_t rented_list_rate_milli(const struct rented *r)
 {
+    if (rented_is_without_card(r))
+        return account_ops(r->context.account)->no_card_milli;
     return r->hunt.n ? r->hunt.all[r->hunt.at].price_milli : 0;
 }
 
@@ -443,7 +446,8 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
             .instance = r->context.name,
             .machine = r->intent,
             .kind = create ? "create" : "power_on",
-            .rate_milli = !create && r->record.rate_milli ? r->record.rate_milli : rented_list_rate_milli(r),
+            .rate_milli = !create && r->record.rate_milli && !r->record.no_card ? r->record.rate_milli
+                                                                                : rented_list_rate_milli(r),
             .at_least_ms = at_least_ms(r),
             .over = r->record.over_budget,
             .is_free = r->record.prepaid_until_at_ms > r->record.asked_at_ms + (int64_t)at_least_ms(r),
@@ -525,12 +529,13 @@ void rented_on_read(void *ctx)
                     .stopped_at_ms = r->seen.stopped_at_ms,
                     .asked_at_ms = by_others ? 0 : r->record.asked_at_ms,
                     .intent = by_others || !*r->intent ? NULL : r->intent,
-                    .rate_milli = r->rate_milli,
+                    .rate_milli = rented_is_without_card(r) ? 0 : r->rate_milli,
                     .list_rate_milli = rented_list_rate_milli(r),
                     .prepaid_until_at_ms = r->record.prepaid_until_at_ms,
                     .disk_day_milli = rented_disk_day_milli(r),
                     .known_at_ms = r->context.known_at_ms,
                     .is_adopted = r->record.adopted,
+                    .no_card = rented_is_without_card(r),
                 },
                 clock_wall_ms());
     for (unsigned i = 0; i < r->n_spare; i++)

@@ -54,6 +54,7 @@ struct rented {
     bool on;          /* others have been told */
     bool went_off;    /* others have to be told that it is over */
     bool is_doubtful; /* the provider no longer says that it is on, nor that it is off */
+    bool has_no_card; /* it came up without it */
     bool has_way;
     bool session_up;
     bool had_guard;   /* something may be known of its guard, also while it is being switched off */

@@ -133,6 +133,7 @@ ADOPTED = machine("gz", "unknown", adopted=True, id="pro-77aa", gpu="5090", disk
 NO_SUCH_MACHINE = error("NotFound", "no_such_machine", "gz was not added: there is no machine pro-1 at AutoDL; there are: pro-77aa (5090, shutdown)",
                         ["llmhostctl instance list --at autodl", "llmhostctl instance add gz --provider=autodl --id=ID"], target="gz")
 KEPT = [{"reply": {"models": [], "cost": yuan(6900), "instance": machine("nm-a100", "running", "up", stays="kept", until_at_ms="@7200s")}}]
+WITHOUT = machine("gz", "running", "up", adopted=True, no_card=True, stays="no_card", until_at_ms="@3600s", rate=yuan(100, True))
 DRILL = [{"id": "guard.drill", "target": "gz-4090", "level": "ok", "next": [],
           "message": "its guard stopped it, and AutoDL said that it is off 38s later: the guard is proved"}]
 TOKEN = "t0k-n0t-sh0wn"
@@ -251,6 +252,11 @@ RENT = [
     case("rent-down-json", "down gz-4090 --json -q", {"Down": DOWN}),
     case("rent-keep", "keep nm-a100 2h", {"Keep": KEPT}),
     case("rent-keep-json", "keep nm-a100 2h --json", {"Keep": KEPT}),
+    case("rent-keep-no-card", "keep gz 1h --no-card", {"Keep": [{"reply": {"models": [], "cost": yuan(100, True), "instance": WITHOUT}}]}),
+    case("rent-keep-no-card-on", "keep gz 1h --no-card", {"Keep": [error("Conflict", "not_off", "gz is not off: only from there it comes up without its card",
+         ["llmhostctl down gz", "llmhostctl keep gz TIME --no-card"], target="gz")]}),
+    case("rent-no-card", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [], "accounts": [ACCOUNT], "instances": [WITHOUT]}}]}),
+    case("rent-no-card-why", "why gz", {"Why": [{"reply": {"lines": [why("gz", "awake", ("no_card", {**ON, "until_at_ms": "@3600s"}))], "not_counted": []}}]}),
     case("rent-keep-off", "keep --off nm-a100", {"Keep": [{"reply": {"models": [], "instance": machine("nm-a100", "running", stays="idle", until_at_ms="@60s")}}]}),
     case("rent-wait", "wait hz-3090 --for=confirmed", {"Wait": [{"more": {"instance": machine("hz-3090", "stopping")}},
                                                                 {"reply": {"instance": machine("hz-3090", "stopped")}}]}, columns=80),

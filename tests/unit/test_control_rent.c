@@ -35,7 +35,7 @@ static struct company {
     char url[64];
     int64_t balance_milli;
     struct instance_seen machine; /* id "": there is none */
-    unsigned n_created, n_stopped, n_released;
+    unsigned n_created, n_started, n_stopped, n_released;
 } at;
 
 static const struct rental_offer offers[] = {
@@ -140,8 +140,11 @@ static void say_done(struct answer *a)
 static void fake_start(struct rental *r, const char *id, const struct instance_start *s, struct op **slot,
                        rental_done_fn done, void *ctx)
 {
-    (void)r, (void)id, (void)s;
+    (void)r, (void)id;
     at.machine.power = INSTANCE_ON;
+    at.machine.no_card = s->no_card;
+    at.machine.started_at_ms = clock_wall_ms() / 1000 * 1000;
+    at.n_started++;
     answer_later(slot, say_done, done, ctx);
 }
 
@@ -258,7 +261,8 @@ static void fake_move(struct rental *r, const char *base_url)
     snprintf(at.url, sizeof at.url, "%s", base_url ? base_url : "its own");
 }
 
-static const struct rental_ops fake = {
+static struct rental_ops fake = {
+    .no_card_milli = 100,
     .name = "autodl",
     .title = "AutoDL",
     .unit = "CNY",
@@ -352,6 +356,7 @@ void __wrap_shape_ask(const struct shape_context *context, const char *model, st
 static void begin(void)
 {
     at = (struct company){.has_card = true, .balance_milli = 41300};
+    fake.has_no_card = false;
     world_begin();
 }
 
@@ -1049,4 +1054,153 @@ Test(control_rent, instance_tells_what_was_asked_for)
     cr_assert_str_eq(json_get_text(s, "gpu"), "4090D");
     cr_assert_str_eq(json_get_text(s, "cards"), "1");
     cr_assert_str_eq(json_get_text(json_get(json_get(v, "instance"), "rental"), "gpu"), "4090D");
+}
+
+/* ---- machines that somebody else made ---- */
+
+#define ADOPT "{\"name\":\"box\",\"provider\":\"autodl\",\"id\":\"pro-9\"}"
+
+static void begin_foreign(enum instance_power power)
+{
+    begin_account();
+    at.machine = (struct instance_seen){.id = "pro-9",
+                                        .name = "by-hand",
+                                        .power = power,
+                                        .word = "shutdown",
+                                        .gpu = "5090",
+                                        .cards = 2,
+                                        .started_at_ms = clock_wall_ms() / 1000 * 1000};
+}
+
+Test(control_rent, machine_there_is_becomes_an_instance_by_its_id)
+{
+    begin_foreign(INSTANCE_OFF);
+
+    _cleanup_json_ struct json *before = answers("InstanceList", "{\"at\":\"autodl\"}");
+    _cleanup_json_ struct json *added = answers("InstanceAdd", ADOPT);
+    _cleanup_json_ struct json *after = answers("InstanceList", "{\"at\":\"autodl\"}");
+    const struct json *rental = json_get(json_get(added, "instance"), "rental");
+
+    cr_assert_str_eq(json_get_text(first(before, "machines"), "id"), "pro-9");
+    cr_assert_null(json_get_text(first(before, "machines"), "instance"));
+    cr_assert_str_eq(json_get_text(first(after, "machines"), "instance"), "box");
+    cr_assert_str_eq(json_get_text(rental, "gpu"), "5090");
+    cr_assert_eq(json_get_int(rental, "cards", 0), 2);
+    cr_assert(json_get_bool(rental, "adopted", false));
+    box_gets(LIFE_STOPPED);
+    cr_assert_eq(at.n_started + at.n_stopped + at.n_created, 0, "neither on nor off");
+    refuses(CALL("InstanceAdd", ADOPT), "io.llmhost.Conflict", "code", "exists");
+    refuses(CALL("InstanceAdd", "{\"name\":\"other\",\"provider\":\"autodl\",\"id\":\"pro-9\"}"),
+            "io.llmhost.Conflict", "code", "is_instance");
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"box\",\"wait\":false}"));
+    box_gets(LIFE_RUNNING);
+    cr_assert_eq(at.n_started, 1);
+    refuses(CALL("InstanceRemove", "{\"name\":\"box\"}"), "io.llmhost.Conflict", "code", "not_off");
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+
+    _cleanup_json_ struct json *removed = answers("InstanceRemove", "{\"name\":\"box\"}");
+
+    cr_assert_eq(json_count(json_get(removed, "notes")), 1, "it goes on existing");
+    cr_assert_null(box());
+    cr_assert_str_eq(at.machine.id, "pro-9");
+    cr_assert_eq(at.n_created, 0);
+}
+
+Test(control_rent, machine_that_cannot_be_adopted_is_told_why)
+{
+    refuses(CALL("InstanceList", "{\"at\":\"autodl\"}"), "io.llmhost.NotFound", "code", "no_provider");
+    refuses(CALL("InstanceAdd", ADOPT), "io.llmhost.NotFound", "code", "no_provider");
+    begin_foreign(INSTANCE_OFF);
+    refuses(CALL("InstanceAdd", "{\"name\":\"box\",\"provider\":\"autodl\",\"id\":\"pro-8\"}"),
+            "io.llmhost.NotFound", "code", "no_such_machine");
+    refuses(CALL("InstanceAdd", "{\"name\":\"box\",\"provider\":\"autodl\"}"), "io.llmhost.NotFound", "code",
+            "no_such_machine");
+    refuses(CALL("InstanceAdd", "{\"name\":\"B\",\"provider\":\"autodl\",\"id\":\"pro-9\"}"),
+            "io.llmhost.Usage", "code", "bad_name");
+    refuses(CALL("InstanceAdd", "{\"name\":\"box\",\"id\":\"pro-9\"}"), "io.llmhost.Usage", "code",
+            "bad_command");
+    refuses(CALL("InstanceAdd",
+                 "{\"name\":\"box\",\"provider\":\"autodl\",\"id\":\"pro-9\",\"command\":\"ssh x@y\"}"),
+            "io.llmhost.Usage", "code", "bad_command");
+    snprintf(at.machine.name, sizeof at.machine.name, "%s-lost-1", store_daemon_id(w.store));
+    refuses(CALL("InstanceAdd", ADOPT), "io.llmhost.Conflict", "code", "is_instance");
+    cr_assert_null(box());
+}
+
+Test(control_rent, machine_that_runs_by_others_goes_on_without_an_end)
+{
+    begin_foreign(INSTANCE_ON);
+    json_free(answers("InstanceAdd", ADOPT));
+    box_gets(LIFE_RUNNING);
+    loop_advance(w.loop, 24 * 3600 * 1000);
+    box_gets(LIFE_RUNNING);
+    cr_assert_eq(at.n_stopped, 0);
+
+    _cleanup_json_ struct json *v = answers("InstanceShow", "{\"name\":\"box\"}");
+    const struct json *rental = json_get(json_get(v, "instance"), "rental");
+
+    cr_assert_str_eq(json_get_text(rental, "stays"), "not_by_us");
+    cr_assert_str_eq(json_get_text(json_get(rental, "guard"), "state"), "not_ours");
+    json_free(answers("InstanceRemove", "{\"name\":\"box\"}"));
+    cr_assert_eq(at.machine.power, INSTANCE_ON);
+}
+
+/* ---- on without a card ---- */
+
+#define WITHOUT "{\"target\":\"box\",\"for_ms\":3600000,\"no_card\":true}"
+
+Test(control_rent, machine_is_on_without_its_card_for_so_long)
+{
+    begin_machine();
+    fake.has_no_card = true;
+    refuses(CALL("Keep", WITHOUT), "io.llmhost.Conflict", "code", "not_off");
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    fake.has_no_card = false;
+    refuses(CALL("Keep", WITHOUT), "io.llmhost.Usage", "code", "has_no_card");
+    fake.has_no_card = true;
+    refuses(CALL("Keep", "{\"target\":\"box\",\"no_card\":true}"), "io.llmhost.Usage", "code", "bad_time");
+
+    _cleanup_json_ struct json *v = answers("Keep", WITHOUT);
+    const struct json *rental = json_get(json_get(v, "instance"), "rental");
+
+    cr_assert_eq(json_get_int(json_get(v, "cost"), "milli", 0), 100, "an hour of it");
+    cr_assert(json_get_bool(rental, "no_card", false));
+    cr_assert_str_eq(json_get_text(rental, "stays"), "no_card");
+    box_gets(LIFE_RUNNING);
+    cr_assert(at.machine.no_card);
+    loop_advance(w.loop, 1800000);
+    box_gets(LIFE_RUNNING);
+    loop_advance(w.loop, 1900000);
+    box_gets(LIFE_STOPPED);
+    cr_assert_not(rented_record(lease_rented(box()))->no_card, "over with that wish");
+
+    _cleanup_json_ struct json *cost = answers("Cost", "{\"since_at_ms\":1}");
+    const struct json *rows = json_get(cost, "rows"), *row = json_at(rows, json_count(rows) - 1);
+
+    cr_assert(json_get_bool(row, "no_card", false));
+    cr_assert_eq(json_get_int(row, "rate_milli", 0), 100);
+    cr_assert_str_eq(json_get_text(row, "rate_basis"), "list");
+}
+
+/* No model runs without a card. */
+Test(control_rent, model_that_is_wanted_has_the_machine_off_and_on_with_its_card)
+{
+    begin_machine();
+    fake.has_no_card = true;
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    json_free(answers("Keep", WITHOUT));
+    box_gets(LIFE_RUNNING);
+    cr_assert(at.machine.no_card);
+
+    unsigned n_stopped = at.n_stopped, n_started = at.n_started;
+
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"box\",\"wait\":false}"));
+    for (unsigned i = 0; i < 20 && at.n_started == n_started; i++)
+        time_passes(2000);
+    box_gets(LIFE_RUNNING);
+    cr_assert_eq(at.n_started, n_started + 1);
+    cr_assert_gt(at.n_stopped, n_stopped);
+    cr_assert_not(at.machine.no_card);
+    loop_advance(w.loop, 4000000);
+    cr_assert_eq(box_state(), LIFE_RUNNING, "that keep is over, and the model is wanted");
 }

@@ -40,6 +40,9 @@
 #define rented_may_overspend         fake_rented_may_overspend
 #define rented_hold                  fake_rented_hold
 #define rented_is_anothers           fake_rented_is_anothers
+#define rented_is_left_alone         fake_rented_is_left_alone
+#define rented_is_without_card       fake_rented_is_without_card
+#define rented_leave_card            fake_rented_leave_card
 #define life_state                   fake_life_state
 #define life_goal                    fake_life_goal
 #define life_trouble                 fake_life_trouble
@@ -82,7 +85,7 @@ static struct world {
     enum life_goal goal;
     struct fault trouble, money;
     struct keeper_figures guard;
-    bool reachable, must_stop, may_overspend, may_look, is_anothers, runs;
+    bool reachable, must_stop, may_overspend, may_look, is_anothers, runs, is_left_alone;
     struct rental_record record;
     int64_t rate_milli;
     struct keep_wish keep;
@@ -288,6 +291,25 @@ bool fake_rented_is_anothers(const struct rented *r)
 {
     (void)r;
     return w.is_anothers;
+}
+
+bool fake_rented_is_left_alone(const struct rented *r)
+{
+    (void)r;
+    return w.is_left_alone;
+}
+
+bool fake_rented_is_without_card(const struct rented *r)
+{
+    (void)r;
+    return w.record.no_card;
+}
+
+store_ticket fake_rented_leave_card(struct rented *r, bool without)
+{
+    (void)r;
+    w.record.no_card = without;
+    return 7;
 }
 
 const struct fault *fake_rented_trouble(const struct rented *r)
@@ -906,15 +928,17 @@ Test(power, a_keep_reserves_what_the_machine_costs_until_all_are_over)
     struct op *slot = NULL;
 
     comes_up();
-    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, false, &slot, NULL,
+                         NULL);
     cr_assert(w.keep.for_ms == 60 * MIN_MS && w.keep.rate_milli == 1880 && !w.keep.over);
     w.rate_milli = 1980;
     w.may_overspend = true;
     w.models[0].figures.keep_until_at_ms = clock_wall_ms() + 90 * MIN_MS;
-    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, false, &slot, NULL,
+                         NULL);
     cr_assert(w.keep.for_ms == 90 * MIN_MS && w.keep.rate_milli == 1980 && w.keep.over);
-    manager_reserve_keep(&w.manager, the_lease(), w.nodes[0].deployment, clock_wall_ms() + 60 * MIN_MS, &slot,
-                         NULL, NULL);
+    manager_reserve_keep(&w.manager, the_lease(), w.nodes[0].deployment, clock_wall_ms() + 60 * MIN_MS, false,
+                         &slot, NULL, NULL);
     cr_assert_eq(w.keep.for_ms, 60 * MIN_MS, "in place of the model's own");
 }
 
@@ -925,7 +949,8 @@ Test(power, the_money_of_a_keep_is_given_back_when_it_is_over)
     comes_up();
     unsigned n = w.n_released;
 
-    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, false, &slot, NULL,
+                         NULL);
     w.is_reserving = true;
     changed();
     cr_assert_eq(w.n_released, n, "it is not told yet");
@@ -944,7 +969,8 @@ Test(power, the_money_of_a_keep_that_was_not_granted_is_given_back)
     comes_up();
     unsigned n = w.n_released;
 
-    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, false, &slot, NULL,
+                         NULL);
     changed();
     cr_assert_eq(w.n_released, n + 1);
     changed();
@@ -1113,4 +1139,48 @@ Test(power, one_of_another_daemon_is_never_stopped_by_us)
     machine_is(LIFE_RUNNING);
     passes(2000);
     cr_assert_eq(w.n_wants, 0);
+}
+
+Test(power, one_that_others_made_and_switched_on_has_no_end)
+{
+    int64_t at_ms;
+
+    w.is_left_alone = true;
+    machine_is(LIFE_RUNNING);
+    passes(24 * 60);
+    cr_assert_eq(w.n_wants, 0);
+    cr_assert_str_eq(manager_stay(&w.manager, the_lease(), &at_ms), "not_by_us");
+    cr_assert_eq(at_ms, 0);
+}
+
+Test(power, without_its_card_it_is_on_for_as_long_as_was_said)
+{
+    int64_t at_ms, until_at_ms = clock_wall_ms() + 60 * MIN_MS;
+
+    w.models[0] = (struct model){.goal = GOAL_ON_DEMAND, .state = DEPLOYMENT_ASLEEP};
+    machine_is(LIFE_STOPPED);
+    cr_assert_eq(manager_keep_without_card(&w.manager, the_lease(), until_at_ms), 7);
+    cr_assert(w.record.no_card && w.goal == LIFE_GOAL_ON && w.hold_ms == 60 * MIN_MS);
+    machine_is(LIFE_WAITING);
+    passes(1);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "what does not work at once is tried on");
+    machine_is(LIFE_RUNNING);
+    cr_assert_str_eq(manager_stay(&w.manager, the_lease(), &at_ms), "no_card");
+    cr_assert_eq(at_ms, until_at_ms);
+    passes(58);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(2);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF, "models that sleep on it have no say");
+}
+
+Test(power, without_its_card_it_goes_off_and_on_again_for_a_model)
+{
+    machine_is(LIFE_STOPPED);
+    manager_keep_without_card(&w.manager, the_lease(), clock_wall_ms() + 60 * MIN_MS);
+    machine_is(LIFE_RUNNING);
+    goes_up(0, true);
+    cr_assert_not(w.record.no_card);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    cr_assert_eq(w.n_wants, 3, "on, off, on");
+    cr_assert_eq(w.hold_ms, 0);
 }
