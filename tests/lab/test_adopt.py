@@ -98,6 +98,26 @@ class Adopt(AtOnce):
             w.d.ctl("instance", "remove", "mine")
             self.assertEqual(w.machines(), [])
 
+    def test_one_of_the_console_is_on_without_its_card_until_its_time_is_over(self):
+        with World(NEVER, account=False) as w:
+            w.d.call("ProviderAdd", provider="autodl-console", token={"text": w.c.web_token}, base_url=w.c.url)
+            mine = w.c.rent(name="by-hand")
+            w.d.call("InstanceAdd", name="mine", provider="autodl-console", id=mine)
+            w.wait("stopped", name="mine")
+            w.d.ctl("keep", "mine", "12s", "--no-card")
+            self.assertEqual(w.d.ctl("keep", "mine", "1h", "--no-card", check=False).returncode, 12)
+            w.wait("running", name="mine")
+            self.assertEqual(w.c.instance(mine)["mode"], "non_gpu")
+            self.assertRegex(w.d.ctl("status").stdout, r"mine .*running .*¥0\.10/h~ .*without its card")
+            w.wait("stopped", name="mine")
+            self.assertEqual(w.paid(), [])
+            (row,) = [r for r in w.d.call("Cost", since_at_ms=1)["rows"] if r["kind"] == "compute"]
+            self.assertEqual((row.get("no_card"), row["rate_milli"], row["rate_basis"]), (True, 100, "list"))
+            ((_, begun, ended, rate, _),) = w.billed()
+            self.assertEqual((row["from_at_ms"] // 1000, row["to_at_ms"] // 1000, rate), (begun, ended, 100))
+            self.assertEqual(w.d.ctl("release", "mine", "--confirm=mine", check=False).returncode, 2, "by hand")
+            w.d.ctl("instance", "remove", "mine")
+
     def test_what_cannot_be_adopted_is_told_with_what_there_is(self):
         with Adopted(NEVER) as w:
             def refused(status, *words, name="other"):
