@@ -116,3 +116,14 @@ Test(alive, a_load_that_hangs_is_told_from_one_that_takes_long)
     cr_assert_eq(hangs_after_ms(does_nothing, 500), 305000, "the first look tells nothing");
     cr_assert_eq(hangs_after_ms(unknown, 500), 0);
 }
+
+/* Not a tick of the processor is known to be nothing, and not unknown. */
+Test(alive, a_load_that_does_nothing_at_all_hangs)
+{
+    struct alive_load l;
+
+    alive_load_begins(&l, 1000);
+    cr_assert_not(alive_load_hangs(&l, 2000, 500, 10, false), "the first look has nothing to compare with");
+    cr_assert_not(alive_load_hangs(&l, 2000 + ALIVE_STUCK_MS - 1, 500, 10, false));
+    cr_assert(alive_load_hangs(&l, 2000 + ALIVE_STUCK_MS, 500, 10, false));
+}
