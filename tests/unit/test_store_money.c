@@ -46,10 +46,10 @@ static store_ticket put(int64_t from, int64_t to, const char *to_basis)
 static void see_spent(void *ctx, const struct spent_record *r)
 {
     (void)ctx;
-    buf_addf(&loaded, "%s %s %s %s %lld %s %lld %s %lld %lld %s %s %lld\n", r->provider, r->instance, r->kind,
-             or_none(r->intent), (long long)r->from_at_ms, r->from_basis, (long long)r->to_at_ms,
+    buf_addf(&loaded, "%s %s %s %s %lld %s %lld %s %lld %lld %s %s %lld%s\n", r->provider, r->instance,
+             r->kind, or_none(r->intent), (long long)r->from_at_ms, r->from_basis, (long long)r->to_at_ms,
              or_none(r->to_basis), (long long)r->seen_at_ms, (long long)r->rate_milli, r->rate_basis, r->unit,
-             (long long)r->lump_milli);
+             (long long)r->lump_milli, r->no_card ? " no card" : "");
 }
 
 static void assert_spent(int64_t from, const char *expected)
@@ -348,7 +348,13 @@ static struct rental_record rental(void)
                                   .stopped_at_ms = 5,
                                   .prepaid_until_at_ms = 6,
                                   .drilled_at_ms = 7,
-                                  .over_budget = true};
+                                  .over_budget = true,
+                                  .adopted = true,
+                                  .no_card = true,
+                                  .used_at_ms = 8,
+                                  .search_until_at_ms = 9,
+                                  .mark_started_at_ms = 10,
+                                  .mark_stopped_at_ms = 11};
 }
 
 Test(store_money, what_is_reserved_for_an_instance_that_is_removed_is_free_again)
@@ -506,7 +512,9 @@ Test(store_money, rentals_and_accounts_are_there_after_a_restart)
     cr_assert(found.max_price_milli == 2200 && found.rate_milli == 1980);
     cr_assert_eq(found.guard_seq, UINT64_MAX);
     cr_assert(found.stopped_at_ms == 5 && found.prepaid_until_at_ms == 6 && found.drilled_at_ms == 7);
-    cr_assert(found.over_budget && !found.no_guard);
+    cr_assert(found.over_budget && !found.no_guard && found.adopted && found.no_card);
+    cr_assert(found.used_at_ms == 8 && found.search_until_at_ms == 9);
+    cr_assert(found.mark_started_at_ms == 10 && found.mark_stopped_at_ms == 11);
     assert_accounts("autodl - 20000 600000 2200 5000 9\n");
     store_remove_account(store, "autodl");
     assert_written(store_remove_instance(store, "gz"));
@@ -532,9 +540,10 @@ Test(store_money, reservations_and_intervals_outlive_a_restart)
 
     assert_reserved("a", "gz", 6000, 0);
     r.intent = "a";
+    r.no_card = true;
     assert_written(store_put_spent(store, &r));
     reopen_store();
-    assert_spent(0, "autodl gz compute a 3600000 stamp 0 - 3600000 1980 snapshot CNY 0\n");
+    assert_spent(0, "autodl gz compute a 3600000 stamp 0 - 3600000 1980 snapshot CNY 0 no card\n");
     assert_no_money("b", "hz", 4001, 0);
     assert_reserved("b", "hz", 4000, 0);
 }
