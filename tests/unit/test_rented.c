@@ -284,6 +284,21 @@ Test(rented, a_boot_that_fails_is_known_before_our_call_is_too_old_to_act)
     cr_assert_eq(n.tries, 2);
 }
 
+Test(rented, the_third_boot_that_fails_ends_the_wish)
+{
+    make_new("4090D", 0);
+    company.boots_to = INSTANCE_CHANGING;
+    rented_want(rented, LIFE_GOAL_ON);
+    for (unsigned boots = 1; boots <= 3; boots++) {
+        cr_assert(COMES_TRUE(state() == LIFE_STARTING), "boot %u", boots);
+        passes(1000);
+        company.machine.power = INSTANCE_OFF;
+        cr_assert(COMES_TRUE(state() == (boots < 3 ? LIFE_WAITING : LIFE_STOPPED)), "boot %u", boots);
+        cr_assert_str_eq(rented_trouble(rented)->code, "boot_failed");
+    }
+    cr_assert_eq(life_goal(rented_life(rented)), LIFE_GOAL_OFF);
+}
+
 Test(rented, a_card_above_the_highest_price_is_passed_over)
 {
     make_new("5090,4090D", 2200);
