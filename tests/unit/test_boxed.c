@@ -1,0 +1,191 @@
+/* links: lease
+ *
+ * A machine that is switched off from inside: what is said of it, as session and guard tell of it. */
+#include "lease/boxed.h"
+#include "tests/unit/rented_world.h"
+
+static struct boxed *boxed;
+
+static void on_boxed_changed(void *ctx)
+{
+    (void)ctx;
+    n_changed++;
+}
+
+static void setup_boxed(void)
+{
+    setup();
+    boxed = boxed_new(&(struct boxed_context){
+        .loop = loop, .store = store, .settings = settings, .name = "gpu1", .changed = on_boxed_changed});
+}
+
+static void teardown_boxed(void)
+{
+    boxed = boxed_free(boxed);
+    teardown();
+}
+
+TestSuite(boxed, .init = setup_boxed, .fini = teardown_boxed);
+
+static void session_goes(bool up)
+{
+    boxed_on_session(boxed, up);
+    loop_turns(loop, 3);
+}
+
+/* It is there, and its guard answers: of that power-on. */
+static void answers_of(const char *cycle)
+{
+    session_goes(true);
+    snprintf(keeper->figures.cycle, sizeof keeper->figures.cycle, "%s", cycle);
+    keeper->figures.acts_at_ms = clock_wall_ms() + 900000;
+    keeper_becomes(KEEPER_KEPT);
+}
+
+static void expect(enum boxed_state s)
+{
+    cr_assert_str_eq(boxed_state_name(boxed_state(boxed)), boxed_state_name(s));
+}
+
+static void is_stopped(void)
+{
+    answers_of("a.1");
+    boxed_stop(boxed);
+    expect(BOXED_STOPPING);
+    loop_turns(loop, 3);
+    cr_assert(keeper->is_told_to_stop);
+    session_goes(false);
+    expect(BOXED_OFF);
+}
+
+Test(boxed, is_used_only_with_a_guard_that_was_read_since_the_login)
+{
+    expect(BOXED_UNKNOWN);
+    session_goes(true);
+    expect(BOXED_ON);
+    cr_assert_not(boxed_is_guarded(boxed));
+    answers_of("a.1");
+    cr_assert(boxed_is_guarded(boxed));
+    session_goes(false);
+    cr_assert_not(boxed_is_guarded(boxed), "another power-on may come back");
+    session_goes(true);
+    cr_assert_not(boxed_is_guarded(boxed));
+    expect(BOXED_ON);
+}
+
+Test(boxed, one_that_cannot_stop_itself_is_used_by_name_alone)
+{
+    session_goes(true);
+    fault_code(&keeper->fault, FAULT_DENIED, "no_guard", "no sudo");
+    keeper_becomes(KEEPER_USELESS);
+    cr_assert_not(boxed_is_guarded(boxed));
+    cr_assert_str_eq(boxed_trouble(boxed)->code, "no_guard");
+    boxed_allow(boxed, true);
+    cr_assert(boxed_is_guarded(boxed));
+}
+
+Test(boxed, goes_off_when_told_and_is_on_again_when_a_person_says_so)
+{
+    struct boxed_figures n;
+
+    is_stopped();
+    boxed_figures(boxed, &n);
+    cr_assert_gt(n.stop_asked_at_ms, 0);
+    cr_assert(n.told);
+    loop_advance(loop, 3600000);
+    expect(BOXED_OFF);
+    answers_of("b.1");
+    expect(BOXED_ON);
+    cr_assert(boxed_is_guarded(boxed));
+    boxed_figures(boxed, &n);
+    cr_assert_eq(n.stop_asked_at_ms, 0);
+    cr_assert_eq(n.cycles, 2);
+    cr_assert_eq(boxed_trouble(boxed)->kind, FAULT_NONE);
+}
+
+Test(boxed, one_that_comes_back_was_not_off_and_is_told_again)
+{
+    is_stopped();
+    keeper->is_told_to_stop = false;
+    answers_of("a.1");
+    expect(BOXED_STOPPING);
+    cr_assert_str_eq(boxed_trouble(boxed)->code, "stop_not_confirmed");
+    cr_assert(keeper->is_told_to_stop);
+    session_goes(false);
+    expect(BOXED_OFF);
+    cr_assert_eq(boxed_trouble(boxed)->kind, FAULT_NONE);
+}
+
+Test(boxed, one_that_stays_is_an_alarm_and_is_told_again)
+{
+    answers_of("a.1");
+    boxed_stop(boxed);
+    loop_turns(loop, 3);
+    keeper->is_told_to_stop = false;
+    loop_advance(loop, 21000);
+    loop_turns(loop, 3);
+    cr_assert(keeper->is_told_to_stop, "as often as its guard tries");
+    cr_assert_eq(boxed_trouble(boxed)->kind, FAULT_NONE);
+    for (unsigned i = 0; i < 5; i++) {
+        loop_advance(loop, 20000);
+        loop_turns(loop, 3);
+    }
+    cr_assert_str_eq(boxed_trouble(boxed)->code, "stop_not_confirmed");
+    cr_assert_not(boxed_stay(boxed), "its guard was told");
+}
+
+Test(boxed, one_that_is_lost_is_off_once_its_guard_was_due)
+{
+    answers_of("a.1");
+    session_goes(false);
+    loop_advance(loop, 900000);
+    expect(BOXED_ON);
+    loop_advance(loop, 70000);
+    expect(BOXED_OFF);
+    answers_of("a.1");
+    expect(BOXED_ON);
+}
+
+Test(boxed, one_that_is_away_is_told_when_it_is_back_if_it_is_the_same)
+{
+    answers_of("a.1");
+    session_goes(false);
+    boxed_stop(boxed);
+    cr_assert_not(keeper->is_told_to_stop);
+    answers_of("a.1");
+    cr_assert(keeper->is_told_to_stop);
+
+    is_stopped();
+}
+
+Test(boxed, one_that_was_switched_on_meanwhile_is_not_told_what_the_one_before_was)
+{
+    answers_of("a.1");
+    session_goes(false);
+    boxed_stop(boxed);
+    answers_of("b.1");
+    expect(BOXED_ON);
+    cr_assert_not(keeper->is_told_to_stop);
+}
+
+Test(boxed, a_stop_is_taken_back_before_its_guard_heard_of_it)
+{
+    answers_of("a.1");
+    session_goes(false);
+    boxed_stop(boxed);
+    cr_assert(boxed_stay(boxed));
+    expect(BOXED_ON);
+    answers_of("a.1");
+    cr_assert_not(keeper->is_told_to_stop);
+}
+
+Test(boxed, anothers_is_let_alone)
+{
+    session_goes(true);
+    snprintf(keeper->figures.cycle, sizeof keeper->figures.cycle, "a.1");
+    keeper_becomes(KEEPER_REFUSED);
+    cr_assert(boxed_is_guarded(boxed));
+    boxed_stop(boxed);
+    expect(BOXED_ON);
+    cr_assert_not(keeper->is_told_to_stop);
+}
