@@ -8,6 +8,7 @@
 #include "control/show_rent.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "proto/json.h"
@@ -57,9 +58,8 @@ void check_account(const struct account *a, int64_t balance_milli, const struct 
 
 /* ---- a machine ---- */
 
-static void check_guard(const struct lease *l, struct json *list)
+static void check_guard(const struct lease *l, const struct keeper *k, struct json *list)
 {
-    const struct keeper *k = rented_keeper(lease_rented(l));
     const char *name = lease_name(l);
     struct keeper_figures n = {0};
     char ago[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
@@ -129,6 +129,24 @@ void check_rented(const struct lease *l, struct json *list)
         check_add(list, "rented.state", lease_name(l), "ok", NULL, "%s%s%s%s", show_rental_state(l),
                   *n.word ? ", its provider says \"" : "", n.word, *n.word ? "\"" : "");
     if (n.state == LIFE_RUNNING && !rented_is_left_alone(r))
-        check_guard(l, list);
+        check_guard(l, rented_keeper(r), list);
     check_proof(l, list);
+}
+
+void check_boxed(const struct lease *l, struct json *list)
+{
+    const struct boxed *b = lease_boxed(l);
+    const struct fault *f = boxed_trouble(b);
+    const char *id = streq(f->code, "stop_not_confirmed") ? "stop.confirmed" : "rented.state";
+
+    if (boxed_state(b) == BOXED_OFF)
+        check_add(list, id, lease_name(l), "ok", NULL,
+                  "it went away, as its guard was to switch it off; nobody confirms that (no account)");
+    else if (f->kind)
+        check_add(list, id, lease_name(l), "fail", show_next(f, lease_name(l)), "%s", f->text);
+    else
+        check_add(list, id, lease_name(l), "ok", NULL, "%s, switched off from inside when nobody uses it",
+                  boxed_state_name(boxed_state(b)));
+    if (boxed_state(b) == BOXED_ON)
+        check_guard(l, boxed_keeper(b), list);
 }

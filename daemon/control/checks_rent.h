@@ -12,6 +12,8 @@ struct lease;
 /* f: what the provider answered when it was asked for the balance; NULL: balance_milli is it. */
 void check_account(const struct account *a, int64_t balance_milli, const struct fault *f, struct json *list);
 void check_rented(const struct lease *l, struct json *list);
+/* Of one that is switched off from inside: what is seen of it, its guard. */
+void check_boxed(const struct lease *l, struct json *list);
 
 /* Answers the call, now or when the provider says that the machine is off, or does not in time. */
 void drill_begin(struct call *c, struct lease *l);

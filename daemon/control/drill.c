@@ -139,7 +139,10 @@ static bool may_drill(struct call *c, const struct lease *l)
     const struct deployment *user = find_user(c->context->manager, l);
     _cleanup_free_ char *next = xasprintf("llmhostctl doctor %s", name);
 
-    if (!lease_rented(l))
+    if (lease_boxed(l))
+        call_fail(c, EXIT_USAGE, "not_rented", name, NULL, next,
+                  "%s has no account here: nobody could say whether its bill ends", name);
+    else if (!lease_rented(l))
         call_fail(c, EXIT_USAGE, "not_rented", name, NULL, "llmhostctl instance list",
                   "%s is not rented: there is no bill to end", name);
     else if (life_state(rented_life(lease_rented(l))) != LIFE_RUNNING)

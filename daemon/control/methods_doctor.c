@@ -13,6 +13,7 @@
 #include "base/timer.h"
 #include "control/checks.h"
 #include "control/checks_rent.h"
+#include "control/machines.h"
 #include "control/methods.h"
 #include "control/show.h"
 #include "control/target.h"
@@ -300,6 +301,10 @@ static void check_instance(struct manager *m, struct lease *l, const struct mach
 {
     if (lease_rented(l))
         check_rented(l, list);
+    if (lease_boxed(l))
+        check_boxed(l, list);
+    if (machine_is_off(l) && lease_boxed(l))
+        return;
     if (lease_rented(l) && life_state(rented_life(lease_rented(l))) != LIFE_RUNNING)
         return; /* nobody gets in, and what was known is of another boot */
     if (lease_session(l)) {
