@@ -360,6 +360,22 @@ void screen_guard(const struct output *o, const struct json *instance, struct bu
     buf_done(&line);
 }
 
+/* The third way to the stop, where the company has one. */
+static void add_timer(const struct output *o, const struct json *rental, struct buf *out)
+{
+    const char *lacks = json_get_text(rental, "timer_reason");
+    int64_t off = json_get_int(rental, "off_at_ms", 0);
+    char at[CLOCK_MAX];
+    _cleanup_free_ char *line = NULL;
+
+    if (lacks)
+        line = xasprintf("NOT SET: %s", lacks);
+    else if (off)
+        line = xasprintf("the company switches it off by itself at %s; set again while it is wanted",
+                         minute_format(at, off));
+    add_field(o, out, "timer", line);
+}
+
 void screen_rental(const struct output *o, const struct json *instance, struct buf *out)
 {
     const struct json *rental = rental_of(instance);
@@ -374,6 +390,7 @@ void screen_rental(const struct output *o, const struct json *instance, struct b
         kept = xasprintf("kept until %s if it stays off; then all is deleted", minute_format(at, released));
     add_field(o, out, "data", kept);
     screen_guard(o, instance, out);
+    add_timer(o, rental, out);
 }
 
 /* ---- without a daemon ---- */

@@ -25,19 +25,39 @@ struct card {
 };
 #define CARDS_MAX 8
 
+/* The only one that machines can be rented from; NULL: none, or several. */
+static struct account *only_account(struct manager *m, unsigned *ret_n)
+{
+    struct account *a, *found = NULL;
+
+    *ret_n = 0;
+    for (unsigned i = 0; (a = manager_account_at(m, i)); i++)
+        if (account_ops(a)->create) {
+            found = a;
+            ++*ret_n;
+        }
+    return *ret_n == 1 ? found : NULL;
+}
+
 static struct account *choose_account(struct manager *m, const char *provider, struct fault *f)
 {
-    struct account *a = provider ? manager_find_account(m, provider) : manager_account_at(m, 0);
+    unsigned n = 0;
+    struct account *a = provider ? manager_find_account(m, provider) : only_account(m, &n);
 
     if (provider && !a && !rental_find(provider))
         accounts_refuse_company(provider, f);
+    else if (n > 1)
+        fault_code(f, FAULT_INVALID, "which_provider", "there are several accounts to rent with: say which");
     else if (!a)
         fault_code(f, FAULT_INVALID, "no_provider", "there is no account to rent with");
-    else if (!provider && manager_account_at(m, 1)) {
-        fault_code(f, FAULT_INVALID, "which_provider", "there are several accounts to rent with: say which");
-        a = NULL;
-    }
-    return a;
+    else if (!account_ops(a)->create)
+        fault_code(f, FAULT_INVALID, "made_by_hand",
+                   "machines of %s are made by hand, at %s: what is there becomes yours here by llmhostctl "
+                   "instance add NAME --provider=%s --id=ID",
+                   account_ops(a)->title, account_ops(a)->console_url, account_name(a));
+    else
+        return a;
+    return NULL;
 }
 
 /* In the order of preference; -EINVAL: *f. */

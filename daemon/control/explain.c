@@ -122,6 +122,8 @@ static const struct explanation table[] = {
     {"over_budget", EXIT_FAILED, "llmhostctl down %s"},
     {"no_such_machine", EXIT_NOT_FOUND, "llmhostctl instance list --at autodl"},
     {"is_instance", EXIT_CONFLICT, "llmhostctl instance list"},
+    {"made_by_hand", EXIT_USAGE, "llmhostctl provider list"},
+    {"no_timer", EXIT_FAILED, "llmhostctl status %s"},
     {"by_hand", EXIT_USAGE, "llmhostctl instance remove %s"},
     {"vanished", EXIT_NOT_FOUND, "llmhostctl status %s"},
     {"two_machines", EXIT_NOT_CONFIRMED, "llmhostctl down %s --now"},

@@ -217,6 +217,8 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
                         : is_unguarded(r)       ? "none"
                                                 : NULL,
                         rented_record(r)->drilled_at_ms != 0));
+    put_at(v, "off_at_ms", n.off_at_ms);
+    json_put_string(v, "timer_reason", n.timer_lacks);
     put_at(v, "released_at_ms", n.released_at_ms);
     return v;
 }

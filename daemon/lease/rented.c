@@ -423,7 +423,9 @@ struct rented *rented_new(const struct rented_context *context, const struct ren
         .disk_gb = r->record.disk_gb,
         .start = {.start_command = record->no_guard ? NULL : r->dog, .no_card = record->no_card},
     };
+    r->first_ms = settings_ms(context->settings, "guard", "first");
     r->keeper = make_keeper(r);
+    rented_choose_timer(r);
     rented_begin_life(r);
     return r;
 }
@@ -435,6 +437,7 @@ struct rented *rented_free(struct rented *r)
     drill_abandon(r);
     r->life = life_free(r->life);
     op_cancel(&r->reach);
+    op_cancel(&r->timer_call);
     r->keeper = keeper_free(r->keeper);
     r->way_timer = timer_free(r->way_timer);
     r->guard_timer = timer_free(r->guard_timer);
@@ -584,6 +587,8 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         .stop_asked_at_ms = r->stop_asked_at_ms,
     };
     snprintf(ret->word, sizeof ret->word, "%s", r->seen.word);
+    ret->off_at_ms = r->on ? r->seen.off_at_ms : 0;
+    ret->timer_lacks = r->on && r->timer_fault.kind ? r->timer_fault.text : NULL;
     if (kept_ms && s == LIFE_STOPPED && r->record.stopped_at_ms)
         ret->released_at_ms = r->record.stopped_at_ms + (int64_t)kept_ms;
 }

@@ -465,6 +465,7 @@ static void note_terms(struct rented *r)
     if (r->record.prepaid_until_at_ms == r->seen.prepaid_until_at_ms && r->record.disk_gb == disk_gb)
         return;
     r->record.prepaid_until_at_ms = r->seen.prepaid_until_at_ms;
+    rented_choose_timer(r);
     r->record.disk_gb = disk_gb;
     rented_write(r);
 }
@@ -542,6 +543,7 @@ void rented_on_read(void *ctx)
         read_spare(r, &r->spare[i]);
     end_lost_spares(r);
     tell_release(r);
+    rented_watch_timer(r);
     runq_add(r->context.loop, &r->changed);
 }
 

@@ -66,6 +66,11 @@ struct rented {
     struct op *reach;
     struct timer *way_timer, *guard_timer;
     struct op *drill;
+    uint64_t first_ms; /* [guard] first */
+    struct op *timer_call;
+    uint64_t timer_due;  /* when the provider's timer was last set; 0: never */
+    int64_t timer_at_ms; /* to this, as far as we know; 0: it is not set by us */
+    struct fault timer_fault;
     uint64_t drilled_due; /* the guard took it that it is to stop it; 0: it was not told, or we asked for the
                              machine since */
     struct fault fault;   /* why we ended it, or what its way in lacks */
@@ -84,6 +89,10 @@ int64_t rented_ceiling_milli(const struct rented *r);
 int64_t rented_list_rate_milli(const struct rented *r);
 /* From the run queue: what was seen, with what is known by now. */
 void rented_on_read(void *ctx);
+
+/* rented_timer.c */
+void rented_choose_timer(struct rented *r); /* as of the next power-on */
+void rented_watch_timer(struct rented *r);  /* after each reading */
 
 /* rented.c */
 void rented_on_life(void *ctx, struct life *l);

@@ -33,6 +33,10 @@ static struct company {
     unsigned n_create, n_start, n_stop, n_release, n_reach;
     char card[32], region[32], start_command[600], name[INSTANCE_NAME_MAX];
     unsigned cards;
+    bool has_timer, timer_is_deaf; /* deaf: what is set is not shown */
+    int64_t timer_at_ms;           /* as it was set last */
+    unsigned n_timer;
+    uint64_t first_ms; /* of the last start */
 } company;
 
 static struct books {
@@ -205,6 +209,7 @@ static inline void company_start(struct rental *r, const char *id, const struct 
     (void)r;
     cr_assert_str_eq(id, "pro-1");
     company.n_start++;
+    company.first_ms = s->first_ms;
     snprintf(company.start_command, sizeof company.start_command, "%s",
              s->start_command ? s->start_command : "");
     ask_new(slot, ctx, goes_on)->on_done = done;
@@ -258,6 +263,18 @@ static inline int company_find_card(struct rental *r, const char *gpu, struct re
     return -ENOENT;
 }
 
+static inline void company_set_timer(struct rental *r, const char *id, int64_t off_at_ms, struct op **slot,
+                                     rental_done_fn done, void *ctx)
+{
+    (void)r;
+    cr_assert_str_eq(id, "pro-1");
+    company.n_timer++;
+    company.timer_at_ms = off_at_ms;
+    if (!company.timer_is_deaf)
+        company.machine.off_at_ms = off_at_ms;
+    ask_new(slot, ctx, nothing_happens)->on_done = done;
+}
+
 static const struct rental_ops company_ops = {
     .name = "autodl",
     .unit = "CNY",
@@ -283,8 +300,12 @@ const char *account_name(const struct account *a)
 
 const struct rental_ops *account_ops(const struct account *a)
 {
+    static struct rental_ops timed;
+
     (void)a;
-    return &company_ops;
+    timed = company_ops;
+    timed.set_timer = company_set_timer;
+    return company.has_timer ? &timed : &company_ops;
 }
 
 struct rental *account_rental(const struct account *a)
