@@ -20,7 +20,7 @@
 #define SEARCH_MS                                                                                            \
     (2 * 3600 * 1000) /* for a card, unless `up` says otherwise; one by requests ends with the last of them  \
                        */
-#define FOREIGN_MS (10 * 60 * 1000)                /* two offs by somebody else within that are meant */
+#define FOREIGN_MS (10 * 60 * 1000)                /* two times it was taken away within that are meant */
 #define LEAVE_MS   (5 * 60 * 1000 + STAY_DRAIN_MS) /* for the streams of its models, then for their engines */
 #define LOST_MS    5000 /* between two looks at one that runs and cannot be reached any more, for a minute */
 
@@ -239,19 +239,21 @@ static void power_leave_search(struct power *p, const char *why)
     rented_want(p->rented, LIFE_GOAL_OFF);
 }
 
-static void power_is_foreign_off(struct power *p)
+/* What runs there is cut, and sleeps until it is wanted anew. */
+static void power_is_taken(struct power *p, const char *code, const char *what)
 {
     uint64_t now = clock_now_ms();
     bool again = p->foreign_due && now - p->foreign_due <= FOREIGN_MS;
+    char why[DEPLOYMENT_TEXT_MAX];
     struct fault f;
 
     p->foreign_due = now;
     if (again) {
-        fault_code(&f, FAULT_GONE, "stopped_elsewhere", "%s was switched off elsewhere twice within 10 min",
-                   lease_name(p->lease));
+        fault_code(&f, FAULT_GONE, code, "%s %s twice within 10 min", lease_name(p->lease), what);
         models_end(p, true, &f);
     }
-    models_lose_machine(p, "the machine was switched off elsewhere");
+    snprintf(why, sizeof why, "the machine %s", what);
+    models_lose_machine(p, why);
 }
 
 /* The machine gave up being on, and its trouble says why. */
@@ -261,7 +263,11 @@ static void power_has_ended(struct power *p)
 
     p->asked_on = false;
     if (streq(f.code, "stopped_elsewhere")) {
-        power_is_foreign_off(p);
+        power_is_taken(p, f.code, "was switched off elsewhere");
+        return;
+    }
+    if (streq(f.code, "vanished") && !rented_record(p->rented)->adopted) {
+        power_is_taken(p, f.code, "vanished at its provider");
         return;
     }
     if (!f.kind)

@@ -312,13 +312,13 @@ static void life_off_elsewhere(struct life *l)
     life_trouble_is(l, "stopped_elsewhere", "the machine was switched off, and not by us");
 }
 
-/* Somebody gave it back, and not by us. One of others is looked for on, by its id. */
+/* Somebody gave it back, and not by us: none is made in its place until it is wanted anew. One of others is
+ * looked for on, by its id. */
 static void life_vanished(struct life *l)
 {
+    l->record.goal = LIFE_GOAL_OFF;
     life_trouble_is(l, "vanished", "the provider no longer has the machine");
     event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "vanished", "%s", l->fault.text);
-    if (l->record.adopted)
-        l->record.goal = LIFE_GOAL_OFF;
 }
 
 /* The facts that go with being in a state; l->record.state is still the one before. */

@@ -681,6 +681,27 @@ Test(power, two_offs_by_somebody_else_that_are_far_apart)
     }
 }
 
+Test(power, one_that_vanished_is_made_anew_for_who_asks_anew)
+{
+    comes_up();
+    has_trouble(FAULT_TRANSIENT, "vanished");
+    w.goal = LIFE_GOAL_OFF;
+    machine_is(LIFE_ABSENT);
+    cr_assert(w.models[0].goal == GOAL_ON_DEMAND && w.models[0].state == DEPLOYMENT_ASLEEP);
+    cr_assert_str_eq(w.models[0].why, "the machine vanished at its provider");
+    passes(5);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    goes_up(0, true);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    machine_is(LIFE_RUNNING);
+    is_ready(0);
+    passes(3);
+    w.goal = LIFE_GOAL_OFF;
+    machine_is(LIFE_ABSENT);
+    cr_assert_eq(w.models[0].goal, GOAL_OFF, "twice within 10 min is no accident");
+    cr_assert_str_eq(w.models[0].ended.code, "vanished");
+}
+
 Test(power, a_boot_that_fails_ends_with_its_reason)
 {
     goes_up(0, false);
