@@ -22,6 +22,7 @@
                        */
 #define FOREIGN_MS (10 * 60 * 1000)                /* two times it was taken away within that are meant */
 #define LEAVE_MS   (5 * 60 * 1000 + STAY_DRAIN_MS) /* for the streams of its models, then for their engines */
+#define USED_MS    (60 * 1000)                     /* the last use is written down so exactly */
 #define LOST_MS    5000 /* between two looks at one that runs and cannot be reached any more, for a minute */
 
 /* ---- what its models want ---- */
@@ -78,6 +79,8 @@ static void add_facts(struct stay_facts *f, const struct deployment *d, uint64_t
     deployment_figures(d, &n);
     f->in_memory |= is_in_memory(d);
     f->used_due = MAX(f->used_due, n.used_due);
+    if (n.asked_due)
+        f->begun_due = 0;
     if (deployment_goal(d) == GOAL_OFF)
         return;
     f->asleep_by_word = (f->asleep_by_word || !f->any_goal) && deployment_sleeps_by_word(d);
@@ -133,6 +136,8 @@ struct stay_facts power_facts(const struct power *p, uint64_t now)
     struct stay_facts f = {
         .on_due = p->on_due ? p->on_due : now,
         .used_due = p->held_due,
+        .begun_due = p->is_unused ? p->born_due : 0,
+        .before_ms = p->unused_before_ms,
         .quiet_due = p->quiet_due,
         .hold_until_due = hold_due(p, now),
         .money_due = p->money_due,
@@ -368,7 +373,24 @@ static void note_loss(struct power *p, uint64_t now)
 static void power_forget_cycle(struct power *p)
 {
     p->on_due = p->lost_due = p->doubt_due = 0;
-    p->was_reachable = p->hold_is_over = false;
+    p->was_reachable = p->hold_is_over = p->is_unused = false;
+    if (rented_record(p->rented)->used_at_ms) /* the next one is another one's use */
+        rented_note_used(p->rented, 0);
+}
+
+/* max_up counts from it, in the daemon after this one too. */
+static void note_used(struct power *p, uint64_t now)
+{
+    const struct stay_facts f = power_facts(p, now);
+    int64_t at_ms;
+
+    p->is_unused = f.begun_due != 0;
+    if (!p->on_due || p->is_unused)
+        return;
+    at_ms = clock_wall_ms() - (int64_t)(now - MAX(f.used_due, f.on_due));
+    if (at_ms - rented_record(p->rented)->used_at_ms >= USED_MS ||
+        at_ms < rented_record(p->rented)->used_at_ms - USED_MS)
+        rented_note_used(p->rented, at_ms);
 }
 
 static void power_note(struct power *p)
@@ -391,6 +413,7 @@ static void power_note(struct power *p)
     if (k.read_at_ms || (p->on_due && now - p->on_due >= UNHEARD_MS))
         p->restored = false;
     note_keep_money(p, now);
+    note_used(p, now);
     power_note_forwards(p, now);
     note_loss(p, now);
 }
@@ -481,7 +504,7 @@ static void power_of_others(struct power *p, uint64_t now)
 {
     const struct stay_rule rule = power_rule(p);
     const struct stay_facts f = power_facts(p, now);
-    uint64_t due = MAX(f.used_due, p->on_due) + rule.max_up_ms;
+    uint64_t due = stay_max_due(&rule, &f);
 
     tell_money(p);
     if (rented_is_left_alone(p->rented)) {
@@ -608,6 +631,10 @@ struct power *power_new(struct manager *m, struct lease *l)
     p->restored = p->asked_on || !p->rented;
     p->has_keep_money = true;
     p->born_due = clock_now_ms();
+    if (p->asked_on && rented_record(p->rented)->used_at_ms) {
+        p->is_unused = true;
+        p->unused_before_ms = (uint64_t)MAX(clock_wall_ms() - rented_record(p->rented)->used_at_ms, 0);
+    }
     p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};
     p->quiet_bytes = forwards_bytes(m, l);
     p->timer = timer_new(m->context.loop, power_on_timer, p);
@@ -774,6 +801,7 @@ uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until
         return 0;
     p->hold_until_due = until_at_ms ? due_of(until_at_ms, now) : 0;
     p->held_due = until_at_ms ? now : p->held_due;
+    p->is_unused &= !until_at_ms;
     p->hold_is_over = !until_at_ms;
     if (p->rented)
         rented_hold(p->rented, p->hold_until_due ? p->hold_until_due - now : 0);

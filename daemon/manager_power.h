@@ -19,6 +19,8 @@ struct power {
     bool asked_on; /* its goal is on, by us: when it is off, it went off by itself */
     bool restored; /* and its guard has not told yet of holds */
     uint64_t born_due;
+    bool is_unused;                /* by anybody since then; it was on before, and the last use was so long before */
+    uint64_t unused_before_ms;
     uint64_t on_due;              /* since when it is on; 0: it is not */
     uint64_t foreign_due;         /* when somebody else switched it off; 0: never */
     uint64_t money_due;           /* since when a limit is reached; 0: none is */

@@ -251,7 +251,7 @@ struct engine_reply deployment_reply(struct deployment *d)
 void deployment_request_begin(struct deployment *d, struct deployment_use *u)
 {
     d->last_used_at_ms = clock_wall_ms();
-    d->touched_due = clock_now_ms();
+    d->asked_due = d->touched_due = clock_now_ms();
     *u = (struct deployment_use){.begun_at_ms = d->last_used_at_ms};
     list_init(&u->node);
     list_append(&d->open, &u->node);
@@ -264,7 +264,7 @@ void deployment_request_begin(struct deployment *d, struct deployment_use *u)
 void deployment_request_end(struct deployment *d, struct deployment_use *u)
 {
     d->last_used_at_ms = clock_wall_ms();
-    d->used_due = d->touched_due = clock_now_ms();
+    d->used_due = d->touched_due = d->asked_due = clock_now_ms();
     list_remove(&u->node);
     d->in_flight--;
     if (deployment_open(d) == 0)
@@ -547,7 +547,7 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
     if (goal == GOAL_OFF)
         d->wanted_due = 0;
     else
-        d->touched_due = clock_now_ms();
+        d->touched_due = d->asked_due = clock_now_ms();
     if (goal != GOAL_ON)
         d->keep_until_at_ms = 0;
     d->cut = goal == GOAL_OFF && (cut || d->cut);
@@ -789,6 +789,7 @@ void deployment_figures(const struct deployment *d, struct deployment_figures *r
         .flaps = d->flaps,
         .took_ms = d->took_ms,
         .used_due = d->touched_due,
+        .asked_due = d->asked_due,
         .since_due = d->entered_due,
         .by_request = d->woken,
         .usual_ms = store_usual_ms(d->context.store, what),

@@ -89,6 +89,7 @@ struct deployment {
     unsigned server_number;
     uint64_t used_due;              /* the end of the last request */
     uint64_t touched_due;           /* the last request's arrival or end, `up`, `keep`, its getting ready */
+    uint64_t asked_due;             /* the last of these but for getting ready */
     uint64_t shunned_due;           /* until then others of its name are asked first */
     unsigned flaps;
     bool dozed;                     /* it fell asleep by itself, because nobody asked */

@@ -498,6 +498,12 @@ void rented_look_until(struct rented *r, int64_t at_ms)
     rented_write(r);
 }
 
+void rented_note_used(struct rented *r, int64_t at_ms)
+{
+    r->record.used_at_ms = at_ms;
+    rented_write(r);
+}
+
 bool rented_may_look(const struct rented *r)
 {
     return hunt_current(&r->hunt) != NULL;

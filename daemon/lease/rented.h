@@ -49,6 +49,8 @@ void rented_want(struct rented *r, enum life_goal goal);
 void rented_limit_price(struct rented *r, int64_t milli);
 /* Until then a card is looked for, by the wish there is or the one that comes with it. */
 void rented_look_until(struct rented *r, int64_t at_ms);
+/* The last use of it, which max_up counts from; written down. */
+void rented_note_used(struct rented *r, int64_t at_ms);
 /* What can be had, and what is left out (hunt.h). may_look: something of it is still worth a try. */
 const struct hunt *rented_hunt(const struct rented *r);
 bool rented_may_look(const struct rented *r);

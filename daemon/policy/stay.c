@@ -30,6 +30,14 @@ static uint64_t last_use(const struct stay_facts *f)
     return MAX(f->used_due, f->on_due);
 }
 
+/* What a daemon before this one saw counts: nobody gets another max_up by beginning anew. */
+uint64_t stay_max_due(const struct stay_rule *rule, const struct stay_facts *f)
+{
+    if (f->begun_due)
+        return f->begun_due + rule->max_up_ms - MIN(rule->max_up_ms, f->before_ms);
+    return last_use(f) + rule->max_up_ms;
+}
+
 /* Nobody uses a model: the latest of what holds it up nevertheless. */
 static struct stay judge_idle(const struct stay_rule *rule, const struct stay_facts *f, uint64_t now)
 {
@@ -57,7 +65,7 @@ static struct stay judge_idle(const struct stay_rule *rule, const struct stay_fa
 struct stay stay_judge(const struct stay_rule *rule, const struct stay_facts *f, uint64_t now)
 {
     bool prepaid = now < f->prepaid_until_due;
-    uint64_t max_due = prepaid ? STAY_NEVER : last_use(f) + rule->max_up_ms;
+    uint64_t max_due = prepaid ? STAY_NEVER : stay_max_due(rule, f);
     struct stay s;
 
     if (f->money_due && !prepaid) /* it costs nothing more */

@@ -24,6 +24,8 @@ struct stay_facts {
     uint64_t prepaid_until_due; /* its time is paid for until then, and idle stops nothing; 0: it is billed */
     uint64_t on_due;            /* since when it is on */
     uint64_t used_due;          /* the end of the last request, `up`, `keep` */
+    uint64_t begun_due;         /* this daemon's start, if there was none since, and it was on then; 0: not so */
+    uint64_t before_ms;         /* the last one was so long before that */
     uint64_t failed_due;        /* a model failed then, and none is wanted otherwise; 0: no */
     uint64_t quiet_due;         /* the last sign of other use: bytes of a forward, of a login; 0: none */
     uint64_t hold_until_due;    /* `keep INSTANCE`; 0: none */
@@ -54,4 +56,5 @@ struct stay {
     uint64_t until_due;         /* when this verdict may change by time alone; STAY_NEVER */
 };
 struct stay stay_judge(const struct stay_rule *rule, const struct stay_facts *facts, uint64_t now);
+uint64_t stay_max_due(const struct stay_rule *rule, const struct stay_facts *facts);  /* when max_up is over */
 const char *stay_reason_name(enum stay_reason r);

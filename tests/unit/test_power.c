@@ -36,6 +36,7 @@
 #define rented_want                  fake_rented_want
 #define rented_doubt                 fake_rented_doubt
 #define rented_look_until            fake_rented_look_until
+#define rented_note_used             fake_rented_note_used
 #define rented_may_look              fake_rented_may_look
 #define rented_may_overspend         fake_rented_may_overspend
 #define rented_hold                  fake_rented_hold
@@ -90,7 +91,7 @@ static struct world {
     int64_t rate_milli;
     struct keep_wish keep;
     bool is_reserving;
-    unsigned n_wants, n_doubts, n_told, n_released;
+    unsigned n_wants, n_used, n_doubts, n_told, n_released;
     char said[300];
 } w;
 
@@ -339,6 +340,13 @@ void fake_rented_look_until(struct rented *r, int64_t at_ms)
 {
     (void)r;
     w.record.search_until_at_ms = at_ms;
+}
+
+void fake_rented_note_used(struct rented *r, int64_t at_ms)
+{
+    (void)r;
+    w.record.used_at_ms = at_ms;
+    w.n_used++;
 }
 
 bool fake_rented_may_look(const struct rented *r)
@@ -1045,6 +1053,49 @@ Test(power, a_restart_beside_one_that_runs_goes_on)
     passes(10);
     cr_assert_eq(w.n_wants, 0);
     passes(10);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+/* Kept for ever, it ends 12 h after the last word, however many daemons there were since. */
+Test(power, max_up_counts_on_over_restarts)
+{
+    comes_up();
+    w.models[0].goal = GOAL_ON;
+    passes(400);
+    cr_assert_geq(w.n_used, 1);
+    cr_assert_leq(w.n_used, 2, "a use is written down once");
+    for (int i = 0; i < 2; i++) {
+        power_free(w.lease.power);
+        w.models[0].figures = (struct deployment_figures){};
+        daemon_begins(LIFE_UNKNOWN, LIFE_GOAL_ON);
+        machine_is(LIFE_RUNNING);
+        is_ready(0);
+        passes(100);
+        cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    }
+    passes(119);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(4);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    machine_is(LIFE_STOPPED);
+    cr_assert_eq(w.record.used_at_ms, 0, "what was is nothing to the next one");
+}
+
+Test(power, a_request_after_a_restart_begins_max_up_anew)
+{
+    comes_up();
+    w.models[0].goal = GOAL_ON;
+    passes(600);
+    power_free(w.lease.power);
+    w.models[0].figures = (struct deployment_figures){};
+    daemon_begins(LIFE_UNKNOWN, LIFE_GOAL_ON);
+    machine_is(LIFE_RUNNING);
+    is_ready(0);
+    passes(60);
+    w.models[0].figures.used_due = w.models[0].figures.asked_due = w.now;
+    passes(700);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(30);
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
 }
 
