@@ -163,11 +163,38 @@ static void down_machine(struct follow *w, struct lease *l, bool cut)
         manager_press(m, l);
 }
 
+/* Switched on by somebody else, and nobody is left who wants a model on it: this word is about it as well.
+ * One that is another's is not. */
+static bool down_reaches(struct manager *m, const struct lease *l)
+{
+    const struct rented *r = l ? lease_rented(l) : NULL;
+    struct deployment *d;
+
+    if (!r || rented_is_left_alone(r) || rented_is_anothers(r) ||
+        life_goal(rented_life(r)) != LIFE_GOAL_OFF || life_state(rented_life(r)) != LIFE_RUNNING)
+        return false;
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++)
+        if (deployment_lease(d) == l && deployment_goal(d) != GOAL_OFF)
+            return false;
+    return true;
+}
+
+static void down_machines_of_models(struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_models; i++) {
+        struct lease *l = deployment_lease(w->models[i]);
+
+        if (down_reaches(w->call->context->manager, l))
+            rented_want(lease_rented(l), LIFE_GOAL_OFF);
+    }
+}
+
 static void down_machines(struct follow *w, const char *target, bool cut)
 {
     struct lease *l;
 
     w->tells_end = w->call->more;
+    down_machines_of_models(w);
     machines_add_of_models(w);
     for (unsigned i = 0; (l = manager_lease_at(w->call->context->manager, i)); i++)
         if ((lease_rented(l) || lease_boxed(l)) && target_is_instance(target, l)) {
