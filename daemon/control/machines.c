@@ -33,7 +33,7 @@ void machines_add(struct follow *w, struct lease *l)
     w->machines[w->n_machines++] = (struct follow_machine){
         .lease = l,
         .is_over = machine_is_off(l),
-        .was_looked_for = rented_step(lease_rented(l)) == RENTED_CAPACITY,
+        .was_looked_for = lease_rented(l) && rented_step(lease_rented(l)) == RENTED_CAPACITY,
     };
 }
 

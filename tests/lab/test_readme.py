@@ -126,7 +126,7 @@ class Readme(unittest.TestCase):
             running = daemons.Daemon()
             self.addCleanup(running.__exit__, None, None, None)
             env["LLMHOST_SOCKET"] = running.socket_path
-        answers = {b"password": PASSWORD, b"token": c.developer_token, b"day": "30"}
+        answers = {b"password": PASSWORD, b"token": c.developer_token, b"day": "30", b"switch it off": "n"}
         released = RELEASED.findall(script)
         if released:
             answers[b"type the name"] = released[0]
