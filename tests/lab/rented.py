@@ -31,18 +31,19 @@ PAID = ("creating", "starting", "running", "shutting_down")
 
 
 class World:
-    def __init__(self, when=None, foreign="off", account=None, options=("--engine", "scripted"), **times):
-        """WHEN: sections of the settings over those above. ACCOUNT: limits for ProviderAdd; False: no account yet. TIMES: company.py's."""
+    def __init__(self, when=None, foreign="off", account=None, options=("--engine", "scripted"), env=None, **times):
+        """WHEN: sections of the settings over those above. ACCOUNT: limits for ProviderAdd; False: no account yet. ENV: the daemon's.
+        TIMES: company.py's."""
         sections = {name: dict(keys) for name, keys in WHEN.items()}
         for name, keys in (when or {}).items():
             sections.setdefault(name, {}).update(keys)
-        self.stack = contextlib.ExitStack()
+        self.stack, self.sections = contextlib.ExitStack(), sections
         with contextlib.ExitStack() as stack:
             self.c = stack.enter_context(companies.Company(options=list(options), **times))
             self.foreign = self.c.rent(name="somebody", family="pro")
             if foreign == "running":
                 self.c.press("power_on", self.foreign)
-            self.d = stack.enter_context(daemons.Daemon(port=daemons.free_port(), **sections))
+            self.d = stack.enter_context(daemons.Daemon(port=daemons.free_port(), env=env, **sections))
             if account is not False:
                 self.add_account(**(account or {}))
             self.stack = stack.pop_all()
@@ -76,8 +77,8 @@ class World:
 
     # What people do --------------------------------------------------------------------------------------------------
 
-    def add_account(self, **limits):
-        return self.d.call("ProviderAdd", provider="autodl", token={"text": self.c.developer_token}, base_url=self.c.url, **limits)
+    def add_account(self, d=None, **limits):
+        return (d or self.d).call("ProviderAdd", provider="autodl", token={"text": self.c.developer_token}, base_url=self.c.url, **limits)
 
     def up(self, model=MODEL, gpu="4090D", limit_s=90, **more):
         return self.d.call("Up", limit_s, model=model, gpu=gpu, **more)

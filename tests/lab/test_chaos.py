@@ -1,26 +1,30 @@
-"""Random stories of renting: people and applications want things, the company errs, links break, the daemon is killed, somebody presses
-buttons in the console. After each: what nobody wants is off, the bill never had two machines, the ledger is the bill where it says that
-it is exact, and every request got exactly one answer.
+"""Random stories of renting: people and applications want things, the company errs, links break, the daemon is killed, its clock is set,
+somebody presses buttons in the console, another llmhostd wants the same machine. After each: what nobody wants is off, the bill never
+had two machines, the ledger is the bill where it says that it is exact, and every request got exactly one answer.
 
-`tests/run rent-chaos`: 1,000 of them. $STORIES: how many; $RENT_SEED: from this number on, one after the other.
-A story is told again by its number: RENT_SEED=N STORIES=1.
+The lab tells 40, of which one is new each time; `tests/run rent-chaos` tells 1,000. $STORIES: how many; $RENT_SEED: from this number on,
+one after the other. A story is told again by its number: RENT_SEED=N STORIES=1.
 """
 import concurrent.futures
 import contextlib
 import os
 import random
+import tempfile
 import threading
 import time
 import unittest
 
 import company as companies
+import daemon as daemons
 import host as hosts
 from daemon import CallError
 from rented import MODEL, World
 
-LIMIT_S = 600
-STORIES = int(os.environ.get("STORIES") or 1000)
-SEED = int(os.environ.get("RENT_SEED") or random.SystemRandom().randrange(1000, 10**6))
+LIMIT_S = 700
+STORIES = int(os.environ.get("STORIES") or 40)
+SEED = int(os.environ.get("RENT_SEED") or 0)
+ALWAYS, NEW = 30000, random.SystemRandom().randrange(10**5, 10**6)
+NUMBERS = list(range(SEED, SEED + STORIES)) if SEED else list(range(ALWAYS, ALWAYS + STORIES - 1)) + [NEW]
 AT_ONCE = int(os.environ.get("AT_ONCE") or 10)
 # A machine that cannot be reached is waited for two minutes (manager_power.c), a call without an answer for three (start_ms).
 OFF_S = 240
@@ -28,6 +32,7 @@ LONG_S = 12                     # no request waits longer: X-LLMHost-Max-Wait
 # What happens at once and is told wrongly, or is told and does not happen; what hangs for long would need longer stories.
 ACTS = ["reset", "cut", "cut_after", "bad_gateway", "bad_gateway_after", "html", "html_after", "garbage", "empty", "null_data", "no_stock",
         "too_many", "unavailable", "slow", "slow_before", "unknown_code", "wrong_state"]
+JUMPS_S = [-20 * 86400, -3600, -90, 0, 90, 3600, 20 * 86400]
 READS = ["bad_gateway", "unavailable", "html", "cut", "garbage", "empty", "slow", "hidden", "too_many"]
 
 
@@ -37,19 +42,30 @@ class Story:
     def __init__(self, number):
         self.random = random.Random(number)
         self.number, self.told, self.answers, self.requests, self.clients = number, [], [], [], []
-        self.lock = threading.Lock()
+        self.lock, self.other, self.clock = threading.Lock(), None, None
 
     def run(self):
         draw = self.random
         times = {"create": draw.choice([0.1, 1]), "boot": draw.choice([0.2, 2]), "sshd": draw.choice([0.1, 1]), "stop": draw.choice([0.1, 1])}
         began = time.monotonic()
-        with World({"idle": {"unload": "1s", "stop": draw.choice(["1s", "3s"]), "min_up": draw.choice(["0s", "2s"])}}, **times) as w:
+        when = {"idle": {"unload": "1s", "stop": draw.choice(["1s", "3s"]), "min_up": draw.choice(["0s", "2s"])}}
+        with tempfile.NamedTemporaryFile("w+") as self.clock, World(when, env=self.clock_env(), **times) as w, contextlib.ExitStack() as others:
             try:
+                self.others = others
                 self.tell(w)
                 self.end(w)
                 print(f"story {self.number}: {time.monotonic() - began:.0f} s, answers {self.answers}", flush=True)
             except Exception as e:
                 raise AssertionError(f"story {self.number} (RENT_SEED={self.number} STORIES=1): {e}\n" + "\n".join(self.told)) from e
+
+    def clock_env(self):
+        """The daemon's wall clock is this machine's, plus what stands in a file."""
+        self.set_clock(0)
+        return {"LD_PRELOAD": Chaos.clock, "CLOCK_MOVED": self.clock.name}
+
+    def set_clock(self, seconds):
+        self.clock.seek(0)
+        print(f"{round(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)) + seconds:<20d}", file=self.clock, flush=True)
 
     def note(self, *words):
         self.told.append(f"{time.time():.3f} " + " ".join(str(w) for w in words))
@@ -58,7 +74,7 @@ class Story:
 
     def tell(self, w):
         steps = [self.request, self.request, self.up, self.put_to_sleep, self.down, self.kill, self.fault, self.fault, self.console, self.cut,
-                 self.rest]
+                 self.rest, self.jump, self.second]
         self.up(w)
         for _ in range(self.random.randint(4, 8)):
             step = self.random.choice(steps)
@@ -121,13 +137,47 @@ class Story:
                     time.sleep(self.random.choice([0.5, 3]))
                     box.heal()
 
+    def jump(self, w):
+        seconds = self.random.choice(JUMPS_S)
+        self.note(seconds, "s")
+        self.set_clock(seconds)
+
+    def second(self, w):
+        """Another llmhostd of the same customer takes the machine there is, wants it on, or no longer."""
+        verb = self.random.choice(["Up", "Down"])
+        if not self.other:
+            self.other = self.others.enter_context(daemons.Daemon(port=daemons.free_port(), idle=w.sections["idle"]))
+            w.add_account(self.other)
+        with contextlib.suppress(CallError, OSError):       # the company errs to this one, too; and the machine may be no longer there
+            for uuid in [i["uuid"] for i in w.ours()][:1]:
+                self.other.call("InstanceAdd", name="theirs", provider="autodl", id=uuid)
+        with contextlib.suppress(CallError, OSError):
+            if verb == "Up":
+                self.other.call("Up", model=MODEL, on="theirs", wait=False)
+            else:
+                self.other.call("Down", target=MODEL, timeout_ms=500)
+        self.note("the other one:", verb)
+
     def rest(self, w):
         time.sleep(3)
 
     def rests(self, w):
-        """Nothing is wanted, the daemon knows of nothing that is on, and nothing is billed."""
-        return (all(m["goal"] == "off" for m in w.d.call("Status")["models"]) and
-                all(m["state"] in ("stopped", "absent") for m in w.machines()) and not w.paid())
+        """Nothing is wanted, no daemon knows of anything that is on, and nothing is billed."""
+        for d in filter(None, (w.d, self.other)):
+            status = d.call("Status")
+            if any(m["goal"] != "off" for m in status["models"]) or \
+               any(m["state"] not in ("stopped", "absent") for m in status["instances"] if m["rented"]):
+                return False
+        return not w.paid()
+
+    @staticmethod
+    def stop_all(d):
+        with contextlib.suppress(CallError):            # what may have been called is looked for, for minutes
+            d.call("Down", target=MODEL, timeout_ms=1000)
+        for machine in d.call("Status")["instances"]:
+            if machine["rented"]:
+                with contextlib.suppress(CallError):
+                    d.call("Down", target=machine["name"], now=True, timeout_ms=1000)
 
     # How it ends -----------------------------------------------------------------------------------------------------
 
@@ -143,11 +193,8 @@ class Story:
         due = time.monotonic() + OFF_S
         while not self.rests(w) and time.monotonic() < due:     # what somebody switched on in the console needs a word of its own
             self.note("down")
-            with contextlib.suppress(CallError):        # what may have been called is looked for, for minutes
-                w.down(timeout_ms=1000)
-            for machine in w.machines():
-                with contextlib.suppress(CallError):
-                    w.down(machine["name"], now=True, timeout_ms=1000)
+            for d in filter(None, (self.other, w.d)):
+                self.stop_all(d)
             with contextlib.suppress(hosts.HostError):
                 w.nothing_bills(10)
         if not self.rests(w):
@@ -163,11 +210,18 @@ class Story:
 
 
 class Chaos(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        library = tempfile.NamedTemporaryFile(suffix=".so")
+        cls.addClassCleanup(library.close)
+        hosts.command("gcc", "-shared", "-fPIC", "-o", library.name, hosts.HERE + "/clock.c")
+        sanitized = "libasan" in hosts.command("ldd", os.path.join(daemons.BUILD, "llmhostd"))
+        cls.clock = " ".join(([hosts.command("gcc", "-print-file-name=libasan.so").strip()] if sanitized else []) + [library.name])
+
     def test_stories(self):
-        numbers = range(SEED, SEED + STORIES)
-        print(f"stories from {SEED}", flush=True)
+        print(f"stories {NUMBERS[0]} to {NUMBERS[-2] if len(NUMBERS) > 1 else NUMBERS[0]}, {NUMBERS[-1]}", flush=True)
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-            running = {n: pool.submit(Story(n).run) for n in numbers}
+            running = {n: pool.submit(Story(n).run) for n in NUMBERS}
             for n, story in running.items():
                 with self.subTest(story=n):
                     story.result()
