@@ -20,7 +20,8 @@
 #define SEARCH_MS                                                                                            \
     (2 * 3600 * 1000) /* for a card, unless `up` says otherwise; one by requests ends with the last of them  \
                        */
-#define FOREIGN_MS (10 * 60 * 1000)                /* two times it was taken away within that are meant */
+#define FOREIGN_MS (10 * 60 * 1000) /* two times it was taken away within that are meant */
+#define BLIND_MS   65000 /* with no word of the provider about one that runs: two looks at it have failed */
 #define LEAVE_MS   (5 * 60 * 1000 + STAY_DRAIN_MS) /* for the streams of its models, then for their engines */
 #define USED_MS    (60 * 1000)                     /* the last use is written down so exactly */
 #define LOST_MS    5000 /* between two looks at one that runs and cannot be reached any more, for a minute */
@@ -221,14 +222,53 @@ static void power_on(struct power *p)
     rented_want(p->rented, LIFE_GOAL_ON);
 }
 
+/* The provider cannot be asked to switch it off, and what is on the machine can. */
+static bool power_needs_guard(const struct power *p)
+{
+    struct rented_figures n;
+
+    if (!p->rented || !p->on_due || rented_is_anothers(p->rented) || !rented_is_guarded(p->rented) ||
+        !lease_is_reachable(p->lease))
+        return false;
+    rented_figures(p->rented, &n);
+    return n.seen_at_ms && clock_wall_ms() - n.seen_at_ms > BLIND_MS;
+}
+
+/* Whatever came of it: the provider is asked until it says that it is off. */
+static void on_guard_told(void *ctx, const struct fault *f)
+{
+    struct power *p = ctx;
+
+    if (f)
+        event_publish(LOG_LEVEL_WARNING, LOG_DAEMON, lease_name(p->lease), "power_off",
+                      "its guard does not say that it stops it: %s", f->text);
+    rented_want(p->rented, LIFE_GOAL_OFF);
+}
+
+/* Its session ends with the wish: so the guard is told first. */
+static void power_off_by_guard(struct power *p)
+{
+    const char *title = account_ops(rented_account(p->rented))->title;
+
+    event_publish(
+        LOG_LEVEL_WARNING, LOG_DAEMON, lease_name(p->lease), "power_off",
+        "%s cannot be reached: its guard is told to stop it, and %s is asked until it confirms that", title,
+        title);
+    rented_stop_by_guard(p->rented, &p->by_guard, on_guard_told, p);
+}
+
 void power_off(struct power *p, const char *why)
 {
+    if (p->by_guard) /* on its way off */
+        return;
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "power_off", "is switched off: %s",
                   why);
     p->asked_on = false;
     p->away_due = p->leave_due = 0;
     p->stay = (struct stay){STAY_OFF, p->stay.reason, STAY_NEVER};
-    if (p->rented)
+    if (power_needs_guard(p))
+        power_off_by_guard(p);
+    else if (p->rented)
         rented_want(p->rented, LIFE_GOAL_OFF);
     else
         boxed_stop(lease_boxed(p->lease));
@@ -646,6 +686,7 @@ struct power *power_free(struct power *p)
 {
     if (!p)
         return NULL;
+    op_cancel(&p->by_guard);
     timer_free(p->timer);
     free(p);
     return NULL;

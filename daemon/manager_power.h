@@ -35,6 +35,7 @@ struct power {
     uint64_t quiet_bytes, quiet_due;   /* of its forwards; when they last grew */
     unsigned cycle;                    /* of one that is switched off from inside: of which power-on all this is */
     bool was_used, was_off;            /* a model was wanted on it in this power-on; its models know that it is off */
+    struct op *by_guard; /* it is told to stop the machine, where the provider cannot be reached */
     struct stay stay;
 };
 

@@ -36,6 +36,9 @@
 #define rented_want                  fake_rented_want
 #define rented_doubt                 fake_rented_doubt
 #define rented_look_until            fake_rented_look_until
+#define rented_is_guarded            fake_rented_is_guarded
+#define rented_stop_by_guard         fake_rented_stop_by_guard
+#define account_ops                  fake_account_ops
 #define rented_note_used             fake_rented_note_used
 #define rented_may_look              fake_rented_may_look
 #define rented_may_overspend         fake_rented_may_overspend
@@ -88,7 +91,9 @@ static struct world {
     struct keeper_figures guard;
     bool reachable, must_stop, may_overspend, may_look, is_anothers, runs, is_left_alone;
     struct rental_record record;
-    int64_t rate_milli;
+    int64_t rate_milli, seen_at_ms;
+    op_done_fn guard_done;
+    void *guard_ctx;
     struct keep_wish keep;
     bool is_reserving;
     unsigned n_wants, n_used, n_doubts, n_told, n_released;
@@ -342,6 +347,43 @@ void fake_rented_look_until(struct rented *r, int64_t at_ms)
     w.record.search_until_at_ms = at_ms;
 }
 
+const struct rental_ops *fake_account_ops(const struct account *a)
+{
+    static const struct rental_ops ops = {.title = "AutoDL"};
+
+    (void)a;
+    return &ops;
+}
+
+bool fake_rented_is_guarded(const struct rented *r)
+{
+    (void)r;
+    return true;
+}
+
+static void forget_told(struct op *op)
+{
+    (void)op;
+    w.guard_done = NULL;
+}
+
+void fake_rented_stop_by_guard(struct rented *r, struct op **slot, op_done_fn done, void *ctx)
+{
+    static struct op op;
+
+    (void)r;
+    op_begin(&op, slot, forget_told);
+    w.guard_done = done;
+    w.guard_ctx = ctx;
+}
+
+static void guard_answers(const struct fault *f)
+{
+    cr_assert_not_null(w.guard_done);
+    op_end(w.lease.power->by_guard);
+    w.guard_done(w.guard_ctx, f);
+}
+
 void fake_rented_note_used(struct rented *r, int64_t at_ms)
 {
     (void)r;
@@ -406,7 +448,7 @@ int64_t fake_rented_prepaid_until(const struct rented *r)
 void fake_rented_figures(const struct rented *r, struct rented_figures *ret)
 {
     (void)r;
-    *ret = (struct rented_figures){.rate_milli = w.rate_milli, .list_rate_milli = 1880};
+    *ret = (struct rented_figures){.rate_milli = w.rate_milli, .list_rate_milli = 1880, .seen_at_ms = w.seen_at_ms};
 }
 
 bool fake_keeps_have(struct manager *m, const char *instance)
@@ -708,6 +750,46 @@ Test(power, one_that_vanished_is_made_anew_for_who_asks_anew)
     machine_is(LIFE_ABSENT);
     cr_assert_eq(w.models[0].goal, GOAL_OFF, "twice within 10 min is no accident");
     cr_assert_str_eq(w.models[0].ended.code, "vanished");
+}
+
+static void ends_after(unsigned minutes_unheard)
+{
+    comes_up();
+    w.seen_at_ms = clock_wall_ms();
+    w.models[0].goal = GOAL_OFF;
+    w.models[0].state = DEPLOYMENT_OFF;
+    w.now += minutes_unheard * MIN_MS;
+    changed();
+}
+
+Test(power, its_guard_ends_it_where_its_provider_cannot_be_reached)
+{
+    w.reachable = true;
+    ends_after(2);
+    cr_assert_not_null(strstr(w.said, "its guard is told to stop it"), "%s", w.said);
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "its session lasts until it has heard");
+    guard_answers(NULL);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF, "the provider is asked nevertheless");
+}
+
+Test(power, a_guard_that_does_not_answer_leaves_it_to_its_provider)
+{
+    static const struct fault lost = {.kind = FAULT_TRANSIENT, .text = "the tunnel is down"};
+
+    w.reachable = true;
+    ends_after(2);
+    guard_answers(&lost);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    cr_assert_not_null(strstr(w.said, "the tunnel is down"), "%s", w.said);
+}
+
+Test(power, a_provider_that_was_heard_just_now_is_asked_alone)
+{
+    w.reachable = true;
+    ends_after(1);
+    cr_assert_null(w.guard_done);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
 }
 
 Test(power, a_boot_that_fails_ends_with_its_reason)
