@@ -42,6 +42,16 @@ class Errors(AtOnce):
                 self.check(w, row, "box", said)
                 w.c.heal()
 
+    def test_of_image_save(self):
+        with World(NEVER) as w:
+            w.up(on="box")
+            w.down()
+            for row in rows("image_save"):
+                w.c.fault(row[0], on="image_save", times=0)
+                said = w.d.ctl("image", "save", "box", "mine", check=False)
+                self.check(w, row, "box", said)
+                w.c.heal()
+
     def test_of_release(self):
         with World(NEVER) as w:
             w.up(on="box")
