@@ -348,8 +348,6 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
         l->record.was_on = l->seen_act = false;
         break;
     case LIFE_RUNNING:
-        if (was == LIFE_STOPPED)
-            l->record.ours = false;
         l->record.was_on = true;
         l->fault = (struct fault){0};
         if (!l->record.ours)
