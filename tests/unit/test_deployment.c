@@ -615,6 +615,35 @@ Test(deployment, a_start_that_never_gets_there_is_late)
     cr_assert_str_eq(deployment_fault(w.d)->code, "timed_out");
 }
 
+/* Most things are there at once, or take long: who asks too often is a burden, who rests too long is slow. */
+Test(deployment, how_long_it_rests_and_how_long_it_may_take)
+{
+    static const struct {
+        enum deployment_state state;
+        unsigned misses, attempts;
+        uint64_t age_ms, rest_ms;
+    } rests[] = {
+        {READY, 0, 0, 0, 15000},      {READY, 1, 0, 0, 2000},      {STOPPING, 0, 0, 0, 100},
+        {STOPPING, 0, 1, 0, 2000},    {PLACING, 0, 0, 19999, 300}, {PLACING, 0, 0, 20000, 2000},
+        {LOADING, 0, 0, 1999, 50},    {LOADING, 0, 0, 2000, 500},  {LOADING, 0, 0, 19999, 500},
+        {LOADING, 0, 0, 20000, 2000},
+    };
+
+    w.now += 60000;
+    for (unsigned i = 0; i < ELEMENTS(rests); i++) {
+        struct deployment d = {.state = rests[i].state,
+                               .misses = rests[i].misses,
+                               .attempts = rests[i].attempts,
+                               .entered_due = w.now - rests[i].age_ms};
+
+        cr_assert_eq(state_rest_ms(&d), rests[i].rest_ms, "row %u: %llu", i,
+                     (unsigned long long)state_rest_ms(&d));
+    }
+    cr_assert_eq(state_limit_ms(STARTING), 60 * 1000);
+    cr_assert_eq(state_limit_ms(LOADING), 30 * 60 * 1000);
+    cr_assert_eq(state_limit_ms(FETCHING), 0, "its silence is what ends it");
+}
+
 /* ---- room ---- */
 
 Test(deployment, one_that_sleeps_wakes_by_a_request)
@@ -627,6 +656,9 @@ Test(deployment, one_that_sleeps_wakes_by_a_request)
     cr_assert_not(w.loaded);
     cr_assert(w.d->touched, "the server may run on");
     deployment_hold(w.d, &w.holders[0].op, on_hold_over, &w.holders[0]);
+    while (w.d->state != PLACING)
+        run_until(w.now + 1);
+    cr_assert_null(deployment_room_text(w.d), "why it slept is over, and nobody has looked for room yet");
     run_until(w.now + 60000);
     cr_assert_eq(w.d->state, READY);
     cr_assert_null(deployment_room_text(w.d));

@@ -194,6 +194,9 @@ Test(life_facts, each_row_of_the_table)
                   l.record.create_open, (long long)l.record.asked_at_ms, l.asked_due != 0, l.seen_act,
                   l.n_boots_failed);
         cr_assert_str_eq(l.fault.code, row->trouble_after, "row %u: \"%s\"", i, l.fault.code);
+        if (!streq(row->trouble_after, row->trouble) && *row->trouble_after && !row->fault)
+            cr_assert_eq((int)l.fault.kind, FAULT_TRANSIENT, "row %u: nothing that only a person can mend",
+                         i);
         cr_assert_eq(l.record.made, row->to == LIFE_CREATING ? 1u : 0u, "row %u", i);
         cr_assert_eq(n_vanished, streq(row->trouble_after, "vanished") ? 1u : 0u, "row %u", i);
         if (begins) {

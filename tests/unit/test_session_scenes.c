@@ -83,6 +83,7 @@ Test(session_scenes, a_loss_is_tried_at_once_and_the_return_is_told_with_its_len
               "%s", w.told);
     cr_assert(strncmp(figures.last_break, "0.", 2) == 0 && strstr(figures.last_break, " lost"), "%s",
               figures.last_break);
+    cr_assert_gt(figures.since_at_ms, w.session->lost_at_ms, "it is up since it came back");
     scene_end();
 }
 
