@@ -1,19 +1,18 @@
-/* AutoDL's Pro API on the wire: what is sent, and what an answer means. Pure: bytes in, values out; any bytes may come.
- * Source of every fact: reference/autodl.md §1, §2.2, §4 (state of 2026-10). HTTP is always 200, success is code "Success"; fields
+/* AutoDL's two APIs on the wire, Pro and the console's: what is sent, and what an answer means. Pure: bytes in, values out; any bytes may come.
+ * Source of every fact: reference/autodl.md §1, §2.2, §3, §4 (state of 2026-10). HTTP is always 200, success is code "Success"; fields
  * may be missing while a machine boots; parameters of GET stand in the query string. */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "provider/autodl_tables.h"
 #include "provider/rental.h"
 
-struct autodl_tables;
 struct buf;
 struct fault;
 
 #define AUTODL_PAGE_ROWS 50
-#define AUTODL_CARDS_MAX 48      /* as many as rows in a table */
 
 /* Bodies. */
 void autodl_write_create(const struct instance_wish *w, unsigned cuda, struct buf *out);
@@ -53,6 +52,7 @@ int autodl_read_snapshot(const struct autodl_tables *t, const struct autodl_answ
 /* What is free of each card of the table, in the order of the table, is added to stock. What the list does not name has none. */
 void autodl_write_stock(const char *region, struct buf *out);
 int autodl_read_stock(const struct autodl_tables *t, const struct autodl_answer *a, int stock[], struct fault *f);
+
 /* The console's API (§3): ordinary machines. */
 void autodl_write_console_page(unsigned page, struct buf *out);
 void autodl_write_power_on(const char *id, bool no_card, struct buf *out);
@@ -64,8 +64,8 @@ int autodl_read_page_way(const struct autodl_tables *t, const struct autodl_answ
                          unsigned *ret_pages, struct fault *f);
 /* Of each ordinary card of the table: how many could be rented, and the lowest price of an hour; added to what is there. */
 struct autodl_market {
-    int stock[AUTODL_CARDS_MAX];
-    int64_t price_milli[AUTODL_CARDS_MAX];
+    int stock[AUTODL_ROWS_MAX];
+    int64_t price_milli[AUTODL_ROWS_MAX];
 };
 int autodl_read_market(struct autodl_tables *t, const struct autodl_answer *a, struct autodl_market *market, unsigned *ret_pages, struct fault *f);
 
