@@ -14,12 +14,15 @@
 
 /* ---- what an answer is handed on as ---- */
 
-static void read_made(struct autodl_call *c, const struct autodl_answer *a)
+typedef int (*read_id_fn)(const struct autodl_tables *t, const struct autodl_answer *a,
+                          char id[static INSTANCE_ID_MAX], struct fault *f);
+
+static void read_id(struct autodl_call *c, const struct autodl_answer *a, read_id_fn read)
 {
     char id[INSTANCE_ID_MAX];
     struct fault f = {0};
 
-    if (autodl_read_made(&c->rental->tables, a, id, &f) < 0) {
+    if (read(&c->rental->tables, a, id, &f) < 0) {
         autodl_call_fail(c, &f);
         return;
     }
@@ -28,19 +31,25 @@ static void read_made(struct autodl_call *c, const struct autodl_answer *a)
     autodl_call_free(c);
 }
 
+static void read_made(struct autodl_call *c, const struct autodl_answer *a)
+{
+    read_id(c, a, autodl_read_made);
+}
+
+static void read_saved(struct autodl_call *c, const struct autodl_answer *a)
+{
+    read_id(c, a, autodl_read_saved);
+}
+
 static void read_way(struct autodl_call *c, const struct autodl_answer *a)
 {
     struct instance_way way;
     struct fault f = {0};
 
-    if (autodl_read_snapshot(&c->rental->tables, a, &way, &f) < 0) {
+    if (autodl_read_snapshot(&c->rental->tables, a, &way, &f) < 0)
         autodl_call_fail(c, &f);
-        return;
-    }
-    op_end(&c->op);
-    c->on_way(c->ctx, &way, NULL);
-    explicit_bzero(&way, sizeof way);
-    autodl_call_free(c);
+    else
+        autodl_call_found_way(c, &way);
 }
 
 static void read_money(struct autodl_call *c, const struct autodl_answer *a)
@@ -54,20 +63,6 @@ static void read_money(struct autodl_call *c, const struct autodl_answer *a)
     }
     op_end(&c->op);
     c->on_money(c->ctx, milli, NULL);
-    autodl_call_free(c);
-}
-
-static void read_saved(struct autodl_call *c, const struct autodl_answer *a)
-{
-    char id[INSTANCE_ID_MAX];
-    struct fault f = {0};
-
-    if (autodl_read_saved(&c->rental->tables, a, id, &f) < 0) {
-        autodl_call_fail(c, &f);
-        return;
-    }
-    op_end(&c->op);
-    c->on_made(c->ctx, id, NULL);
     autodl_call_free(c);
 }
 
@@ -98,13 +93,7 @@ static void read_images(struct autodl_call *c, const struct autodl_answer *a)
 
 static void autodl_list(struct rental *r, struct op **slot, rental_list_fn done, void *ctx)
 {
-    struct autodl_call *c = autodl_call_new(r, "POST", "/api/v1/dev/instance/pro/list", slot, ctx);
-
-    c->seen = xalloc(AUTODL_MACHINES_MAX * sizeof *c->seen);
-    c->write_page = autodl_write_page;
-    c->on_list = done;
-    c->read = autodl_call_read_list;
-    autodl_call_page(c);
+    autodl_call_list(r, "/api/v1/dev/instance/pro/list", autodl_write_page, slot, done, ctx);
 }
 
 static void autodl_create(struct rental *r, const struct instance_wish *w, struct op **slot,
@@ -123,21 +112,10 @@ static void autodl_create(struct rental *r, const struct instance_wish *w, struc
     autodl_call_go(c);
 }
 
-static struct autodl_call *call_power(struct rental *r, const char *path, struct op **slot,
-                                      rental_done_fn done, void *ctx)
-{
-    struct autodl_call *c = autodl_call_new(r, "POST", path, slot, ctx);
-
-    c->asks = true;
-    c->on_done = done;
-    c->read = autodl_call_read_done;
-    return c;
-}
-
 static void autodl_start(struct rental *r, const char *id, const struct instance_start *s, struct op **slot,
                          rental_done_fn done, void *ctx)
 {
-    struct autodl_call *c = call_power(r, "/api/v1/dev/instance/pro/power_on", slot, done, ctx);
+    struct autodl_call *c = autodl_call_power(r, "/api/v1/dev/instance/pro/power_on", slot, done, ctx);
 
     autodl_write_start(id, s->start_command, &c->body);
     autodl_call_go(c);
@@ -145,7 +123,7 @@ static void autodl_start(struct rental *r, const char *id, const struct instance
 
 static void autodl_stop(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx)
 {
-    struct autodl_call *c = call_power(r, "/api/v1/dev/instance/pro/power_off", slot, done, ctx);
+    struct autodl_call *c = autodl_call_power(r, "/api/v1/dev/instance/pro/power_off", slot, done, ctx);
 
     autodl_write_id(id, &c->body);
     autodl_call_go(c);
@@ -153,7 +131,7 @@ static void autodl_stop(struct rental *r, const char *id, struct op **slot, rent
 
 static void autodl_release(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx)
 {
-    struct autodl_call *c = call_power(r, "/api/v1/dev/instance/pro/release", slot, done, ctx);
+    struct autodl_call *c = autodl_call_power(r, "/api/v1/dev/instance/pro/release", slot, done, ctx);
 
     autodl_write_id(id, &c->body);
     autodl_call_go(c);

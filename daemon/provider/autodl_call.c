@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/fault.h"
 #include "base/resolve.h"
@@ -147,6 +148,27 @@ void autodl_call_read_done(struct autodl_call *c, const struct autodl_answer *a)
     autodl_call_free(c);
 }
 
+void autodl_call_found_way(struct autodl_call *c, struct instance_way *way)
+{
+    op_end(&c->op);
+    c->on_way(c->ctx, way, NULL);
+    explicit_bzero(way, sizeof *way);
+    autodl_call_free(c);
+}
+
+struct autodl_call *autodl_call_power(struct rental *r, const char *path, struct op **slot,
+                                      rental_done_fn done, void *ctx)
+{
+    struct autodl_call *c = autodl_call_new(r, "POST", path, slot, ctx);
+
+    c->asks = true;
+    c->on_done = done;
+    c->read = autodl_call_read_done;
+    return c;
+}
+
+/* ---- the list ---- */
+
 void autodl_call_page(struct autodl_call *c)
 {
     buf_clear(&c->body);
@@ -156,7 +178,7 @@ void autodl_call_page(struct autodl_call *c)
 
 /* A row may move to another page while we read: what is there twice is taken once. One that is overlooked is
  * why nobody believes in an absence before the second list (life.c). */
-void autodl_call_read_list(struct autodl_call *c, const struct autodl_answer *a)
+static void read_list(struct autodl_call *c, const struct autodl_answer *a)
 {
     struct autodl_page *page = xnew(struct autodl_page);
     struct fault f = {0};
@@ -188,6 +210,18 @@ void autodl_call_read_list(struct autodl_call *c, const struct autodl_answer *a)
     op_end(&c->op);
     c->on_list(c->ctx, c->seen, c->n_seen, NULL);
     autodl_call_free(c);
+}
+
+void autodl_call_list(struct rental *r, const char *path, void (*write_page)(unsigned page, struct buf *out),
+                      struct op **slot, rental_list_fn done, void *ctx)
+{
+    struct autodl_call *c = autodl_call_new(r, "POST", path, slot, ctx);
+
+    c->seen = xalloc(AUTODL_MACHINES_MAX * sizeof *c->seen);
+    c->write_page = write_page;
+    c->on_list = done;
+    c->read = read_list;
+    autodl_call_page(c);
 }
 
 /* ---- the account ---- */

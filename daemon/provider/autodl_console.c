@@ -19,13 +19,7 @@
 
 static void console_list(struct rental *r, struct op **slot, rental_list_fn done, void *ctx)
 {
-    struct autodl_call *c = autodl_call_new(r, "POST", "/api/v1/instance", slot, ctx);
-
-    c->seen = xalloc(AUTODL_MACHINES_MAX * sizeof *c->seen);
-    c->write_page = autodl_write_console_page;
-    c->on_list = done;
-    c->read = autodl_call_read_list;
-    autodl_call_page(c);
+    autodl_call_list(r, "/api/v1/instance", autodl_write_console_page, slot, done, ctx);
 }
 
 /* ---- the way in stands in the list alone ---- */
@@ -44,14 +38,10 @@ static void read_way(struct autodl_call *c, const struct autodl_answer *a)
     }
     if (r == 0 && !found)
         r = fault_code(&f, FAULT_GONE, "no_such_instance", "AutoDL lists no machine %s", c->id);
-    if (r < 0) {
+    if (r < 0)
         autodl_call_fail(c, &f);
-        return;
-    }
-    op_end(&c->op);
-    c->on_way(c->ctx, &way, NULL);
-    explicit_bzero(&way, sizeof way);
-    autodl_call_free(c);
+    else
+        autodl_call_found_way(c, &way);
 }
 
 static void console_reach(struct rental *r, const char *id, struct op **slot, rental_way_fn done, void *ctx)
@@ -96,7 +86,8 @@ static void read_timer(struct autodl_call *c, const struct autodl_answer *a)
             autodl_call_read_done(c, a);
         return;
     }
-    if (f.kind == FAULT_INVALID && c->off_at_ms && c->page++ == 0) {
+    if (f.kind == FAULT_INVALID && c->off_at_ms && !c->tried_both_forms) {
+        c->tried_both_forms = true;
         c->rental->timer_in_ms = !c->rental->timer_in_ms;
         ask_timer(c);
         return;
@@ -138,12 +129,9 @@ static void console_start(struct rental *r, const char *id, const struct instanc
 
 static void console_stop(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx)
 {
-    struct autodl_call *c = autodl_call_new(r, "POST", "/api/v1/instance/power_off", slot, ctx);
+    struct autodl_call *c = autodl_call_power(r, "/api/v1/instance/power_off", slot, done, ctx);
 
     autodl_write_id(id, &c->body);
-    c->asks = true;
-    c->on_done = done;
-    c->read = autodl_call_read_done;
     autodl_call_go(c);
 }
 
