@@ -15,11 +15,17 @@
 #include "provider/provider.h"
 #include "provider/rental.h"
 
-static void fail_no_account(struct call *c, const char *target, const char *provider)
+static char *next_account(const char *provider)
 {
-    _cleanup_free_ char *next = xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider);
+    return xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider);
+}
 
-    call_fail(c, EXIT_NOT_FOUND, "no_provider", target, NULL, next, "there is no account at %.60s", provider);
+static void fail_no_account(struct call *c, const char *provider)
+{
+    _cleanup_free_ char *next = next_account(provider);
+
+    call_fail(c, EXIT_NOT_FOUND, "no_provider", provider, NULL, next, "there is no account at %.60s",
+              provider);
 }
 
 /* ---- InstanceList, at ---- */
@@ -75,7 +81,7 @@ static void on_machines(void *ctx, const struct instance_seen *seen, unsigned n,
         return;
     }
     if (!a) {
-        fail_no_account(c, at, at);
+        fail_no_account(c, at);
         return;
     }
     struct json *v = json_object(), *instances = json_array(), *machines = json_array();
@@ -98,17 +104,22 @@ void adopt_list(struct call *c)
     if (a)
         account_ops(a)->list(account_rental(a), &c->op, on_machines, c);
     else
-        fail_no_account(c, at, at);
+        fail_no_account(c, at);
 }
 
 /* ---- InstanceAdd ---- */
 
-bool adopt_is_meant(const struct call *c)
+static bool is_of_a_company(const struct call *c)
 {
     const char *provider = json_get_text(c->parameters, "provider");
     const struct provider_ops *ops = provider_find(provider ? provider : "ssh");
 
-    return (ops && ops->rented) || json_get_text(c->parameters, "id");
+    return ops && ops->rented;
+}
+
+bool adopt_is_meant(const struct call *c)
+{
+    return is_of_a_company(c) || json_get_text(c->parameters, "id");
 }
 
 /* Each of them says where a machine is or how to log in: this one's company does, at each power-on. */
@@ -118,9 +129,8 @@ static bool words_are_idle(struct call *c)
                                         "passphrase", "proxy_command", "install_key"};
     const char *provider = json_get_text(c->parameters, "provider"),
                *name = json_get_text(c->parameters, "name");
-    const struct provider_ops *ops = provider_find(provider ? provider : "ssh");
 
-    if (!ops || !ops->rented) {
+    if (!is_of_a_company(c)) {
         call_fail(c, EXIT_USAGE, "bad_command", name, NULL, "llmhostctl instance list --at autodl",
                   "%s was not added: an id names a machine of a rental company: say of which", name);
         return true;
@@ -143,17 +153,16 @@ static bool words_are_idle(struct call *c)
 static char *adopt_next(const struct call *c, const struct fault *f)
 {
     const char *provider = json_get_text(c->parameters, "provider"),
-               *name = json_get_text(c->parameters, "name");
+               *name = json_get_text(c->parameters, "name"), *id = json_get_text(c->parameters, "id");
 
     if (streq(f->code, "no_provider"))
-        return xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider);
+        return next_account(provider);
     if (streq(f->code, "no_such_machine") || streq(f->code, "is_instance"))
         return xasprintf("llmhostctl instance list --at %s\nllmhostctl instance add %s --provider=%s --id=ID",
                          provider, name, provider);
     if (streq(f->code, "bad_name") || streq(f->code, "exists"))
         return xasprintf("llmhostctl instance list\nllmhostctl instance add NAME --provider=%s --id=%s",
-                         provider,
-                         json_get_text(c->parameters, "id") ? json_get_text(c->parameters, "id") : "ID");
+                         provider, id ? id : "ID");
     return xasprintf("llmhostctl provider list");
 }
 
@@ -169,11 +178,7 @@ static void on_adopted(void *ctx, struct lease *l, const char *notes, const stru
                   f->text);
         return;
     }
-    struct json *v = json_object();
-
-    json_put(v, "instance", show_instance(c->context, l));
-    json_put(v, "notes", explain_lines(notes));
-    call_reply(c, v);
+    call_reply(c, show_instance_reply(c->context, l, notes));
 }
 
 void adopt_instance(struct call *c)

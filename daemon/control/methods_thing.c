@@ -73,12 +73,9 @@ static void on_instance_added(void *ctx, struct lease *l, const char *notes, con
                   "%s was not added: %s", name, f->text);
         return;
     }
-    struct json *v = json_object();
-
     const struct known_host *where = known_host_find(lease_record(l)->host);
+    struct json *v = show_instance_reply(c->context, l, notes);
 
-    json_put(v, "instance", show_instance(c->context, l));
-    json_put(v, "notes", explain_lines(notes));
     if (where && where->shutdown_ends_bill && !json_get_text(c->parameters, "stop"))
         json_put_string(v, "offers_stop", where->title);
     call_reply(c, v);
@@ -195,11 +192,7 @@ static void on_instance_changed(void *ctx, struct lease *l, const char *notes, c
                   f->text);
         return;
     }
-    struct json *v = json_object();
-
-    json_put(v, "instance", show_instance(c->context, l));
-    json_put(v, "notes", explain_lines(notes));
-    call_reply(c, v);
+    call_reply(c, show_instance_reply(c->context, l, notes));
 }
 
 /* It has no way that would have to be tried. */

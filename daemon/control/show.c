@@ -405,6 +405,15 @@ struct json *show_instance(const struct control_context *k, struct lease *l)
     return v;
 }
 
+struct json *show_instance_reply(const struct control_context *k, struct lease *l, const char *notes)
+{
+    struct json *v = json_object();
+
+    json_put(v, "instance", show_instance(k, l));
+    json_put(v, "notes", explain_lines(notes));
+    return v;
+}
+
 /* While the way is looked for: what the last try met. */
 static const char *way_text(const struct deployment *d, struct fault *off)
 {

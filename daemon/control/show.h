@@ -15,6 +15,8 @@ struct json *show_daemon(const struct control_context *k);
 struct json *show_model(const struct deployment *d);
 struct json *show_counts(const struct control_context *k, const struct deployment *d);
 struct json *show_instance(const struct control_context *k, struct lease *l);
+/* {instance, notes}: how InstanceAdd and InstanceSet answer; notes: lines. */
+struct json *show_instance_reply(const struct control_context *k, struct lease *l, const char *notes);
 /* One line of trouble about target (NULL: the daemon) out of a fault; the commands that help are for subject. */
 struct json *show_fault(const struct fault *f, const char *target, const char *subject, int64_t since_at_ms);
 /* Whom the commands are for that mend its fault: the machine when that refuses us, else the model itself. */
