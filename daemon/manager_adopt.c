@@ -212,13 +212,8 @@ static void adoption_on_list(void *ctx, const struct instance_seen *seen, unsign
 
 static int adoption_check(struct manager *m, const struct manager_adopt *w, struct fault *f)
 {
-    if (!name_is_instance(w->name))
-        return fault_code(f, FAULT_INVALID, "bad_name",
-                          "\"%.60s\" cannot name an instance: use 1 to 40 of a-z 0-9 -", w->name);
-    if (aliases_refuse_instance(m, w->name, f) < 0)
+    if (instances_refuse_name(m, w->name, f) < 0)
         return -EINVAL;
-    if (manager_find_lease(m, w->name) || trials_have(m, w->name) || removals_have(m, w->name))
-        return fault_code(f, FAULT_INVALID, "exists", "there is an instance %s already", w->name);
     if (!manager_find_account(m, w->provider))
         return fault_code(f, FAULT_INVALID, "no_provider", "there is no account at %.60s", w->provider);
     return 0;

@@ -314,7 +314,7 @@ bool trials_have(struct manager *m, const char *name)
     LIST_FOREACH (t, &m->trials, struct trial, node)
         if (streq(t->name, name))
             return true;
-    return adoptions_have(m, name);
+    return false;
 }
 
 void trials_drop(struct manager *m)
@@ -412,6 +412,24 @@ static void note_no_stop(const struct instance_record *r, struct buf *notes)
                  where->title, where->console_url);
 }
 
+bool instances_have(struct manager *m, const char *name)
+{
+    return manager_find_lease(m, name) || trials_have(m, name) || adoptions_have(m, name) ||
+           removals_have(m, name);
+}
+
+int instances_refuse_name(struct manager *m, const char *name, struct fault *f)
+{
+    if (!name_is_instance(name))
+        return fault_code(f, FAULT_INVALID, "bad_name",
+                          "\"%.60s\" cannot name an instance: use 1 to 40 of a-z 0-9 -", name);
+    if (aliases_refuse_instance(m, name, f) < 0)
+        return -EINVAL;
+    if (instances_have(m, name))
+        return fault_code(f, FAULT_INVALID, "exists", "there is an instance %s already", name);
+    return 0;
+}
+
 static int read_wish(struct manager *m, const struct manager_new_instance *w, struct instance_record *ret,
                      struct buf *notes, struct fault *f)
 {
@@ -427,13 +445,8 @@ static int read_wish(struct manager *m, const struct manager_new_instance *w, st
     };
     _cleanup_free_ char *why = NULL;
 
-    if (!name_is_instance(w->name))
-        return fault_code(f, FAULT_INVALID, "bad_name",
-                          "\"%.60s\" cannot name an instance: use 1 to 40 of a-z 0-9 -", w->name);
-    if (aliases_refuse_instance(m, w->name, f) < 0)
+    if (instances_refuse_name(m, w->name, f) < 0)
         return -EINVAL;
-    if (manager_find_lease(m, w->name) || trials_have(m, w->name) || removals_have(m, w->name))
-        return fault_code(f, FAULT_INVALID, "exists", "there is an instance %s already", w->name);
     if (!provider)
         return refuse_provider(provider_name, f);
     ret->name = (char *)w->name;

@@ -156,8 +156,7 @@ static bool is_taken(struct manager *m, const char *name)
 {
     struct fault f;
 
-    return manager_find_lease(m, name) || trials_have(m, name) || removals_have(m, name) ||
-           aliases_refuse_instance(m, name, &f) < 0;
+    return instances_have(m, name) || aliases_refuse_instance(m, name, &f) < 0;
 }
 
 /* "4090D" is "4090d", then "4090d-2". */
@@ -193,7 +192,7 @@ static int find_named(struct manager *m, const struct account *a, const char *na
         }
     if (aliases_refuse_instance(m, name, f) < 0)
         return -EINVAL;
-    if (is_taken(m, name))
+    if (instances_have(m, name))
         return fault_code(f, FAULT_INVALID, "exists",
                           "there is an instance %s already, and it is no such machine", name);
     return 0;
