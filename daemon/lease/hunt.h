@@ -11,7 +11,7 @@
 
 #include "base/fault.h"
 
-#define HUNT_MAX 32
+#define HUNT_MAX 32 /* cards times regions */
 
 enum hunt_out {
     HUNT_IN,
@@ -20,9 +20,9 @@ enum hunt_out {
 };
 
 struct hunt_candidate {
-    char gpu[40],
-        card[64]; /* as people write it, without a count; as the provider does: "" is no card it has */
-    unsigned cards;
+    char gpu[40];        /* as people write it, without a count */
+    char card[64];       /* as the provider writes it; "": it has no such card */
+    unsigned cards;      /* of one machine */
     char region[64];     /* as the provider writes it; "": anywhere */
     int64_t price_milli; /* of an hour, all cards; 0: unknown */
     enum hunt_out out;
@@ -30,8 +30,9 @@ struct hunt_candidate {
 
 struct hunt {
     struct hunt_candidate all[HUNT_MAX];
-    unsigned n, at, rounds; /* whose turn it is; those that are over */
-    bool is_within;         /* the last try was not the last of its round */
+    unsigned n, at;  /* whose turn it is */
+    unsigned rounds; /* that are over, since hunt_begin() */
+    bool is_within;  /* the last try was not the last of its round */
 };
 
 /* "4090D,5090x2", with cards as the number where one card is named without one, and "westDC3,beijingDC2",
@@ -39,11 +40,11 @@ struct hunt {
 void hunt_read(struct hunt *h, const char *gpus, unsigned cards, const char *regions);
 /* Nobody has been asked yet: refusals are forgotten, and the first is tried first. */
 void hunt_begin(struct hunt *h);
-/* From now on an hour may cost so much, 0: whatever it costs. */
+/* From now on an hour may cost so much, all cards; 0: whatever it costs. One that gets cheap enough is in again. */
 void hunt_limit(struct hunt *h, int64_t most_milli);
-/* Whose turn it is; NULL: nobody is left. */
+/* Whose turn it is; NULL: nobody is left. Borrowed until h changes. */
 const struct hunt_candidate *hunt_current(const struct hunt *h);
 /* The current one was asked for, and that is what came of it. */
 void hunt_refused(struct hunt *h, const struct fault *f);
-/* From the last refusal to the next try. jitter: any number. */
+/* From the last refusal to the next try: short within a round, longer after many rounds. jitter: any number. */
 uint64_t hunt_wait_ms(const struct hunt *h, uint32_t jitter);

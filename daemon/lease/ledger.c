@@ -16,7 +16,6 @@
 #include "proto/mem.h"
 
 #define PUT_EVERY_MS 60000 /* of what only went on */
-#define SKEW_MS      60000 /* by how much a stamp may be later than what was seen here */
 
 struct ledger *ledger_new(struct store *s, const char *provider, const char *unit, int64_t day_offset_ms)
 {

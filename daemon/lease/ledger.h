@@ -15,8 +15,8 @@
 
 struct ledger;
 
-#define LEDGER_MINIMUM_MILLI                                                                                 \
-    10 /* what a closed interval of a machine costs at least, where it costs at all */
+/* What a closed interval of a machine costs at least, where it costs at all. */
+#define LEDGER_MINIMUM_MILLI 10
 
 /* unit and day_offset_ms: of the provider (rental.h). Texts borrowed for the life. */
 struct ledger *ledger_new(struct store *s, const char *provider, const char *unit, int64_t day_offset_ms);
@@ -28,13 +28,13 @@ void ledger_restore(struct ledger *g, const struct spent_record *r);
 struct ledger_reading {
     const char *instance; /* our name for it */
     enum instance_power power;
-    bool off_counts; /* power is INSTANCE_OFF, and it can be believed (life.h) */
-    int64_t started_at_ms,
-        stopped_at_ms;   /* the bill's own stamps, 0: none; during a boot they are those of the boot before */
-    int64_t asked_at_ms; /* of our call that switched it on, 0: not by us */
-    const char *intent;  /* that call's name in the database; NULL: not by us */
-    int64_t rate_milli;  /* of an hour, as read in this cycle; 0: not read */
-    int64_t list_rate_milli;     /* from the price list; 0: unknown */
+    bool off_counts;      /* power is INSTANCE_OFF, and it can be believed (life.h) */
+    /* The bill's own stamps, 0: none; during a boot they are those of the boot before. */
+    int64_t started_at_ms, stopped_at_ms;
+    int64_t asked_at_ms;         /* of our call that switched it on, 0: not by us */
+    const char *intent;          /* that call's name in the database; NULL: not by us */
+    int64_t rate_milli;          /* of an hour, as read in this cycle; 0: not read */
+    int64_t list_rate_milli;     /* of an hour, from the price list; 0: unknown */
     int64_t prepaid_until_at_ms; /* its time is paid for until then, as the list has it; 0: billed by time */
     int64_t disk_day_milli;      /* its disk, of a day, on or off; 0: nothing */
     int64_t known_at_ms;         /* it is an instance of ours since then */
@@ -49,8 +49,7 @@ void ledger_read(struct ledger *g, const struct ledger_reading *r, int64_t now_m
 /* It is gone (released, vanished): what is open ends as a guess, at the last time it was seen. */
 void ledger_gone(struct ledger *g, const char *instance, int64_t now_ms);
 
-/* What that interval has cost at an instant, to the nearest thousandth; behind its end at least the minimum.
- */
+/* What that interval has cost up to an instant, to the nearest thousandth; behind its end at least the minimum. */
 int64_t ledger_cost(const struct spent_record *r, int64_t at_ms);
 /* Its rate was read of the machine, or a person's word; else it is the price list's, or nobody's. */
 bool ledger_is_rate_known(const struct spent_record *r);

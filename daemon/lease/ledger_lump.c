@@ -4,8 +4,6 @@
 #include "lease/ledger_private.h"
 #include "proto/mem.h"
 
-#define SKEW_MS 60000 /* by how much the provider's clock may be behind ours */
-
 static void add_lump(struct ledger *g, const struct spent_record *lump, int64_t now_ms)
 {
     struct spent_record r = *lump;

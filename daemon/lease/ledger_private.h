@@ -6,11 +6,12 @@
 
 #define HOUR_MS 3600000ll
 #define DAY_MS  (24 * HOUR_MS)
+#define SKEW_MS 60000 /* by how much the provider's clock may differ from ours */
 
-/* Texts are its own, but for provider and unit and the words of a basis. */
+/* instance and intent are its own; provider and unit are the ledger's, the other texts words that stay. */
 struct row {
     struct spent_record r;
-    int64_t put_at_ms;
+    int64_t put_at_ms; /* when it was last put into the database */
 };
 
 struct ledger {
@@ -24,6 +25,7 @@ struct ledger {
 /* ledger.c. A copy of r, in memory alone until it is put; provider and unit are the ledger's. */
 struct row *ledger_add(struct ledger *g, const struct spent_record *r);
 void ledger_put(struct ledger *g, struct row *w, int64_t now_ms);
+/* Not before it began. */
 void ledger_end(struct ledger *g, struct row *w, int64_t at_ms, const char *basis, int64_t now_ms);
 /* Of that machine and kind; before: the one before that. NULL: none. */
 struct row *ledger_newest(const struct ledger *g, const char *instance, const char *kind,
