@@ -137,8 +137,8 @@ struct manager_rent {
  * which_provider, no_such_card, no_such_image, no_such_region, price (dearer than --max-price, or than the account's limit), bad_name, exists. check: nothing is made,
  * and *ret may be NULL. *ret_ticket: when it is durable; 0: it was there. */
 int manager_rent(struct manager *m, const struct manager_rent *w, bool check, struct lease **ret, uint64_t *ret_ticket, struct fault *f);
-/* The instance that a machine of that account is, or that it was made for; NULL: none. */
 struct instance_seen;
+/* The instance that a machine of that account is, or that it was made for; NULL: none. */
 struct lease *manager_find_machine(struct manager *m, const struct account *a, const struct instance_seen *seen);
 /* A machine that somebody else made becomes an instance, neither switched on nor off by that. done() as of manager_add_instance(); codes: bad_name, exists,
  * no_provider, no_such_machine (with what there is), is_instance, and the provider's. An op. */
@@ -155,7 +155,7 @@ const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_
 /* `down INSTANCE --now` of one that is already unwanted: asks for the stop once more, at once. Of one that is switched off from inside: its guard is
  * told, now. */
 void manager_press(struct manager *m, struct lease *l);
-/* What it costs that l stays on until then, besides what it is kept for already, is reserved: done with NULL, or why not (codes: budget,
+/* What it costs that l, which is rented, stays on until then, besides what it is kept for already, is reserved: done with NULL, or why not (codes: budget,
  * low_balance, the store's). of: the model whose keep it is to be, in place of the one it has; NULL: the machine's own. Nothing is kept by it; where
  * nothing is, it is given back by itself. An op. */
 void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of, int64_t until_at_ms, bool no_card, struct op **slot,
@@ -177,7 +177,8 @@ int manager_place(struct manager *m, const char *model, const char *on, const st
 int manager_check_place(struct manager *m, const char *model, const char *on, const struct json *arguments, struct fault *f);
 /* The model is there on all of these instances, and wanted on the first: from now on it is wanted on one of them at a time, in this order and round
  * again, until one is within reach. rent: after the first of them a machine like that, which is made when it is its turn; NULL: none. until_at_ms: of the
- * whole search, 0: as usual. */
+ * whole search, 0: as usual. n: at most MANAGER_CHOICES_MAX. A choice of before of this model is over by that. */
+#define MANAGER_CHOICES_MAX 8u
 void manager_choose(struct manager *m, const char *model, const char *const *instances, unsigned n, const struct manager_rent *rent, int64_t until_at_ms);
 /* None of them has come yet, and others are still to be tried. */
 bool manager_chooses(struct manager *m, const char *model);

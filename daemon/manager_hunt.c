@@ -17,21 +17,22 @@
 #include "proto/text.h"
 #include "session/session.h"
 
-#define TURN_MS  2000u /* between two turns */
-#define EARLY_MS 1000  /* before the last one of a round would try again by itself */
-#define TRIES    2u    /* of a login, on a machine that is simply there */
-#define NAMES    9u
+#define TURN_MS    2000u                     /* between two turns */
+#define EARLY_MS   1000                      /* before the last one of a round would try again by itself */
+#define TRIES      2u                        /* of a login, on a machine that is simply there */
+#define PLACES_MAX (MANAGER_CHOICES_MAX + 1) /* and one that is made */
 
 struct choice {
     struct list node;
     struct manager *manager;
     char *model;
-    char *instances[NAMES];
-    struct manager_rent
-        rent; /* instances[1] while that is NULL: a machine that is made when it is its turn */
-    unsigned n, at, n_failed;
-    int64_t until_at_ms; /* 0: as long as each would be looked for */
-    struct timer *timer;
+    /* In the order of their turns; one that is NULL is made when it is its turn. */
+    char *instances[PLACES_MAX];
+    struct manager_rent rent; /* like this */
+    unsigned n, at;           /* whose turn it is */
+    unsigned n_failed;        /* in a row, up to now */
+    int64_t until_at_ms;      /* 0: as long as each would be looked for */
+    struct timer *timer;      /* runs while somebody's turn is over, and the next one's has not come */
 };
 
 static struct choice *choice_free(struct choice *c)
@@ -200,9 +201,10 @@ void manager_choose(struct manager *m, const char *model, const char *const *ins
     c->manager = m;
     c->model = xstrdup(model);
     c->until_at_ms = until_at_ms;
-    for (unsigned i = 0; i < n && c->n < NAMES; i++) {
+    for (unsigned i = 0; i < MIN(n, MANAGER_CHOICES_MAX); i++) {
         c->instances[c->n++] = xstrdup(instances[i]);
-        c->n += i == 0 && rent;
+        if (i == 0 && rent)
+            c->n++;
     }
     if (rent)
         take_rent(c, rent);

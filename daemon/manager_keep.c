@@ -1,11 +1,11 @@
 /* The money of keeps on its way to the database. Until it is told what became of it, none of that machine's
  * is given back. */
-#include <string.h>
+#include "manager_private.h"
 
 #include "lease/account.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
-#include "manager_private.h"
+#include "proto/text.h"
 
 struct keep {
     struct op op;

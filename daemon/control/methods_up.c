@@ -20,7 +20,7 @@
 #include "proto/text.h"
 #include "session/session.h"
 
-#define UP_OTHERS 7u /* with --or */
+#define UP_OTHERS (MANAGER_CHOICES_MAX - 1) /* with --or */
 
 static void up_put_note(struct follow *w, struct json *v)
 {
