@@ -12,6 +12,7 @@ A change that no test notices is printed and fails it. Either a test is missing,
 import collections
 import contextlib
 import difflib
+import functools
 import glob
 import os
 import random
@@ -28,7 +29,7 @@ LIMIT_S = 240           # of one program of tests as it is
 PATIENCE = 4            # so many times as long as that it may take for a change (10 s at least); one that hangs has noticed
 Mutation = collections.namedtuple("Mutation", "file number what before after")
 
-# The unit tests of a file, the likeliest first; of guard.sh the lab's.
+# The unit tests of a file, the likeliest first; of guard.sh the lab's, with what is run of them.
 TESTS = {
     "deployment_fsm.c": ["deployment_fsm", "deployment", "control_model", "control", "power"],
     "life_fsm.c": ["life_fsm", "life_facts", "life", "rented"],
@@ -39,7 +40,7 @@ TESTS = {
     "retry.c": ["retry", "session_fsm", "session"],
     "room.c": ["room", "control_several"],
     "stay.c": ["stay", "power", "control_rent"],
-    "guard.sh": ["lab/test_guard"],
+    "guard.sh": ["lab/test_guard guard.Requests guard.Ends guard.Holds", "lab/test_guard guard.Killed guard.Stops guard.Adversity"],
 }
 
 # (file, the line before, after): why nobody can tell. A beginning of the file's lines is enough.
@@ -74,21 +75,27 @@ def changes(line, code, shell, sisters):
             yield f"{m[0]} is {int(m[0]) * 2 + 1}", put(m, str(int(m[0]) * 2 + 1))
     if not shell:
         for m in re.finditer(r"\b[A-Z]+_[A-Z_]+\b", code):
-            for other in sisters.get(m[0], []):
+            for other in sisters.get(m[0], []) if not code[:m.start()].endswith("case ") else ():     # all cases are there already
                 yield f"{m[0]} is {other}", put(m, other)
     statement = r"\s+[\w$({!\[].*" if shell else r"\s+[\w*>()-]+.*;\s*"
     if re.fullmatch(statement, code) and not re.match(r"\s*(return|break|case|fi|do|done|then|else|for|while|if|esac)\b", code):
         yield "not done", line[:len(line) - len(line.lstrip())] + (":" if shell else ";")
 
 
-def sisters_of(code):
-    """For each name of an enum that a file uses two others of the same enum, as far as names tell: they begin alike."""
-    names = sorted({m for m in re.findall(r"\b[A-Z]+_[A-Z_]+\b", code)
-                    if not re.search(r"_(MS|MAX|MOST|LEAST|USUAL|BYTES|IN|LIMIT|HOUR)$", m) and not re.search(rf"#define\s+{m}\b", code)})
-    kin = collections.defaultdict(list)
-    for name in names:
-        kin[re.match(r"[A-Z]+(_EV|_GOAL)?_", name)[0]].append(name)
-    return {n: [k[(k.index(n) + i) % len(k)] for i in (1, 2) if len(k) > i] for k in kin.values() for n in k}
+@functools.cache
+def enums():
+    """The names of each enum of the headers."""
+    found = []
+    for path in glob.glob("**/*.h", root_dir=REPO + "/daemon", recursive=True):
+        with open(f"{REPO}/daemon/{path}") as f:
+            for body in re.findall(r"\benum\s*\w*\s*\{([^}]*)\}", blank(f.read(), False)):
+                found.append([n for n in re.findall(r"\b[A-Z]+_[A-Z_]+\b", body) if not re.search(r"_(MAX|COUNT)$", n)])
+    return found
+
+
+def sisters_of():
+    """For each name of an enum the two that follow it there."""
+    return {name: [e[(i + n) % len(e)] for n in (1, 2) if len(e) > n] for e in enums() for i, name in enumerate(e)}
 
 
 def is_left_alone(code):
@@ -100,7 +107,7 @@ def mutations_of(file):
     with open(os.path.join(REPO, file)) as f:
         text = f.read()
     code = blank(text, shell)
-    sisters = {} if shell else sisters_of(code)
+    sisters = {} if shell else sisters_of()
     for number, (line, seen) in enumerate(zip(text.split("\n"), code.split("\n")), 1):
         if is_left_alone(seen):
             continue
@@ -153,7 +160,8 @@ class Tree:
 
     def lab_passes(self, test, limit_s):
         """Ended at its first failure."""
-        words = ["tests/lab/lab", "-t", str(int(limit_s)), "--", "python3", "tests/lab/cases.py", f"{self.top}/tests/{test}.py"]
+        file, *names = test.split()
+        words = ["tests/lab/lab", "-t", str(int(limit_s)), "--", "python3", "tests/lab/cases.py", f"{self.top}/tests/{file}.py", *names]
         results = self.environment["LAB_RESULTS"]
         open(results, "w").close()
         with subprocess.Popen(words, cwd=self.top, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -162,7 +170,7 @@ class Tree:
                 time.sleep(0.5)
                 with open(results) as f:
                     if re.search("(?m)^fail", f.read()):
-                        p.terminate()
+                        p.kill()                        # and its enclosure with it
                         return False
         return p.returncode == 0
 

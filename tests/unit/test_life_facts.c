@@ -109,7 +109,7 @@ static const struct row rows[] = {
     {LIFE_RUNNING,  "-iwFc", "started_elsewhere", LIFE_STOPPED, EV(SEEN), NO, "-i", ""},
 
     /* None. */
-    {LIFE_UNKNOWN, "+iopwq", "x", LIFE_ABSENT, EV(SEEN), NO, "+q", "vanished"},
+    {LIFE_UNKNOWN, "+iopwq", "x", LIFE_ABSENT, EV(SEEN), NO, "-q", "vanished"},
     {LIFE_UNKNOWN, "+opwq",  "x", LIFE_ABSENT, EV(SEEN), NO, "+q", "x"},
     {LIFE_UNKNOWN, "+idow",  "x", LIFE_ABSENT, EV(SEEN), NO, "-io", "vanished"},
     {LIFE_UNKNOWN, "-id",    "x", LIFE_ABSENT, EV(SEEN), NO, "-i", "vanished"},
