@@ -304,7 +304,7 @@ class Killed(Stories):
         taken = b.renew("me", 1, 60)
         b.guard(first=1)
         record = b.wait(lambda r: r.pid != first.pid, 5, "a new guard")
-        check.assertEqual((record.owner, record.seq, record.lease), ("me", 1, taken.lease))
+        check.assertEqual((record.owner, record.seq, record.lease, record.note), ("me", 1, taken.lease, "ok"))
         hosts.until(lambda: len(b.guards()) == 1, 5, "one guard")
         check.assertEqual(b.ask("me", 2, 60)[0], 0)
 
