@@ -11,6 +11,7 @@
 
 struct account;
 struct http;
+struct instance_seen;
 struct lease;
 struct money_limits;
 struct loop;
@@ -121,6 +122,9 @@ void manager_put_account(struct manager *m, const struct manager_new_account *w,
 /* Refused while it has machines ("in_use"), and while another token of it is tried ("in_trial"). */
 void manager_remove_account(struct manager *m, struct account *a, struct op **slot, op_done_fn done, void *ctx);
 
+/* It was rented from here, and no instance knows it: a database was lost. Nobody touches it. */
+bool manager_is_orphan(struct manager *m, const struct account *a, const struct instance_seen *seen);
+
 /* What `up --gpu` asks for; texts borrowed for the call, may be NULL. */
 struct manager_rent {
     const char *provider;               /* NULL: the only account there is */
@@ -137,7 +141,6 @@ struct manager_rent {
  * which_provider, no_such_card, no_such_image, no_such_region, price (dearer than --max-price, or than the account's limit), bad_name, exists. check: nothing is made,
  * and *ret may be NULL. *ret_ticket: when it is durable; 0: it was there. */
 int manager_rent(struct manager *m, const struct manager_rent *w, bool check, struct lease **ret, uint64_t *ret_ticket, struct fault *f);
-struct instance_seen;
 /* The instance that a machine of that account is, or that it was made for; NULL: none. */
 struct lease *manager_find_machine(struct manager *m, const struct account *a, const struct instance_seen *seen);
 /* A machine that somebody else made becomes an instance, neither switched on nor off by that. done() as of manager_add_instance(); codes: bad_name, exists,

@@ -114,18 +114,24 @@ static int refuse_unknown(const struct adoption *x, const struct account *a, con
     return r;
 }
 
+bool manager_is_orphan(struct manager *m, const struct account *a, const struct instance_seen *seen)
+{
+    const char *daemon = store_daemon_id(m->context.store);
+    size_t n = strlen(daemon);
+
+    return strncmp(seen->name, daemon, n) == 0 && seen->name[n] == '-' && !manager_find_machine(m, a, seen);
+}
+
 /* Made by us: by another instance, or by one that was forgotten; its name is no other's. */
 static int refuse_ours(struct manager *m, const struct account *a, const struct instance_seen *seen,
                        struct fault *f)
 {
     const struct lease *l = manager_find_machine(m, a, seen);
-    const char *daemon = store_daemon_id(m->context.store);
-    size_t n = strlen(daemon);
 
     if (l)
         return fault_code(f, FAULT_INVALID, "is_instance", "%s is the instance %s already", seen->id,
                           lease_name(l));
-    if (strncmp(seen->name, daemon, n) == 0 && seen->name[n] == '-')
+    if (manager_is_orphan(m, a, seen))
         return fault_code(f, FAULT_INVALID, "is_instance",
                           "%s has the name %s, which is one of a machine that was rented from here", seen->id,
                           seen->name);

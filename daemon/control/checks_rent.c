@@ -56,6 +56,17 @@ void check_account(const struct account *a, int64_t balance_milli, const struct 
     check_limits(a, list);
 }
 
+void check_orphan(const struct account *a, const struct instance_seen *m, struct json *list)
+{
+    bool off = m->power == INSTANCE_OFF;
+
+    check_add(list, "account.orphan", account_name(a), off ? "warn" : "fail",
+              check_command("llmhostctl instance list --at %s", account_name(a)),
+              "%s (%s) is %s%s: it was rented from here, and no instance knows it; %s it at %s", m->id,
+              m->name, m->word, off ? "" : " and bills", off ? "give back" : "end",
+              account_ops(a)->console_url);
+}
+
 /* ---- a machine ---- */
 
 static void check_guard(const struct lease *l, const struct keeper *k, struct json *list)

@@ -6,9 +6,12 @@
 struct account;
 struct call;
 struct fault;
+struct instance_seen;
 struct json;
 struct lease;
 
+/* A machine of the account that manager_is_orphan(). */
+void check_orphan(const struct account *a, const struct instance_seen *m, struct json *list);
 /* f: what the provider answered when it was asked for the balance; NULL: balance_milli is it. */
 void check_account(const struct account *a, int64_t balance_milli, const struct fault *f, struct json *list);
 void check_rented(const struct lease *l, struct json *list);

@@ -323,6 +323,7 @@ static void check_instance(struct manager *m, struct lease *l, const struct mach
 
 /* What takes longer than this is left out. */
 #define PATIENCE_MS 15000
+#define ORPHANS_MAX 8
 
 struct visit {
     struct list node;
@@ -332,6 +333,9 @@ struct visit {
     struct op *op;
     int64_t balance_milli;
     struct fault refusal; /* of the provider */
+    bool is_list;         /* of its machines, not of its balance */
+    struct instance_seen orphans[ORPHANS_MAX];
+    unsigned n_orphans;
     struct machine_facts facts;
     struct engine_need need;
     bool is_over;
@@ -393,6 +397,19 @@ static void on_balance(void *ctx, int64_t milli, const struct fault *f)
     on_looked(v);
 }
 
+/* Machines that were rented from here, and that nothing here knows any more: a database was lost. */
+static void on_machines(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
+{
+    struct visit *v = ctx;
+    struct manager *m = v->call->context->manager;
+    const struct account *a = manager_find_account(m, v->account);
+
+    for (unsigned i = 0; a && !f && i < n && v->n_orphans < ORPHANS_MAX; i++)
+        if (manager_is_orphan(m, a, &seen[i]))
+            v->orphans[v->n_orphans++] = seen[i];
+    on_looked(v);
+}
+
 /* l NULL: it leads to an account. */
 static struct visit *visit_new(struct call *c, struct doctor *d, const struct lease *l)
 {
@@ -437,6 +454,10 @@ static void visit_account(struct call *c, struct doctor *d, struct account *a)
 
     v->account = xstrdup(account_name(a));
     account_ask_balance(a, &v->op, on_balance, v);
+    v = visit_new(c, d, NULL);
+    v->account = xstrdup(account_name(a));
+    v->is_list = true;
+    account_ops(a)->list(account_rental(a), &v->op, on_machines, v);
 }
 
 /* What was asked may have been removed meanwhile, and another one come under its name: it is the answer of a
@@ -465,7 +486,9 @@ static void check_accounts(struct manager *m, const struct doctor *d, struct jso
     LIST_FOREACH (v, &d->visits, struct visit, node) {
         const struct account *a = v->account ? manager_find_account(m, v->account) : NULL;
 
-        if (a)
+        for (unsigned i = 0; a && i < v->n_orphans; i++)
+            check_orphan(a, &v->orphans[i], list);
+        if (a && !v->is_list)
             check_account(a, v->balance_milli,
                           !v->is_over       ? &late
                           : v->refusal.kind ? &v->refusal

@@ -62,6 +62,25 @@ class More(AtOnce):
             self.assertRegex(w.d.ctl("doctor", check=False).stdout, "gives 4090d back")
             self.assertEqual(w.paid(), [])
 
+    def test_one_that_nothing_here_knows_any_more_is_told_and_left_alone(self):
+        with World(NEVER) as w:
+            w.up()
+            w.down()
+            uuid = w.ours()[0]["uuid"]
+            w.d.stop()
+            with contextlib.closing(sqlite3.connect(w.d.state + "/llmhost.db")) as db:      # it is lost
+                db.execute("PRAGMA foreign_keys = ON")
+                db.execute("DELETE FROM instance WHERE name = '4090d'")
+                db.commit()
+            w.c.press("power_on", uuid)
+            w.d.start()
+            told = w.d.ctl("doctor", check=False)
+            self.assertRegex(" ".join(told.stdout.split()), rf"FAIL {uuid} .*and bills: it was rented from here, and no instance knows it; end "
+                             r"it at https://www.autodl.com/console")
+            self.assertEqual(told.returncode, 1)
+            self.assertEqual(len(w.calls("power_off", "release")), 1, "nobody touches it")
+            w.c.press("power_off", uuid)
+
     def test_down_ends_one_that_was_switched_on_in_the_console(self):
         with World(NEVER) as w:
             w.up()
@@ -85,7 +104,7 @@ class More(AtOnce):
             w.c.until(uuid, "shutdown", 30)
             self.assertEqual(w.state(), "stopping")
             self.assertRegex(w.d.ctl("logs", "--events").stdout, "cannot be reached: its guard is told to stop it")
-            self.assertGreater(len(w.calls("power_off")), 1, "and is asked nevertheless")
+            hosts.until(lambda: len(w.calls("power_off")) > 1, 60, "that it is asked nevertheless")
             w.c.heal()
             w.wait("stopped", 60)
             self.assertEqual(w.paid(), [])
