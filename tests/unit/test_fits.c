@@ -169,6 +169,10 @@ Test(fits, the_context_of_an_engine_is_what_fits_up_to_the_usual)
     cr_assert_eq(fits_context(&m, &one_24), 2048);
     cr_assert_eq(fits_context(&m, &none), 0);
     cr_assert_eq(fits_context(&nothing, &one_24), 0);
+    m = model_of(&table[4]);
+    m.context_max = 0; /* what it was made for is not known */
+    cr_assert_eq(fits_context(&m, &one_24), FITS_CONTEXT_LEAST);
+    cr_assert_eq(fits_judge(&m, &one_24, 0).needs_bytes, fits_needs(&m, FITS_CONTEXT_LEAST));
 }
 
 Test(fits, numbers_from_outside_never_overflow)
