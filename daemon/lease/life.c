@@ -20,6 +20,7 @@
 #define RESTING_MS     600000u
 #define WATCHFUL_MS    60000u
 #define DAY_MS         (24 * 3600000)
+#define STAMP_SKEW_MS  60000 /* by how much the provider's clock may be behind ours */
 
 struct life *life_new(const struct life_context *context, const struct life_record *record)
 {
@@ -34,7 +35,7 @@ struct life *life_new(const struct life_context *context, const struct life_reco
     life_rearm(l);
     if (record) {
         l->record.state =
-            LIFE_UNKNOWN; /* and seen_act is false: a young intent makes an off worthless again */
+            LIFE_UNKNOWN; /* a young intent makes an off worthless again, unless it is known to have acted */
         timer_arm(l->timer, 0);
     }
     return l;
@@ -55,9 +56,8 @@ struct life *life_free(struct life *l)
 
 /* ---- what is seen ---- */
 
-/* Ours by name: PREFIX-N with a number that was given out. A higher one is of a database that was lost: an
- * orphan, never touched. */
-static bool is_ours(const struct life *l, const struct instance_seen *m)
+/* Of PREFIX-N the N; 0: it has no such name. */
+static unsigned long number_of(const struct life *l, const struct instance_seen *m)
 {
     size_t n = strlen(l->context.prefix);
     char *end;
@@ -65,12 +65,21 @@ static bool is_ours(const struct life *l, const struct instance_seen *m)
     if (l->record.adopted)
         return false;
     if (strncmp(m->name, l->context.prefix, n) != 0 || m->name[n] != '-')
-        return false;
+        return 0;
     if (m->name[n + 1] < '1' || m->name[n + 1] > '9')
-        return false;
+        return 0;
     unsigned long number = strtoul(m->name + n + 1, &end, 10);
 
-    return !*end && number <= l->record.made;
+    return *end ? 0 : number;
+}
+
+/* Ours by name: with a number that was given out. A higher one is of a database that was lost: an orphan,
+ * never touched. */
+static bool is_ours(const struct life *l, const struct instance_seen *m)
+{
+    unsigned long number = number_of(l, m);
+
+    return number && number <= l->record.made;
 }
 
 /* The one this life is about: the one known; else one of our names, one that is on before others. */
@@ -131,6 +140,63 @@ static void life_see(struct life *l, const struct instance_seen *m, const struct
     l->context.seen(l->context.ctx, m, spare, n_spare);
 }
 
+/* ---- whether our last call has acted ---- */
+
+/* For how long our last call that makes or switches on can still act. The wall clock is asked only of a call
+ * that an earlier daemon made, and only when we began: it may be set at any time after that. */
+static uint64_t unsettled_ms(const struct life *l, uint64_t now)
+{
+    uint64_t age_ms = l->asked_due ? now - l->asked_due : l->born_age_ms + (now - l->born_due);
+
+    if (!l->record.asked_at_ms || age_ms > l->context.ops->start_ms)
+        return 0;
+    return l->context.ops->start_ms - age_ms + 1;
+}
+
+static bool is_settled(const struct life *l, uint64_t now)
+{
+    return unsettled_ms(l, now) == 0;
+}
+
+/* Nobody saw it on, but both stamps are newer than those before the call: since then it came up and went off.
+ * Both, since they come late, one by one: the stop's alone may be that of the cycle before. Not if they are
+ * older than the call itself: somebody's cycle between the last list and the call. Marks of 0 are those of a
+ * call that made a machine; one of another number tells nothing of it. In 50,000 stories of test_life.c no
+ * stop is false by this rule; by the stop's stamp alone 49 are. A whole cycle of somebody else's while our
+ * call is still under way does pass for ours, as it does when it is seen: 198 false stops in 50,000 stories
+ * with console buttons, 153 without the rule. */
+static bool has_cycled(const struct life *l, const struct instance_seen *m)
+{
+    const struct life_record *r = &l->record;
+
+    if (!r->mark_started_at_ms && (!r->made || number_of(l, m) != r->made))
+        return false;
+    return m->started_at_ms > r->mark_started_at_ms && m->stopped_at_ms > r->mark_stopped_at_ms &&
+           m->started_at_ms <= m->stopped_at_ms && m->started_at_ms >= r->asked_at_ms - STAMP_SKEW_MS;
+}
+
+/* While stamps of a cycle that is known to have been are still to come, they would pass for those of the
+ * next. */
+void life_set_marks(struct life *l, bool makes)
+{
+    struct life_record *r = &l->record;
+    bool behind = r->acted && l->started_at_ms <= r->mark_started_at_ms && !is_settled(l, clock_now_ms());
+
+    r->mark_started_at_ms = makes ? 0 : behind ? INT64_MAX : l->started_at_ms;
+    r->mark_stopped_at_ms = makes ? 0 : l->stopped_at_ms;
+    r->acted = false;
+}
+
+static void life_note_act(struct life *l, const struct instance_seen *m)
+{
+    l->started_at_ms = m->started_at_ms;
+    l->stopped_at_ms = m->stopped_at_ms;
+    if (l->record.acted || (l->seen == SEEN_OFF && !has_cycled(l, m)))
+        return;
+    l->record.acted = true;
+    l->context.keep(l->context.ctx, &l->record);
+}
+
 static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
 {
     struct life *l = ctx;
@@ -154,7 +220,7 @@ static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, con
     if (m) {
         snprintf(l->record.id, sizeof l->record.id, "%s", m->id);
         l->record.create_open = false;
-        l->seen_act = l->seen_act || l->seen == SEEN_ON || l->seen == SEEN_CHANGING;
+        life_note_act(l, m);
         life_see(l, m, seen, n);
     }
     life_event(l, LIFE_EV_SEEN, NULL);
@@ -167,25 +233,12 @@ void life_look(struct life *l)
         l->context.ops->list(l->context.rental, &l->look, on_list, l);
 }
 
-/* Our last call that makes or switches on cannot act any more. The wall clock is asked only of a call that an
- * earlier daemon made, and only when we began: it may be set at any time after that. */
-static bool is_settled(const struct life *l, uint64_t now)
-{
-    uint64_t start_ms = l->context.ops->start_ms;
-
-    if (!l->record.asked_at_ms)
-        return true;
-    if (l->asked_due)
-        return now - l->asked_due > start_ms;
-    return l->born_age_ms + (now - l->born_due) > start_ms;
-}
-
 void life_note_facts(struct life *l)
 {
     uint64_t now = clock_now_ms();
     bool settled = is_settled(l, now);
 
-    l->off_counts = l->seen_act || settled;
+    l->off_counts = l->record.acted || settled;
     /* One that is given back was off first: no call of ours can still make it appear. In the place of one of
      * others none is made, however wrong the lists were. */
     l->none_counts = l->n_none >= 2 && (settled || l->record.state == LIFE_RELEASING || l->record.adopted);
@@ -374,6 +427,15 @@ const struct life_record *life_record(const struct life *l)
 const struct fault *life_trouble(const struct life *l)
 {
     return &l->fault;
+}
+
+int64_t life_doubted_until_at_ms(const struct life *l)
+{
+    bool ends = l->record.state == LIFE_STOPPING || l->record.state == LIFE_UNKNOWN;
+    bool off = (l->seen == SEEN_OFF && !l->record.acted) || (l->seen == SEEN_NONE && l->n_none);
+    uint64_t left_ms = unsettled_ms(l, clock_now_ms());
+
+    return ends && off && left_ms ? clock_wall_ms() + (int64_t)left_ms : 0;
 }
 
 int64_t life_next_at_ms(const struct life *l)

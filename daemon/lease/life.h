@@ -49,6 +49,9 @@ struct life_record {
     bool ours;           /* switched on by us; false: by somebody else */
     bool was_on;         /* it came up since that call: an off that is not ours was somebody's */
     bool adopted;        /* somebody else made it: it is the one of that id, whatever its name; none is ever made in its place */
+    bool acted;          /* that call has acted: it was seen to, or the stamps tell it */
+    /* The machine's stamps as last read before that call; 0: none, or it made the machine. */
+    int64_t mark_started_at_ms, mark_stopped_at_ms;
 };
 
 /* What a life works with; borrowed for its life. */
@@ -103,5 +106,7 @@ static inline bool life_is_at_rest(enum life_state s)
  * Codes: "no_capacity", "budget", "disk", "boot_failed", "vanished", "stopped_elsewhere",
  * "stop_not_confirmed", "two_machines", or the driver's. */
 const struct fault *life_trouble(const struct life *l);
+/* It is seen to be off, and that is not believed yet: a call of ours may still act, until then; wall clock. 0: nothing of the kind. */
+int64_t life_doubted_until_at_ms(const struct life *l);
 /* When the next look or try comes, wall clock; 0: none is due. */
 int64_t life_next_at_ms(const struct life *l);

@@ -188,6 +188,7 @@ store_ticket store_put_rental(struct store *s, const char *instance, const struc
     change_int(c, r->search_until_at_ms);
     change_int(c, r->mark_started_at_ms);
     change_int(c, r->mark_stopped_at_ms);
+    change_int(c, r->acted);
     return store_queue(s, c);
 }
 

@@ -221,6 +221,7 @@ static bool see_rental(sqlite3_stmt *row, struct rental_record *ret)
         .search_until_at_ms = sqlite3_column_int64(row, 37),
         .mark_started_at_ms = sqlite3_column_int64(row, 38),
         .mark_stopped_at_ms = sqlite3_column_int64(row, 39),
+        .acted = sqlite3_column_int(row, 40) != 0,
     };
     return true;
 }
@@ -298,7 +299,7 @@ int database_load(struct database *d, const struct store_readers *readers, void 
         "cards,"
         " disk_gb, max_price_milli, rate_milli, guard_seq, stopped_at_ms, prepaid_until_at_ms, drilled_at_ms,"
         " over_budget, no_guard, adopted, no_card, used_at_ms, search_until_at_ms, mark_started_at_ms, "
-        "mark_stopped_at_ms"
+        "mark_stopped_at_ms, acted"
         " FROM instance LEFT JOIN rental ON instance = name ORDER BY added_at_ms, name",
         see_instance, &load, f);
 

@@ -44,8 +44,11 @@ struct timer {
 struct machine {
     bool exists;
     struct instance_seen seen;
-    uint64_t due; /* of the end of a change; 0: none */
-    bool starting, fails;
+    uint64_t due;               /* of the end of a change; 0: none */
+    bool starting, fails, ends; /* ends: somebody switches it off as soon as it is on */
+    /* The stamps that will be shown, when they come; 0: none is due. */
+    int64_t next_started_at_ms, next_stopped_at_ms;
+    uint64_t started_due, stopped_due;
 };
 
 enum verb { KEEPING, LIST, CREATE, START, STOP, RELEASE };
@@ -194,10 +197,38 @@ static struct machine *machine_of(const char *id)
     return NULL;
 }
 
+/* Whole seconds, shown at once or later. */
+static void is_stamped(struct machine *m, bool started)
+{
+    int64_t at_ms = ((int64_t)w.now + 1700000000000) / 1000 * 1000;
+    uint64_t due = w.now + 1 + (bad_luck(3) ? dice(30000) : 0);
+
+    if (started) {
+        m->next_started_at_ms = at_ms;
+        m->started_due = due;
+    } else {
+        m->next_stopped_at_ms = at_ms;
+        m->stopped_due = due;
+    }
+}
+
+static void stamps_come(struct machine *m)
+{
+    if (m->started_due && m->started_due <= w.now) {
+        m->started_due = 0;
+        m->seen.started_at_ms = m->next_started_at_ms;
+    }
+    if (m->stopped_due && m->stopped_due <= w.now) {
+        m->stopped_due = 0;
+        m->seen.stopped_at_ms = m->next_stopped_at_ms;
+    }
+}
+
 static void boots(struct machine *m)
 {
     m->seen.power = INSTANCE_CHANGING;
     m->starting = true;
+    m->ends = false;
     m->fails = bad_luck(8);
     m->due = w.now + 3000 + dice(40000);
 }
@@ -511,8 +542,13 @@ static bool step(uint64_t end)
             next = MIN(next, w.jobs[i]->answer_due);
     }
     for (unsigned i = 0; i < w.n_machines; i++)
-        if (w.machines[i].due)
-            next = MIN(next, w.machines[i].due);
+        for (unsigned k = 0; k < 3; k++) {
+            const struct machine *m = &w.machines[i];
+            uint64_t due = k == 0 ? m->due : k == 1 ? m->started_due : m->stopped_due;
+
+            if (due)
+                next = MIN(next, due);
+        }
     if (w.l && w.timer.due)
         next = MIN(next, w.timer.due);
     if (next >= end) {
@@ -545,7 +581,12 @@ static void now_happens(void)
         if (m->due && m->due <= w.now) {
             m->due = 0;
             m->seen.power = m->starting && !m->fails ? INSTANCE_ON : INSTANCE_OFF;
+            if (!m->starting || !m->fails)
+                is_stamped(m, m->starting);
+            if (m->ends && m->starting && !m->fails)
+                goes_off(m);
         }
+        stamps_come(m);
     }
     for (unsigned i = 0; i < w.n_jobs; i++)
         if (w.jobs[i]->effect_due && w.jobs[i]->effect_due <= w.now)
@@ -596,6 +637,7 @@ static void button_is_pressed(void)
             boots(m);
         else
             goes_off(m);
+        m->ends = dice(2);
         return;
     }
 }

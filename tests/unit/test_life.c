@@ -277,3 +277,77 @@ Test(life, a_new_wish_is_not_told_what_became_of_the_last)
     works_run();
     world_end();
 }
+
+static void wants(enum life_goal goal, uint64_t for_ms)
+{
+    life_want(w.l, goal);
+    works_run();
+    run_until(w.now + for_ms);
+}
+
+/* There is a machine, off, and nothing that was asked is young. */
+static void world_with_one_at_rest(void)
+{
+    world_begin(1);
+    w.calm = true;
+    wants(LIFE_GOAL_ON, 900000);
+    wants(LIFE_GOAL_OFF, 900000);
+    cr_assert_eq(life_state(w.l), STOPPED);
+}
+
+Test(life, what_was_seen_on_counts_for_the_next_daemon_too)
+{
+    world_with_one_at_rest();
+    wants(LIFE_GOAL_ON, 60000);
+    cr_assert_eq(life_state(w.l), RUNNING);
+    wants(LIFE_GOAL_OFF, 30000);
+    cr_assert_eq(life_state(w.l), STOPPED);
+    w.l = life_free(w.l);
+    w.machines[0].seen.started_at_ms = w.machines[0].seen.stopped_at_ms = 0; /* no stamp tells it */
+    daemon_starts(false);
+    works_run();
+    run_until(w.now + 10000);
+    cr_assert_eq(life_state(w.l), STOPPED, "%s", life_state_name(life_state(w.l)));
+    world_end();
+}
+
+/* It came up and went off while no daemon was there; nobody saw it. */
+Test(life, a_cycle_that_nobody_saw_is_told_by_its_stamps)
+{
+    world_with_one_at_rest();
+    wants(LIFE_GOAL_ON, 2500); /* it is asked, and has hardly begun */
+    cr_assert_eq(life_state(w.l), STARTING);
+    w.machines[0].ends = true;
+    w.l = life_free(w.l);
+    w.durable.acted = false; /* that it had begun was not written down */
+    run_until(w.now + 60000);
+    daemon_starts(false);
+    works_run();
+    wants(LIFE_GOAL_OFF, 10000);
+    cr_assert_eq(life_state(w.l), STOPPED, "%s", life_state_name(life_state(w.l)));
+    world_end();
+}
+
+/* It was written down, and perhaps asked: nothing tells. */
+Test(life, an_off_that_proves_nothing_is_said_to_wait_and_until_when)
+{
+    world_with_one_at_rest();
+    life_want(w.l, LIFE_GOAL_ON);
+    works_run();
+    int64_t asked_at_ms = life_record(w.l)->asked_at_ms;
+
+    run_until(w.now + 22); /* it is on disk, and not asked yet */
+    w.l = life_free(w.l);
+    cr_assert_eq(w.durable.asked_at_ms, asked_at_ms);
+    for (unsigned i = 0; i < w.n_jobs; i++)
+        w.jobs[i]->effect_due = 0; /* nor will it be */
+    daemon_starts(false);
+    works_run();
+    wants(LIFE_GOAL_OFF, 12000);
+    cr_assert_eq(life_state(w.l), UNKNOWN, "%s", life_state_name(life_state(w.l)));
+    cr_assert_eq(life_doubted_until_at_ms(w.l), asked_at_ms + START_MS + 1);
+    run_until(w.now + START_MS + 60000);
+    cr_assert_eq(life_state(w.l), STOPPED);
+    cr_assert_eq(life_doubted_until_at_ms(w.l), 0);
+    world_end();
+}

@@ -138,19 +138,21 @@ static const struct row rows[] = {
 
 static struct life life_of(const struct row *row)
 {
+    static const struct rental_ops ops = {.start_ms = 180000};
     struct life l = {
+        .context.ops = &ops,
         .record = {.state = row->was,
                    .goal = strchr(row->before, '+')   ? LIFE_GOAL_ON
                            : strchr(row->before, 'x') ? LIFE_GOAL_RELEASE
                                                       : LIFE_GOAL_OFF,
                    .ours = strchr(row->before, 'o'),
                    .was_on = strchr(row->before, 'w'),
+                   .acted = strchr(row->before, 's'),
                    .create_open = strchr(row->before, 'p'),
                    .asked_at_ms = strchr(row->before, 'q') ? 1 : 0,
                    .adopted = strchr(row->before, 'd')},
         .asked = strchr(row->before, 'a'),
         .asked_due = strchr(row->before, 'u') ? 1 : 0,
-        .seen_act = strchr(row->before, 's'),
         .seen = strchr(row->before, 'F') ? SEEN_OFF : SEEN_ON,
         .off_counts = strchr(row->before, 'c'),
     };
@@ -170,7 +172,7 @@ static bool is_as_said(const struct life *l, const char *facts)
            l->record.was_on == (bool)strchr(facts, 'w') &&
            l->record.create_open == (bool)strchr(facts, 'p') &&
            (l->record.asked_at_ms != 0) == (bool)strchr(facts, 'q') &&
-           (l->asked_due != 0) == (bool)strchr(facts, 'u') && l->seen_act == (bool)strchr(facts, 's') &&
+           (l->asked_due != 0) == (bool)strchr(facts, 'u') && l->record.acted == (bool)strchr(facts, 's') &&
            (l->n_boots_failed != 0) == (bool)strchr(facts, 'b');
 }
 
@@ -191,7 +193,7 @@ Test(life_facts, each_row_of_the_table)
                   "by us %d, acts %d, boots %u",
                   i, life_state_name(row->was), row->before, life_state_name(row->to),
                   life_goal_name(l.record.goal), l.record.id, l.record.ours, l.record.was_on,
-                  l.record.create_open, (long long)l.record.asked_at_ms, l.asked_due != 0, l.seen_act,
+                  l.record.create_open, (long long)l.record.asked_at_ms, l.asked_due != 0, l.record.acted,
                   l.n_boots_failed);
         cr_assert_str_eq(l.fault.code, row->trouble_after, "row %u: \"%s\"", i, l.fault.code);
         if (!streq(row->trouble_after, row->trouble) && *row->trouble_after && !row->fault)
