@@ -236,14 +236,17 @@ char *rented_stops_text(const struct json *instance, bool guard)
 {
     const struct json *rental = stop_of(instance);
     int64_t asked = json_get_int(rental, "stop_asked_at_ms", 0),
-            released = json_get_int(rental, "released_at_ms", 0);
+            released = json_get_int(rental, "released_at_ms", 0),
+            doubted = json_get_int(rental, "doubted_until_at_ms", 0);
     const char *stays = member_text(rental, "stays", "");
-    char age[TEXT_SHORT_MAX];
+    char age[TEXT_SHORT_MAX], at[CLOCK_MAX];
     struct buf out;
 
     buf_init(&out, 4096);
     if (is_state(instance, "stopped?")) {
         add_gone(rental, asked, &out);
+    } else if (doubted) {
+        buf_addf(&out, "off, a power-on may still act: confirmed by %s", clock_format(at, doubted, false));
     } else if (is_state(instance, "waiting")) {
         add_waits(instance, &out);
     } else if (asked) {

@@ -210,6 +210,9 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
     else if (streq(name, "stopping"))
         buf_addf(out, "stop asked%s%s%s%s%s%s", *age ? " " : "", age, *age ? " ago" : "",
                  text ? ", provider says \"" : "", text ? text : "", text ? "\"" : "");
+    else if (streq(name, "doubted"))
+        buf_addf(out, "off counts%s%s: %s", *left ? " in " : "", left,
+                 text ? text : "a power-on may still act");
     else if (streq(name, "machine_off"))
         buf_addf(out, "off%s%s", *age ? " for " : "", age);
     else if (streq(name, "gone_off"))

@@ -1,6 +1,8 @@
 /* Down, Sleep and Wait end at the confirmed stop of a rented machine, where nothing keeps it on. */
 #include "control/machines.h"
 
+#include <time.h>
+
 #include "base/clock.h"
 #include "base/fault.h"
 #include "control/explain.h"
@@ -142,12 +144,31 @@ static const char *machine_word(const struct lease *l, char out[static INSTANCE_
     return *out ? out : show_rental_state(l);
 }
 
+/* It is off, as it seems, and the call waits on: why, and how long. */
+static bool machine_tell_doubt(struct follow *w, struct follow_machine *m, const char *doubt,
+                               int64_t until_at_ms)
+{
+    time_t at = (time_t)((until_at_ms + 999) / 1000);
+    char text[DOUBT_TEXT_MAX + 32], clock[16];
+    struct tm tm;
+
+    if (streq(m->told, "doubted"))
+        return true;
+    snprintf(m->told, sizeof m->told, "doubted");
+    strftime(clock, sizeof clock, "%H:%M:%S", localtime_r(&at, &tm));
+    snprintf(text, sizeof text, "%s; confirmed by %s", doubt, clock);
+    return machine_say(w, "power_off", "running", m->lease, text);
+}
+
 /* The provider's word, whenever it is another one. False: the call is over. */
 static bool machine_tell_changes(struct follow *w, struct follow_machine *m)
 {
-    char text[INSTANCE_WORD_MAX];
+    char text[INSTANCE_WORD_MAX], doubt[DOUBT_TEXT_MAX];
     const char *word = machine_word(m->lease, text);
+    int64_t until_at_ms;
 
+    if (lease_rented(m->lease) && *doubt_format(doubt, m->lease, &until_at_ms))
+        return machine_tell_doubt(w, m, doubt, until_at_ms);
     if (streq(m->told, word))
         return true;
     snprintf(m->told, sizeof m->told, "%s", word);

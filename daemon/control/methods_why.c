@@ -112,6 +112,7 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
     struct rented_figures n;
     int64_t until_at_ms = 0, since_at_ms;
     const char *stays = manager_stay(m, l, &until_at_ms);
+    char doubt[DOUBT_TEXT_MAX];
     struct fault f;
 
     rented_figures(lease_rented(l), &n);
@@ -123,6 +124,8 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
         show_add_cause_until(causes, "search", n.tries, n.since_at_ms, n.next_at_ms, NULL);
     if (n.state == LIFE_STOPPING && !streq(rented_trouble(lease_rented(l))->code, "stop_not_confirmed"))
         show_add_cause(causes, "stopping", 1, n.stop_asked_at_ms, *n.word ? n.word : NULL);
+    if (*doubt_format(doubt, l, &until_at_ms))
+        show_add_cause_until(causes, "doubted", 1, 0, until_at_ms, doubt);
     if (streq(verdict, "off"))
         show_add_cause(causes, "machine_off", 1, n.since_at_ms, *n.word ? n.word : NULL);
     for (unsigned i = 0; rental_trouble(l, i, &f, &since_at_ms); i++)

@@ -43,6 +43,22 @@ struct json *show_rate(int64_t milli, bool estimate, const char *unit)
     return show_money(MAX(milli, (int64_t)0), unit, estimate && milli > 0, milli <= 0);
 }
 
+const char *doubt_format(char out[static DOUBT_TEXT_MAX], const struct lease *l, int64_t *ret_until_at_ms)
+{
+    const struct rented *r = lease_rented(l);
+    struct rented_figures n;
+    char age[TEXT_SHORT_MAX];
+
+    rented_figures(r, &n);
+    *ret_until_at_ms = n.doubted_until_at_ms;
+    *out = '\0';
+    if (n.doubted_until_at_ms)
+        snprintf(out, DOUBT_TEXT_MAX, "%.32s may still act on a power-on asked %s ago",
+                 account_ops(rented_account(r))->title,
+                 duration_format(age, (uint64_t)MAX(clock_wall_ms() - n.asked_at_ms, (int64_t)0), false));
+    return out;
+}
+
 static void put_at(struct json *v, const char *key, int64_t at_ms)
 {
     if (at_ms)
@@ -199,6 +215,7 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     put_at(v, "provider_state_at_ms", n.seen_at_ms);
     put_at(v, "since_at_ms", n.since_at_ms);
     put_at(v, "stop_asked_at_ms", n.stop_asked_at_ms);
+    put_at(v, "doubted_until_at_ms", n.doubted_until_at_ms);
     json_put_string(v, "stays", manager_stay(k->manager, l, &until_at_ms));
     put_at(v, "until_at_ms", until_at_ms);
     json_put_int(v, "tries", n.tries);

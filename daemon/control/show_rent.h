@@ -18,6 +18,10 @@ struct json *show_sum(const struct ledger_sum *sum, const char *unit);
 /* The same of one figure. estimate: it is not the provider's own word. 0: unknown. */
 struct json *show_rate(int64_t milli, bool estimate, const char *unit);
 
+/* "AutoDL may still act on a power-on asked 12s ago": why an off is not believed yet, and until when; "": nothing of the kind. */
+#define DOUBT_TEXT_MAX 120
+const char *doubt_format(char out[static DOUBT_TEXT_MAX], const struct lease *l, int64_t *ret_until_at_ms);
+
 /* Instance.state of one that is rented. */
 const char *show_rental_state(const struct lease *l);
 struct json *show_rental(const struct control_context *k, const struct lease *l);

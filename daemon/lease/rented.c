@@ -591,6 +591,8 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         .list_rate_milli = rented_list_rate_milli(r),
         .was_powered = r->was_powered,
         .stop_asked_at_ms = r->stop_asked_at_ms,
+        .asked_at_ms = life_record(r->life)->asked_at_ms,
+        .doubted_until_at_ms = life_doubted_until_at_ms(r->life),
     };
     snprintf(ret->word, sizeof ret->word, "%s", r->seen.word);
     ret->off_at_ms = r->on ? r->seen.off_at_ms : 0;

@@ -45,6 +45,7 @@ TROUBLE = {"daemon": DAEMON, "accounts": [ACCOUNT], "trouble": [NOT_CONFIRMED], 
                                  rate=yuan(0, unknown=True), today=yuan(410, True), guard={"state": "refused", "owner": "k3x9", "proved": False}),
                          machine("nm-a100", "running", "up", stays="kept", until_at_ms="@7200s", rate=yuan(3450),
                                  guard={"state": "useless", "reason": "not root, and sudo asks for a password", "proved": False}),
+                         machine("xb-3090", "stopping", stop_asked_at_ms="@-12s", doubted_until_at_ms="@166s", rate=yuan(1480)),
                          machine("xb-4090", "starting", guard={"state": "installing", "proved": False}),
                          machine("hk-4090", "running", stays="budget", until_at_ms="@90s", guard={"state": "none", "proved": False})]}
 COST = {"accounts": [ACCOUNT], "total": [yuan(5430)], "lines": [
@@ -110,6 +111,7 @@ WHY = [("awake", [("in_use", ON)]), ("awake", [("idle", {**ON, "until_at_ms": "@
        ("awake", [("failed_hold", {**ON, "until_at_ms": "@250s"})]), ("awake", [("quiet_use", {**ON, "until_at_ms": "@250s"})]),
        ("awake", [("max_up", {**ON, "until_at_ms": "@250s"})]), ("awake", [("budget", {**ON, "until_at_ms": "@90s"})]), ("awake", [("prepaid", {**ON, "until_at_ms": "@600000s"})]),
        ("awake", [("stopped_by_user", ON), ("stopping", {"since_at_ms": "@-151s", "text": "running"}),
+                  ("doubted", {"until_at_ms": "@166s", "text": "AutoDL may still act on a power-on asked 12s ago"}),
                   ("failure", {"since_at_ms": "@-151s", "text": "it may still be billed at ¥1.48/h"})]),
        ("awake", [("search", {"count": 13, "since_at_ms": "@-4000s", "until_at_ms": "@21s"})]),
        ("off", [("asleep", {}), ("machine_off", {"since_at_ms": "@-4000s", "text": "shutdown"})])]

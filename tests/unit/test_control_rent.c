@@ -26,7 +26,7 @@ struct rental {
 };
 
 static struct company {
-    bool has_card, ignores_stops, is_silent;
+    bool has_card, ignores_stops, loses_starts, is_silent;
     bool guard_is_kept, guard_stops; /* there is one that answers; and the provider sees what it does */
     enum fault_kind guard_fault;     /* of the word to it */
     struct answer *held;             /* the one about offers, while they are not told */
@@ -141,9 +141,11 @@ static void fake_start(struct rental *r, const char *id, const struct instance_s
                        rental_done_fn done, void *ctx)
 {
     (void)r, (void)id;
-    at.machine.power = INSTANCE_ON;
-    at.machine.no_card = s->no_card;
-    at.machine.started_at_ms = clock_wall_ms() / 1000 * 1000;
+    if (!at.loses_starts) {
+        at.machine.power = INSTANCE_ON;
+        at.machine.no_card = s->no_card;
+        at.machine.started_at_ms = clock_wall_ms() / 1000 * 1000;
+    }
     at.n_started++;
     answer_later(slot, say_done, done, ctx);
 }
@@ -763,6 +765,52 @@ Test(control_rent, down_of_the_last_model_ends_with_the_confirmed_stop)
     cr_assert(confirmed);
     cr_assert_eq(at.machine.power, INSTANCE_OFF);
     json_free(answers("Wait", "{\"target\":\"box\",\"until\":\"confirmed\"}"));
+}
+
+/* What was asked may come yet: until it cannot, the call waits, and says so. */
+Test(control_rent, down_says_why_an_off_is_not_believed_and_until_when)
+{
+    struct caller_end waits;
+
+    begin_machine();
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    at.loses_starts = true;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"wait\":false}"));
+    box_gets(LIFE_STARTING);
+    time_passes(10000);
+    caller_comes(&waits);
+    say(&waits, MORE("Down", "{\"target\":\"box\"}"));
+    box_gets(LIFE_STOPPING);
+    time_passes(6000);
+
+    _cleanup_json_ struct json *status = answers("Status", "{}");
+    _cleanup_json_ struct json *why = answers("Why", "{\"targets\":[\"box\"]}");
+    const struct json *rental = json_get(first(status, "instances"), "rental");
+    const struct json *causes = json_get(first(why, "lines"), "causes");
+    bool is_cause = false;
+    unsigned told = 0;
+
+    cr_assert_gt(json_get_int(rental, "doubted_until_at_ms", 0), clock_wall_ms());
+    for (size_t i = 0; i < json_count(causes); i++)
+        is_cause |= streq(json_get_text(json_at(causes, i), "cause"), "doubted");
+    cr_assert(is_cause);
+    for (bool done = false; !done;) {
+        for (unsigned i = 0; i < 100 && !has_message(&waits); i++)
+            time_passes(2000);
+
+        _cleanup_json_ struct json *v = hear(&waits);
+        const struct json *p = json_get(v, "parameters");
+        const char *text = json_get_text(json_get(p, "progress"), "text");
+
+        cr_assert_null(json_get_text(v, "error"), "%s", json_get_text(p, "message"));
+        told += text && strncmp(text, "AutoDL may still act on a power-on asked ", 41) == 0 &&
+                strstr(text, " ago; confirmed by ");
+        done = json_get_bool(p, "done", false);
+    }
+    cr_assert_eq(told, 1);
+    cr_assert_eq(box_state(), LIFE_STOPPED);
+    cr_assert_eq(at.n_started, 1);
+    caller_leaves(&waits);
 }
 
 Test(control_rent, stop_that_is_ignored_is_told_and_goes_on)
