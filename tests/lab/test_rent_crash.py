@@ -26,7 +26,7 @@ class Crash(unittest.TestCase):
         with World(NEVER) as w:                 # undisturbed, to know what can be drawn
             most = {name: count_calls(w.d, lambda verb=verb: w.d.ctl(*verb)) for name, verb in VERBS.items()}
         self.inside, self.lock = [0, 0], threading.Lock()
-        with concurrent.futures.ThreadPoolExecutor(STORIES) as pool:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
             stories = {n: pool.submit(self.story, random.Random(SEED + n), most) for n in range(STORIES)}
             for n, story in stories.items():
                 with self.subTest(seed=SEED, story=n):
