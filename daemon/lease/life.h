@@ -49,9 +49,7 @@ struct life_record {
     bool ours;           /* switched on by us; false: by somebody else */
     bool was_on;         /* it came up since that call: an off that is not ours was somebody's */
     bool adopted;        /* somebody else made it: it is the one of that id, whatever its name; none is ever made in its place */
-    bool acted;          /* that call has acted: it was seen to, or the stamps tell it */
-    /* The machine's stamps as last read before that call; 0: none, or it made the machine. */
-    int64_t mark_started_at_ms, mark_stopped_at_ms;
+    bool acted;          /* that call has acted: it was seen on since, or on its way */
 };
 
 /* What a life works with; borrowed for its life. */

@@ -340,7 +340,7 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
     case LIFE_STARTING:
         if (m.how == LIFE_WATCH)
             break;
-        life_set_marks(l, m.state == LIFE_CREATING);
+        l->record.acted = false;
         l->record.asked_at_ms = clock_wall_ms(); /* the intent; the call comes after it */
         l->asked_due = clock_now_ms();
         l->record.create_open = m.state == LIFE_CREATING;

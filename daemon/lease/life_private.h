@@ -46,7 +46,6 @@ struct life {
     bool hopeless;          /* as of the event: too many boots failed in a short time */
     bool turn;              /* every second timer of a stop asks again */
 
-    int64_t started_at_ms, stopped_at_ms;   /* its stamps, as last read */
     bool seen_not_on;       /* since we are stopping: on again means that the stop was ignored */
     bool stop_told;         /* people know that this stop takes too long */
     unsigned n_none;        /* whole lists without it, in a row */
@@ -85,4 +84,3 @@ void life_act(struct life *l);          /* what the state is for */
 void life_look(struct life *l);         /* does nothing while a read is in flight */
 void life_rearm(struct life *l);        /* the timer of the state */
 void life_note_facts(struct life *l);   /* those that depend on the time */
-void life_set_marks(struct life *l, bool makes);    /* a call that switches on is next; the one before is still that of the record */

@@ -72,8 +72,6 @@ static void take_record(struct rented *r, const struct life_record *l)
     to->ours = l->ours;
     to->was_on = l->was_on;
     to->acted = l->acted;
-    to->mark_started_at_ms = l->mark_started_at_ms;
-    to->mark_stopped_at_ms = l->mark_stopped_at_ms;
 }
 
 void rented_write(struct rented *r)
@@ -565,8 +563,6 @@ void rented_begin_life(struct rented *r)
         .was_on = from->was_on,
         .adopted = from->adopted,
         .acted = from->acted,
-        .mark_started_at_ms = from->mark_started_at_ms,
-        .mark_stopped_at_ms = from->mark_stopped_at_ms,
     };
     const struct life_context context = {
         .loop = r->context.loop,

@@ -186,8 +186,6 @@ store_ticket store_put_rental(struct store *s, const char *instance, const struc
     change_int(c, r->no_card);
     change_int(c, r->used_at_ms);
     change_int(c, r->search_until_at_ms);
-    change_int(c, r->mark_started_at_ms);
-    change_int(c, r->mark_stopped_at_ms);
     change_int(c, r->acted);
     return store_queue(s, c);
 }

@@ -62,7 +62,6 @@ struct rental_record {
     bool no_card;                   /* wanted on without its card, where the provider has that: slow and cheap, for its files */
     int64_t used_at_ms;             /* the last use or word that max_up counts from; 0: none yet */
     int64_t search_until_at_ms;     /* a card is looked for until then; 0: no search is on */
-    int64_t mark_started_at_ms, mark_stopped_at_ms;     /* the provider's stamps as last read before the call of asked_at_ms: others are newer */
     bool acted;                     /* that call has acted: nothing of it can come any more */
 };
 struct instance_record {

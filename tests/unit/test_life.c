@@ -303,27 +303,9 @@ Test(life, what_was_seen_on_counts_for_the_next_daemon_too)
     wants(LIFE_GOAL_OFF, 30000);
     cr_assert_eq(life_state(w.l), STOPPED);
     w.l = life_free(w.l);
-    w.machines[0].seen.started_at_ms = w.machines[0].seen.stopped_at_ms = 0; /* no stamp tells it */
     daemon_starts(false);
     works_run();
     run_until(w.now + 10000);
-    cr_assert_eq(life_state(w.l), STOPPED, "%s", life_state_name(life_state(w.l)));
-    world_end();
-}
-
-/* It came up and went off while no daemon was there; nobody saw it. */
-Test(life, a_cycle_that_nobody_saw_is_told_by_its_stamps)
-{
-    world_with_one_at_rest();
-    wants(LIFE_GOAL_ON, 2500); /* it is asked, and has hardly begun */
-    cr_assert_eq(life_state(w.l), STARTING);
-    w.machines[0].ends = true;
-    w.l = life_free(w.l);
-    w.durable.acted = false; /* that it had begun was not written down */
-    run_until(w.now + 60000);
-    daemon_starts(false);
-    works_run();
-    wants(LIFE_GOAL_OFF, 10000);
     cr_assert_eq(life_state(w.l), STOPPED, "%s", life_state_name(life_state(w.l)));
     world_end();
 }
