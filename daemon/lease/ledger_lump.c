@@ -4,6 +4,9 @@
 #include "lease/ledger_private.h"
 #include "proto/mem.h"
 
+#define DAYS_MAX                                                                                             \
+    40 /* that are made up for: longer is a clock that is wrong, and no company keeps one that long */
+
 static void add_lump(struct ledger *g, const struct spent_record *lump, int64_t now_ms)
 {
     struct spent_record r = *lump;
@@ -63,6 +66,7 @@ void ledger_read_disk(struct ledger *g, const struct ledger_reading *r, int64_t 
 
     if (!from_at_ms)
         return;
+    from_at_ms = MAX(from_at_ms, ledger_day_begins(g, now_ms - DAYS_MAX * DAY_MS));
     for (; (end_at_ms = ledger_day_begins(g, from_at_ms) + DAY_MS) <= now_ms; from_at_ms = end_at_ms) {
         const struct spent_record lump = {
             .instance = (char *)r->instance,

@@ -204,7 +204,8 @@ void life_note_facts(struct life *l)
     l->off_counts = l->record.acted || settled;
     /* One that is given back was off first: no call of ours can still make it appear. In the place of one of
      * others none is made, however wrong the lists were. */
-    l->none_counts = l->n_none >= 2 && (settled || l->record.state == LIFE_RELEASING || l->record.adopted);
+    l->none_counts = l->n_none >= 2 && (settled || l->record.state == LIFE_RELEASING || l->record.adopted) &&
+                     !(l->context.answers && l->context.answers(l->context.ctx));
     l->late = now - l->entered_due > 2 * l->context.ops->start_ms;
     l->hopeless =
         l->n_boots_failed + 1 >= LIFE_BOOTS_MAX && now - l->boots_failed_from_due <= LIFE_BOOTS_WITHIN_MS;

@@ -70,6 +70,8 @@ struct life_context {
     void (*seen)(void *ctx, const struct instance_seen *m, const struct instance_seen *spare, unsigned n_spare);
     /* How long it waits, in LIFE_WAITING, until it asks again. */
     uint64_t (*wait_ms)(void *ctx);
+    /* We are in it just now: whatever the list leaves out, it is there. NULL: nobody can be. */
+    bool (*answers)(void *ctx);
     /* From the run queue, after the state changed. */
     void (*changed)(void *ctx, struct life *l);
     void *ctx;

@@ -41,7 +41,7 @@ struct life {
     bool asked;             /* the state's call has left us */
     enum life_seen seen;
     bool off_counts;        /* as of the event: our last call has acted, or cannot act any more */
-    bool none_counts;       /* as of the event: not seen in two whole lists, and no create of ours can still act */
+    bool none_counts;       /* as of the event: not seen in two whole lists, no create of ours can still act, and it does not answer */
     bool late;              /* as of the event: the state has lasted longer than it may */
     bool hopeless;          /* as of the event: too many boots failed in a short time */
     bool turn;              /* every second timer of a stop asks again */

@@ -548,6 +548,15 @@ void rented_on_read(void *ctx)
     runq_add(r->context.loop, &r->changed);
 }
 
+/* A list that leaves out a machine we are logged in to is wrong, and what is believed gone may be made again.
+ */
+static bool rented_answers(void *ctx)
+{
+    const struct rented *r = ctx;
+
+    return r->on && r->session_up;
+}
+
 /* ---- beginning ---- */
 
 void rented_begin_life(struct rented *r)
@@ -575,6 +584,7 @@ void rented_begin_life(struct rented *r)
         .keep_then = rented_keep_then,
         .seen = rented_seen,
         .wait_ms = rented_wait_ms,
+        .answers = rented_answers,
         .changed = rented_on_life,
         .ctx = r,
     };

@@ -560,6 +560,22 @@ Test(rented, what_goes_off_by_and_by_is_not_switched_on_again)
     cr_assert_eq(company.n_start, 0);
 }
 
+Test(rented, one_that_answers_is_not_gone_whatever_the_list_leaves_out)
+{
+    make_new("4090D", 0);
+    is_there();
+    loop_advance(loop, START_MS + 60000);
+    company.exists = false;
+    for (int i = 0; i < 10; i++)
+        loop_advance(loop, 60000);
+    cr_assert_neq(state(), LIFE_ABSENT);
+    cr_assert(has_way, "its session is not cut");
+    cr_assert_eq(company.n_create, 1);
+    session_is(false);
+    cr_assert(COMES_TRUE(state() == LIFE_ABSENT), "now nothing of it is left");
+    cr_assert_str_eq(rented_trouble(rented)->code, "vanished");
+}
+
 Test(rented, a_word_of_the_provider_that_nobody_knows_cuts_no_session)
 {
     make_new("4090D", 0);
