@@ -95,7 +95,8 @@ class Adopt(AtOnce):
             self.assertEqual((again.returncode, w.adopted()["rental"]["goal"]), (4, "off"))
             self.assertTrue(w.is_made_by_nobody())
             w.down()
-            w.d.ctl("instance", "remove", "mine")
+            removed = w.d.ctl("instance", "remove", "mine")
+            self.assertRegex(" ".join((removed.stdout + removed.stderr).split()), "no longer lists it; if it is there after all, it may bill")
             self.assertEqual(w.machines(), [])
 
     def test_one_of_the_console_is_on_without_its_card_until_its_time_is_over(self):
