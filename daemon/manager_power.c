@@ -17,116 +17,44 @@
 #include "lease/rented.h"
 #include "proto/text.h"
 
-#define SEARCH_MS                                                                                            \
-    (2 * 3600 * 1000) /* for a card, unless `up` says otherwise; one by requests ends with the last of them  \
-                       */
 #define FOREIGN_MS (10 * 60 * 1000) /* two times it was taken away within that are meant */
 #define BLIND_MS   65000 /* with no word of the provider about one that runs: two looks at it have failed */
 #define LEAVE_MS   (5 * 60 * 1000 + STAY_DRAIN_MS) /* for the streams of its models, then for their engines */
 #define USED_MS    (60 * 1000)                     /* the last use is written down so exactly */
 #define LOST_MS    5000 /* between two looks at one that runs and cannot be reached any more, for a minute */
 
-/* ---- what its models want ---- */
+/* ---- facts ---- */
 
-/* On its way to memory: what a machine is switched on for. */
-static bool is_wish(const struct deployment *d)
-{
-    enum deployment_state s = deployment_state(d);
-
-    return deployment_goal(d) != GOAL_OFF && s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING &&
-           !deployment_is_falling_asleep(d);
-}
-
-static bool is_in_memory(const struct deployment *d)
-{
-    enum deployment_state s = deployment_state(d);
-
-    return s == DEPLOYMENT_READY || s == DEPLOYMENT_DRAINING || s == DEPLOYMENT_STOPPING ||
-           (deployment_is_falling_asleep(d) && s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING);
-}
-
-/* One that failed is kept by nobody's word: it is not there to be kept. */
-static bool is_used(const struct deployment *d, const struct deployment_figures *n)
-{
-    enum deployment_state s = deployment_state(d);
-
-    return is_wish(d) || (deployment_goal(d) == GOAL_ON && s != DEPLOYMENT_FAILED) ||
-           (s == DEPLOYMENT_READY && n->open + n->held);
-}
-
-#define FOREACH_MODEL(d, p)                                                                                  \
-    LIST_FOREACH (d, &(p)->manager->deployments, struct managed_deployment, node)                            \
-        if (deployment_lease(d->deployment) == (p)->lease)
-
-bool power_has_wish(const struct power *p)
-{
-    FOREACH_MODEL(d, p)
-    if (is_wish(d->deployment))
-        return true;
-    return false;
-}
-
-static uint64_t due_of(int64_t at_ms, uint64_t now)
+uint64_t power_due_of(int64_t at_ms, uint64_t now)
 {
     int64_t left_ms = at_ms - clock_wall_ms();
 
     return left_ms > 0 ? now + (uint64_t)left_ms : 0;
 }
 
-static void add_facts(struct stay_facts *f, const struct deployment *d, uint64_t now)
-{
-    struct deployment_figures n;
-
-    deployment_figures(d, &n);
-    f->in_memory |= is_in_memory(d);
-    f->used_due = MAX(f->used_due, n.used_due);
-    if (n.asked_due)
-        f->begun_due = 0;
-    if (deployment_goal(d) == GOAL_OFF)
-        return;
-    f->asleep_by_word = (f->asleep_by_word || !f->any_goal) && deployment_sleeps_by_word(d);
-    f->any_goal = true;
-    f->wanted |= is_used(d, &n);
-    if (deployment_state(d) == DEPLOYMENT_FAILED)
-        f->failed_due = MAX(f->failed_due, n.since_due);
-    else
-        f->hold_until_due = MAX(f->hold_until_due, due_of(n.keep_until_at_ms, now));
-}
-
 /* Holds are on the machine too, where a daemon that was started anew finds them. Who ended one by a word
  * waits for no guard to have heard of it. */
-static uint64_t hold_due(const struct power *p, uint64_t now)
+uint64_t power_hold_due(const struct power *p, uint64_t now)
 {
     const struct keeper *keeper = p->rented ? rented_keeper(p->rented) : boxed_keeper(lease_boxed(p->lease));
     struct keeper_figures k = {};
 
     if (keeper && !p->hold_is_over)
         keeper_figures(keeper, &k);
-    return MAX(p->hold_until_due, due_of(k.hold_until_at_ms, now));
+    return MAX(p->hold_until_due, power_due_of(k.hold_until_at_ms, now));
 }
 
-enum keeps { KEEPS_ALL, KEEPS_OF_MODELS };
-
 /* Until when something of it is kept, but for that model; not behind now: nothing is. */
-static uint64_t kept_due(const struct power *p, enum keeps which, const struct deployment *but, uint64_t now)
+uint64_t power_kept_due(const struct power *p, enum keeps which, const struct deployment *but, uint64_t now)
 {
-    uint64_t due = which == KEEPS_ALL ? hold_due(p, now) : 0;
-    struct deployment_figures n;
-
-    FOREACH_MODEL(d, p)
-    {
-        deployment_figures(d->deployment, &n);
-        if (d->deployment != but)
-            due = MAX(due, due_of(n.keep_until_at_ms, now));
-    }
-    return due;
+    return MAX(which == KEEPS_ALL ? power_hold_due(p, now) : 0, power_models_kept_due(p, but, now));
 }
 
 /* What is kept no longer holds no money; a daemon before this one may have left some. */
 static void note_keep_money(struct power *p, uint64_t now)
 {
     if (!p->has_keep_money || p->restored || keeps_have(p->manager, lease_name(p->lease)) ||
-        kept_due(p, KEEPS_ALL, NULL, now) > now)
+        power_kept_due(p, KEEPS_ALL, NULL, now) > now)
         return;
     p->has_keep_money = false;
     account_release_keep(rented_account(p->rented), lease_name(p->lease));
@@ -140,15 +68,14 @@ struct stay_facts power_facts(const struct power *p, uint64_t now)
         .begun_due = p->is_unused ? p->born_due : 0,
         .before_ms = p->unused_before_ms,
         .quiet_due = p->quiet_due,
-        .hold_until_due = hold_due(p, now),
+        .hold_until_due = power_hold_due(p, now),
         .money_due = p->money_due,
-        .prepaid_until_due = p->rented ? due_of(rented_prepaid_until(p->rented), now) : 0,
+        .prepaid_until_due = p->rented ? power_due_of(rented_prepaid_until(p->rented), now) : 0,
     };
 
     if (p->rented && rented_record(p->rented)->no_card) /* models have no say about that */
         return f;
-    FOREACH_MODEL(d, p)
-    add_facts(&f, d->deployment, now);
+    power_add_models(p, &f, now);
     return f;
 }
 
@@ -163,41 +90,6 @@ struct stay_rule power_rule(const struct power *p)
         .quiet_hold_ms = settings_ms(s, "idle", "quiet_hold"),
         .failed_hold_ms = settings_ms(s, "idle", "failed_hold"),
     };
-}
-
-/* ---- what follows for its models ---- */
-
-static void models_sleep(const struct power *p, bool cut, const char *why)
-{
-    FOREACH_MODEL(d, p)
-    if (is_wish(d->deployment) || is_in_memory(d->deployment))
-        if (cut || !deployment_is_falling_asleep(d->deployment))
-            deployment_sleep(d->deployment, cut, why);
-}
-
-static void models_end(const struct power *p, bool cut, const struct fault *why)
-{
-    FOREACH_MODEL(d, p)
-    deployment_end(d->deployment, why, cut);
-}
-
-static void models_give_up(const struct power *p, const struct fault *why)
-{
-    FOREACH_MODEL(d, p)
-    deployment_give_up(d->deployment, why);
-}
-
-static void models_lose_machine(const struct power *p, const char *why)
-{
-    FOREACH_MODEL(d, p)
-    deployment_machine_is_off(d->deployment, why);
-}
-
-void power_lose_servers(const struct power *p, const char *why)
-{
-    FOREACH_MODEL(d, p)
-    if (!is_wish(d->deployment))
-        deployment_machine_is_off(d->deployment, why);
 }
 
 /* Of a limit that was reached, for people. */
@@ -215,8 +107,7 @@ static void power_on(struct power *p)
 {
     p->asked_on = true;
     p->away_due = p->leave_due = 0;
-    if (rented_record(p->rented)->search_until_at_ms <= clock_wall_ms()) /* that of an older word is no end */
-        rented_look_until(p->rented, clock_wall_ms() + SEARCH_MS);
+    power_begin_search(p);
     if (rented_record(p->rented)->no_card) /* a word that came to nothing */
         rented_leave_card(p->rented, false);
     rented_want(p->rented, LIFE_GOAL_ON);
@@ -274,16 +165,6 @@ void power_off(struct power *p, const char *why)
         boxed_stop(lease_boxed(p->lease));
 }
 
-/* Nothing is on: only the wish is taken back. */
-static void power_leave_search(struct power *p, const char *why)
-{
-    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "search_over",
-                  "is looked for no longer, nothing is on: %s", why);
-    p->asked_on = false;
-    p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};
-    rented_want(p->rented, LIFE_GOAL_OFF);
-}
-
 /* What runs there is cut, and sleeps until it is wanted anew. */
 static void power_is_taken(struct power *p, const char *code, const char *what)
 {
@@ -295,10 +176,10 @@ static void power_is_taken(struct power *p, const char *code, const char *what)
     p->foreign_due = now;
     if (again) {
         fault_code(&f, FAULT_GONE, code, "%s %s twice within 10 min", lease_name(p->lease), what);
-        models_end(p, true, &f);
+        power_end_models(p, true, &f);
     }
     snprintf(why, sizeof why, "the machine %s", what);
-    models_lose_machine(p, why);
+    power_lose_machine(p, why);
 }
 
 /* The machine gave up being on, and its trouble says why. */
@@ -317,67 +198,8 @@ static void power_has_ended(struct power *p)
     }
     if (!f.kind)
         fault_code(&f, FAULT_GONE, "machine_off", "its machine was switched off");
-    models_give_up(p, &f);
-    models_sleep(p, true, f.text);
-}
-
-/* ---- the search for a card ---- */
-
-/* Trying on changes nothing: somebody has to do something first. */
-static bool is_hopeless(const struct power *p, const struct fault *f)
-{
-    if (f->kind == FAULT_INVALID && rented_may_look(p->rented))
-        return false; /* that was one of several */
-    return f->kind == FAULT_DENIED || f->kind == FAULT_INVALID || streq(f->code, "budget") ||
-           streq(f->code, "low_balance") || streq(f->code, "in_arrears") || streq(f->code, "price");
-}
-
-/* The wall clock is what survives us; a search that a daemon before this one began does not begin anew. */
-static int64_t search_until_ms(struct power *p)
-{
-    if (!rented_record(p->rented)->search_until_at_ms)
-        rented_look_until(p->rented, clock_wall_ms() + SEARCH_MS);
-    return rented_record(p->rented)->search_until_at_ms;
-}
-
-/* What the provider said last stands in it, word for word. */
-static void say_none_was_free(const struct power *p, struct fault *f)
-{
-    char said[sizeof f->text];
-
-    snprintf(said, sizeof said, "%s", f->kind == FAULT_EXHAUSTED ? f->text : "");
-    fault_code(f, FAULT_EXHAUSTED, "no_capacity", "no %.60s was free in the time given%s%.200s",
-               rented_record(p->rented)->gpu, *said ? "; the last answer: " : "", said);
-}
-
-/* Those begun by requests that have all gone are no wish any more. */
-void power_leave_waiting(const struct power *p)
-{
-    struct deployment_figures n;
-
-    FOREACH_MODEL(d, p)
-    {
-        deployment_figures(d->deployment, &n);
-        if (is_wish(d->deployment) && n.by_request && !n.open && !n.held)
-            deployment_sleep(d->deployment, true, "nobody waits for a machine any more");
-    }
-}
-
-static void power_search(struct power *p)
-{
-    struct fault f = *life_trouble(rented_life(p->rented));
-
-    power_leave_waiting(p);
-    if (!is_hopeless(p, &f) && clock_wall_ms() >= search_until_ms(p))
-        say_none_was_free(p, &f);
-    else if (!is_hopeless(p, &f))
-        f.kind = FAULT_NONE;
-    if (f.kind)
-        models_give_up(p, &f);
-    if (!f.kind && rented_record(p->rented)->no_card && hold_due(p, clock_now_ms()) > clock_now_ms())
-        return;
-    if (!power_has_wish(p))
-        power_leave_search(p, f.kind ? f.text : "nobody waits for it any more");
+    power_give_up_models(p, &f);
+    power_sleep_models(p, true, f.text);
 }
 
 /* ---- judging ---- */
@@ -497,9 +319,9 @@ static void power_drain(struct power *p, const char *why)
     uint64_t now = clock_now_ms();
 
     if (p->stay.reason == STAY_MONEY)
-        models_end(p, false, money_fault(p));
+        power_end_models(p, false, money_fault(p));
     else if (p->stay.reason != STAY_UNWANTED)
-        models_sleep(p, false, why);
+        power_sleep_models(p, false, why);
     if (!p->leave_due)
         p->leave_due = now;
     if (lease_is_reachable(p->lease))
@@ -524,9 +346,9 @@ void power_stay(struct power *p)
         return;
     }
     if (p->stay.reason == STAY_MONEY)
-        models_end(p, true, money_fault(p));
+        power_end_models(p, true, money_fault(p));
     else
-        models_sleep(p, true, why);
+        power_sleep_models(p, true, why);
     power_off(p, why);
 }
 
@@ -569,7 +391,7 @@ static void power_arm(struct power *p, uint64_t now)
     if (p->away_due)
         due = MIN(due, p->away_due + AWAY_MS);
     if (life_state(life) == LIFE_WAITING && life_goal(life) == LIFE_GOAL_ON)
-        due = MIN(due, MAX(due_of(search_until_ms(p), now), now));
+        due = MIN(due, MAX(power_due_of(power_search_until_ms(p), now), now));
     if (p->doubt_due)
         due = MIN(due, p->doubt_due);
     if (p->on_due || p->money_due)
@@ -629,7 +451,7 @@ static void power_judge_rented(struct power *p)
     if (life_goal(life) == LIFE_GOAL_ON) {
         power_judge_on(p, now);
     } else if (life_is_at_rest(life_state(life))) {
-        models_lose_machine(p, "the machine is off");
+        power_lose_machine(p, "the machine is off");
         p->stay = (struct stay){STAY_OFF, p->stay.reason, STAY_NEVER};
     } else if (life_state(life) == LIFE_RUNNING) {
         power_of_others(p, now);
@@ -637,7 +459,7 @@ static void power_judge_rented(struct power *p)
     power_arm(p, now);
 }
 
-static void power_judge(struct power *p)
+void power_judge(struct power *p)
 {
     if (p->rented)
         power_judge_rented(p);
@@ -700,7 +522,7 @@ static struct managed_lease *managed_of(struct manager *m, const struct lease *l
     return NULL;
 }
 
-static struct power *power_of(struct manager *m, const struct lease *l)
+struct power *power_of(struct manager *m, const struct lease *l)
 {
     struct managed_lease *n = managed_of(m, l);
 
@@ -755,7 +577,7 @@ void powers_restored(struct manager *m)
 {
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
         if (n->power && n->power->rented && !n->power->asked_on)
-            models_lose_machine(n->power, "the machine is off");
+            power_lose_machine(n->power, "the machine is off");
 }
 
 void powers_doubt(struct manager *m)
@@ -763,110 +585,4 @@ void powers_doubt(struct manager *m)
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
         if (n->power && n->power->rented)
             rented_doubt(n->power->rented);
-}
-
-/* ---- words about one ---- */
-
-static bool power_may_be_on(const struct power *p)
-{
-    if (!p->rented)
-        return boxed_state(lease_boxed(p->lease)) == BOXED_ON ||
-               boxed_state(lease_boxed(p->lease)) == BOXED_STOPPING;
-    return !life_is_at_rest(life_state(rented_life(p->rented))) &&
-           life_state(rented_life(p->rented)) != LIFE_WAITING;
-}
-
-const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms)
-{
-    const struct power *p = power_of(m, l);
-
-    *ret_at_ms = 0;
-    if (p && p->rented && rented_is_left_alone(p->rented) &&
-        life_state(rented_life(p->rented)) == LIFE_RUNNING)
-        return "not_by_us";
-    if (!p || !power_may_be_on(p))
-        return NULL;
-    if (p->stay.until_due != STAY_NEVER && p->stay.until_due)
-        *ret_at_ms = clock_wall_ms() + (int64_t)(p->stay.until_due - clock_now_ms());
-    if (p->rented && p->stay.reason == STAY_KEPT && rented_is_without_card(p->rented))
-        return "no_card";
-    return stay_reason_name(p->stay.reason);
-}
-
-void manager_press(struct manager *m, struct lease *l)
-{
-    struct power *p = power_of(m, l);
-
-    if (!p)
-        return;
-    if (!p->rented) {
-        power_press_boxed(p);
-        return;
-    }
-    if (life_goal(rented_life(p->rented)) != LIFE_GOAL_RELEASE) /* which is to be off first, too */
-        power_off(p, "asked for once more");
-    rented_doubt(p->rented);
-}
-
-void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of,
-                          int64_t until_at_ms, bool no_card, struct op **slot, op_done_fn done, void *ctx)
-{
-    struct power *p = power_of(m, l);
-    uint64_t now = clock_now_ms(), until_due = due_of(until_at_ms, now);
-    struct rented_figures n;
-    int64_t rate_milli;
-
-    if (!p || rented_prepaid_until(p->rented) >= until_at_ms) {
-        op_finish_later(m->context.loop, slot, NULL, done, ctx);
-        return;
-    }
-    rented_figures(p->rented, &n);
-    rate_milli = no_card        ? account_ops(rented_account(p->rented))->no_card_milli
-                 : n.rate_milli ? n.rate_milli
-                                : n.list_rate_milli;
-    until_due = MAX(until_due, kept_due(p, of ? KEEPS_ALL : KEEPS_OF_MODELS, of, now));
-    p->has_keep_money = true;
-    keeps_reserve(m, l,
-                  &(struct keep_wish){.rate_milli = rate_milli,
-                                      .for_ms = MAX(until_due, now + 1) - now,
-                                      .over = rented_may_overspend(p->rented)},
-                  slot, done, ctx);
-}
-
-uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until_at_ms)
-{
-    struct power *p = power_of(m, l);
-    uint64_t now = clock_now_ms();
-
-    if (!p)
-        return 0;
-    p->hold_until_due = until_at_ms ? due_of(until_at_ms, now) : 0;
-    p->held_due = until_at_ms ? now : p->held_due;
-    p->is_unused &= !until_at_ms;
-    p->hold_is_over = !until_at_ms;
-    if (p->rented)
-        rented_hold(p->rented, p->hold_until_due ? p->hold_until_due - now : 0);
-    else
-        boxed_hold(lease_boxed(l), p->hold_until_due ? p->hold_until_due - now : 0);
-    power_judge(p);
-    manager_tell_lease(m, l, false);
-    return 0; /* the machine's guard has it, not the database */
-}
-
-/* The hold goes with the first word to its guard. */
-uint64_t manager_keep_without_card(struct manager *m, struct lease *l, int64_t until_at_ms)
-{
-    struct power *p = power_of(m, l);
-
-    if (!p || !p->rented)
-        return 0;
-    store_ticket t = rented_leave_card(p->rented, true);
-
-    p->asked_on = true;
-    p->away_due = p->leave_due = 0;
-    p->hold_until_due = due_of(until_at_ms, clock_now_ms());
-    rented_look_until(p->rented, until_at_ms);
-    rented_want(p->rented, LIFE_GOAL_ON);
-    manager_keep_instance(m, l, until_at_ms);
-    return t; /* all of this turn is one transaction */
 }

@@ -1,5 +1,6 @@
-/* What manager_power.c, for machines that are rented, and manager_boxed.c, for those that are switched off from inside, share: how long a machine is
- * to be on is judged from the same facts by the same rule (policy/stay.h). How it goes on and off is each one's own. */
+/* What the files of power share. manager_power.c judges machines that are rented, manager_boxed.c those that are switched off from inside: how long
+ * one is to be on is judged from the same facts by the same rule (policy/stay.h), how it goes on and off is each one's own. manager_power_models.c:
+ * what its models want. manager_search.c: the search for a card. manager_power_words.c: what people say. */
 #pragma once
 
 #include "manager_private.h"
@@ -39,15 +40,35 @@ struct power {
     struct stay stay;
 };
 
-bool power_has_wish(const struct power *p); /* a model on it is on its way to memory */
+/* manager_power.c */
+struct power *power_of(struct manager *m, const struct lease *l);   /* NULL: it is nobody's to switch */
 struct stay_facts power_facts(const struct power *p, uint64_t now);
 struct stay_rule power_rule(const struct power *p);
 void power_note_forwards(struct power *p, uint64_t now);
 void power_stay(struct power *p); /* does what p->stay says */
+void power_off(struct power *p, const char *why);
+void power_judge(struct power *p);
+uint64_t power_due_of(int64_t at_ms, uint64_t now); /* of a wall clock; 0: it has passed */
+/* Until when `keep INSTANCE` keeps it, as far as we and its guard know; and something of it, but for that model. Not behind now: nothing does. */
+enum keeps { KEEPS_ALL, KEEPS_OF_MODELS };
+uint64_t power_hold_due(const struct power *p, uint64_t now);
+uint64_t power_kept_due(const struct power *p, enum keeps which, const struct deployment *but, uint64_t now);
+
+/* manager_power_models.c */
+bool power_has_wish(const struct power *p); /* a model on it is on its way to memory */
+void power_add_models(const struct power *p, struct stay_facts *f, uint64_t now);
+uint64_t power_models_kept_due(const struct power *p, const struct deployment *but, uint64_t now);
+void power_sleep_models(const struct power *p, bool cut, const char *why);
+void power_end_models(const struct power *p, bool cut, const struct fault *why);
+void power_give_up_models(const struct power *p, const struct fault *why);
+void power_lose_machine(const struct power *p, const char *why); /* it is off */
 void power_lose_servers(const struct power *p, const char *why); /* models on it are in no memory any more; those that are wanted wait */
 void power_leave_waiting(const struct power *p); /* those that only requests wanted which have all gone */
 
-void power_off(struct power *p, const char *why);
+/* manager_search.c */
+void power_begin_search(struct power *p);
+void power_search(struct power *p); /* it waits for a card */
+int64_t power_search_until_ms(struct power *p);
 
 /* manager_boxed.c */
 void power_press_boxed(struct power *p); /* `down INSTANCE` */

@@ -67,7 +67,7 @@ bool instances_have(struct manager *m, const char *name);       /* also one that
 int instances_refuse_name(struct manager *m, const char *name, struct fault *f);
 void manager_forget_instance(struct manager *m, struct lease *l);      /* everything of it that is ours, here; the disk is told by the caller */
 
-/* manager_power.c */
+/* manager_power.c; what its files share is in manager_power.h */
 struct power *power_new(struct manager *m, struct lease *l);            /* NULL: it is nobody's to switch */
 struct power *power_free(struct power *p);
 /* It changed, or a model on it did. */

@@ -1,6 +1,6 @@
 /* links: deployment
  *
- * When a rented machine is on: the real manager_power.c over models, a machine, an account and a clock of our
+ * When a rented machine is on: the real manager_power*.c over models, a machine, an account and a clock of our
  * own. */
 #include <criterion/criterion.h>
 
@@ -59,8 +59,11 @@
 #define keeps_reserve                fake_keeps_reserve
 #define forwards_bytes               fake_forwards_bytes
 #define manager_tell_lease           fake_manager_tell_lease
-#include "manager_power.c"
 #include "manager_boxed.c"
+#include "manager_power.c"
+#include "manager_power_models.c"
+#include "manager_power_words.c"
+#include "manager_search.c"
 
 /* ---- the world ---- */
 

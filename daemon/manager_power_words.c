@@ -1,0 +1,112 @@
+/* Words of people about the power of one machine, and what is said of it. */
+#include "manager_power.h"
+
+#include "base/clock.h"
+#include "lease/account.h"
+#include "lease/boxed.h"
+#include "lease/lease.h"
+#include "lease/rented.h"
+
+static bool power_may_be_on(const struct power *p)
+{
+    if (!p->rented)
+        return boxed_state(lease_boxed(p->lease)) == BOXED_ON ||
+               boxed_state(lease_boxed(p->lease)) == BOXED_STOPPING;
+    return !life_is_at_rest(life_state(rented_life(p->rented))) &&
+           life_state(rented_life(p->rented)) != LIFE_WAITING;
+}
+
+const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms)
+{
+    const struct power *p = power_of(m, l);
+
+    *ret_at_ms = 0;
+    if (p && p->rented && rented_is_left_alone(p->rented) &&
+        life_state(rented_life(p->rented)) == LIFE_RUNNING)
+        return "not_by_us";
+    if (!p || !power_may_be_on(p))
+        return NULL;
+    if (p->stay.until_due != STAY_NEVER && p->stay.until_due)
+        *ret_at_ms = clock_wall_ms() + (int64_t)(p->stay.until_due - clock_now_ms());
+    if (p->rented && p->stay.reason == STAY_KEPT && rented_is_without_card(p->rented))
+        return "no_card";
+    return stay_reason_name(p->stay.reason);
+}
+
+void manager_press(struct manager *m, struct lease *l)
+{
+    struct power *p = power_of(m, l);
+
+    if (!p)
+        return;
+    if (!p->rented) {
+        power_press_boxed(p);
+        return;
+    }
+    if (life_goal(rented_life(p->rented)) != LIFE_GOAL_RELEASE) /* which is to be off first, too */
+        power_off(p, "asked for once more");
+    rented_doubt(p->rented);
+}
+
+void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of,
+                          int64_t until_at_ms, bool no_card, struct op **slot, op_done_fn done, void *ctx)
+{
+    struct power *p = power_of(m, l);
+    uint64_t now = clock_now_ms(), until_due = power_due_of(until_at_ms, now);
+    struct rented_figures n;
+    int64_t rate_milli;
+
+    if (!p || rented_prepaid_until(p->rented) >= until_at_ms) {
+        op_finish_later(m->context.loop, slot, NULL, done, ctx);
+        return;
+    }
+    rented_figures(p->rented, &n);
+    rate_milli = no_card        ? account_ops(rented_account(p->rented))->no_card_milli
+                 : n.rate_milli ? n.rate_milli
+                                : n.list_rate_milli;
+    until_due = MAX(until_due, power_kept_due(p, of ? KEEPS_ALL : KEEPS_OF_MODELS, of, now));
+    p->has_keep_money = true;
+    keeps_reserve(m, l,
+                  &(struct keep_wish){.rate_milli = rate_milli,
+                                      .for_ms = MAX(until_due, now + 1) - now,
+                                      .over = rented_may_overspend(p->rented)},
+                  slot, done, ctx);
+}
+
+uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until_at_ms)
+{
+    struct power *p = power_of(m, l);
+    uint64_t now = clock_now_ms();
+
+    if (!p)
+        return 0;
+    p->hold_until_due = until_at_ms ? power_due_of(until_at_ms, now) : 0;
+    p->held_due = until_at_ms ? now : p->held_due;
+    p->is_unused &= !until_at_ms;
+    p->hold_is_over = !until_at_ms;
+    if (p->rented)
+        rented_hold(p->rented, p->hold_until_due ? p->hold_until_due - now : 0);
+    else
+        boxed_hold(lease_boxed(l), p->hold_until_due ? p->hold_until_due - now : 0);
+    power_judge(p);
+    manager_tell_lease(m, l, false);
+    return 0; /* the machine's guard has it, not the database */
+}
+
+/* The hold goes with the first word to its guard. */
+uint64_t manager_keep_without_card(struct manager *m, struct lease *l, int64_t until_at_ms)
+{
+    struct power *p = power_of(m, l);
+
+    if (!p || !p->rented)
+        return 0;
+    store_ticket t = rented_leave_card(p->rented, true);
+
+    p->asked_on = true;
+    p->away_due = p->leave_due = 0;
+    p->hold_until_due = power_due_of(until_at_ms, clock_now_ms());
+    rented_look_until(p->rented, until_at_ms);
+    rented_want(p->rented, LIFE_GOAL_ON);
+    manager_keep_instance(m, l, until_at_ms);
+    return t; /* all of this turn is one transaction */
+}

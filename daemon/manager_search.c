@@ -1,0 +1,71 @@
+/* The search for a card that a wish for power begins: how long it goes on, and what ends it. What is tried in
+ * it, and when, is lease/hunt.h's. */
+#include "manager_power.h"
+
+#include "base/clock.h"
+#include "base/event.h"
+#include "lease/lease.h"
+#include "lease/rented.h"
+#include "proto/text.h"
+
+#define SEARCH_MS (2 * 3600 * 1000) /* unless `up` says otherwise */
+
+void power_begin_search(struct power *p)
+{
+    if (rented_record(p->rented)->search_until_at_ms <= clock_wall_ms()) /* that of an older word is no end */
+        rented_look_until(p->rented, clock_wall_ms() + SEARCH_MS);
+}
+
+/* Nothing is on: only the wish is taken back. */
+static void power_leave_search(struct power *p, const char *why)
+{
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "search_over",
+                  "is looked for no longer, nothing is on: %s", why);
+    p->asked_on = false;
+    p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};
+    rented_want(p->rented, LIFE_GOAL_OFF);
+}
+
+/* Trying on changes nothing: somebody has to do something first. */
+static bool is_hopeless(const struct power *p, const struct fault *f)
+{
+    if (f->kind == FAULT_INVALID && rented_may_look(p->rented))
+        return false; /* that was one of several */
+    return f->kind == FAULT_DENIED || f->kind == FAULT_INVALID || streq(f->code, "budget") ||
+           streq(f->code, "low_balance") || streq(f->code, "in_arrears") || streq(f->code, "price");
+}
+
+/* The wall clock is what survives us; a search that a daemon before this one began does not begin anew. */
+int64_t power_search_until_ms(struct power *p)
+{
+    if (!rented_record(p->rented)->search_until_at_ms)
+        rented_look_until(p->rented, clock_wall_ms() + SEARCH_MS);
+    return rented_record(p->rented)->search_until_at_ms;
+}
+
+/* What the provider said last stands in it, word for word. */
+static void say_none_was_free(const struct power *p, struct fault *f)
+{
+    char said[sizeof f->text];
+
+    snprintf(said, sizeof said, "%s", f->kind == FAULT_EXHAUSTED ? f->text : "");
+    fault_code(f, FAULT_EXHAUSTED, "no_capacity", "no %.60s was free in the time given%s%.200s",
+               rented_record(p->rented)->gpu, *said ? "; the last answer: " : "", said);
+}
+
+void power_search(struct power *p)
+{
+    struct fault f = *life_trouble(rented_life(p->rented));
+
+    power_leave_waiting(p);
+    if (!is_hopeless(p, &f) && clock_wall_ms() >= power_search_until_ms(p))
+        say_none_was_free(p, &f);
+    else if (!is_hopeless(p, &f))
+        f.kind = FAULT_NONE;
+    if (f.kind)
+        power_give_up_models(p, &f);
+    if (!f.kind && rented_record(p->rented)->no_card && power_hold_due(p, clock_now_ms()) > clock_now_ms())
+        return;
+    if (!power_has_wish(p))
+        power_leave_search(p, f.kind ? f.text : "nobody waits for it any more");
+}
