@@ -59,6 +59,8 @@ static const struct known table[] = {
     {"idle",             "failed_hold",  "5m",              value_is_duration, HOLD_FORM,    24 * HOUR_MS},
     {"guard",            "lease",        "15m",             value_is_span,     LEASE_FORM,   HOUR_MS / 2},
     {"guard",            "first",        "30m",             value_is_span,     LEASE_FORM,   HOUR_MS / 2},
+    {"guard",            "settle",       "3m",              value_is_span,     LEASE_FORM,   HOUR_MS / 2},
+    {"guard",            "stop_alarm",   "3m",              value_is_span,     LEASE_FORM,   HOUR_MS / 2},
     {"ssh",              "install_key",  "yes",             value_is_bool,     BOOL_FORM,    0},
     {"log",              "level",        "info",            value_is_level,    LEVEL_FORM,   0},
     {"engine.ollama",    "path",         NULL,              value_is_path_there, THERE_FORM, 0},

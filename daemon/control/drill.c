@@ -3,6 +3,7 @@
  * bill, which rented.c writes down. Not off: that is said, and the provider is told to stop it. */
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/settings.h"
 #include "base/timer.h"
 #include "control/checks.h"
 #include "control/checks_rent.h"
@@ -73,7 +74,8 @@ static void drill_look(struct drill *d)
     r = lease_rented(d->lease);
     if (machine_is_off(d->lease)) {
         drill_answer(d, true);
-    } else if (clock_now_ms() - d->told_due > account_ops(rented_account(r))->stop_alarm_ms) {
+    } else if (clock_now_ms() - d->told_due >
+               settings_ms(d->call->context->settings, "guard", "stop_alarm")) {
         rented_want(r, LIFE_GOAL_OFF);
         drill_answer(d, false);
     }

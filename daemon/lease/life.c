@@ -139,9 +139,9 @@ static uint64_t unsettled_ms(const struct life *l, uint64_t now)
 {
     uint64_t age_ms = l->asked_due ? now - l->asked_due : l->born_age_ms + (now - l->born_due);
 
-    if (!l->record.asked_at_ms || age_ms > l->context.ops->start_ms)
+    if (!l->record.asked_at_ms || age_ms > l->context.settle_ms)
         return 0;
-    return l->context.ops->start_ms - age_ms + 1;
+    return l->context.settle_ms - age_ms + 1;
 }
 
 static bool is_settled(const struct life *l, uint64_t now)
@@ -206,7 +206,7 @@ void life_note_facts(struct life *l)
      * others none is made, however wrong the lists were. */
     l->none_counts = l->n_none >= 2 && (settled || l->record.state == LIFE_RELEASING || l->record.adopted) &&
                      !(l->context.answers && l->context.answers(l->context.ctx));
-    l->late = now - l->entered_due > 2 * l->context.ops->start_ms;
+    l->late = now - l->entered_due > 2 * l->context.settle_ms;
     l->hopeless =
         l->n_boots_failed + 1 >= LIFE_BOOTS_MAX && now - l->boots_failed_from_due <= LIFE_BOOTS_WITHIN_MS;
 }
@@ -315,7 +315,7 @@ void life_rearm(struct life *l)
 static void life_watch_stop(struct life *l)
 {
     if (l->record.state != LIFE_STOPPING || streq(l->fault.code, "stop_not_confirmed") ||
-        clock_now_ms() - l->entered_due < l->context.ops->stop_alarm_ms)
+        clock_now_ms() - l->entered_due < l->context.stop_alarm_ms)
         return;
     fault_code(&l->fault, FAULT_TRANSIENT, "stop_not_confirmed",
                "the machine was told to switch off, and the provider does not say that it is off");

@@ -60,6 +60,8 @@ struct life_context {
     const struct rental_ops *ops;
     struct rental *rental;
     const struct instance_wish *wish; /* name is ours to fill */
+    uint64_t settle_ms;     /* a call that was asked longer ago than this has taken effect, or never will: a bet (reference/lease.md §2) */
+    uint64_t stop_alarm_ms; /* a stop that takes longer is one to shout about */
     /* To the database, the newest value is what counts; then() is an op that ends when it is there. money:
      * with a reservation of what the call costs, which may be refused (FAULT_EXHAUSTED, code "budget"). */
     void (*keep)(void *ctx, const struct life_record *r);

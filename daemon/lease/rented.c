@@ -74,7 +74,7 @@ static void watch_way(struct rented *r)
     char took[TEXT_SHORT_MAX];
     uint64_t age_ms = clock_now_ms() - r->on_due;
 
-    if (r->has_way || r->fault.kind || age_ms < 2 * account_ops(r->context.account)->start_ms)
+    if (r->has_way || r->fault.kind || age_ms < 2 * settings_ms(r->context.settings, "guard", "settle"))
         return;
     fault_code(&r->fault, FAULT_TRANSIENT, "no_way",
                "the machine is on, and the provider has no address and password of it after %s",

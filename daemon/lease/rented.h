@@ -4,7 +4,7 @@
  *     wanted → (capacity) → power on → the way in is read → session → guard installed and read back → there
  *
  * A machine whose guard cannot be read back is switched off again, unless it was let go without by name. While the way in is not there (a machine
- * that is on and has no address yet) it is read again every few seconds, up to the driver's start_ms twice; then it is trouble, not an end. */
+ * that is on and has no address yet) it is read again every few seconds, up to [guard] settle twice; then it is trouble, not an end. */
 #pragma once
 
 #include <stdbool.h>
@@ -24,7 +24,7 @@ struct settings;
 struct rented_context {
     struct loop *loop;
     struct store *store;
-    const struct settings *settings;        /* [guard] */
+    const struct settings *settings;        /* [guard], [idle] */
     struct account *account;
     const char *name;                       /* of the lease */
     int64_t known_at_ms;                    /* since when there is an instance of that name */

@@ -580,6 +580,8 @@ void rented_begin_life(struct rented *r)
         .ops = account_ops(r->context.account),
         .rental = account_rental(r->context.account),
         .wish = &r->wish,
+        .settle_ms = settings_ms(r->context.settings, "guard", "settle"),
+        .stop_alarm_ms = settings_ms(r->context.settings, "guard", "stop_alarm"),
         .keep = rented_keep,
         .keep_then = rented_keep_then,
         .seen = rented_seen,

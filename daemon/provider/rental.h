@@ -115,8 +115,6 @@ struct rental_ops {
     struct rental *(*close)(struct rental *r);      /* what is in flight must have been cancelled */
     /* From now on it is asked there; NULL: at the provider's own. What is in flight stays where it is. */
     void (*move)(struct rental *r, const char *base_url);
-    uint64_t start_ms;          /* a call that was asked longer ago than this has taken effect, or never will */
-    uint64_t stop_alarm_ms;     /* a stop that takes longer is one to shout about */
     /* All machines of the account, every page read; or a fault. */
     void (*list)(struct rental *r, struct op **slot, rental_list_fn done, void *ctx);
     /* Makes one and switches it on. NULL: machines are made and given back by hand, at console_url. */

@@ -422,8 +422,6 @@ static void fake_release(struct rental *r, const char *id, struct op **slot, ren
 }
 
 static const struct rental_ops fake_ops = {
-    .start_ms = START_MS,
-    .stop_alarm_ms = 180000,
     .list = fake_list,
     .create = fake_create,
     .start = fake_start,
@@ -510,6 +508,8 @@ static void daemon_starts(bool first)
         .prefix = "llmhost-ab12-gpu1",
         .ops = &fake_ops,
         .wish = &wish,
+        .settle_ms = START_MS,
+        .stop_alarm_ms = 180000,
         .keep = keep,
         .keep_then = keep_then,
         .seen = on_seen,

@@ -138,9 +138,8 @@ static const struct row rows[] = {
 
 static struct life life_of(const struct row *row)
 {
-    static const struct rental_ops ops = {.start_ms = 180000};
     struct life l = {
-        .context.ops = &ops,
+        .context.settle_ms = 180000,
         .record = {.state = row->was,
                    .goal = strchr(row->before, '+')   ? LIFE_GOAL_ON
                            : strchr(row->before, 'x') ? LIFE_GOAL_RELEASE

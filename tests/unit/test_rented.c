@@ -641,6 +641,28 @@ Test(rented, a_stop_that_is_not_confirmed_is_told_once_whatever_else_is_wrong)
     cr_assert_eq(state(), LIFE_STOPPING);
 }
 
+Test(rented, a_stop_is_an_alarm_after_the_time_of_the_settings)
+{
+    struct event_listener listener = {.heard = on_event};
+    char *why;
+    uint64_t begun_due;
+
+    settings_free(settings);
+    cr_assert_eq(settings_parse("[guard]\nstop_alarm = 20s\n", "test", &settings, &why), 0);
+    make_new("4090D", 0);
+    is_there();
+    event_listen(&listener);
+    n_alarms = 0;
+    company.blind = (struct fault){.kind = FAULT_TRANSIENT, .text = "no answer"};
+    rented_want(rented, LIFE_GOAL_OFF);
+    begun_due = clock_now_ms();
+    cr_assert(COMES_TRUE(n_alarms == 1));
+    event_unlisten(&listener);
+    cr_assert_geq(clock_now_ms() - begun_due, 20000);
+    cr_assert_leq(clock_now_ms() - begun_due, 26000, "looked at every 5 s");
+    cr_assert_str_eq(rented_trouble(rented)->code, "stop_not_confirmed");
+}
+
 static void on_told(void *ctx, const struct fault *f)
 {
     *(int *)ctx = f ? -1 : 1;

@@ -116,6 +116,10 @@ Test(settings, a_wrong_value_is_an_error_that_names_the_form)
            "test.conf:2: [guard] lease = 31m: should be a duration of at most 30m, as 90s or 15m, and not 0");
     refuse("[guard]\nfirst = 0s\n",
            "test.conf:2: [guard] first = 0s: should be a duration of at most 30m, as 90s or 15m, and not 0");
+    refuse("[guard]\nsettle = 0\n",
+           "test.conf:2: [guard] settle = 0: should be a duration of at most 30m, as 90s or 15m, and not 0");
+    refuse("[guard]\nstop_alarm = 1h\n",
+           "test.conf:2: [guard] stop_alarm = 1h: should be a duration of at most 30m, as 90s or 15m, and not 0");
     refuse(
         "[idle]\nmax_up = 8d\n",
         "test.conf:2: [idle] max_up = 8d: should be a duration of at most 7d, as 90m, 12h or 2d, and not 0");
@@ -227,7 +231,7 @@ Test(settings, all_values_can_be_walked)
             cr_assert_str_eq(where, "test.conf:2");
         }
     }
-    cr_assert_eq(n, 25);
+    cr_assert_eq(n, 27);
     cr_assert_eq(set, 1);
     settings_free(s);
 }
@@ -248,11 +252,11 @@ Test(settings, hooks_have_names_of_the_users_own)
     cr_assert_null(settings_where(s, "hook.notify", "events"));
     cr_assert_str_eq(settings_text(s, "hook.to-phone_2", "events"), "ready,off no_guard");
     cr_assert_null(settings_text(s, "hook.other", "command"), "none of that name");
-    cr_assert(settings_at(s, 25 + 3, &section, &key, &value, &where));
+    cr_assert(settings_at(s, 27 + 3, &section, &key, &value, &where));
     cr_assert_str_eq(section, "hook.to-phone_2");
     cr_assert_str_eq(key, "events");
     cr_assert_str_eq(where, "test.conf:4");
-    cr_assert(!settings_at(s, 25 + 4, &section, &key, &value, &where));
+    cr_assert(!settings_at(s, 27 + 4, &section, &key, &value, &where));
     settings_free(s);
 }
 
