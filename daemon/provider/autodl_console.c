@@ -63,8 +63,22 @@ static void ask_power_on(struct autodl_call *c)
     autodl_write_power_on(c->id, c->no_card, &c->body);
     c->path = "/api/v1/instance/power_on";
     c->asks = true;
+    c->failed = NULL;
     c->read = autodl_call_read_done;
     autodl_call_go(c);
+}
+
+/* It is not switched on without its timer: whatever came of that call, nothing is in doubt. */
+static void first_timer_failed(struct autodl_call *c, const struct fault *f)
+{
+    struct fault none = *f;
+
+    if (f->kind != FAULT_DENIED && f->kind != FAULT_INVALID && f->kind != FAULT_GONE)
+        fault_code(&none, FAULT_EXHAUSTED, "no_timer",
+                   "its timed shutdown cannot be set, and without that it is not switched on: %.200s",
+                   f->text);
+    c->failed = NULL;
+    autodl_call_fail(c, &none);
 }
 
 static void ask_timer(struct autodl_call *c)
@@ -121,6 +135,7 @@ static void console_start(struct rental *r, const char *id, const struct instanc
 
     c->no_card = s->no_card;
     c->then_start = true;
+    c->failed = first_timer_failed;
     if (s->first_ms)
         ask_timer(c);
     else

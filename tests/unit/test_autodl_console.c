@@ -48,6 +48,17 @@ static const struct http_script bad[] = {
     {.path = "/api/v1/user/machine/list", .pieces = {OK_HEAD "<html>"}, .then = HTTP_CLOSE},
 };
 
+static const struct http_script busy[] = {
+    {.path = AT "/timed/shutdown",
+     .pieces = {"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n"},
+     .then = HTTP_CLOSE},
+    {.path = AT "/power_on", .then = HTTP_CLOSE},
+};
+static const struct http_script lost[] = {
+    {.path = AT "/timed/shutdown", .pieces = {ANSWER("null")}, .then = HTTP_CLOSE},
+    {.path = AT "/power_on", .then = HTTP_CLOSE},
+};
+
 TestSuite(autodl_console, .init = setup, .fini = teardown);
 
 static void answered(void)
@@ -144,6 +155,30 @@ Test(autodl_console, the_other_form_of_the_time_is_tried_once)
     answers();
     cr_assert_eq(heard.fault.kind, FAULT_INVALID, "without its timer it is not switched on");
     cr_assert_eq(http_fixture_requests(server), 4);
+}
+
+/* What may have acted is waited for; here nothing was switched on, whatever became of the timer. */
+Test(autodl_console, without_its_timer_nothing_is_in_doubt)
+{
+    account_opens(busy, ELEMENTS(busy));
+    ops->start(account, "a-1", &(struct instance_start){.first_ms = 1800000}, &heard.op, on_done, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_EXHAUSTED, "%s", heard.fault.text);
+    cr_assert_str_eq(heard.fault.code, "no_timer");
+    cr_assert_not_null(strstr(heard.fault.text, "not switched on"));
+    ops->start(account, "a-1", &(struct instance_start){0}, &heard.op, on_done, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_UNCERTAIN, "of the power-on it is not known: %s", heard.fault.text);
+    cr_assert_eq(http_fixture_requests(server), 2);
+}
+
+Test(autodl_console, a_power_on_without_an_answer_is_in_doubt_though_its_timer_was_set)
+{
+    account_opens(lost, ELEMENTS(lost));
+    ops->start(account, "a-1", &(struct instance_start){.first_ms = 1800000}, &heard.op, on_done, NULL);
+    answers();
+    cr_assert_eq(heard.fault.kind, FAULT_UNCERTAIN, "%s", heard.fault.text);
+    cr_assert_eq(http_fixture_requests(server), 2);
 }
 
 Test(autodl_console, refusals_are_what_they_are)
