@@ -686,7 +686,7 @@ static int check_rented_removable(const struct lease *l, const struct rented *r,
 {
     enum life_state s = life_state(rented_life(r));
 
-    if (s == LIFE_ABSENT)
+    if (s == LIFE_ABSENT || life_is_missing(rented_life(r)))
         return 0;
     if (!rented_record(r)->adopted)
         return fault_code(f, FAULT_INVALID, "is_rented",

@@ -282,7 +282,7 @@ void machines_fail_stop(struct follow *w, struct lease *l)
     struct keeper_figures guard = {0};
     struct rented_figures n;
     char rate[TEXT_SHORT_MAX] = "?", since[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
-    _cleanup_free_ char *why = NULL, *by_guard = NULL, *next = NULL;
+    _cleanup_free_ char *why = NULL, *by_guard = NULL, *next = NULL, *says = NULL;
     bool estimate;
     int64_t rate_milli = rental_rate(l, &estimate);
 
@@ -295,9 +295,10 @@ void machines_fail_stop(struct follow *w, struct lease *l)
         by_guard =
             xasprintf("the guard on the machine switches it off by %s", minute_format(at, guard.acts_at_ms));
     duration_format(since, (uint64_t)MAX(clock_wall_ms() - n.stop_asked_at_ms, (int64_t)0), false);
-    why = xasprintf("%s still says \"%s\" after %s; it is asked again and again; %s; check: %s", ops->title,
-                    *n.word ? n.word : "nothing", since, by_guard ? by_guard : "no guard on it is known",
-                    ops->console_url);
+    says = *n.word ? xasprintf("%s still says \"%s\" after %s", ops->title, n.word, since)
+                   : xasprintf("%s does not list it, and did not say that it is off", ops->title);
+    why = xasprintf("%s; it is asked again and again; %s; check: %s", says,
+                    by_guard ? by_guard : "no guard on it is known", ops->console_url);
     next = xasprintf("llmhostctl wait %s --for=confirmed\nllmhostctl down %s --now", lease_name(l),
                      lease_name(l));
     call_fail(w->call, EXIT_NOT_CONFIRMED, "stop_not_confirmed", lease_name(l), why, next,
@@ -328,13 +329,24 @@ static bool answer_search(struct follow *w, const struct deployment *d, const st
     return true;
 }
 
+/* Told to stop, and nobody will say that it did while the list leaves it out. */
+static bool is_lost_from_list(const struct lease *l)
+{
+    const struct life *life = lease_rented(l) ? rented_life(lease_rented(l)) : NULL;
+
+    return life && life_state(life) == LIFE_STOPPING && life_is_missing(life);
+}
+
 bool machines_answer_timeout(struct follow *w)
 {
-    for (unsigned i = 0; i < w->n_machines; i++)
-        if (w->machines[i].lease && machine_is_unconfirmed(w->machines[i].lease)) {
-            machines_fail_stop(w, w->machines[i].lease);
+    for (unsigned i = 0; i < w->n_machines; i++) {
+        struct lease *l = w->machines[i].lease;
+
+        if (l && (machine_is_unconfirmed(l) || is_lost_from_list(l))) {
+            machines_fail_stop(w, l);
             return true;
         }
+    }
     for (unsigned i = 0; i < w->n_models; i++) {
         const struct deployment *d = w->models[i];
 

@@ -29,6 +29,7 @@ struct life *life_new(const struct life_context *context, const struct life_reco
     l->record = record ? *record : (struct life_record){.state = LIFE_ABSENT};
     l->timer = timer_new(context->loop, life_on_timer, l);
     work_init(&l->changed, life_on_changed, l);
+    l->is_gone = l->record.state == LIFE_ABSENT;
     l->born_due = l->entered_due = clock_now_ms();
     l->born_age_ms = (uint64_t)MAX(clock_wall_ms() - l->record.asked_at_ms, (int64_t)0);
     life_rearm(l);
@@ -182,7 +183,9 @@ static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, con
                                          : SEEN_CHANGING;
     if (m) {
         snprintf(l->record.id, sizeof l->record.id, "%s", m->id);
-        l->record.create_open = false;
+        l->record.create_open = l->is_gone = false;
+        if (streq(l->fault.code, "vanished"))
+            l->fault = (struct fault){0};
         life_note_act(l);
         life_see(l, m, seen, n);
     }
@@ -196,16 +199,25 @@ void life_look(struct life *l)
         l->context.ops->list(l->context.rental, &l->look, on_list, l);
 }
 
+/* One that somebody else made, was on or on its way there when it was seen last, and was not found off since.
+ * Of those, a list that leaves it out says nothing about its bill. */
+static bool may_bill_unseen(const struct life *l)
+{
+    return l->record.adopted && (l->record.was_on || l->record.ours) && !l->is_gone;
+}
+
 void life_note_facts(struct life *l)
 {
     uint64_t now = clock_now_ms();
     bool settled = is_settled(l, now);
+    bool none = l->n_none >= 2 && !(l->context.answers && l->context.answers(l->context.ctx));
 
     l->off_counts = l->record.acted || settled;
     /* One that is given back was off first: no call of ours can still make it appear. In the place of one of
      * others none is made, however wrong the lists were. */
-    l->none_counts = l->n_none >= 2 && (settled || l->record.state == LIFE_RELEASING || l->record.adopted) &&
-                     !(l->context.answers && l->context.answers(l->context.ctx));
+    l->is_missing = none && may_bill_unseen(l);
+    l->none_counts =
+        none && (settled || l->record.state == LIFE_RELEASING || l->record.adopted) && !l->is_missing;
     l->late = now - l->entered_due > 2 * l->context.settle_ms;
     l->hopeless =
         l->n_boots_failed + 1 >= LIFE_BOOTS_MAX && now - l->boots_failed_from_due <= LIFE_BOOTS_WITHIN_MS;
@@ -231,7 +243,10 @@ static void on_made(void *ctx, const char *id, const struct fault *f)
 
 static void on_done(void *ctx, const struct fault *f)
 {
-    life_event(ctx, f ? LIFE_EV_FAULT : LIFE_EV_DONE, f);
+    struct life *l = ctx;
+
+    l->is_gone = l->is_gone || (f && f->kind == FAULT_GONE);
+    life_event(l, f ? LIFE_EV_FAULT : LIFE_EV_DONE, f);
 }
 
 void life_act(struct life *l)
@@ -396,10 +411,16 @@ const struct fault *life_trouble(const struct life *l)
 int64_t life_doubted_until_at_ms(const struct life *l)
 {
     bool ends = l->record.state == LIFE_STOPPING || l->record.state == LIFE_UNKNOWN;
-    bool off = (l->seen == SEEN_OFF && !l->record.acted) || (l->seen == SEEN_NONE && l->n_none);
+    bool off = (l->seen == SEEN_OFF && !l->record.acted) ||
+               (l->seen == SEEN_NONE && l->n_none && !may_bill_unseen(l));
     uint64_t left_ms = unsettled_ms(l, clock_now_ms());
 
     return ends && off && left_ms ? clock_wall_ms() + (int64_t)left_ms : 0;
+}
+
+bool life_is_missing(const struct life *l)
+{
+    return l->n_none >= 2 && may_bill_unseen(l);
 }
 
 int64_t life_next_at_ms(const struct life *l)

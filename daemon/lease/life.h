@@ -110,5 +110,9 @@ static inline bool life_is_at_rest(enum life_state s)
 const struct fault *life_trouble(const struct life *l);
 /* It is seen to be off, and that is not believed yet: a call of ours may still act, until then; wall clock. 0: nothing of the kind. */
 int64_t life_doubted_until_at_ms(const struct life *l);
+/* Somebody else made it, it was on or on its way there when it was seen last, and now the list leaves it out: nobody knows whether it bills. It is
+ * looked for on, and told to stop by its id, until the provider lists it or says that there is none. Not believed gone, as one of ours would be: that
+ * one is found by its name whenever it appears. */
+bool life_is_missing(const struct life *l);
 /* When the next look or try comes, wall clock; 0: none is due. */
 int64_t life_next_at_ms(const struct life *l);

@@ -139,7 +139,7 @@ static struct life_move starting_seen(const struct life *l)
         if (!l->off_counts)
             return STAY;
         return MOVE(is_on(l) && !l->hopeless ? LIFE_WAITING : LIFE_STOPPED); /* a boot that failed */
-    case SEEN_NONE: return l->none_counts ? MOVE(LIFE_UNKNOWN) : STAY;
+    case SEEN_NONE: return l->none_counts || l->is_missing ? MOVE(LIFE_UNKNOWN) : STAY;
     }
     return STAY;
 }
@@ -181,19 +181,29 @@ static struct life_move next_running(const struct life *l, enum life_event ev)
     }
 }
 
+/* Of one that somebody else made a list that leaves it out is no word about its bill. */
+static struct life_move stopping_none(const struct life *l)
+{
+    if (!l->record.adopted)
+        return MOVE(LIFE_UNKNOWN);
+    return l->none_counts ? MOVE(LIFE_ABSENT) : STAY;
+}
+
 /* Asked again for ever: nothing but the provider's own word ends it. */
 static struct life_move next_stopping(const struct life *l, enum life_event ev, const struct fault *f)
 {
     switch (ev) {
     case LIFE_EV_DONE: return LOOK;
     case LIFE_EV_FAULT:
-        return streq(f->code, "already") ? LOOK : f->kind == FAULT_GONE ? MOVE(LIFE_UNKNOWN) : STAY;
+        if (f->kind == FAULT_GONE && !l->record.adopted)
+            return MOVE(LIFE_UNKNOWN);
+        return f->kind == FAULT_GONE || streq(f->code, "already") ? LOOK : STAY;
     case LIFE_EV_SEEN:
         switch (l->seen) {
         case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
         case SEEN_ON: return l->seen_not_on ? AGAIN : STAY; /* the stop came too early and was ignored */
         case SEEN_CHANGING: return STAY;
-        case SEEN_NONE: return MOVE(LIFE_UNKNOWN);
+        case SEEN_NONE: return stopping_none(l);
         }
         return STAY;
     case LIFE_EV_TIMER: return l->turn ? AGAIN : LOOK;
@@ -236,7 +246,10 @@ static struct life_move next_unknown(const struct life *l, enum life_event ev)
                 return l->record.was_on ? STAY : WATCH(LIFE_STARTING);
             return l->record.ours ? MOVE(LIFE_STOPPING) : STAY;
         case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
-        case SEEN_NONE: return l->none_counts ? MOVE(LIFE_ABSENT) : STAY;
+        case SEEN_NONE:
+            if (l->is_missing && l->record.ours) /* it can still be told to stop, by its id */
+                return MOVE(LIFE_STOPPING);
+            return l->none_counts ? MOVE(LIFE_ABSENT) : STAY;
         }
         return STAY;
     case LIFE_EV_TIMER: return LOOK;
@@ -316,9 +329,26 @@ static void life_off_elsewhere(struct life *l)
  * looked for on, by its id. */
 static void life_vanished(struct life *l)
 {
+    bool is_news = !streq(l->fault.code, "vanished");
+
     l->record.goal = LIFE_GOAL_OFF;
-    life_trouble_is(l, "vanished", "the provider no longer has the machine");
-    event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "vanished", "%s", l->fault.text);
+    life_trouble_is(l, "vanished",
+                    l->is_missing
+                        ? "the provider no longer lists the machine, and nobody said that it is off: "
+                          "it may still be billed"
+                        : "the provider no longer has the machine");
+    if (is_news)
+        event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "vanished", "%s", l->fault.text);
+}
+
+/* And stays where it is: it is not ours to stop, or was told to. */
+static void life_tell_missing(struct life *l)
+{
+    if (streq(l->fault.code, "vanished") || streq(l->fault.code, "stop_not_confirmed"))
+        return;
+    life_vanished(l);
+    l->context.keep(l->context.ctx, &l->record);
+    runq_add(l->context.loop, &l->changed);
 }
 
 /* The facts that go with being in a state; l->record.state is still the one before. */
@@ -354,7 +384,11 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
         if (!l->record.ours)
             life_trouble_is(l, "started_elsewhere", "the machine was switched on, and not by us");
         break;
-    case LIFE_STOPPING: l->record.ours = true; break; /* whoever began it, we end it */
+    case LIFE_STOPPING:
+        if (was == LIFE_UNKNOWN && l->is_missing)
+            life_vanished(l);
+        l->record.ours = true; /* whoever began it, we end it */
+        break;
     case LIFE_STOPPED:
         if (was == LIFE_STARTING && is_on(l)) {
             l->record.goal = LIFE_GOAL_OFF;
@@ -367,8 +401,9 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
         l->record.ours = l->record.was_on = false;
         break;
     case LIFE_ABSENT:
-        if (was == LIFE_UNKNOWN && *l->record.id)
+        if ((was == LIFE_UNKNOWN || was == LIFE_STOPPING) && *l->record.id)
             life_vanished(l);
+        l->is_gone = true;
         if (!l->record.adopted)
             *l->record.id = '\0';
         l->record.create_open = l->record.was_on = false;
@@ -410,7 +445,8 @@ static void life_enter(struct life *l, struct life_move m, enum life_event ev, c
     l->record.state = m.state;
     l->asked = m.how == LIFE_WATCH; /* else life_act() sets it, just before the call */
     l->turn = l->seen_not_on = l->stop_told = false;
-    l->n_none = l->looks = 0;
+    l->n_none = l->is_missing ? l->n_none : 0;
+    l->looks = 0;
     l->entered_due = clock_now_ms();
     runq_add(l->context.loop, &l->changed);
     if ((life_is_paid(m.state) && !l->asked) || m.state == LIFE_RELEASING) {
@@ -440,6 +476,8 @@ void life_event(struct life *l, enum life_event ev, const struct fault *f)
             l->is_blind = ev == LIFE_EV_BLIND;
             runq_add(l->context.loop, &l->changed);
         }
+        if (ev == LIFE_EV_SEEN && l->is_missing)
+            life_tell_missing(l);
         break;
     case LIFE_ENTER: life_enter(l, m, ev, f); break;
     case LIFE_WATCH:

@@ -42,12 +42,14 @@ struct life {
     enum life_seen seen;
     bool off_counts;        /* as of the event: our last call has acted, or cannot act any more */
     bool none_counts;       /* as of the event: not seen in two whole lists, no create of ours can still act, and it does not answer */
+    bool is_missing;        /* as of the event: likewise, but it may bill all the same: somebody else made it, and nobody said that it is off */
     bool late;              /* as of the event: the state has lasted longer than it may */
     bool hopeless;          /* as of the event: too many boots failed in a short time */
     bool turn;              /* every second timer of a stop asks again */
 
     bool seen_not_on;       /* since we are stopping: on again means that the stop was ignored */
     bool stop_told;         /* people know that this stop takes too long */
+    bool is_gone;           /* it was believed to be no more, or there is none of its id, and it was not seen since */
     unsigned n_none;        /* whole lists without it, in a row */
     unsigned looks;         /* in this state */
     unsigned n_boots_failed;

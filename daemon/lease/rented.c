@@ -471,9 +471,9 @@ void rented_want(struct rented *r, enum life_goal goal)
         r->tries = 0;
         rented_begin_hunt(r);
     }
-    /* A word that was said is said once more where it may change something: about one that is on, and not by
-     * us. */
-    if (!is_said || (goal != LIFE_GOAL_ON && r->on))
+    /* A word that was said is said once more where it may change something: about one that is on, or may be,
+     * and not by us. */
+    if (!is_said || (goal != LIFE_GOAL_ON && (r->on || life_state(r->life) == LIFE_UNKNOWN)))
         life_want(r->life, goal);
     if (goal == LIFE_GOAL_ON && r->on) {
         rented_ask_way(r); /* its price is ours to judge now */
@@ -594,7 +594,8 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         .asked_at_ms = life_record(r->life)->asked_at_ms,
         .doubted_until_at_ms = life_doubted_until_at_ms(r->life),
     };
-    snprintf(ret->word, sizeof ret->word, "%s", r->seen.word);
+    if (!life_is_missing(r->life))
+        snprintf(ret->word, sizeof ret->word, "%s", r->seen.word);
     ret->off_at_ms = r->on ? r->seen.off_at_ms : 0;
     ret->timer_lacks = r->on && r->timer_fault.kind ? r->timer_fault.text : NULL;
     if (kept_ms && s == LIFE_STOPPED && r->record.stopped_at_ms)

@@ -87,7 +87,7 @@ struct rented_figures {
     enum life_goal goal;
     int64_t since_at_ms;            /* in this state */
     int64_t seen_at_ms;             /* when the provider was last read; 0: never */
-    char word[INSTANCE_WORD_MAX];   /* the provider's own for its state */
+    char word[INSTANCE_WORD_MAX];   /* the provider's own for its state; "": it says nothing, or no longer */
     int64_t next_at_ms;             /* of a wait: the next try; 0: none */
     unsigned tries;                 /* of the search for a card, so far */
     int64_t rate_milli;             /* of an hour, as read in this power-on; 0: not read */

@@ -99,6 +99,26 @@ class Adopt(AtOnce):
             self.assertRegex(" ".join((removed.stdout + removed.stderr).split()), "no longer lists it; if it is there after all, it may bill")
             self.assertEqual(w.machines(), [])
 
+    def test_one_that_the_list_leaves_out_is_not_called_off(self):
+        with Adopted(NEVER) as w:
+            w.add()
+            w.wait("stopped", name="mine")
+            w.d.ctl("up", MODEL, "--on", "mine")
+            w.d.kill()                          # nobody is logged in
+            w.c.fault("hidden", on="list", times=0)
+            w.c.fault("lost", on="power_off", times=0)
+            w.d.start()
+            told = w.d.ctl("down", "mine", "--timeout", "15s", check=False)
+            self.assertEqual(told.returncode, 11, told.stdout + told.stderr)
+            self.assertRegex(told.stderr, r"(?s)STOP NOT CONFIRMED: mine may still be billed.*does not list it")
+            self.assertEqual((w.c.instance(w.mine)["status"], w.state("mine")), ("running", "stopping"))
+            self.assertEqual(w.adopted()["trouble"]["code"], "vanished")
+            self.assertRegex(" ".join(w.d.ctl("status").stdout.split()), "no longer lists the machine.*may still be billed")
+            w.c.heal()
+            w.wait("stopped", name="mine")
+            self.assertEqual((w.c.instance(w.mine)["status"], w.adopted().get("trouble")), ("shutdown", None))
+            self.assertTrue(w.is_made_by_nobody())
+
     def test_one_of_the_console_is_on_without_its_card_until_its_time_is_over(self):
         with World(NEVER, account=False) as w:
             w.d.call("ProviderAdd", provider="autodl-console", token={"text": w.c.web_token}, base_url=w.c.url)

@@ -87,6 +87,7 @@ static struct world {
     bool jumps;     /* the wall clock is set, forth and back */
     bool set_forth;
     int64_t wall_ahead_ms;
+    bool hidden;  /* the list leaves machines out that are there */
     bool adopted; /* the machine is there from the start, and its owner may give it back */
 } w;
 
@@ -297,7 +298,7 @@ static void happens_release(struct job *j, struct machine *m)
 static void happens_list(struct job *j)
 {
     for (unsigned i = 0; i < w.n_machines; i++)
-        if (w.machines[i].exists)
+        if (w.machines[i].exists && !w.hidden)
             j->list[j->n_list++] = w.machines[i].seen;
 }
 

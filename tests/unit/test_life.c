@@ -116,6 +116,7 @@ static void owner_does_something(void)
         m->exists = false;
     else if (m->exists && dice(4) == 0)
         button_is_pressed();
+    w.hidden = dice(4) == 0;
 }
 
 /* All is well: one that exists is where it is wanted, for one that does not exist nothing is made
@@ -125,7 +126,7 @@ static void check_adopted(void)
     struct machine *m = &w.machines[0];
 
     w.calm = true;
-    w.sold_out = w.broke = false;
+    w.sold_out = w.broke = w.hidden = false;
     run_until(w.now + 900000);
     if (m->exists && life_state(w.l) != RELEASED) {
         check_rest();
@@ -175,6 +176,76 @@ Test(life, one_that_vanished_and_is_there_again_is_still_the_same)
     w.machines[0].exists = true;
     run_until(w.now + 900000);
     cr_assert_eq(life_state(w.l), STOPPED, "it was on by us: %s", life_state_name(life_state(w.l)));
+    world_end();
+}
+
+/* It may be on in a list that leaves it out, and "off" is said only of what was seen off. */
+Test(life, one_that_somebody_else_made_is_not_off_because_the_list_leaves_it_out)
+{
+    world_begin_adopted(400001);
+    w.calm = true;
+    life_want(w.l, LIFE_GOAL_ON);
+    works_run();
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), RUNNING);
+    w.hidden = true;
+    run_until(w.now + 60000);
+    cr_assert_eq(life_state(w.l), STOPPING, "%s", life_state_name(life_state(w.l)));
+    cr_assert_str_eq(life_trouble(w.l)->code, "vanished");
+    cr_assert_not_null(strstr(life_trouble(w.l)->text, "may still be billed"));
+    cr_assert_eq(life_goal(w.l), LIFE_GOAL_OFF, "the wish has an end");
+    run_until(w.now + 900000);
+    cr_assert_eq(n_billing(), 0, "it was told by its id");
+    cr_assert_eq(life_state(w.l), STOPPING, "and nobody has said that it is off");
+    cr_assert_str_eq(life_trouble(w.l)->code, "stop_not_confirmed");
+    cr_assert_eq(life_doubted_until_at_ms(w.l), 0, "that ends at no known time");
+    daemon_is_killed();
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), STOPPING, "%s", life_state_name(life_state(w.l)));
+    w.hidden = false;
+    run_until(w.now + 60000);
+    cr_assert_eq(life_state(w.l), STOPPED);
+    cr_assert_eq(life_trouble(w.l)->kind, FAULT_NONE);
+    world_end();
+}
+
+Test(life, one_that_runs_by_somebody_else_and_is_left_out_is_theirs_until_a_word)
+{
+    world_begin_adopted(1);
+    w.calm = true;
+    w.machines[0].seen.power = INSTANCE_ON;
+    w.n_foreign = 1;
+    run_until(w.now + 60000);
+    cr_assert_eq(life_state(w.l), RUNNING);
+    w.hidden = true;
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), UNKNOWN);
+    cr_assert(life_is_missing(w.l));
+    cr_assert_str_eq(life_trouble(w.l)->code, "vanished");
+    cr_assert_eq(n_billing(), 1);
+    life_want(w.l, LIFE_GOAL_OFF);
+    works_run();
+    run_until(w.now + 120000);
+    cr_assert_eq(n_billing(), 0, "told by its id");
+    cr_assert_eq(life_state(w.l), STOPPING);
+    world_end();
+}
+
+/* One that was off when it was seen last bills nothing, and back in the list it is in no trouble. */
+Test(life, one_that_was_off_and_is_left_out_is_gone_until_it_is_there_again)
+{
+    world_begin_adopted(2);
+    w.calm = true;
+    w.machines[0].seen.power = INSTANCE_OFF;
+    run_until(w.now + 60000);
+    w.hidden = true;
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), ABSENT);
+    cr_assert_str_eq(life_trouble(w.l)->code, "vanished");
+    w.hidden = false;
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), STOPPED);
+    cr_assert_eq(life_trouble(w.l)->kind, FAULT_NONE, "%s", life_trouble(w.l)->text);
     world_end();
 }
 

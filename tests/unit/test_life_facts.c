@@ -32,7 +32,7 @@ void fake_event_publish(enum log_level level, enum log_source source, const char
 
 /* Facts, one letter each, before and after: the goal (+) on, (-) off, (x) release; an (i)d known, (o)urs, it
  * (w)as on, a create is o(p)en, asked at a time (q), by this daemon (u), that call was (s)een to act, a boot
- * of it failed (b). Only before: (a)sked, a(d)opted, it is seen o(F)f, which (c)ounts. */
+ * of it failed (b). Only before: (a)sked, a(d)opted, (m)issing, it is seen o(F)f, which (c)ounts. */
 struct row {
     enum life_state was;
     const char *before, *trouble;
@@ -113,6 +113,9 @@ static const struct row rows[] = {
     {LIFE_UNKNOWN, "+opwq",  "x", LIFE_ABSENT, EV(SEEN), NO, "+q", "x"},
     {LIFE_UNKNOWN, "+idow",  "x", LIFE_ABSENT, EV(SEEN), NO, "-io", "vanished"},
     {LIFE_UNKNOWN, "-id",    "x", LIFE_ABSENT, EV(SEEN), NO, "-i", "vanished"},
+    {LIFE_STOPPING, "-ido",  "stop_not_confirmed", LIFE_ABSENT, EV(SEEN), NO, "-io", "vanished"},
+    {LIFE_UNKNOWN, "+idowm", "x", LIFE_STOPPING, EV(SEEN), NO, "-iow", "vanished"},
+    {LIFE_UNKNOWN, "-idom",  "",  LIFE_STOPPING, EV(SEEN), NO, "-io", "vanished"},
     {LIFE_CREATING, "-aiopq", "", LIFE_ABSENT, EV(FAULT), FAULT_EXHAUSTED, "-q", "told"},
 
     /* Given back. */
@@ -151,6 +154,7 @@ static struct life life_of(const struct row *row)
                    .asked_at_ms = strchr(row->before, 'q') ? 1 : 0,
                    .adopted = strchr(row->before, 'd')},
         .asked = strchr(row->before, 'a'),
+        .is_missing = strchr(row->before, 'm'),
         .asked_due = strchr(row->before, 'u') ? 1 : 0,
         .seen = strchr(row->before, 'F') ? SEEN_OFF : SEEN_ON,
         .off_counts = strchr(row->before, 'c'),

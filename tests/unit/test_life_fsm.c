@@ -22,7 +22,7 @@
 
 /* What a row hands in, one letter each: goal (+) on, (-) off, (x) release; (a)sked, (i)d known, (o)urs, it
  * (w)as on; the machine is seen o(N), o(F)f, (C)hanging, else not; an (c)ounting off or none; (l)ate,
- * (h)opeless, (t)urn to ask again, (r) it was seen on its way off; a(d)opted. */
+ * (m)issing, (h)opeless, (t)urn to ask again, (r) it was seen on its way off; a(d)opted. */
 struct row {
     enum life_state from;
     const char *facts;
@@ -108,6 +108,7 @@ static const struct row rows[] = {
     {STARTING, "-iaFc",  EV(SEEN),   NO, ENTER, STOPPED},
     {STARTING, "+ia",  EV(SEEN),     NO, KEEP},
     {STARTING, "+iac", EV(SEEN),     NO, ENTER, UNKNOWN},
+    {STARTING, "+iaodm", EV(SEEN),   NO, ENTER, UNKNOWN},
     {STARTING, "+ia",  EV(FAULT),    FAULT_EXHAUSTED, ENTER, WAITING},
     {STARTING, "-ia",  EV(FAULT),    FAULT_EXHAUSTED, ENTER, UNKNOWN},
     {STARTING, "+ia",  EV(FAULT),    FAULT_DENIED,    ENTER, WAITING},
@@ -142,6 +143,10 @@ static const struct row rows[] = {
     {STOPPING, "-i",   EV(DONE),  NO, LOOKS},
     {STOPPING, "-i",   EV(FAULT), FAULT_INVALID,   LOOKS, STOPPING, "already"},
     {STOPPING, "-i",   EV(FAULT), FAULT_GONE,      ENTER, UNKNOWN},
+    {STOPPING, "-iod", EV(FAULT), FAULT_GONE,      LOOKS},
+    {STOPPING, "-iod", EV(SEEN),  NO, KEEP},
+    {STOPPING, "-iodm", EV(SEEN), NO, KEEP},
+    {STOPPING, "-iodc", EV(SEEN), NO, ENTER, ABSENT},
     {STOPPING, "-i",   EV(FAULT), FAULT_DENIED,    KEEP},
     {STOPPING, "-i",   EV(FAULT), FAULT_UNCERTAIN, KEEP},
     {STOPPING, "+i",   EV(GOAL),  NO, KEEP},
@@ -168,6 +173,9 @@ static const struct row rows[] = {
     {UNKNOWN, "+iFc",  EV(SEEN),  NO, ENTER, STOPPED},
     {UNKNOWN, "+",     EV(SEEN),  NO, KEEP},
     {UNKNOWN, "+c",    EV(SEEN),  NO, ENTER, ABSENT},
+    {UNKNOWN, "+iodm", EV(SEEN),  NO, ENTER, STOPPING},
+    {UNKNOWN, "-iodm", EV(SEEN),  NO, ENTER, STOPPING},
+    {UNKNOWN, "-iwdm", EV(SEEN),  NO, KEEP},
     {UNKNOWN, "+i",    EV(BLIND), FAULT_DENIED, KEEP},
     {UNKNOWN, "-i",    EV(TIMER), NO, LOOKS},
     {UNKNOWN, "-i",    EV(GOAL),  NO, KEEP},
@@ -216,6 +224,7 @@ Test(life_fsm, each_row_of_the_table)
                                               : SEEN_NONE,
             .off_counts = counts,
             .none_counts = counts,
+            .is_missing = strchr(row->facts, 'm'),
             .late = strchr(row->facts, 'l'),
             .hopeless = strchr(row->facts, 'h'),
             .turn = strchr(row->facts, 't'),
