@@ -4,9 +4,11 @@
 
 #include <stdlib.h>
 
+#include "proto/mem.h"
+
 uint64_t alive_delay_ms(unsigned deaths)
 {
-    return deaths < 2 ? 0 : UINT64_C(1000) << (deaths < ALIVE_DEATHS_MAX ? deaths - 2 : ALIVE_DEATHS_MAX - 2);
+    return deaths < 2 ? 0 : UINT64_C(1000) << (MIN(deaths, (unsigned)ALIVE_DEATHS_MAX) - 2);
 }
 
 static bool computes(const struct alive_facts *f)

@@ -37,12 +37,18 @@ int64_t fits_usable(const struct fits_cards *c)
     return MAX(c->n * c->bytes / 100 * 97 - (int64_t)(c->n - 1) * GIB, 1);
 }
 
+/* The shortest that is of use. */
+static int64_t least_context(const struct fits_model *m)
+{
+    return m->context_max > 0 ? MIN(m->context_max, FITS_CONTEXT_LEAST) : FITS_CONTEXT_LEAST;
+}
+
 /* The longest context that fits, not beyond the model's own limit; 0: not even a short one. */
 static int64_t longest(const struct fits_model *m, int64_t usable)
 {
     int64_t limit = m->context_max > 0 ? MIN(m->context_max, CONTEXT_LIMIT) : CONTEXT_LIMIT, left, context;
 
-    if (fits_needs(m, MIN(limit, (int64_t)FITS_CONTEXT_LEAST)) > usable)
+    if (fits_needs(m, least_context(m)) > usable)
         return 0;
     left = usable - fits_needs(m, 0);
     if (m->window_token_bytes > 0 && left / (m->token_bytes + m->window_token_bytes) < m->window)
@@ -56,11 +62,11 @@ static int64_t longest(const struct fits_model *m, int64_t usable)
 
 struct fits fits_judge(const struct fits_model *m, const struct fits_cards *c, int64_t context)
 {
-    struct fits f = {.verdict = FITS_UNKNOWN, .needs_bytes = -1};
+    struct fits f = {.verdict = FITS_UNKNOWN};
     int64_t usable = fits_usable(c);
 
     if (!context)
-        context = m->context_max > 0 ? MIN(m->context_max, FITS_CONTEXT_LEAST) : FITS_CONTEXT_LEAST;
+        context = least_context(m);
     f.needs_bytes = fits_needs(m, context);
     if (!is_sane(m) || !usable)
         return f;
@@ -81,13 +87,12 @@ struct fits fits_judge(const struct fits_model *m, const struct fits_cards *c, i
 int64_t fits_context(const struct fits_model *m, const struct fits_cards *c)
 {
     struct fits f = fits_judge(m, c, 0);
-    int64_t least = m->context_max > 0 ? MIN(m->context_max, FITS_CONTEXT_LEAST) : FITS_CONTEXT_LEAST;
 
     if (f.verdict == FITS_YES)
         return MIN(f.context, FITS_CONTEXT_USUAL);
     return f.verdict == FITS_UNKNOWN || f.needs_bytes < 0
                ? 0
-               : least; /* as little of it as can be on the processor */
+               : least_context(m); /* as little of it as can be on the processor */
 }
 
 const char *fits_verdict_name(enum fits_verdict v)

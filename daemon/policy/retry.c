@@ -38,9 +38,7 @@ void retry_login_accepted(struct retry_logins *r)
 
 uint64_t retry_login_wait_ms(const struct retry_logins *r, uint64_t now)
 {
-    uint64_t oldest = r->begun_due[r->next];
+    uint64_t oldest = r->begun_due[r->next], until_due = oldest ? oldest + HOUR_MS : 0;
 
-    if (oldest == 0 || now >= oldest + HOUR_MS)
-        return 0;
-    return oldest + HOUR_MS - now;
+    return until_due - MIN(now, until_due);
 }

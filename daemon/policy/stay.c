@@ -51,7 +51,7 @@ static struct stay judge_idle(const struct stay_rule *rule, const struct stay_fa
         return on(STAY_IDLE, STAY_NEVER);
     } else {
         due = last_use(f) + rule->stop_ms;
-        quiet_due = f->quiet_due ? MIN(f->quiet_due + rule->stop_ms, last_use(f) + rule->quiet_hold_ms) : 0;
+        quiet_due = MIN(f->quiet_due + rule->stop_ms, last_use(f) + rule->quiet_hold_ms);
         reason = quiet_due > due ? STAY_QUIET_USE : reason;
         due = MAX(due, quiet_due);
     }

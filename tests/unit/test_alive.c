@@ -97,7 +97,13 @@ static struct look computes_alone(unsigned i)
 
 static struct look does_nothing(unsigned i)
 {
-    return (struct look){i * 499, 77 + i, false};
+    return (struct look){i * 499, (5 << 20) + i, false};
+}
+
+static struct look begins_nothing(unsigned i)
+{
+    (void)i;
+    return (struct look){0, 0, false};
 }
 
 static struct look unknown(unsigned i)
@@ -114,6 +120,7 @@ Test(alive, a_load_that_hangs_is_told_from_one_that_takes_long)
     cr_assert_eq(hangs_after_ms(gives_back, 500), 0, "memory that is given back");
     cr_assert_eq(hangs_after_ms(computes_alone, 500), 0, "kernels are compiled for a card");
     cr_assert_eq(hangs_after_ms(does_nothing, 500), 305000, "the first look tells nothing");
+    cr_assert_eq(hangs_after_ms(begins_nothing, 500), 305000, "no work and no bytes are known, and nothing");
     cr_assert_eq(hangs_after_ms(unknown, 500), 0);
 }
 

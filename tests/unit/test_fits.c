@@ -195,3 +195,108 @@ Test(fits, numbers_from_outside_never_overflow)
                 cr_assert_not_null(fits_verdict_name(f.verdict));
             }
 }
+
+/* A model that leaves so many bytes of the cards to its context. */
+static struct fits_model model_that_leaves(int64_t bytes, const struct fits_cards *cards)
+{
+    struct fits_model m = {.weights_bytes = (fits_usable(cards) - GIB - bytes) * 50 / 51 - 50};
+
+    while (fits_needs(&m, 0) < fits_usable(cards) - bytes)
+        m.weights_bytes++;
+    return m;
+}
+
+Test(fits, the_longest_context_is_counted_to_the_token)
+{
+    static const struct {
+        int64_t token_bytes, window_token_bytes, window, context_max, left, context;
+        const char *what;
+    } rows[] = {
+        {1, 0, 0, 0, 10000, 10000, "all of it sees all"},
+        {1, 1, 1 << 27, 0, 10000, 5000, "a window that is never full"},
+        {1, 10, 5000, 0, 5000 * 11 - 1, 4999, "one byte less than a full window"},
+        {1, 10, 5000, 0, 5000 * 11 + 5, 5005, "a full window, and five tokens more"},
+        {0, 1, 5000, 0, 10000, 1 << 28, "all of it within the window"},
+        {0, 0, 5000, 0, 10000, 1 << 28, "a context that takes nothing"},
+        {1, 0, 0, 7000, 10000, 7000, "what it was made for"},
+        {1, 0, 0, 1, 10000, 1, "made for one token"},
+        {1, 0, 0, 0, 4096, 4096, "the least"},
+        {1, 0, 0, 0, 4095, 0, "less than the least"},
+        {1, 0, 0, 2048, 2048, 2048, "made for less than the least"},
+    };
+
+    for (unsigned i = 0; i < ELEMENTS(rows); i++) {
+        struct fits_model m = model_that_leaves(rows[i].left, &one_24);
+
+        cr_assert_eq(fits_needs(&m, 0), fits_usable(&one_24) - rows[i].left, "%s", rows[i].what);
+        m.token_bytes = rows[i].token_bytes;
+        m.window_token_bytes = rows[i].window_token_bytes;
+        m.window = rows[i].window;
+        m.context_max = rows[i].context_max;
+        cr_assert_eq(fits_judge(&m, &one_24, 0).context, rows[i].context, "%s: %lld", rows[i].what,
+                     (long long)fits_judge(&m, &one_24, 0).context);
+    }
+}
+
+Test(fits, what_was_made_for_less_than_the_least_is_asked_for_no_more)
+{
+    struct fits_model m = model_of(&table[4]);
+
+    for (m.context_max = 1; m.context_max < 4096; m.context_max += 2047) {
+        cr_assert_eq(fits_judge(&m, &one_24, 0).needs_bytes, fits_needs(&m, m.context_max));
+        cr_assert_eq(fits_context(&m, &one_24), m.context_max, "too large, and so as short as can be");
+    }
+    m = model_that_leaves(4095, &one_24);
+    m.token_bytes = 1;
+    cr_assert_eq(fits_judge(&m, &one_24, 1).verdict, FITS_YES);
+    cr_assert_eq(fits_context(&m, &one_24), FITS_CONTEXT_LEAST, "one token would fit, and is of no use");
+}
+
+Test(fits, a_tenth_may_be_lacking_and_no_byte_more)
+{
+    const struct fits_cards small = {.n = 1, .bytes = 8 * GIB};
+    int64_t usable = fits_usable(&small);
+    struct fits_model m = model_that_leaves(-(usable / 10), &small);
+
+    cr_assert_eq(fits_needs(&m, 0), usable + usable / 10);
+    cr_assert_eq(fits_judge(&m, &small, 0).verdict, FITS_TIGHT);
+    m.weights_bytes++;
+    cr_assert_eq(fits_judge(&m, &small, 0).verdict, FITS_NO);
+    m.token_bytes = -1;
+    m.weights_bytes = usable;
+    cr_assert_eq(fits_judge(&m, &small, 0).verdict, FITS_UNKNOWN, "of an unknown shape");
+    m.weights_bytes++;
+    cr_assert_eq(fits_judge(&m, &small, 0).verdict, FITS_NO);
+}
+
+/* 8 PiB of anything, 32 MiB for a token, 2^28 tokens; a thousand cards of 8 TiB each. */
+Test(fits, what_is_larger_than_any_memory_is_not_believed)
+{
+    const int64_t bytes_max = (1ll << 53) - 1, token_max = (1ll << 25) - 1, tokens_max = 1ll << 28;
+    const struct {
+        struct fits_model sane, odd;
+    } rows[] = {
+        {{.weights_bytes = 1}, {.weights_bytes = 0}},
+        {{.weights_bytes = bytes_max - 1}, {.weights_bytes = bytes_max}},
+        {{.weights_bytes = 1, .token_bytes = token_max - 1}, {.weights_bytes = 1, .token_bytes = token_max}},
+        {{.weights_bytes = 1}, {.weights_bytes = 1, .token_bytes = -1}},
+        {{.weights_bytes = 1, .window_token_bytes = token_max - 1},
+         {.weights_bytes = 1, .window_token_bytes = token_max}},
+        {{.weights_bytes = 1}, {.weights_bytes = 1, .window_token_bytes = -1}},
+        {{.weights_bytes = 1, .window = tokens_max - 1}, {.weights_bytes = 1, .window = tokens_max}},
+        {{.weights_bytes = 1}, {.weights_bytes = 1, .window = -1}},
+    };
+
+    for (unsigned i = 0; i < ELEMENTS(rows); i++) {
+        cr_assert_gt(fits_needs(&rows[i].sane, 4096), 0, "row %u", i);
+        cr_assert_eq(fits_needs(&rows[i].odd, 4096), -1, "row %u", i);
+    }
+    cr_assert_gt(fits_needs(&rows[0].sane, tokens_max), 0);
+    cr_assert_eq(fits_needs(&rows[0].sane, tokens_max + 1), -1);
+    cr_assert_gt(fits_needs(&rows[0].sane, 0), 0);
+    cr_assert_eq(fits_needs(&rows[0].sane, -1), -1);
+    cr_assert_eq(fits_usable(&(struct fits_cards){.n = 1, .bytes = 1}), 1, "known, and next to nothing");
+    cr_assert_gt(fits_usable(&(struct fits_cards){.n = 1024, .bytes = bytes_max / 1024 - 1}), 0);
+    cr_assert_eq(fits_usable(&(struct fits_cards){.n = 1025, .bytes = GIB}), 0);
+    cr_assert_eq(fits_usable(&(struct fits_cards){.n = 1, .bytes = bytes_max / 1024}), 0);
+}

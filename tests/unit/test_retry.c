@@ -83,6 +83,17 @@ Test(retry, six_logins_an_hour_after_a_refusal)
     cr_assert_eq(retry_login_wait_ms(&r, 5000 + HOUR_MS), 1000, "the second oldest is next");
 }
 
+/* 0 is "never" in the ring. */
+Test(retry, a_login_at_the_beginning_of_time_counts)
+{
+    struct retry_logins r = {0};
+
+    retry_login_refused(&r);
+    for (int i = 0; i < 6; i++)
+        retry_login_begins(&r, 0);
+    cr_assert_eq(retry_login_wait_ms(&r, 1), HOUR_MS);
+}
+
 Test(retry, no_hour_ever_sees_a_seventh_login)
 {
     struct retry_logins r = {0};

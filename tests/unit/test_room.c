@@ -27,6 +27,7 @@ Test(room, a_model_takes_more_than_its_files)
     cr_assert_gt(room_missing(5 * GB, 5 * GB + GB / 2, 0), 0);
     cr_assert_gt(room_missing(5 * GB, 0, 0), 5 * GB);
     cr_assert_gt(room_missing(1, 0, 0), 1);
+    cr_assert_eq(room_missing(10 * GB, 4 * GB, 0), 7 * GB + (256 << 20), "a tenth, and a quarter of a GiB");
 }
 
 /* i(dle), b(usy), c(hanging); then its gigabytes, ? unknown; the last use is given by the order in used. */
@@ -45,6 +46,8 @@ static const struct {
     {3, "bii", "512", "132", ROOM_UNLOAD, 2}, {3, "bii", "511", "132", ROOM_WAIT, 0},
     {3, "b", "5", "1", ROOM_WAIT, 0},         {3, "ic", "55", "12", ROOM_WAIT, 1},
     {3, "icb", "555", "123", ROOM_WAIT, 1},   {0, "c", "5", "1", ROOM_ENOUGH, 9},
+    {3, "ci", "55", "12", ROOM_WAIT, 0},      {3, "ib", "55", "12", ROOM_UNLOAD, 0},
+    {3, "bi", "50", "12", ROOM_WAIT, 0},      {3, "ii", "55", "11", ROOM_UNLOAD, 0},
 };
 
 Test(room, each_row)
@@ -64,6 +67,18 @@ Test(room, each_row)
         cr_assert_eq(room_judge(rows[i].missing_gb * GB, holders, n, &which), rows[i].verdict, "row %u", i);
         cr_assert_eq(which, rows[i].which, "row %u: %u", i, which);
     }
+}
+
+/* One byte decides. */
+Test(room, each_answer_begins_where_the_one_before_ends)
+{
+    struct room_holder holders[] = {{ROOM_BUSY, 1, GB}, {ROOM_IDLE, 2, GB}};
+    unsigned which = 9;
+
+    cr_assert_eq(room_judge(0, holders, 2, &which), ROOM_ENOUGH);
+    cr_assert_eq(room_judge(1, holders, 2, &which), ROOM_UNLOAD);
+    cr_assert_eq(room_judge(GB, holders, 2, &which), ROOM_UNLOAD);
+    cr_assert_eq(room_judge(GB + 1, holders, 2, &which), ROOM_WAIT);
 }
 
 /* Whatever there is: it ends, the busy ones are left alone, and each that goes is the oldest idle one. */
