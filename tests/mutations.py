@@ -71,8 +71,9 @@ def changes(line, code, shell, sisters):
     for m in re.finditer(r"(?<![\w$])! " if shell else r"!(?=[\w(*])", code):
         yield "no !", put(m, "")
     for m in re.finditer(r"(?<![\w.$>{/])\d+(?![\w.}>])" if shell else r"(?<![\w.{])\d+(?=(u|l|ll|ull)?\b)(?!\.)", code):
-        if not re.search(r"case \w+$|\[$", code[:m.start()]):
-            yield f"{m[0]} is {int(m[0]) * 2 + 1}", put(m, str(int(m[0]) * 2 + 1))
+        other = other_number(int(m[0]), code[:m.start()])
+        if other is not None:
+            yield f"{m[0]} is {other}", put(m, str(other))
     if not shell:
         for m in re.finditer(r"\b[A-Z]+_[A-Z_]+\b", code):
             for other in sisters.get(m[0], []) if not code[:m.start()].endswith("case ") else ():     # all cases are there already
@@ -80,6 +81,15 @@ def changes(line, code, shell, sisters):
     statement = r"\s+[\w$({!\[].*" if shell else r"\s+[\w*>()-]+.*;\s*"
     if re.fullmatch(statement, code) and not re.match(r"\s*(return|break|case|fi|do|done|then|else|for|while|if|esac)\b", code):
         yield "not done", line[:len(line) - len(line.lstrip())] + (":" if shell else ";")
+
+
+def other_number(n, code):
+    """One that means something else: of what is negative, and of a status that is only asked whether it is one, it is the sign that counts."""
+    if re.search(r"case \w+$|\[$", code):
+        return None
+    if re.search(r"(^|[(,=?:&|]|return) *-$", code):
+        return 0
+    return 1 - n if re.search(r"return $", code) and n <= 1 else n * 2 + 1
 
 
 @functools.cache

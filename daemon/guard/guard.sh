@@ -25,20 +25,18 @@ clock() {
 # Sets at: the start time of a process that lives; nothing for one that is gone, a zombie, or never was.
 born() {
     at=
-    stat=
-    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return
     stat=${stat##*) }
-    case $stat in Z* | X*) return 0 ;; esac
+    case $stat in Z* | X*) return ;; esac
     set -- $stat
     at=${20}
 }
 
 # Which start of this machine it is: a container that is started again keeps the kernel's boot, so the first process belongs to it.
 which_boot() {
-    boot=
-    { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
+    { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || boot=-
     born 1
-    boot=${boot:--} init=${at:-0}
+    init=${at:-0}
 }
 
 numbers() {
@@ -51,8 +49,7 @@ numbers() {
 # everybody may write in /dev/shm.
 read_line() {
     [ -O "$1" ] || return 1
-    for n in 1 2 3 4 5; do
-        line='' again=
+    for turn in a b c d e; do
         { read -r line <"$1" && read -r again <"$1"; } 2>/dev/null || return 1
         [ "$line" != "$again" ] || return 0
     done
@@ -96,7 +93,6 @@ find_ways() {
 beside() {
     job=
     { command eval '"$@" </dev/null >/dev/null 2>&1 & job=$!'; } 2>/dev/null
-    return 0
 }
 
 # Never waits for it, and each time another way: one hangs, one only talks to a systemd that is not there, one is refused.
@@ -131,18 +127,18 @@ look_at_deadline() {
 
 # Its process is gone: so is the reason to stay, but for a while in which somebody may fetch what it made.
 look_at_hold() {
-    [ "$hpid" != 0 ] || return 0
+    [ "$hpid" != 0 ] || return
     born "$hpid"
-    [ "$at" != "$hborn" ] || return 0
+    [ "$at" != "$hborn" ] || return
     hpid=0 hborn=0
     [ "$hold" -le $((up + grace)) ] || hold=$((up + grace))
 }
 
 judge() {
-    read_line "$ask" || return 0
+    read_line "$ask" || return
     set -- $line
-    [ $# = 11 ] && [ "$1.${11}" = llmhost1.. ] && numbers "$5" "$6" "$7" "$8" "$9" || return 0
-    [ "$line" != "$last" ] || return 0
+    [ $# = 11 ] && [ "$1.${11}" = llmhost1.. ] && numbers "$5" "$6" "$7" "$8" "$9" || return
+    [ "$line" != "$last" ] || return
     last=$line
     if [ "$2.$3" != "$boot.$init" ]; then
         note=no:boot:$4:$5
@@ -181,7 +177,7 @@ inherit() {
 
 # By a younger guard that lives.
 is_replaced() {
-    read_record && [ "$g_pid" != $$ ] && [ "$g_pid.$g_born" != "$dead" ] && alive "$g_pid" "$g_born" || return 1
+    read_record && [ "$g_pid.$g_born" != "$dead" ] && alive "$g_pid" "$g_born" || return 1
     [ "$g_born" -gt "$me" ] || { [ "$g_born" = "$me" ] && [ "$g_pid" -gt $$ ]; }
 }
 
@@ -227,7 +223,7 @@ run() {
 answered() {
     [ "$g_owner.$g_seq" != "$1.$2" ] || exit 0
     [ "$g_state" != acting ] || exit 1
-    [ "$line" != "$before" ] || return 0    # what it refused may be an earlier one of the same number
+    [ "$line" != "$before" ] || return      # what it refused may be an earlier one of the same number
     case $g_note in no:*:"$1:$2") exit 1 ;; esac
 }
 
