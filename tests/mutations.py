@@ -33,7 +33,7 @@ Mutation = collections.namedtuple("Mutation", "file number what before after")
 TESTS = {
     "deployment_fsm.c": ["deployment_fsm", "deployment", "control_model", "control", "power"],
     "life_fsm.c": ["life_fsm", "life_facts", "life", "rented"],
-    "session_fsm.c": ["session_fsm", "session", "session_scenes", "session_key"],
+    "session_fsm.c": ["session_facts", "session_scenes", "session_fsm", "session", "session_key"],
     "alive.c": ["alive", "request_cure", "deployment"],
     "fits.c": ["fits", "fit", "control_rent"],
     "idle.c": ["idle", "deployment"],

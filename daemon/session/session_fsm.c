@@ -298,7 +298,7 @@ static void session_note(struct session *s, enum session_event ev)
         s->refused = s->reread = false;
         if (s->state != SESSION_UP)
             s->tries = 0;
-        if (s->state != SESSION_UP && s->moved)
+        if (s->moved)
             session_links_drop_others(s);
         if (s->state == SESSION_IDLE)
             s->fault = (struct fault){0};

@@ -93,8 +93,13 @@ static struct world {
     struct timer *timer, *spare_timer;
     struct session *session;
     bool in_drain;
-    bool plain;                    /* connections and their answers behave */
-    char told[400];                /* the last event */
+    bool plain;               /* connections and their answers behave */
+    char told[400];           /* the last event */
+    unsigned n_told, n_lines; /* events; lines of the log that are there by default */
+    unsigned pings;
+    bool installs; /* our key, and never gets there */
+    struct op install;
+    unsigned n_uninstalled;        /* given up */
     unsigned conns_made, on[ASKS]; /* where each request went last */
     bool refuses_more, hangs;      /* the server: second connections; dials */
     unsigned order[ASKS], n_order; /* in which requests reached a connection */
@@ -183,6 +188,7 @@ void fake_event_publish(enum log_level level, enum log_source source, const char
 
     (void)level, (void)source, (void)target;
     va_start(args, format);
+    w.n_told++;
     vsnprintf(w.told, sizeof(w.told), format, args);
     va_end(args);
     w.ups += streq(kind, "tunnel_up") || streq(kind, "tunnel_restored");
@@ -193,7 +199,8 @@ void fake_event_publish(enum log_level level, enum log_source source, const char
 
 void fake_log_line(enum log_level level, enum log_source source, const char *target, const char *format, ...)
 {
-    (void)level, (void)source, (void)target, (void)format;
+    (void)source, (void)target, (void)format;
+    w.n_lines += level <= LOG_LEVEL_INFO;
 }
 
 void session_credentials(struct session *s, struct ssh_secrets *ret)
@@ -201,9 +208,16 @@ void session_credentials(struct session *s, struct ssh_secrets *ret)
     (void)s, (void)ret;
 }
 
+static void install_cancel(struct op *op)
+{
+    cr_assert_eq(op, &w.install);
+    w.n_uninstalled++;
+}
+
 void session_key_install(struct session *s)
 {
-    (void)s;
+    if (w.installs)
+        op_begin(&w.install, &s->key_op, install_cancel);
 }
 
 struct ssh_conn *fake_ssh_conn_new(struct loop *l, struct resolver *r, const struct ssh_target *target,
@@ -296,6 +310,7 @@ static void conn_speak(struct ssh_conn *c)
 void fake_ssh_conn_ping(struct ssh_conn *c)
 {
     cr_assert(!c->freed);
+    w.pings++;
     if (!w.network)
         conn_mute(c);
 }

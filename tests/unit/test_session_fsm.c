@@ -130,7 +130,7 @@ Test(session_fsm, each_row_of_the_table)
         s->refused = row->facts & REFUSED;
         s->reread = row->facts & REREAD;
         s->moved = row->facts & MOVED;
-        s->login_wait_ms = row->facts & RATIONED ? 1000 : 0;
+        s->login_wait_ms = row->facts & RATIONED ? 1 : 0;
         s->has_other = row->facts & OTHER;
         s->tries = row->tries;
         struct session_move m = session_next(s, row->ev, row->fault.kind ? &row->fault : NULL);

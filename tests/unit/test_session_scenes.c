@@ -1,31 +1,7 @@
 /* links: session
  *
  * What a session does, scene by scene, over a world that behaves until the scene says otherwise. */
-#include "tests/unit/session_world.h"
-
-static void scene_begin(void)
-{
-    w = (struct world){.now = 1000, .seed = 1, .network = true, .key_is_old = true, .plain = true};
-    list_init(&w.works);
-    list_init(&w.conns);
-    w.good_since = w.now;
-    session_begin(false);
-}
-
-static void scene_end(void)
-{
-    session_free(w.session);
-    drain();
-    cr_assert_null(w.timer);
-    cr_assert(list_is_empty(&w.works) && list_is_empty(&w.conns));
-}
-
-static void come_up(void)
-{
-    session_want(w.session, true);
-    pass(2000);
-    cr_assert_eq(session_state(w.session), SESSION_UP);
-}
+#include "tests/unit/session_scene.h"
 
 Test(session_scenes, comes_up_and_says_so)
 {
@@ -353,11 +329,6 @@ Test(session_scenes, four_connections_are_the_most)
     cr_assert_eq(w.on[3], 4);
     cr_assert_eq(w.on[5], 1, "then they wait behind the others");
     scene_end();
-}
-
-static struct ssh_conn *conn_first(void)
-{
-    return w.session->link->conn;
 }
 
 Test(session_scenes, silence_is_told_and_the_same_connection_may_come_back)
