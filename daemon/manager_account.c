@@ -147,7 +147,7 @@ int accounts_load(struct manager *m, struct fault *f)
 {
     int r = store_load_accounts(m->context.store, restore_account, m, f);
 
-    return r < 0 ? r : store_load_spent(m->context.store, clock_wall_ms() - LEDGER_MS, restore_spent, m, f);
+    return r < 0 ? r : store_load_spent(m->context.store, clock_wall_ms(), LEDGER_MS, restore_spent, m, f);
 }
 
 void accounts_drop(struct manager *m)

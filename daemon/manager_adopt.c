@@ -177,6 +177,7 @@ static void adoption_keep(struct adoption *x, const struct account *a, const str
         .disk_gb = seen->disk_gb,
         .prepaid_until_at_ms = seen->prepaid_until_at_ms,
         .adopted = true,
+        .made_at_ms = account_now_ms(a),
     };
     const struct instance_record record = {
         .name = x->name,

@@ -107,6 +107,7 @@ static const struct explanation table[] = {
     {"no_capacity", EXIT_NO_CAPACITY, "llmhostctl offers\nllmhostctl down %s"},
     {"host_full", EXIT_NO_CAPACITY, "llmhostctl offers\nllmhostctl down %s"},
     {"budget", EXIT_REFUSED, "llmhostctl cost\nllmhostctl provider set %s --budget-day=AMOUNT"},
+    {"clock_off", EXIT_FAILED, "timedatectl set-ntp true"},
     {"budget_near", EXIT_FAILED, "llmhostctl cost\nllmhostctl provider set %s --budget-day=AMOUNT"},
     {"low_balance", EXIT_REFUSED, "llmhostctl cost"},
     {"in_arrears", EXIT_REFUSED, "llmhostctl cost"},

@@ -20,8 +20,6 @@
 #include "proto/text.h"
 #include "provider/known_host.h"
 
-#define SKEW_MS 60000 /* by how much the provider's clock may be behind ours */
-
 void machines_add(struct follow *w, struct lease *l)
 {
     if (!lease_rented(l) && !lease_boxed(l))
@@ -220,7 +218,8 @@ bool machines_are_off(struct follow *w)
 static struct json *show_searched(const struct follow *w, const struct lease *l)
 {
     const struct account *a = rented_account(lease_rented(l));
-    int64_t now_ms = clock_wall_ms(), begun_ms = now_ms - (int64_t)(clock_now_ms() - w->begun_due) - SKEW_MS;
+    int64_t now_ms = account_now_ms(a);
+    int64_t begun_ms = now_ms - (int64_t)(clock_now_ms() - w->begun_due) - LEDGER_SKEW_MS;
     const struct spent_record *row, *last = NULL;
     struct json *v = json_object();
     struct rented_figures n;
@@ -235,7 +234,7 @@ static struct json *show_searched(const struct follow *w, const struct lease *l)
         int64_t to_ms = last->to_at_ms ? last->to_at_ms : now_ms;
 
         json_put_int(v, "powered_ms", MAX(to_ms - last->from_at_ms, (int64_t)0));
-        _cleanup_json_ struct json *spent = show_spent(a, last, now_ms);
+        _cleanup_json_ struct json *spent = show_spent(a, last);
 
         json_put(v, "amount", json_copy(json_get(spent, "amount")));
     }

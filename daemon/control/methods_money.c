@@ -206,7 +206,7 @@ static void add_rows(struct manager *m, const struct account *a, const struct js
 
     for (unsigned i = 0; (r = ledger_row_at(account_ledger(a), i)); i++)
         if ((!r->to_at_ms || r->to_at_ms > since_at_ms) && is_asked_for(m, targets, r->instance))
-            json_append(rows, show_spent(a, r, clock_wall_ms()));
+            json_append(rows, show_spent(a, r));
 }
 
 /* This month's, over all accounts of a unit. */

@@ -258,7 +258,7 @@ static void on_released(void *ctx, const struct fault *f)
     }
     if (a)
         spent = ledger_sum(account_ledger(a), r->name,
-                           ledger_month_begins(account_ledger(a), clock_wall_ms()), clock_wall_ms() + 1);
+                           ledger_month_begins(account_ledger(a), account_now_ms(a)), account_now_ms(a) + 1);
     struct json *v = json_object();
 
     json_put(v, "spent", show_sum(&spent, a ? account_ops(a)->unit : "CNY"));

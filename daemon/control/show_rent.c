@@ -119,17 +119,17 @@ int64_t rental_rate(const struct lease *l, bool *ret_estimate)
 
 static struct ledger_sum spent_since(const struct account *a, const char *name, int64_t from_at_ms)
 {
-    return ledger_sum(account_ledger(a), name, from_at_ms, clock_wall_ms() + 1);
+    return ledger_sum(account_ledger(a), name, from_at_ms, account_now_ms(a) + 1);
 }
 
 static struct ledger_sum spent_today(const struct account *a, const char *name)
 {
-    return spent_since(a, name, ledger_day_begins(account_ledger(a), clock_wall_ms()));
+    return spent_since(a, name, ledger_day_begins(account_ledger(a), account_now_ms(a)));
 }
 
 static struct ledger_sum spent_month(const struct account *a, const char *name)
 {
-    return spent_since(a, name, ledger_month_begins(account_ledger(a), clock_wall_ms()));
+    return spent_since(a, name, ledger_month_begins(account_ledger(a), account_now_ms(a)));
 }
 
 struct json *show_spent_today(const struct lease *l)
@@ -156,7 +156,8 @@ static void put_wish(struct json *v, const struct rented *rented, const char *un
 
 struct json *show_rental_cost(const struct lease *l, int64_t for_ms)
 {
-    int64_t paid_ms = MAX(rented_prepaid_until(lease_rented(l)) - clock_wall_ms(), (int64_t)0);
+    int64_t now_ms = account_now_ms(rented_account(lease_rented(l)));
+    int64_t paid_ms = MAX(rented_prepaid_until(lease_rented(l)) - now_ms, (int64_t)0);
     bool estimate;
     int64_t rate_milli = rental_rate(l, &estimate);
 
@@ -266,9 +267,9 @@ struct json *show_in_box(const struct control_context *k, const struct lease *l)
 /* Codes of an account, whatever machine met them. */
 static bool is_of_account(const char *code)
 {
-    static const char *const codes[] = {"token_refused", "not_verified",         "no_permission",
-                                        "certificate",   "provider_unreachable", "budget",
-                                        "budget_near",   "low_balance",          "in_arrears"};
+    static const char *const codes[] = {
+        "token_refused", "not_verified", "no_permission", "certificate", "provider_unreachable",
+        "budget",        "budget_near",  "low_balance",   "in_arrears",  "clock_off"};
 
     for (size_t i = 0; i < ELEMENTS(codes); i++)
         if (streq(codes[i], code))
@@ -294,7 +295,7 @@ static bool is_released_soon(const struct lease *l, struct fault *ret)
 
     rented_figures(lease_rented(l), &n);
 
-    int64_t left_ms = n.released_at_ms - clock_wall_ms();
+    int64_t left_ms = n.released_at_ms - account_now_ms(rented_account(lease_rented(l)));
 
     if (!rented_is_released_soon(lease_rented(l)))
         return false;
@@ -452,13 +453,14 @@ static bool is_stamp(const char *basis)
     return basis && streq(basis, "stamp");
 }
 
-struct json *show_spent(const struct account *a, const struct spent_record *r, int64_t now_ms)
+struct json *show_spent(const struct account *a, const struct spent_record *r)
 {
     bool exact = is_stamp(r->from_basis) && is_stamp(r->to_basis) && streq(r->rate_basis, "snapshot");
     bool is_lump = !streq(r->kind, "compute");
     struct json *v = json_object();
     /* As the sums have it, all of it; what is paid at once is told as it was paid. */
-    int64_t milli = is_lump ? r->lump_milli : ledger_cost(r, r->to_at_ms ? r->to_at_ms + 1 : now_ms);
+    int64_t milli =
+        is_lump ? r->lump_milli : ledger_cost(r, r->to_at_ms ? r->to_at_ms + 1 : account_now_ms(a));
 
     json_put_string(v, "provider", account_name(a));
     json_put_string(v, "instance", r->instance);

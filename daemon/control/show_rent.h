@@ -44,6 +44,6 @@ struct json *show_account(const struct control_context *k, const struct account 
 struct json *show_accounts(const struct control_context *k);
 struct json *show_offer(const struct account *a, const struct rental_offer *o);
 /* An interval of the ledger. */
-struct json *show_spent(const struct account *a, const struct spent_record *r, int64_t now_ms);
+struct json *show_spent(const struct account *a, const struct spent_record *r);
 /* A CostLine. l NULL: it was given back; then name is all there is of it. */
 struct json *show_cost_line(const struct account *a, const struct lease *l, const char *name);

@@ -55,6 +55,7 @@ struct request {
     bool is_secret;     /* it carried a token: what came back may hold more of the kind */
     bool is_repeatable; /* asking twice does no harm */
     bool has_head;      /* the answer's, to its end */
+    int64_t date_at_ms; /* what its head says; 0: nothing */
     uint64_t timeout_ms, whole_due, quiet_ms, byte_due; /* byte_due: when the last byte came */
     struct buf body;
     struct fault fault; /* kind set: why it could not begin, or why we ended it */
@@ -145,6 +146,7 @@ static void request_end(struct request *rq, const struct fault *f)
 
     curl_easy_getinfo(rq->easy, CURLINFO_RESPONSE_CODE, &status);
     answer.status = (int)status;
+    answer.date_at_ms = rq->date_at_ms;
     curl_easy_getinfo(rq->easy, CURLINFO_REDIRECT_URL, (char **)&answer.redirect);
     answer.body = rq->body;
     buf_init(&rq->body, 0);
@@ -268,6 +270,18 @@ static void request_on_timer(void *ctx)
 
 /* ---- called by curl ---- */
 
+/* Its time may be nonsense; who reads it judges it. */
+static int64_t date_of_line(const char *line, size_t n)
+{
+    char date[64];
+
+    if (n < 5 || n - 5 >= sizeof date || strncasecmp(line, "Date:", 5) != 0)
+        return 0;
+    memcpy(date, line + 5, n - 5);
+    date[n - 5] = '\0';
+    return MAX((int64_t)curl_getdate(date, NULL), (int64_t)0) * 1000;
+}
+
 /* Line by line; the last is empty. An interim answer (1xx) is followed by another head, a chunked body may be
  * by further lines. */
 static size_t request_on_header(char *data, size_t size, size_t n, void *ctx)
@@ -280,6 +294,8 @@ static size_t request_on_header(char *data, size_t size, size_t n, void *ctx)
         rq->has_head = false;
     else if (n > 0 && (data[0] == '\r' || data[0] == '\n'))
         rq->has_head = true;
+    else if (!rq->has_head && date_of_line(data, n))
+        rq->date_at_ms = date_of_line(data, n);
     return n;
 }
 

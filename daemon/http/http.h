@@ -37,6 +37,7 @@ struct http_request {
 
 struct http_answer {
     int status;
+    int64_t date_at_ms;             /* by the other side's clock, its header Date, in whole seconds; 0: not told */
     const char *redirect;           /* the whole URL it sends us to, which nobody follows by itself; NULL: nowhere */
     struct buf body;                /* up to HTTP_ANSWER_BYTES_MAX; more is FAULT_INVALID */
 };

@@ -28,6 +28,9 @@ struct account {
     struct ledger *ledger;
     struct list asks;
 
+    bool was_heard;      /* an answer came, whether or not it says the time */
+    int64_t heard_at_ms; /* the provider's time at heard_due; 0: never heard of it */
+    uint64_t heard_due;
     bool has_balance;
     int64_t balance_milli, balance_at_ms;
     uint64_t asked_due;    /* when the balance was asked for by ourselves */
@@ -49,15 +52,41 @@ static void tell(void *ctx)
 
     if (streq(f->code, "token_refused") && !streq(a->told, f->code))
         event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, account_name(a), f->code, "%s", f->text);
-    if (streq(f->code, "budget_near") && !streq(a->told, f->code))
+    if ((streq(f->code, "budget_near") || streq(f->code, "clock_off")) && !streq(a->told, f->code))
         event_publish(LOG_LEVEL_WARNING, LOG_PROVIDER, account_name(a), f->code, "%s", f->text);
     snprintf(a->told, sizeof a->told, "%s", f->code);
     a->context.changed(a->context.ctx, a);
 }
 
+/* ---- the time ---- */
+
 static void is_changed(struct account *a)
 {
     runq_add(a->context.loop, &a->changed);
+}
+
+static void on_heard(void *ctx, int64_t their_at_ms)
+{
+    struct account *a = ctx;
+    bool was_off = account_clock_off_ms(a) != 0;
+
+    a->was_heard = true;
+    a->heard_at_ms = their_at_ms;
+    a->heard_due = clock_now_ms();
+    if (was_off != (account_clock_off_ms(a) != 0))
+        is_changed(a);
+}
+
+int64_t account_clock_off_ms(const struct account *a)
+{
+    int64_t off_ms = clock_wall_ms() - (a->heard_at_ms + (int64_t)(clock_now_ms() - a->heard_due));
+
+    return a->heard_at_ms && (off_ms > LEDGER_SKEW_MS || off_ms < -LEDGER_SKEW_MS) ? off_ms : 0;
+}
+
+int64_t account_now_ms(const struct account *a)
+{
+    return clock_wall_ms() - account_clock_off_ms(a);
 }
 
 /* ---- the balance ---- */
@@ -83,6 +112,7 @@ static void ask_cancel(struct op *op)
 
 static void learn(struct account *a, int64_t milli, const struct fault *f)
 {
+    a->was_heard = a->was_heard || !f;
     a->blind = f ? *f : (struct fault){0};
     if (!f && a->ops->balance) {
         a->has_balance = true;
@@ -185,15 +215,17 @@ struct account *account_new(const struct account_context *context, const struct 
     a->context = *context;
     a->record = copy_record(record);
     a->ops = rental_find(record->provider);
+    work_init(&a->changed, tell, a);
     a->trouble = xnew(struct fault);
     a->rental = a->ops->open(&(struct rental_context){.http = context->http,
                                                       .resolver = context->resolver,
                                                       .secrets = context->secrets,
-                                                      .base_url = a->record.base_url});
+                                                      .base_url = a->record.base_url,
+                                                      .heard = on_heard,
+                                                      .ctx = a});
     a->ledger = ledger_new(context->store, a->record.provider, a->ops->unit, a->ops->day_offset_ms);
     list_init(&a->asks);
     a->timer = timer_new(context->loop, on_timer, a);
-    work_init(&a->changed, tell, a);
     return a;
 }
 
@@ -255,7 +287,8 @@ void account_renew(struct account *a, const char *base_url)
     free(a->record.base_url);
     a->record.base_url = url;
     a->era++;
-    a->has_balance = false;
+    a->was_heard = a->has_balance = false;
+    a->heard_at_ms = 0;
     a->blind = (struct fault){0};
     op_cancel(&a->balance);
     a->asked_due = 0;
@@ -278,7 +311,7 @@ static struct ledger_sum this_month(const struct account *a, int64_t now_ms)
 
 void account_figures(const struct account *a, struct account_figures *ret)
 {
-    int64_t now_ms = clock_wall_ms();
+    int64_t now_ms = account_now_ms(a);
 
     *ret = (struct account_figures){
         .has_balance = a->has_balance,
@@ -324,7 +357,7 @@ static bool is_over(const struct account *a, struct ledger_sum sum, int64_t limi
 /* What runs has to stop: f says why. */
 static bool has_to_stop(const struct account *a, struct fault *f)
 {
-    int64_t now_ms = clock_wall_ms();
+    int64_t now_ms = account_now_ms(a);
 
     if (is_over(a, today(a, now_ms), a->record.limits.day_milli, "day", f) ||
         is_over(a, this_month(a, now_ms), a->record.limits.month_milli, "month", f))
@@ -337,7 +370,7 @@ static bool has_to_stop(const struct account *a, struct fault *f)
 static void is_near(const struct account *a, struct fault *f)
 {
     int64_t limit_milli = a->record.limits.day_milli;
-    struct ledger_sum sum = today(a, clock_wall_ms());
+    struct ledger_sum sum = today(a, account_now_ms(a));
     char spent[TEXT_SHORT_MAX], limit[TEXT_SHORT_MAX];
 
     if (limit_milli > 0 &&
@@ -346,6 +379,19 @@ static void is_near(const struct account *a, struct fault *f)
                    "%s%s of %s for a day are spent at %s: what runs has 2 minutes when all is",
                    sum.estimate ? "~" : "", money_format(spent, sum.milli, a->ops->unit),
                    money_format(limit, limit_milli, a->ops->unit), a->ops->title);
+}
+
+/* Money is counted by the provider's; what people see of other times is wrong until somebody sets it. */
+static void is_clock_off(const struct account *a, struct fault *f)
+{
+    int64_t off_ms = account_clock_off_ms(a);
+    char by[TEXT_SHORT_MAX];
+
+    if (off_ms)
+        fault_code(f, FAULT_INVALID, "clock_off",
+                   "the clock of this computer is %s %s %s's: money is counted by theirs",
+                   duration_format(by, (uint64_t)(off_ms > 0 ? off_ms : -off_ms), false),
+                   off_ms > 0 ? "ahead of" : "behind", a->ops->title);
 }
 
 bool account_must_stop(const struct account *a)
@@ -362,6 +408,8 @@ const struct fault *account_trouble(const struct account *a)
     *a->trouble = a->blind;
     if (!a->blind.kind)
         is_near(a, a->trouble);
+    if (!a->trouble->kind)
+        is_clock_off(a, a->trouble);
     return a->trouble;
 }
 
@@ -416,7 +464,7 @@ static void reservation_write(struct reservation *v)
 {
     static const struct money_limits none;
     struct account *a = v->account;
-    int64_t now_ms = clock_wall_ms();
+    int64_t now_ms = account_now_ms(a);
     char day[12];
     struct intent_record r = {
         .name = v->machine,
@@ -435,15 +483,15 @@ static void reservation_write(struct reservation *v)
                   this_month(a, now_ms).milli, &v->inner, reservation_end, v);
 }
 
-/* It was low when it was read last, and may have been topped up since. One that cannot be asked is no reason
- * to believe that. */
+/* It was low when it was read last, and may have been topped up since; or nobody heard yet which day it is
+ * there. One that cannot be asked is no reason to believe either. */
 static void reservation_judge(struct reservation *v)
 {
     struct fault f;
 
     op_cancel(&v->inner);
     v->timer = timer_free(v->timer);
-    if (is_low(v->account)) {
+    if (!v->over && is_low(v->account)) {
         say_low(v->account, &f);
         reservation_end(v, &f);
         return;
@@ -500,7 +548,7 @@ void account_reserve(struct account *a, const struct account_reservation *r, str
     op_begin(&v->op, slot, reservation_cancel);
     if (!v->over && is_too_dear(a, r->rate_milli, &f)) {
         op_finish_later(a->context.loop, &v->inner, &f, reservation_end, v);
-    } else if (!v->over && is_low(a)) {
+    } else if (!a->was_heard || (!v->over && is_low(a))) {
         v->timer = timer_new(a->context.loop, reservation_on_timer, v);
         timer_arm(v->timer, LOW_WAIT_MS);
         account_ask_balance(a, &v->inner, reservation_on_balance, v);
@@ -536,12 +584,12 @@ void account_release_keep(struct account *a, const char *instance)
 {
     _cleanup_free_ char *name = keep_name(instance);
 
-    store_resolve_intent(a->context.store, name, "over", clock_wall_ms(), false);
+    store_resolve_intent(a->context.store, name, "over", account_now_ms(a), false);
 }
 
 void account_resolve(struct account *a, const char *machine, const char *outcome)
 {
     bool held = !streq(outcome, "refused") && !streq(outcome, "not_asked");
 
-    store_resolve_intent(a->context.store, machine, outcome, clock_wall_ms(), held);
+    store_resolve_intent(a->context.store, machine, outcome, account_now_ms(a), held);
 }

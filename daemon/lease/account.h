@@ -35,6 +35,12 @@ struct account *account_new(const struct account_context *context, const struct 
 /* No life may use it any more. */
 struct account *account_free(struct account *a);
 
+/* The time that money is counted by: this computer's, or, where its clock is off by more than LEDGER_SKEW_MS, the provider's, as its answers told it
+ * since this daemon began. So a clock that is wrong neither uses a limit up nor makes room in it. */
+int64_t account_now_ms(const struct account *a);
+/* By how much this computer's clock is ahead of the provider's; 0: by no more than LEDGER_SKEW_MS, or nobody knows. */
+int64_t account_clock_off_ms(const struct account *a);
+
 const char *account_name(const struct account *a);              /* "autodl" */
 const struct rental_ops *account_ops(const struct account *a);
 struct rental *account_rental(const struct account *a);
@@ -80,7 +86,7 @@ struct account_figures {
 };
 void account_figures(const struct account *a, struct account_figures *ret);
 /* What is spent has reached a limit (code "budget"), or the balance its floor ("low_balance"): what runs has to stop; kind FAULT_NONE: neither.
- * Otherwise why it cannot be asked: token_refused, provider_unreachable …, or that most of a day's limit is spent ("budget_near"): which stop
- * nothing. */
+ * Otherwise why it cannot be asked: token_refused, provider_unreachable …, or that most of a day's limit is spent ("budget_near"), or that this
+ * computer's clock is wrong ("clock_off"): which stop nothing. */
 const struct fault *account_trouble(const struct account *a);
 bool account_must_stop(const struct account *a);

@@ -256,7 +256,7 @@ static void late_rate(struct row *w, const struct ledger_reading *r, const struc
 /* By us is what our call began, and nothing that began again after it. */
 static bool is_by_us(const struct ledger_reading *r, const struct row *last, int64_t from_at_ms)
 {
-    if (!r->intent || r->asked_at_ms == 0 || from_at_ms < r->asked_at_ms - SKEW_MS)
+    if (!r->intent || r->asked_at_ms == 0 || from_at_ms < r->asked_at_ms - LEDGER_SKEW_MS)
         return false;
     return !last || !last->r.intent || !streq(last->r.intent, r->intent);
 }
@@ -284,7 +284,7 @@ static bool may_begin_at(const struct ledger *g, struct row *w, int64_t started_
 {
     struct row *first = cycle_of(g, w), *before = row_before(g, w->r.instance, first);
 
-    if (is_stamped(first->r.from_basis) || started_at_ms > first->r.seen_at_ms + SKEW_MS)
+    if (is_stamped(first->r.from_basis) || started_at_ms > first->r.seen_at_ms + LEDGER_SKEW_MS)
         return false;
     if (first->r.to_at_ms && started_at_ms > first->r.to_at_ms)
         return false;
@@ -443,7 +443,7 @@ static void add_unseen(struct ledger *g, const struct ledger_reading *r, struct 
 /* A machine that nothing is known of: the stamps are of before it was ours, unless we asked. */
 static bool is_of_our_time(const struct ledger_reading *r, const struct row *last)
 {
-    return last || (r->asked_at_ms > 0 && r->stopped_at_ms >= r->asked_at_ms - SKEW_MS);
+    return last || (r->asked_at_ms > 0 && r->stopped_at_ms >= r->asked_at_ms - LEDGER_SKEW_MS);
 }
 
 static void read_off(struct ledger *g, const struct ledger_reading *r, int64_t now_ms)

@@ -15,6 +15,9 @@
 
 struct ledger;
 
+/* By how much the provider's clock may differ from the one that instants are handed in by. */
+#define LEDGER_SKEW_MS 60000
+
 /* What a closed interval of a machine costs at least, where it costs at all. */
 #define LEDGER_MINIMUM_MILLI 10
 

@@ -53,7 +53,7 @@ static int64_t disk_begins(const struct ledger *g, const struct ledger_reading *
         return r->known_at_ms;
     for (unsigned i = 0; i < g->n_rows; i++)
         if (streq(g->rows[i]->r.instance, r->instance) && streq(g->rows[i]->r.kind, "compute") &&
-            g->rows[i]->r.from_at_ms >= r->known_at_ms - SKEW_MS)
+            g->rows[i]->r.from_at_ms >= r->known_at_ms - LEDGER_SKEW_MS)
             return g->rows[i]->r.from_at_ms;
     return 0;
 }

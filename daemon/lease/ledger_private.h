@@ -6,7 +6,6 @@
 
 #define HOUR_MS 3600000ll
 #define DAY_MS  (24 * HOUR_MS)
-#define SKEW_MS 60000 /* by how much the provider's clock may differ from ours */
 
 /* instance and intent are its own; provider and unit are the ledger's, the other texts words that stay. */
 struct row {

@@ -608,7 +608,7 @@ bool rented_is_released_soon(const struct rented *r)
     struct rented_figures n;
 
     rented_figures(r, &n);
-    return n.released_at_ms && n.released_at_ms - clock_wall_ms() <= third_ms;
+    return n.released_at_ms && n.released_at_ms - account_now_ms(r->context.account) <= third_ms;
 }
 
 const struct fault *rented_trouble(const struct rented *r)

@@ -13,7 +13,6 @@
 
 #define BOOT_MS_MIN    120000u /* of a reservation, however fast it usually is */
 #define PERIOD_MS      20000u  /* of the guard: it acts so much late at most */
-#define SKEW_MS        60000   /* by how much the provider's clock may be behind ours */
 #define DAY_MS         (24 * 3600 * 1000)
 #define SPARE_NAME_MAX (2 * INSTANCE_ID_MAX)
 
@@ -192,9 +191,17 @@ int64_t rented_disk_day_milli(const struct rented *r)
 
 /* ---- money ---- */
 
+/* Of the last call that costs money, by the clock that money is counted by. Of one of a daemon before this
+ * one the record has it by this computer's, which may have been set since. */
+static int64_t paid_at_ms(const struct rented *r)
+{
+    return r->paid_at_ms ? r->paid_at_ms : MIN(r->record.asked_at_ms, account_now_ms(r->context.account));
+}
+
 int64_t rented_prepaid_until(const struct rented *r)
 {
-    return r->record.prepaid_until_at_ms > clock_wall_ms() ? r->record.prepaid_until_at_ms : 0;
+    return r->record.prepaid_until_at_ms > account_now_ms(r->context.account) ? r->record.prepaid_until_at_ms
+                                                                              : 0;
 }
 
 /* That call was answered, or what came of it was seen. */
@@ -264,7 +271,7 @@ static void read_spare(struct rented *r, const struct instance_seen *m)
                     .intent = m->power == INSTANCE_OFF ? NULL : m->name,
                     .list_rate_milli = rented_list_rate_milli(r),
                 },
-                clock_wall_ms());
+                account_now_ms(r->context.account));
 }
 
 static bool is_spare_seen(const struct rented *r, const char *instance)
@@ -289,7 +296,7 @@ static void end_lost_spares(struct rented *r)
     for (unsigned i = 0; (row = ledger_row_at(g, i)); i++)
         if (!row->to_at_ms && strncmp(row->instance, r->context.name, n) == 0 && row->instance[n] == '+' &&
             !is_spare_seen(r, row->instance))
-            ledger_gone(g, row->instance, clock_wall_ms());
+            ledger_gone(g, row->instance, account_now_ms(r->context.account));
 }
 
 /* ---- states ---- */
@@ -300,10 +307,10 @@ static void note_stopped(struct rented *r)
 {
     int64_t stamp = r->seen.stopped_at_ms;
 
-    if (stamp && (r->was_stopped || stamp >= r->record.asked_at_ms - SKEW_MS))
+    if (stamp && (r->was_stopped || stamp >= paid_at_ms(r) - LEDGER_SKEW_MS))
         r->record.stopped_at_ms = stamp;
     else if (!r->was_stopped || !r->record.stopped_at_ms)
-        r->record.stopped_at_ms = clock_wall_ms();
+        r->record.stopped_at_ms = account_now_ms(r->context.account);
     r->was_stopped = true;
 }
 
@@ -339,7 +346,7 @@ static void note_entered(struct rented *r, enum life_state now)
         store_release_intents(r->context.store, account_name(r->context.account), r->context.name);
     if (!life_is_at_rest(now) || now == LIFE_STOPPED)
         return;
-    ledger_gone(account_ledger(r->context.account), r->context.name, r->since_at_ms);
+    ledger_gone(account_ledger(r->context.account), r->context.name, account_now_ms(r->context.account));
     r->n_spare = 0;
     end_lost_spares(r);
 }
@@ -370,10 +377,20 @@ static void keeping_cancel(struct op *op)
     resolve_intent(r, "not_asked");
 }
 
+/* By now the account has heard what time it is there. */
+static void note_paid(struct rented *r)
+{
+    r->paid_at_ms = account_now_ms(r->context.account);
+    if (r->state == LIFE_CREATING)
+        r->record.made_at_ms = r->paid_at_ms; /* on disk with what comes of it */
+}
+
 static void on_written(void *ctx, const struct fault *f)
 {
     if (f)
         resolve_intent(ctx, "not_asked");
+    else
+        note_paid(ctx);
     keeping_end(ctx, f);
 }
 
@@ -422,6 +439,7 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
     r->state = l->state;
     take_record(r, l);
     if (create) {
+        r->record.made_at_ms = account_now_ms(r->context.account);
         replace(&r->record.card, r->card);
         r->context.makes(r->context.ctx);
     }
@@ -441,19 +459,20 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
     k->done = done;
     k->ctx = done_ctx;
     op_begin(&k->op, slot, keeping_cancel);
-    account_reserve(
-        r->context.account,
-        &(struct account_reservation){
-            .instance = r->context.name,
-            .machine = r->intent,
-            .kind = create ? "create" : "power_on",
-            .rate_milli = !create && r->record.rate_milli && !r->record.no_card ? r->record.rate_milli
-                                                                                : rented_list_rate_milli(r),
-            .at_least_ms = at_least_ms(r),
-            .over = r->record.over_budget,
-            .is_free = r->record.prepaid_until_at_ms > r->record.asked_at_ms + (int64_t)at_least_ms(r),
-        },
-        &k->inner, on_reserved, r);
+    account_reserve(r->context.account,
+                    &(struct account_reservation){
+                        .instance = r->context.name,
+                        .machine = r->intent,
+                        .kind = create ? "create" : "power_on",
+                        .rate_milli = !create && r->record.rate_milli && !r->record.no_card
+                                          ? r->record.rate_milli
+                                          : rented_list_rate_milli(r),
+                        .at_least_ms = at_least_ms(r),
+                        .over = r->record.over_budget,
+                        .is_free = r->record.prepaid_until_at_ms >
+                                   account_now_ms(r->context.account) + (int64_t)at_least_ms(r),
+                    },
+                    &k->inner, on_reserved, r);
 }
 
 /* ---- what is seen ---- */
@@ -500,7 +519,7 @@ static void tell_release(struct rented *r)
         return;
     }
     rented_figures(r, &n);
-    left_ms = MAX(n.released_at_ms - clock_wall_ms(), (int64_t)0);
+    left_ms = MAX(n.released_at_ms - account_now_ms(r->context.account), (int64_t)0);
     if (r->days_told == (int)(left_ms / DAY_MS))
         return;
     r->days_told = (int)(left_ms / DAY_MS);
@@ -529,17 +548,17 @@ void rented_on_read(void *ctx)
                     .off_counts = s == LIFE_STOPPED || s == LIFE_WAITING || s == LIFE_RELEASING,
                     .started_at_ms = r->seen.started_at_ms,
                     .stopped_at_ms = r->seen.stopped_at_ms,
-                    .asked_at_ms = by_others ? 0 : r->record.asked_at_ms,
+                    .asked_at_ms = by_others ? 0 : paid_at_ms(r),
                     .intent = by_others || !*r->intent ? NULL : r->intent,
                     .rate_milli = rented_is_without_card(r) ? 0 : r->rate_milli,
                     .list_rate_milli = rented_list_rate_milli(r),
                     .prepaid_until_at_ms = r->record.prepaid_until_at_ms,
                     .disk_day_milli = rented_disk_day_milli(r),
-                    .known_at_ms = r->context.known_at_ms,
+                    .known_at_ms = r->record.made_at_ms ? r->record.made_at_ms : r->context.known_at_ms,
                     .is_adopted = r->record.adopted,
                     .no_card = rented_is_without_card(r),
                 },
-                clock_wall_ms());
+                account_now_ms(r->context.account));
     for (unsigned i = 0; i < r->n_spare; i++)
         read_spare(r, &r->spare[i]);
     end_lost_spares(r);

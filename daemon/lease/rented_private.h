@@ -48,6 +48,7 @@ struct rented {
     char intent[INSTANCE_NAME_MAX + 24];
     bool intent_open; /* reserved, and not answered yet */
     uint64_t paid_due;
+    int64_t paid_at_ms; /* by the account's clock; 0: by a daemon before this one */
     struct rented_keeping keeping;
 
     /* Of this power-on. */

@@ -73,6 +73,9 @@ static void on_answer(void *ctx, struct http_answer *answer, const struct fault 
         call_unanswered(c, f);
         return;
     }
+    if (answer->status == 200 && answer->date_at_ms && c->rental->context.heard)
+        c->rental->context.heard(c->rental->context.ctx, answer->date_at_ms);
+
     const struct autodl_answer a = {
         .text = answer->body.data, .n = answer->body.len, .status = answer->status, .asked = c->asks};
 

@@ -88,6 +88,9 @@ struct rental_context {
     struct resolver *resolver;
     struct secrets *secrets;    /* its token is PROVIDER.token */
     const char *base_url;       /* NULL: the provider's own */
+    /* The time by its own clock, just now, as its answers say it; before what was asked is done. May be NULL. */
+    void (*heard)(void *ctx, int64_t their_at_ms);
+    void *ctx;
 };
 
 typedef void (*rental_list_fn)(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f);

@@ -62,7 +62,7 @@ struct value {
     size_t n;
 };
 
-#define CHANGE_VALUES_MAX 28
+#define CHANGE_VALUES_MAX 32
 struct change {
     struct list node;
     enum change_kind kind;

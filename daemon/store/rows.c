@@ -220,6 +220,7 @@ static bool see_rental(sqlite3_stmt *row, struct rental_record *ret)
         .used_at_ms = sqlite3_column_int64(row, 36),
         .search_until_at_ms = sqlite3_column_int64(row, 37),
         .acted = sqlite3_column_int(row, 38) != 0,
+        .made_at_ms = sqlite3_column_int64(row, 39),
     };
     return true;
 }
@@ -296,7 +297,7 @@ int database_load(struct database *d, const struct store_readers *readers, void 
         "gpu, "
         "cards,"
         " disk_gb, max_price_milli, rate_milli, guard_seq, stopped_at_ms, prepaid_until_at_ms, drilled_at_ms,"
-        " over_budget, no_guard, adopted, no_card, used_at_ms, search_until_at_ms, acted"
+        " over_budget, no_guard, adopted, no_card, used_at_ms, search_until_at_ms, acted, made_at_ms"
         " FROM instance LEFT JOIN rental ON instance = name ORDER BY added_at_ms, name",
         see_instance, &load, f);
 

@@ -63,7 +63,7 @@ static void see_spent(sqlite3_stmt *row, void *to)
     load->spent(load->ctx, &r);
 }
 
-int database_load_spent(struct database *d, int64_t from_at_ms,
+int database_load_spent(struct database *d, int64_t now_ms, int64_t for_ms,
                         void (*spent)(void *ctx, const struct spent_record *r), void *ctx, struct fault *f)
 {
     struct load_spent load = {.spent = spent, .ctx = ctx};
@@ -71,9 +71,9 @@ int database_load_spent(struct database *d, int64_t from_at_ms,
         "SELECT s.provider, s.instance, s.kind, i.name, s.from_at_ms, s.from_basis, s.to_at_ms, s.to_basis,"
         " s.seen_at_ms, s.rate_milli, s.rate_basis, s.unit, s.lump_milli, s.no_card"
         " FROM spent s LEFT JOIN intent i ON i.id = s.intent"
-        " WHERE s.to_at_ms IS NULL OR s.to_at_ms > %lld"
+        " WHERE s.to_at_ms IS NULL OR s.to_at_ms > min(%lld, (SELECT max(seen_at_ms) FROM spent)) - %lld"
         " ORDER BY s.from_at_ms, s.id",
-        (long long)from_at_ms);
+        (long long)now_ms, (long long)for_ms);
 
     return database_each_row(d, sql, see_spent, &load, f);
 }

@@ -249,3 +249,5 @@ ALTER TABLE instance ADD COLUMN stop TEXT;
 ALTER TABLE spent ADD COLUMN no_card INTEGER NOT NULL DEFAULT 0 CHECK (no_card IN (0, 1));
 
 -- version 13
+-- Since when the machine that it has now is ours.
+ALTER TABLE rental ADD COLUMN made_at_ms INTEGER NOT NULL DEFAULT 0;

@@ -517,10 +517,10 @@ int store_load_accounts(struct store *s, void (*account)(void *ctx, const struct
     return database_load_accounts(s->database, account, ctx, f);
 }
 
-int store_load_spent(struct store *s, int64_t from_at_ms,
+int store_load_spent(struct store *s, int64_t now_ms, int64_t for_ms,
                      void (*spent)(void *ctx, const struct spent_record *r), void *ctx, struct fault *f)
 {
-    return database_load_spent(s->database, from_at_ms, spent, ctx, f);
+    return database_load_spent(s->database, now_ms, for_ms, spent, ctx, f);
 }
 
 int store_load_keys(struct store *s, void (*key)(void *ctx, const struct key_record *r), void *ctx,

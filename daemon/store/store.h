@@ -62,6 +62,7 @@ struct rental_record {
     bool no_card;                   /* wanted on without its card, where the provider has that: slow and cheap, for its files */
     int64_t used_at_ms;             /* the last use or word that max_up counts from; 0: none yet */
     int64_t search_until_at_ms;     /* a card is looked for until then; 0: no search is on */
+    int64_t made_at_ms;             /* since when it is ours, made or adopted, by the clock of its account; 0: by an older version */
     bool acted;                     /* that call has acted: nothing of it can come any more */
 };
 struct instance_record {
@@ -164,8 +165,10 @@ struct spent_record {
 store_ticket store_put_spent(struct store *s, const struct spent_record *r);
 /* The one that begins at r->from_at_ms begins at from_at_ms: the provider's stamp came later than the interval. */
 store_ticket store_move_spent(struct store *s, const struct spent_record *r, int64_t from_at_ms);
-/* As store_load(): those that end after from_at_ms, and the open ones, in order of their beginning. */
-int store_load_spent(struct store *s, int64_t from_at_ms, void (*spent)(void *ctx, const struct spent_record *r), void *ctx, struct fault *f);
+/* As store_load(): those that ended at most for_ms before now_ms, or before the newest where the clock was set ahead since; and the open ones; in
+ * order of their beginning. */
+int store_load_spent(struct store *s, int64_t now_ms, int64_t for_ms, void (*spent)(void *ctx, const struct spent_record *r), void *ctx,
+                     struct fault *f);
 
 /* ---- short names of models ---- */
 store_ticket store_put_alias(struct store *s, const char *name, const char *model);

@@ -50,6 +50,15 @@ static inline void setup(void)
     cr_assert_null(rental_find("nobody"));
 }
 
+/* By the company's clock, as last heard. */
+static int64_t their_at_ms;
+
+static inline void on_time(void *ctx, int64_t at_ms)
+{
+    cr_assert_eq(ctx, &their_at_ms);
+    their_at_ms = at_ms;
+}
+
 static inline void account_opens(const struct http_script *script, unsigned n)
 {
     _cleanup_free_ char *url = NULL;
@@ -57,8 +66,12 @@ static inline void account_opens(const struct http_script *script, unsigned n)
 
     server = http_fixture_new_tcp(script, n, &port);
     url = xasprintf("http://127.0.0.1:%u", port);
-    account = ops->open(
-        &(struct rental_context){.http = http, .resolver = resolver, .secrets = secrets, .base_url = url});
+    account = ops->open(&(struct rental_context){.http = http,
+                                                 .resolver = resolver,
+                                                 .secrets = secrets,
+                                                 .base_url = url,
+                                                 .heard = on_time,
+                                                 .ctx = &their_at_ms});
 }
 
 static inline void teardown(void)

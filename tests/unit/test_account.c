@@ -14,6 +14,7 @@
 /* ---- a company ---- */
 
 struct rental {
+    struct rental_context context;
     char *base_url;
     unsigned opened, moved, balances;
     struct op op; /* the one balance call that can be under way */
@@ -22,6 +23,7 @@ struct rental {
     void *ctx;
 };
 static struct rental company;
+static bool is_silent; /* it says no time by itself */
 
 static void balance_cancel(struct op *op)
 {
@@ -47,9 +49,17 @@ static void reply(int64_t milli, const struct fault *f)
     company.done(company.ctx, milli, f);
 }
 
+/* Its answers say what its clock says: so much behind ours. */
+static void tell_time(int64_t behind_ms)
+{
+    company.context.heard(company.context.ctx, clock_wall_ms() - behind_ms);
+}
+
 static struct rental *company_open(const struct rental_context *context)
 {
-    company = (struct rental){.base_url = xstrdup(context->base_url), .opened = 1};
+    company = (struct rental){.base_url = xstrdup(context->base_url), .opened = 1, .context = *context};
+    if (!is_silent)
+        tell_time(0);
     return &company;
 }
 
@@ -642,4 +652,120 @@ Test(account, limits_are_kept)
     cr_assert_str_eq(account_name(account), "company");
     cr_assert_str_eq(account_ops(account)->unit, "CNY");
     cr_assert_eq(account_rental(account), &company);
+}
+
+/* ---- a clock that is wrong ---- */
+
+#define MONTH (30 * DAY)
+
+/* It is that much ahead of the company's, which says so; what was spent an hour ago was, by its time. */
+static void set_clock_wrong(int64_t ahead_ms)
+{
+    tell_time(ahead_ms);
+    spend("gz", 9000, HOUR + ahead_ms);
+}
+
+static void assert_counts_as_ever(const char *words)
+{
+    struct account_figures figures;
+
+    cr_assert_str_eq(account_trouble(account)->text, words);
+    cr_assert_not(account_must_stop(account));
+    account_figures(account, &figures);
+    cr_assert_eq(figures.today.milli, 9000);
+    cr_assert_eq(figures.month.milli, 9000);
+    cr_assert_str_eq(reserve("a", 1980, HOUR).fault.code, "budget");
+    cr_assert_not(reserve("b", 900, HOUR).failed);
+}
+
+Test(account, a_clock_that_is_ahead_makes_no_room_in_a_limit)
+{
+    limit(10000, 20000, 0, 0);
+    set_clock_wrong(MONTH);
+    limit(12000, 0, 0, 0); /* four fifths of it are not spent: that is said first */
+    cr_assert_str_eq(account_trouble(account)->code, "clock_off");
+    cr_assert_str_eq(account_trouble(account)->text,
+                     "the clock of this computer is 30d00h ahead of Company's: money is counted by theirs");
+    limit(10000, 20000, 0, 0);
+    assert_counts_as_ever(
+        "¥9.00 of ¥10.00 for a day are spent at Company: what runs has 2 minutes when all is");
+}
+
+Test(account, a_clock_that_is_behind_makes_no_room_in_a_limit)
+{
+    limit(0, 10000, 0, 0);
+    set_clock_wrong(-MONTH);
+    assert_counts_as_ever(
+        "the clock of this computer is 30d00h behind Company's: money is counted by theirs");
+}
+
+/* What runs would have cost 30 days by our clock. */
+Test(account, a_clock_that_is_set_ahead_stops_nothing_that_runs)
+{
+    int64_t now = account_now_ms(account);
+
+    ledger_read(
+        account_ledger(account),
+        &(struct ledger_reading){
+            .instance = "a", .power = INSTANCE_ON, .started_at_ms = now / 1000 * 1000, .rate_milli = 2000},
+        now);
+    cr_assert_not(account_must_stop(account));
+    tell_time(MONTH);
+    loop_turns(loop, 2);
+    cr_assert_not(account_must_stop(account));
+    cr_assert_eq(n_changed, 1, "it is said when it is first known");
+    cr_assert_str_eq(account_trouble(account)->code, "clock_off");
+    tell_time(0);
+    loop_turns(loop, 2);
+    cr_assert_eq(account_trouble(account)->kind, FAULT_NONE);
+    cr_assert_eq(n_changed, 2);
+}
+
+Test(account, clocks_that_differ_by_less_than_a_minute_agree)
+{
+    tell_time(59000);
+    cr_assert_eq(account_clock_off_ms(account), 0);
+    tell_time(-59000);
+    cr_assert_eq(account_clock_off_ms(account), 0);
+    tell_time(61000);
+    cr_assert_eq(account_clock_off_ms(account), 61000);
+}
+
+/* A day's limit is of the company's day: which one that is has to be heard before anything is spent. */
+Test(account, before_anything_is_bought_the_company_is_asked_for_the_time)
+{
+    struct heard h;
+
+    account_free(account);
+    is_silent = true;
+    open_account(&(struct money_limits){.day_milli = 10000});
+    spend("gz", 9000, HOUR + MONTH);
+    begin("a", "a", 1980, HOUR, false, &h);
+    loop_turns(loop, 3);
+    cr_assert(company.is_asked);
+    tell_time(MONTH);
+    reply(50000, NULL);
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    cr_assert_str_eq(h.fault.code, "budget");
+    begin("b", "b", 900, HOUR, false, &h);
+    cr_assert_not(company.is_asked, "once is enough");
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    cr_assert_not(h.failed);
+}
+
+Test(account, a_company_that_tells_no_time_is_not_waited_for_twice)
+{
+    struct heard h;
+
+    account_free(account);
+    is_silent = true;
+    open_account(&(struct money_limits){.day_milli = 10000});
+    begin("a", "a", 1980, HOUR, false, &h);
+    reply(50000, NULL);
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    cr_assert_not(h.failed);
+    begin("b", "b", 1980, HOUR, false, &h);
+    cr_assert_not(company.is_asked);
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    cr_assert_not(h.failed);
 }

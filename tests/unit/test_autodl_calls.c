@@ -36,7 +36,8 @@ static const struct http_script good[] = {
                 "\"status\":\"finished\"}],\"max_page\":2}}"},
      .then = HTTP_CLOSE},
     {.path = "/api/v1/dev/wallet/balance",
-     .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":{\"assets\":52340}}"},
+     .pieces = {"HTTP/1.1 200 OK\r\nDate: Sun, 29 Nov 2026 10:20:30 GMT\r\nConnection: close\r\n\r\n"
+                "{\"code\":\"Success\",\"data\":{\"assets\":52340}}"},
      .then = HTTP_CLOSE},
     {.path = STOCK,
      .pieces = {OK_HEAD "{\"code\":\"Success\",\"data\":[{\"RTX 4090D\":{\"idle_gpu_num\":70}}]}"},
@@ -117,6 +118,17 @@ Test(autodl_calls, each_call_says_what_it_should_and_hands_on_what_came)
     ops->balance(account, &heard.op, on_money, NULL);
     answers();
     cr_assert_eq(heard.milli, 52340);
+}
+
+Test(autodl_calls, the_time_at_the_company_is_what_its_answers_say)
+{
+    account_opens(good, ELEMENTS(good));
+    ops->list(account, &heard.op, on_list, NULL);
+    answers();
+    cr_assert_eq(their_at_ms, 0, "these do not");
+    ops->balance(account, &heard.op, on_money, NULL);
+    answers();
+    cr_assert_eq(their_at_ms, 1795947630000ll);
 }
 
 Test(autodl_calls, an_image_is_saved_and_the_list_of_them_is_read_page_by_page)

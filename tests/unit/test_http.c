@@ -30,6 +30,11 @@ static const struct http_script script[] = {
     {.path = "/cut-interim",
      .pieces = {"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX: "},
      .then = HTTP_CLOSE},
+    {.path = "/dated",
+     .pieces =
+         {"HTTP/1.1 200 OK\r\ndate:  Sun, 29 Nov 2026 10:20:30 GMT\r\nTransfer-Encoding: chunked\r\n\r\n"
+          "0\r\nDate: Tue, 01 Dec 2026 00:00:00 GMT\r\n\r\n"}},
+    {.path = "/no-date", .pieces = {"HTTP/1.1 200 OK\r\nDate: yesterday\r\nContent-Length: 0\r\n\r\n"}},
     {.path = "/cut", .pieces = {"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"}, .then = HTTP_CLOSE},
     {.path = "/cut-head", .pieces = {"HTTP/1.1 200 OK\r\nContent-"}, .then = HTTP_CLOSE},
     {.path = "/silent-close", .then = HTTP_CLOSE},
@@ -84,6 +89,7 @@ struct heard {
     int status;
     char *body, *streamed, redirect[80];
     size_t n_body;
+    int64_t date_at_ms;
     bool failed;
     struct fault fault;
     void (*then)(struct heard *h);
@@ -100,6 +106,7 @@ static void hear(void *ctx, struct http_answer *answer, const struct fault *f)
     h->fault = f ? *f : (struct fault){0};
     if (answer) {
         h->status = answer->status;
+        h->date_at_ms = answer->date_at_ms;
         snprintf(h->redirect, sizeof h->redirect, "%s", answer->redirect ? answer->redirect : "");
         h->n_body = answer->body.len;
         h->body = buf_take(&answer->body);
@@ -194,6 +201,22 @@ Test(http, an_error_status_is_an_answer_and_a_redirect_is_not_followed)
     assert_body(&h, 404, "");
     forget(&h);
     cr_assert_eq(http_fixture_requests(server), 3);
+}
+
+Test(http, the_time_of_the_other_side_is_in_the_head_or_nowhere)
+{
+    struct heard h = {0};
+
+    ask(&h, (struct http_request){.path = "/dated"});
+    assert_body(&h, 200, "");
+    cr_assert_eq(h.date_at_ms, 1795947630000ll);
+    forget(&h);
+    ask(&h, (struct http_request){.path = "/no-date"});
+    cr_assert_eq(h.date_at_ms, 0);
+    forget(&h);
+    ask(&h, (struct http_request){.path = "/hello"});
+    cr_assert_eq(h.date_at_ms, 0);
+    forget(&h);
 }
 
 Test(http, headers_say_which_answer_and_how_much_of_it_is_wanted)

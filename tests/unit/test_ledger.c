@@ -73,7 +73,7 @@ static void assert_stored(const char *expected)
 
     assert_written(store_put_account(store, &(struct account_record){.provider = "autodl"}));
     buf_init(&loaded, 16 << 20);
-    cr_assert_eq(store_load_spent(store, 0, see_row, NULL, &f), 0, "%s", f.text);
+    cr_assert_eq(store_load_spent(store, 0, 0, see_row, NULL, &f), 0, "%s", f.text);
     cr_assert_str_eq(buf_text(&loaded), expected);
     buf_done(&loaded);
 }
@@ -105,7 +105,7 @@ static void restart(void)
     ledger = ledger_free(ledger);
     reopen_store();
     ledger = ledger_new(store, "autodl", "CNY", SHANGHAI);
-    cr_assert_eq(store_load_spent(store, 0, restore_row, NULL, &f), 0, "%s", f.text);
+    cr_assert_eq(store_load_spent(store, 0, 0, restore_row, NULL, &f), 0, "%s", f.text);
 }
 
 static int64_t cost(int64_t from_s, int64_t to_s, const char *marks)

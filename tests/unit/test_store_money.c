@@ -57,7 +57,7 @@ static void assert_spent(int64_t from, const char *expected)
     struct fault f = {0};
 
     buf_init(&loaded, 1 << 20);
-    cr_assert_eq(store_load_spent(store, from, see_spent, NULL, &f), 0, "%s", f.text);
+    cr_assert_eq(store_load_spent(store, from, 0, see_spent, NULL, &f), 0, "%s", f.text);
     cr_assert_str_eq(buf_text(&loaded), expected);
     buf_done(&loaded);
 }
@@ -119,7 +119,10 @@ Test(store_money, an_interval_grows_is_moved_and_is_closed_once)
     reopen_store();
     assert_spent(0, "autodl gz compute - 1500 stamp 1999 stamp 1500 1980 snapshot CNY 0\n");
     assert_spent(1998, "autodl gz compute - 1500 stamp 1999 stamp 1500 1980 snapshot CNY 0\n");
-    assert_spent(1999, "");
+    assert_spent(
+        9999, "autodl gz compute - 1500 stamp 1999 stamp 1500 1980 snapshot CNY 0\n"); /* by a clock ahead */
+    assert_written(put(5000, 5001, "stamp"));
+    assert_spent(1999, "autodl gz compute - 5000 stamp 5001 stamp 5000 1980 snapshot CNY 0\n");
 }
 
 /* A batch that could not be written is merged: the end of the first must not come behind the second. */
