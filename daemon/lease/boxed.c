@@ -32,12 +32,19 @@ struct boxed {
     /* Of this power-on. */
     char cycle[64]; /* as its guard has it; "": not read yet */
     int64_t stop_asked_at_ms;
-    uint64_t stop_due; /* when that was; 0: it is not to stop */
-    bool told;         /* and its guard has taken it, or may have */
+    uint64_t stop_due;  /* when that was; 0: it is not to stop */
+    bool told;          /* and its guard has taken it, or may have */
+    int64_t acts_at_ms; /* its guard, as of its last answer */
     struct fault alarm;
 
+    enum boxed_trial trial;
+    int64_t tried_at_ms;
+    bool drills;
+    uint64_t away_due; /* it went when it was told to, and this is over when it stayed away; 0: not so */
+
     /* Of this login. */
-    bool up, heard; /* heard: its guard was read, or there can be none */
+    bool up, nobody; /* nobody: answers there */
+    bool heard;      /* its guard was read, or there can be none */
     bool guarded, is_anothers;
     struct op *telling;
 
@@ -49,10 +56,29 @@ static void tell(struct boxed *b)
     runq_add(b->context.loop, &b->changed);
 }
 
+/* Nobody waits for that: a stop waits for no disk. */
+static void boxed_write(const struct boxed *b)
+{
+    const struct boxed_record r = {
+        .state = (char *)boxed_state_name(b->state),
+        .cycle = (char *)b->cycle,
+        .since_at_ms = b->since_at_ms,
+        .stop_asked_at_ms = b->stop_asked_at_ms,
+        .told = b->told,
+        .no_guard = b->no_guard,
+        .acts_at_ms = b->acts_at_ms,
+        .trial = (char *)boxed_trial_name(b->trial),
+        .tried_at_ms = b->tried_at_ms,
+    };
+
+    store_put_boxed(b->context.store, b->context.name, &r);
+}
+
 static void on_changed(void *ctx)
 {
     struct boxed *b = ctx;
 
+    boxed_write(b);
     b->context.changed(b->context.ctx);
 }
 
@@ -70,6 +96,15 @@ static void boxed_enter(struct boxed *b, enum boxed_state next)
 
 /* ---- on its way off ---- */
 
+static void boxed_note_trial(struct boxed *b, enum boxed_trial trial)
+{
+    b->trial = trial;
+    b->tried_at_ms = clock_wall_ms();
+    b->drills = false;
+    b->away_due = 0;
+    tell(b);
+}
+
 static void boxed_alarm(struct boxed *b)
 {
     bool is_news = !b->alarm.kind;
@@ -83,13 +118,30 @@ static void boxed_alarm(struct boxed *b)
     if (is_news)
         event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, b->context.name, "stop_not_confirmed", "%s",
                       b->alarm.text);
+    if (b->told && b->tried_at_ms < b->stop_asked_at_ms && clock_now_ms() - b->stop_due >= ALARM_MS)
+        boxed_note_trial(b, BOXED_STAYED);
     tell(b);
+}
+
+/* It went, which a trial is only where its guard did not need all its ways, or more time than they take: it
+ * may be the network that went then. */
+static void boxed_goes(struct boxed *b)
+{
+    bool at_once = !b->alarm.kind && b->stop_due && clock_now_ms() - b->stop_due < ALARM_MS;
+
+    b->alarm = (struct fault){};
+    boxed_enter(b, BOXED_OFF);
+    if (!at_once)
+        return;
+    b->away_due = clock_now_ms() + BOXED_AWAY_MS;
+    timer_arm(b->timer, BOXED_AWAY_MS);
 }
 
 static void boxed_forget_stop(struct boxed *b)
 {
     b->stop_due = 0;
-    b->told = false;
+    b->told = b->drills = false;
+    b->away_due = 0;
     b->alarm = (struct fault){};
 }
 
@@ -105,7 +157,7 @@ static void on_told(void *ctx, const struct fault *f)
         boxed_enter(b, BOXED_ON);
     }
     if (b->told && !b->up && b->state == BOXED_STOPPING)
-        boxed_enter(b, BOXED_OFF);
+        boxed_goes(b);
     tell(b);
 }
 
@@ -120,15 +172,13 @@ static void boxed_tell_guard(struct boxed *b)
 
 /* ---- what is seen ---- */
 
-/* Nobody can renew: by its end, and the time it takes, the guard has stopped it. */
+/* Nobody can renew: by its end, and the time it takes, the guard has stopped it. One that a daemon before
+ * this one knew is looked for first. */
 static void boxed_watch_lost(struct boxed *b)
 {
-    struct keeper_figures n;
-
-    keeper_figures(b->keeper, &n);
-    if (b->up || !n.acts_at_ms || b->state == BOXED_UNKNOWN || b->state == BOXED_OFF)
+    if (b->up || !b->acts_at_ms || b->state == BOXED_OFF || (b->state == BOXED_UNKNOWN && !b->nobody))
         return;
-    int64_t left_ms = n.acts_at_ms + GRACE_MS - clock_wall_ms();
+    int64_t left_ms = b->acts_at_ms + GRACE_MS - clock_wall_ms();
 
     if (left_ms > 0)
         timer_arm(b->timer, (uint64_t)left_ms);
@@ -138,6 +188,8 @@ static void boxed_watch_lost(struct boxed *b)
 
 static void boxed_begins(struct boxed *b, const char *cycle)
 {
+    if (b->drills && b->away_due)
+        boxed_note_trial(b, BOXED_CAME_BACK);
     snprintf(b->cycle, sizeof b->cycle, "%s", cycle);
     boxed_forget_stop(b);
     b->stop_asked_at_ms = 0;
@@ -183,6 +235,7 @@ static void on_keeper(void *ctx)
 
     if (b->up && (acts || s == KEEPER_KEPT || s == KEEPER_REFUSED || s == KEEPER_USELESS)) {
         keeper_figures(b->keeper, &n);
+        b->acts_at_ms = n.acts_at_ms;
         if (s == KEEPER_USELESS)
             *n.cycle = '\0'; /* nobody has read it now */
         b->guarded = s == KEEPER_KEPT || s == KEEPER_REFUSED;
@@ -202,25 +255,37 @@ static void on_timer(void *ctx)
         timer_arm(b->timer, AGAIN_MS);
         boxed_tell_guard(b);
     }
+    if (b->away_due && clock_now_ms() >= b->away_due)
+        boxed_note_trial(b, BOXED_WENT);
     boxed_watch_lost(b);
 }
 
-void boxed_on_session(struct boxed *b, bool up)
+/* It may be another power-on that we find. */
+static void boxed_turn(struct boxed *b, bool up)
 {
-    if (up == b->up)
-        return;
     b->up = up;
-    b->heard = b->guarded = b->is_anothers = false; /* it may be another power-on that we find */
+    b->heard = b->guarded = b->is_anothers = false;
     timer_disarm(b->timer);
     if (up && b->state == BOXED_UNKNOWN)
         boxed_enter(b, BOXED_ON);
     keeper_way(b->keeper, up);
-    if (!up && b->state == BOXED_STOPPING && b->told) {
-        b->alarm = (struct fault){};
-        boxed_enter(b, BOXED_OFF);
-    }
-    boxed_watch_lost(b);
+    if (!up && b->state == BOXED_STOPPING && b->told)
+        boxed_goes(b);
     tell(b);
+}
+
+void boxed_on_session(struct boxed *b, enum boxed_way way)
+{
+    bool nobody = way == BOXED_WAY_NOBODY, is_news = nobody && !b->nobody;
+
+    b->nobody = nobody;
+    if ((way == BOXED_WAY_UP) != b->up)
+        boxed_turn(b, way == BOXED_WAY_UP);
+    else if (!is_news)
+        return;
+    if (nobody && b->state == BOXED_STOPPING && b->told)
+        boxed_enter(b, BOXED_OFF); /* while no daemon was there */
+    boxed_watch_lost(b);
 }
 
 /* ---- what is wanted ---- */
@@ -235,6 +300,12 @@ void boxed_stop(struct boxed *b)
     }
     boxed_enter(b, BOXED_STOPPING);
     boxed_tell_guard(b);
+}
+
+void boxed_drill(struct boxed *b)
+{
+    b->drills = true;
+    boxed_stop(b);
 }
 
 bool boxed_stay(struct boxed *b)
@@ -273,7 +344,28 @@ static void on_seq_used(void *ctx, uint64_t seq)
     (void)ctx, (void)seq;
 }
 
-struct boxed *boxed_new(const struct boxed_context *context)
+/* What it is must be seen again; what was said of it stands. */
+static void boxed_restore(struct boxed *b, const struct boxed_record *r)
+{
+    if (streq(r->state, boxed_state_name(BOXED_STOPPING)))
+        b->state = BOXED_STOPPING;
+    else if (streq(r->state, boxed_state_name(BOXED_OFF)))
+        b->state = BOXED_OFF;
+    if (b->state != BOXED_UNKNOWN)
+        b->since_at_ms = r->since_at_ms;
+    snprintf(b->cycle, sizeof b->cycle, "%s", r->cycle);
+    b->stop_asked_at_ms = r->stop_asked_at_ms;
+    b->stop_due = b->state == BOXED_STOPPING ? clock_now_ms() : 0;
+    b->told = r->told;
+    b->no_guard = r->no_guard;
+    b->acts_at_ms = r->acts_at_ms;
+    for (unsigned i = BOXED_UNTRIED; i <= BOXED_CAME_BACK; i++)
+        if (streq(r->trial, boxed_trial_name(i)))
+            b->trial = i;
+    b->tried_at_ms = r->tried_at_ms;
+}
+
+struct boxed *boxed_new(const struct boxed_context *context, const struct boxed_record *record)
 {
     struct boxed *b = xnew(struct boxed);
     const struct keeper_context keeper = {
@@ -293,6 +385,9 @@ struct boxed *boxed_new(const struct boxed_context *context)
     work_init(&b->changed, on_changed, b);
     b->timer = timer_new(context->loop, on_timer, b);
     b->keeper = keeper_new(&keeper);
+    if (record)
+        boxed_restore(b, record);
+    tell(b);
     return b;
 }
 
@@ -322,6 +417,13 @@ const char *boxed_state_name(enum boxed_state s)
     return names[s];
 }
 
+const char *boxed_trial_name(enum boxed_trial t)
+{
+    static const char *const names[] = {"untried", "went", "stayed", "came_back"};
+
+    return names[t];
+}
+
 bool boxed_is_guarded(const struct boxed *b)
 {
     return b->guarded || b->no_guard;
@@ -344,6 +446,9 @@ void boxed_figures(const struct boxed *b, struct boxed_figures *ret)
         .stop_asked_at_ms = b->stop_asked_at_ms,
         .cycles = b->cycles,
         .told = b->told,
+        .acts_at_ms = b->acts_at_ms,
+        .trial = b->trial,
+        .tried_at_ms = b->tried_at_ms,
     };
 }
 

@@ -42,6 +42,7 @@ static void lease_copy_record(struct lease *l, const struct instance_record *r)
     l->record.proxy = xstrdup(r->proxy);
     l->record.stop = xstrdup(r->stop);
     l->record.rental = NULL;
+    l->record.boxed = NULL;
     l->record.host_key = NULL;
     l->record.n_host_key = 0;
     if (r->n_host_key && host_key_read(&pinned, r->host_key, r->n_host_key) < 0) {
@@ -64,6 +65,20 @@ static store_ticket lease_write(struct lease *l)
     return l->rented ? store_put_rental(l->context.store, r.name, rented_record(l->rented)) : t;
 }
 
+/* Another machine at its address is not this one. */
+static enum boxed_way lease_way(const struct lease *l)
+{
+    switch (session_state(l->session)) {
+    case SESSION_UP: return BOXED_WAY_UP;
+    case SESSION_WAITING: return BOXED_WAY_NOBODY;
+    case SESSION_REFUSED:
+        return streq(session_fault(l->session)->code, "host_key") ? BOXED_WAY_NOBODY : BOXED_WAY_NONE;
+    case SESSION_IDLE:
+    case SESSION_CONNECTING: break;
+    }
+    return BOXED_WAY_NONE;
+}
+
 static void lease_on_changed(void *ctx, struct session *s)
 {
     struct lease *l = ctx;
@@ -71,7 +86,7 @@ static void lease_on_changed(void *ctx, struct session *s)
     if (l->rented)
         rented_on_session(l->rented, session_state(s) == SESSION_UP);
     if (l->boxed)
-        boxed_on_session(l->boxed, session_state(s) == SESSION_UP);
+        boxed_on_session(l->boxed, lease_way(l));
     l->context.changed(l->context.ctx, l);
 }
 
@@ -189,8 +204,9 @@ static void lease_rent(struct lease *l, const struct rental_record *record)
 
 /* ---- a machine that is switched off from inside ---- */
 
-/* Nothing is put on a machine that is only tried. */
-static void lease_box(struct lease *l)
+/* Nothing is put on a machine that is only tried. record: of a daemon before this one; NULL: nothing is
+ * known. */
+static void lease_box(struct lease *l, const struct boxed_record *record)
 {
     const struct boxed_context context = {
         .loop = l->context.loop,
@@ -205,9 +221,9 @@ static void lease_box(struct lease *l)
     if (!l->record.stop || !l->stored || !l->session || l->rented)
         l->boxed = boxed_free(l->boxed);
     else if (!l->boxed)
-        l->boxed = boxed_new(&context);
+        l->boxed = boxed_new(&context, record);
     if (l->boxed)
-        boxed_on_session(l->boxed, session_state(l->session) == SESSION_UP);
+        boxed_on_session(l->boxed, lease_way(l));
 }
 
 /* ---- beginning and end ---- */
@@ -243,7 +259,7 @@ struct lease *lease_new(const struct lease_context *context, const struct instan
         lease_rent(l, record->rental);
     else if (l->session && l->record.host)
         session_want(l->session, true);
-    lease_box(l);
+    lease_box(l, record->boxed);
     return l;
 }
 
@@ -367,7 +383,7 @@ store_ticket lease_keep(struct lease *l)
     l->stored = true;
     if (l->session)
         session_on_trial(l->session, false);
-    lease_box(l);
+    lease_box(l, NULL);
     return lease_write(l);
 }
 
@@ -375,7 +391,7 @@ store_ticket lease_set_stop(struct lease *l, const char *stop)
 {
     free(l->record.stop);
     l->record.stop = xstrdup(stop);
-    lease_box(l);
+    lease_box(l, NULL);
     return lease_write(l);
 }
 
@@ -397,7 +413,7 @@ store_ticket lease_change(struct lease *l, const struct lease *trial)
     l->record.stop = xstrdup(trial->record.stop);
     l->record.host_key_at_ms = trial->record.host_key_at_ms;
     host_key_keep(&l->pinned, trial->pinned);
-    lease_box(l);
+    lease_box(l, NULL);
     lease_target(l, &target);
 
     store_ticket t = lease_write(l);

@@ -147,6 +147,16 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
                 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, "
                 "?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)",
         },
+    [CHANGE_PUT_BOXED] =
+        {
+            .noun = "guard of",
+            .keys = 1,
+            .parent = 0,
+            .sql =
+                "INSERT OR REPLACE INTO boxed(instance, state, cycle, since_at_ms, stop_asked_at_ms, told, "
+                "no_guard, acts_at_ms, trial, tried_at_ms)"
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        },
     [CHANGE_PUT_ACCOUNT] =
         {
             .noun = "account at",

@@ -24,6 +24,7 @@ enum change_kind {
     CHANGE_PUT_ALIAS,
     CHANGE_REMOVE_ALIAS,
     CHANGE_PUT_RENTAL,
+    CHANGE_PUT_BOXED,
     CHANGE_PUT_ACCOUNT,
     CHANGE_REMOVE_ACCOUNT,
     CHANGE_RESERVE,             /* refused when it writes nothing */

@@ -191,6 +191,23 @@ store_ticket store_put_rental(struct store *s, const char *instance, const struc
     return store_queue(s, c);
 }
 
+store_ticket store_put_boxed(struct store *s, const char *instance, const struct boxed_record *r)
+{
+    struct change *c = change_new(CHANGE_PUT_BOXED);
+
+    change_text(c, instance);
+    change_text(c, r->state);
+    change_text(c, r->cycle);
+    change_int(c, r->since_at_ms);
+    change_int(c, r->stop_asked_at_ms);
+    change_int(c, r->told);
+    change_int(c, r->no_guard);
+    change_int(c, r->acts_at_ms);
+    change_text(c, r->trial);
+    change_int(c, r->tried_at_ms);
+    return store_queue(s, c);
+}
+
 store_ticket store_put_account(struct store *s, const struct account_record *r)
 {
     struct change *c = change_new(CHANGE_PUT_ACCOUNT);

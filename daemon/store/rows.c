@@ -225,10 +225,34 @@ static bool see_rental(sqlite3_stmt *row, struct rental_record *ret)
     return true;
 }
 
+#define BOXED_COLUMNS 9 /* the last ones */
+
+/* False: nothing is known of the kind. */
+static bool see_boxed(sqlite3_stmt *row, struct boxed_record *ret)
+{
+    int at = sqlite3_column_count(row) - BOXED_COLUMNS;
+
+    if (sqlite3_column_type(row, at) == SQLITE_NULL)
+        return false;
+    *ret = (struct boxed_record){
+        .state = database_text_at(row, at),
+        .cycle = database_text_at(row, at + 1),
+        .since_at_ms = sqlite3_column_int64(row, at + 2),
+        .stop_asked_at_ms = sqlite3_column_int64(row, at + 3),
+        .told = sqlite3_column_int(row, at + 4) != 0,
+        .no_guard = sqlite3_column_int(row, at + 5) != 0,
+        .acts_at_ms = sqlite3_column_int64(row, at + 6),
+        .trial = database_text_at(row, at + 7),
+        .tried_at_ms = sqlite3_column_int64(row, at + 8),
+    };
+    return true;
+}
+
 static void see_instance(sqlite3_stmt *row, void *to)
 {
     struct load *load = to;
     struct rental_record rental;
+    struct boxed_record boxed;
     struct instance_record r = {
         .name = database_text_at(row, 0),
         .provider = database_text_at(row, 1),
@@ -244,6 +268,7 @@ static void see_instance(sqlite3_stmt *row, void *to)
         .proxy = database_text_at(row, 10),
         .stop = database_text_at(row, 11),
         .rental = see_rental(row, &rental) ? &rental : NULL,
+        .boxed = see_boxed(row, &boxed) ? &boxed : NULL,
     };
 
     if (load->readers->instance)
@@ -293,12 +318,16 @@ int database_load(struct database *d, const struct store_readers *readers, void 
     int r = database_each_row(
         d,
         "SELECT name, provider, host, user, port, install_key, added_at_ms, host_key, host_key_at_ms, agent,"
-        " proxy, stop, state, goal, id, made, asked_at_ms, create_open, ours, was_on, card, image, region, "
+        " proxy, stop, rental.state, goal, id, made, asked_at_ms, create_open, ours, was_on, card, image, "
+        "region, "
         "gpu, "
         "cards,"
         " disk_gb, max_price_milli, rate_milli, guard_seq, stopped_at_ms, prepaid_until_at_ms, drilled_at_ms,"
-        " over_budget, no_guard, adopted, no_card, used_at_ms, search_until_at_ms, acted, made_at_ms"
-        " FROM instance LEFT JOIN rental ON instance = name ORDER BY added_at_ms, name",
+        " over_budget, rental.no_guard, adopted, no_card, used_at_ms, search_until_at_ms, acted, made_at_ms,"
+        " boxed.state, cycle, since_at_ms, stop_asked_at_ms, told, boxed.no_guard, acts_at_ms, trial, "
+        "tried_at_ms"
+        " FROM instance LEFT JOIN rental ON rental.instance = name LEFT JOIN boxed ON boxed.instance = name"
+        " ORDER BY added_at_ms, name",
         see_instance, &load, f);
 
     if (r == 0)

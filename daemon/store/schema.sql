@@ -251,3 +251,17 @@ ALTER TABLE spent ADD COLUMN no_card INTEGER NOT NULL DEFAULT 0 CHECK (no_card I
 -- version 13
 -- Since when the machine that it has now is ours.
 ALTER TABLE rental ADD COLUMN made_at_ms INTEGER NOT NULL DEFAULT 0;
+
+-- What was seen and said last of an instance whose stop is "shutdown": nobody else knows.
+CREATE TABLE boxed (
+    instance TEXT PRIMARY KEY REFERENCES instance(name) ON DELETE CASCADE ON UPDATE CASCADE,
+    state TEXT NOT NULL,
+    cycle TEXT NOT NULL,
+    since_at_ms INTEGER NOT NULL,
+    stop_asked_at_ms INTEGER NOT NULL,
+    told INTEGER NOT NULL CHECK (told IN (0, 1)),
+    no_guard INTEGER NOT NULL CHECK (no_guard IN (0, 1)),
+    acts_at_ms INTEGER NOT NULL,
+    trial TEXT NOT NULL,
+    tried_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;

@@ -65,6 +65,16 @@ struct rental_record {
     int64_t made_at_ms;             /* since when it is ours, made or adopted, by the clock of its account; 0: by an older version */
     bool acted;                     /* that call has acted: nothing of it can come any more */
 };
+/* Of a host whose stop is "shutdown", beside its instance_record: what lease/boxed.h saw and said of it last, in its words. */
+struct boxed_record {
+    char *state, *cycle;            /* cycle: of which power-on the rest is; "": not read yet */
+    int64_t since_at_ms;
+    int64_t stop_asked_at_ms;       /* 0: it is not to stop */
+    bool told, no_guard;
+    int64_t acts_at_ms;             /* its guard stops it then, unless somebody renews; 0: unknown */
+    char *trial;                    /* what became of it when its guard was told last */
+    int64_t tried_at_ms;            /* 0: never */
+};
 struct instance_record {
     char *name, *provider;          /* "ssh", "local", "autodl" */
     char *host, *user;              /* NULL for local */
@@ -78,6 +88,7 @@ struct instance_record {
     int64_t host_key_at_ms;
     char *stop;                     /* how a host that bills and has no account here is switched off: "shutdown", by its guard; NULL: never */
     struct rental_record *rental;   /* NULL: not rented */
+    struct boxed_record *boxed;     /* NULL: nothing is known */
 };
 struct deployment_record {
     char *name;                     /* "ollama:deepseek-r1:7b" */
@@ -102,6 +113,7 @@ store_ticket store_put_instance(struct store *s, const struct instance_record *r
 store_ticket store_remove_instance(struct store *s, const char *name);                       /* with its forwards and deployments */
 /* Of an instance that is there; store_put_instance() does not look at its rental. */
 store_ticket store_put_rental(struct store *s, const char *instance, const struct rental_record *r);
+store_ticket store_put_boxed(struct store *s, const char *instance, const struct boxed_record *r);      /* likewise */
 store_ticket store_put_deployment(struct store *s, const struct deployment_record *r);
 store_ticket store_remove_deployment(struct store *s, const char *name, const char *instance);
 store_ticket store_put_forward(struct store *s, const struct forward_record *r);

@@ -536,6 +536,54 @@ Test(store_money, a_rental_needs_its_instance)
     cr_assert_not_null(strstr(f.text, "there is no instance gz"), "%s", f.text);
 }
 
+static void see_box(void *ctx, const struct instance_record *r)
+{
+    const struct boxed_record *b = r->boxed;
+
+    (void)ctx;
+    n_others += !b;
+    if (!b)
+        return;
+    n_rented++;
+    cr_assert(!r->rental);
+    cr_assert_str_eq(b->state, "stopping");
+    cr_assert_str_eq(b->cycle, "4f8165b4.7");
+    cr_assert(b->since_at_ms == 1 && b->stop_asked_at_ms == 2 && b->acts_at_ms == 3 && b->tried_at_ms == 4);
+    cr_assert(b->told && !b->no_guard);
+    cr_assert_str_eq(b->trial, "went");
+}
+
+Test(store_money, what_is_known_of_a_machine_that_stops_from_inside_is_there_after_a_restart)
+{
+    const struct store_readers readers = {.instance = see_box};
+    struct boxed_record b = {.state = (char *)"running",
+                             .cycle = (char *)"",
+                             .since_at_ms = 1,
+                             .stop_asked_at_ms = 2,
+                             .no_guard = true,
+                             .acts_at_ms = 3,
+                             .trial = (char *)"went",
+                             .tried_at_ms = 4};
+    struct fault f = assert_fails(store_put_boxed(store, "gpu1", &b));
+
+    cr_assert_eq(f.kind, FAULT_GONE);
+    put_instance("gpu1", 1);
+    put_instance("plain", 1);
+    store_put_boxed(store, "gpu1", &b);
+    b.state = (char *)"stopping";
+    b.cycle = (char *)"4f8165b4.7";
+    b.told = true;
+    b.no_guard = false;
+    store_put_boxed(store, "gpu1", &b);
+    assert_written(put_instance("gpu1", 2));
+    reopen_store();
+    n_rented = n_others = 0;
+    cr_assert_eq(store_load(store, &readers, NULL, &f), 0, "%s", f.text);
+    cr_assert(n_rented == 1 && n_others == 1);
+    assert_written(store_remove_instance(store, "gpu1"));
+    sql("CREATE TEMP TABLE t(n CHECK (n = 0)); INSERT INTO t SELECT count(*) FROM boxed");
+}
+
 Test(store_money, reservations_and_intervals_outlive_a_restart)
 {
     struct spent_record r = row(HOUR, 0, NULL);
@@ -554,7 +602,7 @@ Test(store_money, a_database_from_before_money_is_brought_forward)
 {
     assert_written(put_instance("gpu-a", 1));
     store = store_close(store);
-    sql("DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental; "
+    sql("DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental; DROP TABLE boxed; "
         "ALTER TABLE instance DROP COLUMN stop; PRAGMA user_version = 10");
     open_store();
     assert_loads("instance gpu-a ssh box root 1 0 0 0\n");
