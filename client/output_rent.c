@@ -109,6 +109,13 @@ static bool is_unguarded(const struct json *guard)
            (streq(state, "away") && !json_get_int(guard, "acts_at_ms", 0));
 }
 
+static const char *guard_word(const struct json *guard)
+{
+    if (json_get_bool(guard, "proved", false))
+        return "guard ok";
+    return json_get_int(guard, "tried_at_ms", 0) ? "GUARD FAILED ITS TRIAL" : "guard unproved";
+}
+
 /* What would stop it if we were gone; whole: with the reason where nothing would. */
 static void add_guard(const struct json *guard, bool whole, struct buf *out)
 {
@@ -121,7 +128,7 @@ static void add_guard(const struct json *guard, bool whole, struct buf *out)
     if (streq(state, "not_ours"))
         buf_add_text(out, "guard none: it was switched on elsewhere");
     else if (streq(state, "kept"))
-        buf_add_text(out, json_get_bool(guard, "proved", false) ? "guard ok" : "guard unproved");
+        buf_add_text(out, guard_word(guard));
     else if (streq(state, "asking") || streq(state, "installing"))
         buf_add_text(out, "guard on its way");
     else if (streq(state, "away"))
@@ -356,6 +363,8 @@ void screen_guard(const struct output *o, const struct json *instance, struct bu
         add_part(&line, "held until %s", minute_format(at, hold));
     if (read)
         add_part(&line, "read %s ago", age_format(age, read));
+    if (json_get_int(guard, "tried_at_ms", 0))
+        add_part(&line, "tried at %s", minute_format(at, json_get_int(guard, "tried_at_ms", 0)));
     if (json_get_text(guard, "ways"))
         add_part(&line, "stops by %s", json_get_text(guard, "ways"));
     skip = strncmp(buf_text(&line), "guard ", 6) == 0 ? 6 : 0; /* the field has that word already */

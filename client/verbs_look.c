@@ -472,10 +472,8 @@ enum exit_status verb_doctor(struct run *r)
     if (status != EXIT_DONE)
         return status;
     if (opt->drill)
-        output_hint(
-            &r->output,
-            "the guard of %s stops it now; its provider has to say that it is off. this takes minutes.",
-            opt->arguments[0]);
+        output_hint(&r->output, "its guard stops %s now; then it has to be off. this takes minutes.",
+                    opt->arguments[0]);
     status = verb_call(r, &call);
     if (status != EXIT_DONE)
         return status;

@@ -13,6 +13,7 @@
 #include "lease/rented.h"
 #include "proto/json.h"
 #include "proto/text.h"
+#include "provider/known_host.h"
 
 /* ---- accounts ---- */
 
@@ -144,6 +145,44 @@ void check_rented(const struct lease *l, struct json *list)
     check_proof(l, list);
 }
 
+void check_trial(const struct lease *l, struct json *list)
+{
+    const struct known_host *where = known_host_find(lease_record(l)->host);
+    const char *name = lease_name(l), *console = where ? where->console_url : "the company's console";
+    char at[MINUTE_TEXT_MAX];
+    struct boxed_figures n;
+
+    boxed_figures(lease_boxed(l), &n);
+    if (n.tried_at_ms)
+        minute_format(at, n.tried_at_ms);
+    switch (n.trial) {
+    case BOXED_UNTRIED:
+        check_add(list, "rented.proof", name, "warn", check_command("llmhostctl doctor %s --drill", name),
+                  "that its guard can switch it off was never tried");
+        break;
+    case BOXED_WENT:
+        check_add(
+            list, "rented.proof", name, "ok", NULL,
+            "its guard was told to switch it off, and it went away and stayed away (at %s); that its bill "
+            "ended as well is seen at %s alone",
+            at, console);
+        break;
+    case BOXED_STAYED:
+        check_add(list, "rented.proof", name, "fail", NULL,
+                  "its guard was told to switch it off, and it was still there when that had tried all its "
+                  "ways (at %s): its guard does not end its bill; switch it off at %s",
+                  at, console);
+        break;
+    case BOXED_CAME_BACK:
+        check_add(
+            list, "rented.proof", name, "fail", NULL,
+            "its guard was told to switch it off, and it came back by itself (at %s): its guard does not "
+            "end its bill; switch it off at %s",
+            at, console);
+        break;
+    }
+}
+
 void check_boxed(const struct lease *l, struct json *list)
 {
     const struct boxed *b = lease_boxed(l);
@@ -153,11 +192,12 @@ void check_boxed(const struct lease *l, struct json *list)
     if (boxed_state(b) == BOXED_OFF)
         check_add(list, id, lease_name(l), "ok", NULL,
                   "it went away, as its guard was to switch it off; nobody confirms that (no account)");
-    else if (f->kind)
+    else if (f->kind && !streq(f->code, "guard_failed")) /* its trial tells that */
         check_add(list, id, lease_name(l), "fail", show_next(f, lease_name(l)), "%s", f->text);
     else
         check_add(list, id, lease_name(l), "ok", NULL, "%s, switched off from inside when nobody uses it",
                   boxed_state_name(boxed_state(b)));
     if (boxed_state(b) == BOXED_ON)
         check_guard(l, boxed_keeper(b), list);
+    check_trial(l, list);
 }

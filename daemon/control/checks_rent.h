@@ -17,6 +17,9 @@ void check_account(const struct account *a, int64_t balance_milli, const struct 
 void check_rented(const struct lease *l, struct json *list);
 /* Of one that is switched off from inside: what is seen of it, its guard. */
 void check_boxed(const struct lease *l, struct json *list);
+/* Of one of those: whether its guard can switch it off, as far as that was tried. */
+void check_trial(const struct lease *l, struct json *list);
 
-/* Answers the call, now or when the provider says that the machine is off, or does not in time. */
+/* Answers the call, now or when the provider says that the machine is off, or does not in time; of one without an account, when it went and
+ * stayed away, or did not. */
 void drill_begin(struct call *c, struct lease *l);

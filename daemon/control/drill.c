@@ -1,6 +1,7 @@
 /* The drill: the guard of a machine is told to stop it now, the provider is asked again and again what became
  * of it, and nobody else stops it meanwhile. Off within the provider's usual time: its own shutdown ends the
- * bill, which rented.c writes down. Not off: that is said, and the provider is told to stop it. */
+ * bill, which rented.c writes down. Not off: that is said, and the provider is told to stop it. Of a machine
+ * without an account boxed.c judges the trial: whether it goes away, and stays away; its bill nobody sees. */
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/settings.h"
@@ -11,6 +12,7 @@
 #include "control/machines.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "proto/json.h"
@@ -18,13 +20,17 @@
 #include "session/session.h"
 
 #define DRILL_LOOK_MS 3000
+#define DRILL_BOXED_MS                                                                                       \
+    240000 /* until its guard has heard of it, has tried its ways, and the machine is away */
 
 struct drill {
     struct call *call;
     struct manager_listener listener;
     struct lease *lease; /* NULL: gone */
     struct timer *timer;
-    uint64_t told_due; /* the guard has taken it; 0: not yet */
+    uint64_t
+        told_due; /* the guard has taken it; 0: not yet. Of a machine without an account: the beginning */
+    int64_t tried_before_at_ms; /* of that: its last trial before this one */
 };
 
 static void drill_drop(struct call *c)
@@ -60,19 +66,51 @@ static void drill_answer(struct drill *d, bool is_off)
     call_reply(d->call, v);
 }
 
+static void drill_answer_boxed(struct drill *d, const struct boxed_figures *n)
+{
+    struct json *v = json_object(), *list = json_array();
+
+    check_trial(d->lease, list);
+    json_put_bool(v, "healthy", n->trial == BOXED_WENT);
+    json_put(v, "checks", list);
+    call_reply(d->call, v);
+}
+
+static void drill_look_boxed(struct drill *d)
+{
+    struct boxed *b = lease_boxed(d->lease);
+    const char *name = lease_name(d->lease);
+    bool is_late = clock_now_ms() - d->told_due > DRILL_BOXED_MS;
+    _cleanup_free_ char *next = xasprintf("llmhostctl doctor %s", name);
+    struct boxed_figures n;
+
+    boxed_figures(b, &n);
+    if (n.tried_at_ms != d->tried_before_at_ms) {
+        drill_answer_boxed(d, &n);
+        return;
+    }
+    if (!is_late && boxed_state(b) != BOXED_ON)
+        return;
+    boxed_stay(b);
+    call_fail(d->call, EXIT_REFUSED, "no_guard", name, boxed_trouble(b)->kind ? boxed_trouble(b)->text : NULL,
+              next, "%s was not tried: its guard does not say that it was told", name);
+}
+
 static void drill_look(struct drill *d)
 {
     struct rented *r;
 
     if (d->call->over || !d->told_due)
         return;
-    if (!d->lease) {
+    if (!d->lease || (!lease_rented(d->lease) && !lease_boxed(d->lease))) {
         call_fail(d->call, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status",
                   "the machine was given back meanwhile");
         return;
     }
     r = lease_rented(d->lease);
-    if (machine_is_off(d->lease)) {
+    if (!r)
+        drill_look_boxed(d);
+    else if (machine_is_off(d->lease)) {
         drill_answer(d, true);
     } else if (clock_now_ms() - d->told_due >
                settings_ms(d->call->context->settings, "guard", "stop_alarm")) {
@@ -86,7 +124,7 @@ static void drill_on_timer(void *ctx)
     struct drill *d = ctx;
 
     timer_arm(d->timer, DRILL_LOOK_MS);
-    if (d->lease)
+    if (d->lease && lease_rented(d->lease))
         rented_doubt(lease_rented(d->lease));
     drill_look(d);
 }
@@ -137,17 +175,15 @@ static const struct deployment *find_user(struct manager *m, const struct lease 
 static bool may_drill(struct call *c, const struct lease *l)
 {
     const char *name = lease_name(l);
-    const struct keeper *k = lease_rented(l) ? rented_keeper(lease_rented(l)) : NULL;
+    const struct boxed *b = lease_boxed(l);
+    const struct keeper *k = b ? boxed_keeper(b) : lease_rented(l) ? rented_keeper(lease_rented(l)) : NULL;
     const struct deployment *user = find_user(c->context->manager, l);
     _cleanup_free_ char *next = xasprintf("llmhostctl doctor %s", name);
 
-    if (lease_boxed(l))
-        call_fail(c, EXIT_USAGE, "not_rented", name, NULL, next,
-                  "%s has no account here: nobody could say whether its bill ends", name);
-    else if (!lease_rented(l))
+    if (!b && !lease_rented(l))
         call_fail(c, EXIT_USAGE, "not_rented", name, NULL, "llmhostctl instance list",
                   "%s is not rented: there is no bill to end", name);
-    else if (life_state(rented_life(lease_rented(l))) != LIFE_RUNNING)
+    else if (b ? boxed_state(b) != BOXED_ON : life_state(rented_life(lease_rented(l))) != LIFE_RUNNING)
         call_fail(c, EXIT_NOT_RUNNING, "not_running", name, NULL, next,
                   "%s is not on: its guard can be tried only while it is", name);
     else if (user)
@@ -160,6 +196,22 @@ static bool may_drill(struct call *c, const struct lease *l)
     else
         return true;
     return false;
+}
+
+static void drill_tell(struct drill *d)
+{
+    struct boxed *b = lease_boxed(d->lease);
+    struct boxed_figures n;
+
+    if (!b) {
+        rented_stop_by_guard(lease_rented(d->lease), &d->call->op, drill_on_told, d->call);
+        return;
+    }
+    boxed_figures(b, &n);
+    d->tried_before_at_ms = n.tried_at_ms;
+    d->told_due = clock_now_ms();
+    timer_arm(d->timer, DRILL_LOOK_MS);
+    boxed_drill(b);
 }
 
 void drill_begin(struct call *c, struct lease *l)
@@ -177,5 +229,5 @@ void drill_begin(struct call *c, struct lease *l)
     c->state = d;
     c->drop = drill_drop;
     call_log_change(c, lease_name(l), "drill: its guard is told to stop it");
-    rented_stop_by_guard(lease_rented(l), &c->op, drill_on_told, c);
+    drill_tell(d);
 }

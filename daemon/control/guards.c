@@ -13,6 +13,7 @@
 #include "control/show_rent.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "manager.h"
@@ -28,7 +29,25 @@ struct guards {
     char *path, *beside, *text; /* text: what is in the file; NULL: not known */
 };
 
-static void add_machine(struct buf *out, struct lease *l)
+static bool is_meant(const struct lease *l)
+{
+    return (lease_rented(l) || lease_boxed(l)) && !machine_is_off(l);
+}
+
+/* Nobody knows what it costs. */
+static void add_boxed(struct buf *out, const struct lease *l)
+{
+    const struct boxed *b = lease_boxed(l);
+    struct boxed_figures n;
+    struct keeper_figures k;
+
+    boxed_figures(b, &n);
+    keeper_figures(boxed_keeper(b), &k);
+    buf_addf(out, "%s %s %" PRId64 " 0 -\n", lease_name(l), boxed_state_name(boxed_state(b)),
+             MAX(n.acts_at_ms, k.hold_until_at_ms));
+}
+
+static void add_rented(struct buf *out, struct lease *l)
 {
     const struct keeper *k = rented_keeper(lease_rented(l));
     struct keeper_figures n = {0};
@@ -59,8 +78,10 @@ static void guards_write(void *ctx)
 
     buf_init(&out, GUARDS_BYTES_MAX);
     for (unsigned i = 0; (l = manager_lease_at(g->context->manager, i)); i++)
-        if (lease_rented(l) && !machine_is_off(l))
-            add_machine(&out, l);
+        if (is_meant(l) && lease_boxed(l))
+            add_boxed(&out, l);
+        else if (is_meant(l))
+            add_rented(&out, l);
     _cleanup_free_ char *text = buf_take(&out);
 
     if (g->text && streq(g->text, text))
@@ -79,7 +100,7 @@ static void guards_on_lease(void *ctx, struct lease *l, bool gone)
     struct guards *g = ctx;
 
     (void)gone;
-    if (lease_rented(l))
+    if (lease_rented(l) || lease_boxed(l))
         runq_add(g->context->loop, &g->write);
 }
 

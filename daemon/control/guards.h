@@ -3,7 +3,7 @@
  *     NAME STATE ACTS_AT_MS RATE_MILLI UNIT
  *
  * STATE as Instance.state of the contract; ACTS_AT_MS: its guard switches it off then unless somebody renews, 0: no guard is known; RATE_MILLI of an
- * hour, 0: unknown. Written whenever that is another text, beside and moved; a crash leaves the last one, which was true then. */
+ * hour, 0: unknown; UNIT "-": it has no account here. Written whenever that is another text, beside and moved; a crash leaves the last one, which was true then. */
 #pragma once
 
 struct control_context;

@@ -86,7 +86,7 @@ static bool is_unguarded(const struct rented *r)
 }
 
 /* none: why there is to be none. */
-static struct json *show_guard(const struct keeper *k, const char *none, bool proved)
+static struct json *show_guard(const struct keeper *k, const char *none, bool proved, int64_t tried_at_ms)
 {
     struct json *v = json_object();
     struct keeper_figures n = {0};
@@ -101,6 +101,7 @@ static struct json *show_guard(const struct keeper *k, const char *none, bool pr
     put_at(v, "owner_heard_at_ms", n.owner_heard_at_ms);
     json_put_string(v, "ways", *n.ways ? n.ways : NULL);
     json_put_bool(v, "proved", proved);
+    put_at(v, "tried_at_ms", tried_at_ms);
     if (k && keeper_fault(k)->kind)
         json_put_string(v, "reason", keeper_fault(k)->text);
     return v;
@@ -234,7 +235,7 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
                         rented_is_left_alone(r) ? "not_ours"
                         : is_unguarded(r)       ? "none"
                                                 : NULL,
-                        rented_record(r)->drilled_at_ms != 0));
+                        rented_record(r)->drilled_at_ms != 0, rented_record(r)->drilled_at_ms));
     put_at(v, "off_at_ms", n.off_at_ms);
     json_put_string(v, "timer_reason", n.timer_lacks);
     put_at(v, "released_at_ms", n.released_at_ms);
@@ -253,7 +254,8 @@ struct json *show_in_box(const struct control_context *k, const struct lease *l)
 
     boxed_figures(b, &n);
     json_put_string(v, "stop", lease_record(l)->stop);
-    json_put(v, "guard", show_guard(guard, none ? "none" : NULL, where && where->shutdown_ends_bill));
+    json_put(v, "guard", show_guard(guard, none ? "none" : NULL, n.trial == BOXED_WENT, n.tried_at_ms));
+    json_put_string(v, "trial", boxed_trial_name(n.trial));
     put_at(v, "since_at_ms", n.since_at_ms);
     put_at(v, "stop_asked_at_ms", n.stop_asked_at_ms);
     json_put_string(v, "stays", manager_stay(k->manager, l, &until_at_ms));

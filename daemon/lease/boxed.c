@@ -39,6 +39,7 @@ struct boxed {
 
     enum boxed_trial trial;
     int64_t tried_at_ms;
+    struct fault failed; /* what that says of its guard */
     bool drills;
     uint64_t away_due; /* it went when it was told to, and this is over when it stayed away; 0: not so */
 
@@ -96,10 +97,21 @@ static void boxed_enter(struct boxed *b, enum boxed_state next)
 
 /* ---- on its way off ---- */
 
-static void boxed_note_trial(struct boxed *b, enum boxed_trial trial)
+static void boxed_know_trial(struct boxed *b, enum boxed_trial trial, int64_t at_ms)
 {
     b->trial = trial;
-    b->tried_at_ms = clock_wall_ms();
+    b->tried_at_ms = at_ms;
+    b->failed = (struct fault){};
+    if (trial == BOXED_STAYED || trial == BOXED_CAME_BACK)
+        fault_code(&b->failed, FAULT_INVALID, "guard_failed", "%s was told to switch itself off, and %s",
+                   b->context.name,
+                   trial == BOXED_STAYED ? "was still there when its guard had tried all its ways"
+                                         : "came back by itself");
+}
+
+static void boxed_note_trial(struct boxed *b, enum boxed_trial trial)
+{
+    boxed_know_trial(b, trial, clock_wall_ms());
     b->drills = false;
     b->away_due = 0;
     tell(b);
@@ -361,8 +373,7 @@ static void boxed_restore(struct boxed *b, const struct boxed_record *r)
     b->acts_at_ms = r->acts_at_ms;
     for (unsigned i = BOXED_UNTRIED; i <= BOXED_CAME_BACK; i++)
         if (streq(r->trial, boxed_trial_name(i)))
-            b->trial = i;
-    b->tried_at_ms = r->tried_at_ms;
+            boxed_know_trial(b, i, r->tried_at_ms);
 }
 
 struct boxed *boxed_new(const struct boxed_context *context, const struct boxed_record *record)
@@ -458,5 +469,7 @@ const struct fault *boxed_trouble(const struct boxed *b)
 
     if (b->alarm.kind)
         return &b->alarm;
-    return b->up && b->state == BOXED_ON ? keeper_fault(b->keeper) : &none;
+    if (!b->up || b->state != BOXED_ON)
+        return &none;
+    return keeper_fault(b->keeper)->kind ? keeper_fault(b->keeper) : &b->failed;
 }

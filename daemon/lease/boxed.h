@@ -95,5 +95,5 @@ struct boxed_figures {
 };
 const char *boxed_trial_name(enum boxed_trial t);   /* InBox.trial of the contract: "untried" "went" "stayed" "came_back" */
 void boxed_figures(const struct boxed *b, struct boxed_figures *ret);
-/* "stop_not_confirmed"; or its guard's; kind FAULT_NONE: nothing of the kind. */
+/* "stop_not_confirmed"; or its guard's; or "guard_failed", by its last trial; kind FAULT_NONE: nothing of the kind. */
 const struct fault *boxed_trouble(const struct boxed *b);

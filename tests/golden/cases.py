@@ -205,6 +205,12 @@ BY_HAND = [
          files={"pw": "x\n"}, answers=[(r"/n\]: ", "n\n")]),
     case("byhand-pipe", ["instance", "add", "gz-4090", SSH, "--password-file=/FOLDER/pw"], {"InstanceAdd": OFFERED}, files={"pw": "x\n"}),
     case("byhand-set", "instance set gz-4090 --stop=shutdown", {"InstanceSet": [{"reply": {"instance": {"world": "byhand"}}}]}, columns=80),
+    case("byhand-drill", "doctor gz-4090 --drill", {"Doctor": [{"reply": {"healthy": True, "checks": [
+         {"id": "rented.proof", "target": "gz-4090", "level": "ok", "next": [],
+          "message": "its guard was told to switch it off, and it went away and stayed away (at 12:02); that its bill ended as well is seen at "
+                     "https://www.autodl.com/console/instance/list alone"}]}}]}, columns=80),
+    case("byhand-failed", "instance show gz-4090", {"InstanceShow": [{"reply": {"instance": {"world": "byhand-failed"}, "models": [],
+         "settings": {"host": "connect.westb.seetacloud.com", "stop": "shutdown"}}}]}, columns=110),
     case("byhand-stop-word", "instance set gz-4090 --stop=reboot", None),
 ]
 for one in BY_HAND:

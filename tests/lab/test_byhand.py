@@ -82,6 +82,66 @@ class ByHand(road.Road):
     def chat_scripted(self, d):
         return d.post("/v1/chat/completions", {"model": "scripted", "messages": road.QUESTION})
 
+    def kept(self, d, name):
+        hosts.until(lambda: self.guard(d, name)["state"] == "kept", 10, "its guard")
+
+    def test_drill(self):
+        """gpu1 goes and stays away; gpu2 is on again at once, which nobody but a drill takes for its own doing."""
+        times = dict(TIMES, idle=dict(TIMES["idle"], stop="5m"))
+        with self.box("gpu1") as h, self.box("gpu2") as back, daemons.Daemon(**times) as d:
+            for box in (h, back):
+                self.add(d, box, "--stop=shutdown")
+            self.kept(d, "gpu1")
+            self.kept(d, "gpu2")
+            self.assertIn("guard unproved", d.ctl("status").stdout)
+            self.assertIn("doctor gpu1 --drill", d.ctl("doctor", "gpu1", check=False).stdout)
+            told = {}
+            calls = [threading.Thread(target=lambda name=box.name: told.update(
+                {name: d.ctl("doctor", name, "--drill", check=False, timeout=120)})) for box in (h, back)]
+            for call in calls:
+                call.start()
+            self.off(back, 15)
+            self.unplug(back)
+            back.up()
+            for call in calls:
+                call.join(90)
+            self.assertEqual(told["gpu1"].returncode, 0, told["gpu1"])
+            self.assertRegex(told["gpu1"].stdout, "went away and stayed away .*bill ended as well is seen at the company's console alone")
+            self.assertEqual(told["gpu2"].returncode, 1, told["gpu2"])
+            self.assertIn("came back by itself", told["gpu2"].stdout)
+            self.assertEqual([t["code"] for t in d.call("Status")["trouble"]], ["guard_failed"])
+
+            d.kill()
+            with open(d.state + "/guards") as guards:
+                self.assertRegex(guards.read(), r"\Agpu2 running \d{13} 0 -\n\Z")
+            d.start()
+            self.assertEqual(self.state(d, "gpu1"), "stopped?")
+            self.unplug(h)
+            h.up()
+            self.kept(d, "gpu1")
+            self.assertRegex(d.ctl("instance", "show", "gpu1").stdout, r"guard +ok, .*tried at \d\d:\d\d")
+            self.assertIn("went away and stayed away", d.ctl("doctor", "gpu1", check=False).stdout)
+
+    def test_killed_after_down(self):
+        with self.box("gpu1") as h, daemons.Daemon(**dict(TIMES, guard={"lease": "5m", "first": "5m"})) as d:
+            self.add(d, h, "--stop=shutdown")
+            self.kept(d, "gpu1")
+            h.fault("linkdown")
+            d.wait_tunnel("gpu1", "down", 20)
+            self.assertEqual(d.ctl("down", "gpu1", "--timeout=1s", check=False).returncode, 7)
+            asked = d.instance("gpu1")["in_box"]["stop_asked_at_ms"]
+            d.restart(hard=True)
+            self.assertEqual(self.state(d, "gpu1"), "stopping")
+            self.assertEqual(d.instance("gpu1")["in_box"]["stop_asked_at_ms"], asked)
+            self.assertRegex(d.ctl("status").stdout, r"gpu1 .*asked \d+s ago")
+            self.assertIsNotNone(h.pid)
+            h.fault("linkup")
+            self.off(h, 30)
+            hosts.until(lambda: self.state(d, "gpu1") == "stopped?", 5, "seen to be gone")
+            d.restart(hard=True)
+            self.assertRegex(d.ctl("status").stdout, r"gpu1 .*stopped\? .*asked to switch off at \d\d:\d\d, not confirmed by")
+            self.assertEqual(d.instance("gpu1")["in_box"]["stop_asked_at_ms"], asked)
+
     def test_daemon_killed(self):
         with self.box("gpu1") as h, daemons.Daemon(**TIMES) as d:
             self.add(d, h, "--stop=never")
