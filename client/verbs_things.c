@@ -360,6 +360,8 @@ static enum exit_status adding_offer_stop(struct run *r, const struct adding *a,
     if (status != EXIT_DONE)
         return verb_failed(r, &call);
     output_hint(&r->output, "  its guard switches it off then; only you can switch it on again");
+    output_hint(&r->output, "  whether that works, with nobody on it:  llmhostctl doctor %s --drill",
+                a->name);
     return EXIT_DONE;
 }
 

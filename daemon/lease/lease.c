@@ -343,9 +343,11 @@ bool lease_needs_hand(const struct lease *l, struct fault *ret)
     if (s == BOXED_ON || s == BOXED_STOPPING || session_state(l->session) == SESSION_UP ||
         (s == BOXED_UNKNOWN && !session_fault(l->session)->kind))
         return false;
-    fault_code(ret, FAULT_GONE, "switched_off", "%s %s; %s%s", l->record.name,
-               s == BOXED_OFF ? "is off" : "cannot be reached, and may be off",
-               where ? "switch it on at " : "only you can switch it on", where ? where->console_url : "");
+    fault_code(ret, FAULT_GONE, "switched_off",
+               "%s %s; %s%s; if its ssh command is another one then: llmhostctl instance set %s 'ssh ...'",
+               l->record.name, s == BOXED_OFF ? "is off" : "cannot be reached, and may be off",
+               where ? "switch it on at " : "only you can switch it on", where ? where->console_url : "",
+               l->record.name);
     return true;
 }
 

@@ -2,6 +2,7 @@
 such a company does; nobody but this test switches it on again."""
 import contextlib
 import os
+import tempfile
 import threading
 import time
 
@@ -27,6 +28,19 @@ class ByHand(road.Road):
             finally:
                 self.unplug(h)
 
+    @contextlib.contextmanager
+    def known(self, h):
+        """Its ssh command, with a name of a company's hosts."""
+        name = f"connect.{h.name}.seetacloud.com"
+        with tempfile.NamedTemporaryFile("w") as ours:
+            with open("/etc/hosts") as f:
+                print(f.read().rstrip("\n"), f"{h.ip} {name}", sep="\n", file=ours, flush=True)
+            hosts.command("mount", "--bind", ours.name, "/etc/hosts")
+            try:
+                yield lambda: h.ssh_command.replace(h.ip, name)
+            finally:
+                hosts.command("umount", "/etc/hosts")
+
     def unplug(self, h):
         """What is left in the enclosure of one that ended by itself."""
         if os.path.exists(f"/run/netns/{h.name}"):
@@ -45,27 +59,32 @@ class ByHand(road.Road):
         return d.instance(name)["in_box"]["guard"]
 
     def test_idle_stop_wake_by_hand_and_keep(self):
-        with self.box("gpu1") as h, self.box("gpu2") as plain, daemons.Daemon(**TIMES) as d:
+        with self.box("gpu1") as h, self.box("gpu2") as plain, self.known(h) as ssh, daemons.Daemon(**TIMES) as d:
             self.add(d, plain)
-            self.add(d, h, "--stop=shutdown")
-            hosts.until(lambda: self.guard(d, "gpu1")["state"] == "kept", 10, "its guard")
+            status, said = d.ctl_on_terminal("instance", "add", "gpu1", ssh(), answers=[h.password, ""])
+            self.assertEqual(status, 0, said)
+            self.assertRegex(said, "(?s)looks like a machine of AutoDL.*switches it off then.*doctor gpu1 --drill")
+            self.kept(d, "gpu1")
             d.ctl("up", MODEL, "--on", "gpu1")
             self.assertRegex(d.ctl("status").stdout, r"gpu1 .*by its guard; guard unproved, lease to \d\d:\d\d")
             self.off(h, 15)
             hosts.until(lambda: self.state(d, "gpu1") == "stopped?", 5, "seen to be gone")
             self.assertRegex(d.ctl("status").stdout, r"gpu1 .*stopped\? .*asked to switch off at \d\d:\d\d, not confirmed by")
-            self.assertRegex(d.ctl("why", "gpu1").stdout, "its guard was told to switch it off, and nobody confirms")
+            self.assertRegex(" ".join(d.ctl("why", "gpu1").stdout.split()),
+                             "its guard was told to switch it off, and nobody confirms .*autodl.com/console.*instance set gpu1 'ssh")
             self.assertEqual(d.call("Status")["trouble"], [])
 
             refused = d.post("/v1/chat/completions", {"model": "scripted", "messages": road.QUESTION},
                              headers={"X-LLMHost-Max-Wait": "1"})
             self.assertEqual((refused.status, refused.json()["error"]["code"]), (503, "switched_off"))
+            self.assertRegex(refused.json()["error"]["message"],
+                             "gpu1 is off; switch it on at https://www.autodl.com/console.*: llmhostctl instance set gpu1 'ssh ...'")
             answers = []
             asks = threading.Thread(target=lambda: answers.append(self.chat_scripted(d)))
             asks.start()
             self.unplug(h)
             h.up(port=30122)
-            d.ctl("instance", "set", "gpu1", h.ssh_command)
+            d.ctl("instance", "set", "gpu1", ssh())
             asks.join(20)
             self.assertEqual([a.status for a in answers], [200])
             self.assertEqual(self.state(d, "gpu1"), "running")
