@@ -1,7 +1,7 @@
 """Whether the tests would notice: one line of the code that decides about money is changed at a time, in a copy of the tree, and the
 tests that concern its file must fail. `tests/run mutations` asks for it.
 
-    $MUTATIONS      how many (20)                   $MUTATION_SEED  the same ones again, as the first line names them
+    $MUTATIONS      how many (20), or "all"         $MUTATION_SEED  the same ones again, as the first line names them
     $MUTATION_FILES only files with this in their path
 
 What is changed: a comparison, a `!` or a guarded command, a number, a name of an enum for its sister, a whole statement. Not: comments,
@@ -18,6 +18,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,7 @@ TESTS = {
     "retry.c": ["retry", "session_fsm", "session"],
     "room.c": ["room", "control_several"],
     "stay.c": ["stay", "power", "control_rent"],
-    "guard.sh": ["lab/test_guard guard.Requests guard.Ends guard.Holds", "lab/test_guard guard.Killed guard.Stops guard.Adversity"],
+    "guard.sh": ["guard_script", "lab/test_guard guard.Requests guard.Ends guard.Holds", "lab/test_guard guard.Killed guard.Stops guard.Adversity"],
 }
 
 # (file, the line before, after): why nobody can tell. A beginning of the file's lines is enough.
@@ -151,8 +152,11 @@ class Tree:
             try:
                 said = p.communicate(timeout=limit_s)[0]
             except subprocess.TimeoutExpired:
-                os.killpg(p.pid, 9)
+                os.killpg(p.pid, signal.SIGKILL)
                 return None, p.communicate()[0]
+            except BaseException:                               # told to end: nothing of it goes on
+                os.killpg(p.pid, signal.SIGKILL)
+                raise
         if check and p.returncode:
             sys.exit(f"{' '.join(words)}: status {p.returncode}\n{said[-3000:]}")
         return p.returncode, said
@@ -176,12 +180,14 @@ class Tree:
         open(results, "w").close()
         with subprocess.Popen(words, cwd=self.top, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL) as p:
-            while p.poll() is None:
-                time.sleep(0.5)
-                with open(results) as f:
-                    if re.search("(?m)^fail", f.read()):
-                        p.kill()                        # and its enclosure with it
-                        return False
+            try:
+                while p.poll() is None:
+                    time.sleep(0.5)
+                    with open(results) as f:
+                        if re.search("(?m)^fail", f.read()):
+                            return False
+            finally:
+                p.kill()                                # and its enclosure with it
         return p.returncode == 0
 
     def must_be_green(self, tests):
@@ -221,12 +227,15 @@ class Tree:
 
 
 def main():
-    count, seed = int(os.environ.get("MUTATIONS") or 20), int(os.environ.get("MUTATION_SEED") or random.SystemRandom().randrange(1 << 32))
+    count, seed = os.environ.get("MUTATIONS") or 20, int(os.environ.get("MUTATION_SEED") or random.SystemRandom().randrange(1 << 32))
     files = sorted(f for pattern in FILES for f in glob.glob(pattern, root_dir=REPO) if os.environ.get("MUTATION_FILES", "") in f)
     nobodys = [f for f in files if os.path.basename(f) not in TESTS]
     if nobodys:
         sys.exit(f"which tests concern {', '.join(nobodys)}? TESTS of {__file__} does not say")
     drawn = [m for f in files for m in mutations_of(f)]
+    count = len(drawn) if count == "all" else int(count)
+    for signum in signal.SIGTERM, signal.SIGHUP:
+        signal.signal(signum, lambda signum, frame: sys.exit(128 + signum))         # the copy of the tree goes, too
     print(f"MUTATION_SEED={seed}, {count} of {len(drawn)} changes in {len(files)} files", flush=True)
     random.Random(seed).shuffle(drawn)
     survived, tried = [], 0

@@ -404,3 +404,121 @@ Test(life, an_off_that_proves_nothing_is_said_to_wait_and_until_when)
     cr_assert_eq(life_doubted_until_at_ms(w.l), 0);
     world_end();
 }
+
+/* ---- What goes with a change of state ---- */
+
+/* A machine that runs, while all is well. */
+static void world_with_one_that_runs(void)
+{
+    world_begin(1);
+    w.calm = true;
+    life_want(w.l, LIFE_GOAL_ON);
+    works_run();
+    run_until(w.now + 200000);
+    cr_assert_eq(life_state(w.l), RUNNING);
+}
+
+static enum verb verb_of(const struct op *op)
+{
+    cr_assert_not_null(op);
+    return CONTAINER_OF(op, struct job, op)->verb;
+}
+
+/* What was read before the stop says nothing of what comes after it. */
+Test(life, a_state_takes_nothing_along)
+{
+    world_with_one_that_runs();
+    life_look(w.l);
+    cr_assert_eq(verb_of(w.l->look), LIST);
+    w.l->turn = w.l->seen_not_on = w.l->stop_told = true;
+    w.l->n_none = w.l->looks = 7;
+    w.now += 777;
+    life_want(w.l, LIFE_GOAL_OFF);
+    cr_assert_eq(life_state(w.l), STOPPING);
+    cr_assert_null(w.l->look);
+    cr_assert_eq(verb_of(w.l->call), STOP, "a stop waits for no disk");
+    cr_assert(!w.l->turn && !w.l->seen_not_on && !w.l->stop_told);
+    cr_assert_eq(w.l->n_none, 0);
+    cr_assert_eq(w.l->looks, 1, "armed once");
+    cr_assert_eq(w.l->entered_due, w.now);
+    cr_assert_eq(w.timer.due, w.now + POLL_MS);
+    world_end();
+}
+
+Test(life, what_cannot_be_taken_back_is_on_disk_before_it_is_asked)
+{
+    world_begin(1);
+    w.calm = true;
+    life_want(w.l, LIFE_GOAL_ON);
+    cr_assert_eq(life_state(w.l), CREATING);
+    cr_assert_eq(verb_of(w.l->call), KEEPING);
+    cr_assert_eq(w.timer.due, w.now + KEPT_MS);
+    works_run();
+    run_until(w.now + 200000);
+    life_want(w.l, LIFE_GOAL_OFF);
+    works_run();
+    run_until(w.now + 400000);
+    cr_assert_eq(life_state(w.l), STOPPED);
+    life_want(w.l, LIFE_GOAL_RELEASE);
+    cr_assert_eq(life_state(w.l), RELEASING);
+    cr_assert_eq(verb_of(w.l->call), KEEPING);
+    cr_assert_eq(w.timer.due, w.now + KEPT_MS);
+    life_event(w.l, LIFE_EV_TIMER, NULL);
+    cr_assert_eq(verb_of(w.l->call), KEEPING, "not asked: begun anew");
+    world_end();
+}
+
+Test(life, what_is_being_made_is_watched_from_its_answer_on)
+{
+    world_begin(1);
+    w.calm = true;
+    life_want(w.l, LIFE_GOAL_ON);
+    works_run();
+    while (life_state(w.l) == CREATING) {
+        cr_assert(step(w.now + 60000));
+        now_happens();
+    }
+    cr_assert_eq(life_state(w.l), STARTING);
+    cr_assert_eq(verb_of(w.l->look), LIST, "a boot that fails soon is seen on its way");
+    cr_assert(w.l->asked);
+    world_end();
+}
+
+/* Each second timer of a stop asks again; what else happens is no turn. */
+Test(life, only_the_timer_takes_turns)
+{
+    struct fault f;
+
+    world_with_one_that_runs();
+    life_want(w.l, LIFE_GOAL_OFF);
+    w.now += 100;
+    life_on_timer(w.l);
+    cr_assert(w.l->turn);
+    cr_assert_eq(w.timer.due, w.now + POLL_MS);
+    w.now += 100;
+    fault_code(&f, FAULT_TRANSIENT, "", "no answer");
+    life_event(w.l, LIFE_EV_BLIND, &f);
+    cr_assert(w.l->turn);
+    cr_assert_eq(w.timer.due, w.now - 100 + POLL_MS);
+    life_on_timer(w.l);
+    cr_assert_not(w.l->turn);
+    world_end();
+}
+
+Test(life, what_only_a_person_can_mend_is_told_while_it_goes_on)
+{
+    struct fault f;
+
+    world_with_one_that_runs();
+    works_run();
+    fault_code(&f, FAULT_TRANSIENT, "", "no answer");
+    life_event(w.l, LIFE_EV_BLIND, &f);
+    cr_assert(list_is_empty(&w.works));
+    fault_code(&f, FAULT_DENIED, "token_refused", "no");
+    life_event(w.l, LIFE_EV_BLIND, &f);
+    cr_assert_eq(life_state(w.l), RUNNING);
+    cr_assert_str_eq(life_trouble(w.l)->code, "token_refused");
+    cr_assert(w.l->is_blind);
+    cr_assert_not(list_is_empty(&w.works), "others hear of it");
+    world_end();
+}

@@ -68,6 +68,7 @@ static const struct row rows[] = {
     {LIFE_STARTING, "+aioquF", "", LIFE_WAITING, EV(FAULT),    FAULT_EXHAUSTED, "+iou", "told"},
     {LIFE_CREATING, "-aopqu", "",  LIFE_ABSENT,  EV(FAULT),    FAULT_EXHAUSTED, "-qu", "told"},
     {LIFE_CREATING, "+opqu",  "",  LIFE_WAITING, EV(UNSTORED), FAULT_EXHAUSTED, "+ou", "told"},
+    {LIFE_CREATING, "+opqu",  "",  LIFE_WAITING, EV(UNSTORED), FAULT_TRANSIENT, "+ou", "told"},
     {LIFE_CREATING, "+opqu",  "",  LIFE_WAITING, EV(TIMER),    NO, "+ou", "disk"},
     {LIFE_STARTING, "+ioqu",  "",  LIFE_WAITING, EV(TIMER),    NO, "+iou", "disk"},
     {LIFE_STARTING, "+ioquF", "",  LIFE_WAITING, EV(TIMER),    NO, "+iou", "disk"},

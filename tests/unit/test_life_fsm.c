@@ -96,6 +96,7 @@ static const struct row rows[] = {
     {STARTING, "+i",   EV(UNSTORED), FAULT_TRANSIENT, ENTER, WAITING},
     {STARTING, "-i",   EV(UNSTORED), FAULT_TRANSIENT, ENTER, UNKNOWN},
     {STARTING, "+i",   EV(TIMER),    NO, ENTER, WAITING},
+    {STARTING, "-i",   EV(TIMER),    NO, ENTER, UNKNOWN},
     {STARTING, "+ia",  EV(TIMER),    NO, LOOKS},
     {STARTING, "+ial", EV(TIMER),    NO, ENTER, UNKNOWN},
     {STARTING, "+ia",  EV(DONE),     NO, LOOKS},
