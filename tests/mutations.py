@@ -1,7 +1,7 @@
 """Whether the tests would notice: one line of the code that decides about money is changed at a time, in a copy of the tree, and the
 tests that concern its file must fail. `tests/run mutations` asks for it.
 
-    $MUTATIONS      how many (20), or "all"         $MUTATION_SEED  the same ones again, as the first line names them
+    $MUTATIONS      how many (20), or "all"         $MUTATION_SEED  the same ones again, as the first line names them (random)
     $MUTATION_FILES only files with this in their path
 
 What is changed: a comparison, a `!` or a guarded command, a number, a name of an enum for its sister, a whole statement. Not: comments,
@@ -21,7 +21,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -44,8 +43,18 @@ TESTS = {
     "guard.sh": ["guard_script", "lab/test_guard guard.Requests guard.Ends guard.Holds", "lab/test_guard guard.Killed guard.Stops guard.Adversity"],
 }
 
-# (file, the line before, after): why nobody can tell. A beginning of the file's lines is enough.
+# (file, a line's beginning before, after): nobody can tell, and why.
 EQUIVALENT = {
+    # What is needed is -1 or at least a GiB.
+    ("fits.c", "if (f.needs_bytes < 0) {", "if (f.needs_bytes <= 0) {"),
+    ("fits.c", "if (f.needs_bytes < 0) {", "if (f.needs_bytes < 1) {"),
+    ("fits.c", "return f.verdict == FITS_UNKNOWN || f.needs_bytes < 0", "return f.verdict == FITS_UNKNOWN || f.needs_bytes <= 0"),
+    ("fits.c", "return f.verdict == FITS_UNKNOWN || f.needs_bytes < 0", "return f.verdict == FITS_UNKNOWN || f.needs_bytes < 1"),
+    # No doubling of 200 is 15000, and what is more is cut to it.
+    ("retry.c", "for (unsigned i = 1; i < tries && delay_ms < RETRY_MOST_MS; i++)",
+     "for (unsigned i = 1; i < tries && delay_ms <= RETRY_MOST_MS; i++)"),
+    # At the same second it is set to what it is.
+    ("guard.sh", '[ "$hold" -le $((up + grace)) ] || hold=$((up + grace))', '[ "$hold" -lt $((up + grace)) ] || hold=$((up + grace))'),
 }
 
 SWAPS = {"==": ["!="], "!=": ["=="], "<": ["<=", ">"], "<=": ["<", ">"], ">": [">=", "<"], ">=": [">", "<"], "&&": ["||"], "||": ["&&"]}
@@ -113,6 +122,10 @@ def is_left_alone(code):
     return re.match(r"\s*(\w*log_\w+|assert|#(if|endif|pragma))\b", code) is not None or " LOG_" in code
 
 
+def is_equivalent(name, before, after):
+    return any(name == f and before.startswith(b) and after.startswith(a) and before[len(b):] == after[len(a):] for f, b, a in EQUIVALENT)
+
+
 def mutations_of(file):
     shell = file.endswith(".sh")
     with open(os.path.join(REPO, file)) as f:
@@ -123,16 +136,17 @@ def mutations_of(file):
         if is_left_alone(seen):
             continue
         for what, after in changes(line, seen, shell, sisters):
-            if (os.path.basename(file), line.strip(), after.strip()) not in EQUIVALENT:
+            if not is_equivalent(os.path.basename(file), line.strip(), after.strip()):
                 yield Mutation(file, number, what, line, after)
 
 
 # ---- a tree to change ----
 
 class Tree:
-    """A copy of the tree with a build of its own, in a folder that goes away."""
+    """A copy of the tree with a build of its own, in a folder that goes away. The same one each time: so ccache knows it."""
 
     def __init__(self, folder):
+        shutil.rmtree(folder, ignore_errors=True)               # of one that was killed
         self.top, self.build, self.took_s = folder, folder + "/build", {}
         files = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPO, check=True,
                                stdout=subprocess.PIPE, text=True).stdout.split("\0")
@@ -240,7 +254,9 @@ def main():
     random.Random(seed).shuffle(drawn)
     survived, tried = [], 0
     place = os.environ.get("BUILD") or REPO + "/build"         # not /tmp, of which the lab has one of its own
-    with tempfile.TemporaryDirectory(prefix="mutations.", dir=place) as folder:
+    with contextlib.ExitStack() as stack:
+        folder = place + "/mutations"
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         tree = Tree(folder)
         for m in drawn:
             if tried == count:

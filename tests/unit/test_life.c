@@ -522,3 +522,19 @@ Test(life, what_only_a_person_can_mend_is_told_while_it_goes_on)
     cr_assert_not(list_is_empty(&w.works), "others hear of it");
     world_end();
 }
+
+Test(life, one_that_the_list_leaves_out_is_told_to_others)
+{
+    world_with_one_that_runs();
+    works_run();
+    unsigned n_kept = w.n_kept;
+
+    life_tell_missing(w.l);
+    cr_assert_str_eq(life_trouble(w.l)->code, "vanished");
+    cr_assert_eq(w.n_kept, n_kept + 1, "for the next daemon");
+    cr_assert_not(list_is_empty(&w.works));
+    works_run();
+    life_tell_missing(w.l);
+    cr_assert(list_is_empty(&w.works), "once");
+    world_end();
+}
