@@ -98,6 +98,8 @@ static const struct row rows[] = {
     /* Whoever switched it on: we end it. */
     {LIFE_STARTING, "-aiq", "x", LIFE_STOPPING, EV(GOAL), NO, "-ioq", "x"},
     {LIFE_RUNNING, "-iowq", "",  LIFE_STOPPING, EV(GOAL), NO, "-iowq", ""},
+    {LIFE_RUNNING, "-iowqm", "", LIFE_STOPPING, EV(GOAL), NO, "-iowq", ""},
+    {LIFE_UNKNOWN, "-ioq",  "x", LIFE_STOPPING, EV(SEEN), NO, "-ioq", "x"},
 
     /* Off, by us or by others. */
     {LIFE_STOPPING, "-iowqFc", "stop_not_confirmed", LIFE_STOPPED, EV(SEEN), NO, "-iq", ""},
@@ -204,6 +206,7 @@ Test(life_facts, each_row_of_the_table)
             cr_assert_eq((int)l.fault.kind, FAULT_TRANSIENT, "row %u: nothing that only a person can mend",
                          i);
         cr_assert_eq(l.record.made, row->to == LIFE_CREATING ? 1u : 0u, "row %u", i);
+        cr_assert_eq(l.is_gone, row->to == LIFE_ABSENT, "row %u", i);
         cr_assert_eq(n_vanished, streq(row->trouble_after, "vanished") ? 1u : 0u, "row %u", i);
         if (begins) {
             cr_assert_eq(l.record.asked_at_ms, 1700000000000, "row %u", i);
