@@ -106,6 +106,11 @@ static struct look begins_nothing(unsigned i)
     return (struct look){0, 0, false};
 }
 
+static struct look counts_anew(unsigned i)
+{
+    return (struct look){1000 - i, 5 << 20, false};
+}
+
 static struct look unknown(unsigned i)
 {
     return (struct look){i % 2 ? -1 : 100, i % 2 ? 100 : -1, false};
@@ -121,6 +126,7 @@ Test(alive, a_load_that_hangs_is_told_from_one_that_takes_long)
     cr_assert_eq(hangs_after_ms(computes_alone, 500), 0, "kernels are compiled for a card");
     cr_assert_eq(hangs_after_ms(does_nothing, 500), 305000, "the first look tells nothing");
     cr_assert_eq(hangs_after_ms(begins_nothing, 500), 305000, "no work and no bytes are known, and nothing");
+    cr_assert_eq(hangs_after_ms(counts_anew, 500), 0, "what it did since is unknown");
     cr_assert_eq(hangs_after_ms(unknown, 500), 0);
 }
 
