@@ -201,6 +201,7 @@ static struct fits_model model_that_leaves(int64_t bytes, const struct fits_card
 {
     struct fits_model m = {.weights_bytes = (fits_usable(cards) - GIB - bytes) * 50 / 51 - 50};
 
+    cr_assert_gt(fits_needs(&m, 0), 0);
     while (fits_needs(&m, 0) < fits_usable(cards) - bytes)
         m.weights_bytes++;
     return m;
