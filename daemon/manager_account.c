@@ -94,10 +94,14 @@ static void restore_account(void *ctx, const struct account_record *r)
     struct manager *m = ctx;
 
     restore_token(m, r->provider);
-    if (!rental_find(r->provider))
+    if (!rental_find(r->provider)) {
         log_err(r->provider, "not restored: this version does not rent there");
-    else
-        insert_account(m, make_account(m, r));
+        return;
+    }
+    struct account *a = make_account(m, r);
+
+    insert_account(m, a);
+    account_check(a);
 }
 
 /* The one of that name that was removed last: it has what those before it spent. */
@@ -161,7 +165,7 @@ void accounts_drop(struct manager *m)
 /* Nobody finds it any more. It is freed with the manager: what another call asked it for is answered yet. */
 static void put_account_aside(struct manager *m, struct managed_account *a)
 {
-    account_runs(a->account, false);
+    account_leave(a->account);
     list_remove(&a->node);
     list_append(&m->gone_accounts, &a->node);
 }

@@ -33,13 +33,14 @@ struct account {
     uint64_t heard_due;
     bool has_balance;
     int64_t balance_milli, balance_at_ms;
-    uint64_t asked_due;    /* when the balance was asked for by ourselves */
-    struct fault blind;    /* why it could not be read */
-    struct fault *trouble; /* worked out when it is asked for */
-    char told[32];         /* its code when changed() ran last */
-    unsigned era;          /* of the token: an answer to the one before says nothing */
-    struct op *balance;    /* our own question */
-    struct timer *timer;   /* armed while something runs */
+    uint64_t asked_due;        /* when the balance was asked for by ourselves */
+    bool runs, has_check;      /* something of it does; account_check() has no answer yet */
+    struct fault blind;        /* why it could not be read */
+    struct fault *trouble;     /* worked out when it is asked for */
+    char told[32];             /* its code when changed() ran last */
+    unsigned era;              /* of the token: an answer to the one before says nothing */
+    struct op *balance, *list; /* our own questions */
+    struct timer *timer;       /* armed while something runs, or there is a check to be answered */
     struct work changed;
 };
 
@@ -138,7 +139,10 @@ static void ask_on_answer(void *ctx, int64_t milli, const struct fault *f)
 /* Where the balance is not told, what is asked instead says as much of the token. */
 static void ask_on_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
 {
-    (void)seen, (void)n;
+    struct ask *k = ctx;
+
+    if (!f && k->era == k->account->era)
+        account_listed(k->account, seen, n);
     ask_on_answer(ctx, 0, f);
 }
 
@@ -160,20 +164,36 @@ void account_ask_balance(struct account *a, struct op **slot, rental_money_fn do
 
 static void on_own_balance(void *ctx, int64_t milli, const struct fault *f)
 {
-    (void)ctx, (void)milli, (void)f; /* learn() has it */
+    struct account *a = ctx;
+
+    (void)milli; /* learn() has it */
+    if (!a->ops->balance && (!f || f->kind == FAULT_DENIED))
+        a->has_check = false; /* it was a list */
+}
+
+static void on_own_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
+{
+    struct account *a = ctx;
+
+    if (!f)
+        account_listed(a, seen, n);
+    if (!f || f->kind == FAULT_DENIED)
+        a->has_check = false;
 }
 
 static void ask_again(struct account *a)
 {
-    if (a->balance)
-        return;
-    a->asked_due = clock_now_ms();
-    account_ask_balance(a, &a->balance, on_own_balance, a);
+    if (!a->balance) {
+        a->asked_due = clock_now_ms();
+        account_ask_balance(a, &a->balance, on_own_balance, a);
+    }
+    if (a->has_check && a->ops->balance && !a->list)
+        a->ops->list(a->rental, &a->list, on_own_list, a);
 }
 
 static bool is_balance_due(const struct account *a)
 {
-    uint64_t every_ms = a->blind.kind ? BALANCE_BAD_MS : BALANCE_MS;
+    uint64_t every_ms = a->blind.kind || a->has_check ? BALANCE_BAD_MS : BALANCE_MS;
 
     return a->asked_due == 0 || clock_now_ms() - a->asked_due >= every_ms;
 }
@@ -182,7 +202,8 @@ static void on_timer(void *ctx)
 {
     struct account *a = ctx;
 
-    timer_arm(a->timer, WATCH_MS);
+    if (a->runs || a->has_check)
+        timer_arm(a->timer, a->runs ? WATCH_MS : BALANCE_BAD_MS);
     if (is_balance_due(a))
         ask_again(a);
     if (!streq(account_trouble(a)->code, a->told))
@@ -191,10 +212,50 @@ static void on_timer(void *ctx)
 
 void account_runs(struct account *a, bool runs)
 {
-    if (!runs)
-        timer_disarm(a->timer);
-    else if (!timer_is_armed(a->timer))
+    if (runs && !a->runs)
         timer_arm(a->timer, 0);
+    else if (!runs && !a->has_check)
+        timer_disarm(a->timer);
+    a->runs = runs;
+}
+
+void account_check(struct account *a)
+{
+    a->has_check = true;
+    timer_arm(a->timer, 0);
+}
+
+void account_leave(struct account *a)
+{
+    a->has_check = false;
+    account_runs(a, false);
+}
+
+/* ---- what other calls tell ---- */
+
+static bool is_token_refused(const struct fault *f)
+{
+    return f->kind == FAULT_DENIED && streq(f->code, "token_refused");
+}
+
+void account_listed(struct account *a, const struct instance_seen *seen, unsigned n)
+{
+    if (is_token_refused(&a->blind)) { /* it is accepted after all */
+        a->blind = (struct fault){0};
+        is_changed(a);
+    }
+    if (a->context.listed)
+        a->context.listed(a->context.ctx, a, seen, n);
+}
+
+static void on_refused(void *ctx, const struct fault *f)
+{
+    struct account *a = ctx;
+
+    if (!is_token_refused(f))
+        return;
+    a->blind = *f;
+    is_changed(a);
 }
 
 /* ---- the object ---- */
@@ -222,6 +283,7 @@ struct account *account_new(const struct account_context *context, const struct 
                                                       .secrets = context->secrets,
                                                       .base_url = a->record.base_url,
                                                       .heard = on_heard,
+                                                      .refused = on_refused,
                                                       .ctx = a});
     a->ledger = ledger_new(context->store, a->record.provider, a->ops->unit, a->ops->day_offset_ms);
     list_init(&a->asks);
@@ -235,6 +297,7 @@ struct account *account_free(struct account *a)
         return NULL;
     LIST_FOREACH_SAFE (k, &a->asks, struct ask, node)
         op_cancel(k->op.slot);
+    op_cancel(&a->list);
     runq_drop(&a->changed);
     a->timer = timer_free(a->timer);
     a->ledger = ledger_free(a->ledger);
@@ -291,6 +354,7 @@ void account_renew(struct account *a, const char *base_url)
     a->heard_at_ms = 0;
     a->blind = (struct fault){0};
     op_cancel(&a->balance);
+    op_cancel(&a->list);
     a->asked_due = 0;
     if (timer_is_armed(a->timer))
         timer_arm(a->timer, 0);

@@ -27,6 +27,8 @@ struct account_context {
     struct resolver *resolver;
     /* From the run queue: the balance was read, or a limit changed. */
     void (*changed)(void *ctx, struct account *a);
+    /* All its machines, whenever they were read, from inside account_listed(): it frees nothing. NULL: nobody wants to know. */
+    void (*listed)(void *ctx, struct account *a, const struct instance_seen *seen, unsigned n);
     void *ctx;
 };
 
@@ -54,6 +56,13 @@ void account_renew(struct account *a, const char *base_url);
 /* Asks the provider: also how a token is tried, where the balance is not told (0, and has_balance below stays false). An op. It is asked by itself every 10 min while something of it runs (account_runs()). */
 void account_ask_balance(struct account *a, struct op **slot, rental_money_fn done, void *ctx);
 void account_runs(struct account *a, bool runs);
+
+/* Once, whether or not something runs: is the token accepted, how much is left, which machines are there? Again until it was answered. */
+void account_check(struct account *a);
+/* It was removed: nothing is asked by itself any more. */
+void account_leave(struct account *a);
+/* Whoever asked for the list says what it had. */
+void account_listed(struct account *a, const struct instance_seen *seen, unsigned n);
 
 /* Reserves what a power-on costs at least, in one statement (store_reserve): done with NULL when intent is durable and its money is there; with
  * FAULT_EXHAUSTED, code "budget" and a sentence of figures, or "low_balance" where the balance last read is below the floor; or the store's own. An op.

@@ -169,6 +169,8 @@ static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, con
         life_event(l, LIFE_EV_BLIND, f);
         return;
     }
+    if (l->context.listed)
+        l->context.listed(l->context.ctx, seen, n);
     const struct instance_seen *m = life_find(l, seen, n);
 
     if (l->is_blind && l->fault.kind == FAULT_DENIED) {

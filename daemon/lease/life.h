@@ -70,6 +70,8 @@ struct life_context {
     /* Machines were seen, after each look: for the ledger and the address. The first is the one this life is about, the others are spare: also
      * of our names, and nobody wants them. As keep(), from inside an event: it frees nothing. */
     void (*seen)(void *ctx, const struct instance_seen *m, const struct instance_seen *spare, unsigned n_spare);
+    /* All machines there are, at each look, before any of the others hears of it. NULL: nobody wants to know. */
+    void (*listed)(void *ctx, const struct instance_seen *seen, unsigned n);
     /* How long it waits, in LIFE_WAITING, until it asks again. */
     uint64_t (*wait_ms)(void *ctx);
     /* We are in it just now: whatever the list leaves out, it is there. NULL: nobody can be. */

@@ -578,6 +578,13 @@ static bool rented_answers(void *ctx)
 
 /* ---- beginning ---- */
 
+static void rented_listed(void *ctx, const struct instance_seen *seen, unsigned n)
+{
+    const struct rented *r = ctx;
+
+    account_listed(r->context.account, seen, n);
+}
+
 void rented_begin_life(struct rented *r)
 {
     const struct rental_record *from = &r->record;
@@ -604,6 +611,7 @@ void rented_begin_life(struct rented *r)
         .keep = rented_keep,
         .keep_then = rented_keep_then,
         .seen = rented_seen,
+        .listed = rented_listed,
         .wait_ms = rented_wait_ms,
         .answers = rented_answers,
         .changed = rented_on_life,

@@ -29,6 +29,10 @@ static void call_cancel(struct op *op)
 
 void autodl_call_fail(struct autodl_call *c, const struct fault *f)
 {
+    const struct rental_context *context = &c->rental->context;
+
+    if (f->kind == FAULT_DENIED && context->refused)
+        context->refused(context->ctx, f);
     if (c->failed) {
         c->failed(c, f);
         return;

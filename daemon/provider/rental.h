@@ -90,6 +90,8 @@ struct rental_context {
     const char *base_url;       /* NULL: the provider's own */
     /* The time by its own clock, just now, as its answers say it; before what was asked is done. May be NULL. */
     void (*heard)(void *ctx, int64_t their_at_ms);
+    /* A call was refused, which its done() hears of besides; from the loop. NULL: nobody wants to know. */
+    void (*refused)(void *ctx, const struct fault *f);
     void *ctx;
 };
 
