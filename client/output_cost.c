@@ -292,11 +292,16 @@ void screen_offers(const struct output *o, const struct json *reply, struct buf 
 
 /* ---- what an account has ---- */
 
+static bool is_orphan(const struct json *machine)
+{
+    return json_get_bool(machine, "orphan", false);
+}
+
 static void add_machine(struct table *t, const struct json *machine)
 {
     int64_t prepaid = json_get_int(machine, "prepaid_until_at_ms", 0);
     char at[CLOCK_MAX];
-    bool on = streq(member_text(machine, "power", ""), "on");
+    bool on = streq(member_text(machine, "power", ""), "on"), orphan = is_orphan(machine);
     _cleanup_free_ char *card = xasprintf("%lld x %s", (long long)json_get_int(machine, "cards", 1),
                                           member_text(machine, "gpu", "?")),
                         *state = xasprintf("%s%s", member_text(machine, "state", "?"),
@@ -305,7 +310,7 @@ static void add_machine(struct table *t, const struct json *machine)
     table_add(t, STYLE_PLAIN, json_get_text(machine, "id"));
     table_add(t, STYLE_PLAIN, card);
     table_add(t, on ? STYLE_GOOD : STYLE_PLAIN, state);
-    table_add(t, STYLE_PLAIN, json_get_text(machine, "instance"));
+    table_add(t, orphan ? STYLE_BAD : STYLE_PLAIN, orphan ? "ORPHAN" : json_get_text(machine, "instance"));
     add_money(t, json_get(machine, "price"), "/h");
     table_add(t, STYLE_PLAIN, prepaid ? minute_format(at, prepaid) : NULL);
     table_add(t, STYLE_PLAIN, json_get_text(machine, "name"));
@@ -326,6 +331,13 @@ void screen_machines(const struct output *o, const struct json *reply, struct bu
     for (size_t i = 0; i < json_count(machines); i++)
         add_machine(t, json_at(machines, i));
     table_write(t, o->out_width, o->out_colour, out);
+    for (size_t i = 0; i < json_count(machines); i++)
+        if (is_orphan(json_at(machines, i))) {
+            buf_addf(out,
+                     "ORPHAN: rented from here, and no instance knows it.\n  llmhostctl down --at %s ID\n",
+                     member_text(json_at(machines, i), "provider", "?"));
+            break;
+        }
 }
 
 /* ---- accounts ---- */

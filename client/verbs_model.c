@@ -158,7 +158,7 @@ static void down_add_search(const struct json *search, struct buf *out)
 static void down_screen(struct run *r, const char *target, const struct json *reply, bool sleep)
 {
     int64_t took_ms = json_get_int(reply, "took_ms", -1);
-    const char *on = r->options.on;
+    const char *on = r->options.on, *at = r->options.at;
     char took[TEXT_SHORT_MAX];
     struct buf out;
 
@@ -170,9 +170,16 @@ static void down_screen(struct run *r, const char *target, const struct json *re
     buf_add_text(&out, ".\n");
     down_add_search(json_get(reply, "search"), &out);
     down_add_money(r, reply, &out);
+    if (at)
+        buf_addf(&out, "  %s says so: %s\n", at, member_text(json_get(reply, "machine"), "state", "off"));
     output_flush(&out);
     buf_done(&out);
-    if (sleep)
+    if (at)
+        output_hint(&r->output,
+                    "  it is there with its data, and what its disk costs. to give it back:\n"
+                    "  llmhostctl release --at %s %s",
+                    at, target);
+    else if (sleep)
         output_hint(&r->output, "  the next request wakes it");
     else if (r->output.err_moves && !r->options.forget && strchr(target, ':') && !glob_is_pattern(target))
         output_hint(&r->output, "  it stays off until: llmhostctl up %s%s%s", target, on ? " --on " : "",
@@ -203,6 +210,7 @@ static enum exit_status down_one(struct run *r, const char *target, struct json 
     progress_init(&p, &r->output, target);
     json_put_string(call.parameters, "target", target);
     json_put_string(call.parameters, "on", r->options.on);
+    json_put_string(call.parameters, "at", r->options.at);
     if (r->options.now)
         json_put_bool(call.parameters, "now", true);
     if (r->options.forget)
@@ -212,7 +220,7 @@ static enum exit_status down_one(struct run *r, const char *target, struct json 
     progress_leave(&p);
     if (status == EXIT_INTERRUPTED)
         return status;
-    if (call.error)
+    if (call.error && !r->options.at)
         model_explain_timeout(call.error, target, sleep ? "idle" : "stopped");
     if (rows)
         json_append(rows, row_make(target, status, &call));
@@ -227,7 +235,9 @@ static enum exit_status down_one(struct run *r, const char *target, struct json 
 
 static enum exit_status down_detached(struct run *r, const char *target, bool sleep)
 {
-    _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s --for=%s", target, sleep ? "idle" : "stopped");
+    _cleanup_free_ char *watch =
+        r->options.at ? xstrdup("llmhostctl status")
+                      : xasprintf("llmhostctl wait %s --for=%s", target, sleep ? "idle" : "stopped");
     _cleanup_free_ char *give_up = xasprintf("llmhostctl up %s", target);
     bool is_model = strchr(target, ':') && !glob_is_pattern(target);
 

@@ -239,18 +239,32 @@ static void release_warn(struct run *r, const char *name)
                 member_text(instance, "provider", "?"));
 }
 
+/* One that no instance here is: of its disk and its name nothing is known. */
+static void release_warn_orphan(const char *id, const char *at)
+{
+    fprintf(stderr,
+            "this deletes %s and all data on it at %s. It cannot be undone.\n"
+            "it may be the machine of an llmhostd elsewhere, with a copy of this database.\n",
+            id, at);
+}
+
 static enum exit_status release_confirm(struct run *r, const char *name)
 {
-    const char *confirm = r->options.confirm;
-    _cleanup_free_ char *typed = NULL, *flag = xasprintf("llmhostctl release %s --confirm=%s", name, name);
+    const char *confirm = r->options.confirm, *at = r->options.at;
+    _cleanup_free_ char *typed = NULL,
+                        *flag = xasprintf("llmhostctl release %s%s%s%s --confirm=%s", at ? "--at " : "",
+                                          at ? at : "", at ? " " : "", name, name);
     int e;
 
     if (!confirm && (r->output.json || !ask_is_possible()))
         return verb_usage(r, "release deletes all data on the machine: it has to be confirmed with its name.",
                           NULL, flag);
     if (!confirm) {
-        release_warn(r, name);
-        e = ask_line("type the name to go on: ", &typed);
+        if (at)
+            release_warn_orphan(name, at);
+        else
+            release_warn(r, name);
+        e = ask_line(at ? "type the id to go on: " : "type the name to go on: ", &typed);
         if (e == -EINTR)
             return EXIT_INTERRUPTED;
         confirm = e < 0 ? "" : typed;
@@ -262,11 +276,14 @@ static enum exit_status release_confirm(struct run *r, const char *name)
 
 static void screen_released(const struct output *o, const struct json *reply, struct buf *out)
 {
+    const struct json *spent = json_get(reply, "spent");
     char text[AMOUNT_MAX];
 
     (void)o;
-    buf_addf(out, "released and gone from the provider's list. last bill %s.\n",
-             amount_format(text, json_get(reply, "spent"), ""));
+    buf_add_text(out, "released and gone from the provider's list.");
+    if (json_type(spent) == JSON_OBJECT)
+        buf_addf(out, " last bill %s.", amount_format(text, spent, ""));
+    buf_add_text(out, "\n");
 }
 
 enum exit_status verb_release(struct run *r)
@@ -281,6 +298,7 @@ enum exit_status verb_release(struct run *r)
         return status;
     json_put_string(call.parameters, "instance", name);
     json_put_string(call.parameters, "confirm", name);
+    json_put_string(call.parameters, "at", r->options.at);
     if (r->options.timeout_ms)
         json_put_int(call.parameters, "timeout_ms", (int64_t)r->options.timeout_ms);
     output_hint(&r->output, "asked to give %s back; waiting until its provider no longer lists it", name);

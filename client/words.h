@@ -20,7 +20,7 @@ struct option {
 const struct verb *verb_at(size_t i);
 const struct option *option_at(size_t i);
 #define VERBS_MAX   64      /* at most so many of each */
-#define OPTIONS_MAX 64
+#define OPTIONS_MAX 72
 
 const struct verb *verb_find(const char *name);
 /* "instance" is the noun of "instance add". */

@@ -489,6 +489,8 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
     list_init(&m->gone_accounts);
     list_init(&m->releases);
     list_init(&m->adoptions);
+    list_init(&m->orphans);
+    list_init(&m->orphan_ends);
     work_init(&m->forget, releases_forget, m);
 
     int r = accounts_load(m, f);
@@ -520,6 +522,7 @@ struct manager *manager_free(struct manager *m)
     choices_drop(m);
     releases_drop(m);
     adoptions_drop(m);
+    orphans_drop(m);
     runq_drop(&m->forget);
     forwards_drop(m, NULL);
     aliases_drop(m);

@@ -122,8 +122,27 @@ void manager_put_account(struct manager *m, const struct manager_new_account *w,
 /* Refused while it has machines ("in_use"), and while another token of it is tried ("in_trial"). */
 void manager_remove_account(struct manager *m, struct account *a, struct op **slot, op_done_fn done, void *ctx);
 
-/* It was rented from here, and no instance knows it: a database was lost. Nobody touches it. */
-bool manager_is_orphan(struct manager *m, const struct account *a, const struct instance_seen *seen);
+/* ---- machines that nothing here knows ---- */
+
+/* It was rented from here, or by one that works with a copy of our database, and no instance knows it. Nobody touches it without a word. */
+bool manager_is_orphan(struct manager *m, const struct instance_seen *seen);
+/* As of the last list of its account that anybody read. */
+struct orphan_view {
+    const struct account *account;
+    const struct instance_seen *seen;   /* until the next list */
+    int64_t seen_at_ms;
+    int64_t stop_asked_at_ms;           /* manager_end_orphan() did; 0: nobody */
+};
+bool manager_orphan_at(struct manager *m, unsigned i, struct orphan_view *ret);     /* in order of their ids; false beyond the last */
+
+/* Switches it off, or gives back one that is off, and is done when its company says so: NULL. It goes on when the op is cancelled. Codes: no_provider,
+ * no_such_machine, is_instance, not_ours, not_off, by_hand, stop_not_confirmed (it goes on; for ever), and the provider's. An op. */
+struct orphan_end {
+    const char *provider, *id;
+    bool release;
+    void (*said)(void *ctx, const char *word);  /* its company's word for its state, whenever it is another; ctx is that of done(). May be NULL */
+};
+void manager_end_orphan(struct manager *m, const struct orphan_end *w, struct op **slot, op_done_fn done, void *ctx);
 
 /* What `up --gpu` asks for; texts borrowed for the call, may be NULL. */
 struct manager_rent {

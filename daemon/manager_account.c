@@ -41,6 +41,11 @@ static void on_account_changed(void *ctx, struct account *a)
     powers_account_changed(ctx, a);
 }
 
+static void on_account_listed(void *ctx, struct account *a, const struct instance_seen *seen, unsigned n)
+{
+    orphans_listed(ctx, a, seen, n);
+}
+
 static struct account *make_account(struct manager *m, const struct account_record *r)
 {
     const struct account_context context = {
@@ -50,6 +55,7 @@ static struct account *make_account(struct manager *m, const struct account_reco
         .http = m->context.http,
         .resolver = m->context.resolver,
         .changed = on_account_changed,
+        .listed = on_account_listed,
         .ctx = m,
     };
 
@@ -166,6 +172,7 @@ void accounts_drop(struct manager *m)
 static void put_account_aside(struct manager *m, struct managed_account *a)
 {
     account_leave(a->account);
+    orphans_leave(m, account_name(a->account));
     list_remove(&a->node);
     list_append(&m->gone_accounts, &a->node);
 }

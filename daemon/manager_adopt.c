@@ -114,14 +114,6 @@ static int refuse_unknown(const struct adoption *x, const struct account *a, con
     return r;
 }
 
-bool manager_is_orphan(struct manager *m, const struct account *a, const struct instance_seen *seen)
-{
-    const char *daemon = store_daemon_id(m->context.store);
-    size_t n = strlen(daemon);
-
-    return strncmp(seen->name, daemon, n) == 0 && seen->name[n] == '-' && !manager_find_machine(m, a, seen);
-}
-
 /* Made by us: by another instance, or by one that was forgotten; its name is no other's. */
 static int refuse_ours(struct manager *m, const struct account *a, const struct instance_seen *seen,
                        struct fault *f)
@@ -131,8 +123,8 @@ static int refuse_ours(struct manager *m, const struct account *a, const struct 
     if (l)
         return fault_code(f, FAULT_INVALID, "is_instance", "%s is the instance %s already", seen->id,
                           lease_name(l));
-    if (manager_is_orphan(m, a, seen))
-        return fault_code(f, FAULT_INVALID, "is_instance",
+    if (manager_is_orphan(m, seen))
+        return fault_code(f, FAULT_INVALID, "is_orphan",
                           "%s has the name %s, which is one of a machine that was rented from here", seen->id,
                           seen->name);
     return 0;
@@ -196,13 +188,15 @@ static void adoption_keep(struct adoption *x, const struct account *a, const str
 static void adoption_on_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
 {
     struct adoption *x = ctx;
-    const struct account *a = manager_find_account(x->manager, x->provider);
+    struct account *a = manager_find_account(x->manager, x->provider);
     const struct instance_seen *found = NULL;
     struct fault failed;
 
     for (unsigned i = 0; !f && i < n; i++)
         if (streq(seen[i].id, x->id))
             found = &seen[i];
+    if (a && !f)
+        account_listed(a, seen, n);
     if (f)
         failed = *f;
     else if (!a)

@@ -29,6 +29,7 @@ struct manager {
     struct list forwards, trials, removals, aliases, puts, keeps;
     struct list choices;                /* models that are wanted on whichever comes first */
     struct list accounts, releases, adoptions;
+    struct list orphans, orphan_ends;
     struct list gone_accounts;          /* removed: questions that are on their way still work with them, and what they spent counts */
     struct work forget;                 /* those that were given back */
     struct manager_listener *listeners;
@@ -101,6 +102,13 @@ void releases_drop(struct manager *m);
 /* manager_adopt.c */
 bool adoptions_have(struct manager *m, const char *name);
 void adoptions_drop(struct manager *m);
+
+/* manager_orphan.c */
+void orphans_listed(struct manager *m, const struct account *a, const struct instance_seen *seen, unsigned n);
+/* A rented machine cannot be the instance of that name: an orphan bears it, and would be taken for its own. 0, or -EINVAL with f, code is_orphan. */
+int orphans_refuse_name(struct manager *m, const char *name, struct fault *f);
+void orphans_leave(struct manager *m, const char *provider);            /* its account was removed */
+void orphans_drop(struct manager *m);
 
 /* manager_forward.c */
 void forwards_restore(struct manager *m, const struct forward_record *r);

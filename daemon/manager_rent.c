@@ -156,7 +156,8 @@ static bool is_taken(struct manager *m, const char *name)
 {
     struct fault f;
 
-    return instances_have(m, name) || aliases_refuse_instance(m, name, &f) < 0;
+    return instances_have(m, name) || aliases_refuse_instance(m, name, &f) < 0 ||
+           orphans_refuse_name(m, name, &f) < 0;
 }
 
 /* "4090D" is "4090d", then "4090d-2". */
@@ -310,6 +311,8 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
         *ret = find_rented(m, a, w, cards, n);
     if (*ret && !check && w->max_price_milli)
         rented_limit_price(lease_rented(*ret), w->max_price_milli);
+    if (!*ret && w->name && orphans_refuse_name(m, w->name, f) < 0)
+        return -EINVAL;
     if (*ret || check)
         return 0;
     if (w->name)

@@ -41,7 +41,7 @@ static const char *const known[] = {
     "price", "no_guard", "no_way", "power_off", "over_budget", "search_over", "released", "budget", "budget_near", "clock_off",
     "low_balance", "stopped_elsewhere", "stop_not_confirmed", "provider_removed", "other_owner",
     "port_taken", "port_free", "state_not_written", "state_written", "released_soon", "vanished",
-    "two_machines", "token_refused", "hook_ran", "hook_failed",
+    "two_machines", "orphan", "orphan_ended", "token_refused", "hook_ran", "hook_failed",
 };
 // clang-format on
 

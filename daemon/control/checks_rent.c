@@ -62,10 +62,11 @@ void check_orphan(const struct account *a, const struct instance_seen *m, struct
     bool off = m->power == INSTANCE_OFF;
 
     check_add(list, "account.orphan", account_name(a), off ? "warn" : "fail",
-              check_command("llmhostctl instance list --at %s", account_name(a)),
-              "%s (%s) is %s%s: it was rented from here, and no instance knows it; %s it at %s", m->id,
-              m->name, m->word, off ? "" : " and bills", off ? "give back" : "end",
-              account_ops(a)->console_url);
+              off ? check_command("llmhostctl release --at %s %s", account_name(a), m->id)
+                  : check_command("llmhostctl down --at %s %s", account_name(a), m->id),
+              "%s (%s) is %s%s: it was rented from here, or by an llmhostd with a copy of this database, and "
+              "no instance here knows it",
+              m->id, m->name, m->word, off ? "" : " and bills");
 }
 
 /* ---- a machine ---- */

@@ -3,6 +3,7 @@
 #include "base/fault.h"
 #include "control/call.h"
 #include "control/explain.h"
+#include "control/orphans.h"
 #include "control/show.h"
 #include "control/show_rent.h"
 #include "lease/account.h"
@@ -30,50 +31,12 @@ static void fail_no_account(struct call *c, const char *provider)
 
 /* ---- InstanceList, at ---- */
 
-static const char *power_name(enum instance_power p)
-{
-    return p == INSTANCE_ON ? "on" : p == INSTANCE_OFF ? "off" : "changing";
-}
-
-/* As the list tells it, else by the price list. */
-static struct json *show_price(const struct account *a, const struct instance_seen *m)
-{
-    _cleanup_free_ char *why = NULL;
-    struct rental_offer card;
-
-    if (m->price_milli)
-        return show_rate(m->price_milli, false, account_ops(a)->unit);
-    if (account_ops(a)->find_card(account_rental(a), m->gpu, &card, &why) < 0)
-        return show_rate(0, false, account_ops(a)->unit);
-    return show_rate(card.price_milli * MAX(m->cards, 1u), true, account_ops(a)->unit);
-}
-
-static struct json *show_machine(struct manager *m, const struct account *a, const struct instance_seen *seen)
-{
-    const struct lease *l = manager_find_machine(m, a, seen);
-    struct json *v = json_object();
-
-    json_put_string(v, "id", seen->id);
-    json_put_string(v, "name", *seen->name ? seen->name : NULL);
-    json_put_string(v, "gpu", *seen->gpu ? seen->gpu : NULL);
-    if (seen->cards)
-        json_put_int(v, "cards", seen->cards);
-    json_put_string(v, "state", seen->word);
-    json_put_string(v, "power", power_name(seen->power));
-    json_put_bool(v, "no_card", seen->no_card);
-    json_put(v, "price", show_price(a, seen));
-    if (seen->prepaid_until_at_ms)
-        json_put_int(v, "prepaid_until_at_ms", seen->prepaid_until_at_ms);
-    json_put_string(v, "instance", l ? lease_name(l) : NULL);
-    return v;
-}
-
 static void on_machines(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
 {
     struct call *c = ctx;
     struct manager *m = c->context->manager;
     const char *at = json_get_text(c->parameters, "at");
-    const struct account *a = manager_find_account(m, at);
+    struct account *a = manager_find_account(m, at);
     struct lease *l;
 
     if (f) {
@@ -84,6 +47,7 @@ static void on_machines(void *ctx, const struct instance_seen *seen, unsigned n,
         fail_no_account(c, at);
         return;
     }
+    account_listed(a, seen, n);
     struct json *v = json_object(), *instances = json_array(), *machines = json_array();
 
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
@@ -157,6 +121,9 @@ static char *adopt_next(const struct call *c, const struct fault *f)
 
     if (streq(f->code, "no_provider"))
         return next_account(provider);
+    if (streq(f->code, "is_orphan"))
+        return xasprintf("llmhostctl down --at %s %s\nllmhostctl release --at %s %s", provider, id, provider,
+                         id);
     if (streq(f->code, "no_such_machine") || streq(f->code, "is_instance"))
         return xasprintf("llmhostctl instance list --at %s\nllmhostctl instance add %s --provider=%s --id=ID",
                          provider, name, provider);

@@ -402,10 +402,12 @@ static void on_machines(void *ctx, const struct instance_seen *seen, unsigned n,
 {
     struct visit *v = ctx;
     struct manager *m = v->call->context->manager;
-    const struct account *a = manager_find_account(m, v->account);
+    struct account *a = manager_find_account(m, v->account);
 
+    if (a && !f)
+        account_listed(a, seen, n);
     for (unsigned i = 0; a && !f && i < n && v->n_orphans < ORPHANS_MAX; i++)
-        if (manager_is_orphan(m, a, &seen[i]))
+        if (manager_is_orphan(m, &seen[i]))
             v->orphans[v->n_orphans++] = seen[i];
     on_looked(v);
 }

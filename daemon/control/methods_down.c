@@ -5,6 +5,7 @@
 #include "base/fault.h"
 #include "control/follow.h"
 #include "control/machines.h"
+#include "control/orphans.h"
 #include "control/show.h"
 #include "control/show_rent.h"
 #include "control/target.h"
@@ -212,6 +213,10 @@ void method_down(struct call *c)
     const char *target = json_get_text(c->parameters, "target");
     bool cut = json_get_bool(c->parameters, "now", false);
 
+    if (json_get_text(c->parameters, "at")) {
+        orphan_down(c);
+        return;
+    }
     if (follow_timeout_is_wrong(c) || !target_check_one(c, target))
         return;
     struct follow *w = follow_new(c, down_look);

@@ -3,6 +3,7 @@
 
 #include "base/event.h"
 #include "base/runq.h"
+#include "control/orphans.h"
 #include "control/show.h"
 #include "control/show_rent.h"
 #include "control/target.h"
@@ -36,6 +37,7 @@ static struct json *status_of(const struct call *c, const struct json *targets)
     json_put(v, "instances", instances);
     json_put(v, "trouble", show_trouble(c->context, targets));
     json_put(v, "accounts", show_accounts(c->context));
+    json_put(v, "orphans", show_orphans(c->context));
     return v;
 }
 
@@ -124,6 +126,8 @@ static struct json *watch_reply(struct watch_state *w, struct watch_event *e)
     if (e->gone)
         json_put_string(v, "gone_on", e->on);
     json_put(v, "trouble", show_trouble(k, targets));
+    if (!d && !l)
+        json_put(v, "orphans", show_orphans(k));
     if (l && lease_rented(l))
         json_put(v, "accounts", show_accounts(k));
     if (e->line)

@@ -8,6 +8,7 @@
 #include "control/follow.h"
 #include "control/machines.h"
 #include "control/methods.h"
+#include "control/orphans.h"
 #include "control/show.h"
 #include "control/show_rent.h"
 #include "guard/keeper.h"
@@ -277,6 +278,11 @@ static void release_on_timer(void *ctx)
 void method_release(struct call *c)
 {
     const char *name = json_get_text(c->parameters, "instance");
+
+    if (json_get_text(c->parameters, "at")) {
+        orphan_release(c);
+        return;
+    }
     struct lease *l = follow_timeout_is_wrong(c) ? NULL : call_find_rented(c, name);
     _cleanup_free_ char *confirm = xasprintf("llmhostctl release %s --confirm=%s", name, name);
 

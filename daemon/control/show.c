@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "control/call.h"
 #include "control/explain.h"
+#include "control/orphans.h"
 #include "control/show_rent.h"
 #include "control/target.h"
 #include "engine/engine.h"
@@ -545,6 +546,7 @@ struct json *show_trouble(const struct control_context *k, const struct json *ta
     for (unsigned i = 0; (a = manager_account_at(k->manager, i)); i++)
         if (account_trouble(a)->kind && json_count(targets) == 0)
             json_append(list, show_fault(account_trouble(a), account_name(a), account_name(a), 0));
+    orphans_add_trouble(k, targets, list);
     for (unsigned i = 0; (d = manager_deployment_at(k->manager, i)); i++) {
         struct deployment_figures n;
         struct fault f;

@@ -131,6 +131,12 @@ MACHINES = [{"id": "pro-5f0c", "name": "ab12cd34-gz-4090-1", "gpu": "4090D", "ca
             {"id": "2c8a41f0d7-0b1e5a77", "name": "训练用", "gpu": "A100-PCIE-40GB", "cards": 2, "state": "running", "power": "on", "no_card": True,
              "price": yuan(0, unknown=True), "prepaid_until_at_ms": "@7200s"},
             {"id": "pro-77aa", "gpu": "5090", "cards": 1, "state": "shutdown", "power": "off", "no_card": False, "price": yuan(2780, True)}]
+LOST = {"id": "pro-81d2", "name": "pxphguzd-4090d-3", "gpu": "4090D", "cards": 1, "state": "running", "power": "on", "no_card": False, "price": yuan(1880, True),
+        "provider": "autodl", "orphan": True, "since_at_ms": "@-7500s", "seen_at_ms": "@-240s"}
+WHOSE = ("its record is lost (an older database was put in place); or an llmhostd elsewhere works with a copy of this database, and it is that one's to end")
+ORPHAN = {"code": "orphan", "target": "pro-81d2", "exit": 11, "next": ["llmhostctl down --at autodl pro-81d2"], "why": WHOSE,
+          "message": "AutoDL: running for 2h05m at ¥1.88/h~ (seen 4m ago), and no instance here knows it (pxphguzd-4090d-3)"}
+NOT_ORPHAN = error("Conflict", "is_instance", "pro-5f0c was not switched off: pro-5f0c is the instance gz-4090", ["llmhostctl instance list --at autodl"], target="pro-5f0c")
 ADOPTED = machine("gz", "unknown", adopted=True, id="pro-77aa", gpu="5090", disk_gb=0, region=None)
 NO_SUCH_MACHINE = error("NotFound", "no_such_machine", "gz was not added: there is no machine pro-1 at AutoDL; there are: pro-77aa (5090, shutdown)",
                         ["llmhostctl instance list --at autodl", "llmhostctl instance add gz --provider=autodl --id=ID"], target="gz")
@@ -275,6 +281,21 @@ RENT = [
     case("rent-take", "instance take gz-4090", {"InstanceTake": [{"reply": {"instance": machine("gz-4090", "running", "up", stays="in_use")}}]}),
     case("rent-drill", "doctor gz-4090 --drill", {"Doctor": [{"reply": {"healthy": True, "checks": DRILL}}]}),
     case("rent-drill-nobody", "doctor --drill", None),
+    # ---- what nothing here knows ----
+    *widths("rent-orphan", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [ORPHAN], "accounts": [ACCOUNT], "orphans": [LOST],
+                                                               "instances": [machine("gz-4090", "running", "up", stays="in_use")]}}]}),
+    case("rent-orphan-json", "status --json", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [ORPHAN], "orphans": [LOST], "instances": []}}]}),
+    *widths("rent-orphan-list", "instance list --at autodl", {"InstanceList": [{"reply": {"instances": [], "machines": [MACHINES[0], LOST,
+            {**LOST, "id": "pro-90aa", "name": "pxphguzd-5090-1", "gpu": "5090", "power": "off", "state": "shutdown"}]}}]}),
+    case("rent-orphan-down", "down --at autodl pro-81d2", {"Down": down(("power_off", "off", 600), ("confirmed", "its company says so", 5900),
+         machine={**LOST, "state": "shutdown", "power": "off"})}, columns=80),
+    case("rent-orphan-down-known", "down --at autodl pro-5f0c", {"Down": [NOT_ORPHAN]}),
+    case("rent-orphan-down-interrupted", "down --at autodl pro-81d2", {"Down": [{"more": {"progress": {"stage": "power_off", "state": "running", "text": "AutoDL: running"}, "done": False}}, {"interrupt": True}, {"hang": True}]}),
+    case("rent-orphan-release", "release --at autodl pro-81d2", {"Release": [{"reply": {}}]}, columns=80, answers=[("type the id", "pro-81d2\n")]),
+    case("rent-orphan-release-nobody", "release --at autodl pro-81d2", {}),
+    case("rent-orphan-release-json", "release --at autodl pro-81d2 --confirm=pro-81d2 --json -q", {"Release": [{"reply": {}}]}),
+    case("help-down", "down --help", None),
+    case("help-release", "release --help", None),
     # ---- the Tab key ----
     case("complete-provider-add", ["__complete", "provider", "add", ""], {"ProviderList": [{"reply": {"accounts": [ACCOUNT], "known": KNOWN}}]}),
     case("complete-provider-set", ["__complete", "provider", "set", ""], {"ProviderList": [{"reply": {"accounts": [ACCOUNT], "known": KNOWN}}]}),

@@ -98,9 +98,23 @@ static void answer_later(struct op **slot, void (*tell)(struct answer *a), void 
     op_finish_later(w.loop, &a->inner, NULL, answer_on_turn, a);
 }
 
+/* The token is tried with that. */
+static bool token_is_refused(struct fault *f)
+{
+    _cleanup_secret_ char *token = NULL;
+
+    fault_code(f, FAULT_DENIED, "token_refused", "the token is refused");
+    return secrets_get(w.secrets, "autodl", "token", &token) < 0 || !streq(token, "right");
+}
+
 static void say_list(struct answer *a)
 {
-    ((rental_list_fn)a->done)(a->ctx, &at.machine, *at.machine.id != '\0', NULL);
+    struct fault refused;
+
+    if (token_is_refused(&refused))
+        ((rental_list_fn)a->done)(a->ctx, NULL, 0, &refused);
+    else
+        ((rental_list_fn)a->done)(a->ctx, &at.machine, *at.machine.id != '\0', NULL);
 }
 
 static void fake_list(struct rental *r, struct op **slot, rental_list_fn done, void *ctx)
@@ -233,17 +247,14 @@ static int fake_find_region(struct rental *r, const char *name, const char **ret
     return name ? -ENOENT : 0;
 }
 
-/* The token is tried with this. */
 static void say_money(struct answer *a)
 {
-    _cleanup_secret_ char *token = NULL;
     struct fault refused;
 
-    fault_code(&refused, FAULT_DENIED, "token_refused", "the token is refused");
-    if (secrets_get(w.secrets, "autodl", "token", &token) == 0 && streq(token, "right"))
-        ((rental_money_fn)a->done)(a->ctx, at.balance_milli, NULL);
-    else
+    if (token_is_refused(&refused))
         ((rental_money_fn)a->done)(a->ctx, 0, &refused);
+    else
+        ((rental_money_fn)a->done)(a->ctx, at.balance_milli, NULL);
 }
 
 static void fake_balance(struct rental *r, struct op **slot, rental_money_fn done, void *ctx)
@@ -1170,7 +1181,7 @@ Test(control_rent, machine_that_cannot_be_adopted_is_told_why)
                  "{\"name\":\"box\",\"provider\":\"autodl\",\"id\":\"pro-9\",\"command\":\"ssh x@y\"}"),
             "io.llmhost.Usage", "code", "bad_command");
     snprintf(at.machine.name, sizeof at.machine.name, "%s-lost-1", store_daemon_id(w.store));
-    refuses(CALL("InstanceAdd", ADOPT), "io.llmhost.Conflict", "code", "is_instance");
+    refuses(CALL("InstanceAdd", ADOPT), "io.llmhost.Conflict", "code", "is_orphan");
     cr_assert_null(box());
 }
 
@@ -1190,6 +1201,174 @@ Test(control_rent, machine_that_runs_by_others_goes_on_without_an_end)
     cr_assert_str_eq(json_get_text(json_get(rental, "guard"), "state"), "not_ours");
     json_free(answers("InstanceRemove", "{\"name\":\"box\"}"));
     cr_assert_eq(at.machine.power, INSTANCE_ON);
+}
+
+/* ---- machines that nothing here knows ---- */
+
+static void begin_orphan(enum instance_power power)
+{
+    begin_foreign(power);
+    snprintf(at.machine.name, sizeof at.machine.name, "%s-lost-1", store_daemon_id(w.store));
+    strcpy(at.machine.word, power == INSTANCE_OFF ? "shutdown" : "running");
+    json_free(answers("InstanceList", "{\"at\":\"autodl\"}"));
+}
+
+static bool command_is(const struct json *trouble, const char *command)
+{
+    return streq(json_text(first(trouble, "next")), command);
+}
+
+static unsigned events_of(const char *kind)
+{
+    _cleanup_json_ struct json *v = answers("Logs", "{\"events\":true}");
+    unsigned n = 0;
+
+    for (size_t i = 0; i < json_count(json_get(v, "lines")); i++)
+        n += streq(json_get_text(json_at(json_get(v, "lines"), i), "kind"), kind);
+    return n;
+}
+
+/* The answer to what was said, which takes its time. */
+static struct json *hear_in_time(void)
+{
+    for (unsigned i = 0; i < 200 && !has_message(&w.caller); i++)
+        time_passes(2000);
+    return hear(&w.caller);
+}
+
+Test(control_rent, machine_that_nothing_knows_is_shown_until_a_word_ends_it)
+{
+    begin_orphan(INSTANCE_ON);
+    time_passes(3600 * 1000);
+
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+    const struct json *orphan = first(v, "orphans"), *trouble = first(v, "trouble");
+
+    cr_assert_str_eq(json_get_text(orphan, "id"), "pro-9");
+    cr_assert_eq(json_get_int(orphan, "since_at_ms", 0), at.machine.started_at_ms);
+    cr_assert(json_get_bool(orphan, "orphan", false));
+    cr_assert_str_eq(json_get_text(trouble, "code"), "orphan");
+    cr_assert_str_eq(json_get_text(trouble, "target"), "pro-9");
+    cr_assert_eq(json_get_int(trouble, "exit", 0), EXIT_NOT_CONFIRMED);
+    cr_assert(command_is(trouble, "llmhostctl down --at autodl pro-9"));
+    cr_assert_eq(events_of("orphan"), 1);
+    cr_assert_eq(at.n_stopped + at.n_released, 0, "nobody touches it");
+
+    _cleanup_json_ struct json *down = answers("Down", "{\"target\":\"pro-9\",\"at\":\"autodl\"}");
+
+    cr_assert_str_eq(json_get_text(json_get(down, "machine"), "power"), "off");
+    cr_assert_eq(at.n_stopped, 1);
+
+    _cleanup_json_ struct json *off = answers("Status", "{\"targets\":[]}");
+
+    cr_assert(command_is(first(off, "trouble"), "llmhostctl release --at autodl pro-9"));
+    cr_assert_eq(events_of("orphan_ended"), 1);
+    refuses(CALL("Release", "{\"instance\":\"pro-9\",\"confirm\":\"yes\",\"at\":\"autodl\"}"),
+            "io.llmhost.Usage", "code", "not_confirmed");
+    say(&w.caller, CALL("Release", "{\"instance\":\"pro-9\",\"confirm\":\"pro-9\",\"at\":\"autodl\"}"));
+
+    _cleanup_json_ struct json *released = hear_in_time();
+    _cleanup_json_ struct json *after = answers("Status", "{}");
+
+    cr_assert_null(json_get_text(released, "error"));
+    cr_assert_eq(at.n_released, 1);
+    cr_assert_eq(json_count(json_get(after, "orphans")) + json_count(json_get(after, "trouble")), 0);
+}
+
+Test(control_rent, machine_that_nothing_knows_is_found_at_the_start_whatever_runs)
+{
+    begin_orphan(INSTANCE_ON);
+    say(&w.caller, CALL("Down", "{\"target\":\"pro-9\",\"at\":\"autodl\"}"));
+    at.ignores_stops = true;
+    loop_turns(w.loop, 20);
+    daemon_ends(); /* the word went with it */
+    daemon_begins();
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+    loop_advance(w.loop, 1);
+    loop_turns(w.loop, 20);
+
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+
+    cr_assert_str_eq(json_get_text(first(v, "orphans"), "id"), "pro-9");
+    cr_assert_eq(json_get_int(first(v, "orphans"), "stop_asked_at_ms", 0), 0);
+}
+
+Test(control_rent, stop_of_a_machine_that_nothing_knows_is_asked_for_ever)
+{
+    begin_orphan(INSTANCE_ON);
+    at.ignores_stops = true;
+    say(&w.caller, CALL("Down", "{\"target\":\"pro-9\",\"at\":\"autodl\"}"));
+
+    _cleanup_json_ struct json *v = hear_in_time();
+
+    cr_assert_str_eq(json_get_text(v, "error"), "io.llmhost.StopNotConfirmed");
+
+    unsigned asked = at.n_stopped;
+
+    cr_assert_gt(asked, 1);
+    for (unsigned i = 0; i < 100; i++)
+        time_passes(2000);
+    cr_assert_gt(at.n_stopped, asked);
+
+    _cleanup_json_ struct json *status = answers("Status", "{}");
+
+    cr_assert_neq(json_get_int(first(status, "orphans"), "stop_asked_at_ms", 0), 0);
+    at.ignores_stops = false;
+    for (unsigned i = 0; i < 100 && at.machine.power != INSTANCE_OFF; i++)
+        time_passes(2000);
+    time_passes(2000);
+    cr_assert_eq(events_of("orphan_ended"), 1);
+}
+
+Test(control_rent, only_what_nothing_knows_is_ended_by_its_id)
+{
+    const char *down = CALL("Down", "{\"target\":\"pro-9\",\"at\":\"autodl\"}");
+
+    refuses(down, "io.llmhost.NotFound", "code", "no_provider");
+    begin_foreign(INSTANCE_ON);
+    refuses(down, "io.llmhost.Conflict", "code", "not_ours");
+    strcpy(at.machine.name, "0a1b2c3d-4090d-1"); /* another one's */
+    refuses(down, "io.llmhost.Conflict", "code", "not_ours");
+    refuses(CALL("Down", "{\"target\":\"pro-8\",\"at\":\"autodl\"}"), "io.llmhost.NotFound", "code",
+            "no_such_machine");
+    json_free(answers("InstanceAdd", ADOPT));
+    refuses(down, "io.llmhost.Conflict", "code", "is_instance");
+    json_free(answers("InstanceRemove", "{\"name\":\"box\"}"));
+    snprintf(at.machine.name, sizeof at.machine.name, "%s-lost-1", store_daemon_id(w.store));
+    refuses(CALL("Release", "{\"instance\":\"pro-9\",\"confirm\":\"pro-9\",\"at\":\"autodl\"}"),
+            "io.llmhost.Conflict", "code", "not_off");
+    refuses(CALL("Down", "{\"target\":\"pro-9\",\"at\":\"autodl\",\"now\":true}"), "io.llmhost.Usage", "code",
+            "bad_arguments");
+    cr_assert_eq(at.n_stopped + at.n_released, 0);
+}
+
+Test(control_rent, machine_of_ours_is_no_orphan)
+{
+    begin_machine();
+    json_free(answers("InstanceList", "{\"at\":\"autodl\"}"));
+
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+
+    cr_assert_eq(json_count(json_get(v, "orphans")), 0);
+    cr_assert_eq(events_of("orphan"), 0);
+}
+
+Test(control_rent, token_that_is_refused_is_told_at_the_start_once)
+{
+    begin_account();
+    secrets_put(w.secrets, "autodl", "token", "worn out");
+    daemon_ends();
+    daemon_begins();
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+    for (unsigned i = 0; i < 20; i++)
+        time_passes(60000);
+    cr_assert_eq(events_of("token_refused"), 1);
+
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+
+    cr_assert_str_eq(json_get_text(first(v, "trouble"), "code"), "token_refused");
 }
 
 /* ---- on without a card ---- */
