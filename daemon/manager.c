@@ -216,6 +216,7 @@ static void manager_drop_deployment(struct manager *m, struct managed_deployment
     list_remove(&d->node);
     deployment_free(d->deployment);
     free(d);
+    choices_changed(m);
 }
 
 /* Nobody will stop any more what it may have left over there: that is said. */
@@ -499,6 +500,8 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
         r = store_load(context->store, &readers, m, f);
     if (r == 0)
         r = store_load_aliases(context->store, aliases_restore, m, f);
+    if (r == 0)
+        r = store_load_choices(context->store, choices_restore, m, f);
     if (r < 0) {
         manager_free(m);
         return r;

@@ -198,12 +198,17 @@ int manager_place(struct manager *m, const char *model, const char *on, const st
 /* Would that be done? Nothing is made. */
 int manager_check_place(struct manager *m, const char *model, const char *on, const struct json *arguments, struct fault *f);
 /* The model is there on all of these instances, and wanted on the first: from now on it is wanted on one of them at a time, in this order and round
- * again, until one is within reach. rent: after the first of them a machine like that, which is made when it is its turn; NULL: none. until_at_ms: of the
- * whole search, 0: as usual. n: at most MANAGER_CHOICES_MAX. A choice of before of this model is over by that. */
+ * again, until one is within reach; never on the next before the machine of the one before is confirmed to be off, and on none that failed a second time. A restart
+ * changes nothing of it. rent: after the first of them a machine like that, which is made when it is its turn, where the first one was made and has no
+ * card, or is too dear; NULL: none. until_at_ms: of the
+ * whole search, 0: as usual (2 h). n: at most MANAGER_CHOICES_MAX. A choice of before of this model is over by that. */
 #define MANAGER_CHOICES_MAX 8u
 void manager_choose(struct manager *m, const char *model, const char *const *instances, unsigned n, const struct manager_rent *rent, int64_t until_at_ms);
 /* None of them has come yet, and others are still to be tried. */
 bool manager_chooses(struct manager *m, const char *model);
+bool manager_chooses_on(struct manager *m, const struct deployment *d);     /* and d is one of them */
+/* A word takes d away from them, before its goal is off; the choice goes on with the others, while there are any. */
+void manager_choose_without(struct manager *m, const struct deployment *d);
 /* By the whole name; of several as manager_find_id(). NULL: none. */
 struct deployment *manager_find_deployment(struct manager *m, const char *name);
 struct deployment *manager_find_on(struct manager *m, const char *name, const char *instance);     /* that very one; NULL: none */

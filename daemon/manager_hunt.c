@@ -1,38 +1,44 @@
-/* A model that is wanted on one of several instances, whichever comes first (`up --on A --or B,C`). It is
+/* A model that is wanted on one of several instances, whichever comes first (`up --on A --or B,C`), and on a
+ * machine that is made when the one that was meant has no card, or proves too dear (`up --gpu A,B`). It is
  * wanted on one of them at a time, so that at most one call that costs money is under way, whoever the
  * provider is; where no card was free in a whole round of the search, or the way there failed, it is the next
- * one's turn. Who has had his turn is off again. When one is within reach it stays there.
+ * one's turn. Who has had his turn is off again, and the next one's begins when that is confirmed. Who failed
+ * has no other turn, nor has who was taken away by a word. When one is within reach it stays there.
  *
- * Only whose turn it is, is on disk, as a goal: after a restart that one is looked for alone. */
+ * All of it is on disk, in one transaction with the goals: a daemon that is started anew goes on with those
+ * that are left, in their order. */
 #include "manager_private.h"
 
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/event.h"
+#include "base/log.h"
 #include "base/timer.h"
 #include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
+#include "proto/buf.h"
 #include "proto/text.h"
 #include "session/session.h"
 
 #define TURN_MS    2000u                     /* between two turns */
 #define EARLY_MS   1000                      /* before the last one of a round would try again by itself */
 #define TRIES      2u                        /* of a login, on a machine that is simply there */
-#define PLACES_MAX (MANAGER_CHOICES_MAX + 1) /* and one that is made */
+#define PLACES_MAX (MANAGER_CHOICES_MAX + 2) /* and one that is made, and one more */
+#define TO_BE_MADE "+"                       /* on disk: no name of an instance */
 
 struct choice {
     struct list node;
     struct manager *manager;
     char *model;
     /* In the order of their turns; one that is NULL is made when it is its turn. */
-    char *instances[PLACES_MAX];
-    struct manager_rent rent; /* like this */
-    unsigned n, at;           /* whose turn it is */
-    unsigned n_failed;        /* in a row, up to now */
-    int64_t until_at_ms;      /* 0: as long as each would be looked for */
-    struct timer *timer;      /* runs while somebody's turn is over, and the next one's has not come */
+    char *places[PLACES_MAX];
+    unsigned n, at;           /* whose turn it is, */
+    bool has_begun;           /* and it is wanted; else the one before is waited for */
+    struct manager_rent rent; /* like this; gpu NULL: none is made */
+    int64_t until_at_ms;
+    struct timer *timer; /* runs while somebody's turn is over, and the next one's has not come */
 };
 
 static struct choice *choice_free(struct choice *c)
@@ -40,7 +46,7 @@ static struct choice *choice_free(struct choice *c)
     list_remove(&c->node);
     timer_free(c->timer);
     for (unsigned i = 0; i < c->n; i++)
-        free(c->instances[i]);
+        free(c->places[i]);
     free((char *)c->rent.provider);
     free((char *)c->rent.gpu);
     free((char *)c->rent.image);
@@ -56,6 +62,115 @@ static struct choice *find_choice(struct manager *m, const char *model)
         if (streq(c->model, model))
             return c;
     return NULL;
+}
+
+/* ---- on disk ---- */
+
+static void choice_write(const struct choice *c)
+{
+    struct buf places;
+
+    buf_init(&places, 4096);
+    for (unsigned i = 0; i < c->n; i++)
+        buf_addf(&places, "%s%s", i ? "," : "", c->places[i] ? c->places[i] : TO_BE_MADE);
+    store_put_choice(c->manager->context.store, &(struct choice_record){
+                                                    .model = c->model,
+                                                    .places = (char *)buf_text(&places),
+                                                    .turn = c->at,
+                                                    .until_at_ms = c->until_at_ms,
+                                                    .provider = (char *)c->rent.provider,
+                                                    .gpu = (char *)c->rent.gpu,
+                                                    .image = (char *)c->rent.image,
+                                                    .region = (char *)c->rent.region,
+                                                    .disk_gb = c->rent.disk_gb,
+                                                    .max_price_milli = c->rent.max_price_milli,
+                                                    .over_budget = c->rent.over_budget,
+                                                });
+    buf_done(&places);
+}
+
+static void choice_end(struct choice *c)
+{
+    store_remove_choice(c->manager->context.store, c->model);
+    choice_free(c);
+}
+
+/* ---- its places ---- */
+
+static struct deployment *deployment_at(const struct choice *c, unsigned i)
+{
+    return c->places[i] ? manager_find_on(c->manager, c->model, c->places[i]) : NULL;
+}
+
+/* Its place; c->n: it has none. */
+static unsigned place_of(const struct choice *c, const struct deployment *d)
+{
+    unsigned i = 0;
+
+    while (i < c->n && deployment_at(c, i) != d)
+        i++;
+    return i;
+}
+
+static void add_place(struct choice *c, unsigned i, const char *name)
+{
+    memmove(&c->places[i + 1], &c->places[i], (c->n - i) * sizeof c->places[0]);
+    c->places[i] = name ? xstrdup(name) : NULL;
+    c->at += i < c->n && i <= c->at;
+    c->n++;
+}
+
+/* The one behind it takes its place. */
+static void remove_place(struct choice *c, unsigned i)
+{
+    free(c->places[i]);
+    c->n--;
+    memmove(&c->places[i], &c->places[i + 1], (c->n - i) * sizeof c->places[0]);
+    if (i == c->at)
+        c->has_begun = false;
+    c->at -= i < c->at;
+    c->at = c->at < c->n ? c->at : 0;
+}
+
+/* With the one that would be made in its stead. */
+static void take_away(struct choice *c, unsigned i)
+{
+    if (i + 1 < c->n && !c->places[i + 1])
+        remove_place(c, i + 1);
+    remove_place(c, i);
+}
+
+static bool has_failed(const struct deployment *d)
+{
+    return deployment_state(d) == DEPLOYMENT_FAILED;
+}
+
+/* One that was not made yet asks for the same cards; and what it failed of, but for its price and its boots,
+ * another one would fail of as well. */
+static bool may_be_made_after(const struct deployment *d)
+{
+    const struct rented *r = lease_rented(deployment_lease(d));
+
+    if (!r || !*life_record(rented_life(r))->id)
+        return !r;
+    return !has_failed(d) || streq(deployment_fault(d)->code, "price") ||
+           streq(deployment_fault(d)->code, "boot_failed");
+}
+
+static bool may_have_turn(const struct choice *c, unsigned i)
+{
+    const struct deployment *before = i && !c->places[i] ? deployment_at(c, i - 1) : NULL;
+
+    return !before || may_be_made_after(before);
+}
+
+/* c->n: nobody's. */
+static unsigned next_turn(const struct choice *c)
+{
+    for (unsigned k = 1; k < c->n; k++)
+        if (may_have_turn(c, (c->at + k) % c->n))
+            return (c->at + k) % c->n;
+    return c->n;
 }
 
 /* ---- whose turn it is ---- */
@@ -80,15 +195,26 @@ static bool has_had_its_turn(const struct deployment *d)
 {
     struct lease *l = deployment_lease(d);
 
-    return deployment_state(d) == DEPLOYMENT_FAILED ||
-           (deployment_state(d) == DEPLOYMENT_CONNECTING &&
-            (lease_rented(l) ? found_none(lease_rented(l)) : is_out_of_reach(l)));
+    return has_failed(d) || (deployment_state(d) == DEPLOYMENT_CONNECTING &&
+                             (lease_rented(l) ? found_none(lease_rented(l)) : is_out_of_reach(l)));
 }
 
-/* All of them failed, or the time is over: the last one says why. */
-static bool is_over(const struct choice *c)
+/* Within reach; and its price was read, which may be too high. */
+static bool has_come(const struct deployment *d)
 {
-    return c->n_failed >= c->n || (c->until_at_ms && clock_wall_ms() >= c->until_at_ms);
+    const struct rented *r = lease_rented(deployment_lease(d));
+    struct rented_figures n = {0};
+
+    if (!lease_is_reachable(deployment_lease(d)))
+        return false;
+    if (r)
+        rented_figures(r, &n);
+    return !r || n.rate_milli || deployment_state(d) == DEPLOYMENT_READY;
+}
+
+static bool is_late(const struct choice *c)
+{
+    return clock_wall_ms() >= c->until_at_ms;
 }
 
 static uint64_t wait_ms(const struct choice *c, const struct deployment *d)
@@ -99,64 +225,162 @@ static uint64_t wait_ms(const struct choice *c, const struct deployment *d)
     return c->at + 1 == c->n && next_ms > TURN_MS ? (uint64_t)next_ms : TURN_MS;
 }
 
+/* Those that a word has taken away meanwhile. */
+static void choice_note_lost(struct choice *c)
+{
+    unsigned n = c->n;
+
+    for (unsigned i = c->n; i-- > 0;)
+        if (c->places[i] && !deployment_at(c, i))
+            take_away(c, i);
+    if (c->n && c->n != n)
+        choice_write(c);
+}
+
 static void choice_look(struct choice *c)
 {
-    struct deployment *d = manager_find_on(c->manager, c->model, c->instances[c->at]);
-    bool failed = d && deployment_state(d) == DEPLOYMENT_FAILED;
-
-    if (!d || deployment_goal(d) == GOAL_OFF || lease_is_reachable(deployment_lease(d)) ||
-        (failed && c->n_failed + 1 >= c->n)) {
-        choice_free(c); /* by somebody's word, or because it came; or nobody is left */
+    choice_note_lost(c);
+    if (!c->n) {
+        choice_end(c);
         return;
     }
-    if (!has_had_its_turn(d))
+    if (!c->has_begun) {
+        if (!timer_is_armed(c->timer))
+            timer_arm(c->timer, TURN_MS);
+        return;
+    }
+    struct deployment *d = deployment_at(c, c->at);
+    bool has_next = next_turn(c) < c->n;
+
+    /* By somebody's word, or because it came; or nobody else is left, and what becomes of this one is said by
+     * it. */
+    if (c->n == 1 || deployment_goal(d) == GOAL_OFF || deployment_state(d) == DEPLOYMENT_ASLEEP ||
+        has_come(d) || (has_failed(d) && !has_next))
+        choice_end(c);
+    else if (!has_had_its_turn(d) || !has_next)
         timer_disarm(c->timer);
     else if (!timer_is_armed(c->timer))
         timer_arm(c->timer, wait_ms(c, d));
 }
 
-/* NULL: it cannot be had. */
-static struct deployment *find_or_rent(struct choice *c)
+/* NULL: it cannot be had, and is none of them any more. */
+static struct deployment *find_or_rent(struct choice *c, unsigned i)
 {
     struct deployment *d = NULL;
     struct lease *l = NULL;
     struct fault f = {0};
     uint64_t ticket;
 
-    if (c->instances[c->at])
-        return manager_find_on(c->manager, c->model, c->instances[c->at]);
+    if (c->places[i])
+        return deployment_at(c, i);
     if (manager_rent(c->manager, &c->rent, false, &l, &ticket, &f) < 0 ||
         manager_place(c->manager, c->model, lease_name(l), NULL, &d, &f) < 0) {
         event_publish(LOG_LEVEL_WARNING, LOG_DAEMON, c->model, "hunt", "no other machine can be rented: %s",
                       f.text);
+        remove_place(c, i);
         return NULL;
     }
-    c->instances[c->at] = xstrdup(lease_name(l));
+    deployment_want(d, GOAL_OFF, false); /* written down */
+    c->places[i] = xstrdup(lease_name(l));
+    if (c->n < PLACES_MAX)
+        add_place(c, i + 1, NULL);
     return d;
 }
 
-/* Both goals are one transaction: what is queued in one turn of the loop (store.h). */
+/* ---- from one to the next ---- */
+
+/* A model of others, or a word about the machine, keeps it on: it goes off some other time. */
+static bool is_kept_by_others(const struct choice *c, const struct lease *l)
+{
+    int64_t at_ms;
+    const char *why = manager_stay(c->manager, l, &at_ms);
+
+    LIST_FOREACH (d, &c->manager->deployments, struct managed_deployment, node)
+        if (deployment_lease(d->deployment) == l && deployment_goal(d->deployment) != GOAL_OFF)
+            return true;
+    return why && (streq(why, "kept") || streq(why, "no_card") || streq(why, "prepaid"));
+}
+
+/* Switched on by us, or about to be, and not off yet. */
+static bool is_leaving(const struct choice *c, const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+    enum life_state s = r ? life_state(rented_life(r)) : LIFE_ABSENT;
+
+    return !life_is_at_rest(s) && s != LIFE_WAITING && life_record(rented_life(r))->ours &&
+           !is_kept_by_others(c, l);
+}
+
+/* Whoever had his turn, also those that are none of them any more. */
+static bool somebody_is_leaving(const struct choice *c, const struct deployment *next)
+{
+    LIST_FOREACH (d, &c->manager->deployments, struct managed_deployment, node)
+        if (d->deployment != next && streq(deployment_name(d->deployment), c->model) &&
+            is_leaving(c, deployment_lease(d->deployment)))
+            return true;
+    return false;
+}
+
+static void choice_begin_turn(struct choice *c)
+{
+    struct deployment *d = deployment_at(c, c->at);
+
+    if (!d || is_late(c)) {
+        choice_end(c);
+        return;
+    }
+    if (somebody_is_leaving(c, d)) {
+        timer_arm(c->timer, TURN_MS);
+        return;
+    }
+    c->has_begun = true;
+    if (lease_rented(deployment_lease(d)))
+        rented_look_until(lease_rented(deployment_lease(d)), c->until_at_ms);
+    deployment_want(d, GOAL_ON_DEMAND, false);
+}
+
+static void choice_end_turn(struct choice *c, struct deployment *d)
+{
+    bool failed = has_failed(d), may_be_made = may_be_made_after(d);
+    struct deployment *next = NULL;
+
+    for (unsigned i; !next && (i = next_turn(c)) < c->n;)
+        next = find_or_rent(c, i);
+    if (!next || is_late(c)) {
+        if (failed || is_late(c) || c->n == 1)
+            choice_end(c);
+        return;
+    }
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, c->model, "hunt", "nothing came of %s%s%.200s%s: now %s",
+                  lease_name(deployment_lease(d)), failed ? " (" : "",
+                  failed ? deployment_fault(d)->text : "", failed ? ")" : "",
+                  lease_name(deployment_lease(next)));
+    deployment_want(d, GOAL_OFF, true);
+    if (failed && may_be_made)
+        remove_place(c, c->at);
+    else if (failed)
+        take_away(c, c->at);
+    c->at = place_of(c, next);
+    c->has_begun = false;
+    choice_begin_turn(c);
+}
+
+/* All goals and what is written of it are one transaction: what is queued in one turn of the loop (store.h).
+ */
 static void on_turn(void *ctx)
 {
     struct choice *c = ctx;
     struct manager *m = c->manager;
-    struct deployment *d = manager_find_on(m, c->model, c->instances[c->at]), *next;
+    _cleanup_free_ char *model = xstrdup(c->model);
+    struct deployment *d = c->has_begun ? deployment_at(c, c->at) : NULL;
 
-    if (!d || !has_had_its_turn(d))
-        return;
-    c->n_failed = deployment_state(d) == DEPLOYMENT_FAILED ? c->n_failed + 1 : 0;
-    c->at = (c->at + 1) % c->n;
-    next = is_over(c) ? NULL : find_or_rent(c);
-    if (!next || is_over(c)) {
-        choice_free(c);
-        return;
-    }
-    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, c->model, "hunt", "nothing came of %s: now %s",
-                  lease_name(deployment_lease(d)), lease_name(deployment_lease(next)));
-    deployment_want(d, GOAL_OFF, true);
-    if (c->until_at_ms && lease_rented(deployment_lease(next)))
-        rented_look_until(lease_rented(deployment_lease(next)), c->until_at_ms);
-    deployment_want(next, GOAL_ON_DEMAND, false);
+    if (!c->has_begun)
+        choice_begin_turn(c);
+    else if (d && has_had_its_turn(d))
+        choice_end_turn(c, d);
+    c = find_choice(m, model);
+    if (c)
+        choice_write(c);
 }
 
 /* ---- the manager's ---- */
@@ -178,6 +402,38 @@ bool manager_chooses(struct manager *m, const char *model)
     return find_choice(m, model) != NULL;
 }
 
+bool manager_chooses_on(struct manager *m, const struct deployment *d)
+{
+    const struct choice *c = find_choice(m, deployment_name(d));
+
+    return c && place_of(c, d) < c->n;
+}
+
+void manager_choose_without(struct manager *m, const struct deployment *d)
+{
+    struct choice *c = find_choice(m, deployment_name(d));
+
+    if (!c || place_of(c, d) == c->n)
+        return;
+    take_away(c, place_of(c, d));
+    if (c->n)
+        choice_write(c);
+    choice_look(c);
+}
+
+static struct choice *choice_new(struct manager *m, const char *model, int64_t until_at_ms)
+{
+    struct choice *c = xnew(struct choice);
+
+    c->manager = m;
+    c->model = xstrdup(model);
+    c->until_at_ms = until_at_ms;
+    c->timer = timer_new(m->context.loop, on_turn, c);
+    list_init(&c->node);
+    list_append(&m->choices, &c->node);
+    return c;
+}
+
 static void take_rent(struct choice *c, const struct manager_rent *w)
 {
     c->rent = *w;
@@ -190,6 +446,27 @@ static void take_rent(struct choice *c, const struct manager_rent *w)
     c->rent.anew = true;
 }
 
+void choices_restore(void *ctx, const struct choice_record *r)
+{
+    struct choice *c = choice_new(ctx, r->model, r->until_at_ms);
+
+    for (const char *at = r->places; *at && c->n < PLACES_MAX; at += strcspn(at, ","), at += *at == ',') {
+        _cleanup_free_ char *name = xasprintf("%.*s", (int)strcspn(at, ","), at);
+
+        add_place(c, c->n, streq(name, TO_BE_MADE) ? NULL : name);
+    }
+    c->at = r->turn < c->n ? r->turn : 0;
+    if (r->gpu)
+        take_rent(c, &(struct manager_rent){.provider = r->provider,
+                                            .gpu = r->gpu,
+                                            .image = r->image,
+                                            .region = r->region,
+                                            .disk_gb = r->disk_gb,
+                                            .max_price_milli = r->max_price_milli,
+                                            .over_budget = r->over_budget});
+    choice_look(c); /* its turn begins anew, when what is known of the others is no memory any more */
+}
+
 void manager_choose(struct manager *m, const char *model, const char *const *instances, unsigned n,
                     const struct manager_rent *rent, int64_t until_at_ms)
 {
@@ -197,18 +474,16 @@ void manager_choose(struct manager *m, const char *model, const char *const *ins
 
     if (c)
         choice_free(c);
-    c = xnew(struct choice);
-    c->manager = m;
-    c->model = xstrdup(model);
-    c->until_at_ms = until_at_ms;
-    for (unsigned i = 0; i < MIN(n, MANAGER_CHOICES_MAX); i++) {
-        c->instances[c->n++] = xstrdup(instances[i]);
-        if (i == 0 && rent)
-            c->n++;
-    }
+    c = choice_new(m, model, until_at_ms ? until_at_ms : clock_wall_ms() + MANAGER_SEARCH_MS);
     if (rent)
         take_rent(c, rent);
-    c->timer = timer_new(m->context.loop, on_turn, c);
-    list_init(&c->node);
-    list_append(&m->choices, &c->node);
+    c->has_begun = true;
+    for (unsigned i = 0; i < MIN(n, MANAGER_CHOICES_MAX); i++) {
+        add_place(c, c->n, instances[i]);
+        if (i == 0 && rent)
+            add_place(c, c->n, NULL);
+        if (i > 0)
+            deployment_want(deployment_at(c, c->n - 1), GOAL_OFF, false); /* written down */
+    }
+    choice_write(c);
 }

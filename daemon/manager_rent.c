@@ -60,7 +60,24 @@ static struct account *choose_account(struct manager *m, const char *provider, s
     return NULL;
 }
 
-/* In the order of preference; -EINVAL: *f. */
+/* "4090Dx2x3": nobody knows what was meant. */
+static bool is_counted_twice(const char *gpu)
+{
+    char again[sizeof((struct card){}.gpu)];
+
+    snprintf(again, sizeof again, "%s", gpu);
+    return rental_cut_count(again) != 0;
+}
+
+static bool is_named_before(const struct card *cards, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (streq(cards[i].offer.card, cards[n].offer.card) && cards[i].cards == cards[n].cards)
+            return true;
+    return false;
+}
+
+/* In the order of preference, each once; -EINVAL: *f. */
 static int read_cards(struct account *a, const char *gpu, struct card *ret, unsigned *ret_n, struct fault *f)
 {
     unsigned n = 0;
@@ -73,16 +90,21 @@ static int read_cards(struct account *a, const char *gpu, struct card *ret, unsi
         if (n == CARDS_MAX)
             return fault_code(f, FAULT_INVALID, "no_such_card", "\"%.60s\" names too many cards", gpu);
         snprintf(c->gpu, sizeof c->gpu, "%.*s", (int)MIN((size_t)(end - at), sizeof c->gpu - 1), at);
-        c->cards = MAX(rental_cut_count(c->gpu), 1u);
+        c->cards = rental_cut_count(c->gpu);
+        if (c->cards && is_counted_twice(c->gpu))
+            return fault_code(f, FAULT_INVALID, "no_such_card",
+                              "\"%.*s\" counts its cards twice: 4090Dx2 is a machine with two of them",
+                              (int)MIN(end - at, (ptrdiff_t)60), at);
+        c->cards = MAX(c->cards, 1u);
         if (account_ops(a)->find_card(account_rental(a), c->gpu, &c->offer, &why) < 0)
             return fault_code(f, FAULT_INVALID, "no_such_card", "%s", why);
-        n++;
+        n += !is_named_before(ret, n);
     }
     *ret_n = n;
     return n ? 0 : fault_code(f, FAULT_INVALID, "no_such_card", "no card is named");
 }
 
-/* What is too dear by the price list is left out. 0, or -EINVAL when nothing is left. */
+/* What is too dear by its last known price is left out. 0, or -EINVAL when nothing is left. */
 static int leave_dear(struct account *a, const struct manager_rent *w, struct card *cards, unsigned *n,
                       struct fault *f)
 {
@@ -93,7 +115,7 @@ static int leave_dear(struct account *a, const struct manager_rent *w, struct ca
     if (limit && (!most || limit < most))
         most = limit;
     for (unsigned i = 0; i < *n; i++) {
-        int64_t hour = cards[i].offer.price_milli * cards[i].cards;
+        int64_t hour = account_price(a, &cards[i].offer) * cards[i].cards;
 
         if (!most || hour <= most)
             cards[kept++] = cards[i];
@@ -204,7 +226,17 @@ struct place {
     char regions[CARDS_MAX * 64]; /* as the provider writes them, in the order of preference; "": anywhere */
 };
 
-/* "西北B区,beijingDC2"; each may be named in any way that the provider knows. */
+static bool names_region(const char *list, const char *region)
+{
+    size_t n = strlen(region);
+
+    for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',')
+        if (strcspn(at, ",") == n && strncmp(at, region, n) == 0)
+            return true;
+    return false;
+}
+
+/* "西北B区,beijingDC2", each once; each may be named in any way that the provider knows. */
 static int read_regions(struct account *a, const char *names, struct place *ret, struct fault *f)
 {
     struct buf list;
@@ -222,7 +254,7 @@ static int read_regions(struct account *a, const char *names, struct place *ret,
             r = fault_code(f, FAULT_INVALID, "no_such_region", "\"%.60s\" names too many regions", names);
         else if (account_ops(a)->find_region(account_rental(a), name, &region, &why) < 0)
             r = fault_code(f, FAULT_INVALID, "no_such_region", "%s", why);
-        else
+        else if (!list.len || !names_region(buf_text(&list), region))
             buf_addf(&list, "%s%s", n++ ? "," : "", region);
     }
     snprintf(ret->regions, sizeof ret->regions, "%s", list.len ? buf_text(&list) : "");

@@ -8,12 +8,10 @@
 #include "lease/rented.h"
 #include "proto/text.h"
 
-#define SEARCH_MS (2 * 3600 * 1000) /* unless `up` says otherwise */
-
 void power_begin_search(struct power *p)
 {
     if (rented_record(p->rented)->search_until_at_ms <= clock_wall_ms()) /* that of an older word is no end */
-        rented_look_until(p->rented, clock_wall_ms() + SEARCH_MS);
+        rented_look_until(p->rented, clock_wall_ms() + MANAGER_SEARCH_MS);
 }
 
 /* Nothing is on: only the wish is taken back. */
@@ -39,7 +37,7 @@ static bool is_hopeless(const struct power *p, const struct fault *f)
 int64_t power_search_until_ms(struct power *p)
 {
     if (!rented_record(p->rented)->search_until_at_ms)
-        rented_look_until(p->rented, clock_wall_ms() + SEARCH_MS);
+        rented_look_until(p->rented, clock_wall_ms() + MANAGER_SEARCH_MS);
     return rented_record(p->rented)->search_until_at_ms;
 }
 

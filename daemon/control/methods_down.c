@@ -226,8 +226,10 @@ void method_down(struct call *c)
     if (w->n_models)
         call_log_change(c, target, "down%s%s", cut ? ", now" : "",
                         json_get_bool(c->parameters, "forget", false) ? ", and to be forgotten" : "");
-    for (unsigned i = 0; i < w->n_models; i++)
+    for (unsigned i = 0; i < w->n_models; i++) {
+        manager_choose_without(c->context->manager, w->models[i]);
         w->ticket = deployment_want(w->models[i], GOAL_OFF, cut);
+    }
     down_machines(w, target, cut);
     if (w->ticket)
         store_after(c->context->store, w->ticket, &c->op, down_on_durable, c);

@@ -286,7 +286,6 @@ static void up_fail_some(struct follow *w)
 /* A machine was rented meanwhile, and it was its turn. */
 static void up_follow_new(struct follow *w)
 {
-    const char *name = deployment_name(w->models[0]);
     struct deployment *d;
 
     for (unsigned i = 0; (d = manager_deployment_at(w->call->context->manager, i)); i++) {
@@ -294,7 +293,7 @@ static void up_follow_new(struct follow *w)
 
         while (k < w->n_models && w->models[k] != d)
             k++;
-        if (k == w->n_models && streq(deployment_name(d), name))
+        if (k == w->n_models && manager_chooses_on(w->call->context->manager, d))
             follow_add(w, d);
     }
 }
@@ -331,6 +330,24 @@ static void up_look_any(struct follow *w)
         up_fail(w, failed, &last, NULL);
 }
 
+/* One that was forgotten ends the call; of several that are tried one after the other it is one less. */
+static bool up_still_has_all(struct follow *w)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i]) {
+            w->models[n] = w->models[i];
+            w->told[n++] = w->told[i];
+        }
+    if (n == w->n_models || (w->any && n)) {
+        w->n_models = n;
+        return true;
+    }
+    follow_gone(w);
+    return false;
+}
+
 static void up_look(struct follow *w)
 {
     unsigned n_ready = 0;
@@ -339,11 +356,8 @@ static void up_look(struct follow *w)
     struct fault why = {};
     bool goes_on = false;
 
-    for (unsigned i = 0; i < w->n_models; i++)
-        if (!w->models[i]) {
-            follow_gone(w);
-            return;
-        }
+    if (!up_still_has_all(w))
+        return;
     if (w->any) {
         up_look_any(w);
         return;
@@ -386,12 +400,8 @@ static bool up_begin(struct follow *w)
 
 static void up_accepted(struct follow *w)
 {
-    for (unsigned i = 0; i < w->n_models; i++)
-        if (!w->models[i]) {
-            follow_gone(w);
-            return;
-        }
-    up_answer(w, 0);
+    if (up_still_has_all(w))
+        up_answer(w, 0);
 }
 
 static bool is_on_its_way(const struct deployment *d)
@@ -524,14 +534,6 @@ static bool up_want_rented(struct follow *w)
     return true;
 }
 
-/* A machine that there is, and is switched on now: others of its kind may have taken its card. */
-static bool up_is_off(const struct deployment *d)
-{
-    const struct rented *r = lease_rented(deployment_lease(d));
-
-    return r && life_state(rented_life(r)) == LIFE_STOPPED;
-}
-
 /* It is wanted on one instance already: the others are told of, and wait for their turn. */
 static void up_add_others(struct follow *w, bool rents)
 {
@@ -594,7 +596,7 @@ static void up_go(struct call *c, const char *fit)
         up_want_all(w, on);
     else if (!up_want_rented(w))
         return;
-    bool rents = !came && up_has_more(c) && up_is_off(w->models[0]);
+    bool rents = !came && up_rents(c) && up_has_more(c, deployment_lease(w->models[0]));
 
     if (w->ticket && !came && (rents || json_get_text(c->parameters, "or_on")))
         up_add_others(w, rents);
@@ -667,7 +669,7 @@ void method_up(struct call *c)
     const char *model = json_get_text(c->parameters, "model");
     struct fault f = {};
 
-    if (follow_timeout_is_wrong(c))
+    if (follow_timeout_is_wrong(c) || up_names_nothing(c))
         return;
     if (show_port_taken(c->context, &f)) {
         _cleanup_free_ char *next = show_port_next(gateway_endpoint(c->context->gateway) + strlen("http://"));

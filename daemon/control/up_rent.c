@@ -24,12 +24,18 @@ bool up_rents(const struct call *c)
 }
 
 /* A card, a region: more than the one that a machine has. */
-bool up_has_more(const struct call *c)
+bool up_has_more(const struct call *c, const struct lease *l)
 {
     const char *gpu = json_get_text(c->parameters, "gpu"), *region = json_get_text(c->parameters, "region");
+    const struct rented *r = lease_rented(l);
 
-    return !json_get_text(c->parameters, "on") &&
-           ((gpu && strchr(gpu, ',')) || (region && strchr(region, ',')));
+    if (!r || !((gpu && strchr(gpu, ',')) || (region && strchr(region, ','))))
+        return false;
+    switch (life_state(rented_life(r))) {
+    case LIFE_ABSENT: return gpu && strchr(gpu, ','); /* the card that it gets may prove too dear */
+    case LIFE_STOPPED: return !json_get_text(c->parameters, "on"); /* others may have taken its card */
+    default: return false;
+    }
 }
 
 void up_read_rent(const struct call *c, struct manager_rent *ret)
@@ -75,16 +81,31 @@ static bool words_are_idle(struct call *c)
 }
 
 /* "A,,B": something was meant to stand there. */
-static bool gpu_has_a_gap(struct call *c)
+static bool has_a_gap(const char *list)
 {
-    const char *gpu = json_get_text(c->parameters, "gpu");
-    size_t n = gpu ? strlen(gpu) : 0;
+    size_t n = strlen(list);
 
-    if (!gpu || (n && *gpu != ',' && gpu[n - 1] != ',' && !strstr(gpu, ",,")))
-        return false;
-    call_fail(c, EXIT_USAGE, "gpu_needed", json_get_text(c->parameters, "model"), NULL, "llmhostctl offers",
-              "--gpu %s names a card that has no name", n ? gpu : "\"\"");
-    return true;
+    return !n || *list == ',' || list[n - 1] == ',' || strstr(list, ",,");
+}
+
+bool up_names_nothing(struct call *c)
+{
+    static const struct {
+        const char *key, *code, *option, *what, *next;
+    } lists[] = {{"gpu", "gpu_needed", "--gpu", "a card", "llmhostctl offers"},
+                 {"region", "no_such_region", "--region", "a region", "llmhostctl offers"},
+                 {"or_on", "which_instance", "--or", "an instance", "llmhostctl status"}};
+
+    for (size_t i = 0; i < ELEMENTS(lists); i++) {
+        const char *list = json_get_text(c->parameters, lists[i].key);
+
+        if (!list || !has_a_gap(list))
+            continue;
+        call_fail(c, EXIT_USAGE, lists[i].code, json_get_text(c->parameters, "model"), NULL, lists[i].next,
+                  "%s %s names %s that has no name", lists[i].option, *list ? list : "\"\"", lists[i].what);
+        return true;
+    }
+    return false;
 }
 
 static bool numbers_are_wrong(struct call *c)
@@ -131,7 +152,7 @@ bool up_may_rent(struct call *c)
     struct fault f = {0};
     uint64_t ticket;
 
-    if (words_are_idle(c) || numbers_are_wrong(c) || gpu_has_a_gap(c))
+    if (words_are_idle(c) || numbers_are_wrong(c))
         return false;
     if (!up_rents(c))
         return true;

@@ -11,10 +11,13 @@ struct lease;
 
 /* A machine with such a card is asked for. */
 bool up_rents(const struct call *c);
-/* What is asked for; texts are the call's. has_more: also beside a machine of that kind that there is, since other cards or regions are named, and it is not. */
+/* What is asked for; texts are the call's. has_more: other cards or regions are named than the one that this machine has, or
+ * will have. */
 struct manager_rent;
 void up_read_rent(const struct call *c, struct manager_rent *ret);
-bool up_has_more(const struct call *c);
+bool up_has_more(const struct call *c, const struct lease *l);
+/* A list of cards, regions or instances has a place without a name: the call was answered. */
+bool up_names_nothing(struct call *c);
 /* It could be rented, and the model put there: nothing is made. False: the call was answered. */
 bool up_may_rent(struct call *c);
 /* Whether such a card holds the model, and whether there is such a model: asked before it is paid for, unless the caller insists. then() when it does,

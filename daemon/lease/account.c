@@ -20,6 +20,8 @@
 #define NEAR_PERCENT   80     /* of a day's limit: people hear of it */
 #define LOW_WAIT_MS    5000   /* for the balance that may have been topped up */
 
+#define PRICES_MAX 64 /* kinds of cards that were rented */
+
 struct account {
     struct account_context context;
     struct account_record record;
@@ -42,6 +44,11 @@ struct account {
     struct op *balance, *list; /* our own questions */
     struct timer *timer;       /* armed while something runs, or there is a check to be answered */
     struct work changed;
+    struct learned_price {
+        char card[64];
+        int64_t milli;
+    } prices[PRICES_MAX];
+    unsigned n_prices;
 };
 
 /* Limits are told of what they stop. A refused token only shows when it is too late to stop anything; most of
@@ -88,6 +95,29 @@ int64_t account_clock_off_ms(const struct account *a)
 int64_t account_now_ms(const struct account *a)
 {
     return clock_wall_ms() - account_clock_off_ms(a);
+}
+
+/* ---- prices ---- */
+
+void account_learn_price(struct account *a, const char *card, int64_t milli)
+{
+    unsigned i = 0;
+
+    while (i < a->n_prices && !streq(a->prices[i].card, card))
+        i++;
+    if (i == PRICES_MAX)
+        return;
+    a->n_prices = MAX(a->n_prices, i + 1);
+    snprintf(a->prices[i].card, sizeof a->prices[i].card, "%s", card);
+    a->prices[i].milli = milli;
+}
+
+int64_t account_price(const struct account *a, const struct rental_offer *offer)
+{
+    for (unsigned i = 0; i < a->n_prices; i++)
+        if (streq(a->prices[i].card, offer->card))
+            return MAX(a->prices[i].milli, offer->price_milli);
+    return offer->price_milli;
 }
 
 /* ---- the balance ---- */

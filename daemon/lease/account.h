@@ -87,6 +87,11 @@ void account_release_keep(struct account *a, const char *instance);
 /* That call has been answered: outcome "made", "refused", … A refused one gives its money back; the others' is held until their interval is closed. */
 void account_resolve(struct account *a, const char *machine, const char *outcome);
 
+/* What an hour of one such card cost when a machine last told it, which the price list may not know. */
+void account_learn_price(struct account *a, const char *card, int64_t milli);
+/* The last known price of an hour of it, thousandths; 0: unknown. */
+int64_t account_price(const struct account *a, const struct rental_offer *offer);
+
 struct account_figures {
     bool has_balance;
     int64_t balance_milli, balance_at_ms;

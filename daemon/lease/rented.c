@@ -110,6 +110,7 @@ static void take_price(struct rented *r, int64_t milli)
     r->rate_milli = milli;
     if (r->record.rate_milli != milli) {
         r->record.rate_milli = milli;
+        rented_learn_price(r);
         rented_write(r);
     }
     runq_add(r->context.loop, &r->read);

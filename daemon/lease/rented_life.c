@@ -94,7 +94,7 @@ static void fill_hunt(struct rented *r)
             continue;
         }
         snprintf(c->card, sizeof c->card, "%s", offer.card);
-        c->price_milli = offer.price_milli * c->cards;
+        c->price_milli = account_price(r->context.account, &offer) * c->cards;
     }
 }
 
@@ -157,6 +157,13 @@ static void note_made(struct rented *r)
     r->hunt.all[0] = made;
     r->hunt.n = 1;
     r->hunt.at = 0;
+}
+
+void rented_learn_price(struct rented *r)
+{
+    if (r->record.card && r->record.rate_milli)
+        account_learn_price(r->context.account, r->record.card,
+                            r->record.rate_milli / MAX(r->record.cards, 1u));
 }
 
 int64_t rented_list_rate_milli(const struct rented *r)
@@ -621,6 +628,7 @@ void rented_begin_life(struct rented *r)
 
     snprintf(l.id, sizeof l.id, "%s", from->id ? from->id : "");
     r->was_stopped = l.state == LIFE_STOPPED;
+    rented_learn_price(r);
     read_hunt(r);
     r->days_told = -1;
     find_tried_card(r);

@@ -83,6 +83,8 @@ void rented_begin_life(struct rented *r);
 void rented_write(struct rented *r);
 /* The limit of an hour may be another one. */
 void rented_choose_card(struct rented *r);
+/* What a machine of its card costs was read, or is remembered. */
+void rented_learn_price(struct rented *r);
 /* Somebody wants it who did not before. */
 void rented_begin_hunt(struct rented *r);
 /* What an hour may cost; 0: whatever it costs. */

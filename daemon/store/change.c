@@ -133,6 +133,23 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .removes = true,
             .sql = "DELETE FROM alias WHERE name = ?1",
         },
+    [CHANGE_PUT_CHOICE] =
+        {
+            .noun = "search for",
+            .keys = 1,
+            .parent = -1,
+            .sql = "INSERT OR REPLACE INTO choice(model, places, turn, until_at_ms, provider, gpu, image, "
+                   "region, disk_gb, max_price_milli, over_budget)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        },
+    [CHANGE_REMOVE_CHOICE] =
+        {
+            .noun = "search for",
+            .keys = 1,
+            .parent = -1,
+            .removes = true,
+            .sql = "DELETE FROM choice WHERE model = ?1",
+        },
     [CHANGE_PUT_RENTAL] =
         {
             .noun = "rental of",

@@ -42,6 +42,7 @@ int database_load_durations(struct database *d, void (*duration)(void *ctx, cons
 
 int database_load_counts(struct database *d, void (*count)(void *ctx, const struct count_record *r), void *ctx, struct fault *f);
 
+int database_load_choices(struct database *d, void (*choice)(void *ctx, const struct choice_record *r), void *ctx, struct fault *f);
 int database_load_aliases(struct database *d, void (*alias)(void *ctx, const char *name, const char *model), void *ctx, struct fault *f);
 int database_load_keys(struct database *d, void (*key)(void *ctx, const struct key_record *r), void *ctx, struct fault *f);
 

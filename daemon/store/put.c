@@ -153,6 +153,32 @@ store_ticket store_remove_alias(struct store *s, const char *name)
     return store_queue(s, c);
 }
 
+store_ticket store_put_choice(struct store *s, const struct choice_record *r)
+{
+    struct change *c = change_new(CHANGE_PUT_CHOICE);
+
+    change_text(c, r->model);
+    change_text(c, r->places);
+    change_int(c, r->turn);
+    change_int(c, r->until_at_ms);
+    change_text(c, r->provider);
+    change_text(c, r->gpu);
+    change_text(c, r->image);
+    change_text(c, r->region);
+    change_int(c, r->disk_gb);
+    change_int(c, r->max_price_milli);
+    change_int(c, r->over_budget);
+    return store_queue(s, c);
+}
+
+store_ticket store_remove_choice(struct store *s, const char *model)
+{
+    struct change *c = change_new(CHANGE_REMOVE_CHOICE);
+
+    change_text(c, model);
+    return store_queue(s, c);
+}
+
 /* ---- money ---- */
 
 store_ticket store_put_rental(struct store *s, const char *instance, const struct rental_record *r)

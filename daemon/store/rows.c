@@ -365,6 +365,43 @@ int database_load_aliases(struct database *d, void (*alias)(void *ctx, const cha
     return database_each_row(d, "SELECT name, model FROM alias ORDER BY name", see_alias, &load, f);
 }
 
+struct load_choices {
+    void (*choice)(void *ctx, const struct choice_record *r);
+    void *ctx;
+};
+
+static void see_choice(sqlite3_stmt *row, void *to)
+{
+    struct load_choices *load = to;
+    const struct choice_record r = {
+        .model = database_text_at(row, 0),
+        .places = database_text_at(row, 1),
+        .turn = (unsigned)sqlite3_column_int64(row, 2),
+        .until_at_ms = sqlite3_column_int64(row, 3),
+        .provider = database_text_at(row, 4),
+        .gpu = database_text_at(row, 5),
+        .image = database_text_at(row, 6),
+        .region = database_text_at(row, 7),
+        .disk_gb = (unsigned)sqlite3_column_int64(row, 8),
+        .max_price_milli = sqlite3_column_int64(row, 9),
+        .over_budget = sqlite3_column_int64(row, 10) != 0,
+    };
+
+    load->choice(load->ctx, &r);
+}
+
+int database_load_choices(struct database *d, void (*choice)(void *ctx, const struct choice_record *r),
+                          void *ctx, struct fault *f)
+{
+    struct load_choices load = {.choice = choice, .ctx = ctx};
+
+    return database_each_row(
+        d,
+        "SELECT model, places, turn, until_at_ms, provider, gpu, image, region, disk_gb, "
+        "max_price_milli, over_budget FROM choice ORDER BY model",
+        see_choice, &load, f);
+}
+
 struct load_durations {
     void (*duration)(void *ctx, const char *what, const char *last);
     void *ctx;

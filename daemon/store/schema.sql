@@ -265,3 +265,19 @@ CREATE TABLE boxed (
     trial TEXT NOT NULL,
     tried_at_ms INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- A model that is wanted on whichever of several instances comes first (`up --on A --or B,C`): their names in the order of their turns, with commas
+-- between, "+" for one that is made when it is its turn, of such a card (provider to over_budget); whose turn it is, from 0.
+CREATE TABLE choice (
+    model TEXT PRIMARY KEY CHECK (model <> ''),
+    places TEXT NOT NULL CHECK (places <> ''),
+    turn INTEGER NOT NULL CHECK (turn >= 0),
+    until_at_ms INTEGER NOT NULL,
+    provider TEXT,
+    gpu TEXT,
+    image TEXT,
+    region TEXT,
+    disk_gb INTEGER NOT NULL,
+    max_price_milli INTEGER NOT NULL,
+    over_budget INTEGER NOT NULL CHECK (over_budget IN (0, 1))
+) WITHOUT ROWID;

@@ -511,6 +511,12 @@ int store_load_aliases(struct store *s, void (*alias)(void *ctx, const char *nam
     return database_load_aliases(s->database, alias, ctx, f);
 }
 
+int store_load_choices(struct store *s, void (*choice)(void *ctx, const struct choice_record *r), void *ctx,
+                       struct fault *f)
+{
+    return database_load_choices(s->database, choice, ctx, f);
+}
+
 int store_load_accounts(struct store *s, void (*account)(void *ctx, const struct account_record *r),
                         void *ctx, struct fault *f)
 {

@@ -188,6 +188,22 @@ store_ticket store_remove_alias(struct store *s, const char *name);
 /* As store_load(), in order of their names. */
 int store_load_aliases(struct store *s, void (*alias)(void *ctx, const char *name, const char *model), void *ctx, struct fault *f);
 
+/* ---- models that are wanted on whichever of several instances comes first ---- */
+struct choice_record {
+    char *model;
+    char *places;                   /* names of instances in the order of their turns, with commas between; "+": one that is made when it is its turn, */
+    char *provider, *gpu, *image, *region;          /* like this; gpu NULL: none is */
+    unsigned disk_gb;
+    int64_t max_price_milli;
+    bool over_budget;
+    unsigned turn;                  /* which place, from 0 */
+    int64_t until_at_ms;
+};
+store_ticket store_put_choice(struct store *s, const struct choice_record *r);
+store_ticket store_remove_choice(struct store *s, const char *model);
+/* As store_load(). */
+int store_load_choices(struct store *s, void (*choice)(void *ctx, const struct choice_record *r), void *ctx, struct fault *f);
+
 /* ---- what was asked of a model, by whom ---- */
 struct count_record {
     char *model, *client;

@@ -1,6 +1,7 @@
 """The search for a card: other cards, other regions, saved images, other instances; and its end.
 
 Order and pace: reference/lease.md §4; regions: reference/autodl.md §2.2."""
+import concurrent.futures
 import re
 import time
 
@@ -44,6 +45,21 @@ class Hunt(AtOnce):
             self.assertEqual([e["code"] for e in w.calls("create")], ["InternalError", "Success"], "nobody asked for the dear one")
             w.d.restart()
             self.assertEqual((w.machine()["rental"]["gpu"], len(w.paid())), ("5090", 1))
+
+    def test_what_is_named_twice_or_not_at_all(self):
+        with World(NEVER) as w:
+            for words, says in ((("--gpu", "4090Dx2x3"), "4090Dx2x3\" counts its cards twice"), (("--gpu", "4090D,,5090"), "a card that has no name"),
+                                (("--gpu", "4090D", "--region", ","), "--region , names a region that has no name"),
+                                (("--gpu", "4090D", "--region", "westDC3,"), "a region that has no name"),
+                                (("--gpu", "4090D", "--or", "box,"), "--or box, names an instance that has no name")):
+                said = w.d.ctl("up", MODEL, "--no-wait", *words, check=False)
+                self.assertEqual(said.returncode, 2, f"{words}: {said.stderr}")
+                self.assertIn(says, said.stderr)
+            self.assertEqual((w.machines(), w.calls("create")), ([], []), "nothing was kept of it, nobody was asked")
+            w.c.stock("4090D", 0)
+            machine = waits(w, "--gpu", "4090D,4090D,4090Dx2,4090D", "--region", "westDC3,西北B区,westDC3")
+            self.assertEqual([c["region"] for c in machine["rental"]["candidates"]], ["westDC3", "westDC3"], "one region, two kinds of machine")
+            self.assertEqual(machine["rental"]["gpu"], "4090D,4090Dx2", "each is taken once")
 
     def test_all_are_sold_out_until_one_comes(self):
         with World(NEVER) as w:
@@ -158,6 +174,93 @@ class Either(AtOnce):
             self.assertNotIn("one machine was powered on", said.stdout)
             self.assertEqual((w.state("first"), w.state("second"), w.state("third"), w.paid()), ("absent", "absent", "absent", []))
             self.assertEqual(set(self.places(w).values()), {"off"})
+
+    def is_ready(self, w, name):
+        hosts.until(lambda: any(m["state"] == "ready" and m["instance"] == name for m in w.d.call("Status")["models"]), 60, f"ready on {name}")
+
+    def turns(self, w):
+        """Whose turn it was, one after the other, as the log has it."""
+        return re.findall(r"nothing came of .*: now (\S+)$", w.d.log(), re.M)
+
+    def test_killed_in_the_middle_it_goes_on_in_the_same_order(self):
+        with World(NEVER) as w:
+            before = self.two(w)
+            w.d.ctl("up", MODEL, "--gpu", "4090Dx2", "--on", "third", "--or", "first,second", "--no-wait", "--until", "20m")
+            for turn in ("third", "first", "second"):
+                hosts.until(lambda: self.places(w).get(turn) == "on_demand" and w.state(turn) == "waiting", 40, f"the turn of {turn}")
+                self.assertEqual(list(self.places(w).values()).count("on_demand"), 1, "one at a time")
+                w.d.kill()
+                w.d.start()
+            asked = w.calls("create")[before:]
+            self.assertEqual({e["code"] for e in asked} - {"InternalError", None, ""}, set(), asked)
+            w.c.stock("5090-p", 1)
+            self.is_ready(w, "second")
+            self.assertEqual(self.turns(w), ["first", "second"])
+            self.assertEqual((len(w.paid()), len(w.ours()), w.most_at_once()), (1, 1, 1), "exactly one machine")
+            apart = [b["at"] - a["at"] for a, b in zip(asked, w.calls("create")[before + 1:])]
+            self.assertGreaterEqual(min(apart), 1.9, "one paid call at a time")
+            w.d.restart()
+            w.c.stock("4090D", 5)
+            self.is_ready(w, "second")
+            self.assertEqual((self.places(w)["second"], len(w.ours())), ("on_demand", 1), "it came: nobody is looked for any more")
+
+    def test_a_word_takes_one_away_and_the_search_goes_on(self):
+        with World(NEVER) as w:
+            self.two(w)
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                said = pool.submit(w.d.ctl, "up", MODEL, "--on", "first", "--or", "second", check=False)
+                hosts.until(lambda: self.places(w).get("first") == "on_demand", 20, "the turn of first")
+                w.d.ctl("down", MODEL, "--on", "first", "--forget")
+                w.d.ctl("instance", "remove", "first")
+                hosts.until(lambda: self.places(w) == {"second": "on_demand"}, 20, "second is looked for alone")
+                self.assertFalse(said.done(), "its search goes on")
+                w.c.stock("5090-p", 1)
+                self.assertRegex(said.result(60).stdout, "ready")
+                w.d.ctl("down", MODEL)
+                w.nothing_bills()
+                w.c.stock("5090-p", 0)
+                w.d.ctl("up", "ollama:scripted:3", "--gpu", "4090D", "--on", "third", "--no-wait")
+                w.d.ctl("down", "ollama:scripted:3")
+                said = pool.submit(w.d.ctl, "up", MODEL, "--on", "second", "--or", "third", check=False)
+                hosts.until(lambda: "third" in self.places(w), 20, "a search of two")
+                w.d.ctl("down", MODEL)
+                over = said.result(30)
+                self.assertEqual(over.returncode, 3, over.stderr)
+                self.assertIn("was switched off meanwhile", over.stderr)
+            self.assertEqual((set(self.places(w).values()), w.paid()), ({"off"}, []))
+
+    def test_one_that_is_too_dear_is_off_before_the_next_one_is_made(self):
+        with World(NEVER) as w:
+            w.c.price("4090D", 3000)
+            said = w.d.ctl("up", MODEL, "--gpu", "4090D,5090", "--max-price", "2.90")
+            self.assertRegex(said.stdout, "ready")
+            self.assertEqual([e["code"] for e in w.calls("create")], ["Success", "Success"])
+            first, second = sorted((r for r in w.c.bill() if r["instance"] != w.foreign and r["kind"] == "compute"), key=lambda r: r["start"])
+            self.assertIsNotNone(first["end"])
+            self.assertLessEqual(first["end"], second["start"], "never two at once")
+            cards = {m["name"]: (m["rental"]["gpu"], m["state"]) for m in w.machines()}
+            self.assertEqual(cards, {"4090d": ("4090D", "stopped"), "5090": ("5090", "running")})
+            self.assertEqual(len(self.turns(w)), 1)
+            w.down()
+            w.d.restart()
+            said = w.d.ctl("up", "ollama:scripted:2", "--gpu", "4090D,5090", "--max-price", "2.90")
+            self.assertEqual([m["state"] for m in w.machines()], ["stopped", "running"], "the dear one is known, and left out")
+            self.assertEqual((len(w.calls("create")), len(w.calls("power_on"))), (2, 1))
+
+    def test_one_that_its_provider_refuses_is_not_the_end(self):
+        with World(NEVER) as w:
+            self.two(w)
+            w.c.stock("pro6000-p", 0)
+            w.d.ctl("up", "ollama:scripted:3", "--gpu", "PRO6000", "--on", "third", "--no-wait")
+            w.wait("waiting", name="third")
+            w.d.ctl("down", "ollama:scripted:3")
+            before = len(w.calls("create"))
+            w.c.fault("bad_parameter", on="create", times=1)
+            w.c.stock("5090-p", 1)
+            said = w.d.ctl("up", MODEL, "--on", "third", "--or", "first,second")
+            self.assertRegex(said.stdout, "ready")
+            self.assertEqual([e["code"] for e in w.calls("create")[before:]], ["RequestParameterIsWrong", "InternalError", "Success"])
+            self.assertEqual((self.turns(w), w.most_at_once()), (["first", "second"], 1))
 
     def test_it_names_what_is_first(self):
         with World(NEVER) as w:

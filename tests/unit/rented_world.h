@@ -49,6 +49,7 @@ static struct books {
     struct ledger_reading reading, spare; /* spare: of a machine "gz+ID" */
     char spare_name[96], gone[96];
     struct spent_record row; /* the only one in it; instance NULL: none */
+    int64_t learned_milli; /* the last price that was read */
 } books;
 
 struct keeper {
@@ -316,6 +317,18 @@ const struct rental_ops *account_ops(const struct account *a)
     timed = company_ops;
     timed.set_timer = company_set_timer;
     return company.has_timer ? &timed : &company_ops;
+}
+
+void account_learn_price(struct account *a, const char *card, int64_t milli)
+{
+    (void)a, (void)card;
+    books.learned_milli = milli;
+}
+
+int64_t account_price(const struct account *a, const struct rental_offer *offer)
+{
+    (void)a;
+    return MAX(books.learned_milli, offer->price_milli);
 }
 
 struct rental *account_rental(const struct account *a)

@@ -4,31 +4,38 @@
  * clock of our own. */
 #include <criterion/criterion.h>
 
-#define clock_wall_ms      fake_clock_wall_ms
-#define timer_new          fake_timer_new
-#define timer_free         fake_timer_free
-#define timer_arm          fake_timer_arm
-#define timer_disarm       fake_timer_disarm
-#define timer_is_armed     fake_timer_is_armed
-#define event_publish      fake_event_publish
-#define deployment_goal    fake_deployment_goal
-#define deployment_state   fake_deployment_state
-#define deployment_lease   fake_deployment_lease
-#define deployment_want    fake_deployment_want
-#define lease_rented       fake_lease_rented
-#define lease_session      fake_lease_session
-#define lease_name         fake_lease_name
-#define lease_is_reachable fake_lease_is_reachable
-#define rented_life        fake_rented_life
-#define rented_hunt        fake_rented_hunt
-#define rented_look_until  fake_rented_look_until
-#define life_state         fake_life_state
-#define life_next_at_ms    fake_life_next_at_ms
-#define session_figures    fake_session_figures
-#define session_state      fake_session_state
-#define manager_find_on    fake_manager_find_on
-#define manager_rent(...)  fake_manager_rent(__VA_ARGS__) /* there is a struct of that name */
-#define manager_place      fake_manager_place
+#define clock_wall_ms       fake_clock_wall_ms
+#define timer_new           fake_timer_new
+#define timer_free          fake_timer_free
+#define timer_arm           fake_timer_arm
+#define timer_disarm        fake_timer_disarm
+#define timer_is_armed      fake_timer_is_armed
+#define event_publish       fake_event_publish
+#define deployment_goal     fake_deployment_goal
+#define deployment_state    fake_deployment_state
+#define deployment_name     fake_deployment_name
+#define deployment_fault    fake_deployment_fault
+#define deployment_lease    fake_deployment_lease
+#define deployment_want     fake_deployment_want
+#define lease_rented        fake_lease_rented
+#define lease_session       fake_lease_session
+#define lease_name          fake_lease_name
+#define lease_is_reachable  fake_lease_is_reachable
+#define rented_life         fake_rented_life
+#define rented_hunt         fake_rented_hunt
+#define rented_figures(...) fake_rented_figures(__VA_ARGS__)
+#define rented_look_until   fake_rented_look_until
+#define life_state          fake_life_state
+#define life_record(...)    fake_life_record(__VA_ARGS__)
+#define store_put_choice    fake_store_put_choice
+#define store_remove_choice fake_store_remove_choice
+#define manager_stay        fake_manager_stay
+#define life_next_at_ms     fake_life_next_at_ms
+#define session_figures     fake_session_figures
+#define session_state       fake_session_state
+#define manager_find_on     fake_manager_find_on
+#define manager_rent(...)   fake_manager_rent(__VA_ARGS__) /* there is a struct of that name */
+#define manager_place       fake_manager_place
 #include "manager_hunt.c"
 
 enum { PLACES = 3 };
@@ -40,6 +47,9 @@ struct place {
     enum deployment_goal goal;
     enum deployment_state state;
     enum life_state life;
+    struct life_record record;
+    struct fault fault;
+    bool goes_off_slowly, is_gone;
     struct hunt hunt;
     unsigned tries, n_wants;
     int64_t look_until_ms;
@@ -48,6 +58,9 @@ struct place {
 static struct world {
     struct manager manager;
     struct place places[PLACES];
+    struct managed_deployment deployments[PLACES];
+    char kept[200]; /* what is on disk: whose turn it is, and all */
+    const char *stay;
     int64_t now;
     void (*fire)(void *ctx);
     void *fire_ctx;
@@ -126,8 +139,54 @@ uint64_t fake_deployment_want(struct deployment *d, enum deployment_goal goal, b
     p->goal = goal;
     p->n_wants += goal != GOAL_OFF;
     p->state = goal == GOAL_OFF ? DEPLOYMENT_OFF : DEPLOYMENT_CONNECTING;
-    p->life = goal == GOAL_OFF ? LIFE_ABSENT : LIFE_CREATING;
+    if (goal != GOAL_OFF || !p->goes_off_slowly)
+        p->life = goal == GOAL_OFF ? LIFE_ABSENT : LIFE_CREATING;
+    else if (p->life == LIFE_RUNNING)
+        p->life = LIFE_STOPPING;
     p->hunt.rounds = 0;
+    return 1;
+}
+
+const char *fake_deployment_name(const struct deployment *d)
+{
+    (void)d;
+    return "ollama:m";
+}
+
+const struct fault *fake_deployment_fault(const struct deployment *d)
+{
+    return &PLACE(d)->fault;
+}
+
+const struct life_record *fake_life_record(const struct life *l)
+{
+    return &PLACE(l)->record;
+}
+
+void fake_rented_figures(const struct rented *r, struct rented_figures *ret)
+{
+    *ret = (struct rented_figures){.rate_milli = PLACE(r)->reachable ? 1880 : 0};
+}
+
+const char *fake_manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms)
+{
+    (void)m, (void)l, (void)ret_at_ms;
+    return w.stay;
+}
+
+store_ticket fake_store_put_choice(struct store *s, const struct choice_record *r)
+{
+    (void)s;
+    cr_assert_str_eq(r->model, "ollama:m");
+    snprintf(w.kept, sizeof w.kept, "%u of %s until %lld", r->turn, r->places, (long long)r->until_at_ms);
+    return 1;
+}
+
+store_ticket fake_store_remove_choice(struct store *s, const char *model)
+{
+    (void)s;
+    cr_assert_str_eq(model, "ollama:m");
+    w.kept[0] = '\0';
     return 1;
 }
 
@@ -193,7 +252,7 @@ struct deployment *fake_manager_find_on(struct manager *m, const char *name, con
     (void)m;
     cr_assert_str_eq(name, "ollama:m");
     for (unsigned i = 0; i < PLACES; i++)
-        if (streq(w.places[i].name, instance))
+        if (!w.places[i].is_gone && streq(w.places[i].name, instance))
             return (struct deployment *)(void *)&w.places[i];
     return NULL;
 }
@@ -230,6 +289,13 @@ static void begins(int64_t until_ms)
         w.places[i] =
             (struct place){.name = names[i], .rented = i < 2, .goal = GOAL_OFF, .state = DEPLOYMENT_OFF};
     list_init(&w.manager.choices);
+    list_init(&w.manager.deployments);
+    for (unsigned i = 0; i < PLACES; i++) {
+        w.places[i].record.ours = true;
+        w.deployments[i].deployment = (struct deployment *)(void *)&w.places[i];
+        list_init(&w.deployments[i].node);
+        list_append(&w.manager.deployments, &w.deployments[i].node);
+    }
     fake_deployment_want((struct deployment *)(void *)&w.places[0], GOAL_ON_DEMAND, false);
     manager_choose(&w.manager, "ollama:m", names, PLACES, NULL, until_ms);
     choices_changed(&w.manager);
@@ -385,6 +451,7 @@ static void begins_with_one_that_is_off(void)
 
     begins(0);
     choices_drop(&w.manager);
+    snprintf(w.places[0].record.id, sizeof w.places[0].record.id, "pro-1");
     manager_choose(&w.manager, "ollama:m", (const char *const[]){"a", "attic"}, 2, &rent, 0);
     is_sold_out(0);
     cr_assert_eq(w.n_rents, 0, "not before it is its turn");
@@ -418,9 +485,141 @@ Test(choice, where_no_machine_can_be_made_it_ends_and_the_first_goes_on)
     fake_deployment_want((struct deployment *)(void *)&w.places[0], GOAL_ON_DEMAND, false);
     manager_choose(&w.manager, "ollama:m", (const char *const[]){"a"}, 1,
                    &(struct manager_rent){.gpu = "4090D,5090"}, 0);
+    cr_assert_str_eq(w.kept, "0 of a,+ until 8202000");
     is_sold_out(0);
     time_comes();
     cr_assert_eq(w.n_rents, 1);
     cr_assert_not(manager_chooses(&w.manager, "ollama:m"));
     cr_assert_str_eq(turn(), "a");
+}
+
+static void has_failed_of(unsigned i, const char *code)
+{
+    w.places[i].state = DEPLOYMENT_FAILED;
+    fault_code(&w.places[i].fault, FAULT_DENIED, code, "that was it");
+    choices_changed(&w.manager);
+}
+
+Test(choice, one_that_is_too_dear_is_off_before_the_next_begins_and_has_no_other_turn)
+{
+    begins(0);
+    w.places[0].life = LIFE_RUNNING;
+    w.places[0].goes_off_slowly = true;
+    has_failed_of(0, "price");
+    time_comes();
+    cr_assert_str_eq(turn(), "nobody", "it is not off yet");
+    cr_assert_str_eq(w.kept, "0 of b,attic until 8200000");
+    for (unsigned i = 0; i < 3; i++)
+        time_comes();
+    cr_assert_str_eq(turn(), "nobody");
+    w.places[0].life = LIFE_STOPPED;
+    time_comes();
+    cr_assert_str_eq(turn(), "b");
+    is_sold_out(1);
+    time_comes();
+    w.places[2].tries = 2;
+    choices_changed(&w.manager);
+    time_comes();
+    cr_assert_str_eq(turn(), "b", "a has had its only turn");
+    cr_assert_eq(w.places[0].n_wants, 1);
+    end();
+}
+
+Test(choice, one_that_somebody_keeps_on_is_not_waited_for)
+{
+    begins(0);
+    w.places[0].life = LIFE_RUNNING;
+    w.places[0].goes_off_slowly = true;
+    w.stay = "kept";
+    has_failed_of(0, "engine_died");
+    time_comes();
+    cr_assert_str_eq(turn(), "b");
+    end();
+}
+
+Test(choice, a_machine_is_made_after_the_one_that_was_too_dear)
+{
+    const struct manager_rent rent = {.gpu = "4090D,5090"};
+
+    begins(0);
+    choices_drop(&w.manager);
+    manager_choose(&w.manager, "ollama:m", (const char *const[]){"a"}, 1, &rent, 0);
+    is_sold_out(0);
+    cr_assert_not(w.is_armed, "it asks for both cards itself");
+    snprintf(w.places[0].record.id, sizeof w.places[0].record.id, "pro-1");
+    has_failed_of(0, "price");
+    time_comes();
+    cr_assert_str_eq(turn(), "b");
+    cr_assert_str_eq(w.kept, "0 of b,+ until 8200000");
+    is_sold_out(1);
+    cr_assert_not(w.is_armed);
+    end();
+}
+
+Test(choice, what_the_company_refused_to_make_is_not_asked_for_again)
+{
+    const struct manager_rent rent = {.gpu = "4090D,5090"};
+
+    begins(0);
+    choices_drop(&w.manager);
+    manager_choose(&w.manager, "ollama:m", (const char *const[]){"a", "attic"}, 2, &rent, 0);
+    has_failed_of(0, "not_verified");
+    time_comes();
+    cr_assert_str_eq(turn(), "attic");
+    cr_assert_eq(w.n_rents, 0);
+    cr_assert_not(manager_chooses(&w.manager, "ollama:m"), "nobody else is left");
+    cr_assert_str_eq(w.kept, "");
+}
+
+Test(choice, a_word_takes_one_away_and_it_goes_on_with_the_others)
+{
+    begins(0);
+    manager_choose_without(&w.manager, (struct deployment *)(void *)&w.places[0]);
+    fake_deployment_want((struct deployment *)(void *)&w.places[0], GOAL_OFF, false);
+    cr_assert_str_eq(w.kept, "0 of b,attic until 8200000");
+    time_comes();
+    cr_assert_str_eq(turn(), "b");
+    w.places[2].is_gone = true; /* its instance was removed */
+    choices_changed(&w.manager);
+    cr_assert_not(manager_chooses(&w.manager, "ollama:m"), "b is looked for alone");
+    cr_assert_str_eq(turn(), "b");
+}
+
+Test(choice, a_word_about_all_of_them_ends_it)
+{
+    begins(0);
+    for (unsigned i = 0; i < PLACES; i++) {
+        manager_choose_without(&w.manager, (struct deployment *)(void *)&w.places[i]);
+        fake_deployment_want((struct deployment *)(void *)&w.places[i], GOAL_OFF, false);
+    }
+    cr_assert_not(manager_chooses(&w.manager, "ollama:m"));
+    cr_assert_str_eq(w.kept, "");
+    cr_assert_not(w.is_armed);
+}
+
+Test(choice, a_restart_goes_on_with_the_same_ones_in_the_same_order)
+{
+    const struct choice_record record = {
+        .model = (char *)"ollama:m", .places = (char *)"a,b,attic", .turn = 1, .until_at_ms = 5000000};
+
+    begins(0);
+    choices_drop(&w.manager);
+    w.places[0].goal = GOAL_OFF;
+    w.places[0].life = LIFE_UNKNOWN; /* it may be on */
+    choices_restore(&w.manager, &record);
+    time_comes();
+    cr_assert_str_eq(turn(), "nobody", "what became of the first one is looked at");
+    w.places[0].life = LIFE_ABSENT;
+    time_comes();
+    cr_assert_str_eq(turn(), "b");
+    cr_assert_eq(w.places[1].look_until_ms, 5000000);
+    is_sold_out(1);
+    time_comes();
+    cr_assert_str_eq(turn(), "attic");
+    cr_assert_str_eq(w.kept, "2 of a,b,attic until 5000000");
+    w.places[2].tries = 2;
+    choices_changed(&w.manager);
+    time_comes();
+    cr_assert_str_eq(turn(), "a");
+    end();
 }

@@ -602,11 +602,52 @@ Test(store_money, a_database_from_before_money_is_brought_forward)
 {
     assert_written(put_instance("gpu-a", 1));
     store = store_close(store);
-    sql("DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental; DROP TABLE boxed; "
+    sql("DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental; DROP TABLE boxed; DROP "
+        "TABLE choice; "
         "ALTER TABLE instance DROP COLUMN stop; PRAGMA user_version = 10");
     open_store();
     assert_loads("instance gpu-a ssh box root 1 0 0 0\n");
     assert_reserved("a", "gpu-a", 6000, 0);
     assert_written(put(100, 0, NULL));
     assert_accounts("");
+}
+
+static void see_choice(void *ctx, const struct choice_record *r)
+{
+    (void)ctx;
+    buf_addf(&loaded, "%s %u of %s until %lld: %s %s %s %s %u %lld %d\n", r->model, r->turn, r->places,
+             (long long)r->until_at_ms, or_none(r->provider), or_none(r->gpu), or_none(r->image),
+             or_none(r->region), r->disk_gb, (long long)r->max_price_milli, r->over_budget);
+}
+
+static void assert_choices(const char *expected)
+{
+    struct fault f = {0};
+
+    buf_init(&loaded, 1 << 20);
+    cr_assert_eq(store_load_choices(store, see_choice, NULL, &f), 0, "%s", f.text);
+    cr_assert_str_eq(buf_text(&loaded), expected);
+    buf_done(&loaded);
+}
+
+Test(store_money, a_choice_is_there_after_a_restart_as_it_was_last)
+{
+    struct choice_record c = {
+        .model = (char *)"ollama:m", .places = (char *)"a,+,b", .turn = 0, .until_at_ms = 9};
+
+    store_put_choice(store, &c);
+    c.turn = 2;
+    c.provider = (char *)"autodl";
+    c.gpu = (char *)"4090D,5090";
+    c.image = (char *)"mine";
+    c.region = (char *)"westDC3";
+    c.disk_gb = 50;
+    c.max_price_milli = 2200;
+    c.over_budget = true;
+    assert_written(store_put_choice(store, &c));
+    reopen_store();
+    assert_choices("ollama:m 2 of a,+,b until 9: autodl 4090D,5090 mine westDC3 50 2200 1\n");
+    assert_written(store_remove_choice(store, "ollama:m"));
+    reopen_store();
+    assert_choices("");
 }
