@@ -180,12 +180,11 @@ void manager_press(struct manager *m, struct lease *l);
 /* What it costs that l, which is rented, stays on until then, besides what it is kept for already, is reserved: done with NULL, or why not (codes: budget,
  * low_balance, the store's). of: the model whose keep it is to be, in place of the one it has; NULL: the machine's own. Nothing is kept by it; where
  * nothing is, it is given back by itself. An op. */
-void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of, int64_t until_at_ms, bool no_card, struct op **slot,
-                          op_done_fn done, void *ctx);
+void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of, int64_t until_at_ms, struct op **slot, op_done_fn done, void *ctx);
 /* `keep INSTANCE`: its models may sleep, it stays on; 0: that is over. The guard has it too. A store_ticket. */
 uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until_at_ms);
 /* One that is off is switched on without its card until then, whatever its models do; one of them that is wanted meanwhile ends it, and has it switched off
- * and on again. Its provider has that (rental_ops.has_no_card). A store_ticket. */
+ * and on again. The power-on reserves what all of it costs: where that is refused the wish is over, and the trouble of the machine says why. Its provider has that (rental_ops.has_no_card). A store_ticket. */
 uint64_t manager_keep_without_card(struct manager *m, struct lease *l, int64_t until_at_ms);
 
 /* ---- models ---- */

@@ -1,6 +1,8 @@
 /* Words of people about the power of one machine, and what is said of it. */
 #include "manager_power.h"
 
+#include <assert.h>
+
 #include "base/clock.h"
 #include "lease/account.h"
 #include "lease/boxed.h"
@@ -49,25 +51,22 @@ void manager_press(struct manager *m, struct lease *l)
 }
 
 void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of,
-                          int64_t until_at_ms, bool no_card, struct op **slot, op_done_fn done, void *ctx)
+                          int64_t until_at_ms, struct op **slot, op_done_fn done, void *ctx)
 {
     struct power *p = power_of(m, l);
     uint64_t now = clock_now_ms(), until_due = power_due_of(until_at_ms, now);
     struct rented_figures n;
-    int64_t rate_milli;
 
+    assert(!p || p->rented); /* for one that is switched off from inside nobody is asked for money */
     if (!p || rented_prepaid_until(p->rented) >= until_at_ms) {
         op_finish_later(m->context.loop, slot, NULL, done, ctx);
         return;
     }
     rented_figures(p->rented, &n);
-    rate_milli = no_card        ? account_ops(rented_account(p->rented))->no_card_milli
-                 : n.rate_milli ? n.rate_milli
-                                : n.list_rate_milli;
     until_due = MAX(until_due, power_kept_due(p, of ? KEEPS_ALL : KEEPS_OF_MODELS, of, now));
     p->has_keep_money = true;
     keeps_reserve(m, l,
-                  &(struct keep_wish){.rate_milli = rate_milli,
+                  &(struct keep_wish){.rate_milli = n.rate_milli ? n.rate_milli : n.list_rate_milli,
                                       .for_ms = MAX(until_due, now + 1) - now,
                                       .over = rented_may_overspend(p->rented)},
                   slot, done, ctx);
@@ -77,6 +76,7 @@ uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until
 {
     struct power *p = power_of(m, l);
     uint64_t now = clock_now_ms();
+    store_ticket t = 0;
 
     if (!p)
         return 0;
@@ -85,28 +85,34 @@ uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until
     p->is_unused &= !until_at_ms;
     p->hold_is_over = !until_at_ms;
     if (p->rented)
-        rented_hold(p->rented, p->hold_until_due ? p->hold_until_due - now : 0);
-    else
+        t = rented_hold(p->rented, p->hold_until_due ? p->hold_until_due - now : 0);
+    else /* its guard has it, not the database */
         boxed_hold(lease_boxed(l), p->hold_until_due ? p->hold_until_due - now : 0);
     power_judge(p);
     manager_tell_lease(m, l, false);
-    return 0; /* the machine's guard has it, not the database */
+    return t;
 }
 
-/* The hold goes with the first word to its guard. */
+/* The hold is there before the wish, whose reservation is for all of it. */
 uint64_t manager_keep_without_card(struct manager *m, struct lease *l, int64_t until_at_ms)
 {
     struct power *p = power_of(m, l);
 
+    uint64_t now = clock_now_ms();
+
     if (!p || !p->rented)
         return 0;
-    store_ticket t = rented_leave_card(p->rented, true);
-
+    rented_leave_card(p->rented, true);
     p->asked_on = true;
     p->away_due = p->leave_due = 0;
-    p->hold_until_due = power_due_of(until_at_ms, clock_now_ms());
+    p->hold_until_due = power_due_of(until_at_ms, now);
+    p->held_due = now;
+    p->is_unused = p->hold_is_over = false;
     rented_look_until(p->rented, until_at_ms);
+    store_ticket t = rented_hold(p->rented, p->hold_until_due ? p->hold_until_due - now : 0);
+
     rented_want(p->rented, LIFE_GOAL_ON);
-    manager_keep_instance(m, l, until_at_ms);
+    power_judge(p);
+    manager_tell_lease(m, l, false);
     return t; /* all of this turn is one transaction */
 }

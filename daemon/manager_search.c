@@ -15,13 +15,17 @@ void power_begin_search(struct power *p)
 }
 
 /* Nothing is on: only the wish is taken back. */
-static void power_leave_search(struct power *p, const char *why)
+static void power_leave_search(struct power *p, const struct fault *why)
 {
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "search_over",
-                  "is looked for no longer, nothing is on: %s", why);
+                  "is looked for no longer, nothing is on: %s",
+                  why->kind ? why->text : "nobody waits for it any more");
     p->asked_on = false;
     p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};
-    rented_want(p->rented, LIFE_GOAL_OFF);
+    if (why->kind && rented_record(p->rented)->no_card)
+        rented_end_wish(p->rented, why);
+    else
+        rented_want(p->rented, LIFE_GOAL_OFF);
 }
 
 /* Trying on changes nothing: somebody has to do something first. */
@@ -65,5 +69,5 @@ void power_search(struct power *p)
     if (!f.kind && rented_record(p->rented)->no_card && power_hold_due(p, clock_now_ms()) > clock_now_ms())
         return;
     if (!power_has_wish(p))
-        power_leave_search(p, f.kind ? f.text : "nobody waits for it any more");
+        power_leave_search(p, &f);
 }

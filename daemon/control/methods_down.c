@@ -403,15 +403,57 @@ static void keep_on_durable(void *ctx, const struct fault *f)
     call_reply(c, v);
 }
 
-static void keep_nothing(struct follow *w)
-{
-    (void)w;
-}
-
 /* No money: whose, and how it is mended. */
 static void keep_refuse(struct call *c, const struct lease *l, const struct fault *f)
 {
     call_fault(c, f, rental_subject(l, f), NULL);
+}
+
+/* There is no money, and the wish ends by that later in this turn. */
+static bool is_refused_money(const struct lease *l, const struct rented *r)
+{
+    const struct fault *f = life_trouble(rented_life(r));
+
+    return life_state(rented_life(r)) == LIFE_WAITING && f->kind == FAULT_EXHAUSTED &&
+           rental_is_of_account(l, f);
+}
+
+/* Whether there is money for it is known when the power-on has reserved it. */
+static void keep_no_card_look(struct follow *w)
+{
+    struct lease *l = w->machines[0].lease;
+    const struct rented *r = l ? lease_rented(l) : NULL;
+    struct fault f;
+
+    if (!r) {
+        call_fail(w->call, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status",
+                  "the machine was given back meanwhile");
+        return;
+    }
+    if (life_goal(rented_life(r)) == LIFE_GOAL_ON) {
+        if (!rented_is_reserving(r) && !is_refused_money(l, r))
+            keep_on_durable(w->call, NULL);
+        return;
+    }
+    f = *rented_trouble(r);
+    if (!f.kind)
+        fault_code(&f, FAULT_GONE, "machine_off", "%s was switched off meanwhile", lease_name(l));
+    keep_refuse(w->call, l, &f);
+}
+
+static void keep_no_card_on_durable(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+
+    if (f)
+        keep_on_durable(c, f);
+    else
+        keep_no_card_look(c->state);
+}
+
+static void keep_nothing(struct follow *w)
+{
+    (void)w;
 }
 
 static void no_card_is_for_others(struct call *c, const char *target)
@@ -422,7 +464,7 @@ static void no_card_is_for_others(struct call *c, const char *target)
 
 /* Only what is off can be switched on like that, and only where there is such a thing. True: the call was
  * answered. */
-static bool no_card_is_refused(struct call *c, const struct lease *l, const char *why)
+static bool no_card_is_refused(struct call *c, const struct lease *l)
 {
     const struct rental_ops *ops = account_ops(rented_account(lease_rented(l)));
     const char *name = lease_name(l);
@@ -441,7 +483,7 @@ static bool no_card_is_refused(struct call *c, const struct lease *l, const char
         call_fail(c, EXIT_NOT_RUNNING, "not_running", name, NULL, with, "there is no machine for %s yet",
                   name);
     else if (s != LIFE_STOPPED || life_goal(rented_life(lease_rented(l))) != LIFE_GOAL_OFF)
-        call_fail(c, EXIT_CONFLICT, "not_off", name, why, down,
+        call_fail(c, EXIT_CONFLICT, "not_off", name, NULL, down,
                   "%s is not off: only from there it comes up without its card", name);
     else
         return false;
@@ -463,13 +505,16 @@ static void keep_machine(void *ctx, const struct fault *f)
         keep_refuse(c, l, f);
         return;
     }
-    if (!json_get_bool(c->parameters, "no_card", false))
-        w->ticket = manager_keep_instance(c->context->manager, l, w->keep_until_at_ms);
-    else if (no_card_is_refused(c, l, "it is on meanwhile"))
-        return;
-    else
-        w->ticket = manager_keep_without_card(c->context->manager, l, w->keep_until_at_ms);
+    w->ticket = manager_keep_instance(c->context->manager, l, w->keep_until_at_ms);
     store_after(c->context->store, w->ticket, &c->op, keep_on_durable, c);
+}
+
+static void keep_without_card(struct call *c, struct lease *l)
+{
+    struct follow *w = c->state;
+
+    w->ticket = manager_keep_without_card(c->context->manager, l, w->keep_until_at_ms);
+    store_after(c->context->store, w->ticket, &c->op, keep_no_card_on_durable, c);
 }
 
 static bool is_to_be_on(const struct lease *l)
@@ -496,14 +541,14 @@ static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
         no_card_is_for_others(c, name);
         return;
     }
-    if (no_card && no_card_is_refused(c, l, NULL))
+    if (no_card && no_card_is_refused(c, l))
         return;
     if (for_ms && !no_card && !is_to_be_on(l)) {
         call_fail(c, EXIT_NOT_RUNNING, "not_running", name, NULL, up,
                   "%s is not on: there is nothing to keep", name);
         return;
     }
-    struct follow *w = follow_new(c, keep_nothing);
+    struct follow *w = follow_new(c, no_card ? keep_no_card_look : keep_nothing);
 
     call_log_change(c, name,
                     !for_ms   ? "keep is over%s"
@@ -512,9 +557,10 @@ static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
                     for_ms ? duration_format(how_long, (uint64_t)for_ms, false) : "");
     machines_add(w, l);
     w->keep_until_at_ms = for_ms ? clock_wall_ms() + for_ms : 0;
-    if (for_ms && lease_rented(l))
-        manager_reserve_keep(c->context->manager, l, NULL, w->keep_until_at_ms, no_card, &c->op, keep_machine,
-                             c);
+    if (no_card)
+        keep_without_card(c, l);
+    else if (for_ms && lease_rented(l))
+        manager_reserve_keep(c->context->manager, l, NULL, w->keep_until_at_ms, &c->op, keep_machine, c);
     else
         keep_machine(c, NULL);
 }
@@ -553,7 +599,7 @@ static void keep_pay(struct follow *w)
 
         if (!d || !lease_rented(deployment_lease(d)))
             continue;
-        manager_reserve_keep(c->context->manager, deployment_lease(d), d, w->keep_until_at_ms, false, &c->op,
+        manager_reserve_keep(c->context->manager, deployment_lease(d), d, w->keep_until_at_ms, &c->op,
                              keep_on_paid, c);
         return;
     }

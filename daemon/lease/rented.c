@@ -293,9 +293,11 @@ void rented_on_session(struct rented *r, bool up)
     tell(r);
 }
 
-void rented_hold(struct rented *r, uint64_t for_ms)
+store_ticket rented_hold(struct rented *r, uint64_t for_ms)
 {
+    r->record.hold_until_at_ms = for_ms ? clock_wall_ms() + (int64_t)for_ms : 0;
     keeper_hold(r->keeper, (uint32_t)MIN(for_ms / 1000, (uint64_t)GUARD_HOLD_S_MAX));
+    return store_put_rental(r->context.store, r->context.name, &r->record);
 }
 
 void rented_take(struct rented *r)
@@ -427,6 +429,8 @@ struct rented *rented_new(const struct rented_context *context, const struct ren
     r->first_ms = settings_ms(context->settings, "guard", "first");
     r->keeper = make_keeper(r);
     rented_choose_timer(r);
+    if (record->hold_until_at_ms > clock_wall_ms()) /* it may not have heard of it */
+        keeper_hold(r->keeper, (uint32_t)((record->hold_until_at_ms - clock_wall_ms()) / 1000));
     rented_begin_life(r);
     return r;
 }
@@ -480,6 +484,15 @@ void rented_want(struct rented *r, enum life_goal goal)
         rented_ask_way(r); /* its price is ours to judge now */
         rented_open_guard(r);
     }
+}
+
+void rented_end_wish(struct rented *r, const struct fault *why)
+{
+    struct fault f = *why; /* it may be the life's, which is over */
+
+    rented_want(r, LIFE_GOAL_OFF);
+    r->fault = f;
+    tell(r);
 }
 
 void rented_limit_price(struct rented *r, int64_t milli)

@@ -45,6 +45,10 @@ struct rented *rented_free(struct rented *r);
 
 /* A person's word, or a request's (life_want). */
 void rented_want(struct rented *r, enum life_goal goal);
+/* Nothing came of it, and no model says why: that is its trouble until the next wish. */
+void rented_end_wish(struct rented *r, const struct fault *why);
+/* A call that costs money is on its way to the disk, where its reservation may be refused. */
+bool rented_is_reserving(const struct rented *r);
 /* What an hour of it may cost from now on. One that is on is held to no less than it was let go for. */
 void rented_limit_price(struct rented *r, int64_t milli);
 /* Until then a card is looked for, by the wish there is or the one that comes with it. */
@@ -64,8 +68,8 @@ bool rented_may_overspend(const struct rented *r);  /* over_budget was allowed, 
 void rented_doubt(struct rented *r);
 /* Is the session up? Told by the lease after each change of it. */
 void rented_on_session(struct rented *r, bool up);
-/* It stays up for so long without us (a hold in the guard's record); 0: as the lease of the guard says. */
-void rented_hold(struct rented *r, uint64_t for_ms);
+/* It stays up for so long without us (a hold in the guard's record, and in ours); 0: as the lease of the guard says. */
+store_ticket rented_hold(struct rented *r, uint64_t for_ms);
 /* Moves ownership of its guard to us. */
 void rented_take(struct rented *r);
 /* Lets the guard stop the machine now: the drill, and where the provider cannot be reached. */

@@ -51,6 +51,7 @@ static void forget_allowed(struct rented *r)
 {
     r->record.over_budget = r->record.no_guard = false;
     r->record.no_card = r->wish.start.no_card = false;
+    r->record.hold_until_at_ms = 0;
     r->wish.start.start_command = r->dog;
 }
 
@@ -394,11 +395,14 @@ static void note_paid(struct rented *r)
 
 static void on_written(void *ctx, const struct fault *f)
 {
+    struct rented *r = ctx;
+
     if (f)
-        resolve_intent(ctx, "not_asked");
+        resolve_intent(r, "not_asked");
     else
-        note_paid(ctx);
-    keeping_end(ctx, f);
+        note_paid(r);
+    runq_add(r->context.loop, &r->changed);
+    keeping_end(r, f);
 }
 
 static void on_reserved(void *ctx, const struct fault *f)
@@ -413,15 +417,22 @@ static void on_reserved(void *ctx, const struct fault *f)
         store_after(r->context.store, r->keeping.record, &r->keeping.inner, on_written, r);
 }
 
-/* How long it will bill at least, once it is on. */
+bool rented_is_reserving(const struct rented *r)
+{
+    return r->keeping.op.slot != NULL;
+}
+
+/* How long it will bill at least, once it is on: without its card it is on for as long as it is kept. */
 static uint64_t at_least_ms(const struct rented *r)
 {
     const struct settings *s = r->context.settings;
+    int64_t kept_ms = r->record.no_card ? r->record.hold_until_at_ms - clock_wall_ms() : 0;
     char what[80];
 
     snprintf(what, sizeof what, "power_on - %s", r->context.name);
-    return MAX(store_usual_ms(r->context.store, what), BOOT_MS_MIN) + settings_ms(s, "idle", "min_up") +
-           settings_ms(s, "guard", "lease") + PERIOD_MS;
+    return MAX(MAX(store_usual_ms(r->context.store, what), BOOT_MS_MIN) + settings_ms(s, "idle", "min_up") +
+                   settings_ms(s, "guard", "lease") + PERIOD_MS,
+               (uint64_t)MAX(kept_ms, (int64_t)0));
 }
 
 /* Names are never used again. The time is in them because numbers are: a lease that was given back counts

@@ -214,6 +214,7 @@ store_ticket store_put_rental(struct store *s, const char *instance, const struc
     change_int(c, r->search_until_at_ms);
     change_int(c, r->acted);
     change_int(c, r->made_at_ms);
+    change_int(c, r->hold_until_at_ms);
     return store_queue(s, c);
 }
 

@@ -221,6 +221,7 @@ static bool see_rental(sqlite3_stmt *row, struct rental_record *ret)
         .search_until_at_ms = sqlite3_column_int64(row, 37),
         .acted = sqlite3_column_int(row, 38) != 0,
         .made_at_ms = sqlite3_column_int64(row, 39),
+        .hold_until_at_ms = sqlite3_column_int64(row, 40),
     };
     return true;
 }
@@ -324,6 +325,7 @@ int database_load(struct database *d, const struct store_readers *readers, void 
         "cards,"
         " disk_gb, max_price_milli, rate_milli, guard_seq, stopped_at_ms, prepaid_until_at_ms, drilled_at_ms,"
         " over_budget, rental.no_guard, adopted, no_card, used_at_ms, search_until_at_ms, acted, made_at_ms,"
+        " hold_until_at_ms,"
         " boxed.state, cycle, since_at_ms, stop_asked_at_ms, told, boxed.no_guard, acts_at_ms, trial, "
         "tried_at_ms"
         " FROM instance LEFT JOIN rental ON rental.instance = name LEFT JOIN boxed ON boxed.instance = name"

@@ -251,6 +251,7 @@ ALTER TABLE spent ADD COLUMN no_card INTEGER NOT NULL DEFAULT 0 CHECK (no_card I
 -- version 13
 -- Since when the machine that it has now is ours.
 ALTER TABLE rental ADD COLUMN made_at_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE rental ADD COLUMN hold_until_at_ms INTEGER NOT NULL DEFAULT 0;
 
 -- What was seen and said last of an instance whose stop is "shutdown": nobody else knows.
 CREATE TABLE boxed (

@@ -63,6 +63,7 @@ struct rental_record {
     int64_t used_at_ms;             /* the last use or word that max_up counts from; 0: none yet */
     int64_t search_until_at_ms;     /* a card is looked for until then; 0: no search is on */
     int64_t made_at_ms;             /* since when it is ours, made or adopted, by the clock of its account; 0: by an older version */
+    int64_t hold_until_at_ms;       /* `keep` of the machine itself, as long as the wish lasts that it was said with; 0: none. Its guard has it too, once it was reached */
     bool acted;                     /* that call has acted: nothing of it can come any more */
 };
 /* Of a host whose stop is "shutdown", beside its instance_record: what lease/boxed.h saw and said of it last, in its words. */

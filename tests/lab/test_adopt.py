@@ -126,6 +126,8 @@ class Adopt(AtOnce):
             w.d.call("InstanceAdd", name="mine", provider="autodl-console", id=mine)
             w.wait("stopped", name="mine")
             w.d.ctl("keep", "mine", "12s", "--no-card")
+            w.d.kill()                          # it is on disk, whatever its guard has heard
+            w.d.start()
             self.assertEqual(w.d.ctl("keep", "mine", "1h", "--no-card", check=False).returncode, 12)
             w.wait("running", name="mine")
             self.assertEqual(w.c.instance(mine)["mode"], "non_gpu")

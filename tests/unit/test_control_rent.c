@@ -1408,6 +1408,27 @@ Test(control_rent, machine_is_on_without_its_card_for_so_long)
     cr_assert_str_eq(json_get_text(row, "rate_basis"), "list");
 }
 
+/* What the power-on is refused is the answer, and stays on the screen. */
+Test(control_rent, machine_without_its_card_is_not_kept_without_the_money_for_it)
+{
+    begin_machine();
+    fake.has_no_card = true;
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"day_milli\":50}"));
+
+    unsigned n_started = at.n_started;
+
+    refuses(CALL("Keep", WITHOUT), "io.llmhost.Refused", "code", "budget");
+    cr_assert_eq(at.n_started, n_started);
+
+    _cleanup_json_ struct json *v = answers("InstanceShow", "{\"name\":\"box\"}");
+
+    cr_assert_str_eq(json_get_text(json_get(json_get(v, "instance"), "trouble"), "code"), "budget");
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"day_milli\":0}"));
+    json_free(answers("Keep", WITHOUT));
+    box_gets(LIFE_RUNNING);
+}
+
 /* No model runs without a card. */
 Test(control_rent, model_that_is_wanted_has_the_machine_off_and_on_with_its_card)
 {

@@ -1,7 +1,7 @@
 /* links: deployment
  *
- * When a rented machine is on: the real manager_power*.c over models, a machine, an account and a clock of our
- * own. */
+ * When a rented machine is on: the real manager_power*.c over models, a machine, an account and a clock of
+ * our own. */
 #include <criterion/criterion.h>
 
 #define clock_now_ms                 fake_clock_now_ms
@@ -43,6 +43,7 @@
 #define rented_may_look              fake_rented_may_look
 #define rented_may_overspend         fake_rented_may_overspend
 #define rented_hold                  fake_rented_hold
+#define rented_end_wish              fake_rented_end_wish
 #define rented_is_anothers           fake_rented_is_anothers
 #define rented_is_left_alone         fake_rented_is_left_alone
 #define rented_is_without_card       fake_rented_is_without_card
@@ -90,7 +91,7 @@ static struct world {
     void *fire_ctx;
     enum life_state state;
     enum life_goal goal;
-    struct fault trouble, money;
+    struct fault trouble, money, wish_ended;
     struct keeper_figures guard;
     bool reachable, must_stop, may_overspend, may_look, is_anothers, runs, is_left_alone;
     struct rental_record record;
@@ -412,10 +413,18 @@ bool fake_rented_may_overspend(const struct rented *r)
     return w.may_overspend;
 }
 
-void fake_rented_hold(struct rented *r, uint64_t for_ms)
+store_ticket fake_rented_hold(struct rented *r, uint64_t for_ms)
 {
     (void)r;
     w.hold_ms = for_ms;
+    w.record.hold_until_at_ms = for_ms ? fake_clock_wall_ms() + (int64_t)for_ms : 0;
+    return 7;
+}
+
+void fake_rented_end_wish(struct rented *r, const struct fault *why)
+{
+    fake_rented_want(r, LIFE_GOAL_OFF);
+    w.wish_ended = *why;
 }
 
 enum life_state fake_life_state(const struct life *l)
@@ -451,7 +460,8 @@ int64_t fake_rented_prepaid_until(const struct rented *r)
 void fake_rented_figures(const struct rented *r, struct rented_figures *ret)
 {
     (void)r;
-    *ret = (struct rented_figures){.rate_milli = w.rate_milli, .list_rate_milli = 1880, .seen_at_ms = w.seen_at_ms};
+    *ret = (struct rented_figures){
+        .rate_milli = w.rate_milli, .list_rate_milli = 1880, .seen_at_ms = w.seen_at_ms};
 }
 
 bool fake_keeps_have(struct manager *m, const char *instance)
@@ -1042,17 +1052,15 @@ Test(power, a_keep_reserves_what_the_machine_costs_until_all_are_over)
     struct op *slot = NULL;
 
     comes_up();
-    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, false, &slot, NULL,
-                         NULL);
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
     cr_assert(w.keep.for_ms == 60 * MIN_MS && w.keep.rate_milli == 1880 && !w.keep.over);
     w.rate_milli = 1980;
     w.may_overspend = true;
     w.models[0].figures.keep_until_at_ms = clock_wall_ms() + 90 * MIN_MS;
-    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, false, &slot, NULL,
-                         NULL);
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
     cr_assert(w.keep.for_ms == 90 * MIN_MS && w.keep.rate_milli == 1980 && w.keep.over);
-    manager_reserve_keep(&w.manager, the_lease(), w.nodes[0].deployment, clock_wall_ms() + 60 * MIN_MS, false,
-                         &slot, NULL, NULL);
+    manager_reserve_keep(&w.manager, the_lease(), w.nodes[0].deployment, clock_wall_ms() + 60 * MIN_MS, &slot,
+                         NULL, NULL);
     cr_assert_eq(w.keep.for_ms, 60 * MIN_MS, "in place of the model's own");
 }
 
@@ -1063,8 +1071,7 @@ Test(power, the_money_of_a_keep_is_given_back_when_it_is_over)
     comes_up();
     unsigned n = w.n_released;
 
-    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, false, &slot, NULL,
-                         NULL);
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
     w.is_reserving = true;
     changed();
     cr_assert_eq(w.n_released, n, "it is not told yet");
@@ -1083,8 +1090,7 @@ Test(power, the_money_of_a_keep_that_was_not_granted_is_given_back)
     comes_up();
     unsigned n = w.n_released;
 
-    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, false, &slot, NULL,
-                         NULL);
+    manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
     changed();
     cr_assert_eq(w.n_released, n + 1);
     changed();
@@ -1328,6 +1334,32 @@ Test(power, without_its_card_it_is_on_for_as_long_as_was_said)
     cr_assert_eq(w.goal, LIFE_GOAL_ON);
     passes(2);
     cr_assert_eq(w.goal, LIFE_GOAL_OFF, "models that sleep on it have no say");
+}
+
+/* No model has the reason. */
+Test(power, without_the_money_for_it_the_machine_says_why)
+{
+    machine_is(LIFE_STOPPED);
+    manager_keep_without_card(&w.manager, the_lease(), clock_wall_ms() + 60 * MIN_MS);
+    has_trouble(FAULT_EXHAUSTED, "budget");
+    machine_is(LIFE_WAITING);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    cr_assert_str_eq(w.wish_ended.code, "budget");
+}
+
+/* Its guard has not heard of it yet, or there is none so far. */
+Test(power, a_restart_knows_of_a_hold)
+{
+    machine_is(LIFE_STOPPED);
+    manager_keep_without_card(&w.manager, the_lease(), clock_wall_ms() + 60 * MIN_MS);
+    power_free(w.lease.power);
+    daemon_begins(LIFE_UNKNOWN, LIFE_GOAL_ON);
+    machine_is(LIFE_RUNNING);
+    w.guard.read_at_ms = clock_wall_ms();
+    passes(58);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(3);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
 }
 
 Test(power, without_its_card_it_goes_off_and_on_again_for_a_model)

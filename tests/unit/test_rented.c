@@ -752,6 +752,48 @@ Test(rented, a_hold_goes_to_the_guard)
     cr_assert_eq(rented_record(rented)->guard_seq, 77);
 }
 
+/* On disk before it is answered, for its guard may not have been reached; over with the wish. */
+Test(rented, a_hold_outlives_us)
+{
+    make_new("4090D", 0);
+    is_there();
+    rented_hold(rented, 7200000);
+    flush();
+    starts_again();
+    cr_assert_eq(rented_record(rented)->hold_until_at_ms / 1000, (clock_wall_ms() + 7200000) / 1000);
+    cr_assert_geq(keeper->hold_s, 7190);
+    cr_assert_leq(keeper->hold_s, 7200);
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_eq(rented_record(rented)->hold_until_at_ms, 0);
+}
+
+/* One reservation is for all of it: two could have the money of one. */
+Test(rented, without_its_card_it_reserves_all_of_its_time)
+{
+    make_new("4090D", 0);
+    is_there();
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    session_is(false);
+    rented_leave_card(rented, true);
+    rented_hold(rented, 7200000);
+    books.is_empty = true;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(rented_is_reserving(rented));
+    cr_assert(COMES_TRUE(state() == LIFE_WAITING));
+    cr_assert_not(rented_is_reserving(rented));
+    cr_assert_geq(books.last.at_least_ms, 7190000);
+    cr_assert_leq(books.last.at_least_ms, 7200000);
+    rented_end_wish(rented, rented_trouble(rented));
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_str_eq(rented_trouble(rented)->code, "budget", "nobody else says it");
+    books.is_empty = false;
+    is_on_its_way();
+    cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE);
+    cr_assert_lt(books.last.at_least_ms, 7190000, "with its card it is as usual");
+}
+
 Test(rented, a_new_daemon_finds_what_the_last_one_asked_for)
 {
     make_new("4090D", 0);

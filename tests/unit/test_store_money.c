@@ -356,7 +356,8 @@ static struct rental_record rental(void)
                                   .no_card = true,
                                   .used_at_ms = 8,
                                   .search_until_at_ms = 9,
-                                  .acted = true};
+                                  .acted = true,
+                                  .hold_until_at_ms = 10};
 }
 
 Test(store_money, what_is_reserved_for_an_instance_that_is_removed_is_free_again)
@@ -516,7 +517,7 @@ Test(store_money, rentals_and_accounts_are_there_after_a_restart)
     cr_assert(found.stopped_at_ms == 5 && found.prepaid_until_at_ms == 6 && found.drilled_at_ms == 7);
     cr_assert(found.over_budget && !found.no_guard && found.adopted && found.no_card);
     cr_assert(found.used_at_ms == 8 && found.search_until_at_ms == 9);
-    cr_assert(found.acted);
+    cr_assert(found.acted && found.hold_until_at_ms == 10);
     assert_accounts("autodl - 20000 600000 2200 5000 9\n");
     store_remove_account(store, "autodl");
     assert_written(store_remove_instance(store, "gz"));
