@@ -55,7 +55,7 @@ int money_parse(const char *text, int64_t *ret_milli)
         return -EINVAL;
     for (; *text >= '0' && *text <= '9' && scale > 1; text++)
         milli += (*text - '0') * (scale /= 10);
-    if (*text)
+    if (*text && strcmp(text, "\xe5\x85\x83") != 0) /* 元 */
         return -EINVAL;
     *ret_milli = milli;
     return 0;
@@ -88,15 +88,19 @@ static void add_lasts(const struct json *account, struct buf *out)
                  duration_format(left, (uint64_t)((double)balance / (double)rate * 3600000), false));
 }
 
+/* alert_key: of what is said before the limit is reached; NULL: nothing. */
 static void add_spent(const struct json *account, const char *words, const char *key, const char *limit_key,
-                      struct buf *out)
+                      const char *alert_key, struct buf *out)
 {
+    int64_t alert = alert_key ? json_get_int(account, alert_key, 0) : 0;
     int64_t limit = json_get_int(account, limit_key, 0);
     char text[AMOUNT_MAX];
 
     buf_addf(out, "%s %s", words, amount_format(text, json_get(account, key), ""));
     if (limit)
         buf_addf(out, " of %s", money_format(text, limit, member_text(account, "unit", "")));
+    if (alert)
+        buf_addf(out, " (alert at %s)", money_format(text, alert, member_text(account, "unit", "")));
 }
 
 char *account_text(const struct json *account, bool named, bool whole)
@@ -106,9 +110,9 @@ char *account_text(const struct json *account, bool named, bool whole)
     buf_init(&out, 4096);
     if (named)
         buf_addf(&out, "%s: ", member_text(account, "provider", "?"));
-    add_spent(account, "today", "today", "day_milli", &out);
+    add_spent(account, "today", "today", "day_milli", whole ? "alert_milli" : NULL, &out);
     if (whole || json_get_int(account, "month_milli", 0))
-        add_spent(account, "  month", "month", "month_milli", &out);
+        add_spent(account, "  month", "month", "month_milli", NULL, &out);
     add_balance(account, &out);
     if (whole)
         add_lasts(account, &out);

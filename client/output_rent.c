@@ -86,7 +86,11 @@ const char *rented_price_text(char out[static AMOUNT_MAX], const struct json *in
         return json_get_bool(instance, "rented", false) || stop_of(instance) ? "?" : "own";
     if (json_get_int(rental_of(instance), "prepaid_until_at_ms", 0))
         return "prepaid";
-    return is_on(instance) ? amount_format(out, json_get(rental_of(instance), "rate"), "/h") : NULL;
+    if (is_on(instance))
+        return amount_format(out, json_get(rental_of(instance), "rate"), "/h");
+    return json_get(rental_of(instance), "stopped")
+               ? amount_cell(out, json_get(rental_of(instance), "stopped"), "/h")
+               : NULL;
 }
 
 /* "in 4m10s", "now" once that has come. */

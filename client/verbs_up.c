@@ -346,6 +346,9 @@ enum exit_status verb_up(struct run *r)
     progress_init(&p, &r->output, model);
     if (r->options.no_wait && r->options.timeout_ms)
         return verb_usage(r, "--no-wait does not wait, --timeout does: not both.", NULL, "llmhostctl up -h");
+    if (r->options.price_milli == 0)
+        return verb_usage(r, "--max-price 0: no machine costs nothing; leave it out, or write 2.20.", NULL,
+                          "llmhostctl offers");
     status = verb_connect(r, true);
     if (status != EXIT_DONE)
         return status;

@@ -18,6 +18,7 @@
  * for the way out. */
 #define USUAL_DAY_MILLI   50000
 #define USUAL_FLOOR_MILLI 1000
+#define MONEY_MILLI_MAX   1000000000000 /* sums of it stay numbers; nobody has more */
 
 /* ---- accounts ---- */
 
@@ -70,7 +71,7 @@ static bool read_limits(struct call *c, struct money_limits *limits)
     for (size_t i = 0; i < ELEMENTS(all); i++) {
         int64_t milli = json_get_int(c->parameters, all[i].key, *all[i].milli);
 
-        if (milli < 0) {
+        if (milli < 0 || milli > MONEY_MILLI_MAX) {
             call_invalid_parameter(c, all[i].key);
             return false;
         }

@@ -118,6 +118,32 @@ int64_t rental_rate(const struct lease *l, bool *ret_estimate)
     return n.rate_milli ? n.rate_milli : n.list_rate_milli;
 }
 
+/* What an hour of being off costs: the disk beside the system's own, by the price list. */
+static struct ledger_sum rate_when_off(const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+    int64_t day_milli = rented_disk_day_milli(r);
+    bool is_known = day_milli > 0 || account_ops(rented_account(r))->disk_day_milli;
+
+    return (struct ledger_sum){.milli = (day_milli + 12) / 24,
+                               .estimate = day_milli > 0,
+                               .unknown = rented_record(r)->disk_gb > 0 && !is_known};
+}
+
+/* Nothing but its disk is billed. */
+static bool is_there_and_off(const struct lease *l)
+{
+    const struct life *life = rented_life(lease_rented(l));
+
+    return life_state(life) == LIFE_STOPPED || (life_state(life) == LIFE_WAITING && *life_record(life)->id);
+}
+
+/* What it costs an hour, as it is: its time while it is on, its disk while it is off. */
+static struct ledger_sum rate_now(const struct account *a, const struct lease *l, const char *name)
+{
+    return l && is_there_and_off(l) ? rate_when_off(l) : ledger_rate(account_ledger(a), name);
+}
+
 static struct ledger_sum spent_since(const struct account *a, const char *name, int64_t from_at_ms)
 {
     return ledger_sum(account_ledger(a), name, from_at_ms, account_now_ms(a) + 1);
@@ -239,6 +265,11 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     put_at(v, "off_at_ms", n.off_at_ms);
     json_put_string(v, "timer_reason", n.timer_lacks);
     put_at(v, "released_at_ms", n.released_at_ms);
+    if (is_there_and_off(l)) {
+        const struct ledger_sum stopped = rate_when_off(l);
+
+        json_put(v, "stopped", show_sum(&stopped, unit_of(l)));
+    }
     return v;
 }
 
@@ -384,6 +415,22 @@ static unsigned count_machines(const struct control_context *k, const struct acc
     return n;
 }
 
+/* Of those that are off. */
+static void add_disks(const struct control_context *k, const struct account *a, struct ledger_sum *rate)
+{
+    struct lease *l;
+
+    for (unsigned i = 0; (l = manager_lease_at(k->manager, i)); i++) {
+        if (!lease_rented(l) || rented_account(lease_rented(l)) != a || !is_there_and_off(l))
+            continue;
+        struct ledger_sum disk = rate_when_off(l);
+
+        rate->milli += disk.milli;
+        rate->estimate |= disk.estimate;
+        rate->unknown |= disk.unknown;
+    }
+}
+
 static void put_limit(struct json *v, const char *key, int64_t milli)
 {
     if (milli > 0)
@@ -405,6 +452,7 @@ struct json *show_account(const struct control_context *k, const struct account 
     json_put_string(v, "unit", ops->unit);
     json_put_string(v, "base_url", r->base_url);
     put_limit(v, "day_milli", r->limits.day_milli);
+    put_limit(v, "alert_milli", account_alert_milli(a));
     put_limit(v, "month_milli", r->limits.month_milli);
     put_limit(v, "price_milli", r->limits.price_milli);
     put_limit(v, "floor_milli", r->limits.floor_milli);
@@ -414,6 +462,7 @@ struct json *show_account(const struct control_context *k, const struct account 
     }
     json_put(v, "today", show_sum(&n.today, ops->unit));
     json_put(v, "month", show_sum(&n.month, ops->unit));
+    add_disks(k, a, &n.rate);
     json_put(v, "rate", show_sum(&n.rate, ops->unit));
     json_put_int(v, "instances", count_machines(k, a));
     if (account_trouble(a)->kind)
@@ -483,20 +532,11 @@ struct json *show_spent(const struct account *a, const struct spent_record *r)
     return v;
 }
 
-/* What an hour of being off costs: the disk beside the system's own, by the price list. */
-static struct json *show_stopped(const struct account *a, const struct lease *l)
-{
-    unsigned disk_gb = l ? rented_record(lease_rented(l))->disk_gb : 0;
-    int64_t day_milli = l ? rented_disk_day_milli(lease_rented(l)) : 0;
-    bool is_known = day_milli > 0 || account_ops(a)->disk_day_milli;
-
-    return show_money((day_milli + 12) / 24, account_ops(a)->unit, day_milli > 0, disk_gb > 0 && !is_known);
-}
-
 struct json *show_cost_line(const struct account *a, const struct lease *l, const char *name)
 {
-    const struct ledger_sum now = ledger_rate(account_ledger(a), name), today = spent_today(a, name),
-                            month = spent_month(a, name);
+    const struct ledger_sum now = rate_now(a, l, name), today = spent_today(a, name),
+                            month = spent_month(a, name),
+                            stopped = l ? rate_when_off(l) : (struct ledger_sum){0};
     const char *unit = account_ops(a)->unit;
     struct json *v = json_object();
 
@@ -505,7 +545,7 @@ struct json *show_cost_line(const struct account *a, const struct lease *l, cons
     json_put(v, "now", show_sum(&now, unit));
     json_put(v, "today", show_sum(&today, unit));
     json_put(v, "month", show_sum(&month, unit));
-    json_put(v, "stopped", show_stopped(a, l));
+    json_put(v, "stopped", show_sum(&stopped, unit));
     if (l && rented_record(lease_rented(l))->disk_gb)
         json_put_int(v, "disk_gb", rented_record(lease_rented(l))->disk_gb);
     put_at(v, "prepaid_until_at_ms", l ? rented_prepaid_until(lease_rented(l)) : 0);

@@ -108,17 +108,19 @@ bool up_names_nothing(struct call *c)
     return false;
 }
 
+/* A price of 0 is none that a machine could have, and would be read as "whatever it costs". */
 static bool numbers_are_wrong(struct call *c)
 {
     static const struct {
         const char *key;
-        int64_t max;
-    } all[] = {{"max_price_milli", INT64_MAX}, {"disk_gb", 1 << 20}, {"search_until_at_ms", INT64_MAX}};
+        int64_t min, max;
+    } all[] = {
+        {"max_price_milli", 1, 1000000000000}, {"disk_gb", 0, 1 << 20}, {"search_until_at_ms", 0, INT64_MAX}};
 
     for (size_t i = 0; i < ELEMENTS(all); i++) {
-        int64_t n = json_get_int(c->parameters, all[i].key, 0);
+        int64_t n = json_get_int(c->parameters, all[i].key, all[i].min);
 
-        if (n < 0 || n > all[i].max) {
+        if (n < all[i].min || n > all[i].max) {
             call_invalid_parameter(c, all[i].key);
             return true;
         }

@@ -461,14 +461,20 @@ static bool has_to_stop(const struct account *a, struct fault *f)
     return is_low(a);
 }
 
+int64_t account_alert_milli(const struct account *a)
+{
+    int64_t limit_milli = a->record.limits.day_milli;
+
+    return limit_milli / 100 * NEAR_PERCENT + limit_milli % 100 * NEAR_PERCENT / 100;
+}
+
 static void is_near(const struct account *a, struct fault *f)
 {
     int64_t limit_milli = a->record.limits.day_milli;
     struct ledger_sum sum = today(a, account_now_ms(a));
     char spent[TEXT_SHORT_MAX], limit[TEXT_SHORT_MAX];
 
-    if (limit_milli > 0 &&
-        sum.milli >= limit_milli / 100 * NEAR_PERCENT + limit_milli % 100 * NEAR_PERCENT / 100)
+    if (limit_milli > 0 && sum.milli >= account_alert_milli(a))
         fault_code(f, FAULT_EXHAUSTED, "budget_near",
                    "%s%s of %s for a day are spent at %s: what runs has 2 minutes when all is",
                    sum.estimate ? "~" : "", money_format(spent, sum.milli, a->ops->unit),

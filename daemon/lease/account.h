@@ -99,6 +99,7 @@ struct account_figures {
     int64_t today_limit_milli, month_limit_milli;       /* 0: none */
 };
 void account_figures(const struct account *a, struct account_figures *ret);
+int64_t account_alert_milli(const struct account *a);   /* so much spent in a day is "budget_near"; 0: there is no limit of a day */
 /* What is spent has reached a limit (code "budget"), or the balance its floor ("low_balance"): what runs has to stop; kind FAULT_NONE: neither.
  * Otherwise why it cannot be asked: token_refused, provider_unreachable …, or that most of a day's limit is spent ("budget_near"), or that this
  * computer's clock is wrong ("clock_off"): which stop nothing. */

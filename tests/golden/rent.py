@@ -6,7 +6,7 @@ from steps import case, error, stage, widths
 MODEL = "ollama:deepseek-r1:7b"
 STATUS = [{"reply": {"world": "money"}}]
 ACCOUNT = {"world": "account"}
-SPENT_MORE = {"provider": "autodl", "title": "AutoDL", "unit": "CNY", "day_milli": 30000, "instances": 3}
+SPENT_MORE = {"provider": "autodl", "title": "AutoDL", "unit": "CNY", "day_milli": 30000, "alert_milli": 24000, "instances": 3}
 RENTAL = {"world": "rental-in-use"}
 OFF = {"guard": {"state": "away", "proved": True}, "stays": None, "provider_state": "shutdown", "released_at_ms": "@1296000s"}
 

@@ -18,7 +18,7 @@ import company as companies
 import daemon as daemons
 import host as hosts
 from daemon import CallError
-from rented import MODEL, World
+from rented import movable_clock, MODEL, World
 
 LIMIT_S = 700
 STORIES = int(os.environ.get("STORIES") or 40)
@@ -212,11 +212,7 @@ class Story:
 class Chaos(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        library = tempfile.NamedTemporaryFile(suffix=".so")
-        cls.addClassCleanup(library.close)
-        hosts.command("gcc", "-shared", "-fPIC", "-o", library.name, hosts.HERE + "/clock.c")
-        sanitized = "libasan" in hosts.command("ldd", os.path.join(daemons.BUILD, "llmhostd"))
-        cls.clock = " ".join(([hosts.command("gcc", "-print-file-name=libasan.so").strip()] if sanitized else []) + [library.name])
+        cls.clock = cls.enterClassContext(movable_clock())
 
     def test_stories(self):
         print(f"stories {NUMBERS[0]} to {NUMBERS[-2] if len(NUMBERS) > 1 else NUMBERS[0]}, {NUMBERS[-1]}", flush=True)

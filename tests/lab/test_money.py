@@ -3,11 +3,15 @@
 Facts of the company: reference/autodl.md §5; of the ledger: reference/lease.md §3."""
 import concurrent.futures
 import contextlib
+import re
 import sqlite3
+import tempfile
 import time
 
 import host as hosts
-from rented import MODEL, AtOnce, World
+from daemon import CallError
+from rented import MODEL, AtOnce, World, movable_clock
+from test_console import Console
 
 LIMIT_S = 120
 NEVER = {"idle": {"stop": "1h"}}                # until somebody says so
@@ -78,13 +82,26 @@ class Money(AtOnce):
             w.up(disk_gb=50)
             name = w.machine()["name"]
             w.wait("stopped")
-            self.assertRegex(w.d.ctl("cost").stdout, rf"{name} .* ¥0\.01/h~ +stopped +data disk 50 GB")
+            cost = w.d.ctl("cost").stdout
+            self.assertRegex(cost, rf"(?m)^{name} +¥0\.01/h~ .* ¥0\.01/h~ +stopped +data disk 50 GB", "what it costs now is its disk")
+            self.assertRegex(cost, r"(?m)^total +¥0\.01/h~ ")
+            self.assertRegex(cost, r"today ¥\S+ of ¥50\.00 \(alert at ¥40\.00\)")
+            self.assertRegex(w.d.ctl("status").stdout, rf"(?m)^{name} +autodl +stopped +- +¥0\.01/h~ ")
+            for words in ("--max-price", "0"), ("--max-price", "-1"), ("--max-price", "2,20"), ("--max-price", "nan"), ("--max-price", "1e18"):
+                self.assertEqual(w.d.ctl("up", MODEL, "--gpu", "5090", *words, check=False).returncode, 2, words)
+            for milli in -1, 10 ** 18, 1.5, "50":
+                with self.assertRaises(CallError, msg=milli):
+                    w.d.call("ProviderSet", provider="autodl", day_milli=milli)
+                with self.assertRaises(CallError, msg=milli):
+                    w.up(gpu="5090", max_price_milli=milli)
+            self.assertEqual(len(w.machines()), 1)
             self.assertEqual(rows(w, "disk"), [])
             w.d.stop()
             with contextlib.closing(sqlite3.connect(w.d.state + "/llmhost.db")) as db, db:     # three days ago
                 db.execute("DROP TRIGGER spent_closed")
                 db.execute("UPDATE spent SET from_at_ms = from_at_ms - ?1, to_at_ms = to_at_ms - ?1, seen_at_ms = seen_at_ms - ?1", (3 * DAY_MS,))
                 db.execute("UPDATE instance SET added_at_ms = added_at_ms - ?1", (3 * DAY_MS,))
+                db.execute("UPDATE rental SET made_at_ms = made_at_ms - ?1", (3 * DAY_MS,))
             for _ in range(3):
                 w.c.midnight()
             w.d.start()
@@ -96,6 +113,81 @@ class Money(AtOnce):
             w.d.restart(hard=True)
             hosts.until(lambda: w.machine()["rental"].get("provider_state") == "shutdown", 10, "a reading")
             self.assertEqual(rows(w, "disk"), disk)
+
+    def test_a_cycle_that_nobody_saw_has_its_times_and_no_known_price(self):
+        """The list keeps the last pair of stamps; what an hour cost in it stands nowhere."""
+        with World() as w:
+            w.up()
+            uuid = w.ours()[0]["uuid"]
+            w.wait("stopped")
+            w.check_bill()
+            w.d.kill()
+            w.c.price("4090D", 2500)
+            w.c.press("power_on", uuid)
+            w.c.until(uuid, "running")
+            time.sleep(2)
+            w.c.press("power_off", uuid)
+            w.c.until(uuid, "shutdown")
+            w.c.price("4090D", 1880)
+            w.d.start()
+            hosts.until(lambda: len(rows(w, "compute")) == 2, 20, "the cycle in between")
+            first, unseen = rows(w, "compute")
+            mine, bill = times(w)
+            self.assertEqual([t[:2] for t in mine], [t[:2] for t in bill], "to the second")
+            self.assertNotEqual(mine[1][2], bill[1][2], "a list price, and they took another")
+            self.assertTrue(unseen["amount"]["estimate"] and not unseen["by_us"])
+            self.assertEqual((first["amount"]["estimate"], unseen["rate_basis"]), (False, "list"))
+            self.assertEqual(w.spent(), w.billed()[:1], "never called equal")
+            self.assertRegex(w.d.ctl("cost", "--since", "today").stdout, r"(?m)compute, not by us +¥\d+\.\d+~ ")
+
+    def test_time_without_a_card_is_to_the_second_also_after_a_crash(self):
+        with Console(NEVER) as w:
+            w.d.ctl("keep", "mine", "1h", "--no-card")
+            w.wait("running", name="mine")
+            w.d.restart(hard=True)
+            w.wait("running", name="mine")
+            w.d.kill()
+            w.c.press("power_off", w.mine)
+            w.c.until(w.mine, "shutdown")
+            w.d.start()
+            w.wait("stopped", name="mine")
+            mine, bill = hosts.until(lambda: (both := times(w))[0] == both[1] and both, 10, f"ledger and bill: {times(w)}")
+            self.assertEqual([rate for _, _, rate in mine], [100])
+            row, = rows(w, "compute")
+            self.assertTrue(row["no_card"] and row["amount"]["estimate"], "its price is the list's")
+            self.assertEqual((row["from_basis"], row["to_basis"]), ("stamp", "stamp"))
+
+    def test_a_clock_that_is_a_month_ahead(self):
+        self.count_by_their_clock(30 * 86400, "ahead of")
+
+    def test_a_clock_that_is_a_month_behind(self):
+        self.count_by_their_clock(-30 * 86400, "behind")
+
+    def count_by_their_clock(self, off_s, words):
+        with tempfile.NamedTemporaryFile("w+") as moved, movable_clock() as library:
+            def set_clock(seconds):
+                moved.seek(0)
+                print(f"{round(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)) + seconds:<20d}", file=moved, flush=True)
+            set_clock(off_s)
+            with World(env={"LD_PRELOAD": library, "CLOCK_MOVED": moved.name}) as w:
+                w.up()
+                self.assertRegex(w.d.ctl("status").stdout, rf"the clock of this computer is (30d00h|29d23h) {words}\s+AutoDL's")
+                self.assertEqual(w.d.call("Status")["instances"][0]["state"], "running", "no limit is reached by it")
+                set_clock(0)                    # while it runs
+                w.wait("stopped")
+                w.check_bill()
+                spent = w.spent_today()
+                self.assertEqual(spent, sum(row[4] for row in w.billed()))
+                hosts.until(lambda: "clock_off" not in [t["code"] for t in w.d.call("Status")["trouble"]], 10, "no trouble any more")
+                set_clock(off_s)
+                w.d.restart()
+                w.d.call("ProviderSet", provider="autodl", day_milli=spent + 1)
+                told = w.d.ctl("up", MODEL, check=False)
+                self.assertEqual(told.returncode, 10, told.stderr)
+                self.assertRegex(re.sub(r"\s+", " ", told.stderr), "for a day at autodl")
+                self.assertEqual(w.spent_today(), spent, "today is theirs")
+                self.assertEqual(w.paid(), [])
+                w.check_bill()
 
     def test_a_keep_takes_its_whole_cost_and_two_cannot_have_the_last(self):
         models = {"one": "ollama:scripted:0", "two": "ollama:scripted:1"}
