@@ -20,6 +20,7 @@
 #define RESTING_MS     600000u
 #define WATCHFUL_MS    60000u
 #define DAY_MS         (24 * 3600000)
+#define LATE_MS        3600000u /* what comes on so long after a call that was never seen to act: by that call */
 
 struct life *life_new(const struct life_context *context, const struct life_record *record)
 {
@@ -134,11 +135,17 @@ static void life_see(struct life *l, const struct instance_seen *m, const struct
 
 /* ---- whether our last call has acted ---- */
 
-/* For how long our last call that makes or switches on can still act. The wall clock is asked only of a call
- * that an earlier daemon made, and only when we began: it may be set at any time after that. */
+/* Since our last call that makes or switches on. The wall clock is asked only of a call that an earlier
+ * daemon made, and only when we began: it may be set at any time after that. */
+static uint64_t asked_age_ms(const struct life *l, uint64_t now)
+{
+    return l->asked_due ? now - l->asked_due : l->born_age_ms + (now - l->born_due);
+}
+
+/* For how long it can still act. */
 static uint64_t unsettled_ms(const struct life *l, uint64_t now)
 {
-    uint64_t age_ms = l->asked_due ? now - l->asked_due : l->born_age_ms + (now - l->born_due);
+    uint64_t age_ms = asked_age_ms(l, now);
 
     if (!l->record.asked_at_ms || age_ms > l->context.settle_ms)
         return 0;
@@ -158,6 +165,9 @@ static void life_note_act(struct life *l)
     if (l->record.acted || l->seen == SEEN_OFF)
         return;
     l->record.acted = true;
+    /* Also later than anybody waited for it: whoever presses a button just then is taken for us. */
+    if (l->record.asked_at_ms && asked_age_ms(l, clock_now_ms()) < LATE_MS)
+        l->record.ours = true;
     l->context.keep(l->context.ctx, &l->record);
 }
 
@@ -372,6 +382,8 @@ void life_want(struct life *l, enum life_goal goal)
     l->record.goal = goal;
     if (l->record.state == LIFE_RUNNING || l->record.state == LIFE_UNKNOWN)
         l->record.ours = true; /* a word about one that may be on takes it over, whoever switched it on */
+    if (streq(l->fault.code, "started_elsewhere"))
+        l->fault = (struct fault){0};
     l->n_boots_failed = 0;
     l->context.keep(l->context.ctx, &l->record);
     life_event(l, LIFE_EV_GOAL, NULL);
