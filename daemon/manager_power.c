@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/event.h"
+#include "base/log.h"
 #include "base/settings.h"
 #include "base/timer.h"
 #include "lease/account.h"
@@ -152,8 +153,12 @@ void power_off(struct power *p, const char *why)
 {
     if (p->by_guard) /* on its way off */
         return;
-    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "power_off", "is switched off: %s",
-                  why);
+    if (p->rented && rented_is_anothers(p->rented))
+        log_line(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease),
+                 "is left to the llmhostd that keeps it: %s", why);
+    else
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "power_off", "is switched off: %s",
+                      why);
     p->asked_on = false;
     p->away_due = p->leave_due = 0;
     p->stay = (struct stay){STAY_OFF, p->stay.reason, STAY_NEVER};

@@ -53,6 +53,22 @@ bool machine_is_off(const struct lease *l)
     return lease_rented(l) && life_is_at_rest(life_state(rented_life(lease_rented(l))));
 }
 
+bool machine_is_anothers(struct call *c, const struct lease *l)
+{
+    static const struct fault others = {
+        .kind = FAULT_DENIED, .code = "other_owner", .text = "another llmhostd keeps this machine"};
+    const struct keeper *k = lease_rented(l)  ? rented_keeper(lease_rented(l))
+                             : lease_boxed(l) ? boxed_keeper(lease_boxed(l))
+                                              : NULL;
+
+    if (!(lease_rented(l) && rented_is_anothers(lease_rented(l))) &&
+        !(lease_boxed(l) && boxed_is_anothers(lease_boxed(l))))
+        return false;
+    call_fault(c, k && streq(keeper_fault(k)->code, others.code) ? keeper_fault(k) : &others, lease_name(l),
+               NULL);
+    return true;
+}
+
 bool machine_is_unconfirmed(const struct lease *l)
 {
     const struct fault *f = lease_rented(l)  ? rented_trouble(lease_rented(l))

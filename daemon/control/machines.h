@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 
+struct call;
 struct follow;
 struct lease;
 
@@ -10,6 +11,8 @@ struct lease;
 bool machine_is_off(const struct lease *l);
 /* Whether that machine goes off belongs to what w waits for, if it is rented, or switched off from inside. Once each. */
 void machines_add(struct follow *w, struct lease *l);
+/* Another llmhostd keeps its guard: it is not ours to stop, nor to keep on. True: the call was answered with that. */
+bool machine_is_anothers(struct call *c, const struct lease *l);
 /* It was told to stop, for so long that somebody has to know. */
 bool machine_is_unconfirmed(const struct lease *l);
 /* Those of all models that w follows. */

@@ -219,6 +219,10 @@ void method_down(struct call *c)
     }
     if (follow_timeout_is_wrong(c) || !target_check_one(c, target))
         return;
+    const struct lease *l = manager_find_lease(c->context->manager, target);
+
+    if (l && machine_is_anothers(c, l))
+        return;
     struct follow *w = follow_new(c, down_look);
 
     if (!follow_add_target(w, target))
@@ -532,6 +536,8 @@ static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
     bool no_card = json_get_bool(c->parameters, "no_card", false);
     char how_long[TEXT_SHORT_MAX];
 
+    if (for_ms && machine_is_anothers(c, l))
+        return;
     if (for_ms > KEEP_INSTANCE_MS_MAX) {
         call_fail(c, EXIT_USAGE, "bad_time", name, "its guard lets it run on for no longer without llmhostd",
                   less, "a keep of a rented machine lasts at most 7 days");

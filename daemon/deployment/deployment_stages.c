@@ -167,6 +167,8 @@ static void guard_text(const struct deployment *d, const struct rented *r, char 
 
     if (rented_keeper(r) && keeper_state(rented_keeper(r)) == KEEPER_KEPT)
         snprintf(out, 160, "lease %s, read back", setting_text(d, "lease", lease));
+    else if (rented_is_anothers(r))
+        snprintf(out, 160, "another llmhostd's, which keeps this machine");
     else
         snprintf(out, 160, "none: nothing stops this machine but this llmhostd");
 }

@@ -1,5 +1,5 @@
 /* links: control
- * wraps: rental_find rental_at keeper_state rented_stop_by_guard shape_ask
+ * wraps: rental_find rental_at keeper_state rented_is_anothers rented_stop_by_guard shape_ask
  *
  * The verbs of machines that cost money, as callers meet them: accounts and their tokens, what can be rented,
  * a machine that is wanted and not to be had, one that is switched off and confirmed, or not, and the end of
@@ -27,6 +27,7 @@ struct rental {
 
 static struct company {
     bool has_card, ignores_stops, loses_starts, is_silent;
+    bool is_anothers;                /* another llmhostd has its guard */
     bool guard_is_kept, guard_stops; /* there is one that answers; and the provider sees what it does */
     enum fault_kind guard_fault;     /* of the word to it */
     struct answer *held;             /* the one about offers, while they are not told */
@@ -317,6 +318,13 @@ enum keeper_state __wrap_keeper_state(const struct keeper *k);
 enum keeper_state __wrap_keeper_state(const struct keeper *k)
 {
     return at.guard_is_kept ? KEEPER_KEPT : __real_keeper_state(k);
+}
+
+bool __wrap_rented_is_anothers(const struct rented *r);
+bool __wrap_rented_is_anothers(const struct rented *r)
+{
+    (void)r;
+    return at.is_anothers;
 }
 
 void __wrap_rented_stop_by_guard(struct rented *r, struct op **slot, op_done_fn done, void *ctx);
@@ -1013,6 +1021,20 @@ Test(control_rent, one_of_others_beyond_the_money_is_trouble_and_runs_on)
     buf_done(&text);
     cr_assert_eq(box_state(), LIFE_RUNNING);
     cr_assert_eq(at.n_stopped, 0);
+}
+
+Test(control_rent, one_that_another_llmhostd_keeps_is_not_ours_to_stop_or_keep)
+{
+    begin_machine();
+    at.is_anothers = true;
+    refuses(CALL("Down", "{\"target\":\"box\"}"), "io.llmhost.Conflict", "code", "other_owner");
+    refuses(CALL("Keep", "{\"target\":\"box\",\"for_ms\":3600000}"), "io.llmhost.Conflict", "code",
+            "other_owner");
+    cr_assert_eq(at.n_stopped, 0);
+    json_free(answers("Down", "{\"target\":\"ollama:m\"}")); /* the model is ours */
+    at.is_anothers = false;
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    cr_assert_gt(at.n_stopped, 0);
 }
 
 /* On, and its model sleeps. */

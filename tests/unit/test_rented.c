@@ -427,6 +427,24 @@ Test(rented, one_that_somebody_switched_on_is_not_ended_for_its_guard)
     cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE, "%s", rented_trouble(rented)->text);
 }
 
+Test(rented, one_that_is_wanted_now_is_no_trouble_for_who_switched_it_on)
+{
+    make_new("4090D", 0);
+    is_there();
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    session_is(false);
+    company.machine.power = INSTANCE_ON;
+    cr_assert(COMES_TRUE(state() == LIFE_RUNNING && has_way));
+    session_is(true);
+    cr_assert_str_eq(rented_trouble(rented)->code, "started_elsewhere");
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert_eq(rented_trouble(rented)->kind, FAULT_NONE, "%s", rented_trouble(rented)->text);
+    fault_code(&keeper->fault, FAULT_DENIED, "other_owner", "another llmhostd keeps it");
+    keeper_becomes(KEEPER_REFUSED);
+    cr_assert_str_eq(rented_trouble(rented)->code, "other_owner");
+}
+
 Test(rented, stays_on_without_a_guard_when_that_was_allowed_by_name)
 {
     make_new("4090D", 0);
