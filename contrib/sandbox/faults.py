@@ -49,6 +49,7 @@ FAULTS = {
     "lost": (NEVER, "true", 0, "Success, and nothing ever happens"),
     "bad_gateway": (NEVER, "http 502", 0, "502 with HTML, nothing happens"),
     "bad_gateway_after": (NOW, "http 502", 0, "502 with HTML, and it happened"),
+    "bad_gateway_late": (LATER, "http 502", 200, "502 with HTML, and it happens after so long"),
     "unavailable": (NEVER, "http 503", 0, "503 with HTML"),
     "too_many": (NEVER, "http 429", 0, "429 with HTML"),
     "unauthorized": (NEVER, "http 401", 0, "401 with HTML"),

@@ -15,7 +15,7 @@ class Faults(WithCompany):
     SEEN = {        # fault: (what the caller sees, the effect); those that wait do so for a second
         "timeout_before": ("silence", "never"), "timeout_after": ("silence", "now"), "timeout_late": ("silence", "later"),
         "slow": ("late Success", "now"), "slow_before": ("late Success", "late"), "late": ("Success", "later"),
-        "lost": ("Success", "never"), "bad_gateway": (502, "never"), "bad_gateway_after": (502, "now"),
+        "lost": ("Success", "never"), "bad_gateway": (502, "never"), "bad_gateway_after": (502, "now"), "bad_gateway_late": (502, "later"),
         "unavailable": (503, "never"), "too_many": (429, "never"), "unauthorized": (401, "never"), "html": ("no JSON", "never"),
         "html_after": ("no JSON", "now"), "cut": ("closed", "never"), "cut_after": ("closed", "now"), "reset": ("closed", "now"),
         "garbage": ("no JSON", "now"), "empty": ("no JSON", "now"), "flood": ("no JSON", "now"), "null_data": ("Success", "now"),
