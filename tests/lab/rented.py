@@ -134,6 +134,13 @@ class World:
         now = time.time()
         return max((len({o["instance"] for o in rows if o["start"] <= r["start"] < (o["end"] or now)}) for r in rows), default=0)
 
+    def two_at_once_s(self):
+        """For how many seconds the bill had more than one."""
+        now = time.time()
+        rows = [(r["instance"], r["start"], r["end"] or now) for r in self.c.bill() if r["instance"] != self.foreign and r["kind"] == "compute"]
+        return sum(max(0, min(end, until) - max(start, begun)) for n, (uuid, start, end) in enumerate(rows)
+                   for other, begun, until in rows[:n] if other != uuid)
+
     # Money -----------------------------------------------------------------------------------------------------------
 
     def billed(self):
@@ -142,9 +149,9 @@ class World:
                       if r["instance"] != self.foreign and r["kind"] == "compute" and r["end"] is not None)
 
     def spent(self):
-        """Those of the ledger that are told as exact."""
+        """Those of the ledger that are told as exact; what came up late beside a machine has its name and "+ID"."""
         ids = {m["name"]: m["rental"].get("id") for m in self.machines()}
-        return sorted((ids.get(r["instance"]), r["from_at_ms"] // 1000, r["to_at_ms"] // 1000, r["rate_milli"], r["amount"]["milli"])
+        return sorted((ids.get(r["instance"]) or r["instance"].partition("+")[2], r["from_at_ms"] // 1000, r["to_at_ms"] // 1000, r["rate_milli"], r["amount"]["milli"])
                       for r in self.d.call("Cost", since_at_ms=1)["rows"]
                       if r["kind"] == "compute" and r["from_basis"] == "stamp" and r.get("to_basis") == "stamp"
                       and not r["amount"]["estimate"])
