@@ -103,7 +103,8 @@ uint64_t deployment_sleep(struct deployment *d, bool cut, const char *why)
 {
     if (d->goal == GOAL_OFF || d->state == DEPLOYMENT_FAILED)
         return 0;
-    if (!d->sleeps && d->state != DEPLOYMENT_ASLEEP)
+    /* A word is one also where it slept by itself already, or was about to: a machine goes off for it. */
+    if (streq(why, DEPLOYMENT_SLEEP_WORD) || (!d->sleeps && d->state != DEPLOYMENT_ASLEEP))
         snprintf(d->room, sizeof d->room, "%s", why);
     d->goal = GOAL_ON_DEMAND;
     d->keep_until_at_ms = 0;

@@ -980,6 +980,24 @@ Test(deployment_rented, sleep_by_a_word_or_by_itself)
     cr_assert(deployment_sleeps_by_word(w.d));
 }
 
+Test(deployment_rented, a_word_counts_also_where_it_sleeps_by_itself)
+{
+    come_up();
+    deployment_sleep(w.d, false, "idle for 5m");
+    deployment_sleep(w.d, false, DEPLOYMENT_SLEEP_WORD); /* on its way */
+    cr_assert(deployment_sleeps_by_word(w.d));
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, ASLEEP);
+    cr_assert(deployment_sleeps_by_word(w.d));
+    come_up();
+    deployment_sleep(w.d, false, "idle for 5m");
+    run_until(w.now + 1000);
+    cr_assert_eq(w.d->state, ASLEEP);
+    cr_assert_not(deployment_sleeps_by_word(w.d));
+    deployment_sleep(w.d, false, DEPLOYMENT_SLEEP_WORD);
+    cr_assert(deployment_sleeps_by_word(w.d));
+}
+
 Test(deployment_rented, a_restart_beside_a_machine_that_is_off_wakes_nobody)
 {
     come_up();
