@@ -24,7 +24,8 @@ WALKED = [c for c in CALLS if c in ("write", "writev", "pwrite64", "sendto", "se
                                     "unlink", "unlinkat", "mkdir", "connect")]
 SETTLE_S, LEASE_S, FIRST_S, GUARD_S = 8, 15, 20, 40    # GUARD_S: a guard is so late at most (reference/lease.md §1)
 OFF_S = SETTLE_S + 60           # a call that may have been made is looked for so long, before an off is believed
-WHEN = {"idle": {"stop": "1h"}, "guard": {"settle": f"{SETTLE_S}s", "lease": f"{LEASE_S}s", "first": f"{FIRST_S}s"}}
+WHEN = {"idle": {"stop": "1h"}, "guard": {"settle": f"{SETTLE_S}s"}}
+LEFT = {**WHEN, "guard": {**WHEN["guard"], "lease": f"{LEASE_S}s", "first": f"{FIRST_S}s"}}     # of the one that stays dead
 VERBS = {"rent": ("up", MODEL, "--gpu", "4090D"), "sleep": ("sleep", MODEL), "wake": ("up", MODEL), "down": ("down", MODEL)}
 
 
@@ -90,6 +91,8 @@ class Crash(unittest.TestCase):
     def tell(self, w, at, stays_dead):
         self.kill(w, "rent", at)
         self.is_up(w)
+        if stays_dead:
+            w.d.configure(**{**w.sections, **LEFT})
         self.kill(w, "sleep", at)
         self.is_off(w, "Sleep")
         self.kill(w, "wake", at, start=not stays_dead)
