@@ -15,10 +15,8 @@ Each world has a company of its own, with somebody else's machine on it, which n
 import concurrent.futures
 import contextlib
 import inspect
-import os
 import sqlite3
 import sys
-import tempfile
 import time
 import unittest
 
@@ -167,15 +165,6 @@ class World:
     def check_bill(self):
         """All of the bill stands in the ledger, to the second and to the thousandth."""
         hosts.until(lambda: self.spent() == self.billed(), 5, f"the ledger {self.spent()} is the bill {self.billed()}")
-
-
-@contextlib.contextmanager
-def movable_clock():
-    """What LD_PRELOAD makes of a daemon one whose wall clock is moved by the file $CLOCK_MOVED (clock.c)."""
-    with tempfile.NamedTemporaryFile(suffix=".so") as library:
-        hosts.command("gcc", "-shared", "-fPIC", "-o", library.name, hosts.HERE + "/clock.c")
-        sanitized = "libasan" in hosts.command("ldd", os.path.join(daemons.BUILD, "llmhostd"))
-        yield " ".join(([hosts.command("gcc", "-print-file-name=libasan.so").strip()] if sanitized else []) + [library.name])
 
 
 class AtOnce(unittest.TestCase):

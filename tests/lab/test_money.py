@@ -5,12 +5,12 @@ import concurrent.futures
 import contextlib
 import re
 import sqlite3
-import tempfile
 import time
 
 import host as hosts
 from daemon import CallError
-from rented import MODEL, AtOnce, World, movable_clock
+from clocks import Clock
+from rented import MODEL, AtOnce, World
 from test_console import Console
 
 LIMIT_S = 120
@@ -164,22 +164,19 @@ class Money(AtOnce):
         self.count_by_their_clock(-30 * 86400, "behind")
 
     def count_by_their_clock(self, off_s, words):
-        with tempfile.NamedTemporaryFile("w+") as moved, movable_clock() as library:
-            def set_clock(seconds):
-                moved.seek(0)
-                print(f"{round(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)) + seconds:<20d}", file=moved, flush=True)
-            set_clock(off_s)
-            with World(env={"LD_PRELOAD": library, "CLOCK_MOVED": moved.name}) as w:
+        with Clock() as clock:
+            clock.set(off_s)
+            with World(env=clock.env()) as w:
                 w.up()
                 self.assertRegex(w.d.ctl("status").stdout, rf"the clock of this computer is (30d00h|29d23h) {words}\s+AutoDL's")
                 self.assertEqual(w.d.call("Status")["instances"][0]["state"], "running", "no limit is reached by it")
-                set_clock(0)                    # while it runs
+                clock.set(0)                    # while it runs
                 w.wait("stopped")
                 w.check_bill()
                 spent = w.spent_today()
                 self.assertEqual(spent, sum(row[4] for row in w.billed()))
                 hosts.until(lambda: "clock_off" not in [t["code"] for t in w.d.call("Status")["trouble"]], 10, "no trouble any more")
-                set_clock(off_s)
+                clock.set(off_s)
                 w.d.restart()
                 w.d.call("ProviderSet", provider="autodl", day_milli=spent + 1)
                 told = w.d.ctl("up", MODEL, check=False)
