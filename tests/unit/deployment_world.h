@@ -139,6 +139,11 @@ static struct world {
     unsigned n_open, n_renewed, n_entered, n_failed, n_ready, n_changed;
     struct engine engine;
     bool told_way;
+    unsigned n_lost; /* engines, as people are told */
+    struct {         /* the last one that was kept */
+        char what[300];
+        uint64_t ms;
+    } duration;
 } w;
 
 /* The machine is rented, and this is how far it is. */
@@ -225,6 +230,7 @@ void fake_event_publish(enum log_level level, enum log_source source, const char
     (void)level, (void)source, (void)target, (void)format;
     w.n_failed += streq(kind, "failed");
     w.n_ready += streq(kind, "ready");
+    w.n_lost += streq(kind, "engine_lost");
 }
 
 /* The one line of deployment_enter(). */
@@ -252,7 +258,11 @@ store_ticket fake_store_put_deployment(struct store *s, const struct deployment_
 
 void fake_store_put_duration(struct store *s, const char *what, uint64_t ms)
 {
-    (void)s, (void)what, (void)ms;
+    (void)s;
+    if (strncmp(what, "up ", 3) == 0) {
+        snprintf(w.duration.what, sizeof w.duration.what, "%s", what);
+        w.duration.ms = ms;
+    }
 }
 
 uint64_t fake_store_usual_ms(const struct store *s, const char *what)

@@ -13,6 +13,14 @@ static unsigned tries(void)
     return figures.tries;
 }
 
+static int64_t next_try_at_ms(void)
+{
+    struct session_figures figures;
+
+    session_figures(w.session, &figures);
+    return figures.next_try_at_ms;
+}
+
 static void wait_for(enum session_state state)
 {
     for (unsigned i = 0; i < 100000 && session_state(w.session) != state; i++)
@@ -211,7 +219,9 @@ Test(session_facts, tries_are_counted_anew_when_somebody_asks_for_one)
     pass(60000);
     wait_for(SESSION_WAITING);
     cr_assert_gt(tries(), 3);
+    cr_assert_neq(next_try_at_ms(), 0);
     session_hurry(w.session);
+    cr_assert_eq(next_try_at_ms(), 0, "it is under way");
     cr_assert_eq(tries(), 1);
     session_hurry(w.session);
     cr_assert_eq(tries(), 2, "one that is under way is one");

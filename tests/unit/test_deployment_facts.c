@@ -1,0 +1,236 @@
+/* links: deployment
+ *
+ * What goes with a change of state: the figures that begin anew or go on, and what people are told. */
+#pragma GCC diagnostic ignored "-Wunused-function" /* not each test needs each part of the world */
+#include "tests/unit/deployment_world.h"
+
+static void begin(void)
+{
+    w = (struct world){.seed = 1, .now = 1000000, .way = true, .calm = true};
+    list_init(&w.works);
+    daemon_starts();
+}
+
+static void end(void)
+{
+    daemon_ends();
+    while (w.n_jobs)
+        job_drop(0);
+}
+
+TestSuite(deployment_facts, .init = begin, .fini = end);
+
+static void go_up(void)
+{
+    want(true);
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, READY);
+}
+
+/* And forgets what that asked of the machine. */
+static void enter(enum deployment_state was, enum deployment_state next, const struct fault *f)
+{
+    w.d->state = was;
+    deployment_enter(w.d, next, "so", f);
+    op_cancel(&w.d->op);
+    while (w.n_jobs)
+        job_drop(0);
+}
+
+#define EACH_CHANGE(was, next)                                                                               \
+    for (enum deployment_state was = OFF; was <= FAILED; was++)                                              \
+        for (enum deployment_state next = OFF; next <= FAILED; next++)
+
+Test(deployment_facts, figures_begin_anew_with_some_states)
+{
+    EACH_CHANGE(was, next)
+    {
+        struct deployment *d = w.d;
+        bool ends = next == READY || next == STOPPING || was == STOPPING;
+
+        d->goal = GOAL_ON;
+        d->server_number = 7;
+        d->replaced = d->touched = d->stale = true;
+        d->attempts = d->misses = 3;
+        enter(was, next, NULL);
+        cr_assert_eq(d->server_number, next == STARTING || next == STOPPING ? 8 : 7, "%d, %d", was, next);
+        cr_assert_eq(d->replaced, next != READY, "%d, %d", was, next);
+        cr_assert_eq(d->touched, next != OFF, "%d, %d", was, next);
+        cr_assert_eq(d->stale, next != CONNECTING, "%d, %d", was, next);
+        cr_assert_eq(d->attempts, ends ? 0 : 3, "%d, %d", was, next);
+        cr_assert_eq(d->misses, ends ? 0 : 3, "%d, %d", was, next);
+        d->touched = d->replaced = false;
+        enter(was, next, NULL);
+        cr_assert_eq(d->touched, next == STARTING, "%d, %d", was, next);
+        cr_assert_not(d->replaced);
+    }
+    w.d->touched = w.d->sleeps = false;
+    w.d->state = OFF;
+    w.d->goal = GOAL_OFF;
+}
+
+Test(deployment_facts, those_that_are_cut_are_cut_until_another_server_is_wanted)
+{
+    EACH_CHANGE(was, next)
+    {
+        struct deployment *d = w.d;
+        bool goes = next == DRAINING || next == STOPPING;
+
+        d->cut = true;
+        d->goal = GOAL_OFF;
+        enter(was, next, NULL);
+        cr_assert(d->cut, "%d, %d", was, next);
+        d->goal = GOAL_ON_DEMAND;
+        d->sleeps = false;
+        enter(was, next, NULL);
+        cr_assert_eq(d->cut, goes, "%d, %d", was, next);
+        d->cut = d->sleeps = true;
+        enter(was, next, NULL);
+        cr_assert_eq(d->cut, next != ASLEEP, "%d, %d", was, next);
+        d->cut = d->sleeps = false;
+        d->goal = GOAL_OFF;
+        enter(was, next, NULL);
+        cr_assert_not(d->cut, "%d, %d: nobody is there", was, next);
+        request_begins();
+        enter(was, next, NULL);
+        cr_assert_eq(d->cut, next == STOPPING, "%d, %d", was, next);
+        request_ends();
+        d->cut = false;
+    }
+    w.d->touched = false;
+    w.d->state = OFF;
+}
+
+Test(deployment_facts, a_late_start_is_ended_by_the_next_one)
+{
+    const struct fault f = {FAULT_TRANSIENT, 0, "lost", "lost"};
+
+    w.d->goal = GOAL_ON;
+    w.d->engine->facts.pid = 77;
+    EACH_CHANGE(was, next)
+    {
+        for (unsigned i = 0; i < 4; i++) {
+            bool late = i & 1, ended = i & 2, again = was == STARTING && next == CONNECTING && late && !ended;
+
+            w.d->late = late;
+            w.d->replaced = false;
+            w.d->hung = false;
+            w.d->deaths = 0;
+            w.d->engine->hung_pid = 0;
+            enter(was, next, ended ? &f : NULL);
+            cr_assert_eq(w.d->replaced, again, "%d, %d", was, next);
+            cr_assert_eq(w.d->engine->hung_pid, again ? 77 : 0, "%d, %d", was, next);
+        }
+    }
+    w.d->touched = w.d->late = false;
+    w.d->state = OFF;
+    w.d->goal = GOAL_OFF;
+}
+
+Test(deployment_facts, a_death_is_remembered_with_its_time_and_told_when_it_is_mended)
+{
+    const struct fault f = {FAULT_GONE, 0, "engine_exited", "it exited"};
+    const struct fault *why;
+    int64_t at_ms;
+
+    w.d->goal = GOAL_ON;
+    enter(READY, CONNECTING, &f);
+    cr_assert_eq(deployment_deaths(w.d, &why, &at_ms), 1);
+    cr_assert_eq(at_ms, fake_clock_wall_ms());
+    cr_assert_str_eq(why->code, "engine_exited");
+    cr_assert_eq(w.d->deaths_from_due, w.now);
+    cr_assert_eq(w.n_lost, 1);
+    w.now += 1000;
+    enter(READY, FAILED, &f);
+    cr_assert_eq(deployment_deaths(w.d, &why, &at_ms), 2);
+    cr_assert_eq(at_ms, fake_clock_wall_ms());
+    cr_assert_eq(w.d->deaths_from_due, w.now - 1000, "since the first");
+    cr_assert_eq(w.n_lost, 1, "what is not mended is told as a failure");
+    enter(LOADING, CONNECTING, &f);
+    cr_assert_eq(deployment_deaths(w.d, &why, &at_ms), 2, "it was not ready");
+    w.d->touched = false;
+    w.d->state = OFF;
+    w.d->goal = GOAL_OFF;
+}
+
+Test(deployment_facts, how_long_it_took_is_kept_once)
+{
+    uint64_t begun = w.now;
+    struct deployment_figures n;
+
+    want(true);
+    while (w.d->state != READY)
+        run_until(w.now + 1);
+    deployment_figures(w.d, &n);
+    cr_assert_geq(n.took_ms, w.now - begun - 1);
+    cr_assert_leq(n.took_ms, w.now - begun);
+    cr_assert_eq(n.used_due, w.d->entered_due, "getting ready counts as a use");
+    cr_assert_str_eq(w.duration.what, "up ollama:tiny gpu1");
+    cr_assert_eq(w.duration.ms, n.took_ms);
+    cr_assert_eq(w.d->wanted_due, 0);
+    w.duration.ms = 0;
+    w.now += 5000;
+    enter(LOADING, READY, NULL);
+    cr_assert_eq(w.duration.ms, 0, "nobody waited for it");
+    cr_assert_eq(w.d->touched_due, w.now);
+}
+
+Test(deployment_facts, what_the_engine_shows_is_that_of_the_last_load)
+{
+    struct json *first = NULL, *second = NULL;
+
+    go_up();
+    cr_assert_eq(json_parse("{\"a\":1}", 7, &first), 0);
+    cr_assert_eq(json_parse("{\"a\":2}", 7, &second), 0);
+    w.d->engine->facts.shown = first;
+    enter(LOADING, READY, NULL);
+    cr_assert_neq(w.d->shown, first, "a copy");
+    cr_assert_eq(json_get_int(w.d->shown, "a", 0), 1);
+    w.d->engine->facts.shown = second;
+    enter(DRAINING, READY, NULL);
+    cr_assert_eq(json_get_int(w.d->shown, "a", 0), 1, "nothing was loaded");
+    enter(LOADING, READY, NULL);
+    cr_assert_eq(json_get_int(w.d->shown, "a", 0), 2);
+    w.d->engine->facts.shown = NULL;
+    json_free(first);
+    json_free(second);
+}
+
+Test(deployment_facts, it_looks_for_a_way_at_once_or_after_a_rest)
+{
+    static const struct {
+        unsigned attempts, deaths;
+        bool way;
+        uint64_t rest_ms; /* 0: at once, or when the way is there */
+    } rows[] = {
+        {0, 0, true, 0},  {0, 0, false, 0}, {1, 0, true, 500},  {2, 0, true, 1000}, {4, 0, true, 4000},
+        {1, 0, false, 0}, {0, 1, true, 0},  {0, 2, true, 1000}, {0, 2, false, 0},   {1, 2, true, 500},
+    };
+
+    w.d->goal = GOAL_ON;
+    for (unsigned i = 0; i < ELEMENTS(rows); i++) {
+        runq_drop(&w.d->look);
+        w.d->attempts = rows[i].attempts;
+        w.d->deaths = rows[i].deaths;
+        w.way = rows[i].way;
+        enter(LOADING, CONNECTING, NULL);
+        cr_assert_eq(w.timer->due, rows[i].rest_ms ? w.now + rows[i].rest_ms : 0, "row %u", i);
+        cr_assert_eq(list_is_empty(&w.d->look.node), rows[i].rest_ms != 0, "row %u", i);
+    }
+    w.d->state = OFF;
+    w.d->goal = GOAL_OFF;
+    w.d->touched = false;
+    w.way = true;
+}
+
+Test(deployment_facts, when_it_looked_at_the_memory_is_known)
+{
+    w.d->goal = GOAL_ON;
+    enter(FETCHING, PLACING, NULL);
+    cr_assert_eq(deployment_looked_at_ms(w.d), fake_clock_wall_ms());
+    w.now += 1000;
+    enter(PLACING, LOADING, NULL);
+    cr_assert_eq(deployment_looked_at_ms(w.d), fake_clock_wall_ms() - 1000);
+    w.d->state = OFF;
+    w.d->goal = GOAL_OFF;
+}
