@@ -184,7 +184,7 @@ static void add_stays(const struct json *rental, struct buf *out)
     else if (streq(stays, "no_card") && until)
         buf_addf(out, "at %s (on without its card)", minute_format(at, until));
     else if (streq(stays, "not_by_us"))
-        buf_add_text(out, "not by us: it was switched on elsewhere");
+        buf_add_text(out, "never: on, not by us");
     else
         buf_add_text(out, *stays ? stays : "not by itself");
 }
