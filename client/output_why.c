@@ -188,7 +188,7 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
     else if (streq(name, "failed_hold"))
         buf_addf(out, "a model failed: on for %s more, so that you can look", left);
     else if (streq(name, "quiet_use"))
-        buf_addf(out, "used without requests, for %s more at most", left);
+        buf_addf(out, "%s: on for %s more at most", text ? text : "used without requests", left);
     else if (streq(name, "max_up"))
         buf_addf(out, "longest time up%s%s", *left ? ": stops in " : "", left);
     else if (streq(name, "budget"))

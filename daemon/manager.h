@@ -174,6 +174,9 @@ void manager_release(struct manager *m, struct lease *l, struct op **slot, op_do
 /* What keeps it on, or why it goes off, and when that changes; *ret_at_ms wall clock, 0: by time alone never. NULL: it is off, or
  * a card is still looked for. A stay_reason_name(). */
 const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms);
+/* What uses it without asking a model, each with its age: "a login was typed into 3m ago"; "": nothing is known to, or not lately enough to keep it on. */
+#define QUIET_TEXT_MAX 120
+const char *manager_quiet_text(struct manager *m, const struct lease *l, char out[static QUIET_TEXT_MAX]);
 /* `down INSTANCE --now` of one that is already unwanted: asks for the stop once more, at once. Of one that is switched off from inside: its guard is
  * told, now. */
 void manager_press(struct manager *m, struct lease *l);

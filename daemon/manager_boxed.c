@@ -95,7 +95,7 @@ void power_judge_boxed(struct power *p)
     case BOXED_ON:
         note_cycle(p, &n, now);
         note_guard(p, b, now);
-        power_note_forwards(p, now);
+        power_note_quiet(p, now);
         judge_on(p, b, now);
         break;
     case BOXED_STOPPING: break;

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/settings.h"
 #include "base/timer.h"
+#include "guard/keeper.h"
 #include "lease/account.h"
 #include "lease/boxed.h"
 #include "lease/lease.h"
@@ -68,7 +69,7 @@ struct stay_facts power_facts(const struct power *p, uint64_t now)
         .used_due = p->held_due,
         .begun_due = p->is_unused ? p->born_due : 0,
         .before_ms = p->unused_before_ms,
-        .quiet_due = p->quiet_due,
+        .quiet_due = MAX(p->forward_due, p->typed_due),
         .hold_until_due = power_hold_due(p, now),
         .money_due = p->money_due,
         .prepaid_until_due = p->rented ? power_due_of(rented_prepaid_until(p->rented), now) : 0,
@@ -209,13 +210,18 @@ static void power_has_ended(struct power *p)
 
 /* ---- judging ---- */
 
-void power_note_forwards(struct power *p, uint64_t now)
+void power_note_quiet(struct power *p, uint64_t now)
 {
     uint64_t bytes = forwards_bytes(p->manager, p->lease);
+    const struct keeper *k = p->rented ? rented_keeper(p->rented) : boxed_keeper(lease_boxed(p->lease));
+    struct keeper_figures n = {0};
 
     if (bytes != p->quiet_bytes)
-        p->quiet_due = now;
+        p->forward_due = now;
     p->quiet_bytes = bytes;
+    if (k)
+        keeper_figures(k, &n);
+    p->typed_due = n.typed_due;
 }
 
 /* One that was reached, and no longer is, may have been switched off: its next usual look is too far away for
@@ -281,7 +287,7 @@ static void power_note(struct power *p)
         p->restored = false;
     note_keep_money(p, now);
     note_used(p, now);
-    power_note_forwards(p, now);
+    power_note_quiet(p, now);
     note_loss(p, now);
 }
 

@@ -33,7 +33,8 @@ struct power {
     uint64_t hold_until_due, held_due; /* `keep INSTANCE`: until when; the last one's beginning */
     bool hold_is_over;                 /* by a word, whatever its guard has not been told yet */
     bool has_keep_money;               /* a keep's whole cost may be reserved */
-    uint64_t quiet_bytes, quiet_due;   /* of its forwards; when they last grew */
+    uint64_t quiet_bytes, forward_due; /* of its forwards; when they last grew; 0: not seen */
+    uint64_t typed_due;                /* when somebody typed into a login there; 0: unknown */
     unsigned cycle;                    /* of one that is switched off from inside: of which power-on all this is */
     bool was_used, was_off;            /* a model was wanted on it in this power-on; its models know that it is off */
     struct op *by_guard; /* it is told to stop the machine, where the provider cannot be reached */
@@ -44,7 +45,7 @@ struct power {
 struct power *power_of(struct manager *m, const struct lease *l);   /* NULL: it is nobody's to switch */
 struct stay_facts power_facts(const struct power *p, uint64_t now);
 struct stay_rule power_rule(const struct power *p);
-void power_note_forwards(struct power *p, uint64_t now);
+void power_note_quiet(struct power *p, uint64_t now);   /* what uses it without asking a model: forwards, logins */
 void power_stay(struct power *p); /* does what p->stay says */
 void power_off(struct power *p, const char *why);
 void power_judge(struct power *p);

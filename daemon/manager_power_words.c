@@ -8,6 +8,7 @@
 #include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
+#include "proto/text.h"
 
 static bool power_may_be_on(const struct power *p)
 {
@@ -33,6 +34,32 @@ const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_
     if (p->rented && p->stay.reason == STAY_KEPT && rented_is_without_card(p->rented))
         return "no_card";
     return stay_reason_name(p->stay.reason);
+}
+
+static bool is_lately(const struct power *p, uint64_t due, uint64_t now)
+{
+    return due && now < due + power_rule(p).stop_ms;
+}
+
+const char *manager_quiet_text(struct manager *m, const struct lease *l, char out[static QUIET_TEXT_MAX])
+{
+    const struct power *p = power_of(m, l);
+    uint64_t now = clock_now_ms();
+    char typed[TEXT_SHORT_MAX], forward[TEXT_SHORT_MAX];
+    bool was_typed = p && is_lately(p, p->typed_due, now),
+         was_forwarded = p && is_lately(p, p->forward_due, now);
+
+    *out = '\0';
+    if (was_typed)
+        duration_format(typed, now - p->typed_due, false);
+    if (was_forwarded)
+        duration_format(forward, now - p->forward_due, false);
+    if (was_typed || was_forwarded)
+        snprintf(out, QUIET_TEXT_MAX, "%s%s%s%s%s%s%s", was_typed ? "a login was typed into " : "",
+                 was_typed ? typed : "", was_typed ? " ago" : "", was_typed && was_forwarded ? ", " : "",
+                 was_forwarded ? "a forward was used " : "", was_forwarded ? forward : "",
+                 was_forwarded ? " ago" : "");
+    return out;
 }
 
 void manager_press(struct manager *m, struct lease *l)

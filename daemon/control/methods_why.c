@@ -104,6 +104,16 @@ static const char *rental_verdict(const struct lease *l)
     return "awake";
 }
 
+static void add_stays(struct manager *m, const struct lease *l, struct json *causes, const char *stays,
+                      int64_t since_at_ms, int64_t until_at_ms)
+{
+    char quiet[QUIET_TEXT_MAX] = "";
+
+    if (streq(stays, "quiet_use"))
+        manager_quiet_text(m, l, quiet);
+    show_add_cause_until(causes, stays, 1, since_at_ms, until_at_ms, *quiet ? quiet : NULL);
+}
+
 /* What keeps it on, or why it is off; what is wrong with it stands beside. */
 static void why_rented(struct manager *m, struct lease *l, struct json *lines)
 {
@@ -119,7 +129,7 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
     if (n.state == LIFE_RUNNING && is_cut_off(l))
         add_tunnel(causes, l);
     if (stays)
-        show_add_cause_until(causes, stays, 1, n.since_at_ms, until_at_ms, NULL);
+        add_stays(m, l, causes, stays, n.since_at_ms, until_at_ms);
     if (n.state == LIFE_WAITING)
         show_add_cause_until(causes, "search", n.tries, n.since_at_ms, n.next_at_ms, NULL);
     if (n.state == LIFE_STOPPING && !streq(rented_trouble(lease_rented(l))->code, "stop_not_confirmed"))
@@ -148,7 +158,7 @@ static void why_boxed(struct manager *m, struct lease *l, struct json *lines)
     if (cut_off && !off)
         add_tunnel(causes, l);
     if (stays)
-        show_add_cause_until(causes, stays, 1, n.since_at_ms, until_at_ms, NULL);
+        add_stays(m, l, causes, stays, n.since_at_ms, until_at_ms);
     if (boxed_state(b) == BOXED_STOPPING)
         show_add_cause(causes, "stopping", 1, n.stop_asked_at_ms, NULL);
     if (off)

@@ -2,7 +2,7 @@
 #   install FIRST ASK...    puts $text there, which is guard.sh; starts it; asks as below
 #   ask OWNER SEQ SECONDS HOLD|= HPID [take]
 #   read
-# Answers with lines KEY=VALUE: folder=, as= (root sudo none), said= (the status of guard.sh), record=, now=; the last one is ok=.
+# Answers with lines KEY=VALUE: folder=, as= (root sudo none), said= (the status of guard.sh), record=, now=, typed=; the last one is ok=.
 # shellcheck shell=sh disable=SC2086
 say() { printf '%s=%s\n' "$1" "$2"; }
 over() { say ok; exit 0; }
@@ -19,6 +19,21 @@ guard() {       # ask ARGUMENTS... | look
     folder=
 }
 
+# How many seconds ago somebody typed into a terminal that a process here lives on, by this clock: the system notes when it was
+# read, within 8 s. Nothing where there is none, or where that cannot be known.
+typed() {
+    terminals=$(cat /proc/[0-9]*/stat 2>/dev/null | while read -r line; do
+        set -- ${line##*) }
+        { [ "$5" -ge 34816 ] && [ "$5" -lt 35072 ]; } 2>/dev/null && echo "/dev/pts/$(($5 - 34816))"
+    done)
+    [ -n "$terminals" ] || return 0
+    youngest=0 clock=$(date +%s)
+    for read in $(stat -c %X $terminals 2>/dev/null); do
+        [ "$read" -le "$youngest" ] || youngest=$read
+    done
+    [ $youngest = 0 ] || [ "$clock" -lt $youngest ] || say typed $((clock - youngest))
+}
+
 tell() {
     say folder "$folder"
     say said "$said"
@@ -26,6 +41,7 @@ tell() {
 *}"
     say now "${answer##*
 }"
+    typed
     over
 }
 

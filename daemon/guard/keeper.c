@@ -226,10 +226,20 @@ static void note_record(struct keeper *k, const struct guard_answer *a)
         k->hold_due = hold_s ? clock_now_ms() + (uint64_t)hold_s * 1000 : 0;
 }
 
+/* A box that cannot tell says nothing: what it said before is as old as it is. */
+static void note_typed(struct keeper *k, int64_t typed_s)
+{
+    uint64_t now = clock_now_ms();
+
+    if (typed_s >= 0)
+        k->figures.typed_due = now - MIN((uint64_t)typed_s * 1000, now - 1);
+}
+
 static void note_answer(struct keeper *k, const struct guard_answer *a)
 {
     bool lives = a->verdict == GUARD_TAKEN || a->verdict == GUARD_REFUSED;
 
+    note_typed(k, MIN(a->report.typed_s, (int64_t)365 * 24 * 3600));
     if (a->report.has_record)
         k->seq = MAX(k->seq, (uint64_t)a->report.record.seq);
     if (lives)

@@ -69,6 +69,7 @@ struct keeper_figures {
     char owner[GUARD_OWNER_MAX + 1];    /* "": unknown */
     int64_t owner_heard_at_ms;      /* its last request; 0: unknown */
     char ways[64];                  /* how it would stop the machine */
+    uint64_t typed_due;             /* when somebody typed into a terminal there last, by the loop's clock; 0: unknown */
     char cycle[64];                 /* of which power-on of the machine that was; "": unknown */
 };
 void keeper_figures(const struct keeper *k, struct keeper_figures *ret);

@@ -193,12 +193,14 @@ static bool take_line(const char *key, const char *value, struct guard_report *r
             r->now_s = -1;
         return true;
     }
+    if (streq(key, "typed") && !read_number(value, &r->typed_s))
+        r->typed_s = -1;
     return false;
 }
 
 int guard_report_read(const char *text, size_t n, struct guard_report *ret)
 {
-    struct guard_report r = {.said = GUARD_SAID_NONE, .power = GUARD_POWER_ROOT, .now_s = -1};
+    struct guard_report r = {.said = GUARD_SAID_NONE, .power = GUARD_POWER_ROOT, .now_s = -1, .typed_s = -1};
     _cleanup_free_ char *copy = strndup(text, n);
     char *save = NULL;
     bool ours = false;

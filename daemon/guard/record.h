@@ -58,6 +58,7 @@ struct guard_report {
     struct guard_record record;
     bool is_half;               /* there is a line, and its end is missing */
     int64_t now_s;              /* when it was read; -1: unknown */
+    int64_t typed_s;            /* so long ago somebody typed into a terminal there; -1: unknown */
 };
 
 /* All that box.sh wrote. 0, -EAGAIN: not to the end, -EBADMSG: not of ours. */

@@ -108,7 +108,7 @@ def why(target, verdict, *causes):
 ON = {"since_at_ms": "@-11120s"}
 WHY = [("awake", [("in_use", ON)]), ("awake", [("idle", {**ON, "until_at_ms": "@792s"})]), ("awake", [("idle", ON)]),
        ("awake", [("kept", {**ON, "until_at_ms": "@7200s"})]), ("awake", [("minimum_up", {**ON, "until_at_ms": "@480s"})]),
-       ("awake", [("failed_hold", {**ON, "until_at_ms": "@250s"})]), ("awake", [("quiet_use", {**ON, "until_at_ms": "@250s"})]),
+       ("awake", [("failed_hold", {**ON, "until_at_ms": "@250s"})]), ("awake", [("quiet_use", {**ON, "until_at_ms": "@250s", "text": "a login was typed into 3m10s ago"})]),
        ("awake", [("max_up", {**ON, "until_at_ms": "@250s"})]), ("awake", [("budget", {**ON, "until_at_ms": "@90s"})]), ("awake", [("prepaid", {**ON, "until_at_ms": "@600000s"})]),
        ("awake", [("stopped_by_user", ON), ("stopping", {"since_at_ms": "@-151s", "text": "running"}),
                   ("doubted", {"until_at_ms": "@166s", "text": "AutoDL may still act on a power-on asked 12s ago"}),

@@ -556,6 +556,24 @@ class Asked(Stories):
         check.assertGreater(int(words[2]), 1000)                # the hold was inherited
 
     @in_each_shell
+    def test_it_tells_when_a_terminal_was_typed_into(box):
+        b = box(bare=True)
+
+        def typed():
+            said = b.host.run("set -- read\n" + guarded.source("box.sh")).stdout
+            return [int(line[6:]) for line in said.splitlines() if line.startswith("typed=")]
+        check.assertEqual(typed(), [], "there is none")
+        b.host.run("setsid script -qc 'sleep 300' /dev/null </dev/zero >/dev/null 2>&1 &")
+        hosts.until(lambda: b.host.pids("^sleep 300"), 5, "a terminal")
+        (age,) = typed()
+        check.assertLess(age, 9 + BUSY_S)       # the system's clock of it goes in steps of 8 s
+        b.host.run("touch -ad '1 hour ago' /dev/pts/[0-9]*")
+        (age,) = typed()
+        check.assertTrue(3590 < age < 3600 + BUSY_S, age)
+        b.host.run("mkdir /root/bin; ln -s /bin/false /root/bin/stat")
+        check.assertNotIn("typed", b.host.run("PATH=/root/bin:$PATH; set -- read\n" + guarded.source("box.sh")).stdout)
+
+    @in_each_shell
     def test_places_and_the_second_dog(box):
         """It stays beside a guard in /dev/shm that it understands, and is ended beside any other."""
         dogs = r"llmhost-first$"

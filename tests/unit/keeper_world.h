@@ -27,6 +27,7 @@ struct box {
     int64_t seq, lease_s, hold_s, taken_s;
     bool acting;
     char note[60];
+    int64_t typed_s; /* 0: nobody can tell */
 };
 
 struct run {
@@ -107,7 +108,10 @@ static void box_tell(struct box *b, struct buf *out, int said)
                  : streq(b->owner, "-") ? "first"
                                         : "lease",
                  b->taken_s, b->powerless ? "none" : "root", b->note);
-    buf_addf(out, "\nnow=%" PRId64 "\nok=\n", box_now_s());
+    buf_addf(out, "\nnow=%" PRId64 "\n", box_now_s());
+    if (b->typed_s)
+        buf_addf(out, "typed=%" PRId64 "\n", b->typed_s);
+    buf_add_text(out, "ok=\n");
 }
 
 static void box_start_guard(struct box *b, int64_t first_s)

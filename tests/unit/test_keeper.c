@@ -70,6 +70,34 @@ Story(where_there_is_none_it_is_installed)
     cr_assert_gt(w.n_changed, 0);
 }
 
+Story(what_somebody_typed_is_told_by_our_clock)
+{
+    struct keeper_figures f;
+
+    open_way();
+    keeper_figures(w.keeper, &f);
+    cr_assert_eq(f.typed_due, 0, "unknown");
+    loop_advance(w.loop, 600000);
+    w.box.typed_s = 200;
+    loop_advance(w.loop, 60000);
+    settle();
+    keeper_figures(w.keeper, &f);
+    cr_assert_leq(clock_now_ms() - f.typed_due, 261000);
+    cr_assert_geq(clock_now_ms() - f.typed_due, 200000);
+
+    uint64_t before = f.typed_due;
+
+    w.box.typed_s = 0; /* the terminal is gone */
+    loop_advance(w.loop, 120000);
+    settle();
+    keeper_figures(w.keeper, &f);
+    cr_assert_eq(f.typed_due, before);
+    keeper_way(w.keeper, false);
+    keeper_forget(w.keeper);
+    keeper_figures(w.keeper, &f);
+    cr_assert_eq(f.typed_due, 0, "another power-on");
+}
+
 Story(one_that_is_there_is_read_first_and_gone_on_from)
 {
     box_start_guard(&w.box, FIRST_S);

@@ -1121,6 +1121,52 @@ Test(power, bytes_of_a_forward_are_use)
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
 }
 
+Test(power, login_that_is_typed_into_is_use)
+{
+    char text[QUIET_TEXT_MAX];
+
+    comes_up();
+    for (unsigned i = 0; i < 30; i++) {
+        passes(1);
+        w.guard.typed_due = w.now - 20 * 1000; /* as it was read */
+    }
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    cr_assert_eq(w.lease.power->stay.reason, STAY_QUIET_USE);
+    passes(3);
+    cr_assert_str_eq(manager_quiet_text(&w.manager, the_lease(), text), "a login was typed into 3m20s ago");
+    w.bytes++;
+    passes(1);
+    cr_assert_str_eq(manager_quiet_text(&w.manager, the_lease(), text),
+                     "a login was typed into 4m20s ago, a forward was used 0s ago");
+    passes(16);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, login_that_is_only_open_is_no_use)
+{
+    comes_up();
+    w.guard.typed_due = w.now;
+    passes(14);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    passes(3);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, typing_holds_a_machine_for_two_hours_at_most)
+{
+    comes_up();
+    for (unsigned i = 0; i < 119; i++) {
+        w.guard.typed_due = w.now;
+        passes(1);
+    }
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    for (unsigned i = 0; i < 5; i++) {
+        w.guard.typed_due = w.now;
+        passes(1);
+    }
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
 Test(power, a_restart_beside_a_machine_that_is_off_wakes_nobody)
 {
     power_free(w.lease.power);

@@ -144,6 +144,21 @@ Test(report, of_none_and_of_half)
     cr_assert_eq(r.said, GUARD_SAID_NONE);
 }
 
+Test(report, of_what_somebody_typed)
+{
+    struct guard_report r;
+
+    cr_assert_eq(read_report("said=0\nrecord=" RECORD "\nnow=31072\ntyped=185\nok=\n", &r), 0);
+    cr_assert_eq(r.typed_s, 185);
+    cr_assert(r.has_record);
+    cr_assert_eq(read_report("said=0\nrecord=" RECORD "\nnow=31072\nok=\n", &r), 0);
+    cr_assert_eq(r.typed_s, -1, "a machine without a terminal, or without stat");
+    cr_assert_eq(read_report("said=0\nnow=31072\ntyped=-4\nok=\n", &r), 0);
+    cr_assert_eq(r.typed_s, -1);
+    cr_assert_eq(read_report("said=0\nnow=31072\ntyped=soon\nok=\n", &r), 0);
+    cr_assert_eq(r.typed_s, -1);
+}
+
 Test(report, of_strangers_and_without_an_end)
 {
     struct guard_report r;
