@@ -223,6 +223,8 @@ static void add_asked(const struct json *instance, int64_t asked, struct buf *ou
     char age[TEXT_SHORT_MAX], at[CLOCK_MAX];
 
     buf_addf(out, "asked %s ago", age_format(age, asked));
+    if (json_get_bool(rental_of(instance), "guard_told", false))
+        buf_add_text(out, ", its guard was told too");
     if (!is_unconfirmed(instance))
         return;
     buf_add_text(out, ", NOT CONFIRMED");

@@ -433,6 +433,15 @@ static void power_judge_on(struct power *p, uint64_t now)
     power_stay(p);
 }
 
+/* An off behind a power-on that was not seen to act is not believed for minutes; nor is it heard while it
+ * boots. */
+static bool may_fetch_card(const struct power *p)
+{
+    enum life_state s = life_state(rented_life(p->rented));
+
+    return s != LIFE_STOPPING && (s != LIFE_STARTING || rented_record(p->rented)->acted);
+}
+
 /* No model runs without a card: off first, then on with it. */
 static void power_fetch_card(struct power *p)
 {
@@ -454,8 +463,8 @@ static void power_judge_rented(struct power *p)
     }
     if (p->asked_on && life_goal(life) == LIFE_GOAL_OFF)
         power_has_ended(p);
-    if (life_goal(life) == LIFE_GOAL_ON && life_state(life) != LIFE_STOPPING &&
-        rented_is_without_card(p->rented) && power_has_wish(p))
+    if (life_goal(life) == LIFE_GOAL_ON && rented_is_without_card(p->rented) && power_has_wish(p) &&
+        may_fetch_card(p))
         power_fetch_card(p);
     if (life_goal(life) == LIFE_GOAL_OFF && power_has_wish(p))
         power_on(p);

@@ -306,7 +306,9 @@ void machines_fail_stop(struct follow *w, struct lease *l)
     rented_figures(r, &n);
     if (rate_milli)
         money_format(rate, rate_milli, ops->unit);
-    if (guard.acts_at_ms)
+    if (n.guard_told)
+        by_guard = xasprintf("its guard was told to stop it");
+    else if (guard.acts_at_ms)
         by_guard =
             xasprintf("the guard on the machine switches it off by %s", minute_format(at, guard.acts_at_ms));
     duration_format(since, (uint64_t)MAX(clock_wall_ms() - n.stop_asked_at_ms, (int64_t)0), false);

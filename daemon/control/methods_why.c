@@ -133,7 +133,10 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
     if (n.state == LIFE_WAITING)
         show_add_cause_until(causes, "search", n.tries, n.since_at_ms, n.next_at_ms, NULL);
     if (n.state == LIFE_STOPPING && !streq(rented_trouble(lease_rented(l))->code, "stop_not_confirmed"))
-        show_add_cause(causes, "stopping", 1, n.stop_asked_at_ms, *n.word ? n.word : NULL);
+        show_add_cause(causes, "stopping", 1, n.stop_asked_at_ms,
+                       n.guard_told ? "its guard was told to stop it"
+                       : *n.word    ? n.word
+                                    : NULL);
     if (*doubt_format(doubt, l, &until_at_ms))
         show_add_cause_until(causes, "doubted", 1, 0, until_at_ms, doubt);
     if (streq(verdict, "off"))

@@ -243,6 +243,8 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     put_at(v, "provider_state_at_ms", n.seen_at_ms);
     put_at(v, "since_at_ms", n.since_at_ms);
     put_at(v, "stop_asked_at_ms", n.stop_asked_at_ms);
+    if (n.guard_told)
+        json_put_bool(v, "guard_told", true);
     put_at(v, "doubted_until_at_ms", n.doubted_until_at_ms);
     json_put_string(v, "stays", manager_stay(k->manager, l, &until_at_ms));
     put_at(v, "until_at_ms", until_at_ms);

@@ -608,6 +608,7 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         .asked_at_ms = life_record(r->life)->asked_at_ms,
         .doubted_until_at_ms = life_doubted_until_at_ms(r->life),
     };
+    ret->guard_told = rented_was_drill(r) && !life_is_at_rest(s);
     if (!life_is_missing(r->life))
         snprintf(ret->word, sizeof ret->word, "%s", r->seen.word);
     ret->off_at_ms = r->on ? r->seen.off_at_ms : 0;

@@ -99,6 +99,7 @@ struct rented_figures {
     bool was_powered;               /* something was switched on since it was last wanted */
     int64_t stop_asked_at_ms;       /* 0: not stopping */
     int64_t off_at_ms;              /* the provider's own timer stands there; 0: at nothing */
+    bool guard_told;                /* its guard was told to stop it, and has taken that or may have */
     const char *timer_lacks;        /* why that is not as it should be; NULL. Borrowed until its next change */
     int64_t asked_at_ms;            /* the last call that makes or switches on; 0: never, or it came to nothing */
     int64_t doubted_until_at_ms;    /* it is seen off, and that call may still act, until then; 0: nothing of the kind */

@@ -442,6 +442,15 @@ static void name_intent(struct rented *r)
     snprintf(r->intent, sizeof r->intent, "%s-%u-%" PRId64, r->prefix, r->record.made, r->record.asked_at_ms);
 }
 
+/* What was known of the one before it is not true of this one. */
+static void forget_machine(struct rented *r)
+{
+    r->record.stopped_at_ms = r->record.drilled_at_ms = r->record.prepaid_until_at_ms = 0;
+    r->record.rate_milli = 0;
+    r->was_stopped = false;
+    rented_choose_timer(r);
+}
+
 /* Its record and its money are one transaction: what is queued in one turn of the loop (store.h). */
 static void rented_keep_then(void *ctx, const struct life_record *l, bool money, struct op **slot,
                              op_done_fn done, void *done_ctx)
@@ -457,6 +466,7 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
     r->state = l->state;
     take_record(r, l);
     if (create) {
+        forget_machine(r);
         r->record.made_at_ms = account_now_ms(r->context.account);
         replace(&r->record.card, r->card);
         r->context.makes(r->context.ctx);

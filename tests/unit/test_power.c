@@ -1382,6 +1382,20 @@ Test(power, without_its_card_it_is_on_for_as_long_as_was_said)
     cr_assert_eq(w.goal, LIFE_GOAL_OFF, "models that sleep on it have no say");
 }
 
+/* What is cut before it answers may act after all, and is waited for: three minutes, for one that boots in one. */
+Test(power, a_model_waits_for_the_power_on_without_a_card_to_act)
+{
+    machine_is(LIFE_STOPPED);
+    manager_keep_without_card(&w.manager, the_lease(), clock_wall_ms() + 60 * MIN_MS);
+    machine_is(LIFE_STARTING);
+    goes_up(0, true);
+    cr_assert(w.record.no_card && w.n_wants == 1, "its call is not answered yet");
+    w.record.acted = true;
+    changed();
+    cr_assert_not(w.record.no_card);
+    cr_assert_eq(w.n_wants, 3, "on, off, on");
+}
+
 /* No model has the reason. */
 Test(power, without_the_money_for_it_the_machine_says_why)
 {

@@ -594,6 +594,28 @@ Test(rented, one_that_answers_is_not_gone_whatever_the_list_leaves_out)
     cr_assert_str_eq(rented_trouble(rented)->code, "vanished");
 }
 
+/* The one before was paid for to the end of next week, proved and priced; it is gone, and so is all that. */
+Test(rented, one_that_is_made_anew_has_nothing_of_the_one_before)
+{
+    make_new("4090D", 0);
+    company.way.price_milli = 2040;
+    company.machine.prepaid_until_at_ms = clock_wall_ms() + 7 * 24 * 3600000ll;
+    is_there();
+    rented_doubt(rented);
+    loop_turns(loop, 20);
+    cr_assert_gt(rented_record(rented)->prepaid_until_at_ms, 0);
+    session_is(false);
+    loop_advance(loop, 300000);
+    company.exists = false;
+    cr_assert(COMES_TRUE(state() == LIFE_ABSENT));
+    company.machine.prepaid_until_at_ms = 0;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(company.n_create == 2));
+    cr_assert_not(books.last.is_free);
+    cr_assert_eq(rented_record(rented)->prepaid_until_at_ms, 0);
+    cr_assert_eq(rented_record(rented)->stopped_at_ms, 0);
+}
+
 Test(rented, a_word_of_the_provider_that_nobody_knows_cuts_no_session)
 {
     make_new("4090D", 0);
