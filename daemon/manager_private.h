@@ -14,6 +14,7 @@ struct managed_lease {
     struct list node;
     struct lease *lease;
     struct power *power;                /* of one that is rented, or switched off from inside, else NULL */
+    bool never_was;                     /* refused before anything of it was made: see manager_unmake() */
 };
 
 struct managed_deployment {

@@ -417,6 +417,21 @@ void manager_release(struct manager *m, struct lease *l, struct op **slot, op_do
     rented_want(lease_rented(l), LIFE_GOAL_RELEASE);
 }
 
+void manager_unmake(struct manager *m, struct lease *l)
+{
+    const struct life_record *life = life_record(rented_life(lease_rented(l)));
+
+    if (*life->id || life->create_open)
+        return;
+    LIST_FOREACH (n, &m->leases, struct managed_lease, node)
+        if (n->lease == l)
+            n->never_was = true;
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
+        if (deployment_lease(d->deployment) == l)
+            deployment_want(d->deployment, GOAL_OFF, true);
+    rented_want(lease_rented(l), LIFE_GOAL_RELEASE);
+}
+
 static void end_releases(struct manager *m, const char *name)
 {
     LIST_FOREACH_SAFE (x, &m->releases, struct release, node)
@@ -442,7 +457,11 @@ void releases_forget(void *ctx)
         if (!r || life_goal(rented_life(r)) != LIFE_GOAL_RELEASE ||
             life_state(rented_life(r)) != LIFE_RELEASED)
             continue;
-        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, name, "released", "given back, with its data");
+        if (n->never_was)
+            event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, name, "instance_removed",
+                          "removed: nothing of it was made");
+        else
+            event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, name, "released", "given back, with its data");
         store_remove_instance(m->context.store, name);
         manager_forget_instance(m, n->lease);
         end_releases(m, name);

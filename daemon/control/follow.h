@@ -49,6 +49,7 @@ struct follow {
     bool told_away;
     store_ticket ticket; /* of the goal */
     bool named_dear;     /* Up: what is too dear was told */
+    bool made;           /* Up: the instance is one because of this call */
     const char *note;    /* Up: for the first reply, NULL: none */
     char fit[FIT_NOTE_MAX]; /* likewise, whether the card holds the model; "": it does */
     /* Looks at what it follows; answers the call when there is something to say for the last time. */

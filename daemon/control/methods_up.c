@@ -213,14 +213,21 @@ static const char *up_could_insist(const struct fault *why)
 static void up_fail_insist(struct follow *w, const struct deployment *d, const struct fault *why,
                            const char *what)
 {
+    struct manager *m = w->call->context->manager;
+    struct lease *made = w->made && w->n_models == 1 ? deployment_lease(d) : NULL;
     struct buf next;
 
-    buf_init(&next, 4096);
+    buf_init(&next, 8192);
     explain_next(why, show_subject(d), &next);
-    buf_addf(&next, "\nllmhostctl up %s %s", deployment_name(d), up_could_insist(why));
+    buf_addf(&next, "\nllmhostctl up %s", deployment_name(d));
+    if (made)
+        up_add_rent(w->call, &next);
+    buf_addf(&next, " %s", up_could_insist(why));
     call_fail(w->call, explain_status(why), explain_code(why), deployment_name(d), what ? why->text : NULL,
               buf_text(&next), "%s", what ? what : why->text);
     buf_done(&next);
+    if (made && !streq(why->code, "no_guard"))
+        manager_unmake(m, made);
 }
 
 static void up_fail(struct follow *w, unsigned i, const struct fault *why, const char *what)
@@ -530,6 +537,7 @@ static bool up_want_rented(struct follow *w)
     if (!l)
         return false;
     up_want(w, lease_name(l));
+    w->made = made != 0;
     w->ticket = MAX(w->ticket, made);
     return true;
 }

@@ -13,6 +13,7 @@
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "manager.h"
+#include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/mem.h"
 #include "proto/text.h"
@@ -53,6 +54,36 @@ void up_read_rent(const struct call *c, struct manager_rent *ret)
         .max_price_milli = json_get_int(p, "max_price_milli", 0),
         .over_budget = json_get_bool(p, "over_budget", false),
     };
+}
+
+/* In quotes where a shell would take it for more than a word. */
+static void add_word(struct buf *out, const char *option, const char *text)
+{
+    bool plain =
+        text &&
+        text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789,.:/_-")] == '\0';
+
+    if (text && !strchr(text, '\''))
+        buf_addf(out, plain ? " %s=%s" : " %s='%s'", option, text);
+}
+
+void up_add_rent(const struct call *c, struct buf *out)
+{
+    const struct json *p = c->parameters;
+    int64_t most_milli = json_get_int(p, "max_price_milli", 0), disk_gb = json_get_int(p, "disk_gb", 0);
+
+    add_word(out, "--gpu", json_get_text(p, "gpu"));
+    add_word(out, "--provider", json_get_text(p, "provider"));
+    add_word(out, "--on", json_get_text(p, "on"));
+    add_word(out, "--image", json_get_text(p, "image"));
+    add_word(out, "--region", json_get_text(p, "region"));
+    if (disk_gb)
+        buf_addf(out, " --disk=%lldG", (long long)disk_gb);
+    if (most_milli)
+        buf_addf(out, " --max-price=%lld.%03lld", (long long)(most_milli / 1000),
+                 (long long)(most_milli % 1000));
+    if (json_get_bool(p, "anyway", false))
+        buf_add_text(out, " --anyway");
 }
 
 /* Words about a machine to be rented, and none is: they would be read, and forgotten. */

@@ -27,6 +27,9 @@ typedef void (*up_fits_fn)(struct call *c, const char *note);
 void up_if_it_fits(struct call *c, up_fits_fn then);
 /* It is an instance from now on. NULL: the call was answered. *ret_ticket: when it is durable, 0: it was there. */
 struct lease *up_rent(struct call *c, uint64_t *ret_ticket);
+/* The options that said which machine, as people type them: what a next command needs. */
+struct buf;
+void up_add_rent(const struct call *c, struct buf *out);
 /* Adds what the search for that machine leaves out, because it is too dear; nothing where there is no search. */
 void up_name_dear(const struct lease *l, struct json *notes);
 /* What the next power-on may ignore, once, and how long its card is looked for: on the machine of d, if that is rented. */

@@ -3,6 +3,7 @@
 Facts of the company: reference/autodl.md; of a life: reference/lease.md §2."""
 import concurrent.futures
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -110,10 +111,18 @@ class Rent(AtOnce):
 
     def test_a_spent_budget_buys_nothing(self):
         with World(account={"day_milli": 100}) as w:
-            said = w.d.ctl("up", MODEL, "--gpu", "4090D", check=10)
+            said = w.d.ctl("up", MODEL, "--gpu", "4090D,5090", "--max-price", "2.20", check=10)
             self.assertRegex(said.stderr, r"¥0\.10")
             self.assertEqual(w.calls("create", "power_on"), [])
-            w.d.ctl("status")
+            hosts.until(lambda: not w.machines() and not w.d.call("Status")["models"], 10, "nothing left behind")
+            again = re.search(rf"llmhostctl (up {MODEL} --gpu=4090D,5090 --max-price=2\.200 --over-budget)", re.sub(r"\s+", " ", said.stderr))
+            self.assertTrue(again, said.stderr)
+            w.d.restart()
+            self.assertEqual(w.machines(), [])
+            w.d.ctl(*again[1].split())
+            self.assertEqual((len(w.ours()), w.ask()), (1, 200))
+            w.down()
+            w.check_bill()
 
     def test_two_for_the_last_of_the_money_start_one(self):
         """Each needs 1.88 an hour for 2 min, the guard's lease and 20 s: about ¥0.55."""
