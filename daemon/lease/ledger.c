@@ -181,6 +181,18 @@ void ledger_put(struct ledger *g, struct row *w, int64_t now_ms)
     store_put_spent(g->store, &w->r);
 }
 
+void ledger_remove(struct ledger *g, struct row *w)
+{
+    unsigned i = 0;
+
+    store_remove_spent(g->store, &w->r);
+    while (g->rows[i] != w)
+        i++;
+    g->n_rows--;
+    memmove(&g->rows[i], &g->rows[i + 1], (g->n_rows - i) * sizeof *g->rows);
+    row_free(w);
+}
+
 void ledger_end(struct ledger *g, struct row *w, int64_t at_ms, const char *basis, int64_t now_ms)
 {
     w->r.to_at_ms = MAX(at_ms, w->r.from_at_ms);
@@ -471,6 +483,7 @@ static void read_off(struct ledger *g, const struct ledger_reading *r, int64_t n
 void ledger_read(struct ledger *g, const struct ledger_reading *r, int64_t now_ms)
 {
     drop_old_rows(g, now_ms);
+    ledger_bring_back(g, r->instance, now_ms);
     ledger_read_prepaid(g, r, now_ms);
     if (r->power == INSTANCE_ON || (r->power == INSTANCE_OFF && r->off_counts))
         end_prepaid(g, r, now_ms);

@@ -245,6 +245,14 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
                 " rate_basis = ?11, unit = ?12, lump_milli = ?13, no_card = ?14",
         },
     /* Nothing is moved over it: what stands before it means the interval by its old beginning. */
+    [CHANGE_REMOVE_SPENT] =
+        {
+            .noun = "interval at",
+            .parent = -1,
+            .removes = true,
+            .sql =
+                "DELETE FROM spent WHERE provider = ?1 AND instance = ?2 AND kind = ?3 AND from_at_ms = ?4",
+        },
     [CHANGE_MOVE_SPENT] =
         {
             .noun = "interval at",

@@ -331,6 +331,17 @@ store_ticket store_put_spent(struct store *s, const struct spent_record *r)
     return store_queue(s, c);
 }
 
+store_ticket store_remove_spent(struct store *s, const struct spent_record *r)
+{
+    struct change *c = change_new(CHANGE_REMOVE_SPENT);
+
+    change_text(c, r->provider);
+    change_text(c, r->instance);
+    change_text(c, r->kind);
+    change_int(c, r->from_at_ms);
+    return store_queue(s, c);
+}
+
 store_ticket store_move_spent(struct store *s, const struct spent_record *r, int64_t from_at_ms)
 {
     struct change *c = change_new(CHANGE_MOVE_SPENT);

@@ -178,6 +178,7 @@ struct spent_record {
 store_ticket store_put_spent(struct store *s, const struct spent_record *r);
 /* The one that begins at r->from_at_ms begins at from_at_ms: the provider's stamp came later than the interval. */
 store_ticket store_move_spent(struct store *s, const struct spent_record *r, int64_t from_at_ms);
+store_ticket store_remove_spent(struct store *s, const struct spent_record *r);
 /* As store_load(): those that ended at most for_ms before now_ms, or before the newest where the clock was set ahead since; and the open ones; in
  * order of their beginning. */
 int store_load_spent(struct store *s, int64_t now_ms, int64_t for_ms, void (*spent)(void *ctx, const struct spent_record *r), void *ctx,

@@ -570,6 +570,54 @@ Test(ledger, days_of_a_disk_when_nobody_looked_are_guesses)
     cr_assert_eq(cost(0, 4 * DAY, "~"), 1980 + 3 * 330);
 }
 
+/* Written by a clock that was 30 days ahead for an hour, with no word of the company's clock. */
+Test(ledger, what_a_wrong_clock_put_into_the_future_comes_back)
+{
+    enum { MONTH_S = 30 * 86400 };
+
+    machine("gz", 0);
+    seen.rate_milli = 3600;
+    on(MONTH_S + 100, 0, 0);
+    on(MONTH_S + 400, 0, 0);
+    off(MONTH_S + 400, 0, 0);
+    on(MONTH_S + 1000, 0, 0);
+    on(MONTH_S + 1200, 0, 0);
+    cr_assert_eq(cost(0, 5000, ""), 0, "nobody would see it");
+    on(5000, 0, 0);
+    assert_rows("gz - 4500 seen .. 4800 guess, 3600 snapshot\n"
+                "gz - 4800 seen, 3600 snapshot\n");
+    cr_assert_eq(cost(0, 5000, "~"), 500);
+    off(5100, 0, 0);
+    restart();
+    assert_rows("gz - 4500 seen .. 4800 guess, 3600 snapshot\n"
+                "gz - 4800 seen .. 5100 seen, 3600 snapshot\n");
+}
+
+Test(ledger, an_end_that_is_in_the_future_is_now)
+{
+    machine("gz", 0);
+    on(1000, 900, 0);
+    off(30 * 86400, 0, 0); /* by a clock ahead, and no stamp */
+    on(2000, 0, 0);
+    cr_assert_eq(cost(0, 2000, "~"), 1980 * 1100 / 3600);
+}
+
+Test(ledger, days_of_a_disk_that_are_not_over_were_not_charged)
+{
+    machine("gz", 0);
+    seen.is_adopted = true;
+    seen.known_at_ms = T(0);
+    seen.disk_day_milli = 330;
+    off(2 * 86400 + 60, 0, 0);
+    cr_assert_eq(cost(0, 40 * 86400, "~"), 660);
+    off(32 * 86400, 0, 0);
+    cr_assert_eq(cost(0, 40 * 86400, "~"), 32 * 330);
+    off(2 * 86400 + 120, 0, 0);
+    cr_assert_eq(cost(0, 40 * 86400, "~"), 660);
+    off(3 * 86400 + 60, 0, 0);
+    cr_assert_eq(cost(0, 40 * 86400, "~"), 3 * 330);
+}
+
 Test(ledger, a_disk_that_is_not_there_yet_costs_nothing)
 {
     machine("gz", 0);
