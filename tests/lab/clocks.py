@@ -6,6 +6,7 @@
 """
 import os
 import tempfile
+import threading
 import time
 
 import daemon as daemons
@@ -13,7 +14,7 @@ import host as hosts
 
 
 class Clock:
-    library = None                      # for LD_PRELOAD, made when it is needed first
+    library, making = None, threading.Lock()    # for LD_PRELOAD, made when it is needed first
 
     def __init__(self):
         self.file = tempfile.NamedTemporaryFile("w+")
@@ -35,9 +36,10 @@ class Clock:
 
     @classmethod
     def preload(cls):
-        if not cls.library:
-            cls.library = tempfile.NamedTemporaryFile(suffix=".so")
-            hosts.command("gcc", "-shared", "-fPIC", "-o", cls.library.name, hosts.HERE + "/clock.c")
+        with cls.making:
+            if not cls.library:
+                cls.library = tempfile.NamedTemporaryFile(suffix=".so")
+                hosts.command("gcc", "-shared", "-fPIC", "-o", cls.library.name, hosts.HERE + "/clock.c")
         sanitized = "libasan" in hosts.command("ldd", os.path.join(daemons.BUILD, "llmhostd"))
         first = [hosts.command("gcc", "-print-file-name=libasan.so").strip()] if sanitized else []
         return " ".join(first + [cls.library.name])
