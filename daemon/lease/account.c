@@ -232,8 +232,9 @@ static void on_timer(void *ctx)
 {
     struct account *a = ctx;
 
-    if (a->runs || a->has_check)
-        timer_arm(a->timer, a->runs ? WATCH_MS : BALANCE_BAD_MS);
+    if (!a->runs && !a->has_check)
+        return; /* it was answered meanwhile */
+    timer_arm(a->timer, a->runs ? WATCH_MS : BALANCE_BAD_MS);
     if (is_balance_due(a))
         ask_again(a);
     if (!streq(account_trouble(a)->code, a->told))

@@ -21,6 +21,10 @@ struct rental {
     bool is_asked;
     rental_money_fn done;
     void *ctx;
+    struct op list_op; /* likewise of the list */
+    unsigned lists;
+    rental_list_fn on_list;
+    void *list_ctx;
 };
 static struct rental company;
 static bool is_silent; /* it says no time by itself */
@@ -39,6 +43,25 @@ static void company_balance(struct rental *r, struct op **slot, rental_money_fn 
     r->done = done;
     r->ctx = ctx;
     op_begin(&r->op, slot, balance_cancel);
+}
+
+static void list_cancel(struct op *op)
+{
+    (void)op;
+}
+
+static void company_list(struct rental *r, struct op **slot, rental_list_fn done, void *ctx)
+{
+    r->lists++;
+    r->on_list = done;
+    r->list_ctx = ctx;
+    op_begin(&r->list_op, slot, list_cancel);
+}
+
+static void reply_list(const struct instance_seen *seen, unsigned n, const struct fault *f)
+{
+    op_end(&company.list_op);
+    company.on_list(company.list_ctx, seen, n, f);
 }
 
 static void reply(int64_t milli, const struct fault *f)
@@ -86,6 +109,7 @@ const struct rental_ops *__wrap_rental_find(const char *name)
                                           .open = company_open,
                                           .close = company_close,
                                           .move = company_move,
+                                          .list = company_list,
                                           .balance = company_balance};
 
     cr_assert_str_eq(name, "company");
@@ -97,6 +121,16 @@ const struct rental_ops *__wrap_rental_find(const char *name)
 static struct account *account;
 static unsigned n_changed;
 
+static unsigned n_seen;
+
+static void on_listed(void *ctx, struct account *a, const struct instance_seen *seen, unsigned n)
+{
+    cr_assert_eq(ctx, &n_changed);
+    cr_assert_eq(a, account);
+    cr_assert_str_eq(seen[0].id, "pro-1");
+    n_seen += n;
+}
+
 static void on_changed(void *ctx, struct account *a)
 {
     cr_assert_eq(ctx, &n_changed);
@@ -106,7 +140,8 @@ static void on_changed(void *ctx, struct account *a)
 
 static void open_account(const struct money_limits *limits)
 {
-    struct account_context context = {.loop = loop, .store = store, .changed = on_changed, .ctx = &n_changed};
+    struct account_context context = {
+        .loop = loop, .store = store, .changed = on_changed, .listed = on_listed, .ctx = &n_changed};
     struct account_record r = {.provider = "company", .base_url = "http://127.0.0.1:1", .limits = *limits};
 
     account = account_new(&context, &r);
@@ -506,6 +541,66 @@ Test(account, a_token_that_is_refused_is_trouble_and_stops_nothing)
     event_unlisten(&listener);
 }
 
+Test(account, at_the_start_it_is_asked_until_it_answers_whatever_runs)
+{
+    const struct instance_seen seen = {.id = "pro-1"};
+    struct fault away = {.kind = FAULT_TRANSIENT, .code = "provider_unreachable", .text = "away"};
+
+    n_seen = 0;
+    account_check(account);
+    account_runs(account, false); /* nothing does */
+    loop_advance(loop, 0);
+    cr_assert_eq(company.balances + company.lists, 2);
+    reply(0, &away);
+    reply_list(NULL, 0, &away);
+    loop_advance(loop, 61000);
+    cr_assert_eq(company.balances + company.lists, 4);
+    reply(50000, NULL);
+    reply_list(&seen, 1, NULL);
+    cr_assert_eq(n_seen, 1);
+    for (unsigned i = 0; i < 20; i++)
+        loop_advance(loop, HOUR);
+    cr_assert_eq(company.balances + company.lists, 4, "and not again");
+    cr_assert_eq(account_trouble(account)->kind, FAULT_NONE);
+}
+
+Test(account, a_start_that_nobody_answers_ends_with_the_account)
+{
+    account_check(account);
+    loop_advance(loop, 0);
+    cr_assert_eq(company.lists, 1);
+    account_leave(account);
+    loop_advance(loop, HOUR);
+    cr_assert_eq(company.lists, 1);
+}
+
+Test(account, a_token_that_any_call_is_refused_with_is_told_until_a_list_comes_through)
+{
+    struct fault no = {.kind = FAULT_DENIED, .code = "token_refused", .text = "no"},
+                 unverified = {.kind = FAULT_DENIED, .code = "not_verified", .text = "who are you"};
+    const struct instance_seen seen = {.id = "pro-1"};
+    struct event_listener listener = {.heard = on_event};
+
+    event_listen(&listener);
+    n_told = 0;
+    company.context.refused(company.context.ctx, &unverified);
+    loop_turns(loop, 2);
+    cr_assert_eq(account_trouble(account)->kind, FAULT_NONE, "that is not the token's fault");
+    for (unsigned i = 0; i < 3; i++) {
+        company.context.refused(company.context.ctx, &no);
+        loop_turns(loop, 2);
+    }
+    cr_assert_eq(n_told, 1);
+    cr_assert_str_eq(account_trouble(account)->code, "token_refused");
+    account_listed(account, &seen, 1);
+    loop_turns(loop, 2);
+    cr_assert_eq(account_trouble(account)->kind, FAULT_NONE);
+    company.context.refused(company.context.ctx, &no);
+    loop_turns(loop, 2);
+    cr_assert_eq(n_told, 2);
+    event_unlisten(&listener);
+}
+
 Test(account, asking_ends_with_its_owner)
 {
     struct heard_money h = {0};
@@ -681,7 +776,7 @@ static void assert_counts_as_ever(const char *words)
 Test(account, a_clock_that_is_ahead_makes_no_room_in_a_limit)
 {
     limit(10000, 20000, 0, 0);
-    set_clock_wrong(MONTH);
+    set_clock_wrong(MONTH + 60000); /* a moment passes until it is told */
     limit(12000, 0, 0, 0); /* four fifths of it are not spent: that is said first */
     cr_assert_str_eq(account_trouble(account)->code, "clock_off");
     cr_assert_str_eq(account_trouble(account)->text,
