@@ -12,6 +12,7 @@
 #include "engine/fit.h"
 #include "engine/machine.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "proto/ssh_proxy.h"
@@ -739,6 +740,32 @@ static const struct lease *find_twin(struct manager *m, const struct lease *l)
     return NULL;
 }
 
+static void removal_forget_key(struct removal *x, struct lease *l)
+{
+    const struct lease *twin = find_twin(x->manager, l);
+
+    if (twin)
+        log_info(x->name, "our key stays in its authorized_keys: %s logs in with it", lease_name(twin));
+    if (!twin && lease_session(l) && lease_is_reachable(l))
+        session_forget_key(lease_session(l), &x->step, removal_on_key_gone, x);
+    else
+        op_finish_later(x->manager->context.loop, &x->step, NULL, removal_on_key_gone, x);
+}
+
+/* Or it lives on, and was told of. */
+static void removal_on_freed(void *ctx, const struct fault *f)
+{
+    struct removal *x = ctx;
+    struct lease *l = manager_find_lease(x->manager, x->name);
+
+    if (f)
+        log_warning(x->name, "%s: it switches the machine off when its lease is over", f->text);
+    if (l)
+        removal_forget_key(x, l);
+    else
+        removal_on_key_gone(x, NULL);
+}
+
 void manager_remove_instance(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx)
 {
     struct fault f;
@@ -749,7 +776,7 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
     }
 
     struct removal *x = xnew(struct removal);
-    const struct lease *twin = find_twin(m, l);
+    int64_t acts_at_ms;
 
     x->manager = m;
     x->name = xstrdup(lease_name(l));
@@ -759,12 +786,13 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
     x->ctx = ctx;
     x->timer = timer_new(m->context.loop, removal_on_timer, x);
     op_begin(&x->op, slot, removal_cancel);
-    if (twin)
-        log_info(x->name, "our key stays in its authorized_keys: %s logs in with it", lease_name(twin));
-    if (!twin && lease_session(l) && lease_is_reachable(l)) {
-        timer_arm(x->timer, FORGET_KEY_MS);
-        session_forget_key(lease_session(l), &x->step, removal_on_key_gone, x);
-    } else {
-        op_finish_later(m->context.loop, &x->step, NULL, removal_on_key_gone, x);
+    timer_arm(x->timer, FORGET_KEY_MS);
+    if (lease_boxed(l)) {
+        lease_set_stop(l, NULL);
+        manager_look_at_lease(m, l);
     }
+    if (lease_leaves_guard(l, &acts_at_ms))
+        lease_wait_freed(l, &x->step, removal_on_freed, x);
+    else
+        removal_forget_key(x, l);
 }

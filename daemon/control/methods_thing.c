@@ -1,11 +1,14 @@
 /* Instances and forwards: things that come and go by verbs. */
 #include "control/methods.h"
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/settings.h"
 #include "control/adopt.h"
 #include "control/explain.h"
 #include "control/show.h"
+#include "guard/keeper.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "manager.h"
@@ -17,6 +20,7 @@
 #include "proto/text.h"
 #include "provider/known_host.h"
 #include "provider/provider.h"
+#include "session/session.h"
 #include "store/secrets.h"
 #include "store/store.h"
 
@@ -204,6 +208,24 @@ static bool is_stop_alone(const struct json *parameters)
     return json_get_text(parameters, "stop");
 }
 
+/* Its guard is ended, or what is wrong with it stands in the instance. */
+static void on_stop_set(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct lease *l = find_lease(c, json_get_text(c->parameters, "name"));
+
+    (void)f;
+    if (!l)
+        return;
+    call_reply_after(c, *(store_ticket *)c->state, show_instance_reply(c->context, l, ""),
+                     "it is so from now on, but not on disk yet");
+}
+
+static void drop_state(struct call *c)
+{
+    free(c->state);
+}
+
 static void instance_set_stop(struct call *c, struct lease *l)
 {
     const char *stop = json_get_text(c->parameters, "stop");
@@ -215,10 +237,10 @@ static void instance_set_stop(struct call *c, struct lease *l)
         return;
     }
     call_log_change(c, lease_name(l), "instance set --stop=%s", stop);
-    struct json *v = json_object();
-
-    json_put(v, "instance", show_instance(c->context, l));
-    call_reply_after(c, ticket, v, "it is so from now on, but not on disk yet");
+    c->state = xnew(store_ticket);
+    *(store_ticket *)c->state = ticket;
+    c->drop = drop_state;
+    lease_wait_freed(l, &c->op, on_stop_set, c);
 }
 
 void method_instance_set(struct call *c)
@@ -294,7 +316,7 @@ void method_instance_show(struct call *c)
         json_put_string(settings, "user", r->user);
         json_put_string(settings, "install_key", r->install_key ? "yes" : "no");
         json_put_string(settings, "agent", r->agent);
-        json_put_string(settings, "stop", lease_rented(l) ? NULL : r->stop ? r->stop : "never");
+        json_put_string(settings, "stop", lease_rented(l) ? NULL : lease_boxed(l) ? r->stop : "never");
         if (is_jump(r))
             json_put_string(settings, "jump", ssh_proxy_value(r->proxy));
     }
@@ -368,9 +390,18 @@ static void on_instance_removed(void *ctx, const struct fault *f)
     }
 }
 
-static void remove_drop(struct call *c)
+/* Where it cannot be reached now, its guard is told by nobody any more. */
+static char *guard_remains(const struct lease *l)
 {
-    free(c->state);
+    struct keeper_figures n = {};
+    char at[MINUTE_TEXT_MAX];
+
+    if (lease_boxed(l))
+        keeper_figures(boxed_keeper(lease_boxed(l)), &n);
+    if (n.acts_at_ms < clock_wall_ms() || session_state(lease_session((struct lease *)l)) == SESSION_UP)
+        return NULL;
+    return xasprintf("it could not be reached: the guard on it switches it off at %s",
+                     minute_format(at, n.acts_at_ms));
 }
 
 void method_instance_remove(struct call *c)
@@ -379,8 +410,8 @@ void method_instance_remove(struct call *c)
 
     if (!l)
         return;
-    c->state = adopt_remains(l);
-    c->drop = remove_drop;
+    c->state = lease_boxed(l) ? guard_remains(l) : adopt_remains(l);
+    c->drop = drop_state;
     call_log_change(c, lease_name(l), "instance remove");
     manager_remove_instance(c->context->manager, l, &c->op, on_instance_removed, c);
 }

@@ -2,6 +2,7 @@
 #   install FIRST ASK...    puts $text there, which is guard.sh; starts it; asks as below
 #   ask OWNER SEQ SECONDS HOLD|= HPID [take]
 #   read
+#   release OWNER           ends the guard, if it is that owner's or nobody's, and what belongs to it
 # Answers with lines KEY=VALUE: folder=, as= (root sudo none), said= (the status of guard.sh), record=, now=, typed=; the last one is ok=.
 # shellcheck shell=sh disable=SC2086
 say() { printf '%s=%s\n' "$1" "$2"; }
@@ -98,6 +99,39 @@ end_dogs() {
     done
 }
 
+# Sets pid, owner, state of the record that was answered.
+read_answer() {
+    set -f
+    # shellcheck disable=SC2046
+    set -- $(printf '%s\n' "${answer%%
+*}")
+    set +f
+    pid=$4 owner=$7 state=${13}
+}
+
+# What was asked of the guard before may put one there just now: so it is looked for once more.
+release() {     # OWNER
+    for turn in 1 2; do
+        guard look
+        while [ $said = 0 ]; do
+            read_answer
+            case $owner:$state in
+            "$1":acting | -:acting) said=1; return 0 ;;
+            "$1":* | -:*) ;;
+            *) said=1; return 0 ;;
+            esac
+            kill -KILL "$pid" 2>/dev/null || return 0
+            sleep 0.05 2>/dev/null || sleep 1
+            guard look
+        done
+        [ -z "$folder" ] || rm -f "$folder/.llmhost.sh" "$folder/.llmhost.sh.new" "$folder/.llmhost-guard" "$folder/.llmhost-ask" "$folder/.llmhost-ask.new"
+        folder=
+        end_dogs
+        [ $turn = 2 ] || sleep 1
+    done
+    guard look
+}
+
 umask 077
 verb=$1
 shift
@@ -108,6 +142,10 @@ read)
     ;;
 ask)
     guard ask "$@"
+    tell
+    ;;
+release)
+    release "$1"
     tell
     ;;
 install)

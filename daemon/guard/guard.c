@@ -210,6 +210,16 @@ void guard_read(struct host *h, struct op **slot, guard_done_fn done, void *ctx)
     call_run(c, h, &script, ASK_MS);
 }
 
+void guard_release(struct host *h, const char *owner, struct op **slot, guard_done_fn done, void *ctx)
+{
+    struct guard_call *c = call_new(NULL, slot, done, ctx);
+    struct buf script;
+
+    buf_init(&script, SCRIPT_BYTES_MAX);
+    buf_addf(&script, "set -- release %s", owner);
+    call_run(c, h, &script, ASK_MS);
+}
+
 /* ---- Words ---- */
 
 const char *guard_verdict_name(enum guard_verdict v)

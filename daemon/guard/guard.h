@@ -56,6 +56,10 @@ void guard_install(struct host *h, uint32_t first_s, const struct guard_request 
 void guard_ask(struct host *h, const struct guard_request *q, struct op **slot, guard_done_fn done, void *ctx);
 void guard_read(struct host *h, struct op **slot, guard_done_fn done, void *ctx);
 
+/* Ends it, its files and the second dog: nothing there switches the machine off any more. GUARD_MISSING: none lives there; GUARD_REFUSED: it is
+ * another owner's, or acts already (GUARD_REASON_LATE). owner is borrowed for the call. */
+void guard_release(struct host *h, const char *owner, struct op **slot, guard_done_fn done, void *ctx);
+
 const char *guard_verdict_name(enum guard_verdict v);   /* "taken", "refused", … */
 const char *guard_reason_name(enum guard_reason r);     /* "late", "owner", … */
 

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "guard/keeper.h"
 #include "lease/boxed.h"
+#include "lease/freed.h"
 #include "lease/rented.h"
 #include "proto/text.h"
 #include "provider/known_host.h"
@@ -15,7 +16,8 @@
 #include "session/host.h"
 #include "store/secrets.h"
 
-#define RENTED_USER "root" /* of every image there is */
+#define RENTED_USER "root"  /* of every image there is */
+#define STOP_FREED  "freed" /* record.stop: never any more, and its guard there is still to be ended */
 
 struct lease {
     struct lease_context context;
@@ -25,6 +27,7 @@ struct lease {
     struct host *host;
     struct rented *rented;   /* NULL: it is not */
     struct boxed *boxed;     /* NULL: nothing switches it off from inside */
+    struct freed *freed;     /* its guard is still to be ended; NULL: there is none */
     struct host_key *pinned; /* NULL: none yet */
     bool stored;
 };
@@ -87,6 +90,8 @@ static void lease_on_changed(void *ctx, struct session *s)
         rented_on_session(l->rented, session_state(s) == SESSION_UP);
     if (l->boxed)
         boxed_on_session(l->boxed, lease_way(l));
+    if (l->freed)
+        freed_on_session(l->freed, session_state(s) == SESSION_UP);
     l->context.changed(l->context.ctx, l);
 }
 
@@ -204,6 +209,36 @@ static void lease_rent(struct lease *l, const struct rental_record *record)
 
 /* ---- a machine that is switched off from inside ---- */
 
+static void lease_on_freed(void *ctx)
+{
+    struct lease *l = ctx;
+
+    l->freed = freed_free(l->freed);
+    free(TAKE_PTR(l->record.stop));
+    lease_write(l);
+    l->context.changed(l->context.ctx, l);
+}
+
+/* acts_at_ms: of the guard that is left there. */
+static void lease_free_guard(struct lease *l, int64_t acts_at_ms)
+{
+    const struct freed_context context = {
+        .loop = l->context.loop,
+        .name = l->record.name,
+        .owner = store_daemon_id(l->context.store),
+        .host = l->host,
+        .acts_at_ms = acts_at_ms,
+        .over = lease_on_freed,
+        .ctx = l,
+    };
+
+    l->freed = freed_free(l->freed);
+    if (!l->record.stop || !streq(l->record.stop, STOP_FREED) || !l->stored || !l->session)
+        return;
+    l->freed = freed_new(&context);
+    freed_on_session(l->freed, session_state(l->session) == SESSION_UP);
+}
+
 /* Nothing is put on a machine that is only tried. record: of a daemon before this one; NULL: nothing is
  * known. */
 static void lease_box(struct lease *l, const struct boxed_record *record)
@@ -218,12 +253,29 @@ static void lease_box(struct lease *l, const struct boxed_record *record)
         .ctx = l,
     };
 
-    if (!l->record.stop || !l->stored || !l->session || l->rented)
+    if (!l->record.stop || streq(l->record.stop, STOP_FREED) || !l->stored || !l->session || l->rented)
         l->boxed = boxed_free(l->boxed);
     else if (!l->boxed)
         l->boxed = boxed_new(&context, record);
     if (l->boxed)
         boxed_on_session(l->boxed, lease_way(l));
+}
+
+/* Another word about who switches it off. One that was guarded is on its way to "never" until its guard is
+ * ended. */
+static void lease_take_stop(struct lease *l, const char *stop)
+{
+    struct keeper_figures n = {};
+    bool was = l->record.stop != NULL;
+
+    if (l->boxed)
+        keeper_figures(boxed_keeper(l->boxed), &n);
+    else if (l->freed)
+        n.acts_at_ms = freed_acts_at_ms(l->freed);
+    free(l->record.stop);
+    l->record.stop = xstrdup(stop ? stop : was ? STOP_FREED : NULL);
+    lease_box(l, NULL);
+    lease_free_guard(l, n.acts_at_ms);
 }
 
 /* ---- beginning and end ---- */
@@ -260,6 +312,7 @@ struct lease *lease_new(const struct lease_context *context, const struct instan
     else if (l->session && l->record.host)
         session_want(l->session, true);
     lease_box(l, record->boxed);
+    lease_free_guard(l, record->boxed ? record->boxed->acts_at_ms : 0);
     return l;
 }
 
@@ -269,6 +322,7 @@ struct lease *lease_free(struct lease *l)
         return NULL;
     l->rented = rented_free(l->rented);
     l->boxed = boxed_free(l->boxed);
+    l->freed = freed_free(l->freed);
     l->host = host_free(l->host);
     l->session = session_free(l->session);
     free(l->record.name);
@@ -316,6 +370,20 @@ const struct host_key *lease_host_key(const struct lease *l)
 struct rented *lease_rented(const struct lease *l)
 {
     return l->rented;
+}
+
+bool lease_leaves_guard(const struct lease *l, int64_t *ret_acts_at_ms)
+{
+    *ret_acts_at_ms = l->freed ? freed_acts_at_ms(l->freed) : 0;
+    return l->freed != NULL;
+}
+
+void lease_wait_freed(struct lease *l, struct op **slot, op_done_fn done, void *ctx)
+{
+    if (l->freed)
+        freed_wait(l->freed, slot, done, ctx);
+    else
+        op_finish_later(l->context.loop, slot, NULL, done, ctx);
 }
 
 struct boxed *lease_boxed(const struct lease *l)
@@ -391,9 +459,7 @@ store_ticket lease_keep(struct lease *l)
 
 store_ticket lease_set_stop(struct lease *l, const char *stop)
 {
-    free(l->record.stop);
-    l->record.stop = xstrdup(stop);
-    lease_box(l, NULL);
+    lease_take_stop(l, stop);
     return lease_write(l);
 }
 
@@ -411,11 +477,9 @@ store_ticket lease_change(struct lease *l, const struct lease *trial)
     l->record.agent = xstrdup(trial->record.agent);
     free(l->record.proxy);
     l->record.proxy = xstrdup(trial->record.proxy);
-    free(l->record.stop);
-    l->record.stop = xstrdup(trial->record.stop);
     l->record.host_key_at_ms = trial->record.host_key_at_ms;
     host_key_keep(&l->pinned, trial->pinned);
-    lease_box(l, NULL);
+    lease_take_stop(l, trial->record.stop);
     lease_target(l, &target);
 
     store_ticket t = lease_write(l);

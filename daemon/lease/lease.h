@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "base/op.h"
 #include "base/runq.h"
 #include "session/session.h"
 #include "store/store.h"
@@ -60,6 +61,10 @@ const struct fault *lease_refusal(const struct lease *l);
 store_ticket lease_keep(struct lease *l);
 /* How it is switched off from inside from now on: "shutdown", or NULL: not at all. */
 store_ticket lease_set_stop(struct lease *l, const char *stop);
+/* It is not at all, any more, and its guard lives on there until it is reached; *ret_acts_at_ms: it acts then, 0: unknown. */
+bool lease_leaves_guard(const struct lease *l, int64_t *ret_acts_at_ms);
+/* Done when the try to end it that is under way is over: NULL, or why it lives on (code "guard_left"). An op. */
+void lease_wait_freed(struct lease *l, struct op **slot, op_done_fn done, void *ctx);
 /* A changed record on trial, of this machine, went well: from now on it is this one's, with its pin. */
 store_ticket lease_change(struct lease *l, const struct lease *trial);
 /* Accepts exactly the key the machine showed last: -ENOENT when it shows no other key than the pinned one, -EKEYREJECTED when

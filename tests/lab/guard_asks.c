@@ -1,6 +1,7 @@
 /* usage: guard_asks install FIRST OWNER SEQ LEASE HOLD|= PID [take]
  *                   ask OWNER SEQ LEASE HOLD|= PID [take]
  *                   read
+ *                   release OWNER
  *                   keep OWNER LEASE [take | stop | hold=SECONDS]
  * Does with the guard of the machine it runs on what the daemon does. The first three print one line, VERDICT
  * REASON LEFT FOLDER POWER OWNER SEQ, or "fault: TEXT". keep goes on until it is killed and prints a line at
@@ -131,6 +132,8 @@ int main(int argc, char **argv)
         guard_ask(host, &q, &op, on_done, loop);
     } else if (argc == 2 && streq(argv[1], "read")) {
         guard_read(host, &op, on_done, loop);
+    } else if (argc == 3 && streq(argv[1], "release")) {
+        guard_release(host, argv[2], &op, on_done, loop);
     } else if (argc >= 4 && streq(argv[1], "keep")) {
         keep(loop, host, argv + 2);
     } else {

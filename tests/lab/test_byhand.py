@@ -161,6 +161,29 @@ class ByHand(road.Road):
             self.assertRegex(d.ctl("status").stdout, r"gpu1 .*stopped\? .*asked to switch off at \d\d:\d\d, not confirmed by")
             self.assertEqual(d.instance("gpu1")["in_box"]["stop_asked_at_ms"], asked)
 
+    def test_its_guard_goes_with_the_word(self):
+        with self.box("gpu1") as h, self.box("gpu2") as away, daemons.Daemon(**TIMES) as d:
+            for box in (h, away):
+                self.add(d, box, "--stop=shutdown")
+                hosts.until(lambda box=box: self.guard(d, box.name)["state"] == "kept", 10, "its guard")
+                d.ctl("keep", box.name, "1h")
+            d.ctl("instance", "set", "gpu1", "--stop=never")
+            self.assertEqual(h.pids(r"\.llmhost\.sh"), [])
+            self.assertNotIn("trouble", d.instance("gpu1"))
+            d.ctl("instance", "set", "gpu1", "--stop=shutdown")
+            hosts.until(lambda: self.guard(d, "gpu1")["state"] == "kept", 10, "another guard")
+            d.ctl("keep", "gpu1", "1h")
+
+            away.fault("blackhole")
+            hosts.until(lambda: d.instance("gpu2")["tunnel"]["state"] != "up", 40, "the tunnel is seen to be down")
+            d.ctl("instance", "set", "gpu2", "--stop=never")
+            self.assertEqual(d.instance("gpu2")["trouble"]["code"], "guard_left")
+            self.assertRegex(" ".join(d.ctl("status").stdout.split()), r"the guard on gpu2 still switches it off at \d\d:\d\d, unless it is reached")
+
+            d.ctl("instance", "remove", "gpu1")
+            self.assertEqual(h.pids(r"\.llmhost\.sh"), [])
+            self.assertIsNotNone(h.pid)
+
     def test_daemon_killed(self):
         with self.box("gpu1") as h, daemons.Daemon(**TIMES) as d:
             self.add(d, h, "--stop=never")

@@ -574,6 +574,20 @@ class Asked(Stories):
         check.assertNotIn("typed", b.host.run("PATH=/root/bin:$PATH; set -- read\n" + guarded.source("box.sh")).stdout)
 
     @in_each_shell
+    def test_released_nothing_of_it_is_left(box):
+        b = box(bare=True)
+        check.assertEqual(b.daemon("release", "me")[0], "missing")
+        b.host.run(guarded.source("first.sh").replace("FIRST", "1800") + "\n")
+        check.assertEqual(b.daemon("install", 60, "me", 1, 2, 0, 0)[0], "taken")
+        check.assertEqual(b.daemon("install", 60, "me", 2, 600, 0, 0)[0], "taken")
+        check.assertEqual(b.daemon("release", "you")[0], "refused")
+        check.assertEqual(len(b.guards()), 1)
+        check.assertEqual(b.daemon("release", "me")[0], "missing")
+        check.assertEqual((b.guards(), b.host.pids(r"llmhost-first$")), ([], []))
+        check.assertEqual(b.host.run("ls -A /dev/shm").stdout, "")
+        check.assertEqual(b.daemon("install", 60, "you", 1, 60, 0, 0)[0], "taken")      # as if none had been there
+
+    @in_each_shell
     def test_places_and_the_second_dog(box):
         """It stays beside a guard in /dev/shm that it understands, and is ended beside any other."""
         dogs = r"llmhost-first$"
