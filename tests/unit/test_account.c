@@ -777,7 +777,7 @@ Test(account, a_clock_that_is_ahead_makes_no_room_in_a_limit)
 {
     limit(10000, 20000, 0, 0);
     set_clock_wrong(MONTH + 60000); /* a moment passes until it is told */
-    limit(12000, 0, 0, 0); /* four fifths of it are not spent: that is said first */
+    limit(12000, 0, 0, 0);          /* four fifths of it are not spent: that is said first */
     cr_assert_str_eq(account_trouble(account)->code, "clock_off");
     cr_assert_str_eq(account_trouble(account)->text,
                      "the clock of this computer is 30d00h ahead of Company's: money is counted by theirs");
