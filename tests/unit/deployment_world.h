@@ -139,8 +139,9 @@ static struct world {
     unsigned n_open, n_renewed, n_entered, n_failed, n_ready, n_changed;
     struct engine engine;
     bool told_way;
-    unsigned n_lost; /* engines, as people are told */
-    struct {         /* the last one that was kept */
+    unsigned n_lost;  /* engines, as people are told */
+    const char *kind; /* of the last event */
+    struct {          /* the last one that was kept */
         char what[300];
         uint64_t ms;
     } duration;
@@ -231,6 +232,7 @@ void fake_event_publish(enum log_level level, enum log_source source, const char
     w.n_failed += streq(kind, "failed");
     w.n_ready += streq(kind, "ready");
     w.n_lost += streq(kind, "engine_lost");
+    w.kind = kind;
 }
 
 /* The one line of deployment_enter(). */

@@ -234,3 +234,138 @@ Test(deployment_facts, when_it_looked_at_the_memory_is_known)
     w.d->state = OFF;
     w.d->goal = GOAL_OFF;
 }
+
+/* ---- What is said ---- */
+
+Test(deployment_facts, why_it_waits_for_room_or_sleeps_lasts_as_long_as_that)
+{
+    EACH_CHANGE(was, next)
+    {
+        for (unsigned sleeps = 0; sleeps < 2; sleeps++) {
+            struct deployment *d = w.d;
+            bool goes_on = sleeps && was != STOPPING && next != ASLEEP && next != OFF && next != FAILED;
+            const char *room = goes_on          ? "why"
+                               : next != ASLEEP ? ""
+                               : sleeps         ? "why"
+                                                : "the engine has unloaded it";
+
+            snprintf(d->room, sizeof d->room, "why");
+            d->crowded = d->dozed = true;
+            d->sleeps = sleeps;
+            enter(was, next, NULL);
+            cr_assert_str_eq(d->room, room, "%d, %d, %u", was, next, sleeps);
+            cr_assert_eq(d->sleeps, goes_on, "%d, %d, %u", was, next, sleeps);
+            cr_assert_eq(d->dozed, sleeps || next != ASLEEP, "%d, %d, %u", was, next, sleeps);
+            cr_assert_eq(d->crowded, next != READY, "%d, %d, %u", was, next, sleeps);
+        }
+    }
+    w.d->touched = w.d->sleeps = false;
+    w.d->state = OFF;
+}
+
+/* Also while it is started again, for people want to know. */
+Test(deployment_facts, what_went_wrong_is_known_until_it_went_well)
+{
+    const struct fault f = {FAULT_TRANSIENT, 0, "new", "new"};
+
+    w.d->goal = GOAL_ON;
+    EACH_CHANGE(was, next)
+    {
+        for (unsigned i = 0; i < 4; i++) {
+            struct deployment *d = w.d;
+            bool told = i & 1, tried = i & 2, rests = next == READY || next == OFF || next == ASLEEP;
+            const char *code = told && (next != CONNECTING || was == READY) ? "new"
+                               : rests || (next == CONNECTING && !tried)    ? ""
+                                                                            : "old";
+
+            snprintf(d->fault.code, sizeof d->fault.code, "old");
+            d->attempts = tried ? 3 : 0;
+            d->deaths = 0;
+            d->engine->unverified = true;
+            enter(was, next, told ? &f : NULL);
+            cr_assert_str_eq(d->fault.code, code, "%d, %d, %u", was, next, i);
+            cr_assert_eq(d->engine->unverified, !rests && next != FAILED, "%d, %d", was, next);
+        }
+    }
+    w.d->touched = false;
+    w.d->state = OFF;
+    w.d->goal = GOAL_OFF;
+}
+
+static const char *kind_of(enum deployment_state was, enum deployment_state next)
+{
+    switch (next) {
+    case OFF: return "off";
+    case ASLEEP: return "asleep";
+    case FAILED: return "failed";
+    case READY: return was == LOADING ? "ready" : "none";
+    default: return "none";
+    }
+}
+
+Test(deployment_facts, each_change_is_written_down_and_told)
+{
+    EACH_CHANGE(was, next)
+    {
+        w.kind = "none";
+        w.n_records = 0;
+        runq_drop(&w.d->changed);
+        enter(was, next, NULL);
+        cr_assert_str_eq(w.kind, kind_of(was, next), "%d, %d", was, next);
+        cr_assert_geq(w.n_records, 1u, "%d, %d", was, next);
+        cr_assert_not(list_is_empty(&w.d->changed.node), "%d, %d", was, next);
+        cr_assert_eq(w.d->entered_due, w.now);
+        cr_assert_eq(w.d->entered_at_ms, fake_clock_wall_ms());
+        w.now += 1000;
+    }
+    w.d->touched = false;
+    w.d->state = OFF;
+}
+
+/* ---- What it does ---- */
+
+Test(deployment_facts, each_state_asks_for_what_it_is_for)
+{
+    static const struct {
+        enum deployment_state state;
+        int verb; /* -1: nothing is asked */
+        uint64_t timer_ms;
+    } rows[] = {
+        {OFF, -1, 0},          {ASLEEP, -1, 0},        {CONNECTING, -1, 0},  {INSTALLING, FIND, 0},
+        {PLACING, PREPARE, 0}, {STARTING, START, 0},   {FETCHING, FETCH, 0}, {LOADING, LOAD, 0},
+        {READY, -1, 15000},    {DRAINING, -1, 300000}, {STOPPING, STOP, 0},  {FAILED, -1, 0},
+    };
+
+    w.d->goal = GOAL_ON;
+    for (unsigned i = 0; i < ELEMENTS(rows); i++) {
+        deployment_enter(w.d, STARTING, "so", NULL); /* what it asks, and its timer, are not taken along */
+        timer_arm(w.timer, 1);
+        w.d->alive_due = 0;
+        deployment_enter(w.d, rows[i].state, "so", NULL);
+        cr_assert_eq(w.d->op != NULL, rows[i].verb >= 0, "row %u", i);
+        if (w.d->op)
+            cr_assert_eq((int)CONTAINER_OF(w.d->op, struct asked, op)->job->verb, rows[i].verb, "row %u", i);
+        cr_assert_eq(w.timer->due, rows[i].timer_ms ? w.now + rows[i].timer_ms : 0, "row %u", i);
+        cr_assert_eq(w.d->alive_due, rows[i].state == READY ? w.now : 0, "row %u: heard by its load", i);
+        op_cancel(&w.d->op);
+        while (w.n_jobs)
+            job_drop(0);
+    }
+    w.d->touched = false;
+    w.d->state = OFF;
+    w.d->goal = GOAL_OFF;
+}
+
+Test(deployment_facts, one_that_misses_an_answer_gets_more_time_for_the_next)
+{
+    go_up();
+    w.d->misses = 0;
+    deployment_act(w.d);
+    cr_assert_eq(w.d->engine->patience_ms, 5000);
+    deployment_act(w.d);
+    cr_assert_eq(w.n_jobs, 1, "it is asked already");
+    op_cancel(&w.d->op);
+    w.d->misses = 1;
+    deployment_act(w.d);
+    cr_assert_eq(w.d->engine->patience_ms, 15000);
+}
