@@ -351,6 +351,32 @@ static void life_tell_missing(struct life *l)
     runq_add(l->context.loop, &l->changed);
 }
 
+/* By us, by somebody else, or by itself. */
+static void life_is_off(struct life *l, enum life_state was)
+{
+    if (was == LIFE_STARTING && is_on(l)) {
+        l->record.goal = LIFE_GOAL_OFF;
+        life_count_boot(l);
+    } else if (is_on(l) && l->record.was_on && (was == LIFE_RUNNING || was == LIFE_UNKNOWN)) {
+        life_off_elsewhere(l);
+    } else if (was == LIFE_STOPPING || streq(l->fault.code, "started_elsewhere")) {
+        l->fault = (struct fault){0};
+    }
+    l->record.ours = l->record.was_on = false;
+}
+
+/* A new intent to pay: all begins anew. */
+static void life_intends(struct life *l, bool create)
+{
+    l->record.acted = false;
+    l->record.asked_at_ms = clock_wall_ms(); /* the call comes after it */
+    l->asked_due = clock_now_ms();
+    l->record.create_open = create;
+    l->record.made += create;
+    l->record.ours = true;
+    l->record.was_on = false;
+}
+
 /* The facts that go with being in a state; l->record.state is still the one before. */
 static void life_take_facts(struct life *l, struct life_move m, enum life_event ev, const struct fault *f)
 {
@@ -368,15 +394,8 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
         break;
     case LIFE_CREATING:
     case LIFE_STARTING:
-        if (m.how == LIFE_WATCH)
-            break;
-        l->record.acted = false;
-        l->record.asked_at_ms = clock_wall_ms(); /* the intent; the call comes after it */
-        l->asked_due = clock_now_ms();
-        l->record.create_open = m.state == LIFE_CREATING;
-        l->record.made += m.state == LIFE_CREATING;
-        l->record.ours = true;
-        l->record.was_on = false;
+        if (m.how != LIFE_WATCH)
+            life_intends(l, m.state == LIFE_CREATING);
         break;
     case LIFE_RUNNING:
         l->record.was_on = true;
@@ -390,15 +409,7 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
         l->record.ours = true; /* whoever began it, we end it */
         break;
     case LIFE_STOPPED:
-        if (was == LIFE_STARTING && is_on(l)) {
-            l->record.goal = LIFE_GOAL_OFF;
-            life_count_boot(l);
-        } else if (is_on(l) && l->record.was_on && (was == LIFE_RUNNING || was == LIFE_UNKNOWN)) {
-            life_off_elsewhere(l);
-        } else if (was == LIFE_STOPPING || streq(l->fault.code, "started_elsewhere")) {
-            l->fault = (struct fault){0};
-        }
-        l->record.ours = l->record.was_on = false;
+        life_is_off(l, was);
         break;
     case LIFE_ABSENT:
         if ((was == LIFE_UNKNOWN || was == LIFE_STOPPING) && *l->record.id)
