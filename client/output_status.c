@@ -110,12 +110,14 @@ static void next_draining(const struct json *model, const struct json *next, str
         buf_addf(out, ", at most %s", left);
 }
 
-static void next_asleep(const struct json *next, struct buf *out)
+static void next_asleep(const char *action, const struct json *next, struct buf *out)
 {
     int64_t usual_ms = json_get_int(next, "usual_ms", 0);
     char usual[TEXT_SHORT_MAX];
 
-    if (usual_ms >= 1000)
+    if (streq(action, "switch_on"))
+        buf_add_text(out, "wakes once it is switched on");
+    else if (usual_ms >= 1000)
         buf_addf(out, "wakes in ~%s", duration_format(usual, (uint64_t)usual_ms, false));
     else
         buf_add_text(out, "wakes at a request");
@@ -139,7 +141,7 @@ char *next_text(const struct json *model)
     else if (streq(state, "failed") && streq(action, "none"))
         buf_add_text(&out, "nothing until up");
     else if (streq(state, "asleep"))
-        next_asleep(next, &out);
+        next_asleep(action, next, &out);
     else if (streq(state, "off"))
         buf_add_text(&out, "stays off until up");
     if (!out.len && !streq(action, "none")) {

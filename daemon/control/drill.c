@@ -179,12 +179,13 @@ static bool may_drill(struct call *c, const struct lease *l)
     const struct keeper *k = b ? boxed_keeper(b) : lease_rented(l) ? rented_keeper(lease_rented(l)) : NULL;
     const struct deployment *user = find_user(c->context->manager, l);
     _cleanup_free_ char *next = xasprintf("llmhostctl doctor %s", name);
+    struct fault off;
 
     if (!b && !lease_rented(l))
         call_fail(c, EXIT_USAGE, "not_rented", name, NULL, "llmhostctl instance list",
                   "%s is not rented: there is no bill to end", name);
     else if (b ? boxed_state(b) != BOXED_ON : life_state(rented_life(lease_rented(l))) != LIFE_RUNNING)
-        call_fail(c, EXIT_NOT_RUNNING, "not_running", name, NULL, next,
+        call_fail(c, EXIT_NOT_RUNNING, "not_running", name, lease_needs_hand(l, &off) ? off.text : NULL, next,
                   "%s is not on: its guard can be tried only while it is", name);
     else if (user)
         call_fail(c, EXIT_CONFLICT, "in_use", name, NULL, next, "%s was not stopped: %s on it is in use",

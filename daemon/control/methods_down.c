@@ -535,6 +535,7 @@ static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
     _cleanup_free_ char *less = xasprintf("llmhostctl keep %s 7d", name);
     bool no_card = json_get_bool(c->parameters, "no_card", false);
     char how_long[TEXT_SHORT_MAX];
+    struct fault off;
 
     if (for_ms && machine_is_anothers(c, l))
         return;
@@ -550,7 +551,7 @@ static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
     if (no_card && no_card_is_refused(c, l))
         return;
     if (for_ms && !no_card && !is_to_be_on(l)) {
-        call_fail(c, EXIT_NOT_RUNNING, "not_running", name, NULL, up,
+        call_fail(c, EXIT_NOT_RUNNING, "not_running", name, lease_needs_hand(l, &off) ? off.text : NULL, up,
                   "%s is not on: there is nothing to keep", name);
         return;
     }

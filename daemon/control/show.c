@@ -164,6 +164,7 @@ static struct json *model_next(const struct deployment *d, const struct deployme
     struct session_figures tries = {};
     const char *action = "none";
     int64_t at_ms = 0;
+    struct fault off;
 
     switch (deployment_state(d)) {
     case DEPLOYMENT_CONNECTING: action = "retry"; break;
@@ -182,7 +183,9 @@ static struct json *model_next(const struct deployment *d, const struct deployme
         if (!lease_is_reachable(deployment_lease(d))) /* it may well be ready, and nobody gets there */
             action = "retry";
         break;
-    case DEPLOYMENT_ASLEEP: action = "wake"; break;
+    case DEPLOYMENT_ASLEEP:
+        action = lease_needs_hand(deployment_lease(d), &off) ? "switch_on" : "wake";
+        break;
     case DEPLOYMENT_STOPPING:
     case DEPLOYMENT_OFF:
     case DEPLOYMENT_FAILED: break;

@@ -72,7 +72,10 @@ class ByHand(road.Road):
             self.assertRegex(d.ctl("status").stdout, r"gpu1 .*stopped\? .*asked to switch off at \d\d:\d\d, not confirmed by")
             self.assertRegex(" ".join(d.ctl("why", "gpu1").stdout.split()),
                              "its guard was told to switch it off, and nobody confirms .*autodl.com/console.*instance set gpu1 'ssh")
+            self.assertRegex(d.ctl("status").stdout, r"asleep .* wakes once it is switched on")
             self.assertEqual(d.call("Status")["trouble"], [])
+            for words in (("keep", "gpu1", "1h"), ("doctor", "gpu1", "--drill")):
+                self.assertIn("gpu1 is off; switch it on at https://www.autodl.com/console", d.ctl(*words, check=False).stderr)
 
             refused = d.post("/v1/chat/completions", {"model": "scripted", "messages": road.QUESTION},
                              headers={"X-LLMHost-Max-Wait": "1"})
