@@ -339,6 +339,20 @@ static void choice_begin_turn(struct choice *c)
     deployment_want(d, GOAL_ON_DEMAND, false);
 }
 
+/* Its money was reserved for that machine, and is given back with it. */
+static void tell_keep(const struct choice *c, const struct deployment *d)
+{
+    struct deployment_figures n;
+
+    deployment_figures(d, &n);
+    if (n.keep_until_at_ms)
+        event_publish(
+            LOG_LEVEL_WARNING, LOG_DAEMON, c->model, "hunt",
+            "its keep on %s is over, and what it would cost is reserved no more: say it again when it "
+            "is ready",
+            lease_name(deployment_lease(d)));
+}
+
 static void choice_end_turn(struct choice *c, struct deployment *d)
 {
     bool failed = has_failed(d), may_be_made = may_be_made_after(d);
@@ -355,6 +369,7 @@ static void choice_end_turn(struct choice *c, struct deployment *d)
                   lease_name(deployment_lease(d)), failed ? " (" : "",
                   failed ? deployment_fault(d)->text : "", failed ? ")" : "",
                   lease_name(deployment_lease(next)));
+    tell_keep(c, d);
     deployment_want(d, GOAL_OFF, true);
     if (failed && may_be_made)
         remove_place(c, c->at);

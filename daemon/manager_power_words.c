@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "lease/account.h"
 #include "lease/boxed.h"
+#include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "proto/text.h"
@@ -77,23 +78,35 @@ void manager_press(struct manager *m, struct lease *l)
     rented_doubt(p->rented);
 }
 
+/* One that is still looked for may be the dearest of those that are asked for. */
+static int64_t keep_rate_milli(const struct rented *r)
+{
+    const struct hunt *h = rented_hunt(r);
+    struct rented_figures n;
+    int64_t most_milli = 0;
+
+    rented_figures(r, &n);
+    for (unsigned i = 0; i < h->n; i++)
+        if (h->all[i].out == HUNT_IN)
+            most_milli = MAX(most_milli, h->all[i].price_milli);
+    return n.rate_milli ? n.rate_milli : MAX(most_milli, n.list_rate_milli);
+}
+
 void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of,
                           int64_t until_at_ms, struct op **slot, op_done_fn done, void *ctx)
 {
     struct power *p = power_of(m, l);
     uint64_t now = clock_now_ms(), until_due = power_due_of(until_at_ms, now);
-    struct rented_figures n;
 
     assert(!p || p->rented); /* for one that is switched off from inside nobody is asked for money */
     if (!p || rented_prepaid_until(p->rented) >= until_at_ms) {
         op_finish_later(m->context.loop, slot, NULL, done, ctx);
         return;
     }
-    rented_figures(p->rented, &n);
     until_due = MAX(until_due, power_kept_due(p, of ? KEEPS_ALL : KEEPS_OF_MODELS, of, now));
     p->has_keep_money = true;
     keeps_reserve(m, l,
-                  &(struct keep_wish){.rate_milli = n.rate_milli ? n.rate_milli : n.list_rate_milli,
+                  &(struct keep_wish){.rate_milli = keep_rate_milli(p->rented),
                                       .for_ms = MAX(until_due, now + 1) - now,
                                       .over = rented_may_overspend(p->rented)},
                   slot, done, ctx);

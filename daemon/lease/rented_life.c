@@ -351,7 +351,9 @@ static void note_entered(struct rented *r, enum life_state now)
         r->was_stopped = false;
     }
     if (now == LIFE_WAITING || life_is_at_rest(now)) /* also those of a daemon before this one */
-        store_release_intents(r->context.store, account_name(r->context.account), r->context.name);
+        store_release_intents(r->context.store, account_name(r->context.account), r->context.name,
+                              life_goal(r->life) !=
+                                  LIFE_GOAL_ON); /* else it is kept as soon as it is there */
     if (!life_is_at_rest(now) || now == LIFE_STOPPED)
         return;
     ledger_gone(account_ledger(r->context.account), r->context.name, account_now_ms(r->context.account));

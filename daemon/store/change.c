@@ -224,7 +224,8 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .parent = -1,
             .sql = "UPDATE intent SET outcome = ifnull(outcome, 'over'), resolved_at_ms = "
                    "ifnull(resolved_at_ms, "
-                   "?3), held = 0 WHERE provider = ?1 AND instance = ?2 AND (resolved_at_ms IS NULL OR held)",
+                   "?3), held = 0 WHERE provider = ?1 AND instance = ?2 AND (resolved_at_ms IS NULL OR held) "
+                   "AND (?4 OR outcome IS NOT 'kept')",
         },
     /* The next interval may begin only when this one has ended: its newest value must not stand behind that.
      */

@@ -291,13 +291,14 @@ store_ticket store_resolve_intent(struct store *s, const char *name, const char 
     return store_queue(s, c);
 }
 
-store_ticket store_release_intents(struct store *s, const char *provider, const char *instance)
+store_ticket store_release_intents(struct store *s, const char *provider, const char *instance, bool keeps)
 {
     struct change *c = change_new(CHANGE_RELEASE_INTENTS);
 
     change_text(c, provider);
     change_text(c, instance);
     change_int(c, clock_wall_ms());
+    change_int(c, keeps);
     return store_queue(s, c);
 }
 

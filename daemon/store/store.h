@@ -160,7 +160,8 @@ void store_reserve(struct store *s, const struct intent_record *r, const struct 
 /* held: its money stays reserved until store_release_intents() of its instance. */
 store_ticket store_resolve_intent(struct store *s, const char *name, const char *outcome, int64_t at_ms, bool held);
 /* The interval is closed: what it really cost counts from now on. */
-store_ticket store_release_intents(struct store *s, const char *provider, const char *instance);
+/* keeps: those of keeps as well, which outlast a power-on. */
+store_ticket store_release_intents(struct store *s, const char *provider, const char *instance, bool keeps);
 
 /* An interval of the ledger. One row for each (provider, instance, kind, from_at_ms): put again as it grows. The database refuses two open ones, an
  * overlap, and any change of one that was closed by a stamp. */

@@ -79,6 +79,24 @@ class Hunt(AtOnce):
             self.assertEqual(w.machine()["rental"]["gpu"], "5090")
             self.assertEqual(w.most_at_once(), 1)
 
+    def test_a_keep_said_while_it_is_looked_for_holds_when_it_is_there(self):
+        with World() as w:
+            for card in ("4090D", "5090-p", "pro6000-p"):
+                w.c.stock(card, 0)
+            waits(w, "--gpu", "4090D,5090,PRO6000", "--region", "westDC3,beijingDC2")
+            w.d.ctl("keep", MODEL, "1h")
+            was = w.machine()["rental"]["tries"]
+            hosts.until(lambda: w.machine()["rental"]["tries"] >= was + 2, 40, "it was refused twice since")
+            self.assertGreaterEqual(w.reserved(), 5980, "an hour of the dearest of them")
+            w.c.stock("pro6000-p", 1)
+            w.wait("running", name="box", limit_s=50)
+            w.model_is("ready")
+            self.assertGreaterEqual(w.reserved(), 5900)
+            time.sleep(4)   # its idle times are 1 and 2 seconds
+            self.assertEqual((w.d.model(MODEL)["state"], w.state()), ("ready", "running"))
+            w.down()
+            hosts.until(lambda: w.reserved() == 0, 20, "its money is given back")
+
     def test_the_end_of_a_search(self):
         with World(NEVER) as w:
             w.c.stock("4090D", 0)

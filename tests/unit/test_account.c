@@ -273,7 +273,7 @@ Test(account, a_call_that_was_made_holds_its_money_and_one_that_was_refused_does
     cr_assert_not(reserve("a", 6000, HOUR).failed);
     account_resolve(account, "a", "made");
     cr_assert(reserve("b", 6000, HOUR).failed);
-    assert_written(store_release_intents(store, "company", "a"));
+    assert_written(store_release_intents(store, "company", "a", true));
     cr_assert_not(reserve("b", 6000, HOUR).failed);
     account_resolve(account, "b", "refused");
     cr_assert_not(reserve("c", 6000, HOUR).failed);
@@ -367,7 +367,7 @@ Test(account, a_keep_that_is_over_holds_nothing_and_can_be_said_again)
     account_release_keep(account, "hz");
     cr_assert_not(keep("gz", 2000, 4 * HOUR).failed);
     cr_assert(keep("hz", 2000, 4 * HOUR).failed);
-    assert_written(store_release_intents(store, "company", "gz")); /* it is off */
+    assert_written(store_release_intents(store, "company", "gz", true)); /* it is off */
     cr_assert_not(keep("hz", 2000, 4 * HOUR).failed);
 }
 

@@ -4,38 +4,39 @@
  * clock of our own. */
 #include <criterion/criterion.h>
 
-#define clock_wall_ms       fake_clock_wall_ms
-#define timer_new           fake_timer_new
-#define timer_free          fake_timer_free
-#define timer_arm           fake_timer_arm
-#define timer_disarm        fake_timer_disarm
-#define timer_is_armed      fake_timer_is_armed
-#define event_publish       fake_event_publish
-#define deployment_goal     fake_deployment_goal
-#define deployment_state    fake_deployment_state
-#define deployment_name     fake_deployment_name
-#define deployment_fault    fake_deployment_fault
-#define deployment_lease    fake_deployment_lease
-#define deployment_want     fake_deployment_want
-#define lease_rented        fake_lease_rented
-#define lease_session       fake_lease_session
-#define lease_name          fake_lease_name
-#define lease_is_reachable  fake_lease_is_reachable
-#define rented_life         fake_rented_life
-#define rented_hunt         fake_rented_hunt
-#define rented_figures(...) fake_rented_figures(__VA_ARGS__)
-#define rented_look_until   fake_rented_look_until
-#define life_state          fake_life_state
-#define life_record(...)    fake_life_record(__VA_ARGS__)
-#define store_put_choice    fake_store_put_choice
-#define store_remove_choice fake_store_remove_choice
-#define manager_stay        fake_manager_stay
-#define life_next_at_ms     fake_life_next_at_ms
-#define session_figures     fake_session_figures
-#define session_state       fake_session_state
-#define manager_find_on     fake_manager_find_on
-#define manager_rent(...)   fake_manager_rent(__VA_ARGS__) /* there is a struct of that name */
-#define manager_place       fake_manager_place
+#define clock_wall_ms           fake_clock_wall_ms
+#define timer_new               fake_timer_new
+#define timer_free              fake_timer_free
+#define timer_arm               fake_timer_arm
+#define timer_disarm            fake_timer_disarm
+#define timer_is_armed          fake_timer_is_armed
+#define event_publish           fake_event_publish
+#define deployment_goal         fake_deployment_goal
+#define deployment_state        fake_deployment_state
+#define deployment_name         fake_deployment_name
+#define deployment_fault        fake_deployment_fault
+#define deployment_figures(...) fake_deployment_figures(__VA_ARGS__)
+#define deployment_lease        fake_deployment_lease
+#define deployment_want         fake_deployment_want
+#define lease_rented            fake_lease_rented
+#define lease_session           fake_lease_session
+#define lease_name              fake_lease_name
+#define lease_is_reachable      fake_lease_is_reachable
+#define rented_life             fake_rented_life
+#define rented_hunt             fake_rented_hunt
+#define rented_figures(...)     fake_rented_figures(__VA_ARGS__)
+#define rented_look_until       fake_rented_look_until
+#define life_state              fake_life_state
+#define life_record(...)        fake_life_record(__VA_ARGS__)
+#define store_put_choice        fake_store_put_choice
+#define store_remove_choice     fake_store_remove_choice
+#define manager_stay            fake_manager_stay
+#define life_next_at_ms         fake_life_next_at_ms
+#define session_figures         fake_session_figures
+#define session_state           fake_session_state
+#define manager_find_on         fake_manager_find_on
+#define manager_rent(...)       fake_manager_rent(__VA_ARGS__) /* there is a struct of that name */
+#define manager_place           fake_manager_place
 #include "manager_hunt.c"
 
 enum { PLACES = 3 };
@@ -49,6 +50,7 @@ struct place {
     enum life_state life;
     struct life_record record;
     struct fault fault;
+    int64_t keep_until_ms;
     bool goes_off_slowly, is_gone;
     struct hunt hunt;
     unsigned tries, n_wants;
@@ -65,7 +67,7 @@ static struct world {
     void (*fire)(void *ctx);
     void *fire_ctx;
     bool is_armed, was_freed, cannot_rent;
-    unsigned n_rents;
+    unsigned n_rents, n_keeps_told;
     uint64_t delay_ms;
 } w;
 
@@ -111,7 +113,8 @@ bool fake_timer_is_armed(const struct timer *t)
 void fake_event_publish(enum log_level level, enum log_source source, const char *target, const char *kind,
                         const char *format, ...)
 {
-    (void)level, (void)source, (void)target, (void)kind, (void)format;
+    (void)level, (void)source, (void)target, (void)kind;
+    w.n_keeps_told += strstr(format, "its keep on %s is over") != NULL;
 }
 
 #define PLACE(p) ((const struct place *)(const void *)(p))
@@ -156,6 +159,11 @@ const char *fake_deployment_name(const struct deployment *d)
 const struct fault *fake_deployment_fault(const struct deployment *d)
 {
     return &PLACE(d)->fault;
+}
+
+void fake_deployment_figures(const struct deployment *d, struct deployment_figures *ret)
+{
+    *ret = (struct deployment_figures){.keep_until_at_ms = PLACE(d)->keep_until_ms};
 }
 
 const struct life_record *fake_life_record(const struct life *l)
@@ -491,6 +499,20 @@ Test(choice, where_no_machine_can_be_made_it_ends_and_the_first_goes_on)
     cr_assert_eq(w.n_rents, 1);
     cr_assert_not(manager_chooses(&w.manager, "ollama:m"));
     cr_assert_str_eq(turn(), "a");
+}
+
+Test(choice, a_keep_ends_with_the_turn_and_that_is_said)
+{
+    begins(0);
+    w.places[0].keep_until_ms = 9000000;
+    is_sold_out(0);
+    cr_assert_eq(w.n_keeps_told, 0);
+    time_comes();
+    cr_assert_eq(w.n_keeps_told, 1);
+    is_sold_out(1);
+    time_comes();
+    cr_assert_eq(w.n_keeps_told, 1);
+    end();
 }
 
 static void has_failed_of(unsigned i, const char *code)

@@ -254,7 +254,7 @@ Test(store_money, an_unknown_price_takes_the_whole_rest)
     assert_no_money("c", "c", 1, 2000);
     struct heard h = reserved("c", "c", -1, &ten, 2000, 2000);
     cr_assert_not_null(strstr(h.fault.text, "its price being unknown"), "%s", h.fault.text);
-    assert_written(store_release_intents(store, "autodl", "b"));
+    assert_written(store_release_intents(store, "autodl", "b", true));
     assert_reserved("c", "c", 7000, 2000);
 }
 
@@ -289,7 +289,7 @@ Test(store_money, a_refused_call_gives_its_money_back_and_one_that_was_made_hold
     assert_reserved("b", "hz", 6000, 0);
     assert_written(store_resolve_intent(store, "b", "made", HOUR, true));
     assert_no_money("c", "gz", 6000, 0);
-    assert_written(store_release_intents(store, "autodl", "hz"));
+    assert_written(store_release_intents(store, "autodl", "hz", true));
     assert_written(store_resolve_intent(store, "b", "made", HOUR, true)); /* too late: it is over */
     assert_reserved("c", "gz", 6000, 0);
     sql("CREATE TEMP TABLE t(n CHECK (n = 'refused made')); INSERT INTO t SELECT group_concat(outcome, ' ') "
@@ -393,7 +393,7 @@ Test(store_money, one_instance_has_one_open_reservation)
 
     cr_assert(h.failed);
     cr_assert_eq(h.fault.kind, FAULT_INVALID);
-    assert_written(store_release_intents(store, "autodl", "gz"));
+    assert_written(store_release_intents(store, "autodl", "gz", true));
     assert_reserved("b", "gz", 1, 0);
 }
 
@@ -651,4 +651,19 @@ Test(store_money, a_choice_is_there_after_a_restart_as_it_was_last)
     assert_written(store_remove_choice(store, "ollama:m"));
     reopen_store();
     assert_choices("");
+}
+
+Test(store_money, a_keep_outlasts_what_a_search_gives_back)
+{
+    struct intent_record r = intent("keep gz", "gz", 6000);
+    struct heard h;
+
+    r.kept_ms = 3600000;
+    reserve(&r, &ten, 0, 0, &h);
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    assert_reserved("a", "gz", 3000, 0);
+    assert_written(store_release_intents(store, "autodl", "gz", false));
+    assert_no_money("b", "hz", 4001, 0);
+    assert_written(store_release_intents(store, "autodl", "gz", true));
+    assert_reserved("b", "hz", 10000, 0);
 }
