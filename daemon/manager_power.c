@@ -27,13 +27,6 @@
 
 /* ---- facts ---- */
 
-uint64_t power_due_of(int64_t at_ms, uint64_t now)
-{
-    int64_t left_ms = at_ms - clock_wall_ms();
-
-    return left_ms > 0 ? now + (uint64_t)left_ms : 0;
-}
-
 /* Holds are on the machine too, where a daemon that was started anew finds them. Who ended one by a word
  * waits for no guard to have heard of it. */
 uint64_t power_hold_due(const struct power *p, uint64_t now)
@@ -43,7 +36,7 @@ uint64_t power_hold_due(const struct power *p, uint64_t now)
 
     if (keeper && !p->hold_is_over)
         keeper_figures(keeper, &k);
-    return MAX(p->hold_until_due, power_due_of(k.hold_until_at_ms, now));
+    return MAX(p->hold_until_due, clock_due_of(k.hold_until_at_ms, now));
 }
 
 /* Until when something of it is kept, but for that model; not behind now: nothing is. */
@@ -72,7 +65,7 @@ struct stay_facts power_facts(const struct power *p, uint64_t now)
         .quiet_due = MAX(p->forward_due, p->typed_due),
         .hold_until_due = power_hold_due(p, now),
         .money_due = p->money_due,
-        .prepaid_until_due = p->rented ? power_due_of(rented_prepaid_until(p->rented), now) : 0,
+        .prepaid_until_due = p->rented ? rented_prepaid_due(p->rented, now) : 0,
     };
 
     if (p->rented && rented_record(p->rented)->no_card) /* models have no say about that */
@@ -276,7 +269,7 @@ static void power_note(struct power *p)
         p->on_due = now;
     else if (life_is_at_rest(s))
         power_forget_cycle(p);
-    if (!p->on_due || rented_may_overspend(p->rented) || rented_prepaid_until(p->rented) ||
+    if (!p->on_due || rented_may_overspend(p->rented) || rented_prepaid_until_at_ms(p->rented) ||
         !account_must_stop(rented_account(p->rented)))
         p->money_due = 0; /* whether it may be switched on is for its reservation, which asks anew */
     else if (!p->money_due)
@@ -402,7 +395,7 @@ static void power_arm(struct power *p, uint64_t now)
     if (p->away_due)
         due = MIN(due, p->away_due + AWAY_MS);
     if (life_state(life) == LIFE_WAITING && life_goal(life) == LIFE_GOAL_ON)
-        due = MIN(due, MAX(power_due_of(power_search_until_ms(p), now), now));
+        due = MIN(due, MAX(clock_due_of(power_search_until_at_ms(p), now), now));
     if (p->doubt_due)
         due = MIN(due, p->doubt_due);
     if (p->on_due || p->money_due)
@@ -514,7 +507,7 @@ struct power *power_new(struct manager *m, struct lease *l)
     p->has_keep_money = true;
     p->born_due = clock_now_ms();
     if (p->asked_on)
-        p->hold_until_due = power_due_of(rented_record(p->rented)->hold_until_at_ms, p->born_due);
+        p->hold_until_due = clock_due_of(rented_record(p->rented)->hold_until_at_ms, p->born_due);
     if (p->asked_on && rented_record(p->rented)->used_at_ms) {
         p->is_unused = true;
         p->unused_before_ms = (uint64_t)MAX(clock_wall_ms() - rented_record(p->rented)->used_at_ms, 0);

@@ -49,7 +49,6 @@ void power_note_quiet(struct power *p, uint64_t now);   /* what uses it without 
 void power_stay(struct power *p); /* does what p->stay says */
 void power_off(struct power *p, const char *why);
 void power_judge(struct power *p);
-uint64_t power_due_of(int64_t at_ms, uint64_t now); /* of a wall clock; 0: it has passed */
 /* Until when `keep INSTANCE` keeps it, as far as we and its guard know; and something of it, but for that model. Not behind now: nothing does. */
 enum keeps { KEEPS_ALL, KEEPS_OF_MODELS };
 uint64_t power_hold_due(const struct power *p, uint64_t now);
@@ -69,7 +68,7 @@ void power_leave_waiting(const struct power *p); /* those that only requests wan
 /* manager_search.c */
 void power_begin_search(struct power *p);
 void power_search(struct power *p); /* it waits for a card */
-int64_t power_search_until_ms(struct power *p);
+int64_t power_search_until_at_ms(struct power *p);
 
 /* manager_boxed.c */
 void power_press_boxed(struct power *p); /* `down INSTANCE` */

@@ -61,7 +61,7 @@ static void add_facts(struct stay_facts *f, const struct deployment *d, uint64_t
     if (deployment_state(d) == DEPLOYMENT_FAILED)
         f->failed_due = MAX(f->failed_due, n.since_due);
     else
-        f->hold_until_due = MAX(f->hold_until_due, power_due_of(n.keep_until_at_ms, now));
+        f->hold_until_due = MAX(f->hold_until_due, clock_due_of(n.keep_until_at_ms, now));
 }
 
 void power_add_models(const struct power *p, struct stay_facts *f, uint64_t now)
@@ -79,7 +79,7 @@ uint64_t power_models_kept_due(const struct power *p, const struct deployment *b
     {
         deployment_figures(d->deployment, &n);
         if (d->deployment != but)
-            due = MAX(due, power_due_of(n.keep_until_at_ms, now));
+            due = MAX(due, clock_due_of(n.keep_until_at_ms, now));
     }
     return due;
 }

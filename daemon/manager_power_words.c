@@ -96,10 +96,10 @@ void manager_reserve_keep(struct manager *m, struct lease *l, const struct deplo
                           int64_t until_at_ms, struct op **slot, op_done_fn done, void *ctx)
 {
     struct power *p = power_of(m, l);
-    uint64_t now = clock_now_ms(), until_due = power_due_of(until_at_ms, now);
+    uint64_t now = clock_now_ms(), until_due = clock_due_of(until_at_ms, now);
 
     assert(!p || p->rented); /* for one that is switched off from inside nobody is asked for money */
-    if (!p || rented_prepaid_until(p->rented) >= until_at_ms) {
+    if (!p || rented_prepaid_due(p->rented, now) >= until_due) {
         op_finish_later(m->context.loop, slot, NULL, done, ctx);
         return;
     }
@@ -120,7 +120,7 @@ uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until
 
     if (!p)
         return 0;
-    p->hold_until_due = until_at_ms ? power_due_of(until_at_ms, now) : 0;
+    p->hold_until_due = until_at_ms ? clock_due_of(until_at_ms, now) : 0;
     p->held_due = until_at_ms ? now : p->held_due;
     p->is_unused &= !until_at_ms;
     p->hold_is_over = !until_at_ms;
@@ -145,7 +145,7 @@ uint64_t manager_keep_without_card(struct manager *m, struct lease *l, int64_t u
     rented_leave_card(p->rented, true);
     p->asked_on = true;
     p->away_due = p->leave_due = 0;
-    p->hold_until_due = power_due_of(until_at_ms, now);
+    p->hold_until_due = clock_due_of(until_at_ms, now);
     p->held_due = now;
     p->is_unused = p->hold_is_over = false;
     rented_look_until(p->rented, until_at_ms);

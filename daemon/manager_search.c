@@ -38,7 +38,7 @@ static bool is_hopeless(const struct power *p, const struct fault *f)
 }
 
 /* The wall clock is what survives us; a search that a daemon before this one began does not begin anew. */
-int64_t power_search_until_ms(struct power *p)
+int64_t power_search_until_at_ms(struct power *p)
 {
     if (!rented_record(p->rented)->search_until_at_ms)
         rented_look_until(p->rented, clock_wall_ms() + MANAGER_SEARCH_MS);
@@ -60,7 +60,7 @@ void power_search(struct power *p)
     struct fault f = *life_trouble(rented_life(p->rented));
 
     power_leave_waiting(p);
-    if (!is_hopeless(p, &f) && clock_wall_ms() >= power_search_until_ms(p))
+    if (!is_hopeless(p, &f) && clock_wall_ms() >= power_search_until_at_ms(p))
         say_none_was_free(p, &f);
     else if (!is_hopeless(p, &f))
         f.kind = FAULT_NONE;

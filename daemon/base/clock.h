@@ -11,6 +11,14 @@ uint64_t clock_now_ms(void);        /* boottime; read anew at each call */
 int64_t clock_wall_ms(void);        /* since 1970 */
 bool clock_was_set(int64_t wall_ms); /* no earlier than 2020, as no clock is that was never set */
 
+/* When clock_now_ms(), which is now, will be at that instant of the wall clock; 0: it has passed. */
+static inline uint64_t clock_due_of(int64_t at_ms, uint64_t now)
+{
+    int64_t left_ms = at_ms - clock_wall_ms();
+
+    return left_ms > 0 ? now + (uint64_t)left_ms : 0;
+}
+
 /* "14:52", with the day where that is not today's. */
 #define MINUTE_TEXT_MAX 24
 const char *minute_format(char out[static MINUTE_TEXT_MAX], int64_t at_ms);

@@ -99,7 +99,8 @@ static const char whose[] =
 static char *orphan_text(const struct orphan_view *o)
 {
     const struct rental_ops *ops = account_ops(o->account);
-    int64_t now_ms = clock_wall_ms(), since_ms = since_at_ms(o->seen), age_ms = now_ms - o->seen_at_ms;
+    int64_t now_ms = clock_wall_ms(), age_ms = now_ms - o->seen_at_ms;
+    int64_t since_ms = since_at_ms(o->seen), since_age_ms = account_now_ms(o->account) - since_ms;
     char since[TEXT_SHORT_MAX], price[TEXT_SHORT_MAX], age[TEXT_SHORT_MAX], asked[TEXT_SHORT_MAX];
     bool on = o->seen->power != INSTANCE_OFF, estimate;
     int64_t milli = price_of(o->account, o->seen, &estimate);
@@ -107,8 +108,8 @@ static char *orphan_text(const struct orphan_view *o)
 
     buf_init(&text, 1024);
     buf_addf(&text, "%s: %s", ops->title, o->seen->word);
-    if (since_ms && since_ms <= now_ms)
-        buf_addf(&text, " for %s", duration_format(since, (uint64_t)(now_ms - since_ms), false));
+    if (since_ms && since_age_ms >= 0)
+        buf_addf(&text, " for %s", duration_format(since, (uint64_t)since_age_ms, false));
     if (on)
         buf_addf(&text, " at %s/h%s", milli ? money_format(price, milli, ops->unit) : "?",
                  milli && estimate ? "~" : "");

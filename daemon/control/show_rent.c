@@ -112,8 +112,8 @@ int64_t rental_rate(const struct lease *l, bool *ret_estimate)
     struct rented_figures n;
 
     rented_figures(lease_rented(l), &n);
-    *ret_estimate = !n.rate_milli && !rented_prepaid_until(lease_rented(l));
-    if (rented_prepaid_until(lease_rented(l)))
+    *ret_estimate = !n.rate_milli && !rented_prepaid_until_at_ms(lease_rented(l));
+    if (rented_prepaid_until_at_ms(lease_rented(l)))
         return 0;
     return n.rate_milli ? n.rate_milli : n.list_rate_milli;
 }
@@ -178,13 +178,13 @@ static void put_wish(struct json *v, const struct rented *rented, const char *un
     json_put_int(v, "disk_gb", r->disk_gb);
     if (r->max_price_milli)
         json_put(v, "max_price", show_money(r->max_price_milli, unit, false, false));
-    put_at(v, "prepaid_until_at_ms", rented_prepaid_until(rented));
+    put_at(v, "prepaid_until_at_ms", rented_prepaid_until_at_ms(rented));
 }
 
 struct json *show_rental_cost(const struct lease *l, int64_t for_ms)
 {
     int64_t now_ms = account_now_ms(rented_account(lease_rented(l)));
-    int64_t paid_ms = MAX(rented_prepaid_until(lease_rented(l)) - now_ms, (int64_t)0);
+    int64_t paid_ms = MAX(rented_prepaid_until_at_ms(lease_rented(l)) - now_ms, (int64_t)0);
     bool estimate;
     int64_t rate_milli = rental_rate(l, &estimate);
 
@@ -255,8 +255,8 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     int64_t rate_milli = rental_rate(l, &estimate);
 
     json_put(v, "rate",
-             rented_prepaid_until(r) ? show_money(0, unit_of(l), false, false)
-                                     : show_rate(rate_milli, estimate, unit_of(l)));
+             rented_prepaid_until_at_ms(r) ? show_money(0, unit_of(l), false, false)
+                                           : show_rate(rate_milli, estimate, unit_of(l)));
     json_put(v, "today", show_spent_today(l));
     json_put(v, "guard",
              show_guard(rented_keeper(r),
@@ -550,6 +550,6 @@ struct json *show_cost_line(const struct account *a, const struct lease *l, cons
     json_put(v, "stopped", show_sum(&stopped, unit));
     if (l && rented_record(lease_rented(l))->disk_gb)
         json_put_int(v, "disk_gb", rented_record(lease_rented(l))->disk_gb);
-    put_at(v, "prepaid_until_at_ms", l ? rented_prepaid_until(lease_rented(l)) : 0);
+    put_at(v, "prepaid_until_at_ms", l ? rented_prepaid_until_at_ms(lease_rented(l)) : 0);
     return v;
 }

@@ -1,6 +1,6 @@
-/* The figures are sums of the ledger at the moment they are asked for; what is kept here is the balance and
- * how asking for it went. While something runs, a slow timer asks again and looks whether a limit was
- * reached. */
+/* The figures are sums of the ledger at the moment they are asked for; what is kept here is the balance, the
+ * provider's clock, learned prices, and how asking went. It is asked once at the start until it answers, and
+ * by a slow timer while something runs, which also looks whether a limit was reached. */
 #include "lease/account.h"
 
 #include <stdlib.h>
@@ -36,7 +36,7 @@ struct account {
     bool has_balance;
     int64_t balance_milli, balance_at_ms;
     uint64_t asked_due;        /* when the balance was asked for by ourselves */
-    bool runs, has_check;      /* something of it does; account_check() has no answer yet */
+    bool runs, is_checking;    /* something of it does; account_check() has no answer yet */
     struct fault blind;        /* why it could not be read */
     struct fault *trouble;     /* worked out when it is asked for */
     char told[32];             /* its code when changed() ran last */
@@ -51,8 +51,8 @@ struct account {
     unsigned n_prices;
 };
 
-/* Limits are told of what they stop. A refused token only shows when it is too late to stop anything; most of
- * a day's limit is said while that can be changed. */
+/* Limits are told by what they stop. Here is told what a person can mend before it does: a token that is
+ * refused, most of a day's limit, a clock that is wrong. */
 static void tell(void *ctx)
 {
     struct account *a = ctx;
@@ -66,12 +66,12 @@ static void tell(void *ctx)
     a->context.changed(a->context.ctx, a);
 }
 
-/* ---- the time ---- */
-
-static void is_changed(struct account *a)
+static void account_changed(struct account *a)
 {
     runq_add(a->context.loop, &a->changed);
 }
+
+/* ---- the time ---- */
 
 static void on_heard(void *ctx, int64_t their_at_ms)
 {
@@ -82,7 +82,7 @@ static void on_heard(void *ctx, int64_t their_at_ms)
     a->heard_at_ms = their_at_ms;
     a->heard_due = clock_now_ms();
     if (was_off != (account_clock_off_ms(a) != 0))
-        is_changed(a);
+        account_changed(a);
 }
 
 int64_t account_clock_off_ms(const struct account *a)
@@ -95,6 +95,11 @@ int64_t account_clock_off_ms(const struct account *a)
 int64_t account_now_ms(const struct account *a)
 {
     return clock_wall_ms() - account_clock_off_ms(a);
+}
+
+static int64_t their_now_ms(void *ctx)
+{
+    return account_now_ms(ctx);
 }
 
 /* ---- prices ---- */
@@ -150,7 +155,7 @@ static void learn(struct account *a, int64_t milli, const struct fault *f)
         a->balance_milli = milli;
         a->balance_at_ms = clock_wall_ms();
     }
-    is_changed(a);
+    account_changed(a);
 }
 
 static void ask_on_answer(void *ctx, int64_t milli, const struct fault *f)
@@ -198,7 +203,7 @@ static void on_own_balance(void *ctx, int64_t milli, const struct fault *f)
 
     (void)milli; /* learn() has it */
     if (!a->ops->balance && (!f || f->kind == FAULT_DENIED))
-        a->has_check = false; /* it was a list */
+        a->is_checking = false; /* it was a list */
 }
 
 static void on_own_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
@@ -208,7 +213,7 @@ static void on_own_list(void *ctx, const struct instance_seen *seen, unsigned n,
     if (!f)
         account_listed(a, seen, n);
     if (!f || f->kind == FAULT_DENIED)
-        a->has_check = false;
+        a->is_checking = false;
 }
 
 static void ask_again(struct account *a)
@@ -217,13 +222,13 @@ static void ask_again(struct account *a)
         a->asked_due = clock_now_ms();
         account_ask_balance(a, &a->balance, on_own_balance, a);
     }
-    if (a->has_check && a->ops->balance && !a->list)
+    if (a->is_checking && a->ops->balance && !a->list)
         a->ops->list(a->rental, &a->list, on_own_list, a);
 }
 
 static bool is_balance_due(const struct account *a)
 {
-    uint64_t every_ms = a->blind.kind || a->has_check ? BALANCE_BAD_MS : BALANCE_MS;
+    uint64_t every_ms = a->blind.kind || a->is_checking ? BALANCE_BAD_MS : BALANCE_MS;
 
     return a->asked_due == 0 || clock_now_ms() - a->asked_due >= every_ms;
 }
@@ -232,33 +237,33 @@ static void on_timer(void *ctx)
 {
     struct account *a = ctx;
 
-    if (!a->runs && !a->has_check)
+    if (!a->runs && !a->is_checking)
         return; /* it was answered meanwhile */
     timer_arm(a->timer, a->runs ? WATCH_MS : BALANCE_BAD_MS);
     if (is_balance_due(a))
         ask_again(a);
     if (!streq(account_trouble(a)->code, a->told))
-        is_changed(a);
+        account_changed(a);
 }
 
 void account_runs(struct account *a, bool runs)
 {
     if (runs && !a->runs)
         timer_arm(a->timer, 0);
-    else if (!runs && !a->has_check)
+    else if (!runs && !a->is_checking)
         timer_disarm(a->timer);
     a->runs = runs;
 }
 
 void account_check(struct account *a)
 {
-    a->has_check = true;
+    a->is_checking = true;
     timer_arm(a->timer, 0);
 }
 
 void account_leave(struct account *a)
 {
-    a->has_check = false;
+    a->is_checking = false;
     account_runs(a, false);
 }
 
@@ -273,7 +278,7 @@ void account_listed(struct account *a, const struct instance_seen *seen, unsigne
 {
     if (is_token_refused(&a->blind)) { /* it is accepted after all */
         a->blind = (struct fault){0};
-        is_changed(a);
+        account_changed(a);
     }
     if (a->context.listed)
         a->context.listed(a->context.ctx, a, seen, n);
@@ -286,7 +291,7 @@ static void on_refused(void *ctx, const struct fault *f)
     if (!is_token_refused(f))
         return;
     a->blind = *f;
-    is_changed(a);
+    account_changed(a);
 }
 
 /* ---- the object ---- */
@@ -314,6 +319,7 @@ struct account *account_new(const struct account_context *context, const struct 
                                                       .secrets = context->secrets,
                                                       .base_url = a->record.base_url,
                                                       .heard = on_heard,
+                                                      .now_ms = their_now_ms,
                                                       .refused = on_refused,
                                                       .ctx = a});
     a->ledger = ledger_new(context->store, a->record.provider, a->ops->unit, a->ops->day_offset_ms);
@@ -368,7 +374,7 @@ const struct account_record *account_record(const struct account *a)
 store_ticket account_set_limits(struct account *a, const struct money_limits *limits)
 {
     a->record.limits = *limits;
-    is_changed(a);
+    account_changed(a);
     return store_put_account(a->context.store, &a->record);
 }
 
@@ -389,7 +395,7 @@ void account_renew(struct account *a, const char *base_url)
     a->asked_due = 0;
     if (timer_is_armed(a->timer))
         timer_arm(a->timer, 0);
-    is_changed(a);
+    account_changed(a);
 }
 
 /* ---- figures ---- */
@@ -469,7 +475,7 @@ int64_t account_alert_milli(const struct account *a)
     return limit_milli / 100 * NEAR_PERCENT + limit_milli % 100 * NEAR_PERCENT / 100;
 }
 
-static void is_near(const struct account *a, struct fault *f)
+static void say_near(const struct account *a, struct fault *f)
 {
     int64_t limit_milli = a->record.limits.day_milli;
     struct ledger_sum sum = today(a, account_now_ms(a));
@@ -483,7 +489,7 @@ static void is_near(const struct account *a, struct fault *f)
 }
 
 /* Money is counted by the provider's; what people see of other times is wrong until somebody sets it. */
-static void is_clock_off(const struct account *a, struct fault *f)
+static void say_clock_off(const struct account *a, struct fault *f)
 {
     int64_t off_ms = account_clock_off_ms(a);
     char by[TEXT_SHORT_MAX];
@@ -508,9 +514,9 @@ const struct fault *account_trouble(const struct account *a)
         return a->trouble;
     *a->trouble = a->blind;
     if (!a->blind.kind)
-        is_near(a, a->trouble);
+        say_near(a, a->trouble);
     if (!a->trouble->kind)
-        is_clock_off(a, a->trouble);
+        say_clock_off(a, a->trouble);
     return a->trouble;
 }
 

@@ -25,7 +25,7 @@ struct account_context {
     struct secrets *secrets;
     struct http *http;
     struct resolver *resolver;
-    /* From the run queue: the balance was read, or a limit changed. */
+    /* From the run queue: its figures, its limits or its trouble may be others. */
     void (*changed)(void *ctx, struct account *a);
     /* All its machines, whenever they were read, from inside account_listed(): it frees nothing. NULL: nobody wants to know. */
     void (*listed)(void *ctx, struct account *a, const struct instance_seen *seen, unsigned n);
@@ -87,9 +87,10 @@ void account_release_keep(struct account *a, const char *instance);
 /* That call has been answered: outcome "made", "refused", … A refused one gives its money back; the others' is held until their interval is closed. */
 void account_resolve(struct account *a, const char *machine, const char *outcome);
 
-/* What an hour of one such card cost when a machine last told it, which the price list may not know. */
+/* What an hour of one such card cost when a machine last told it, which the price list may not know; it falls when a machine tells a lower one. So many
+ * kinds of cards are remembered until the daemon ends; of more, none. */
 void account_learn_price(struct account *a, const char *card, int64_t milli);
-/* The last known price of an hour of it, thousandths; 0: unknown. */
+/* What an hour of it may cost: the dearer of the price list and of what a machine told last; thousandths; 0: unknown. */
 int64_t account_price(const struct account *a, const struct rental_offer *offer);
 
 struct account_figures {

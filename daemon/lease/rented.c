@@ -53,7 +53,7 @@ static bool is_too_dear(struct rented *r)
     int64_t most = rented_ceiling_milli(r);
     char costs[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX], text[200];
 
-    if (!r->record.ours || !most || r->rate_milli <= most || rented_prepaid_until(r))
+    if (!r->record.ours || !most || r->rate_milli <= most || rented_prepaid_until_at_ms(r))
         return false;
     snprintf(text, sizeof text, "it costs %s an hour, and at most %s was allowed: it is switched off again",
              money_format(costs, r->rate_milli, unit), money_format(allowed, most, unit));

@@ -78,7 +78,9 @@ void rented_stop_by_guard(struct rented *r, struct op **slot, op_done_fn done, v
 const struct life *rented_life(const struct rented *r);
 struct account *rented_account(const struct rented *r);
 const struct rental_record *rented_record(const struct rented *r);
-int64_t rented_prepaid_until(const struct rented *r);       /* its time is paid for until then, which is to come; 0: it is billed by time */
+/* Its time is paid for until then, which is to come; 0: it is billed by time. Its provider's clock says when; the other is clock_now_ms(), now. */
+int64_t rented_prepaid_until_at_ms(const struct rented *r);
+uint64_t rented_prepaid_due(const struct rented *r, uint64_t now);
 int64_t rented_disk_day_milli(const struct rented *r);      /* its disk costs so much a day, on or off; 0: nothing, or nobody knows */
 bool rented_is_guarded(const struct rented *r);     /* read back since this power-on; or let go without */
 bool rented_is_left_alone(const struct rented *r);  /* somebody else made it, and what it does is not by us: it has no guard of ours, and no end */

@@ -206,10 +206,17 @@ static int64_t paid_at_ms(const struct rented *r)
     return r->paid_at_ms ? r->paid_at_ms : MIN(r->record.asked_at_ms, account_now_ms(r->context.account));
 }
 
-int64_t rented_prepaid_until(const struct rented *r)
+int64_t rented_prepaid_until_at_ms(const struct rented *r)
 {
     return r->record.prepaid_until_at_ms > account_now_ms(r->context.account) ? r->record.prepaid_until_at_ms
                                                                               : 0;
+}
+
+uint64_t rented_prepaid_due(const struct rented *r, uint64_t now)
+{
+    int64_t until_at_ms = rented_prepaid_until_at_ms(r);
+
+    return until_at_ms ? now + (uint64_t)(until_at_ms - account_now_ms(r->context.account)) : 0;
 }
 
 /* That call was answered, or what came of it was seen. */

@@ -21,7 +21,7 @@ static const struct rental_ops *ops_of(const struct rented *r)
 /* The first one is set by the driver, before it switches on. */
 void rented_choose_timer(struct rented *r)
 {
-    bool has = ops_of(r)->set_timer && !rented_prepaid_until(r);
+    bool has = ops_of(r)->set_timer && !rented_prepaid_until_at_ms(r);
 
     r->wish.start.first_ms = has ? r->first_ms : 0;
 }
@@ -70,12 +70,14 @@ static void read_back(struct rented *r)
                                           : "the provider's timer was set, and the list does not show it");
 }
 
+/* By the provider's clock, as all of this; a hold's end is told by ours. */
 static int64_t wanted_at_ms(const struct rented *r, int64_t now_ms)
 {
+    int64_t off_ms = account_clock_off_ms(r->context.account);
     struct keeper_figures k = {0};
 
     keeper_figures(r->keeper, &k);
-    return MAX(now_ms + AHEAD_MS, k.hold_until_at_ms ? k.hold_until_at_ms + HOLD_MS : 0);
+    return MAX(now_ms + AHEAD_MS, k.hold_until_at_ms ? k.hold_until_at_ms - off_ms + HOLD_MS : 0);
 }
 
 /* Set when half of the way is gone, and when it stands where nobody wants it any more. */
@@ -89,7 +91,7 @@ static bool is_due(const struct rented *r, int64_t wanted_ms, int64_t now_ms)
 void rented_watch_timer(struct rented *r)
 {
     enum life_state s = life_state(r->life);
-    int64_t now_ms = clock_wall_ms(), wanted_ms;
+    int64_t now_ms = account_now_ms(r->context.account), wanted_ms;
 
     if (!ops_of(r)->set_timer || !r->record.id || r->timer_call ||
         (r->timer_due && clock_now_ms() - r->timer_due < AGAIN_MS))
@@ -99,7 +101,7 @@ void rented_watch_timer(struct rented *r)
         return;
     }
     if (s != LIFE_RUNNING || !r->record.ours || r->is_anothers || !rented_is_guarded(r) ||
-        rented_prepaid_until(r))
+        rented_prepaid_until_at_ms(r))
         return;
     read_back(r);
     wanted_ms = wanted_at_ms(r, now_ms);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/resolve.h"
 #include "http/http.h"
@@ -248,6 +249,11 @@ void autodl_move(struct rental *r, const char *base_url)
     r->port = host[n] == ':'                    ? (uint16_t)strtoul(host + n + 1, NULL, 10)
               : strncmp(url, "http://", 7) == 0 ? 80
                                                 : 443;
+}
+
+int64_t autodl_now_ms(const struct rental *r)
+{
+    return r->context.now_ms ? r->context.now_ms(r->context.ctx) : clock_wall_ms();
 }
 
 struct rental *autodl_open_at(const struct rental_context *context, const char *name, const char *usual_url)

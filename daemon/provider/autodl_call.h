@@ -79,6 +79,7 @@ void autodl_call_read_done(struct autodl_call *c, const struct autodl_answer *a)
 void autodl_call_found_way(struct autodl_call *c, struct instance_way *way);
 
 /* As open, close and move of rental.h. */
+int64_t autodl_now_ms(const struct rental *r); /* by AutoDL's clock, as far as it is known */
 struct rental *autodl_open_at(const struct rental_context *context, const char *name, const char *usual_url);
 struct rental *autodl_close(struct rental *r);
 void autodl_move(struct rental *r, const char *base_url);

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/clock.h"
 #include "base/fault.h"
 #include "proto/text.h"
 #include "provider/autodl_call.h"
@@ -131,7 +130,7 @@ static void console_set_timer(struct rental *r, const char *id, int64_t off_at_m
 static void console_start(struct rental *r, const char *id, const struct instance_start *s, struct op **slot,
                           rental_done_fn done, void *ctx)
 {
-    struct autodl_call *c = timer_new(r, id, clock_wall_ms() + (int64_t)s->first_ms, slot, done, ctx);
+    struct autodl_call *c = timer_new(r, id, autodl_now_ms(r) + (int64_t)s->first_ms, slot, done, ctx);
 
     c->no_card = s->no_card;
     c->then_start = true;
@@ -156,7 +155,7 @@ static void console_stop(struct rental *r, const char *id, struct op **slot, ren
 static void learn_prices(struct autodl_call *c)
 {
     struct autodl_tables *t = &c->rental->tables;
-    time_t there = (time_t)((clock_wall_ms() + AUTODL_DAY_OFFSET_MS) / 1000);
+    time_t there = (time_t)((autodl_now_ms(c->rental) + AUTODL_DAY_OFFSET_MS) / 1000);
     char today[sizeof t->ordinary[0].price_day];
     struct tm day;
 

@@ -51,7 +51,7 @@ struct rental_image {
 /* How a machine is switched on. Texts are borrowed for the call. */
 struct instance_start {
     const char *start_command;          /* takes the place of the one before; NULL: none */
-    uint64_t first_ms;                  /* where commands cannot be given: the provider switches it off by itself after so long (set_timer) */
+    uint64_t first_ms;                  /* where commands cannot be given: the provider switches it off by itself after so long (set_timer); 0: never */
     bool no_card;
 };
 
@@ -90,6 +90,8 @@ struct rental_context {
     const char *base_url;       /* NULL: the provider's own */
     /* The time by its own clock, just now, as its answers say it; before what was asked is done. May be NULL. */
     void (*heard)(void *ctx, int64_t their_at_ms);
+    /* Now, by the provider's clock, from which its instants count. NULL: this computer's is as good. */
+    int64_t (*now_ms)(void *ctx);
     /* A call was refused, which its done() hears of besides; from the loop. NULL: nobody wants to know. */
     void (*refused)(void *ctx, const struct fault *f);
     void *ctx;

@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/op.h"
 #include "base/resolve.h"
@@ -59,6 +60,13 @@ static inline void on_time(void *ctx, int64_t at_ms)
     their_at_ms = at_ms;
 }
 
+static inline int64_t time_there(void *ctx)
+{
+    int64_t *at_ms = ctx;
+
+    return *at_ms ? *at_ms : clock_wall_ms();
+}
+
 static inline void account_opens(const struct http_script *script, unsigned n)
 {
     _cleanup_free_ char *url = NULL;
@@ -71,6 +79,7 @@ static inline void account_opens(const struct http_script *script, unsigned n)
                                                  .secrets = secrets,
                                                  .base_url = url,
                                                  .heard = on_time,
+                                                 .now_ms = time_there,
                                                  .ctx = &their_at_ms});
 }
 

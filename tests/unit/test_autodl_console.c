@@ -131,6 +131,15 @@ Test(autodl_console, the_timer_is_set_before_it_is_switched_on)
     cr_assert(asked_with("{\"instance_uuid\":\"a-2\"}"));
 }
 
+Test(autodl_console, the_first_time_is_counted_by_its_own_clock)
+{
+    account_opens(busy, ELEMENTS(busy));
+    their_at_ms = 1795873140000;
+    ops->start(account, "a-2", &(struct instance_start){.first_ms = 1800000}, &heard.op, on_done, NULL);
+    answers();
+    cr_assert(asked_with("\"shutdown_at\":\"2026-11-28 22:09\""));
+}
+
 Test(autodl_console, its_timer_knows_whole_minutes_of_shanghai)
 {
     account_opens(good, ELEMENTS(good));

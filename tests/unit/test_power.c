@@ -29,7 +29,8 @@
 #define rented_life                  fake_rented_life
 #define rented_account               fake_rented_account
 #define rented_record                fake_rented_record
-#define rented_prepaid_until         fake_rented_prepaid_until
+#define rented_prepaid_due           fake_rented_prepaid_due
+#define rented_prepaid_until_at_ms   fake_rented_prepaid_until_at_ms
 #define rented_figures               fake_rented_figures
 #define rented_keeper                fake_rented_keeper
 #define rented_trouble               fake_rented_trouble
@@ -451,10 +452,15 @@ const struct fault *fake_account_trouble(const struct account *a)
     return &w.money;
 }
 
-int64_t fake_rented_prepaid_until(const struct rented *r)
+int64_t fake_rented_prepaid_until_at_ms(const struct rented *r)
 {
     (void)r;
     return w.record.prepaid_until_at_ms > clock_wall_ms() ? w.record.prepaid_until_at_ms : 0;
+}
+
+uint64_t fake_rented_prepaid_due(const struct rented *r, uint64_t now)
+{
+    return clock_due_of(fake_rented_prepaid_until_at_ms(r), now);
 }
 
 void fake_rented_figures(const struct rented *r, struct rented_figures *ret)

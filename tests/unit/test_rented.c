@@ -765,8 +765,8 @@ Test(rented, time_that_is_paid_for_has_no_price_that_is_too_high)
     company.way.price_milli = 2300;
     is_there();
     cr_assert_eq(state(), LIFE_RUNNING);
-    cr_assert_gt(rented_prepaid_until(rented), 0);
-    cr_assert_eq(books.reading.prepaid_until_at_ms, rented_prepaid_until(rented));
+    cr_assert_gt(rented_prepaid_until_at_ms(rented), 0);
+    cr_assert_eq(books.reading.prepaid_until_at_ms, rented_prepaid_until_at_ms(rented));
 }
 
 Test(rented, a_disk_that_was_made_larger_elsewhere_is_the_one_it_has)

@@ -61,6 +61,18 @@ Test(rented_timer, stands_behind_the_end_of_a_hold_and_comes_back_from_it)
     cr_assert_leq(ahead_ms(), 61 * MINUTE);
 }
 
+Test(rented_timer, is_told_by_the_clock_of_the_company)
+{
+    books.off_ms = -120 * MINUTE;
+    is_timed();
+    cr_assert(COMES_TRUE(company.n_timer == 1));
+    cr_assert_geq(ahead_ms() - 120 * MINUTE, 58 * MINUTE);
+    keeper->figures.hold_until_at_ms = clock_wall_ms() + 600 * MINUTE;
+    for (int i = 0; i < 40; i++)
+        loop_advance(loop, MINUTE);
+    cr_assert_geq(company.machine.off_at_ms, keeper->figures.hold_until_at_ms + 120 * MINUTE);
+}
+
 Test(rented_timer, one_that_is_not_read_back_is_said)
 {
     struct rented_figures n;
