@@ -290,7 +290,7 @@ RENT = [
     case("rent-orphan-down", "down --at autodl pro-81d2", {"Down": down(("power_off", "off", 600), ("confirmed", "its company says so", 5900),
          machine={**LOST, "state": "shutdown", "power": "off"})}, columns=80),
     case("rent-orphan-down-known", "down --at autodl pro-5f0c", {"Down": [NOT_ORPHAN]}),
-    case("rent-orphan-down-interrupted", "down --at autodl pro-81d2", {"Down": [{"more": {"progress": {"stage": "power_off", "state": "running", "text": "AutoDL: running"}, "done": False}}, {"interrupt": True}, {"hang": True}]}),
+    case("rent-orphan-down-interrupted", "down --at autodl pro-81d2", {"Down": [{"more": {"progress": {"stage": "power_off", "state": "running", "text": "AutoDL: running"}, "done": False}}, {"await": "power off"}, {"interrupt": True}, {"hang": True}]}),
     case("rent-orphan-release", "release --at autodl pro-81d2", {"Release": [{"reply": {}}]}, columns=80, answers=[("type the id", "pro-81d2\n")]),
     case("rent-orphan-release-nobody", "release --at autodl pro-81d2", {}),
     case("rent-orphan-release-json", "release --at autodl pro-81d2 --confirm=pro-81d2 --json -q", {"Release": [{"reply": {}}]}),

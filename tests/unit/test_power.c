@@ -29,6 +29,7 @@
 #define rented_life                  fake_rented_life
 #define rented_account               fake_rented_account
 #define rented_record                fake_rented_record
+#define rented_hunt                  fake_rented_hunt
 #define rented_prepaid_due           fake_rented_prepaid_due
 #define rented_prepaid_until_at_ms   fake_rented_prepaid_until_at_ms
 #define rented_figures               fake_rented_figures
@@ -456,6 +457,14 @@ int64_t fake_rented_prepaid_until_at_ms(const struct rented *r)
 {
     (void)r;
     return w.record.prepaid_until_at_ms > clock_wall_ms() ? w.record.prepaid_until_at_ms : 0;
+}
+
+const struct hunt *fake_rented_hunt(const struct rented *r)
+{
+    static const struct hunt nobody;
+
+    (void)r;
+    return &nobody;
 }
 
 uint64_t fake_rented_prepaid_due(const struct rented *r, uint64_t now)
