@@ -137,7 +137,7 @@ struct stay_rule power_rule(const struct power *p)
                               .failed_hold_ms = 5 * MIN_MS};
 }
 
-void power_note_forwards(struct power *p, uint64_t now)
+void power_note_quiet(struct power *p, uint64_t now)
 {
     (void)p, (void)now;
 }
