@@ -222,6 +222,9 @@ static void lease_on_freed(void *ctx)
 /* acts_at_ms: of the guard that is left there. */
 static void lease_free_guard(struct lease *l, int64_t acts_at_ms)
 {
+    l->freed = freed_free(l->freed);
+    if (!l->record.stop || !streq(l->record.stop, STOP_FREED) || !l->stored || !l->session)
+        return;
     const struct freed_context context = {
         .loop = l->context.loop,
         .name = l->record.name,
@@ -232,9 +235,6 @@ static void lease_free_guard(struct lease *l, int64_t acts_at_ms)
         .ctx = l,
     };
 
-    l->freed = freed_free(l->freed);
-    if (!l->record.stop || !streq(l->record.stop, STOP_FREED) || !l->stored || !l->session)
-        return;
     l->freed = freed_new(&context);
     freed_on_session(l->freed, session_state(l->session) == SESSION_UP);
 }
