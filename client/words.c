@@ -138,7 +138,7 @@ static const struct option options[] = {
     {"budget-month", 0, MONEY, false, AT(month_milli), "MONEY", "so much a month; 0: no limit"},
     {"balance-floor", 0, MONEY, false, AT(floor_milli), "MONEY", "all is stopped when less is left (1)"},
     {"confirm", 0, TEXT, false, AT(confirm), "NAME", "the machine's name, instead of typing it"},
-    {"drill", 0, FLAG, false, AT(drill), NULL, "let its guard stop it now, and see that the bill ends"},
+    {"drill", 0, FLAG, false, AT(drill), NULL, "let its guard stop it now, and see that it goes off"},
     {"host", 0, TEXT, false, AT(host), "HOST", "instead of the ssh command, or over it"},
     {"port", 0, PORT, false, AT(port), "PORT", "likewise"},
     {"user", 0, TEXT, false, AT(user), "USER", "likewise"},

@@ -202,7 +202,7 @@ int manager_place(struct manager *m, const char *model, const char *on, const st
 /* Would that be done? Nothing is made. */
 int manager_check_place(struct manager *m, const char *model, const char *on, const struct json *arguments, struct fault *f);
 /* The model is there on all of these instances, and wanted on the first: from now on it is wanted on one of them at a time, in this order and round
- * again, until one is within reach; never on the next before the machine of the one before is confirmed to be off, and on none that failed a second time. A restart
+ * again, until one is within reach; never on the next before the machine of the one before is confirmed to be off, and never again on one that failed. A restart
  * changes nothing of it. rent: after the first of them a machine like that, which is made when it is its turn, where the first one was made and has no
  * card, or is too dear; NULL: none. until_at_ms: of the
  * whole search, 0: as usual (2 h). n: at most MANAGER_CHOICES_MAX. A choice of before of this model is over by that. */

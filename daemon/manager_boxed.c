@@ -52,8 +52,8 @@ static void judge_on(struct power *p, struct boxed *b, uint64_t now)
         boxed_allow(b, false); /* it was said for a model */
     p->stay = stay_judge(&rule, &f, now);
     if (boxed_is_anothers(b) || (p->restored && p->stay.verdict != STAY_ON))
-        p->stay = (struct stay){STAY_ON, p->stay.reason,
-                                STAY_NEVER}; /* its owner's to end; its guard may know of a hold */
+        /* its owner's to end; its guard may know of a hold */
+        p->stay = (struct stay){STAY_ON, p->stay.reason, STAY_NEVER};
     power_stay(p);
 }
 

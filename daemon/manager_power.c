@@ -165,7 +165,7 @@ void power_off(struct power *p, const char *why)
 }
 
 /* What runs there is cut, and sleeps until it is wanted anew. */
-static void power_is_taken(struct power *p, const char *code, const char *what)
+static void power_on_taken(struct power *p, const char *code, const char *what)
 {
     uint64_t now = clock_now_ms();
     bool again = p->foreign_due && now - p->foreign_due <= FOREIGN_MS;
@@ -182,17 +182,17 @@ static void power_is_taken(struct power *p, const char *code, const char *what)
 }
 
 /* The machine gave up being on, and its trouble says why. */
-static void power_has_ended(struct power *p)
+static void power_on_ended(struct power *p)
 {
     struct fault f = *rented_trouble(p->rented);
 
     p->asked_on = false;
     if (streq(f.code, "stopped_elsewhere")) {
-        power_is_taken(p, f.code, "was switched off elsewhere");
+        power_on_taken(p, f.code, "was switched off elsewhere");
         return;
     }
     if (streq(f.code, "vanished") && !rented_record(p->rented)->adopted) {
-        power_is_taken(p, f.code, "vanished at its provider");
+        power_on_taken(p, f.code, "vanished at its provider");
         return;
     }
     if (!f.kind)
@@ -455,7 +455,7 @@ static void power_judge_rented(struct power *p)
         return;
     }
     if (p->asked_on && life_goal(life) == LIFE_GOAL_OFF)
-        power_has_ended(p);
+        power_on_ended(p);
     if (life_goal(life) == LIFE_GOAL_ON && rented_is_without_card(p->rented) && power_has_wish(p) &&
         may_fetch_card(p))
         power_fetch_card(p);
@@ -537,7 +537,7 @@ static struct managed_lease *managed_of(struct manager *m, const struct lease *l
     return NULL;
 }
 
-struct power *power_of(struct manager *m, const struct lease *l)
+struct power *power_find(struct manager *m, const struct lease *l)
 {
     struct managed_lease *n = managed_of(m, l);
 
@@ -571,7 +571,7 @@ void powers_lease_changed(struct manager *m, struct lease *l)
 {
     power_follow(m, l);
 
-    struct power *p = power_of(m, l);
+    struct power *p = power_find(m, l);
 
     if (!p)
         return;

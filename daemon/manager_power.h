@@ -42,7 +42,7 @@ struct power {
 };
 
 /* manager_power.c */
-struct power *power_of(struct manager *m, const struct lease *l);   /* NULL: it is nobody's to switch */
+struct power *power_find(struct manager *m, const struct lease *l);   /* NULL: it is nobody's to switch */
 struct stay_facts power_facts(const struct power *p, uint64_t now);
 struct stay_rule power_rule(const struct power *p);
 void power_note_quiet(struct power *p, uint64_t now);   /* what uses it without asking a model: forwards, logins */

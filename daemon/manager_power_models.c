@@ -38,9 +38,9 @@ static bool is_used(const struct deployment *d, const struct deployment_figures 
 
 bool power_has_wish(const struct power *p)
 {
-    FOREACH_MODEL(d, p)
-    if (is_wish(d->deployment))
-        return true;
+    FOREACH_MODEL (d, p)
+        if (is_wish(d->deployment))
+            return true;
     return false;
 }
 
@@ -66,8 +66,8 @@ static void add_facts(struct stay_facts *f, const struct deployment *d, uint64_t
 
 void power_add_models(const struct power *p, struct stay_facts *f, uint64_t now)
 {
-    FOREACH_MODEL(d, p)
-    add_facts(f, d->deployment, now);
+    FOREACH_MODEL (d, p)
+        add_facts(f, d->deployment, now);
 }
 
 uint64_t power_models_kept_due(const struct power *p, const struct deployment *but, uint64_t now)
@@ -75,8 +75,7 @@ uint64_t power_models_kept_due(const struct power *p, const struct deployment *b
     struct deployment_figures n;
     uint64_t due = 0;
 
-    FOREACH_MODEL(d, p)
-    {
+    FOREACH_MODEL (d, p) {
         deployment_figures(d->deployment, &n);
         if (d->deployment != but)
             due = MAX(due, clock_due_of(n.keep_until_at_ms, now));
@@ -88,35 +87,35 @@ uint64_t power_models_kept_due(const struct power *p, const struct deployment *b
 
 void power_sleep_models(const struct power *p, bool cut, const char *why)
 {
-    FOREACH_MODEL(d, p)
-    if (is_wish(d->deployment) || is_in_memory(d->deployment))
-        if (cut || !deployment_is_falling_asleep(d->deployment))
-            deployment_sleep(d->deployment, cut, why);
+    FOREACH_MODEL (d, p)
+        if (is_wish(d->deployment) || is_in_memory(d->deployment))
+            if (cut || !deployment_is_falling_asleep(d->deployment))
+                deployment_sleep(d->deployment, cut, why);
 }
 
 void power_end_models(const struct power *p, bool cut, const struct fault *why)
 {
-    FOREACH_MODEL(d, p)
-    deployment_end(d->deployment, why, cut);
+    FOREACH_MODEL (d, p)
+        deployment_end(d->deployment, why, cut);
 }
 
 void power_give_up_models(const struct power *p, const struct fault *why)
 {
-    FOREACH_MODEL(d, p)
-    deployment_give_up(d->deployment, why);
+    FOREACH_MODEL (d, p)
+        deployment_give_up(d->deployment, why);
 }
 
 void power_lose_machine(const struct power *p, const char *why)
 {
-    FOREACH_MODEL(d, p)
-    deployment_machine_is_off(d->deployment, why);
+    FOREACH_MODEL (d, p)
+        deployment_machine_is_off(d->deployment, why);
 }
 
 void power_lose_servers(const struct power *p, const char *why)
 {
-    FOREACH_MODEL(d, p)
-    if (!is_wish(d->deployment))
-        deployment_machine_is_off(d->deployment, why);
+    FOREACH_MODEL (d, p)
+        if (!is_wish(d->deployment))
+            deployment_machine_is_off(d->deployment, why);
 }
 
 /* Those begun by requests that have all gone are no wish any more. */
@@ -124,8 +123,7 @@ void power_leave_waiting(const struct power *p)
 {
     struct deployment_figures n;
 
-    FOREACH_MODEL(d, p)
-    {
+    FOREACH_MODEL (d, p) {
         deployment_figures(d->deployment, &n);
         if (is_wish(d->deployment) && n.by_request && !n.open && !n.held)
             deployment_sleep(d->deployment, true, "nobody waits for a machine any more");

@@ -22,7 +22,7 @@ static bool power_may_be_on(const struct power *p)
 
 const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms)
 {
-    const struct power *p = power_of(m, l);
+    const struct power *p = power_find(m, l);
 
     *ret_at_ms = 0;
     if (p && p->rented && rented_is_left_alone(p->rented) &&
@@ -44,7 +44,7 @@ static bool is_lately(const struct power *p, uint64_t due, uint64_t now)
 
 const char *manager_quiet_text(struct manager *m, const struct lease *l, char out[static QUIET_TEXT_MAX])
 {
-    const struct power *p = power_of(m, l);
+    const struct power *p = power_find(m, l);
     uint64_t now = clock_now_ms();
     char typed[TEXT_SHORT_MAX], forward[TEXT_SHORT_MAX];
     bool was_typed = p && is_lately(p, p->typed_due, now),
@@ -65,7 +65,7 @@ const char *manager_quiet_text(struct manager *m, const struct lease *l, char ou
 
 void manager_press(struct manager *m, struct lease *l)
 {
-    struct power *p = power_of(m, l);
+    struct power *p = power_find(m, l);
 
     if (!p)
         return;
@@ -95,7 +95,7 @@ static int64_t keep_rate_milli(const struct rented *r)
 void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of,
                           int64_t until_at_ms, struct op **slot, op_done_fn done, void *ctx)
 {
-    struct power *p = power_of(m, l);
+    struct power *p = power_find(m, l);
     uint64_t now = clock_now_ms(), until_due = clock_due_of(until_at_ms, now);
 
     assert(!p || p->rented); /* for one that is switched off from inside nobody is asked for money */
@@ -114,7 +114,7 @@ void manager_reserve_keep(struct manager *m, struct lease *l, const struct deplo
 
 uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until_at_ms)
 {
-    struct power *p = power_of(m, l);
+    struct power *p = power_find(m, l);
     uint64_t now = clock_now_ms();
     store_ticket t = 0;
 
@@ -136,7 +136,7 @@ uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until
 /* The hold is there before the wish, whose reservation is for all of it. */
 uint64_t manager_keep_without_card(struct manager *m, struct lease *l, int64_t until_at_ms)
 {
-    struct power *p = power_of(m, l);
+    struct power *p = power_find(m, l);
 
     uint64_t now = clock_now_ms();
 

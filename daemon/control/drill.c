@@ -20,8 +20,8 @@
 #include "session/session.h"
 
 #define DRILL_LOOK_MS 3000
-#define DRILL_BOXED_MS                                                                                       \
-    240000 /* until its guard has heard of it, has tried its ways, and the machine is away */
+/* Without an account: until its guard has heard of it, has tried its ways, and the machine is away. */
+#define DRILL_BOXED_MS 240000
 
 struct drill {
     struct call *call;

@@ -210,13 +210,13 @@ static void boxed_begins(struct boxed *b, const char *cycle)
 }
 
 /* Who answers is the machine that was told to stop. */
-static void boxed_is_back(struct boxed *b)
+static void boxed_on_back(struct boxed *b)
 {
     boxed_enter(b, BOXED_STOPPING);
     boxed_alarm(b);
 }
 
-static void boxed_is_heard(struct boxed *b, const struct keeper_figures *n, bool acts)
+static void boxed_on_heard(struct boxed *b, const struct keeper_figures *n, bool acts)
 {
     bool first = !b->heard;
 
@@ -224,7 +224,7 @@ static void boxed_is_heard(struct boxed *b, const struct keeper_figures *n, bool
     if (*n->cycle && !streq(n->cycle, b->cycle))
         boxed_begins(b, n->cycle);
     else if (b->state == BOXED_OFF && b->told)
-        boxed_is_back(b);
+        boxed_on_back(b);
     else if (b->state == BOXED_OFF || b->state == BOXED_UNKNOWN)
         boxed_enter(b, BOXED_ON);
     if (acts && b->state == BOXED_ON) { /* by its own end, or by the word of a daemon before this one */
@@ -252,7 +252,7 @@ static void on_keeper(void *ctx)
             *n.cycle = '\0'; /* nobody has read it now */
         b->guarded = s == KEEPER_KEPT || s == KEEPER_REFUSED;
         b->is_anothers = s == KEEPER_REFUSED;
-        boxed_is_heard(b, &n, acts);
+        boxed_on_heard(b, &n, acts);
     }
     tell(b);
 }

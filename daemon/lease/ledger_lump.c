@@ -4,8 +4,8 @@
 #include "lease/ledger_private.h"
 #include "proto/mem.h"
 
-#define DAYS_MAX                                                                                             \
-    40 /* that are made up for: longer is a clock that is wrong, and no company keeps one that long */
+/* Days that are made up for: longer is a clock that is wrong, and no company keeps a disk that long. */
+#define DAYS_MAX 40
 
 static void add_lump(struct ledger *g, const struct spent_record *lump, int64_t now_ms)
 {

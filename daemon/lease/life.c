@@ -14,11 +14,11 @@
 
 #define KEPT_MS        10000u /* for an intent to be on disk */
 #define CREATE_MS      60000u /* for the answer of a create: the driver's own limit is 30 s */
-#define POLL_MS        5000u
+#define POLL_MS        5000u  /* between two lists while it changes */
 #define UNKNOWN_MS_MAX 60000u
-#define RUNNING_MS     30000u
-#define RESTING_MS     600000u
-#define WATCHFUL_MS    60000u
+#define RUNNING_MS     30000u  /* while it runs */
+#define RESTING_MS     600000u /* while it is at rest, and where a person has to do something first */
+#define WATCHFUL_MS    60000u  /* at rest, not for long, or with a machine that may still appear */
 #define DAY_MS         (24 * 3600000)
 #define LATE_MS        3600000u /* what comes on so long after a call that was never seen to act: by that call */
 
@@ -35,8 +35,8 @@ struct life *life_new(const struct life_context *context, const struct life_reco
     l->born_age_ms = (uint64_t)MAX(clock_wall_ms() - l->record.asked_at_ms, (int64_t)0);
     life_rearm(l);
     if (record) {
-        l->record.state =
-            LIFE_UNKNOWN; /* a young intent makes an off worthless again, unless it is known to have acted */
+        /* a young intent makes an off worthless again, unless it is known to have acted */
+        l->record.state = LIFE_UNKNOWN;
         timer_arm(l->timer, 0);
     }
     return l;

@@ -108,7 +108,7 @@ static inline bool life_is_at_rest(enum life_state s)
 }
 /* Why it is not where it should be, or is where nobody wanted it; kind FAULT_NONE: nothing of the kind.
  * Codes: "no_capacity", "budget", "disk", "boot_failed", "vanished", "stopped_elsewhere",
- * "stop_not_confirmed", "two_machines", or the driver's. */
+ * "started_elsewhere", "stop_not_confirmed", "two_machines", or the driver's. */
 const struct fault *life_trouble(const struct life *l);
 /* It is seen to be off, and that is not believed yet: a call of ours may still act, until then; wall clock. 0: nothing of the kind. */
 int64_t life_doubted_until_at_ms(const struct life *l);

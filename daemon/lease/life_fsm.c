@@ -241,8 +241,8 @@ static struct life_move next_unknown(const struct life *l, enum life_event ev)
         switch (l->seen) {
         case SEEN_ON: return MOVE(is_on(l) || !l->record.ours ? LIFE_RUNNING : LIFE_STOPPING);
         case SEEN_CHANGING:
-            if (is_on(l)) /* one that had come up goes off just now, and not by us; or it comes back by itself
-                           */
+            /* one that had come up goes off just now, and not by us; or it comes back by itself */
+            if (is_on(l))
                 return l->record.was_on ? STAY : WATCH(LIFE_STARTING);
             return l->record.ours ? MOVE(LIFE_STOPPING) : STAY;
         case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
@@ -300,7 +300,7 @@ static bool life_is_paid(enum life_state s)
     return s == LIFE_CREATING || s == LIFE_STARTING;
 }
 
-static void life_trouble_is(struct life *l, const char *code, const char *text)
+static void life_set_trouble(struct life *l, const char *code, const char *text)
 {
     fault_code(&l->fault, FAULT_TRANSIENT, code, "%s", text);
 }
@@ -315,14 +315,14 @@ static void life_count_boot(struct life *l)
         l->boots_failed_from_due = now;
     }
     l->n_boots_failed++;
-    life_trouble_is(l, "boot_failed", "the machine was switched on and went off again by itself");
+    life_set_trouble(l, "boot_failed", "the machine was switched on and went off again by itself");
 }
 
 /* Off, and not by us: whoever did it wants it off. */
 static void life_off_elsewhere(struct life *l)
 {
     l->record.goal = LIFE_GOAL_OFF;
-    life_trouble_is(l, "stopped_elsewhere", "the machine was switched off, and not by us");
+    life_set_trouble(l, "stopped_elsewhere", "the machine was switched off, and not by us");
 }
 
 /* Somebody gave it back, and not by us: none is made in its place until it is wanted anew. One of others is
@@ -332,11 +332,11 @@ static void life_vanished(struct life *l)
     bool is_news = !streq(l->fault.code, "vanished");
 
     l->record.goal = LIFE_GOAL_OFF;
-    life_trouble_is(l, "vanished",
-                    l->is_missing
-                        ? "the provider no longer lists the machine, and nobody said that it is off: "
-                          "it may still be billed"
-                        : "the provider no longer has the machine");
+    life_set_trouble(l, "vanished",
+                     l->is_missing
+                         ? "the provider no longer lists the machine, and nobody said that it is off: "
+                           "it may still be billed"
+                         : "the provider no longer has the machine");
     if (is_news)
         event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "vanished", "%s", l->fault.text);
 }
@@ -386,7 +386,7 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
     if (was == LIFE_WAITING) /* what it waited for is over, one way or the other */
         l->fault = (struct fault){0};
     if (ev == LIFE_EV_TIMER && life_is_paid(was) && !l->asked)
-        life_trouble_is(l, "disk", "what it would cost cannot be written down");
+        life_set_trouble(l, "disk", "what it would cost cannot be written down");
     switch (m.state) {
     case LIFE_WAITING:
         if (was == LIFE_STARTING && off_seen)
@@ -401,16 +401,14 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
         l->record.was_on = true;
         l->fault = (struct fault){0};
         if (!l->record.ours)
-            life_trouble_is(l, "started_elsewhere", "the machine was switched on, and not by us");
+            life_set_trouble(l, "started_elsewhere", "the machine was switched on, and not by us");
         break;
     case LIFE_STOPPING:
         if (was == LIFE_UNKNOWN && l->is_missing)
             life_vanished(l);
         l->record.ours = true; /* whoever began it, we end it */
         break;
-    case LIFE_STOPPED:
-        life_is_off(l, was);
-        break;
+    case LIFE_STOPPED: life_is_off(l, was); break;
     case LIFE_ABSENT:
         if ((was == LIFE_UNKNOWN || was == LIFE_STOPPING) && *l->record.id)
             life_vanished(l);

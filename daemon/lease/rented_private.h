@@ -72,8 +72,8 @@ struct rented {
     uint64_t timer_due;  /* when the provider's timer was last set; 0: never */
     int64_t timer_at_ms; /* to this, as far as we know; 0: it is not set by us */
     struct fault timer_fault;
-    uint64_t drilled_due; /* the guard took it that it is to stop it; 0: it was not told, or we asked for the
-                             machine since */
+    /* When the guard took it that it is to stop it; 0: it was not told, or we asked for the machine since. */
+    uint64_t drilled_due;
     struct fault fault;   /* why we ended it, or what its way in lacks */
 };
 

@@ -51,6 +51,7 @@ static struct stay judge_idle(const struct stay_rule *rule, const struct stay_fa
         return on(STAY_IDLE, STAY_NEVER);
     } else {
         due = last_use(f) + rule->stop_ms;
+        /* none, which is 0, is before any use: it holds nothing up */
         quiet_due = MIN(f->quiet_due + rule->stop_ms, last_use(f) + rule->quiet_hold_ms);
         reason = quiet_due > due ? STAY_QUIET_USE : reason;
         due = MAX(due, quiet_due);

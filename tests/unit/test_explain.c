@@ -44,7 +44,7 @@ static void check_file(const char *path)
     check_matches("FAULT_[A-Z]+,[[:space:]]*(-?[A-Z0-9]+,[[:space:]]*)?\"([a-z_]+)\"", 2, text, path);
     /* tables of codes */
     check_matches("\"([a-z_]+)\",[[:space:]]*FAULT_[A-Z]+", 1, text, path);
-    check_matches("life_trouble_is\\(l, \"([a-z_]+)\"", 1, text, path);
+    check_matches("life_set_trouble\\(l, \"([a-z_]+)\"", 1, text, path);
 }
 
 /* A provider's own errors: "[error CODE]". */

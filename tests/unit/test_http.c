@@ -561,6 +561,8 @@ Test(http, a_stream_may_be_cancelled_by_who_hears_it)
     forget(&h);
 }
 
+static bool freed;
+
 static void free_myself(void *ctx, const char *data, size_t n)
 {
     struct heard *h = ctx;
@@ -569,6 +571,7 @@ static void free_myself(void *ctx, const char *data, size_t n)
     (void)n;
     op_cancel(&h->op);
     free(h);
+    freed = true;
 }
 
 Test(http, the_owner_may_be_freed_by_a_piece_and_before_one)
@@ -580,6 +583,7 @@ Test(http, the_owner_may_be_freed_by_a_piece_and_before_one)
     cr_assert(LOOP_UNTIL(loop, http_fixture_requests(server) == 2));
     op_cancel(&before->op);
     free(before);
+    cr_assert(LOOP_UNTIL(loop, freed));
     loop_turns(loop, 3);
     cr_assert(http_fixture_wait_closed(server));
 }
