@@ -15,30 +15,35 @@ struct rented;
 struct power {
     struct manager *manager;
     struct lease *lease;
-    struct rented *rented; /* NULL: it is switched off from inside */
     struct timer *timer;
-    bool asked_on; /* its goal is on, by us: when it is off, it went off by itself */
-    bool restored; /* and its guard has not told yet of holds */
-    uint64_t born_due;
-    bool is_unused;                /* by anybody since then; it was on before, and the last use was so long before */
-    uint64_t unused_before_ms;
+    struct stay stay;             /* what was judged last */
+    bool restored;                /* a daemon before this one had it on, and its guard has not told of holds yet */
     uint64_t on_due;              /* since when it is on; 0: it is not */
+    uint64_t away_due;            /* since when it is to go off and cannot be reached; 0: not so */
+    uint64_t leave_due;           /* since when its models are to leave it; 0: they are not */
+    uint64_t hold_until_due;      /* `keep INSTANCE`: until when */
+    uint64_t held_due;            /* when that was said last */
+    bool hold_is_over;            /* by a word, whatever its guard has not been told yet */
+    uint64_t quiet_bytes;         /* of its forwards */
+    uint64_t forward_due;         /* when those last grew; 0: not seen */
+    uint64_t typed_due;           /* when somebody typed into a login there; 0: unknown */
+
+    struct rented *rented;        /* NULL: it has no account, and is switched off from inside */
+    uint64_t born_due;            /* when this object began */
+    bool is_unused;               /* nobody used it since born_due; the last use was unused_before_ms before that */
+    uint64_t unused_before_ms;
+    bool asked_on;                /* its goal is on, by us: when it is off, it went off by itself */
+    bool was_reachable;           /* since it is on */
+    uint64_t lost_due, doubt_due; /* since when it runs and cannot be reached; the next look. 0: it can */
     uint64_t foreign_due;         /* when somebody else switched it off; 0: never */
     uint64_t money_due;           /* since when a limit is reached; 0: none is */
     bool money_told;              /* of one that is not ours to stop for it */
-    bool was_reachable;           /* since it is on */
-    uint64_t lost_due, doubt_due; /* since when it runs and cannot be reached; the next look. 0: it can */
-    uint64_t away_due;            /* since when it is to go off and cannot be reached; 0: not so */
-    uint64_t leave_due;           /* since when its models are to leave it; 0: they are not */
-    uint64_t hold_until_due, held_due; /* `keep INSTANCE`: until when; the last one's beginning */
-    bool hold_is_over;                 /* by a word, whatever its guard has not been told yet */
-    bool has_keep_money;               /* a keep's whole cost may be reserved */
-    uint64_t quiet_bytes, forward_due; /* of its forwards; when they last grew; 0: not seen */
-    uint64_t typed_due;                /* when somebody typed into a login there; 0: unknown */
-    unsigned cycle;                    /* of one that is switched off from inside: of which power-on all this is */
-    bool was_used, was_off;            /* a model was wanted on it in this power-on; its models know that it is off */
-    struct op *by_guard; /* it is told to stop the machine, where the provider cannot be reached */
-    struct stay stay;
+    bool has_keep_money;          /* a keep's whole cost may be reserved */
+    struct op *by_guard;          /* its guard is told to stop the machine, where the provider cannot be reached */
+
+    unsigned cycle;               /* without an account: of which power-on all this is */
+    bool was_used;                /* a model was wanted on it in this power-on */
+    bool was_off;                 /* its models know that it is off */
 };
 
 /* manager_power.c */
