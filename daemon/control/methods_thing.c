@@ -208,16 +208,17 @@ static bool is_stop_alone(const struct json *parameters)
     return json_get_text(parameters, "stop");
 }
 
-/* Its guard is ended, or what is wrong with it stands in the instance. */
+/* Its guard is ended, or it is said that it lives on. */
 static void on_stop_set(void *ctx, const struct fault *f)
 {
     struct call *c = ctx;
     struct lease *l = find_lease(c, json_get_text(c->parameters, "name"));
+    struct fault left;
 
-    (void)f;
     if (!l)
         return;
-    call_reply_after(c, *(store_ticket *)c->state, show_instance_reply(c->context, l, ""),
+    call_reply_after(c, *(store_ticket *)c->state,
+                     show_instance_reply(c->context, l, f && show_guard_left(l, &left) ? left.text : ""),
                      "it is so from now on, but not on disk yet");
 }
 

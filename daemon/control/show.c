@@ -354,27 +354,25 @@ static struct json *tunnel_trouble(struct lease *l)
     return show_fault(session_fault(s), lease_name(l), lease_name(l), n.since_at_ms);
 }
 
-/* Nobody wants it any more, and it will act all the same. */
-static struct json *guard_left_trouble(const struct lease *l)
+bool show_guard_left(const struct lease *l, struct fault *ret)
 {
     char at[MINUTE_TEXT_MAX];
     int64_t acts_at_ms;
-    struct fault f;
 
     if (!lease_leaves_guard(l, &acts_at_ms) || (acts_at_ms && acts_at_ms < clock_wall_ms()))
-        return NULL;
+        return false;
     fault_code(
-        &f, FAULT_TRANSIENT, "guard_left",
+        ret, FAULT_TRANSIENT, "guard_left",
         "the guard on %s still switches it off %s%s, unless it is reached before: then it is told to end",
         lease_name(l), acts_at_ms ? "at " : "when its lease is over",
         acts_at_ms ? minute_format(at, acts_at_ms) : "");
-    return show_fault(&f, lease_name(l), lease_name(l), 0);
+    return true;
 }
 
 /* All there is of that machine, the worst first: what costs money is. */
 static void add_instance_trouble(struct lease *l, struct json *list)
 {
-    struct json *tunnel = tunnel_trouble(l), *guard = guard_left_trouble(l);
+    struct json *tunnel = tunnel_trouble(l);
     int64_t since_at_ms;
     struct fault f;
 
@@ -382,8 +380,8 @@ static void add_instance_trouble(struct lease *l, struct json *list)
         json_append(list, show_fault(&f, lease_name(l), rental_subject(l, &f), since_at_ms));
     if (lease_boxed(l) && boxed_trouble(lease_boxed(l))->kind)
         json_append(list, show_fault(boxed_trouble(lease_boxed(l)), lease_name(l), lease_name(l), 0));
-    if (guard)
-        json_append(list, guard);
+    if (show_guard_left(l, &f))
+        json_append(list, show_fault(&f, lease_name(l), lease_name(l), 0));
     if (tunnel)
         json_append(list, tunnel);
 }

@@ -18,6 +18,8 @@ struct json *show_instance(const struct control_context *k, struct lease *l);
 /* {instance, notes}: how InstanceAdd and InstanceSet answer; notes: lines. */
 struct json *show_instance_reply(const struct control_context *k, struct lease *l, const char *notes);
 /* One line of trouble about target (NULL: the daemon) out of a fault; the commands that help are for subject. */
+/* Nobody wants its guard any more, and it will act all the same. */
+bool show_guard_left(const struct lease *l, struct fault *ret);
 struct json *show_fault(const struct fault *f, const char *target, const char *subject, int64_t since_at_ms);
 /* Whom the commands are for that mend its fault: the machine when that refuses us, else the model itself. */
 const char *show_subject(const struct deployment *d);

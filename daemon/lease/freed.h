@@ -25,8 +25,8 @@ struct freed_context {
 
 struct freed *freed_new(const struct freed_context *context);
 struct freed *freed_free(struct freed *f);
-/* Is the session up? Tried at each login, once. */
+/* Is the session up? Tried at each login, and again while it stays up. */
 void freed_on_session(struct freed *f, bool up);
 int64_t freed_acts_at_ms(const struct freed *f);
-/* Done when the try that is under way is over (NULL: it is ended), or why there is none. An op; one at a time. */
+/* Done when the try that is under way is over (NULL: it is ended), when the session is lost, or why there is none. An op; one at a time. */
 void freed_wait(struct freed *f, struct op **slot, op_done_fn done, void *ctx);
