@@ -7,7 +7,6 @@
 #include "control/adopt.h"
 #include "control/explain.h"
 #include "control/show.h"
-#include "guard/keeper.h"
 #include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
@@ -392,14 +391,17 @@ static void on_instance_removed(void *ctx, const struct fault *f)
 }
 
 /* Where it cannot be reached now, its guard is told by nobody any more. */
-static char *guard_remains(const struct lease *l)
+static char *guard_remains(struct lease *l)
 {
-    struct keeper_figures n = {};
+    const struct boxed *b = lease_boxed(l);
+    struct boxed_figures n = {};
     char at[MINUTE_TEXT_MAX];
 
-    if (lease_boxed(l))
-        keeper_figures(boxed_keeper(lease_boxed(l)), &n);
-    if (n.acts_at_ms < clock_wall_ms() || session_state(lease_session((struct lease *)l)) == SESSION_UP)
+    if (b && boxed_state(b) != BOXED_OFF)
+        boxed_figures(b, &n);
+    else if (!b)
+        lease_leaves_guard(l, &n.acts_at_ms);
+    if (n.acts_at_ms < clock_wall_ms() || session_state(lease_session(l)) == SESSION_UP)
         return NULL;
     return xasprintf("it could not be reached: the guard on it switches it off at %s",
                      minute_format(at, n.acts_at_ms));
@@ -411,7 +413,7 @@ void method_instance_remove(struct call *c)
 
     if (!l)
         return;
-    c->state = lease_boxed(l) ? guard_remains(l) : adopt_remains(l);
+    c->state = lease_rented(l) ? adopt_remains(l) : guard_remains(l);
     c->drop = drop_state;
     call_log_change(c, lease_name(l), "instance remove");
     manager_remove_instance(c->context->manager, l, &c->op, on_instance_removed, c);

@@ -265,11 +265,11 @@ static void lease_box(struct lease *l, const struct boxed_record *record)
  * ended. */
 static void lease_take_stop(struct lease *l, const char *stop)
 {
-    struct keeper_figures n = {};
+    struct boxed_figures n = {};
     bool was = l->record.stop != NULL;
 
     if (l->boxed)
-        keeper_figures(boxed_keeper(l->boxed), &n);
+        boxed_figures(l->boxed, &n);
     else if (l->freed)
         n.acts_at_ms = freed_acts_at_ms(l->freed);
     free(l->record.stop);

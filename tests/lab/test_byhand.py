@@ -165,8 +165,8 @@ class ByHand(road.Road):
             self.assertEqual(d.instance("gpu1")["in_box"]["stop_asked_at_ms"], asked)
 
     def test_its_guard_goes_with_the_word(self):
-        with self.box("gpu1") as h, self.box("gpu2") as away, daemons.Daemon(**TIMES) as d:
-            for box in (h, away):
+        with self.box("gpu1") as h, self.box("gpu2") as away, self.box("gpu3") as lost, daemons.Daemon(**TIMES) as d:
+            for box in (h, away, lost):
                 self.add(d, box, "--stop=shutdown")
                 hosts.until(lambda box=box: self.guard(d, box.name)["state"] == "kept", 10, "its guard")
                 d.ctl("keep", box.name, "1h")
@@ -183,6 +183,11 @@ class ByHand(road.Road):
             self.assertEqual(d.instance("gpu2")["trouble"]["code"], "guard_left")
             self.assertRegex(" ".join(d.ctl("status").stdout.split()), r"the guard on gpu2 still switches it off at \d\d:\d\d, unless it is reached")
 
+            lost.fault("blackhole")
+            self.before = [d.instance("gpu2"), d.instance("gpu3")]
+            d.restart(hard=True)
+            for name in ("gpu2", "gpu3"):
+                self.assertRegex(d.ctl("instance", "remove", name).stderr, r"the guard on it switches it off at \d\d:\d\d", f"{name} {self.before}")
             d.ctl("instance", "remove", "gpu1")
             self.assertEqual(h.pids(r"\.llmhost\.sh"), [])
             self.assertIsNotNone(h.pid)
