@@ -205,7 +205,7 @@ class Either(AtOnce):
             before = self.two(w)
             w.d.ctl("up", MODEL, "--gpu", "4090Dx2", "--on", "third", "--or", "first,second", "--no-wait", "--until", "20m")
             for turn in ("third", "first", "second"):
-                hosts.until(lambda: self.places(w).get(turn) == "on_demand" and w.state(turn) == "waiting", 40, f"the turn of {turn}")
+                hosts.until(lambda: self.places(w).get(turn) == "on_demand" and w.state(turn) == "waiting" and not w.reserved(), 40, f"the turn of {turn}")
                 self.assertEqual(list(self.places(w).values()).count("on_demand"), 1, "one at a time")
                 w.d.kill()
                 w.d.start()
