@@ -11,6 +11,7 @@
 #include "base/list.h"
 #include "base/loop.h"
 #include "base/timer.h"
+#include "lease/hunt.h"
 #include "proto/mem.h"
 #include "proto/text.h"
 
@@ -44,6 +45,7 @@ struct account {
     struct op *balance, *list; /* our own questions */
     struct timer *timer;       /* armed while something runs, or there is a check to be answered */
     struct work changed;
+    struct pace pace;
     struct learned_price {
         char card[64];
         int64_t milli;
@@ -100,6 +102,18 @@ int64_t account_now_ms(const struct account *a)
 static int64_t their_now_ms(void *ctx)
 {
     return account_now_ms(ctx);
+}
+
+/* ---- its pace ---- */
+
+uint64_t account_claim_call(struct account *a, const void *who, uint64_t due)
+{
+    return pace_claim(&a->pace, who, due, clock_now_ms());
+}
+
+void account_called(struct account *a, const void *who)
+{
+    pace_called(&a->pace, who, clock_now_ms());
 }
 
 /* ---- prices ---- */

@@ -93,6 +93,10 @@ void account_learn_price(struct account *a, const char *card, int64_t milli);
 /* What an hour of it may cost: the dearer of the price list and of what a machine told last; thousandths; 0: unknown. */
 int64_t account_price(const struct account *a, const struct rental_offer *offer);
 
+/* Its pace (hunt.h). The claim is who's only one; called: it is made now. Instants of the loop's clock. */
+uint64_t account_claim_call(struct account *a, const void *who, uint64_t due);
+void account_called(struct account *a, const void *who);
+
 struct account_figures {
     bool has_balance;
     int64_t balance_milli, balance_at_ms;

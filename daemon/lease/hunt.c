@@ -124,3 +124,44 @@ uint64_t hunt_wait_ms(const struct hunt *h, uint32_t jitter)
         return STEP_MS;
     return round_ms - round_ms / 5 + jitter % (2 * round_ms / 5 + 1);
 }
+
+/* ---- how soon one account is asked again ---- */
+
+static void forget_claims(struct pace *p, const void *who, uint64_t now)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < p->n; i++)
+        if (p->all[i].who != who && p->all[i].due + STEP_MS > now)
+            p->all[n++] = p->all[i];
+    p->n = n;
+}
+
+/* The other's claim that is too near; NULL: none is. */
+static const struct pace_claim *find_near(const struct pace *p, uint64_t due)
+{
+    for (unsigned i = 0; i < p->n; i++)
+        if (due < p->all[i].due + STEP_MS && p->all[i].due < due + STEP_MS)
+            return &p->all[i];
+    return NULL;
+}
+
+uint64_t pace_claim(struct pace *p, const void *who, uint64_t due, uint64_t now)
+{
+    const struct pace_claim *near;
+
+    forget_claims(p, who, now);
+    if (p->last_due)
+        due = MAX(due, p->last_due + STEP_MS);
+    while ((near = find_near(p, due)))
+        due = near->due + STEP_MS;
+    if (p->n < PACE_MAX)
+        p->all[p->n++] = (struct pace_claim){who, due};
+    return due;
+}
+
+void pace_called(struct pace *p, const void *who, uint64_t now)
+{
+    forget_claims(p, who, now);
+    p->last_due = now;
+}

@@ -40,11 +40,31 @@ struct hunt {
 void hunt_read(struct hunt *h, const char *gpus, unsigned cards, const char *regions);
 /* Nobody has been asked yet: refusals are forgotten, and the first is tried first. */
 void hunt_begin(struct hunt *h);
-/* From now on an hour may cost so much, all cards; 0: whatever it costs. One that gets cheap enough is in again. */
+/* From now on an hour may cost so much, all cards; 0: whatever it costs. One that gets cheap enough is in
+ * again. */
 void hunt_limit(struct hunt *h, int64_t most_milli);
 /* Whose turn it is; NULL: nobody is left. Borrowed until h changes. */
 const struct hunt_candidate *hunt_current(const struct hunt *h);
 /* The current one was asked for, and that is what came of it. */
 void hunt_refused(struct hunt *h, const struct fault *f);
-/* From the last refusal to the next try: short within a round, longer after many rounds. jitter: any number. */
+/* From the last refusal to the next try: short within a round, longer after many rounds. jitter: any number.
+ */
 uint64_t hunt_wait_ms(const struct hunt *h, uint32_t jitter);
+
+/* ---- how soon one account is asked again ---- */
+
+/* All searches at one account share it: between any two calls that cost money lie STEP_MS (2 s), whoever
+ * makes them. Who waits claims an instant; who forgets to come leaves it empty. */
+#define PACE_MAX 64
+struct pace {
+    struct pace_claim {
+        const void *who;
+        uint64_t due;
+    } all[PACE_MAX];
+    unsigned n;
+    uint64_t last_due; /* of the last call; 0: none */
+};
+/* When the next call of who may be made: at due, or as soon after it as the others let it. One claim each. */
+uint64_t pace_claim(struct pace *p, const void *who, uint64_t due, uint64_t now);
+/* It is made. */
+void pace_called(struct pace *p, const void *who, uint64_t now);

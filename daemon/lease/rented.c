@@ -440,7 +440,7 @@ struct rented *rented_free(struct rented *r)
     if (!r)
         return NULL;
     drill_abandon(r);
-    r->life = life_free(r->life);
+    rented_end_life(r);
     op_cancel(&r->reach);
     op_cancel(&r->timer_call);
     r->keeper = keeper_free(r->keeper);

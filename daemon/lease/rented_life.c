@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/event.h"
 #include "base/settings.h"
+#include "base/timer.h"
 #include "lease/account.h"
 #include "lease/ledger.h"
 #include "lease/rented_private.h"
@@ -13,6 +14,7 @@
 
 #define BOOT_MS_MIN    120000u /* of a reservation, however fast it usually is */
 #define PERIOD_MS      20000u  /* of the guard: it acts so much late at most */
+#define PACE_MS_MAX    6000u   /* a call that is due waits for no more of the others at its account */
 #define DAY_MS         (24 * 3600 * 1000)
 #define SPARE_NAME_MAX (2 * INSTANCE_ID_MAX)
 
@@ -184,8 +186,9 @@ static void note_refused(struct rented *r)
 static uint64_t rented_wait_ms(void *ctx)
 {
     const struct rented *r = ctx;
+    uint64_t now = clock_now_ms();
 
-    return hunt_wait_ms(&r->hunt, (uint32_t)clock_now_ms());
+    return account_claim_call(r->context.account, r, now + hunt_wait_ms(&r->hunt, (uint32_t)now)) - now;
 }
 
 int64_t rented_disk_day_milli(const struct rented *r)
@@ -391,6 +394,7 @@ static void keeping_cancel(struct op *op)
     struct rented *r = CONTAINER_OF(op, struct rented, keeping.op);
 
     op_cancel(&r->keeping.inner);
+    timer_disarm(r->pace_timer);
     resolve_intent(r, "not_asked");
 }
 
@@ -402,16 +406,30 @@ static void note_paid(struct rented *r)
         r->record.made_at_ms = r->paid_at_ms; /* on disk with what comes of it */
 }
 
-static void on_written(void *ctx, const struct fault *f)
+static void on_pace(void *ctx)
 {
     struct rented *r = ctx;
 
-    if (f)
-        resolve_intent(r, "not_asked");
-    else
-        note_paid(r);
+    account_called(r->context.account, r);
+    note_paid(r);
     runq_add(r->context.loop, &r->changed);
-    keeping_end(r, f);
+    keeping_end(r, NULL);
+}
+
+static void on_written(void *ctx, const struct fault *f)
+{
+    struct rented *r = ctx;
+    uint64_t now = clock_now_ms(), due = f ? now : account_claim_call(r->context.account, r, now);
+
+    if (f) {
+        resolve_intent(r, "not_asked");
+        runq_add(r->context.loop, &r->changed);
+        keeping_end(r, f);
+    } else if (due > now) { /* another machine of this account was asked for just now */
+        timer_arm(r->pace_timer, MIN(due - now, PACE_MS_MAX));
+    } else {
+        on_pace(r);
+    }
 }
 
 static void on_reserved(void *ctx, const struct fault *f)
@@ -622,6 +640,12 @@ static void rented_listed(void *ctx, const struct instance_seen *seen, unsigned 
     account_listed(r->context.account, seen, n);
 }
 
+void rented_end_life(struct rented *r)
+{
+    r->life = life_free(r->life);
+    r->pace_timer = timer_free(r->pace_timer);
+}
+
 void rented_begin_life(struct rented *r)
 {
     const struct rental_record *from = &r->record;
@@ -665,6 +689,7 @@ void rented_begin_life(struct rented *r)
     rented_choose_card(r);
     if (l.asked_at_ms)
         name_intent(r);
+    r->pace_timer = timer_new(r->context.loop, on_pace, r);
     r->life = life_new(&context, is_new ? NULL : &l);
     r->state = life_state(r->life);
     r->since_at_ms = clock_wall_ms();

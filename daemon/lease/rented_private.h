@@ -50,6 +50,7 @@ struct rented {
     uint64_t paid_due;
     int64_t paid_at_ms; /* by the account's clock; 0: by a daemon before this one */
     struct rented_keeping keeping;
+    struct timer *pace_timer; /* it is written, and others were asked for just before (hunt.h) */
 
     /* Of this power-on. */
     bool on;          /* others have been told */
@@ -80,6 +81,7 @@ struct rented {
 /* rented_life.c */
 /* Parts of rented_new() and rented_free(). */
 void rented_begin_life(struct rented *r);
+void rented_end_life(struct rented *r);
 void rented_write(struct rented *r);
 /* The limit of an hour may be another one. */
 void rented_choose_card(struct rented *r);

@@ -97,6 +97,18 @@ class Hunt(AtOnce):
             w.down()
             hosts.until(lambda: w.reserved() == 0, 20, "its money is given back")
 
+    def test_searches_at_one_account_share_its_pace(self):
+        with World(NEVER) as w:
+            for card in ("4090D", "5090-p", "pro6000-p"):
+                w.c.stock(card, 0)
+            for i in range(3):
+                w.d.ctl("up", f"ollama:scripted:{i + 1}", "--no-wait", "--on", f"box{i}", "--gpu", "4090D,5090,PRO6000")
+            hosts.until(lambda: len(w.calls("create")) >= 9, 60, "three searches of three cards")
+            at = [e["at"] for e in w.calls("create")]
+            self.assertGreaterEqual(min(b - a for a, b in zip(at, at[1:])), 1.9, at)
+            for i in range(3):
+                w.d.ctl("down", f"ollama:scripted:{i + 1}")
+
     def test_the_end_of_a_search(self):
         with World(NEVER) as w:
             w.c.stock("4090D", 0)

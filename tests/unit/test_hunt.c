@@ -172,3 +172,35 @@ Test(hunt, nobody_to_ask_is_no_crash)
     cr_assert_null(hunt_current(&h));
     cr_assert_geq(hunt_wait_ms(&h, 0), 24000);
 }
+
+static struct pace pace;
+
+Test(hunt, those_at_one_account_share_its_pace)
+{
+    static const int a, b, c;
+
+    pace = (struct pace){};
+    cr_assert_eq(pace_claim(&pace, &a, 10000, 10000), 10000);
+    pace_called(&pace, &a, 10000);
+    cr_assert_eq(pace_claim(&pace, &b, 10500, 10500), 12000, "a was asked for just now");
+    cr_assert_eq(pace_claim(&pace, &c, 10500, 10500), 14000, "and b is next");
+    cr_assert_eq(pace_claim(&pace, &a, 40000, 10600), 40000);
+    cr_assert_eq(pace_claim(&pace, &b, 12000, 12000), 12000, "its own claim is in nobody's way");
+    pace_called(&pace, &b, 12000);
+    cr_assert_eq(pace_claim(&pace, &b, 39000, 12100), 42000, "neither shortly before a nor shortly after");
+    cr_assert_eq(pace_claim(&pace, &c, 37000, 14000), 37000);
+    cr_assert_eq(pace_claim(&pace, &c, 38500, 14000), 44000, "between two there is no room");
+}
+
+Test(hunt, who_does_not_come_is_in_nobodys_way_for_long)
+{
+    static int who[PACE_MAX + 1];
+
+    pace = (struct pace){};
+    for (unsigned i = 0; i < PACE_MAX; i++)
+        cr_assert_eq(pace_claim(&pace, &who[i], 1000, 1000), 1000 + 2000 * i);
+    pace_claim(&pace, &who[PACE_MAX], 1000, 1000);
+    cr_assert_eq(pace.n, PACE_MAX);
+    cr_assert_eq(pace_claim(&pace, &who[PACE_MAX], 200000, 200000), 200000);
+    cr_assert_eq(pace.n, 1);
+}

@@ -100,6 +100,24 @@ Test(rented, what_the_budget_refuses_is_not_asked_and_tried_again)
     cr_assert(books.last.over);
 }
 
+Test(rented, it_is_not_asked_for_right_after_another_of_its_account)
+{
+    make_new("4090D", 0);
+    books.asked_by_others_due = clock_now_ms() + 60000;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(books.n_reserved == 1));
+    flush();
+    cr_assert_eq(state(), LIFE_CREATING);
+    cr_assert_eq(company.n_create, 0);
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_ABSENT));
+    cr_assert_str_eq(books.outcome, "not_asked");
+    books.asked_by_others_due = 0;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(company.n_create == 1));
+    cr_assert_eq(books.n_called, 1);
+}
+
 Test(rented, the_next_card_is_tried_when_one_is_sold_out)
 {
     struct rented_figures n;
