@@ -170,8 +170,8 @@ static void down_screen(struct run *r, const char *target, const struct json *re
     buf_add_text(&out, ".\n");
     down_add_search(json_get(reply, "search"), &out);
     down_add_money(r, reply, &out);
-    if (at)
-        buf_addf(&out, "  %s says so: %s\n", at, member_text(json_get(reply, "machine"), "state", "off"));
+    if (at && json_get(reply, "machine"))
+        buf_addf(&out, "  %s says so: %s\n", at, member_text(json_get(reply, "machine"), "state", "?"));
     output_flush(&out);
     buf_done(&out);
     if (at)

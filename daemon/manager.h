@@ -119,23 +119,25 @@ struct manager_new_account {
 };
 typedef void (*manager_account_fn)(void *ctx, struct account *a, int64_t balance_milli, const struct fault *f);
 void manager_put_account(struct manager *m, const struct manager_new_account *w, struct op **slot, manager_account_fn done, void *ctx);
-/* Refused while it has machines ("in_use"), and while another token of it is tried ("in_trial"). */
+/* Refused while it has machines ("in_use"), while one that nothing here knows bills there or is being ended ("has_orphan"), and while another token of it is tried ("in_trial"). */
 void manager_remove_account(struct manager *m, struct account *a, struct op **slot, op_done_fn done, void *ctx);
 
 /* ---- machines that nothing here knows ---- */
 
 /* It was rented from here, or by one that works with a copy of our database, and no instance knows it. Nobody touches it without a word. */
 bool manager_is_orphan(struct manager *m, const struct instance_seen *seen);
-/* As of the last list of its account that anybody read. */
+/* As of the last list of its account that had it. */
 struct orphan_view {
     const struct account *account;
     const struct instance_seen *seen;   /* until the next list */
     int64_t seen_at_ms;
+    int64_t missing_at_ms;              /* the lists leave it out since then, and it billed; 0: they do not */
     int64_t stop_asked_at_ms;           /* manager_end_orphan() did; 0: nobody */
 };
 bool manager_orphan_at(struct manager *m, unsigned i, struct orphan_view *ret);     /* in order of their ids; false beyond the last */
 
-/* Switches it off, or gives back one that is off, and is done when its company says so: NULL. It goes on when the op is cancelled. Codes: no_provider,
+/* Switches it off, or gives back one that is off, and is done when its company says so: NULL. One that lists leave out is not off; it is given back when
+ * its company took the release, and no_such_machine when it says so, or is left out for 10 min. It goes on when the op is cancelled. Codes: no_provider,
  * no_such_machine, is_instance, not_ours, not_off, by_hand, stop_not_confirmed (it goes on; for ever), and the provider's. An op. */
 struct orphan_end {
     const char *provider, *id;

@@ -237,6 +237,8 @@ static void put_undo(struct put *x)
         account_renew(a, x->url_before);
     else if (a && x->has_token)
         account_renew(a, account_record(a)->base_url);
+    if (a && (x->has_moved || x->has_token))
+        account_check(a);
 }
 
 static void put_cancel(struct op *op)
@@ -303,8 +305,10 @@ static void put_on_balance(void *ctx, int64_t milli, const struct fault *f)
     struct account_record r = *account_record(a);
 
     t = MAX(t, store_put_account(m->context.store, &r));
-    if (x->is_tried)
+    if (x->is_tried) {
         powers_doubt(m);
+        account_check(a);
+    }
     store_after(m->context.store, t, &x->step, put_on_durable, x);
 }
 
@@ -433,6 +437,10 @@ void manager_remove_account(struct manager *m, struct account *a, struct op **sl
             op_finish_later(m->context.loop, slot, &f, done, ctx);
             return;
         }
+    if (orphans_refuse_leave(m, name, &f) < 0) {
+        op_finish_later(m->context.loop, slot, &f, done, ctx);
+        return;
+    }
     LIST_FOREACH_SAFE (n, &m->accounts, struct managed_account, node)
         if (n->account == a)
             put_account_aside(m, n);

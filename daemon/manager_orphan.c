@@ -19,13 +19,16 @@
 
 #define POLL_MS     5000u
 #define POLL_MS_MAX 60000u
+#define MISSING_MS  600000u /* so long in no list: it is no more */
 
 struct orphan {
     struct list node; /* in order of their ids */
     char *provider;
     struct instance_seen seen;
     int64_t seen_at_ms;
-    bool is_told; /* that it is on */
+    bool is_told;         /* that it is on */
+    uint64_t missing_due; /* the lists leave it out since then; 0: they do not */
+    int64_t missing_at_ms;
 };
 
 /* One that a person wants ended. */
@@ -36,7 +39,10 @@ struct ending {
     bool release;
     uint64_t asked_due; /* first; 0: not yet */
     int64_t asked_at_ms;
+    uint64_t said_due; /* the alarm counts from here */
+    bool is_answered;  /* of a release: it was heard; of any: there is no such machine */
     unsigned turn, n_none;
+    uint64_t none_due; /* the lists leave it out since then */
     bool is_alarmed;
     struct op *step;
     struct timer *timer;
@@ -127,24 +133,62 @@ static void orphan_tell(struct orphan *o, const struct account *a)
     o->is_told = !off;
 }
 
-void orphans_listed(struct manager *m, const struct account *a, const struct instance_seen *seen, unsigned n)
+/* One that was off, or is an instance now, is none any more. One that billed is not off because a list leaves
+ * it out. */
+static void orphan_see_none(struct orphan *o, const struct account *a)
+{
+    char missing[TEXT_SHORT_MAX];
+
+    if (o->seen.power == INSTANCE_OFF) {
+        orphan_free(o);
+    } else if (!o->missing_due) {
+        o->missing_due = clock_now_ms();
+        o->missing_at_ms = clock_wall_ms();
+    } else if (clock_now_ms() - o->missing_due >= MISSING_MS) {
+        event_publish(LOG_LEVEL_WARNING, LOG_PROVIDER, o->provider, "orphan_ended",
+                      "%s is in no list of %s for %s: it is taken for deleted", o->seen.id,
+                      account_ops(a)->title,
+                      duration_format(missing, clock_now_ms() - o->missing_due, false));
+        orphan_free(o);
+    }
+}
+
+static void orphan_see(struct manager *m, const struct account *a, const struct instance_seen *seen)
+{
+    struct orphan *o = orphan_find(m, account_name(a), seen->id);
+
+    if (!o)
+        o = orphan_new(m, account_name(a), seen->id);
+    o->seen = *seen;
+    o->seen_at_ms = clock_wall_ms();
+    o->missing_due = 0;
+    o->missing_at_ms = 0;
+    orphan_tell(o, a);
+}
+
+/* It bills, as far as anybody knows. */
+static const struct orphan *orphan_that_bills(struct manager *m, const char *provider)
+{
+    LIST_FOREACH (o, &m->orphans, struct orphan, node)
+        if (streq(o->provider, provider) && o->seen.power != INSTANCE_OFF)
+            return o;
+    return NULL;
+}
+
+void orphans_listed(struct manager *m, struct account *a, const struct instance_seen *seen, unsigned n)
 {
     const char *provider = account_name(a);
 
     LIST_FOREACH_SAFE (o, &m->orphans, struct orphan, node)
-        if (streq(o->provider, provider) && (!is_listed(o->seen.id, seen, n) || find_instance(m, &o->seen)))
+        if (streq(o->provider, provider) && find_instance(m, &o->seen))
             orphan_free(o);
-    for (unsigned i = 0; i < n; i++) {
-        if (!manager_is_orphan(m, &seen[i]))
-            continue;
-        struct orphan *o = orphan_find(m, provider, seen[i].id);
-
-        if (!o)
-            o = orphan_new(m, provider, seen[i].id);
-        o->seen = seen[i];
-        o->seen_at_ms = clock_wall_ms();
-        orphan_tell(o, a);
-    }
+        else if (streq(o->provider, provider) && !is_listed(o->seen.id, seen, n))
+            orphan_see_none(o, a);
+    for (unsigned i = 0; i < n; i++)
+        if (manager_is_orphan(m, &seen[i]))
+            orphan_see(m, a, &seen[i]);
+    if (orphan_that_bills(m, provider))
+        account_check_later(a); /* nobody else may read a list, while nothing of ours runs */
 }
 
 /* The name is "DAEMON-NAME-NUMBER". */
@@ -188,6 +232,7 @@ bool manager_orphan_at(struct manager *m, unsigned i, struct orphan_view *ret)
         *ret = (struct orphan_view){.account = a,
                                     .seen = &o->seen,
                                     .seen_at_ms = o->seen_at_ms,
+                                    .missing_at_ms = o->missing_at_ms,
                                     .stop_asked_at_ms = e && !e->release ? e->asked_at_ms : 0};
         return true;
     }
@@ -298,12 +343,14 @@ static int ending_check(const struct ending *e, const struct account *a, const s
     return 0;
 }
 
-/* What was asked was refused for good, or there is nothing more to ask: the list tells how it went. */
+/* What was asked first was refused for good, or there is nothing more to ask: the list tells how it went. */
 static void ending_on_asked(void *ctx, const struct fault *f)
 {
     struct ending *e = ctx;
-    bool refused = f && (f->kind == FAULT_DENIED || f->kind == FAULT_INVALID || f->kind == FAULT_EXHAUSTED);
+    bool refused = f && e->turn == 1 &&
+                   (f->kind == FAULT_DENIED || f->kind == FAULT_INVALID || f->kind == FAULT_EXHAUSTED);
 
+    e->is_answered = e->is_answered || (f ? f->kind == FAULT_GONE : e->release);
     if (refused && !streq(f->code, "already"))
         ending_end(e, f);
     else
@@ -324,48 +371,79 @@ static void ending_ask(struct ending *e, struct account *a)
         ops->stop(account_rental(a), e->id, &e->step, ending_on_asked, e);
 }
 
-/* They are told, and it is asked again for ever. */
-static void ending_alarm(struct ending *e, const struct account *a, const struct instance_seen *seen)
+static bool ending_is_late(const struct ending *e)
+{
+    uint64_t alarm_ms = settings_ms(e->manager->context.settings, "guard", "stop_alarm");
+
+    return e->asked_due && clock_now_ms() - e->said_due >= alarm_ms;
+}
+
+/* They are told, and it is asked again for ever. Whoever hears of it may go on to anything: e may be no more.
+ * What is deleted slowly bills nothing: nobody is called for that. */
+static void ending_alarm(struct ending *e, const char *why)
 {
     struct list waits;
     struct fault f;
-    uint64_t alarm_ms = settings_ms(e->manager->context.settings, "guard", "stop_alarm");
 
-    if (e->is_alarmed || !e->asked_due || clock_now_ms() - e->asked_due < alarm_ms)
+    if (e->release || e->is_alarmed || !ending_is_late(e))
         return;
     e->is_alarmed = true;
-    fault_code(&f, FAULT_TRANSIENT, "stop_not_confirmed", "%s still says \"%s\" of %s", account_ops(a)->title,
-               seen->word, e->id);
+    fault_code(&f, FAULT_TRANSIENT, "stop_not_confirmed", "%s", why);
     event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, e->provider, "stop_not_confirmed", "%s", f.text);
     waits_take(&waits, &e->waits);
     waits_end(&waits, &f);
 }
 
-static void ending_is_over(struct ending *e)
+/* Asked again every second time; between these the list has time to tell. */
+static void ending_go_on(struct ending *e, struct account *a)
+{
+    if (e->turn++ % 2 == 0)
+        ending_ask(e, a);
+    else
+        timer_arm(e->timer, ending_is_late(e) ? POLL_MS_MAX : POLL_MS);
+}
+
+static void ending_succeed(struct ending *e)
 {
     event_publish(LOG_LEVEL_NOTICE, LOG_PROVIDER, e->provider, "orphan_ended", "%s %s", e->id,
                   e->release ? "was given back, with its data" : "is off, and its company says so");
     ending_end(e, NULL);
 }
 
-/* It is not in the list: once may be an oversight. */
-static void ending_see_none(struct ending *e, const struct account *a)
+/* Two lists leave it out, and its company took the release or knows no such machine; or it is in none for
+ * long. */
+static bool ending_is_gone(const struct ending *e)
 {
+    uint64_t for_ms = clock_now_ms() - e->none_due;
+
+    return e->n_none >= 2 && (e->is_answered || for_ms >= MISSING_MS);
+}
+
+/* It is in no list. That is how a release ends; a stop does not: what is left out is not off. */
+static void ending_see_none(struct ending *e, struct account *a)
+{
+    const char *title = account_ops(a)->title;
+    bool is_known = e->asked_due || (!e->release && orphan_find(e->manager, e->provider, e->id));
+    _cleanup_free_ char *why = xasprintf("%s does not list %s, and did not say that it is off", title, e->id);
     struct fault f;
 
-    if (!e->asked_due) {
-        fault_code(&f, FAULT_GONE, "no_such_machine", "there is no machine %s at %s", e->id,
-                   account_ops(a)->title);
+    if (e->n_none++ == 0)
+        e->none_due = clock_now_ms();
+    fault_code(&f, FAULT_GONE, "no_such_machine", "there is no machine %s at %s", e->id, title);
+    if (!is_known || (!e->release && ending_is_gone(e))) {
         ending_end(e, &f);
-    } else if (++e->n_none >= 2) {
-        ending_is_over(e);
+    } else if (ending_is_gone(e)) {
+        ending_succeed(e);
     } else {
-        timer_arm(e->timer, POLL_MS);
+        ending_go_on(e, a);
+        ending_alarm(e, why);
     }
 }
 
 static void ending_see(struct ending *e, struct account *a, const struct instance_seen *seen)
 {
+    _cleanup_free_ char *why =
+        xasprintf("%s still says \"%s\" of %s", account_ops(a)->title, seen->word, e->id);
     struct fault f;
 
     e->n_none = 0;
@@ -375,14 +453,28 @@ static void ending_see(struct ending *e, struct account *a, const struct instanc
     }
     ending_say(e, seen->word);
     if (!e->release && seen->power == INSTANCE_OFF) {
-        ending_is_over(e);
+        ending_succeed(e);
         return;
     }
-    ending_alarm(e, a, seen);
-    if (e->turn++ % 2 == 0)
-        ending_ask(e, a);
+    ending_go_on(e, a);
+    ending_alarm(e, why);
+}
+
+/* The list could not be read: nothing is known of what was asked, and it is asked again like anything else,
+ * unless the token is refused. */
+static void ending_see_nothing(struct ending *e, struct account *a, const struct fault *f)
+{
+    _cleanup_free_ char *why = xasprintf("whether %s is off is not known: %s", e->id, f->text);
+
+    if (!e->asked_due) {
+        ending_end(e, f);
+        return;
+    }
+    if (f->kind == FAULT_DENIED)
+        timer_arm(e->timer, POLL_MS_MAX);
     else
-        timer_arm(e->timer, e->is_alarmed ? POLL_MS_MAX : POLL_MS);
+        ending_go_on(e, a);
+    ending_alarm(e, why);
 }
 
 static void ending_on_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
@@ -391,12 +483,8 @@ static void ending_on_list(void *ctx, const struct instance_seen *seen, unsigned
     struct account *a = manager_find_account(e->manager, e->provider);
     const struct instance_seen *found = NULL;
 
-    if (f && !e->asked_due) {
-        ending_end(e, f);
-        return;
-    }
     if (f) {
-        timer_arm(e->timer, POLL_MS_MAX);
+        ending_see_nothing(e, a, f);
         return;
     }
     account_listed(a, seen, n);
@@ -413,6 +501,7 @@ static void ending_look(struct ending *e)
 {
     struct account *a = manager_find_account(e->manager, e->provider);
 
+    timer_disarm(e->timer);
     account_ops(a)->list(account_rental(a), &e->step, ending_on_list, e);
 }
 
@@ -427,6 +516,33 @@ static int ending_find_or_refuse(struct manager *m, const struct orphan_end *w, 
         return fault_code(f, FAULT_INVALID, "not_off", "%s is just being %s", w->id,
                           w->release ? "switched off" : "given back");
     return 0;
+}
+
+static struct ending *ending_new(struct manager *m, const struct orphan_end *w)
+{
+    struct ending *e = xnew(struct ending);
+
+    e->manager = m;
+    e->provider = xstrdup(w->provider);
+    e->id = xstrdup(w->id);
+    e->release = w->release;
+    e->said_due = clock_now_ms();
+    e->timer = timer_new(m->context.loop, ending_on_timer, e);
+    list_init(&e->waits);
+    list_init(&e->node);
+    list_append(&m->orphan_ends, &e->node);
+    ending_look(e);
+    return e;
+}
+
+/* Somebody says it once more: it is looked at, and asked, at once. */
+static void ending_renew(struct ending *e)
+{
+    e->is_alarmed = false;
+    e->said_due = clock_now_ms();
+    e->turn += e->turn % 2;
+    if (!e->step)
+        ending_look(e);
 }
 
 void manager_end_orphan(struct manager *m, const struct orphan_end *w, struct op **slot, op_done_fn done,
@@ -445,23 +561,32 @@ void manager_end_orphan(struct manager *m, const struct orphan_end *w, struct op
         op_finish_later(m->context.loop, &v->refusal, &f, wait_on_refusal, v);
         return;
     }
-    if (!e) {
-        e = xnew(struct ending);
-        e->manager = m;
-        e->provider = xstrdup(w->provider);
-        e->id = xstrdup(w->id);
-        e->release = w->release;
-        e->timer = timer_new(m->context.loop, ending_on_timer, e);
-        list_init(&e->waits);
-        list_init(&e->node);
-        list_append(&m->orphan_ends, &e->node);
-        ending_look(e);
-    }
-    e->is_alarmed = false;
+    if (!e)
+        e = ending_new(m, w);
+    else if (e->is_alarmed)
+        ending_renew(e);
     list_append(&e->waits, &v->node);
 }
 
 /* ---- the end ---- */
+
+int orphans_refuse_leave(struct manager *m, const char *provider, struct fault *f)
+{
+    const struct orphan *o = orphan_that_bills(m, provider);
+    const struct ending *e = NULL;
+
+    LIST_FOREACH (x, &m->orphan_ends, struct ending, node)
+        if (streq(x->provider, provider))
+            e = x;
+    if (e)
+        return fault_code(f, FAULT_INVALID, "has_orphan", "%s was not removed: %s there is just being %s",
+                          provider, e->id, e->release ? "given back" : "switched off");
+    if (o)
+        return fault_code(f, FAULT_INVALID, "has_orphan",
+                          "%s was not removed: %s bills there, and nothing else could stop it", provider,
+                          o->seen.id);
+    return 0;
+}
 
 void orphans_leave(struct manager *m, const char *provider)
 {

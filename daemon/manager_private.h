@@ -107,9 +107,11 @@ bool adoptions_have(struct manager *m, const char *name);
 void adoptions_drop(struct manager *m);
 
 /* manager_orphan.c */
-void orphans_listed(struct manager *m, const struct account *a, const struct instance_seen *seen, unsigned n);
+void orphans_listed(struct manager *m, struct account *a, const struct instance_seen *seen, unsigned n);
 /* A rented machine cannot be the instance of that name: an orphan bears it, and would be taken for its own. 0, or -EINVAL with f, code is_orphan. */
 int orphans_refuse_name(struct manager *m, const char *name, struct fault *f);
+/* Its account cannot be removed: one bills there, or is being ended. 0, or -EINVAL with f, code has_orphan. */
+int orphans_refuse_leave(struct manager *m, const char *provider, struct fault *f);
 void orphans_leave(struct manager *m, const char *provider);            /* its account was removed */
 void orphans_drop(struct manager *m);
 

@@ -128,12 +128,27 @@ void method_provider_list(struct call *c)
     call_reply(c, v);
 }
 
+/* What can be said of a machine there that nothing here knows, and that keeps the account. */
+static char *orphan_next(struct manager *m, const char *provider)
+{
+    struct orphan_view o;
+
+    for (unsigned i = 0; manager_orphan_at(m, i, &o); i++)
+        if (streq(account_name(o.account), provider) && o.seen->power != INSTANCE_OFF)
+            return xasprintf("llmhostctl down --at %s %s", provider, o.seen->id);
+    return xstrdup("llmhostctl status");
+}
+
 static void on_account_removed(void *ctx, const struct fault *f)
 {
     struct call *c = ctx;
     const char *provider = json_get_text(c->parameters, "provider");
 
-    if (f && streq(f->code, "in_use"))
+    _cleanup_free_ char *next = orphan_next(c->context->manager, provider);
+
+    if (f && streq(f->code, "has_orphan"))
+        call_fail(c, EXIT_CONFLICT, f->code, provider, NULL, next, "%s", f->text);
+    else if (f && streq(f->code, "in_use"))
         call_fail(c, EXIT_CONFLICT, "in_use", provider, NULL, "llmhostctl instance list", "%s", f->text);
     else if (f && streq(f->code, "in_trial"))
         call_fail(c, EXIT_CONFLICT, "in_trial", provider, NULL, "llmhostctl provider list", "%s", f->text);

@@ -1,3 +1,5 @@
+/* Orphans as people see them: in Machine, in Status, as trouble; and the calls that end one. What one is, and
+ * the ending itself, is manager_orphan.c's. */
 #include "control/orphans.h"
 
 #include "base/clock.h"
@@ -74,6 +76,8 @@ static struct json *show_orphan(struct manager *m, const struct orphan_view *o)
     struct json *v = show_machine(m, o->account, o->seen);
 
     json_put_int(v, "seen_at_ms", o->seen_at_ms);
+    if (o->missing_at_ms)
+        json_put_int(v, "missing_at_ms", o->missing_at_ms);
     if (o->stop_asked_at_ms)
         json_put_int(v, "stop_asked_at_ms", o->stop_asked_at_ms);
     return v;
@@ -115,6 +119,9 @@ static char *orphan_text(const struct orphan_view *o)
                  milli && estimate ? "~" : "");
     if (age_ms >= 60000)
         buf_addf(&text, " (seen %s ago)", duration_format(age, (uint64_t)age_ms, false));
+    if (o->missing_at_ms)
+        buf_addf(&text, ", missing from its list for %s",
+                 duration_format(age, (uint64_t)MAX(now_ms - o->missing_at_ms, (int64_t)0), false));
     buf_addf(&text, ", and no instance here knows it (%s)", o->seen->name);
     if (on && o->stop_asked_at_ms)
         buf_addf(&text, "; asked to stop %s ago, NOT CONFIRMED",
@@ -216,6 +223,8 @@ static char *orphan_fail_next(const struct call *c, const struct fault *f)
         return xasprintf("llmhostctl status\nllmhostctl down --at %s %s", at, id);
     if (streq(f->code, "not_off"))
         return xasprintf("llmhostctl down --at %s %s", at, id);
+    if (streq(f->code, "token_refused"))
+        return xasprintf("llmhostctl provider set %s --token-file=FILE", at);
     return xasprintf("llmhostctl instance list --at %s", at);
 }
 

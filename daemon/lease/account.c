@@ -38,6 +38,7 @@ struct account {
     int64_t balance_milli, balance_at_ms;
     uint64_t asked_due;        /* when the balance was asked for by ourselves */
     bool runs, is_checking;    /* something of it does; account_check() has no answer yet */
+    bool is_listed;            /* a list was read since account_renew() */
     struct fault blind;        /* why it could not be read */
     struct fault *trouble;     /* worked out when it is asked for */
     char told[32];             /* its code when changed() ran last */
@@ -213,11 +214,7 @@ void account_ask_balance(struct account *a, struct op **slot, rental_money_fn do
 
 static void on_own_balance(void *ctx, int64_t milli, const struct fault *f)
 {
-    struct account *a = ctx;
-
-    (void)milli; /* learn() has it */
-    if (!a->ops->balance && (!f || f->kind == FAULT_DENIED))
-        a->is_checking = false; /* it was a list */
+    (void)ctx, (void)milli, (void)f; /* learn() has it */
 }
 
 static void on_own_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
@@ -226,8 +223,6 @@ static void on_own_list(void *ctx, const struct instance_seen *seen, unsigned n,
 
     if (!f)
         account_listed(a, seen, n);
-    if (!f || f->kind == FAULT_DENIED)
-        a->is_checking = false;
 }
 
 static void ask_again(struct account *a)
@@ -240,9 +235,16 @@ static void ask_again(struct account *a)
         a->ops->list(a->rental, &a->list, on_own_list, a);
 }
 
+static bool is_token_refused(const struct fault *f)
+{
+    return f->kind == FAULT_DENIED && streq(f->code, "token_refused");
+}
+
+/* A check waits for another token, and looks now and then whether this one is accepted after all. */
 static bool is_balance_due(const struct account *a)
 {
-    uint64_t every_ms = a->blind.kind || a->is_checking ? BALANCE_BAD_MS : BALANCE_MS;
+    bool soon = a->runs ? a->blind.kind || a->is_checking : !is_token_refused(&a->blind);
+    uint64_t every_ms = soon ? BALANCE_BAD_MS : BALANCE_MS;
 
     return a->asked_due == 0 || clock_now_ms() - a->asked_due >= every_ms;
 }
@@ -272,7 +274,20 @@ void account_runs(struct account *a, bool runs)
 void account_check(struct account *a)
 {
     a->is_checking = true;
+    a->asked_due = 0;
     timer_arm(a->timer, 0);
+}
+
+void account_check_later(struct account *a)
+{
+    a->is_checking = true;
+    if (!timer_is_armed(a->timer))
+        timer_arm(a->timer, BALANCE_BAD_MS);
+}
+
+bool account_is_listed(const struct account *a)
+{
+    return a->is_listed;
 }
 
 void account_leave(struct account *a)
@@ -283,13 +298,10 @@ void account_leave(struct account *a)
 
 /* ---- what other calls tell ---- */
 
-static bool is_token_refused(const struct fault *f)
-{
-    return f->kind == FAULT_DENIED && streq(f->code, "token_refused");
-}
-
 void account_listed(struct account *a, const struct instance_seen *seen, unsigned n)
 {
+    a->is_checking = false; /* unless somebody wants the next one, too */
+    a->is_listed = true;
     if (is_token_refused(&a->blind)) { /* it is accepted after all */
         a->blind = (struct fault){0};
         account_changed(a);
@@ -401,7 +413,7 @@ void account_renew(struct account *a, const char *base_url)
     free(a->record.base_url);
     a->record.base_url = url;
     a->era++;
-    a->was_heard = a->has_balance = false;
+    a->was_heard = a->has_balance = a->is_listed = false;
     a->heard_at_ms = 0;
     a->blind = (struct fault){0};
     op_cancel(&a->balance);

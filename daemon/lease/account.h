@@ -59,6 +59,10 @@ void account_runs(struct account *a, bool runs);
 
 /* Once, whether or not something runs: is the token accepted, how much is left, which machines are there? Again until it was answered. */
 void account_check(struct account *a);
+/* Likewise, in a minute. */
+void account_check_later(struct account *a);
+/* A list was read since it, its token or its URL was put there. */
+bool account_is_listed(const struct account *a);
 /* It was removed: nothing is asked by itself any more. */
 void account_leave(struct account *a);
 /* Whoever asked for the list says what it had. */

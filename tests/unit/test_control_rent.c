@@ -27,10 +27,11 @@ struct rental {
 
 static struct company {
     bool has_card, ignores_stops, loses_starts, is_silent;
-    bool is_anothers;                /* another llmhostd has its guard */
-    bool guard_is_kept, guard_stops; /* there is one that answers; and the provider sees what it does */
-    enum fault_kind guard_fault;     /* of the word to it */
-    struct answer *held;             /* the one about offers, while they are not told */
+    bool hides, is_down, keeps_released; /* lists leave it out; they fail; a release is only heard */
+    bool is_anothers;                    /* another llmhostd has its guard */
+    bool guard_is_kept, guard_stops;     /* there is one that answers; and the provider sees what it does */
+    enum fault_kind guard_fault;         /* of the word to it */
+    struct answer *held;                 /* the one about offers, while they are not told */
     bool holds_offers;
     struct rental *offers_of; /* who was asked last */
     char url[64];
@@ -112,10 +113,14 @@ static void say_list(struct answer *a)
 {
     struct fault refused;
 
-    if (token_is_refused(&refused))
+    bool fails = token_is_refused(&refused);
+
+    if (at.is_down)
+        fails = fault_code(&refused, FAULT_TRANSIENT, "provider_unreachable", "it does not answer") < 0;
+    if (fails)
         ((rental_list_fn)a->done)(a->ctx, NULL, 0, &refused);
     else
-        ((rental_list_fn)a->done)(a->ctx, &at.machine, *at.machine.id != '\0', NULL);
+        ((rental_list_fn)a->done)(a->ctx, &at.machine, *at.machine.id && !at.hides, NULL);
 }
 
 static void fake_list(struct rental *r, struct op **slot, rental_list_fn done, void *ctx)
@@ -181,7 +186,8 @@ static void fake_stop(struct rental *r, const char *id, struct op **slot, rental
 static void fake_release(struct rental *r, const char *id, struct op **slot, rental_done_fn done, void *ctx)
 {
     (void)r, (void)id;
-    at.machine = (struct instance_seen){0};
+    if (!at.keeps_released)
+        at.machine = (struct instance_seen){0};
     at.n_released++;
     answer_later(slot, say_done, done, ctx);
 }
@@ -1341,6 +1347,139 @@ Test(control_rent, stop_of_a_machine_that_nothing_knows_is_asked_for_ever)
         time_passes(2000);
     time_passes(2000);
     cr_assert_eq(events_of("orphan_ended"), 1);
+}
+
+static void minutes_pass(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        time_passes(60000);
+}
+
+static const char down_lost[] = CALL("Down", "{\"target\":\"pro-9\",\"at\":\"autodl\"}");
+
+Test(control_rent, what_lists_leave_out_is_not_off)
+{
+    begin_orphan(INSTANCE_ON);
+    at.ignores_stops = at.hides = true;
+    say(&w.caller, down_lost);
+
+    _cleanup_json_ struct json *v = hear_in_time();
+    _cleanup_json_ struct json *status = answers("Status", "{}");
+
+    cr_assert_str_eq(json_get_text(v, "error"), "io.llmhost.StopNotConfirmed");
+    cr_assert_gt(at.n_stopped, 1);
+    cr_assert_eq(events_of("orphan_ended"), 0);
+    cr_assert_str_eq(json_get_text(first(status, "orphans"), "power"), "on");
+    cr_assert_neq(json_get_int(first(status, "orphans"), "missing_at_ms", 0), 0);
+    at.ignores_stops = at.hides = false;
+    minutes_pass(4);
+    cr_assert_eq(at.machine.power, INSTANCE_OFF);
+    cr_assert_eq(events_of("orphan_ended"), 1);
+}
+
+Test(control_rent, machine_that_bills_is_looked_for_while_lists_leave_it_out)
+{
+    begin_orphan(INSTANCE_ON);
+    at.hides = true;
+    minutes_pass(5);
+
+    _cleanup_json_ struct json *missing = answers("Status", "{}");
+
+    cr_assert_neq(json_get_int(first(missing, "orphans"), "missing_at_ms", 0), 0);
+    at.hides = false;
+    minutes_pass(2);
+
+    _cleanup_json_ struct json *back = answers("Status", "{}");
+
+    cr_assert_eq(json_get_int(first(back, "orphans"), "missing_at_ms", 0), 0);
+    cr_assert_eq(events_of("orphan"), 1);
+    at.hides = true;
+    minutes_pass(15);
+
+    _cleanup_json_ struct json *gone = answers("Status", "{}");
+
+    cr_assert_eq(json_count(json_get(gone, "orphans")), 0);
+    cr_assert_eq(events_of("orphan_ended"), 1);
+}
+
+Test(control_rent, stop_is_not_confirmed_by_one_that_does_not_answer)
+{
+    begin_orphan(INSTANCE_ON);
+    at.ignores_stops = true;
+    say(&w.caller, down_lost);
+    loop_turns(w.loop, 40);
+    at.is_down = true;
+
+    _cleanup_json_ struct json *v = hear_in_time();
+
+    cr_assert_str_eq(json_get_text(v, "error"), "io.llmhost.StopNotConfirmed");
+    at.is_down = at.ignores_stops = false;
+
+    unsigned asked = at.n_stopped;
+
+    say(&w.caller, down_lost); /* once more: at once */
+    loop_turns(w.loop, 40);
+    cr_assert_gt(at.n_stopped, asked);
+
+    _cleanup_json_ struct json *again = hear(&w.caller);
+
+    cr_assert_null(json_get_text(again, "error"));
+}
+
+Test(control_rent, what_is_deleted_slowly_calls_nobody)
+{
+    begin_orphan(INSTANCE_OFF);
+    at.keeps_released = true;
+    say(&w.caller, CALL("Release", "{\"instance\":\"pro-9\",\"confirm\":\"pro-9\",\"at\":\"autodl\"}"));
+    minutes_pass(10);
+    at.keeps_released = false;
+
+    _cleanup_json_ struct json *v = hear_in_time();
+
+    cr_assert_null(json_get_text(v, "error"));
+    cr_assert_eq(events_of("stop_not_confirmed"), 0);
+    cr_assert_eq(events_of("orphan_ended"), 1);
+}
+
+Test(control_rent, account_stays_while_one_that_nothing_knows_bills_there)
+{
+    begin_orphan(INSTANCE_ON);
+    refuses(CALL("ProviderRemove", "{\"provider\":\"autodl\"}"), "io.llmhost.Conflict", "code", "has_orphan");
+    at.ignores_stops = true;
+    say(&w.caller, down_lost);
+    json_free(hear_in_time());
+    refuses(CALL("ProviderRemove", "{\"provider\":\"autodl\"}"), "io.llmhost.Conflict", "code", "has_orphan");
+    at.ignores_stops = false;
+    minutes_pass(4);
+    json_free(answers("ProviderRemove", "{\"provider\":\"autodl\"}"));
+}
+
+Test(control_rent, machines_are_looked_at_when_an_account_or_a_token_is_put_there)
+{
+    begin_orphan(INSTANCE_OFF);
+    json_free(answers("ProviderRemove", "{\"provider\":\"autodl\"}"));
+    begin_account();
+    time_passes(1000);
+
+    _cleanup_json_ struct json *added = answers("Status", "{}");
+
+    cr_assert_str_eq(json_get_text(first(added, "orphans"), "id"), "pro-9");
+    secrets_put(w.secrets, "autodl", "token", "worn out");
+    daemon_ends();
+    daemon_begins();
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+    minutes_pass(3);
+
+    _cleanup_json_ struct json *refused = answers("Status", "{}");
+
+    cr_assert_eq(json_count(json_get(refused, "orphans")), 0);
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"token\":{\"text\":\"right\"}}"));
+    time_passes(1000);
+
+    _cleanup_json_ struct json *renewed = answers("Status", "{}");
+
+    cr_assert_str_eq(json_get_text(first(renewed, "orphans"), "id"), "pro-9");
 }
 
 Test(control_rent, only_what_nothing_knows_is_ended_by_its_id)
