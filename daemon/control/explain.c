@@ -189,6 +189,12 @@ enum exit_status explain_status(const struct fault *f)
     return EXIT_FAILED;
 }
 
+/* A machine is wanted by a model on it; only a model has a colon in its name. */
+static bool is_up_of_machine(const char *p, const char *target)
+{
+    return target && !strchr(target, ':') && strncmp(p, "up %s", 5) == 0 && (p[5] == '\0' || p[5] == '\n');
+}
+
 void explain_next(const struct fault *f, const char *target, struct buf *out)
 {
     const struct explanation *e = explain_find(f->code);
@@ -196,7 +202,10 @@ void explain_next(const struct fault *f, const char *target, struct buf *out)
     if (!e)
         return;
     for (const char *p = e->next; *p; p++)
-        if (p[0] == '%' && p[1] == 's') {
+        if (is_up_of_machine(p, target)) {
+            buf_addf(out, "up ollama:NAME --on %s", target);
+            p += 4;
+        } else if (p[0] == '%' && p[1] == 's') {
             buf_add_text(out, target ? target : "NAME");
             p++;
         } else {

@@ -50,7 +50,7 @@ const char *show_subject(const struct deployment *d)
     const struct lease *l = deployment_lease(d);
     const struct fault *refusal = lease_refusal(l), *f = deployment_fault(d);
 
-    if (refusal && streq(refusal->code, f->code))
+    if (refusal && streq(refusal->code, f->code) && !streq(f->code, "boot_failed"))
         return rental_subject(l, refusal);
     return rental_is_of_account(l, f) ? rental_subject(l, f) : deployment_name(d);
 }

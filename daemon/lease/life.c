@@ -196,6 +196,7 @@ static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, con
     if (m) {
         snprintf(l->record.id, sizeof l->record.id, "%s", m->id);
         l->record.create_open = l->is_gone = false;
+        l->started_at_ms = m->started_at_ms;
         if (streq(l->fault.code, "vanished"))
             l->fault = (struct fault){0};
         life_note_act(l);
@@ -230,6 +231,7 @@ void life_note_facts(struct life *l)
     l->is_missing = none && may_bill_unseen(l);
     l->none_counts =
         none && (settled || l->record.state == LIFE_RELEASING || l->record.adopted) && !l->is_missing;
+    l->came_up = l->asked_due && l->started_at_ms && l->started_at_ms != l->started_before_ms;
     l->late = now - l->entered_due > 2 * l->context.settle_ms;
     l->hopeless =
         l->n_boots_failed + 1 >= LIFE_BOOTS_MAX && now - l->boots_failed_from_due <= LIFE_BOOTS_WITHIN_MS;

@@ -138,6 +138,8 @@ static struct life_move starting_seen(const struct life *l)
     case SEEN_OFF:
         if (!l->off_counts)
             return STAY;
+        if (l->came_up) /* between two looks */
+            return MOVE(LIFE_STOPPED);
         return MOVE(is_on(l) && !l->hopeless ? LIFE_WAITING : LIFE_STOPPED); /* a boot that failed */
     case SEEN_NONE: return l->none_counts || l->is_missing ? MOVE(LIFE_UNKNOWN) : STAY;
     }
@@ -354,11 +356,13 @@ static void life_tell_missing(struct life *l)
 /* By us, by somebody else, or by itself. */
 static void life_is_off(struct life *l, enum life_state was)
 {
-    if (was == LIFE_STARTING && is_on(l)) {
+    bool came_up = l->came_up || (l->record.was_on && (was == LIFE_RUNNING || was == LIFE_UNKNOWN));
+
+    if (is_on(l) && came_up && was != LIFE_STOPPING) {
+        life_off_elsewhere(l);
+    } else if (is_on(l) && was == LIFE_STARTING) {
         l->record.goal = LIFE_GOAL_OFF;
         life_count_boot(l);
-    } else if (is_on(l) && l->record.was_on && (was == LIFE_RUNNING || was == LIFE_UNKNOWN)) {
-        life_off_elsewhere(l);
     } else if (was == LIFE_STOPPING || streq(l->fault.code, "started_elsewhere")) {
         l->fault = (struct fault){0};
     }
@@ -375,6 +379,9 @@ static void life_intends(struct life *l, bool create)
     l->record.made += create;
     l->record.ours = true;
     l->record.was_on = false;
+    if (create)
+        l->started_at_ms = 0; /* of the one before it */
+    l->started_before_ms = l->started_at_ms;
 }
 
 /* The facts that go with being in a state; l->record.state is still the one before. */

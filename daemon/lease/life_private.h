@@ -43,6 +43,7 @@ struct life {
     bool off_counts;        /* as of the event: our last call has acted, or cannot act any more */
     bool none_counts;       /* as of the event: not seen in two whole lists, no create of ours can still act, and it does not answer */
     bool is_missing;        /* as of the event: likewise, but it may bill all the same: somebody else made it, and nobody said that it is off */
+    bool came_up;           /* as of the event: it was on since our last call, as its stamps say, however short that was */
     bool late;              /* as of the event: the state has lasted longer than it may */
     bool hopeless;          /* as of the event: too many boots failed in a short time */
     bool turn;              /* every second timer of a stop asks again */
@@ -50,6 +51,8 @@ struct life {
     bool seen_not_on;       /* since we are stopping: on again means that the stop was ignored */
     bool stop_told;         /* people know that this stop takes too long */
     bool is_gone;           /* it was believed to be no more, or there is none of its id, and it was not seen since */
+    int64_t started_at_ms;  /* the provider's stamp, as of the last list */
+    int64_t started_before_ms;  /* likewise, of before our last call */
     unsigned n_none;        /* whole lists without it, in a row */
     unsigned looks;         /* in this state */
     unsigned n_boots_failed;

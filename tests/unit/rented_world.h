@@ -158,7 +158,8 @@ static inline void goes_on(struct ask *a, struct fault *f)
         return;
     company.exists = true;
     company.machine.power = company.boots_to;
-    company.machine.started_at_ms = clock_wall_ms();
+    if (company.boots_to == INSTANCE_ON) /* that of the last time is shown until then */
+        company.machine.started_at_ms = clock_wall_ms();
     snprintf(company.machine.word, sizeof company.machine.word, "running");
 }
 

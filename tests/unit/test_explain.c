@@ -185,3 +185,19 @@ Test(explain, lines_become_a_list)
     cr_assert_eq(json_count(two), 2);
     cr_assert_str_eq(json_text(json_at(two, 1)), "b");
 }
+
+/* What a model is called holds a colon, and a machine's name cannot. */
+Test(explain, a_machine_is_wanted_by_a_model_on_it)
+{
+    const struct fault f = {.kind = FAULT_TRANSIENT, .code = "boot_failed", .text = "it went off again"};
+    struct buf out;
+
+    buf_init(&out, 4096);
+    explain_next(&f, "mine", &out);
+    cr_assert_str_eq(buf_text(&out), "llmhostctl why mine\nllmhostctl up ollama:NAME --on mine");
+    buf_done(&out);
+    buf_init(&out, 4096);
+    explain_next(&f, "ollama:qwen3:4b", &out);
+    cr_assert_str_eq(buf_text(&out), "llmhostctl why ollama:qwen3:4b\nllmhostctl up ollama:qwen3:4b");
+    buf_done(&out);
+}

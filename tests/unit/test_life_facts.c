@@ -32,7 +32,8 @@ void fake_event_publish(enum log_level level, enum log_source source, const char
 
 /* Facts, one letter each, before and after: the goal (+) on, (-) off, (x) release; an (i)d known, (o)urs, it
  * (w)as on, a create is o(p)en, asked at a time (q), by this daemon (u), that call was (s)een to act, a boot
- * of it failed (b). Only before: (a)sked, a(d)opted, (m)issing, it is seen o(F)f, which (c)ounts. */
+ * of it failed (b). Only before: (a)sked, a(d)opted, (m)issing, it is seen o(F)f, which (c)ounts, it came
+ * (U)p between two looks. */
 struct row {
     enum life_state was;
     const char *before, *trouble;
@@ -89,6 +90,11 @@ static const struct row rows[] = {
     {LIFE_STARTING, "+aioqF",  "", LIFE_WAITING, EV(SEEN), NO, "+ioqb", "boot_failed"},
     {LIFE_STARTING, "+aioqFc", "", LIFE_STOPPED, EV(SEEN), NO, "-iqb", "boot_failed"},
     {LIFE_STARTING, "-aioqFc", "", LIFE_STOPPED, EV(SEEN), NO, "-iq", ""},
+    {LIFE_STARTING, "-aioqFcU", "", LIFE_STOPPED, EV(SEEN), NO, "-iq", ""},
+    /* One that came up first was switched off. */
+    {LIFE_STARTING, "+aioqFcU", "", LIFE_STOPPED, EV(SEEN), NO, "-iq", "stopped_elsewhere"},
+    {LIFE_UNKNOWN,  "+ioqFcU", "x", LIFE_STOPPED, EV(SEEN), NO, "-iq", "stopped_elsewhere"},
+    {LIFE_STOPPING, "+ioqFcU", "x", LIFE_STOPPED, EV(SEEN), NO, "+iq", ""},
 
     /* On. */
     {LIFE_STARTING, "+aioqs", "x", LIFE_RUNNING, EV(SEEN), NO, "+iowqs", ""},
@@ -161,6 +167,7 @@ static struct life life_of(const struct row *row)
         .asked_due = strchr(row->before, 'u') ? 1 : 0,
         .seen = strchr(row->before, 'F') ? SEEN_OFF : SEEN_ON,
         .off_counts = strchr(row->before, 'c'),
+        .came_up = strchr(row->before, 'U'),
     };
 
     if (strchr(row->before, 'i'))

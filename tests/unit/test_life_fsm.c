@@ -22,7 +22,7 @@
 
 /* What a row hands in, one letter each: goal (+) on, (-) off, (x) release; (a)sked, (i)d known, (o)urs, it
  * (w)as on; the machine is seen o(N), o(F)f, (C)hanging, else not; an (c)ounting off or none; (l)ate,
- * (m)issing, (h)opeless, (t)urn to ask again, (r) it was seen on its way off; a(d)opted. */
+ * (m)issing, (h)opeless, (t)urn to ask again, it came (U)p between two looks, (r) it was seen on its way off; a(d)opted. */
 struct row {
     enum life_state from;
     const char *facts;
@@ -105,6 +105,8 @@ static const struct row rows[] = {
     {STARTING, "+iaF", EV(SEEN),     NO, KEEP},
     {STARTING, "+iF",  EV(SEEN),     NO, KEEP},
     {STARTING, "+iaFc",  EV(SEEN),   NO, ENTER, WAITING},
+    {STARTING, "+iaFcU", EV(SEEN),   NO, ENTER, STOPPED},
+    {STARTING, "+iaFU",  EV(SEEN),   NO, KEEP},
     {STARTING, "+iaFch", EV(SEEN),   NO, ENTER, STOPPED},
     {STARTING, "-iaFc",  EV(SEEN),   NO, ENTER, STOPPED},
     {STARTING, "+ia",  EV(SEEN),     NO, KEEP},
@@ -228,6 +230,7 @@ Test(life_fsm, each_row_of_the_table)
             .is_missing = strchr(row->facts, 'm'),
             .late = strchr(row->facts, 'l'),
             .hopeless = strchr(row->facts, 'h'),
+            .came_up = strchr(row->facts, 'U'),
             .turn = strchr(row->facts, 't'),
             .seen_not_on = strchr(row->facts, 'r'),
         };

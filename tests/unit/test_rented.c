@@ -302,6 +302,26 @@ Test(rented, a_boot_that_fails_is_known_before_our_call_is_too_old_to_act)
     cr_assert_eq(n.tries, 2);
 }
 
+/* Between two looks at it: its stamp says that it was on. */
+Test(rented, what_is_switched_off_as_soon_as_it_is_on_stays_off)
+{
+    for (unsigned power_on = 1; power_on <= 2; power_on++) {
+        if (power_on == 1)
+            make_new("4090D", 0);
+        company.boots_to = INSTANCE_CHANGING;
+        rented_want(rented, LIFE_GOAL_ON);
+        cr_assert(COMES_TRUE(state() == LIFE_STARTING));
+        passes(1000);
+        company.machine.started_at_ms = clock_wall_ms() + power_on * 1000;
+        company.machine.power = INSTANCE_OFF;
+        cr_assert(COMES_TRUE(state() == LIFE_STOPPED || state() == LIFE_WAITING));
+        cr_assert_eq(state(), LIFE_STOPPED);
+        cr_assert_str_eq(rented_trouble(rented)->code, "stopped_elsewhere");
+        cr_assert_eq(life_goal(rented_life(rented)), LIFE_GOAL_OFF);
+        cr_assert_eq(company.n_start, power_on - 1);
+    }
+}
+
 Test(rented, the_third_boot_that_fails_ends_the_wish)
 {
     make_new("4090D", 0);
