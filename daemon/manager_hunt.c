@@ -357,7 +357,12 @@ static void choice_end_turn(struct choice *c, struct deployment *d)
 {
     bool failed = has_failed(d), may_be_made = may_be_made_after(d);
     struct deployment *next = NULL;
+    unsigned at = next_turn(c);
 
+    if (at < c->n && !c->places[at] && !is_late(c) && !manager_may_name(c->manager, c->rent.provider)) {
+        timer_arm(c->timer, TURN_MS);
+        return;
+    }
     for (unsigned i; !next && (i = next_turn(c)) < c->n;)
         next = find_or_rent(c, i);
     if (!next || is_late(c)) {

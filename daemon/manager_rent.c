@@ -318,6 +318,14 @@ static struct lease *make_rented(struct manager *m, struct account *a, const str
     return l;
 }
 
+bool manager_may_name(struct manager *m, const char *provider)
+{
+    struct fault f;
+    const struct account *a = choose_account(m, provider, &f);
+
+    return !a || account_is_listed(a);
+}
+
 int manager_rent(struct manager *m, const struct manager_rent *w, bool check, struct lease **ret,
                  uint64_t *ret_ticket, struct fault *f)
 {
@@ -347,6 +355,9 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
         return -EINVAL;
     if (*ret || check)
         return 0;
+    if (!account_is_listed(a)) /* a machine that nothing here knows may bear any name */
+        return fault_code(f, FAULT_TRANSIENT, "not_listed", "which machines there are at %s was not read yet",
+                          account_ops(a)->title);
     if (w->name)
         snprintf(name, sizeof name, "%s", w->name);
     else

@@ -125,6 +125,7 @@ static const struct explanation table[] = {
     {"is_instance", EXIT_CONFLICT, "llmhostctl instance list"},
     {"is_orphan", EXIT_CONFLICT, "llmhostctl status"},
     {"orphan", EXIT_NOT_CONFIRMED, "llmhostctl status"},
+    {"not_listed", EXIT_FAILED, "llmhostctl instance list --at autodl"},
     {"has_orphan", EXIT_CONFLICT, "llmhostctl status"},
     {"not_ours", EXIT_CONFLICT, "llmhostctl instance list --at autodl"},
     {"made_by_hand", EXIT_USAGE, "llmhostctl provider list"},

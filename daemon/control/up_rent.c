@@ -204,6 +204,14 @@ bool up_may_rent(struct call *c)
 
 /* ---- whether it fits ---- */
 
+static struct account *up_account(const struct call *c)
+{
+    const char *provider = json_get_text(c->parameters, "provider");
+    struct manager *m = c->context->manager;
+
+    return provider ? manager_find_account(m, provider) : manager_account_at(m, 0);
+}
+
 struct up_fitting {
     struct fitting fitting;
     up_fits_fn then;
@@ -284,9 +292,7 @@ static bool is_no_model(struct call *c)
 static void up_on_fitting(struct call *c)
 {
     struct up_fitting *u = c->state;
-    const char *provider = json_get_text(c->parameters, "provider");
-    struct manager *m = c->context->manager;
-    const struct account *a = provider ? manager_find_account(m, provider) : manager_account_at(m, 0);
+    const struct account *a = up_account(c);
     char note[FIT_NOTE_MAX];
     up_fits_fn then = u->then;
 
@@ -300,18 +306,66 @@ static void up_on_fitting(struct call *c)
     then(c, note);
 }
 
+static void up_fit(struct call *c)
+{
+    struct up_fitting *u = c->state;
+    up_fits_fn then = u->then;
+
+    if (json_get_bool(c->parameters, "anyway", false)) {
+        up_fitting_drop(c);
+        then(c, "");
+        return;
+    }
+    fitting_ask(&u->fitting, c, json_get_text(c->parameters, "model"), up_on_fitting);
+}
+
+/* ---- what there is already ---- */
+
+static void up_on_list(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
+{
+    struct call *c = ctx;
+    struct account *a = up_account(c);
+
+    if (f) {
+        rent_fail(c, f);
+        return;
+    }
+    if (a)
+        account_listed(a, seen, n);
+    up_fit(c);
+}
+
+/* A new one, of an account whose list nobody read yet: its name may be that of a machine that nothing here
+ * knows. */
+static bool up_needs_list(const struct call *c)
+{
+    const struct account *a = up_account(c);
+    struct lease *l = NULL;
+    struct manager_rent w;
+    struct fault f;
+    uint64_t ticket;
+
+    up_read_rent(c, &w);
+    return a && !account_is_listed(a) && manager_rent(c->context->manager, &w, true, &l, &ticket, &f) == 0 &&
+           !l;
+}
+
 void up_if_it_fits(struct call *c, up_fits_fn then)
 {
-    if (!up_rents(c) || json_get_bool(c->parameters, "anyway", false)) {
+    if (!up_rents(c)) {
         then(c, "");
         return;
     }
     struct up_fitting *u = xnew(struct up_fitting);
+    struct account *a = up_account(c);
 
     u->then = then;
     c->state = u;
     c->drop = up_fitting_drop;
-    fitting_ask(&u->fitting, c, json_get_text(c->parameters, "model"), up_on_fitting);
+    if (up_needs_list(c))
+        account_ops(a)->list(account_rental(a), &c->op, up_on_list, c);
+    else
+        up_fit(c);
 }
 
 /* ---- renting ---- */

@@ -1482,6 +1482,23 @@ Test(control_rent, machines_are_looked_at_when_an_account_or_a_token_is_put_ther
     cr_assert_str_eq(json_get_text(first(renewed, "orphans"), "id"), "pro-9");
 }
 
+/* What it would be called may be the name of a machine that nothing knows. */
+Test(control_rent, no_name_is_given_before_a_list_was_read)
+{
+    begin_foreign(INSTANCE_ON);
+    snprintf(at.machine.name, sizeof at.machine.name, "%s-box-1", store_daemon_id(w.store));
+    at.is_down = true;
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"token\":{\"text\":\"right\"}}"));
+    refuses(CALL("Up", UP), "io.llmhost.Failed", "code", "provider_unreachable");
+    cr_assert_null(box());
+    at.is_down = false;
+    refuses(CALL("Up", UP), "io.llmhost.Conflict", "code", "is_orphan");
+    cr_assert_null(box());
+    minutes_pass(5);
+    cr_assert_eq(at.n_stopped + at.n_created, 0);
+    cr_assert_eq(at.machine.power, INSTANCE_ON);
+}
+
 Test(control_rent, only_what_nothing_knows_is_ended_by_its_id)
 {
     const char *down = CALL("Down", "{\"target\":\"pro-9\",\"at\":\"autodl\"}");
