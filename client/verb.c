@@ -193,9 +193,27 @@ void verb_put_secret(struct json *parameters, const char *key, const char *text,
     json_put(parameters, key, object);
 }
 
+/* What was typed stands in it, and is nothing that a terminal obeys. Caller frees. */
+static char *cleaned(const char *text)
+{
+    struct buf out;
+    char *copy;
+
+    if (!text)
+        return NULL;
+    buf_init(&out, SCREEN_BYTES_MAX);
+    utf8_clean(&out, text, strlen(text), true);
+    copy = xstrdup(buf_text(&out));
+    buf_done(&out);
+    return copy;
+}
+
 enum exit_status verb_usage(struct run *r, const char *message, const char *why, const char *next)
 {
-    _cleanup_json_ struct json *error = error_make(EXIT_USAGE, "usage", message, why, next, NULL);
+    _cleanup_free_ char *clean_message = cleaned(message), *clean_why = cleaned(why),
+                        *clean_next = cleaned(next);
+    _cleanup_json_ struct json *error =
+        error_make(EXIT_USAGE, "usage", clean_message, clean_why, clean_next, NULL);
 
     output_error(&r->output, error);
     return EXIT_USAGE;
