@@ -190,6 +190,13 @@ enum exit_status explain_status(const struct fault *f)
     return EXIT_FAILED;
 }
 
+static const char *store_directory; /* one in a process, as its store */
+
+void explain_store_is_in(const char *directory)
+{
+    store_directory = directory;
+}
+
 /* A machine is wanted by a model on it; only a model has a colon in its name. */
 static bool is_up_of_machine(const char *p, const char *target)
 {
@@ -202,6 +209,8 @@ void explain_next(const struct fault *f, const char *target, struct buf *out)
 
     if (!e)
         return;
+    if (store_directory && strncmp(f->code, "store", 5) == 0)
+        target = store_directory;
     for (const char *p = e->next; *p; p++)
         if (is_up_of_machine(p, target)) {
             buf_addf(out, "up ollama:NAME --on %s", target);

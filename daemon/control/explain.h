@@ -10,7 +10,9 @@ struct json;
 /* The stable word for scripts: the fault's own code, or one made from its kind. */
 const char *explain_code(const struct fault *f);
 enum exit_status explain_status(const struct fault *f);
-/* Commands that help, one per line, with the target filled in. */
+/* Commands that help, one per line, with the target filled in: of the daemon's own disk (codes "store…") its directory, whoever met that. */
 void explain_next(const struct fault *f, const char *target, struct buf *out);
+/* Where that is; borrowed for as long as anything is explained. NULL: the target of each is it. */
+void explain_store_is_in(const char *directory);
 /* Lines to an array of strings. */
 struct json *explain_lines(const char *lines);

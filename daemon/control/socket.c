@@ -14,6 +14,7 @@
 #include "base/stream.h"
 #include "base/timer.h"
 #include "control/call.h"
+#include "control/explain.h"
 #include "control/guards.h"
 #include "control/methods.h"
 #include "proto/buf.h"
@@ -436,6 +437,7 @@ static int control_listen(struct control *k, struct fault *f)
 
 int control_new(const struct control_context *context, struct control **ret, struct fault *f)
 {
+    explain_store_is_in(context->state_directory);
     struct control *k = xnew(struct control);
     _cleanup_free_ char *why = NULL;
 

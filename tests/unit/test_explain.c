@@ -201,3 +201,17 @@ Test(explain, a_machine_is_wanted_by_a_model_on_it)
     cr_assert_str_eq(buf_text(&out), "llmhostctl why ollama:qwen3:4b\nllmhostctl up ollama:qwen3:4b");
     buf_done(&out);
 }
+
+/* Whoever met it: a machine that could not be kept has no disk of its own to look at. */
+Test(explain, a_full_disk_of_the_daemon_is_its_directory)
+{
+    const struct fault f = {.kind = FAULT_TRANSIENT, .code = "store_full", .text = "the disk is full"};
+    struct buf out;
+
+    explain_store_is_in("/var/lib/llmhost");
+    buf_init(&out, 4096);
+    explain_next(&f, "box", &out);
+    cr_assert_str_eq(buf_text(&out), "df -h /var/lib/llmhost\ndf -i /var/lib/llmhost");
+    explain_store_is_in(NULL);
+    buf_done(&out);
+}
