@@ -1,12 +1,14 @@
 #include "control/follow.h"
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/timer.h"
 #include "control/machines.h"
 #include "control/target.h"
 #include "lease/lease.h"
 #include "proto/json.h"
 #include "proto/text.h"
+#include "store/store.h"
 
 static void follow_drop(struct call *c)
 {
@@ -67,6 +69,7 @@ static void follow_on_timer(void *ctx)
 {
     struct follow *w = ctx;
     const char *target = follow_name(w);
+    const struct fault *stuck = NULL;
     char took[TEXT_SHORT_MAX];
 
     if (machines_answer_timeout(w))
@@ -75,8 +78,14 @@ static void follow_on_timer(void *ctx)
     _cleanup_free_ char *next =
         target ? xasprintf("llmhostctl wait %s", target) : xstrdup("llmhostctl status");
 
-    call_fail(w->call, EXIT_TIMED_OUT, "timed_out", target, "the work goes on", next,
-              "%s is not there after %s", target ? target : "it", took);
+    store_stuck_ms(w->call->context->store, &stuck);
+    _cleanup_free_ char *why = xasprintf(
+        "the work goes on%s%s",
+        stuck ? ", but what is new is not on disk, and a restart of llmhostd would forget it: " : "",
+        stuck ? stuck->text : "");
+
+    call_fail(w->call, EXIT_TIMED_OUT, "timed_out", target, why, next, "%s is not there after %s",
+              target ? target : "it", took);
 }
 
 struct follow *follow_new(struct call *c, void (*fn)(struct follow *w))

@@ -139,6 +139,18 @@ Test(control_store, the_first_who_asks_after_the_disk_is_well_is_served)
     cr_assert_eq(store_stuck_ms(w.store, &f), 0);
 }
 
+Test(control_store, a_timeout_says_that_what_goes_on_is_not_kept)
+{
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"wait\":false}"));
+    block_and_find_out();
+    _cleanup_json_ struct json *v = ask(CALL("Up", "{\"model\":\"ollama:m\",\"timeout_ms\":1}"));
+    const struct json *p = json_get(v, "parameters");
+
+    cr_assert_str_eq(json_get_text(p, "code"), "timed_out");
+    cr_assert_not_null(strstr(json_get_text(p, "why"), "not on disk"), "%s", json_get_text(p, "why"));
+    cr_assert_not_null(strstr(json_get_text(p, "why"), "locked by another program"));
+}
+
 Test(control_store, down_stops_all_the_same_and_says_that_it_is_not_kept)
 {
     json_free(answers("Up", "{\"model\":\"ollama:m\",\"wait\":false}"));
