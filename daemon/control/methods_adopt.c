@@ -172,7 +172,8 @@ char *adopt_remains(const struct lease *l)
         return NULL;
     const struct rental_ops *ops = account_ops(rented_account(r));
 
-    if (life_state(rented_life(r)) == LIFE_ABSENT || life_is_missing(rented_life(r))) /* the list is all that we know of it */
+    if (life_state(rented_life(r)) == LIFE_ABSENT ||
+        life_is_missing(rented_life(r))) /* the list is all that we know of it */
         return xasprintf("%s no longer lists it; if it is there after all, it may bill: %s", ops->title,
                          ops->console_url);
     int64_t milli = rental_rate(l, &estimate);

@@ -436,7 +436,7 @@ int64_t life_doubted_until_at_ms(const struct life *l)
 
 bool life_is_missing(const struct life *l)
 {
-    return l->n_none >= 2 && may_bill_unseen(l);
+    return l->is_missing;
 }
 
 int64_t life_next_at_ms(const struct life *l)

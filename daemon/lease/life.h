@@ -114,7 +114,7 @@ const struct fault *life_trouble(const struct life *l);
 int64_t life_doubted_until_at_ms(const struct life *l);
 /* Somebody else made it, it was on or on its way there when it was seen last, and now the list leaves it out: nobody knows whether it bills. It is
  * looked for on, and told to stop by its id, until the provider lists it or says that there is none. Not believed gone, as one of ours would be: that
- * one is found by its name whenever it appears. */
+ * one is found by its name whenever it appears. As of the last event. */
 bool life_is_missing(const struct life *l);
 /* When the next look or try comes, wall clock; 0: none is due. */
 int64_t life_next_at_ms(const struct life *l);
