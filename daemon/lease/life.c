@@ -19,6 +19,7 @@
 #define RUNNING_MS     30000u  /* while it runs */
 #define RESTING_MS     600000u /* while it is at rest, and where a person has to do something first */
 #define WATCHFUL_MS    60000u  /* at rest, not for long, or with a machine that may still appear */
+#define RELEASED_MS    600000u
 #define DAY_MS         (24 * 3600000)
 #define LATE_MS        3600000u /* what comes on so long after a call that was never seen to act: by that call */
 
@@ -188,6 +189,8 @@ static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, con
         runq_add(l->context.loop, &l->changed);
     }
     l->is_blind = false;
+    if (!m && l->n_none == 0)
+        l->none_due = clock_now_ms();
     l->n_none = m ? 0 : l->n_none + 1;
     l->seen = !m                         ? SEEN_NONE
               : m->power == INSTANCE_OFF ? SEEN_OFF
@@ -219,6 +222,12 @@ static bool may_bill_unseen(const struct life *l)
     return l->record.adopted && (l->record.was_on || l->record.ours) && !l->is_gone;
 }
 
+/* Of one that is to be given back: that was heard, or it is in no list for long. */
+static bool may_be_released(const struct life *l, uint64_t now)
+{
+    return l->is_given_back || now - l->none_due >= RELEASED_MS;
+}
+
 void life_note_facts(struct life *l)
 {
     uint64_t now = clock_now_ms();
@@ -230,7 +239,8 @@ void life_note_facts(struct life *l)
      * others none is made, however wrong the lists were. */
     l->is_missing = none && may_bill_unseen(l);
     l->none_counts =
-        none && (settled || l->record.state == LIFE_RELEASING || l->record.adopted) && !l->is_missing;
+        none && !l->is_missing &&
+        (l->record.state == LIFE_RELEASING ? may_be_released(l, now) : settled || l->record.adopted);
     l->came_up = l->asked_due && l->started_at_ms && l->started_at_ms != l->started_before_ms;
     l->late = now - l->entered_due > 2 * l->context.settle_ms;
     l->hopeless =
@@ -260,6 +270,8 @@ static void on_done(void *ctx, const struct fault *f)
     struct life *l = ctx;
 
     l->is_gone = l->is_gone || (f && f->kind == FAULT_GONE);
+    l->is_given_back =
+        l->is_given_back || (l->record.state == LIFE_RELEASING && (!f || f->kind == FAULT_GONE));
     life_event(l, f ? LIFE_EV_FAULT : LIFE_EV_DONE, f);
 }
 

@@ -462,6 +462,7 @@ static void life_enter(struct life *l, struct life_move m, enum life_event ev, c
     l->asked = m.how == LIFE_WATCH; /* else life_act() sets it, just before the call */
     l->turn = l->seen_not_on = l->stop_told = false;
     l->n_none = l->is_missing ? l->n_none : 0;
+    l->is_given_back = l->is_given_back && m.state == LIFE_RELEASING;
     l->looks = 0;
     l->entered_due = clock_now_ms();
     runq_add(l->context.loop, &l->changed);

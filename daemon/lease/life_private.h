@@ -53,7 +53,9 @@ struct life {
     bool is_gone;           /* it was believed to be no more, or there is none of its id, and it was not seen since */
     int64_t started_at_ms;  /* the provider's stamp, as of the last list */
     int64_t started_before_ms;  /* likewise, of before our last call */
+    bool is_given_back;     /* the release was heard, or there is none of its id */
     unsigned n_none;        /* whole lists without it, in a row */
+    uint64_t none_due;      /* the first of them */
     unsigned looks;         /* in this state */
     unsigned n_boots_failed;
     uint64_t boots_failed_from_due;

@@ -504,6 +504,30 @@ Test(life, what_cannot_be_taken_back_is_on_disk_before_it_is_asked)
     world_end();
 }
 
+/* Lists may be wrong twice: one that is to be given back is gone when its release was heard, or after long.
+ */
+Test(life, what_lists_leave_out_is_given_back_when_that_was_heard)
+{
+    struct fault lost = {.kind = FAULT_UNCERTAIN, .code = "timeout", .text = "no answer"};
+
+    for (unsigned heard = 0; heard < 2; heard++) {
+        world_with_one_that_runs();
+        w.l->record.state = RELEASING;
+        w.l->record.goal = LIFE_GOAL_RELEASE;
+        w.l->asked = true;
+        op_cancel(&w.l->call);
+        on_done(w.l, heard ? NULL : &lost);
+        op_cancel(&w.l->look);
+        for (unsigned i = 0; i < 2; i++)
+            on_list(w.l, NULL, 0, NULL);
+        cr_assert_eq(life_state(w.l), heard ? RELEASED : RELEASING);
+        w.now += RELEASED_MS;
+        on_list(w.l, NULL, 0, NULL);
+        cr_assert_eq(life_state(w.l), RELEASED);
+        world_end();
+    }
+}
+
 Test(life, what_is_being_made_is_watched_from_its_answer_on)
 {
     world_begin(1);
