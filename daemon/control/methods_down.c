@@ -622,17 +622,18 @@ void method_keep(struct call *c)
         call_invalid_parameter(c, "for_ms");
         return;
     }
-    if (for_ms > KEEP_MS_MAX) {
-        call_fail(c, EXIT_USAGE, "bad_time", target, NULL, "llmhostctl keep TARGET 30d",
-                  "a keep lasts at most 30 days");
-        return;
-    }
     if (!target_check_one(c, target))
         return;
     struct lease *l = manager_find_lease(c->context->manager, target);
 
     if (l && (lease_rented(l) || lease_boxed(l))) {
         keep_instance(c, l, for_ms);
+        return;
+    }
+    if (for_ms > KEEP_MS_MAX) {
+        _cleanup_free_ char *less = xasprintf("llmhostctl keep %s 30d", target);
+
+        call_fail(c, EXIT_USAGE, "bad_time", target, NULL, less, "a keep lasts at most 30 days");
         return;
     }
     if (json_get_bool(c->parameters, "no_card", false)) {

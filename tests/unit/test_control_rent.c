@@ -892,6 +892,8 @@ Test(control_rent, keep_of_a_machine_tells_its_cost)
     cr_assert_str_eq(json_get_text(json_get(v, "instance"), "name"), "box");
     refuses(CALL("Keep", "{\"target\":\"box\",\"for_ms\":700000000}"), "io.llmhost.Usage", "code",
             "bad_time");
+    refuses(CALL("Keep", "{\"target\":\"box\",\"for_ms\":8553600000}"), "io.llmhost.Usage", "message",
+            "a keep of a rented machine lasts at most 7 days");
     json_free(answers("Down", "{\"target\":\"box\"}"));
     cr_assert_eq(box_state(), LIFE_STOPPED, "down ends the keep");
     refuses(CALL("Keep", "{\"target\":\"box\",\"for_ms\":7200000}"), "io.llmhost.NotRunning", "code",
