@@ -28,8 +28,8 @@ struct drill {
     struct manager_listener listener;
     struct lease *lease; /* NULL: gone */
     struct timer *timer;
-    uint64_t
-        told_due; /* the guard has taken it; 0: not yet. Of a machine without an account: the beginning */
+    uint64_t told_due;          /* the guard has taken it; 0: not yet, or of a machine without an account */
+    uint64_t begun_due;         /* of a machine without an account; 0: it has one */
     int64_t tried_before_at_ms; /* of that: its last trial before this one */
 };
 
@@ -80,7 +80,7 @@ static void drill_look_boxed(struct drill *d)
 {
     struct boxed *b = lease_boxed(d->lease);
     const char *name = lease_name(d->lease);
-    bool is_late = clock_now_ms() - d->told_due > DRILL_BOXED_MS;
+    bool is_late = clock_now_ms() - d->begun_due > DRILL_BOXED_MS;
     _cleanup_free_ char *next = xasprintf("llmhostctl doctor %s", name);
     struct boxed_figures n;
 
@@ -96,17 +96,27 @@ static void drill_look_boxed(struct drill *d)
               next, "%s was not tried: its guard does not say that it was told", name);
 }
 
+/* There is no such machine any more, or no guard on it. True: the call was answered. */
+static bool drill_has_ended(struct drill *d)
+{
+    if (d->lease && (lease_rented(d->lease) || lease_boxed(d->lease)))
+        return false;
+    if (d->lease)
+        call_fail(d->call, EXIT_REFUSED, "no_guard", lease_name(d->lease), NULL, "llmhostctl status",
+                  "%s is not switched off by a guard any more", lease_name(d->lease));
+    else
+        call_fail(d->call, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status",
+                  d->begun_due ? "the machine was removed meanwhile"
+                               : "the machine was given back meanwhile");
+    return true;
+}
+
 static void drill_look(struct drill *d)
 {
     struct rented *r;
 
-    if (d->call->over || !d->told_due)
+    if (d->call->over || (!d->told_due && !d->begun_due) || drill_has_ended(d))
         return;
-    if (!d->lease || (!lease_rented(d->lease) && !lease_boxed(d->lease))) {
-        call_fail(d->call, EXIT_NOT_FOUND, "gone", NULL, NULL, "llmhostctl status",
-                  "the machine was given back meanwhile");
-        return;
-    }
     r = lease_rented(d->lease);
     if (!r)
         drill_look_boxed(d);
@@ -210,7 +220,7 @@ static void drill_tell(struct drill *d)
     }
     boxed_figures(b, &n);
     d->tried_before_at_ms = n.tried_at_ms;
-    d->told_due = clock_now_ms();
+    d->begun_due = clock_now_ms();
     timer_arm(d->timer, DRILL_LOOK_MS);
     boxed_drill(b);
 }
