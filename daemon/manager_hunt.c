@@ -7,7 +7,7 @@
  *
  * All of it is on disk, in one transaction with the goals: a daemon that is started anew goes on with those
  * that are left, in their order. */
-#include "manager_private.h"
+#include "manager_power.h"
 
 #include <string.h>
 
@@ -292,13 +292,12 @@ static struct deployment *find_or_rent(struct choice *c, unsigned i)
 /* A model of others, or a word about the machine, keeps it on: it goes off some other time. */
 static bool is_kept_by_others(const struct choice *c, const struct lease *l)
 {
-    int64_t at_ms;
-    const char *why = manager_stay(c->manager, l, &at_ms);
+    const struct power *p = power_find(c->manager, l);
 
     LIST_FOREACH (d, &c->manager->deployments, struct managed_deployment, node)
         if (deployment_lease(d->deployment) == l && deployment_goal(d->deployment) != GOAL_OFF)
             return true;
-    return why && (streq(why, "kept") || streq(why, "no_card") || streq(why, "prepaid"));
+    return p && power_is_kept(p);
 }
 
 /* Switched on by us, or about to be, and not off yet. */

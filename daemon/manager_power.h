@@ -75,6 +75,9 @@ void power_begin_search(struct power *p);
 void power_search(struct power *p); /* it waits for a card */
 int64_t power_search_until_at_ms(struct power *p);
 
+/* manager_power_words.c */
+bool power_is_kept(const struct power *p); /* by a word about the machine, or because its time is paid for; whatever its models do */
+
 /* manager_boxed.c */
 void power_press_boxed(struct power *p); /* `down INSTANCE` */
 void power_judge_boxed(struct power *p);

@@ -37,6 +37,11 @@ const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_
     return stay_reason_name(p->stay.reason);
 }
 
+bool power_is_kept(const struct power *p)
+{
+    return power_may_be_on(p) && (p->stay.reason == STAY_KEPT || p->stay.reason == STAY_PREPAID);
+}
+
 static bool is_lately(const struct power *p, uint64_t due, uint64_t now)
 {
     return due && now < due + power_rule(p).stop_ms;

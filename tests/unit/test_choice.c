@@ -30,7 +30,8 @@
 #define life_record(...)        fake_life_record(__VA_ARGS__)
 #define store_put_choice        fake_store_put_choice
 #define store_remove_choice     fake_store_remove_choice
-#define manager_stay            fake_manager_stay
+#define power_find              fake_power_find
+#define power_is_kept           fake_power_is_kept
 #define life_next_at_ms         fake_life_next_at_ms
 #define session_figures         fake_session_figures
 #define session_state           fake_session_state
@@ -62,7 +63,7 @@ static struct world {
     struct place places[PLACES];
     struct managed_deployment deployments[PLACES];
     char kept[200]; /* what is on disk: whose turn it is, and all */
-    const char *stay;
+    bool is_kept;
     int64_t now;
     void (*fire)(void *ctx);
     void *fire_ctx;
@@ -176,10 +177,16 @@ void fake_rented_figures(const struct rented *r, struct rented_figures *ret)
     *ret = (struct rented_figures){.rate_milli = PLACE(r)->reachable ? 1880 : 0};
 }
 
-const char *fake_manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms)
+struct power *fake_power_find(struct manager *m, const struct lease *l)
 {
-    (void)m, (void)l, (void)ret_at_ms;
-    return w.stay;
+    (void)m;
+    return (struct power *)(void *)PLACE(l);
+}
+
+bool fake_power_is_kept(const struct power *p)
+{
+    cr_assert_not_null(p);
+    return w.is_kept;
 }
 
 store_ticket fake_store_put_choice(struct store *s, const struct choice_record *r)
@@ -558,7 +565,7 @@ Test(choice, one_that_somebody_keeps_on_is_not_waited_for)
     begins(0);
     w.places[0].life = LIFE_RUNNING;
     w.places[0].goes_off_slowly = true;
-    w.stay = "kept";
+    w.is_kept = true;
     has_failed_of(0, "engine_died");
     time_comes();
     cr_assert_str_eq(turn(), "b");

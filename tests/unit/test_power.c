@@ -1307,6 +1307,7 @@ Test(power, why_it_is_on)
     cr_assert_null(manager_stay(&w.manager, the_lease(), &at_ms));
     comes_up();
     cr_assert_str_eq(manager_stay(&w.manager, the_lease(), &at_ms), "idle");
+    cr_assert_not(power_is_kept(power_find(&w.manager, the_lease())));
     cr_assert_eq(at_ms, clock_wall_ms() + 15 * MIN_MS);
     w.models[0].figures.open = 1;
     changed();
@@ -1390,6 +1391,7 @@ Test(power, without_its_card_it_is_on_for_as_long_as_was_said)
     cr_assert_eq(w.goal, LIFE_GOAL_ON, "what does not work at once is tried on");
     machine_is(LIFE_RUNNING);
     cr_assert_str_eq(manager_stay(&w.manager, the_lease(), &at_ms), "no_card");
+    cr_assert(power_is_kept(power_find(&w.manager, the_lease())));
     cr_assert_eq(at_ms, until_at_ms);
     passes(58);
     cr_assert_eq(w.goal, LIFE_GOAL_ON);
@@ -1397,7 +1399,8 @@ Test(power, without_its_card_it_is_on_for_as_long_as_was_said)
     cr_assert_eq(w.goal, LIFE_GOAL_OFF, "models that sleep on it have no say");
 }
 
-/* What is cut before it answers may act after all, and is waited for: three minutes, for one that boots in one. */
+/* What is cut before it answers may act after all, and is waited for: three minutes, for one that boots in
+ * one. */
 Test(power, a_model_waits_for_the_power_on_without_a_card_to_act)
 {
     machine_is(LIFE_STOPPED);
