@@ -154,7 +154,7 @@ static void on_way_timer(void *ctx)
 
 static void rented_begins(struct rented *r)
 {
-    r->has_no_card = rented_is_without_card(r);
+    r->has_no_card = rented_is_without_card(r); /* until it is off, whatever is wanted then */
     r->on = true;
     r->on_due = clock_now_ms();
     r->has_way = r->guarded = false;
@@ -546,8 +546,10 @@ store_ticket rented_leave_card(struct rented *r, bool without)
 
 bool rented_is_without_card(const struct rented *r)
 {
-    return r->record.no_card || (r->on && r->has_no_card) ||
-           (life_state(r->life) == LIFE_RUNNING && r->seen.no_card);
+    enum life_state s = life_state(r->life);
+
+    return r->record.no_card || ((r->on || s == LIFE_STOPPING) && r->has_no_card) ||
+           (s == LIFE_RUNNING && r->seen.no_card);
 }
 
 bool rented_may_overspend(const struct rented *r)

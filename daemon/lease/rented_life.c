@@ -510,6 +510,7 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
     r->tries++;
     r->drilled_due = 0;
     r->went_off = true;
+    r->has_no_card = r->record.no_card;
     k->record = t;
     k->done = done;
     k->ctx = done_ctx;

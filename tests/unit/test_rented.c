@@ -872,6 +872,31 @@ Test(rented, without_its_card_it_reserves_all_of_its_time)
     cr_assert_lt(books.last.at_least_ms, 7190000, "with its card it is as usual");
 }
 
+Test(rented, on_its_way_off_it_costs_what_it_does_without_its_card)
+{
+    make_new("4090D", 0);
+    is_there();
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    session_is(false);
+    rented_leave_card(rented, true);
+    rented_hold(rented, 7200000);
+    is_on_its_way();
+    company.ignores_stops = true;
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPING));
+    passes(1000);
+    cr_assert(rented_is_without_card(rented));
+    company.ignores_stops = false;
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_not(rented_is_without_card(rented));
+    is_on_its_way();
+    company.ignores_stops = true;
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPING));
+    cr_assert_not(rented_is_without_card(rented), "that was another power-on");
+}
+
 Test(rented, a_new_daemon_finds_what_the_last_one_asked_for)
 {
     make_new("4090D", 0);
