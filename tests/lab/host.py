@@ -398,9 +398,13 @@ class Host:
 
     def pids(self, pattern=None):
         """Processes in the host's own pid namespace, those only whose command line matches PATTERN."""
-        if not self.pid:
+        first, found = self.pid, []
+        if not first:
             return []
-        space, found = os.readlink(f"/proc/{self.pid}/ns/pid"), []
+        try:
+            space = os.readlink(f"/proc/{first}/ns/pid")
+        except FileNotFoundError:       # it went off just now
+            return []
         for entry in os.listdir("/proc"):
             if not entry.isdigit():
                 continue
