@@ -1,6 +1,7 @@
 /* links: deployment
  *
- * What goes with a change of state: the figures that begin anew or go on, and what people are told. */
+ * What goes with an event and a change of state: the facts as of then, the figures that begin anew or go on,
+ * and what people are told. */
 #pragma GCC diagnostic ignored "-Wunused-function" /* not each test needs each part of the world */
 #include "tests/unit/deployment_world.h"
 
@@ -368,4 +369,245 @@ Test(deployment_facts, one_that_misses_an_answer_gets_more_time_for_the_next)
     w.d->misses = 1;
     deployment_act(w.d);
     cr_assert_eq(w.d->engine->patience_ms, 15000);
+}
+
+/* ---- What an event says, before anything is decided ---- */
+
+#define EV(name) DEPLOYMENT_EV_##name
+
+/* Before: was (r)eachable, is (w)ell now, (l)ost since the state began; one miss, one attempt. After: is
+ * (l)ate, (L)ost, was (h)eard. */
+Test(deployment_facts, what_an_event_says_of_the_way_and_the_time)
+{
+    static const struct {
+        enum deployment_state state;
+        enum deployment_event ev;
+        const char *before;
+        uint64_t age_ms;
+        const char *after;
+        unsigned misses, attempts;
+    } rows[] = {
+        {STARTING, EV(AGAIN), "rw", 60000, "", 1, 1},  {STARTING, EV(AGAIN), "rw", 60001, "l", 1, 1},
+        {FETCHING, EV(AGAIN), "rw", 900000, "", 1, 1}, {LOADING, EV(ANSWER), "rw", 0, "h", 0, 1},
+        {READY, EV(ANSWER), "rw", 0, "h", 0, 1},       {READY, EV(AGAIN), "rw", 0, "h", 0, 1},
+        {READY, EV(TIMER), "rw", 0, "", 1, 1},         {READY, EV(TIMER), "r", 0, "Lh", 1, 1},
+        {READY, EV(WAY), "w", 0, "h", 1, 1},           {LOADING, EV(TIMER), "rwl", 0, "L", 1, 1},
+        {READY, EV(FAULT), "rw", 0, "", 2, 1},         {READY, EV(FAULT), "r", 0, "Lh", 1, 1},
+        {READY, EV(FAULT), "rwl", 0, "L", 2, 1},       {LOADING, EV(FAULT), "rw", 0, "", 1, 2},
+        {LOADING, EV(FAULT), "rwl", 0, "L", 1, 1},     {LOADING, EV(FAULT), "r", 0, "Lh", 1, 1},
+    };
+    const struct fault lost = {FAULT_TRANSIENT, 0, "lost", "lost"};
+    struct deployment *d = w.d;
+    struct fault room;
+
+    for (unsigned i = 0; i < ELEMENTS(rows); i++) {
+        const struct fault *f = rows[i].ev == EV(FAULT) ? &lost : NULL;
+
+        d->state = rows[i].state;
+        d->entered_due = w.now - rows[i].age_ms;
+        d->reachable = strchr(rows[i].before, 'r');
+        w.way = strchr(rows[i].before, 'w');
+        d->lost = strchr(rows[i].before, 'l');
+        d->hung = true;
+        d->misses = d->attempts = 1;
+        d->alive_due = 0;
+        cr_assert_eq(note_facts(d, rows[i].ev, f, &room), f, "row %u", i);
+        cr_assert_eq(d->reachable, w.way, "row %u", i);
+        cr_assert_eq(d->late, strchr(rows[i].after, 'l') != NULL, "row %u", i);
+        cr_assert_eq(d->lost, strchr(rows[i].after, 'L') != NULL, "row %u", i);
+        cr_assert_eq(d->alive_due, strchr(rows[i].after, 'h') ? w.now : 0, "row %u", i);
+        cr_assert_eq(d->misses, rows[i].misses, "row %u: %u", i, d->misses);
+        cr_assert_eq(d->attempts, rows[i].attempts, "row %u: %u", i, d->attempts);
+        cr_assert_not(d->hung, "row %u", i);
+    }
+    d->state = OFF;
+}
+
+Test(deployment_facts, deaths_are_counted_within_ten_minutes)
+{
+    struct fault room;
+
+    w.d->deaths = 3;
+    w.d->deaths_from_due = w.now;
+    w.now += 600000;
+    note_facts(w.d, EV(TIMER), NULL, &room);
+    cr_assert_eq(w.d->deaths, 3u);
+    w.now++;
+    note_facts(w.d, EV(TIMER), NULL, &room);
+    cr_assert_eq(w.d->deaths, 0u);
+}
+
+/* between_ms: since the look before; not more than silent_ms, or there was none since it was heard. */
+Test(deployment_facts, a_silent_server_hangs_unless_it_may_compute)
+{
+    static const struct {
+        uint64_t silent_ms, between_ms;
+        int64_t before_ms, computed_ms;
+        bool asked, hung;
+    } rows[] = {
+        {40000, 2000, 100, 100, true, true},
+        {40000, 2000, 0, 0, true, true},
+        {29999, 2000, 0, 0, true, false},
+        {40000, 40000, 0, 0, true, false}, /* heard in the same moment */
+        {400000, 500000, 0, 0, false, false},
+        {400000, 500000, -1, -1, false, false},
+        {40000, 2000, 100, 300, false, false},
+        {400000, 2000, 100, 300, false, true},
+        {400000, 2000, 100, 300, true, false},
+        {40000, 2000, 200, 100, true, false}, /* of another process */
+    };
+    const struct fault f = {FAULT_TRANSIENT, 0, "no_answer", "nothing came"};
+    struct deployment *d = w.d;
+    struct fault room;
+
+    d->state = READY;
+    d->reachable = true;
+    for (unsigned i = 0; i < ELEMENTS(rows); i++) {
+        d->alive_due = w.now - rows[i].silent_ms;
+        d->looked_due = w.now - rows[i].between_ms;
+        d->computed_ms = rows[i].before_ms;
+        d->engine->facts.computed_ms = rows[i].computed_ms;
+        d->in_flight = rows[i].asked;
+        cr_assert_eq(note_facts(d, EV(FAULT), &f, &room), rows[i].hung ? &room : &f, "row %u", i);
+        cr_assert_eq(d->hung, rows[i].hung, "row %u", i);
+        cr_assert_eq(d->looked_due, w.now, "row %u", i);
+        cr_assert_eq(d->computed_ms, rows[i].computed_ms, "row %u", i);
+    }
+    d->in_flight = 0;
+    d->state = OFF;
+}
+
+/* Silent for long, and computing nothing. */
+static const struct fault *look_at_silence(enum deployment_state state, const struct fault *f,
+                                           struct fault *room)
+{
+    w.d->state = state;
+    w.d->reachable = true;
+    w.d->lost = false;
+    w.d->alive_due = w.now - 40999;
+    w.d->looked_due = w.now - 2000;
+    w.d->computed_ms = w.d->engine->facts.computed_ms = 0;
+    f = note_facts(w.d, EV(FAULT), f, room);
+    w.d->state = OFF;
+    return f;
+}
+
+Test(deployment_facts, that_it_hangs_is_said_of_one_that_answered_nothing)
+{
+    const struct fault silence = {FAULT_TRANSIENT, 0, "no_answer", "nothing came"},
+                       lost = {FAULT_TRANSIENT, 0, "lost", "lost"};
+    struct fault room;
+
+    cr_assert_eq(look_at_silence(READY, &lost, &room), &lost);
+    cr_assert_eq(look_at_silence(LOADING, &silence, &room), &silence, "deployment_watch.c looks after that");
+    cr_assert_eq(w.d->looked_due, w.now - 2000);
+    cr_assert_eq(look_at_silence(READY, &silence, &room), &room);
+    cr_assert_str_eq(room.text,
+                     "ollama hangs, has answered nobody for 40 s, and is started again: nothing came");
+    cr_assert_str_eq(room.code, "no_answer");
+    w.d->engine->facts.stopped = true;
+    cr_assert_eq(look_at_silence(READY, &silence, &room), &room);
+    cr_assert_str_eq(
+        room.text,
+        "ollama was stopped (SIGSTOP), has answered nobody for 40 s, and is started again: nothing came");
+}
+
+Test(deployment_facts, what_is_known_of_the_way_begins_with_the_state)
+{
+    EACH_CHANGE(was, next)
+    {
+        for (unsigned i = 0; i < 4; i++) {
+            w.d->reachable = i & 1;
+            w.d->refused = i & 2;
+            w.d->lost = i & 1;
+            enter(was, next, NULL);
+            cr_assert_eq(w.d->lost, !(i & 1), "%d, %d, %u", was, next, i);
+            cr_assert_eq(w.d->way_failed, next == FAILED && (i & 2), "%d, %d, %u", was, next, i);
+        }
+    }
+    w.d->refused = w.d->touched = false;
+    w.d->state = OFF;
+}
+
+Test(deployment_facts, it_may_sleep_from_when_it_is_ready_until_it_is_not)
+{
+    w.d->context.idle.unload_ms = 600000;
+    w.d->goal = GOAL_ON_DEMAND;
+    enter(LOADING, READY, NULL);
+    cr_assert_eq(w.sleep_timer->due, w.now + 600000);
+    enter(READY, CONNECTING, NULL);
+    cr_assert_eq(w.sleep_timer->due, 0u);
+    w.d->state = OFF;
+    w.d->goal = GOAL_OFF;
+}
+
+/* ---- Why it gave up ---- */
+
+static const struct fault *gives_up(enum deployment_state state, enum deployment_event ev,
+                                    const struct fault *f)
+{
+    w.d->goal = GOAL_ON_DEMAND;
+    w.d->state = state;
+    w.d->reachable = true;
+    w.d->lost = false;
+    deployment_event(w.d, ev, f);
+    cr_assert_eq(w.d->state, FAILED);
+    w.d->state = OFF;
+    w.d->goal = GOAL_OFF;
+    return &w.d->fault;
+}
+
+Test(deployment_facts, it_gives_up_with_what_went_wrong_last)
+{
+    const struct fault invalid = {FAULT_INVALID, 0, "engine_failed", "no such file"},
+                       gone = {FAULT_GONE, 0, "engine_exited", "it ended"};
+    const struct fault *f = gives_up(LOADING, EV(FAULT), &invalid);
+
+    cr_assert_str_eq(f->text, "no such file");
+    cr_assert_eq(f->kind, FAULT_INVALID);
+    w.d->deaths = 4;
+    w.d->deaths_from_due = w.now;
+    f = gives_up(READY, EV(FAULT), &gone);
+    cr_assert_str_eq(
+        f->text,
+        "it died 5 times within 10 min, and is not started again by itself; the last time: it ended");
+    cr_assert_eq(f->kind, FAULT_GONE);
+    w.d->replaced = true;
+    w.d->entered_due = w.now - 60001;
+    f = gives_up(STARTING, EV(AGAIN), NULL);
+    cr_assert_str_eq(f->code, "timed_out");
+    cr_assert_eq(f->kind, FAULT_TRANSIENT, "the next try may get there");
+    cr_assert_eq(f->error, -ETIMEDOUT);
+}
+
+Test(deployment_facts, who_asks_whether_it_died_is_told_by_the_next_look)
+{
+    static const struct fault lost = {FAULT_TRANSIENT, 0, "lost", "lost"},
+                              gone = {FAULT_GONE, 0, "engine_exited", "it ended"};
+    static const struct {
+        enum deployment_event ev;
+        const struct fault *f;
+        bool told;
+        const char *code;
+    } rows[] = {
+        {EV(TIMER), NULL, false, ""}, {EV(EMPTY), NULL, false, ""}, {EV(ANSWER), NULL, true, ""},
+        {EV(AGAIN), NULL, true, ""},  {EV(FAULT), &lost, true, ""}, {EV(FAULT), &gone, true, "engine_exited"},
+    };
+
+    for (unsigned i = 0; i < ELEMENTS(rows); i++) {
+        struct holder h = {};
+
+        w.d->goal = GOAL_ON_DEMAND;
+        w.d->state = READY;
+        w.d->reachable = true;
+        w.d->misses = 0;
+        deployment_judge(w.d, &h.op, on_hold_over, &h);
+        deployment_event(w.d, rows[i].ev, rows[i].f);
+        cr_assert_eq(h.n_answers, rows[i].told, "row %u", i);
+        cr_assert_str_eq(h.fault.code, rows[i].code, "row %u", i);
+        op_cancel(&h.op);
+        op_cancel(&w.d->op);
+    }
+    w.d->state = OFF;
+    w.d->goal = GOAL_OFF;
 }
