@@ -485,11 +485,11 @@ static const struct fault *judge_silence(struct deployment *d, const struct faul
 {
     uint64_t now = clock_now_ms(), silent_ms = now - d->alive_due;
     int64_t computed_ms = d->engine->facts.computed_ms;
-    bool looked = d->looked_due > d->alive_due;
+    bool looked = d->looked_due > d->alive_due, known = computed_ms >= d->computed_ms && d->computed_ms >= 0;
     const struct alive_facts facts = {
         .silent_ms = silent_ms,
         .between_ms = looked ? now - d->looked_due : 0,
-        .computed_ms = looked && computed_ms >= d->computed_ms ? computed_ms - d->computed_ms : -1,
+        .computed_ms = known ? computed_ms - d->computed_ms : -1,
         .asked = deployment_open(d) > 0,
     };
 

@@ -455,6 +455,9 @@ Test(deployment_facts, a_silent_server_hangs_unless_it_may_compute)
         {400000, 2000, 100, 300, false, true},
         {400000, 2000, 100, 300, true, false},
         {40000, 2000, 200, 100, true, false}, /* of another process */
+        {40000, 2000, -1, -1, true, false},
+        {40000, 2000, -1, 0, true, false},
+        {40000, 2000, 0, -1, true, false},
     };
     const struct fault f = {FAULT_TRANSIENT, 0, "no_answer", "nothing came"};
     struct deployment *d = w.d;
