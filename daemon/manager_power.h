@@ -1,6 +1,6 @@
 /* What the files of power share. manager_power.c judges machines that are rented, manager_boxed.c those that are switched off from inside: how long
  * one is to be on is judged from the same facts by the same rule (policy/stay.h), how it goes on and off is each one's own. manager_power_models.c:
- * what its models want. manager_search.c: the search for a card. manager_power_words.c: what people say. */
+ * what its models want. manager_power_search.c: the search for a card. manager_power_words.c: what people say. */
 #pragma once
 
 #include "manager_private.h"
@@ -70,7 +70,7 @@ void power_lose_machine(const struct power *p, const char *why); /* it is off */
 void power_lose_servers(const struct power *p, const char *why); /* models on it are in no memory any more; those that are wanted wait */
 void power_leave_waiting(const struct power *p); /* those that only requests wanted which have all gone */
 
-/* manager_search.c */
+/* manager_power_search.c */
 void power_begin_search(struct power *p);
 void power_search(struct power *p); /* it waits for a card */
 int64_t power_search_until_at_ms(struct power *p);

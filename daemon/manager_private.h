@@ -92,7 +92,7 @@ int accounts_load(struct manager *m, struct fault *f);                  /* befor
 void accounts_drop(struct manager *m);                                  /* after the instances */
 int accounts_refuse_company(const char *name, struct fault *f);        /* nobody of that name rents out: -EINVAL, and who does */
 
-/* manager_hunt.c */
+/* manager_choice.c */
 #define MANAGER_SEARCH_MS (2 * 3600 * 1000) /* for a card, unless `up` says otherwise; one by requests ends with the last of them */
 void choices_restore(void *ctx, const struct choice_record *r);
 void choices_changed(struct manager *m);                                /* a deployment or an instance did; before others hear of it */

@@ -1,6 +1,6 @@
 /* links: deployment
  *
- * A model on whichever of several instances comes first: the real manager_hunt.c over models, machines and a
+ * A model on whichever of several instances comes first: the real manager_choice.c over models, machines and a
  * clock of our own. */
 #include <criterion/criterion.h>
 
@@ -38,7 +38,7 @@
 #define manager_find_on         fake_manager_find_on
 #define manager_rent(...)       fake_manager_rent(__VA_ARGS__) /* there is a struct of that name */
 #define manager_place           fake_manager_place
-#include "manager_hunt.c"
+#include "manager_choice.c"
 
 enum { PLACES = 3 };
 

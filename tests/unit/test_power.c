@@ -66,7 +66,7 @@
 #include "manager_power.c"
 #include "manager_power_models.c"
 #include "manager_power_words.c"
-#include "manager_search.c"
+#include "manager_power_search.c"
 
 /* ---- the world ---- */
 
