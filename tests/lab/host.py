@@ -161,7 +161,9 @@ class Host:
         """The first process of the host, as the enclosure counts; None while it is off."""
         try:
             with open(self.dir + "/pid") as f:
-                pid = int(f.read())
+                pid = int(f.read() or 0)        # 0: it is being written
+            if not pid:
+                return None
             os.kill(pid, 0)
             return pid
         except (FileNotFoundError, ProcessLookupError):

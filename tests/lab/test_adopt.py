@@ -126,6 +126,7 @@ class Adopt(AtOnce):
             w.d.call("InstanceAdd", name="mine", provider="autodl-console", id=mine)
             w.wait("stopped", name="mine")
             w.d.ctl("keep", "mine", "12s", "--no-card")
+            hosts.until(lambda: w.calls("console/power_on"), 10, "the power-on")   # killed before it, the next daemon is in doubt
             w.d.kill()                          # it is on disk, whatever its guard has heard
             w.d.start()
             self.assertEqual(w.d.ctl("keep", "mine", "1h", "--no-card", check=False).returncode, 12)
