@@ -105,9 +105,9 @@ static int refuse_unknown(const struct adoption *x, const struct account *a, con
 
     buf_init(&there, 4096);
     list_machines(seen, n, &there);
-    int r = fault_code(f, FAULT_GONE, "no_such_machine", "%s%.64s%s at %s%s%s",
-                       *x->id ? "there is no machine " : "no machine is named by its id", x->id,
-                       *x->id ? "" : ";", account_ops(a)->title, n ? " there are: " : " there is none",
+    int r = fault_code(f, FAULT_GONE, "no_such_machine", "%s%.64s at %s%s %s%s",
+                       *x->id ? "there is no machine " : "no machine is named by its id;", x->id,
+                       account_ops(a)->title, *x->id ? ";" : "", n ? "there are: " : "there is none",
                        buf_text(&there));
 
     buf_done(&there);

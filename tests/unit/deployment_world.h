@@ -802,3 +802,24 @@ static void on_hold_over(void *ctx, const struct fault *f)
     h->n_answers++;
     h->fault = f ? *f : (struct fault){};
 }
+
+static inline void begin(void)
+{
+    w = (struct world){.seed = 1, .now = 1000000, .way = true, .calm = true};
+    list_init(&w.works);
+    daemon_starts();
+}
+
+static inline void end(void)
+{
+    daemon_ends();
+    while (w.n_jobs)
+        job_drop(0);
+}
+
+static inline void go_up(void)
+{
+    want(true);
+    run_until(w.now + 60000);
+    cr_assert_eq(w.d->state, READY);
+}

@@ -3,28 +3,7 @@
  * What a deployment does, one moment at a time. */
 #include "tests/unit/deployment_world.h"
 
-static void begin(void)
-{
-    w = (struct world){.seed = 1, .now = 1000000, .way = true, .calm = true};
-    list_init(&w.works);
-    daemon_starts();
-}
-
-static void end(void)
-{
-    daemon_ends();
-    while (w.n_jobs)
-        job_drop(0);
-}
-
 TestSuite(deployment, .init = begin, .fini = end);
-
-static void go_up(void)
-{
-    want(true);
-    run_until(w.now + 60000);
-    cr_assert_eq(w.d->state, READY);
-}
 
 Test(deployment, a_model_that_is_wanted_gets_ready_through_every_stage)
 {

@@ -5,28 +5,7 @@
 #pragma GCC diagnostic ignored "-Wunused-function" /* not each test needs each part of the world */
 #include "tests/unit/deployment_world.h"
 
-static void begin(void)
-{
-    w = (struct world){.seed = 1, .now = 1000000, .way = true, .calm = true};
-    list_init(&w.works);
-    daemon_starts();
-}
-
-static void end(void)
-{
-    daemon_ends();
-    while (w.n_jobs)
-        job_drop(0);
-}
-
 TestSuite(deployment_facts, .init = begin, .fini = end);
-
-static void go_up(void)
-{
-    want(true);
-    run_until(w.now + 60000);
-    cr_assert_eq(w.d->state, READY);
-}
 
 /* And forgets what that asked of the machine. */
 static void enter(enum deployment_state was, enum deployment_state next, const struct fault *f)
