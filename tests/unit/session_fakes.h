@@ -103,6 +103,7 @@ static struct world {
     unsigned conns_made, on[ASKS]; /* where each request went last */
     bool refuses_more, hangs;      /* the server: second connections; dials */
     unsigned order[ASKS], n_order; /* in which requests reached a connection */
+    unsigned n_silent;             /* connections in a row that never answer: two at most */
     bool network, key_is_old;
     int password, right_password; /* in the file, at the server */
     struct host_key pinned;
@@ -232,7 +233,8 @@ struct ssh_conn *fake_ssh_conn_new(struct loop *l, struct resolver *r, const str
     c->events = *events;
     c->ctx = ctx;
     c->id = ++w.conns_made;
-    c->keeps_silent = !w.plain && dice(40) == 0;
+    c->keeps_silent = !w.plain && dice(40) == 0 && w.n_silent < 2;
+    w.n_silent = c->keeps_silent ? w.n_silent + 1 : 0;
     c->due = w.now + 1 + dice(100);
     return c;
 }
