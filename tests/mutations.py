@@ -1,5 +1,5 @@
-"""Whether the tests would notice: one line of the code that decides about money is changed at a time, in a copy of the tree, and the
-tests that concern its file must fail. `tests/run mutations` asks for it.
+"""Whether the tests would notice: one line of what decides (the state machines of deployments, machines and tunnels, daemon/policy/,
+guard.sh) is changed at a time, in a copy of the tree, and the tests that concern its file must fail. `tests/run mutations` asks for it.
 
     $MUTATIONS      how many (20), or "all"         $MUTATION_SEED  the same ones again, as the first line names them (random)
     $MUTATION_FILES only files with this in their path
@@ -142,6 +142,15 @@ def mutations_of(file):
 
 # ---- a tree to change ----
 
+def end_all(p):
+    """With its process group; and, where it is ninja, which gives each a group of its own and ends them when it is asked."""
+    os.killpg(p.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        p.wait(2)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(p.pid, signal.SIGKILL)
+
+
 class Tree:
     """A copy of the tree with a build of its own, in a folder that goes away. The same one each time: so ccache knows it."""
 
@@ -166,10 +175,10 @@ class Tree:
             try:
                 said = p.communicate(timeout=limit_s)[0]
             except subprocess.TimeoutExpired:
-                os.killpg(p.pid, signal.SIGKILL)
+                end_all(p)
                 return None, p.communicate()[0]
             except BaseException:                               # told to end: nothing of it goes on
-                os.killpg(p.pid, signal.SIGKILL)
+                end_all(p)
                 raise
         if check and p.returncode:
             sys.exit(f"{' '.join(words)}: status {p.returncode}\n{said[-3000:]}")
@@ -240,6 +249,12 @@ class Tree:
                 f.write(whole)
 
 
+def ended(signum, _):
+    """The copy of the tree goes, too; told again, it is not stopped in that."""
+    signal.signal(signum, signal.SIG_IGN)
+    sys.exit(128 + signum)
+
+
 def main():
     count, seed = os.environ.get("MUTATIONS") or 20, int(os.environ.get("MUTATION_SEED") or random.SystemRandom().randrange(1 << 32))
     files = sorted(f for pattern in FILES for f in glob.glob(pattern, root_dir=REPO) if os.environ.get("MUTATION_FILES", "") in f)
@@ -249,7 +264,7 @@ def main():
     drawn = [m for f in files for m in mutations_of(f)]
     count = len(drawn) if count == "all" else int(count)
     for signum in signal.SIGTERM, signal.SIGHUP:
-        signal.signal(signum, lambda signum, frame: sys.exit(128 + signum))         # the copy of the tree goes, too
+        signal.signal(signum, ended)
     print(f"MUTATION_SEED={seed}, {count} of {len(drawn)} changes in {len(files)} files", flush=True)
     random.Random(seed).shuffle(drawn)
     survived, tried = [], 0

@@ -3,13 +3,17 @@
 usage (inside an enclosure): cases.py FILE [NAME...]        NAME: Class, Class.test, or part of a test's name
 
 One line per test goes to $LAB_RESULTS: "pass|fail|skip lab/test_x.Class.test SECONDS"; $LAB_GROUP: what stands there for lab.
-Exit 1 when one failed.
-A file may say LIMIT_S = N: how long all of it may take (the runner's default is 120).
+What a failure says, with the seed where there is one, goes to $LAB_RESULTS.why. Exit 1 when one failed.
+A file may say LIMIT_S = N: how long all of it may take (the runner's default is 120). Then SIGTERM comes: the test that runs has
+failed, and it is told where it, and each of its threads, was.
 """
+import faulthandler
 import importlib.util
 import os
+import signal
 import sys
 import time
+import traceback
 import unittest
 
 sys.dont_write_bytecode = True
@@ -17,27 +21,57 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
 import kept
 
+TESTS = os.path.dirname(HERE)
+PLACE, GROUP = os.environ.get("LAB_RESULTS"), os.environ.get("LAB_GROUP", "lab")
+WHY_BYTES = 1500        # of one failure: a few fit on a screen
+
+
+class TimeOver(KeyboardInterrupt):
+    """Of this kind because no test and no subtest takes it for a failure of its own and goes on."""
+
 
 class Results(unittest.TextTestResult):
+    running, started = None, 0
+
     def startTest(self, test):
         super().startTest(test)
         self.started = time.monotonic()
-        self.verdict = "pass"
+        self.verdict, self.running = "pass", test
 
     def addError(self, test, err):
         super().addError(test, err)
-        self.verdict = "fail"
+        self.failed(test, err)
         if not hasattr(test, "_testMethodName"):        # setUpClass failed: none of its tests will be told of
             self.put("fail", test.id(), 0)
 
     def addFailure(self, test, err):
         super().addFailure(test, err)
-        self.verdict = "fail"
+        self.failed(test, err)
 
     def addSubTest(self, test, subtest, err):
         super().addSubTest(test, subtest, err)
         if err:
-            self.verdict = "fail"
+            self.failed(subtest, err)
+
+    def failed(self, test, err):
+        self.note(test, traceback.extract_tb(err[2]), "".join(traceback.format_exception_only(*err[:2])))
+
+    def over(self, _, frame):
+        """SIGTERM: who runs just now has failed."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        said = f"the time of all was over, {time.monotonic() - self.started:.0f} s after it began" if self.running else "the time was over"
+        self.note(getattr(self.running, "_subtest", None) or self.running, traceback.extract_stack(frame), said)
+        self.printErrors()
+        faulthandler.dump_traceback()
+        raise TimeOver
+
+    def note(self, test, stack, said):
+        self.verdict = "fail"
+        if PLACE:
+            where = " > ".join(f"{os.path.basename(f.filename)}:{f.lineno}" for f in stack
+                               if f.filename.startswith(TESTS) and f.filename != __file__)
+            with open(PLACE + ".why", "a") as f:
+                f.write(f"{GROUP}/{test.id() if test else 'no test'}\n{where}\n{said.strip()[:WHY_BYTES]}\n")
 
     def addSkip(self, test, reason):
         super().addSkip(test, reason)
@@ -51,13 +85,13 @@ class Results(unittest.TextTestResult):
 
     def stopTest(self, test):
         super().stopTest(test)
+        self.running = None
         self.put(self.verdict, test.id(), time.monotonic() - self.started)
 
     def put(self, verdict, name, seconds):
-        place = os.environ.get("LAB_RESULTS")
-        if place:
-            with open(place, "a") as f:
-                f.write(f"{verdict} {os.environ.get('LAB_GROUP', 'lab')}/{name} {seconds:.1f}\n")
+        if PLACE:
+            with open(PLACE, "a") as f:
+                f.write(f"{verdict} {GROUP}/{name} {seconds:.1f}\n")
 
 
 def named(suite, names):
@@ -79,8 +113,17 @@ def main():
     if wanted.countTestCases() == 0:
         print(f"{path}: no such test", file=sys.stderr)
         return 0 if names else 1
-    with kept.Processes(module_name):
-        result = unittest.TextTestRunner(resultclass=Results, verbosity=2).run(wanted)
+
+    def results(*more):
+        made = Results(*more)
+        signal.signal(signal.SIGTERM, made.over)
+        return made
+
+    try:
+        with kept.Processes(module_name):
+            result = unittest.TextTestRunner(resultclass=results, verbosity=2).run(wanted)
+    except TimeOver:
+        return 1
     return 0 if result.wasSuccessful() else 1
 
 
