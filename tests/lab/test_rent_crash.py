@@ -62,6 +62,7 @@ class Crash(unittest.TestCase):
             with World(WHEN) as w:
                 self.tell(w, at, n % 2)
         except Exception as e:
+            print(f"story {n}, killed {at}: {e}", flush=True)      # there may be hours until its turn to be told of
             raise AssertionError(f"killed {at}: {e}") from e
 
     def kill(self, w, name, at, start=True):
