@@ -78,6 +78,22 @@ static void add_note(struct table *t, const struct json *line)
     buf_done(&text);
 }
 
+/* What bills here by nobody's account. */
+static void add_unknown(struct table *t, const char *name, const struct json *now, const char *state,
+                        const char *note)
+{
+    table_add(t, STYLE_PLAIN, name);
+    if (now)
+        add_money(t, now, "/h");
+    else
+        table_add(t, STYLE_PLAIN, "?");
+    table_add(t, STYLE_PLAIN, "?");
+    table_add(t, STYLE_PLAIN, "?");
+    table_add(t, STYLE_PLAIN, "?");
+    table_add(t, STYLE_PLAIN, state);
+    table_add(t, STYLE_PLAIN, note);
+}
+
 /* The accounts know also what is given back by now; with targets the sum is that of the rows. */
 static void add_costs(const struct output *o, const struct json *reply, bool of_targets, struct buf *out)
 {
@@ -86,7 +102,8 @@ static void add_costs(const struct output *o, const struct json *reply, bool of_
         {"IF STOPPED", true, false}, {"STATE", false, false}, {"", false, true},
     };
     _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
-    const struct json *lines = json_get(reply, "lines"), *accounts = json_get(reply, "accounts");
+    const struct json *lines = json_get(reply, "lines"), *accounts = json_get(reply, "accounts"),
+                      *unpriced = json_get(reply, "unpriced"), *orphans = json_get(reply, "orphans");
 
     for (size_t i = 0; i < json_count(lines); i++) {
         const struct json *line = json_at(lines, i);
@@ -99,6 +116,12 @@ static void add_costs(const struct output *o, const struct json *reply, bool of_
         table_add(t, STYLE_PLAIN, json_get_text(line, "state"));
         add_note(t, line);
     }
+    for (size_t i = 0; i < json_count(unpriced); i++)
+        add_unknown(t, json_get_text(json_at(unpriced, i), "instance"), NULL,
+                    json_get_text(json_at(unpriced, i), "state"), "rented by hand");
+    for (size_t i = 0; i < json_count(orphans); i++)
+        add_unknown(t, json_get_text(json_at(orphans, i), "id"), json_get(json_at(orphans, i), "price"),
+                    json_get_text(json_at(orphans, i), "state"), "ORPHAN");
     if (json_count(accounts) && !of_targets)
         add_totals(t, accounts, "rate", "today");
     else
@@ -151,6 +174,32 @@ static void add_spent_rows(const struct output *o, const struct json *rows, stru
     }
 }
 
+/* And how it ends. */
+static void add_left_out(const struct output *o, const struct json *reply, struct buf *out)
+{
+    const struct json *unpriced = json_get(reply, "unpriced"), *orphans = json_get(reply, "orphans");
+
+    if (json_count(unpriced))
+        add_wrapped(out, 0, o->out_width,
+                    "rented by hand: what it costs is not known here; it is in no sum, and no limit of money "
+                    "stops it.");
+    for (size_t i = 0; i < json_count(orphans); i++) {
+        const struct json *orphan = json_at(orphans, i);
+        const char *at = member_text(orphan, "provider", "?"), *id = member_text(orphan, "id", "?");
+        _cleanup_free_ char *text = xasprintf(
+            "ORPHAN: %s bills at %s, no instance here knows it, and it is in no sum. what ends it:", id, at);
+
+        add_wrapped(out, 0, o->out_width, text);
+        buf_addf(out, "  llmhostctl down --at %s %s\n", at, id);
+    }
+}
+
+static bool has_lines(const struct json *reply)
+{
+    return json_count(json_get(reply, "lines")) || json_count(json_get(reply, "unpriced")) ||
+           json_count(json_get(reply, "orphans"));
+}
+
 static void add_legend(const struct output *o, size_t begin, struct buf *out)
 {
     bool estimate = strchr(buf_text(out) + begin, '~'), unknown = strchr(buf_text(out) + begin, '?');
@@ -168,11 +217,11 @@ static void add_money_screen(const struct output *o, const struct json *reply, b
     const struct json *accounts = json_get(reply, "accounts");
     size_t begin = out->len;
 
-    if (!json_count(accounts) && !json_count(json_get(reply, "lines"))) {
+    if (!json_count(accounts) && !has_lines(reply)) {
         buf_add_text(out, "nothing is rented, and no account is known: llmhostctl provider add NAME\n");
         return;
     }
-    if (json_count(json_get(reply, "lines")))
+    if (has_lines(reply))
         add_costs(o, reply, of_targets, out);
     else
         buf_add_text(out, "no rented machine.\n");
@@ -183,6 +232,7 @@ static void add_money_screen(const struct output *o, const struct json *reply, b
 
         add_wrapped(out, 0, o->out_width, text);
     }
+    add_left_out(o, reply, out);
     add_legend(o, begin, out);
 }
 

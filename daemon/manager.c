@@ -499,6 +499,8 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
     if (r == 0)
         r = store_load(context->store, &readers, m, f);
     if (r == 0)
+        r = store_load_orphans(context->store, orphans_restore, m, f);
+    if (r == 0)
         r = store_load_aliases(context->store, aliases_restore, m, f);
     if (r == 0)
         r = store_load_choices(context->store, choices_restore, m, f);

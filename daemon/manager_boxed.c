@@ -8,14 +8,17 @@
 #include "guard/keeper.h"
 #include "lease/boxed.h"
 #include "lease/lease.h"
+#include "proto/mem.h"
 
-/* Another power-on: what was said and seen in the one before is over. */
+/* Another power-on: what was said and seen in the one before is over. One that was on when we began, or that
+ * was taken for off, is no other: its last use may have been before. */
 static void note_cycle(struct power *p, const struct boxed_figures *n, uint64_t now)
 {
     if (p->on_due && p->cycle == n->cycles)
         return;
+    p->is_unused = p->cycle == n->cycles;
     p->cycle = n->cycles;
-    p->on_due = now;
+    p->on_due = p->born_due = now;
     p->was_used = p->was_off = p->hold_is_over = false;
     p->away_due = p->leave_due = 0;
 }
@@ -27,6 +30,26 @@ static void note_guard(struct power *p, const struct boxed *b, uint64_t now)
     keeper_figures(boxed_keeper(b), &k);
     if (k.read_at_ms || now - p->on_due >= UNHEARD_MS)
         p->restored = false;
+}
+
+/* max_up counts from the last use, whichever daemon saw it, by the machine's own clock. */
+static void note_boxed_used(struct power *p, struct boxed *b, const struct stay_facts *f, uint64_t now)
+{
+    uint64_t unused_ms;
+
+    p->is_unused = f->begun_due != 0;
+    if (!p->is_unused || !boxed_unused_ms(b, now, &unused_ms))
+        boxed_note_used(b, MAX(f->used_due, f->on_due));
+}
+
+/* As far as it is known by now. */
+static void note_before(struct power *p, const struct boxed *b, uint64_t now)
+{
+    uint64_t unused_ms, age_ms = now - p->born_due;
+
+    p->unused_before_ms = 0;
+    if (p->is_unused && boxed_unused_ms(b, now, &unused_ms))
+        p->unused_before_ms = unused_ms - MIN(unused_ms, age_ms);
 }
 
 /* Somebody who has just switched it on, or added it, has not said yet what it is for: what ends that is
@@ -46,8 +69,12 @@ static struct stay_facts boxed_facts(struct power *p, uint64_t now)
 static void judge_on(struct power *p, struct boxed *b, uint64_t now)
 {
     const struct stay_rule rule = power_rule(p);
+
+    note_before(p, b, now);
+
     const struct stay_facts f = boxed_facts(p, now);
 
+    note_boxed_used(p, b, &f, now);
     if (!f.any_goal)
         boxed_allow(b, false); /* it was said for a model */
     p->stay = stay_judge(&rule, &f, now);

@@ -27,11 +27,11 @@ struct power {
     uint64_t quiet_bytes;         /* of its forwards */
     uint64_t forward_due;         /* when those last grew; 0: not seen */
     uint64_t typed_due;           /* when somebody typed into a login there; 0: unknown */
-
-    struct rented *rented;        /* NULL: it has no account, and is switched off from inside */
-    uint64_t born_due;            /* when this object began */
+    uint64_t born_due;            /* when this object began; of one that is switched off from inside: when its power-on was seen */
     bool is_unused;               /* nobody used it since born_due; the last use was unused_before_ms before that */
     uint64_t unused_before_ms;
+
+    struct rented *rented;        /* NULL: it has no account, and is switched off from inside */
     bool asked_on;                /* its goal is on, by us: when it is off, it went off by itself */
     bool was_reachable;           /* since it is on */
     uint64_t lost_due, doubt_due; /* since when it runs and cannot be reached; the next look. 0: it can */

@@ -106,7 +106,8 @@ void releases_drop(struct manager *m);
 bool adoptions_have(struct manager *m, const char *name);
 void adoptions_drop(struct manager *m);
 
-/* manager_orphan.c */
+/* manager_orphan.c; what its files share is in manager_orphan.h */
+void orphans_restore(void *ctx, const struct orphan_record *r);
 void orphans_listed(struct manager *m, struct account *a, const struct instance_seen *seen, unsigned n);
 /* A rented machine cannot be the instance of that name: an orphan bears it, and would be taken for its own. 0, or -EINVAL with f, code is_orphan. */
 int orphans_refuse_name(struct manager *m, const char *name, struct fault *f);

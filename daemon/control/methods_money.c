@@ -3,10 +3,12 @@
 #include "base/fault.h"
 #include "control/explain.h"
 #include "control/methods.h"
+#include "control/orphans.h"
 #include "control/show.h"
 #include "control/show_rent.h"
 #include "control/target.h"
 #include "lease/account.h"
+#include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/ledger.h"
 #include "lease/rented.h"
@@ -250,6 +252,29 @@ static void add_total(struct manager *m, struct json *total)
     }
 }
 
+/* What runs by nobody's account here. */
+static struct json *unpriced(struct manager *m, const struct json *targets)
+{
+    struct json *list = json_array();
+    struct boxed_figures n;
+    struct lease *l;
+
+    for (unsigned i = 0; (l = manager_lease_at(m, i)); i++) {
+        const struct boxed *b = lease_boxed(l);
+
+        if (!b || !is_asked_for(m, targets, lease_name(l)))
+            continue;
+        struct json *v = json_object();
+
+        boxed_figures(b, &n);
+        json_put_string(v, "instance", lease_name(l));
+        json_put_string(v, "state", boxed_state_name(boxed_state(b)));
+        json_put_int(v, "since_at_ms", n.since_at_ms);
+        json_append(list, v);
+    }
+    return list;
+}
+
 static void cost_answer(struct call *c)
 {
     const struct json *targets = json_get(c->parameters, "targets");
@@ -266,6 +291,8 @@ static void cost_answer(struct call *c)
     json_put(v, "accounts", show_accounts(c->context));
     json_put(v, "lines", lines);
     json_put(v, "total", total);
+    json_put(v, "orphans", show_orphans_that_bill(c->context, targets));
+    json_put(v, "unpriced", unpriced(m, targets));
     if (with_rows)
         json_put(v, "rows", rows);
     else

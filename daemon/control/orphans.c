@@ -93,6 +93,17 @@ struct json *show_orphans(const struct control_context *k)
     return list;
 }
 
+struct json *show_orphans_that_bill(const struct control_context *k, const struct json *targets)
+{
+    struct json *list = json_array();
+    struct orphan_view o;
+
+    for (unsigned i = 0; manager_orphan_at(k->manager, i, &o); i++)
+        if (o.seen->power != INSTANCE_OFF && target_has_name(targets, o.seen->id))
+            json_append(list, show_orphan(k->manager, &o));
+    return list;
+}
+
 /* ---- as trouble ---- */
 
 static const char whose[] =

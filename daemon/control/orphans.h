@@ -12,6 +12,8 @@ struct manager;
 struct json *show_machine(struct manager *m, const struct account *a, const struct instance_seen *seen);
 /* Of Status and Watch; caller frees. */
 struct json *show_orphans(const struct control_context *k);
+/* Of Cost: those of that name that may be billed. Caller frees. */
+struct json *show_orphans_that_bill(const struct control_context *k, const struct json *targets);
 /* Each is one that a person has to look at. */
 void orphans_add_trouble(const struct control_context *k, const struct json *targets, struct json *list);
 

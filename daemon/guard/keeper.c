@@ -216,6 +216,8 @@ static void note_record(struct keeper *k, const struct guard_answer *a)
     struct keeper_figures *f = &k->figures;
 
     f->read_at_ms = now;
+    f->box_due = clock_now_ms();
+    f->box_s = box_s;
     f->acts_at_ms = now + a->left_s * 1000;
     f->hold_until_at_ms = hold_s ? now + hold_s * 1000 : 0;
     strcpy(f->owner, streq(r->owner, GUARD_NOBODY) ? "" : r->owner);

@@ -71,6 +71,8 @@ struct keeper_figures {
     char ways[64];                  /* how it would stop the machine */
     uint64_t typed_due;             /* when somebody typed into a terminal there last, by the loop's clock; 0: unknown */
     char cycle[64];                 /* of which power-on of the machine that was; "": unknown */
+    uint64_t box_due;               /* box_s was read then, of the machine's own clock: nobody sets that one, and it goes on while we are away; 0: never */
+    int64_t box_s;
 };
 void keeper_figures(const struct keeper *k, struct keeper_figures *ret);
 /* Of KEEPER_REFUSED ("other_owner"), KEEPER_USELESS ("no_guard": with the reason), of a guard that acts ("guard_acts"), or of the last thing that

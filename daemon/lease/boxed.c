@@ -19,6 +19,7 @@
 #define AGAIN_MS 20000u /* as often as its guard tries another way */
 #define ALARM_MS 90000u /* four ways at a period of 20 s, and it is still there */
 #define GRACE_MS 60000  /* a guard that nobody renews has stopped it so long after its end */
+#define USED_S   60     /* the last use is written down so exactly */
 
 struct boxed {
     struct boxed_context context;
@@ -35,6 +36,7 @@ struct boxed {
     uint64_t stop_due;  /* when that was; 0: it is not to stop */
     bool told;          /* and its guard has taken it, or may have */
     int64_t acts_at_ms; /* its guard, as of its last answer */
+    int64_t used_s;     /* the last use, by its own clock; -1: unknown */
     struct fault alarm;
 
     enum boxed_trial trial;
@@ -70,6 +72,7 @@ static void boxed_write(const struct boxed *b)
         .acts_at_ms = b->acts_at_ms,
         .trial = (char *)boxed_trial_name(b->trial),
         .tried_at_ms = b->tried_at_ms,
+        .used_s = b->used_s,
     };
 
     store_put_boxed(b->context.store, b->context.name, &r);
@@ -205,6 +208,7 @@ static void boxed_begins(struct boxed *b, const char *cycle)
     snprintf(b->cycle, sizeof b->cycle, "%s", cycle);
     boxed_forget_stop(b);
     b->stop_asked_at_ms = 0;
+    b->used_s = -1;
     b->cycles++;
     boxed_enter(b, BOXED_ON);
 }
@@ -348,6 +352,40 @@ void boxed_allow(struct boxed *b, bool no_guard)
     b->no_guard = no_guard;
 }
 
+/* ---- when it was used ---- */
+
+/* Its own clock at that instant of ours; false: it was not read in this power-on. */
+static bool boxed_clock(const struct boxed *b, uint64_t due, int64_t *ret_s)
+{
+    struct keeper_figures n;
+
+    keeper_figures(b->keeper, &n);
+    if (!n.box_due || !*n.cycle || !streq(n.cycle, b->cycle))
+        return false;
+    *ret_s = n.box_s + ((int64_t)due - (int64_t)n.box_due) / 1000;
+    return true;
+}
+
+void boxed_note_used(struct boxed *b, uint64_t used_due)
+{
+    int64_t s;
+
+    if (!boxed_clock(b, used_due, &s) || (b->used_s >= 0 && s < b->used_s + USED_S))
+        return;
+    b->used_s = MAX(s, (int64_t)0);
+    tell(b);
+}
+
+bool boxed_unused_ms(const struct boxed *b, uint64_t now, uint64_t *ret_ms)
+{
+    int64_t s;
+
+    if (b->used_s < 0 || !boxed_clock(b, now, &s))
+        return false;
+    *ret_ms = (uint64_t)MAX(s - b->used_s, (int64_t)0) * 1000;
+    return true;
+}
+
 /* ---- beginning and end ---- */
 
 /* It is read before it is asked, and what is read is gone on from. */
@@ -371,6 +409,7 @@ static void boxed_restore(struct boxed *b, const struct boxed_record *r)
     b->told = r->told;
     b->no_guard = r->no_guard;
     b->acts_at_ms = r->acts_at_ms;
+    b->used_s = r->used_s;
     for (unsigned i = BOXED_UNTRIED; i <= BOXED_CAME_BACK; i++)
         if (streq(r->trial, boxed_trial_name(i)))
             boxed_know_trial(b, i, r->tried_at_ms);
@@ -392,6 +431,7 @@ struct boxed *boxed_new(const struct boxed_context *context, const struct boxed_
     };
 
     b->context = *context;
+    b->used_s = -1;
     b->since_at_ms = clock_wall_ms();
     work_init(&b->changed, on_changed, b);
     b->timer = timer_new(context->loop, on_timer, b);

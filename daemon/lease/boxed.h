@@ -8,7 +8,7 @@
  *     off → stopping                      (it is reached, and is the one that was told to stop: that is an alarm, and it is told again)
  *
  * What a person does not say twice is in the database, for the daemon that comes after this one: that it was to stop, when, and in which power-on;
- * until when its guard lets it run; what it was let go without.
+ * until when its guard lets it run; what it was let go without; when it was used last.
  *
  * Its guard is there before anything is started on it: put there after each login, read back, renewed while the way is open. Whether that guard
  * can end it is known once it was told to, went away and stayed away: by a drill, or because it was to stop. That the bill ended is not known. */
@@ -68,6 +68,11 @@ bool boxed_stay(struct boxed *b);
 void boxed_hold(struct boxed *b, uint64_t for_ms);
 void boxed_take(struct boxed *b);
 void boxed_allow(struct boxed *b, bool no_guard);
+/* The last use of it in this power-on, which max_up counts from, by the loop's clock; written down by the machine's own, once that was read: what is
+ * between two daemons counts, whatever this computer's clocks do meanwhile. */
+void boxed_note_used(struct boxed *b, uint64_t used_due);
+/* How long ago that was, also as the daemon before this one wrote it; false: nobody knows. */
+bool boxed_unused_ms(const struct boxed *b, uint64_t now, uint64_t *ret_ms);
 
 enum boxed_state boxed_state(const struct boxed *b);
 const char *boxed_state_name(enum boxed_state s);   /* Instance.state of the contract: "unknown" "running" "stopping" "stopped?" */

@@ -171,8 +171,8 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .parent = 0,
             .sql =
                 "INSERT OR REPLACE INTO boxed(instance, state, cycle, since_at_ms, stop_asked_at_ms, told, "
-                "no_guard, acts_at_ms, trial, tried_at_ms)"
-                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                "no_guard, acts_at_ms, trial, tried_at_ms, used_s)"
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         },
     [CHANGE_PUT_ACCOUNT] =
         {
@@ -189,6 +189,23 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .parent = -1,
             .removes = true,
             .sql = "DELETE FROM account WHERE provider = ?1",
+        },
+    [CHANGE_PUT_ORPHAN] =
+        {
+            .noun = "machine",
+            .keys = 2,
+            .parent = -1,
+            .sql = "INSERT OR REPLACE INTO orphan(provider, id, name, word, gpu, cards, price_milli, "
+                   "no_card, started_at_ms, seen_at_ms, missing_at_ms)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        },
+    [CHANGE_REMOVE_ORPHAN] =
+        {
+            .noun = "machine",
+            .keys = 2,
+            .parent = -1,
+            .removes = true,
+            .sql = "DELETE FROM orphan WHERE provider = ?1 AND id = ?2",
         },
     /* ?8 < 0: the whole rest. ?9, ?10: the limits of a day and a month, 0: none; ?11, ?12: what was spent in
      * them. ?13: the length of a keep, 0: it is none. */

@@ -29,6 +29,8 @@ enum change_kind {
     CHANGE_PUT_BOXED,
     CHANGE_PUT_ACCOUNT,
     CHANGE_REMOVE_ACCOUNT,
+    CHANGE_PUT_ORPHAN,
+    CHANGE_REMOVE_ORPHAN,
     CHANGE_RESERVE,             /* refused when it writes nothing */
     CHANGE_RESOLVE_INTENT,
     CHANGE_RELEASE_INTENTS,

@@ -232,6 +232,7 @@ store_ticket store_put_boxed(struct store *s, const char *instance, const struct
     change_int(c, r->acts_at_ms);
     change_text(c, r->trial);
     change_int(c, r->tried_at_ms);
+    change_int(c, r->used_s);
     return store_queue(s, c);
 }
 
@@ -254,6 +255,33 @@ store_ticket store_remove_account(struct store *s, const char *provider)
     struct change *c = change_new(CHANGE_REMOVE_ACCOUNT);
 
     change_text(c, provider);
+    return store_queue(s, c);
+}
+
+store_ticket store_put_orphan(struct store *s, const struct orphan_record *r)
+{
+    struct change *c = change_new(CHANGE_PUT_ORPHAN);
+
+    change_text(c, r->provider);
+    change_text(c, r->id);
+    change_text(c, r->name);
+    change_text(c, r->word);
+    change_text(c, r->gpu);
+    change_int(c, r->cards);
+    change_int(c, r->price_milli);
+    change_int(c, r->no_card);
+    change_int(c, r->started_at_ms);
+    change_int(c, r->seen_at_ms);
+    change_int(c, r->missing_at_ms);
+    return store_queue(s, c);
+}
+
+store_ticket store_remove_orphan(struct store *s, const char *provider, const char *id)
+{
+    struct change *c = change_new(CHANGE_REMOVE_ORPHAN);
+
+    change_text(c, provider);
+    change_text(c, id);
     return store_queue(s, c);
 }
 

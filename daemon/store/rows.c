@@ -226,7 +226,7 @@ static bool see_rental(sqlite3_stmt *row, struct rental_record *ret)
     return true;
 }
 
-#define BOXED_COLUMNS 9 /* the last ones */
+#define BOXED_COLUMNS 10 /* the last ones */
 
 /* False: nothing is known of the kind. */
 static bool see_boxed(sqlite3_stmt *row, struct boxed_record *ret)
@@ -245,6 +245,7 @@ static bool see_boxed(sqlite3_stmt *row, struct boxed_record *ret)
         .acts_at_ms = sqlite3_column_int64(row, at + 6),
         .trial = database_text_at(row, at + 7),
         .tried_at_ms = sqlite3_column_int64(row, at + 8),
+        .used_s = sqlite3_column_int64(row, at + 9),
     };
     return true;
 }
@@ -327,7 +328,7 @@ int database_load(struct database *d, const struct store_readers *readers, void 
         " over_budget, rental.no_guard, adopted, no_card, used_at_ms, search_until_at_ms, acted, made_at_ms,"
         " hold_until_at_ms,"
         " boxed.state, cycle, since_at_ms, stop_asked_at_ms, told, boxed.no_guard, acts_at_ms, trial, "
-        "tried_at_ms"
+        "tried_at_ms, used_s"
         " FROM instance LEFT JOIN rental ON rental.instance = name LEFT JOIN boxed ON boxed.instance = name"
         " ORDER BY added_at_ms, name",
         see_instance, &load, f);

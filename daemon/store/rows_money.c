@@ -1,4 +1,5 @@
-/* Reading of accounts and of what was spent, and the sentence of a reservation that was refused. */
+/* Reading of accounts, of what was spent and of machines nobody knows, and the sentence of a reservation that
+ * was refused. */
 #include "base/fault.h"
 #include "proto/text.h"
 #include "store/database.h"
@@ -76,6 +77,42 @@ int database_load_spent(struct database *d, int64_t now_ms, int64_t for_ms,
         (long long)now_ms, (long long)for_ms);
 
     return database_each_row(d, sql, see_spent, &load, f);
+}
+
+struct load_orphans {
+    void (*orphan)(void *ctx, const struct orphan_record *r);
+    void *ctx;
+};
+
+static void see_orphan(sqlite3_stmt *row, void *to)
+{
+    struct load_orphans *load = to;
+    const struct orphan_record r = {
+        .provider = database_text_at(row, 0),
+        .id = database_text_at(row, 1),
+        .name = database_text_at(row, 2),
+        .word = database_text_at(row, 3),
+        .gpu = database_text_at(row, 4),
+        .cards = (unsigned)sqlite3_column_int64(row, 5),
+        .price_milli = sqlite3_column_int64(row, 6),
+        .no_card = sqlite3_column_int(row, 7) != 0,
+        .started_at_ms = sqlite3_column_int64(row, 8),
+        .seen_at_ms = sqlite3_column_int64(row, 9),
+        .missing_at_ms = sqlite3_column_int64(row, 10),
+    };
+
+    load->orphan(load->ctx, &r);
+}
+
+int database_load_orphans(struct database *d, void (*orphan)(void *ctx, const struct orphan_record *r),
+                          void *ctx, struct fault *f)
+{
+    struct load_orphans load = {.orphan = orphan, .ctx = ctx};
+
+    return database_each_row(d,
+                             "SELECT provider, id, name, word, gpu, cards, price_milli, no_card, "
+                             "started_at_ms, seen_at_ms, missing_at_ms FROM orphan ORDER BY provider, id",
+                             see_orphan, &load, f);
 }
 
 /* ---- no room for a reservation ---- */

@@ -282,3 +282,23 @@ CREATE TABLE choice (
     max_price_milli INTEGER NOT NULL,
     over_budget INTEGER NOT NULL CHECK (over_budget IN (0, 1))
 ) WITHOUT ROWID;
+
+-- version 14
+-- The last use of it in that power-on, by the machine's own clock.
+ALTER TABLE boxed ADD COLUMN used_s INTEGER NOT NULL DEFAULT -1;
+
+-- A machine that bears a name of ours, that no instance knows, and that billed when a list had it last: the next list may leave it out.
+CREATE TABLE orphan (
+    provider TEXT NOT NULL,
+    id TEXT NOT NULL CHECK (id <> ''),
+    name TEXT NOT NULL,
+    word TEXT NOT NULL,
+    gpu TEXT NOT NULL,
+    cards INTEGER NOT NULL CHECK (cards >= 0),
+    price_milli INTEGER NOT NULL,
+    no_card INTEGER NOT NULL CHECK (no_card IN (0, 1)),
+    started_at_ms INTEGER NOT NULL,
+    seen_at_ms INTEGER NOT NULL,
+    missing_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (provider, id)
+) WITHOUT ROWID;

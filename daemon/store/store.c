@@ -523,6 +523,12 @@ int store_load_accounts(struct store *s, void (*account)(void *ctx, const struct
     return database_load_accounts(s->database, account, ctx, f);
 }
 
+int store_load_orphans(struct store *s, void (*orphan)(void *ctx, const struct orphan_record *r), void *ctx,
+                       struct fault *f)
+{
+    return database_load_orphans(s->database, orphan, ctx, f);
+}
+
 int store_load_spent(struct store *s, int64_t now_ms, int64_t for_ms,
                      void (*spent)(void *ctx, const struct spent_record *r), void *ctx, struct fault *f)
 {

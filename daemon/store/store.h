@@ -75,6 +75,7 @@ struct boxed_record {
     int64_t acts_at_ms;             /* its guard stops it then, unless somebody renews; 0: unknown */
     char *trial;                    /* what became of it when its guard was told last */
     int64_t tried_at_ms;            /* 0: never */
+    int64_t used_s;                 /* its last use in that power-on, by its own clock (/proc/uptime); -1: unknown */
 };
 struct instance_record {
     char *name, *provider;          /* "ssh", "local", "autodl" */
@@ -143,6 +144,22 @@ store_ticket store_put_account(struct store *s, const struct account_record *r);
 store_ticket store_remove_account(struct store *s, const char *provider);
 /* As store_load(). */
 int store_load_accounts(struct store *s, void (*account)(void *ctx, const struct account_record *r), void *ctx, struct fault *f);
+
+/* A machine that bills, has a name of ours, and that no instance knows: as the list of its account had it last. */
+struct orphan_record {
+    char *provider, *id, *name;
+    char *word, *gpu;                   /* as of struct instance_seen */
+    unsigned cards;
+    int64_t price_milli;
+    bool no_card;
+    int64_t started_at_ms;
+    int64_t seen_at_ms;
+    int64_t missing_at_ms;              /* the lists leave it out since then; 0: they do not */
+};
+store_ticket store_put_orphan(struct store *s, const struct orphan_record *r);
+store_ticket store_remove_orphan(struct store *s, const char *provider, const char *id);
+/* As store_load(). */
+int store_load_orphans(struct store *s, void (*orphan)(void *ctx, const struct orphan_record *r), void *ctx, struct fault *f);
 
 /* What is about to cost money (reference/lease.md §3): durable before it is asked. */
 struct intent_record {

@@ -124,6 +124,7 @@ def down(*steps, **last):
 
 DOWN = down(("streams", "0 left", 34200), ("engine", "ollama stopped", 1100), ("power_off", "shutting_down", 600), ("confirmed", "shutdown", 5900),
             instance=machine("gz-4090", "stopped", **OFF), spent=yuan(6190))
+BYHAND = [{"instance": "gz-box", "state": "running", "since_at_ms": "@-600s"}]
 COST_OF = [{"reply": {**COST, "lines": COST["lines"][:1]}}]
 SHOW = [{"reply": {"instance": {**machine("bj-4090", "stopped", **OFF), "address": "connect.bj.example:41022", "user": "root"}, "settings": {}, "models": [MODEL]}}]
 MACHINES = [{"id": "pro-5f0c", "name": "ab12cd34-gz-4090-1", "gpu": "4090D", "cards": 1, "state": "running", "power": "on", "no_card": False,
@@ -200,6 +201,8 @@ RENT = [
     case("rent-cost-units", "cost", {"Cost": [{"reply": UNITS}]}, columns=80),
     case("rent-cost-since", "cost --since 2026-11-20", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "rows": ROWS}}]}, columns=120),
     case("rent-cost-none", "cost", {"Cost": [{"reply": {"accounts": [], "lines": [], "total": []}}]}),
+    case("rent-cost-by-hand", "cost", {"Cost": [{"reply": {"accounts": [], "lines": [], "total": [], "unpriced": BYHAND}}]}, columns=80),
+    case("rent-cost-left-out", "cost", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "unpriced": BYHAND, "orphans": [LOST]}}]}, columns=80),
     case("rent-cost-json", "cost --json", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "rows": ROWS[:1]}}]}),
     *widths("rent-offers", "offers", {"Offers": [{"reply": {"offers": OFFERS, "notes": ["the API has no plain 4090; the console has one"]}}]}),
     *widths("rent-offers-for", "offers --for ollama:deepseek-r1:32b --gpu 4090D --provider autodl", {"Offers": [{"reply": {"offers": JUDGED}}]}),

@@ -192,6 +192,20 @@ class ByHand(road.Road):
             self.assertEqual(h.pids(r"\.llmhost\.sh"), [])
             self.assertIsNotNone(h.pid)
 
+    def test_its_time_goes_on_over_a_start(self):
+        idle = {"stop": "1h", "unload": "1h", "min_up": "0s", "max_up": "20s"}
+        with self.box("gpu1") as h, daemons.Daemon(**{**TIMES, "idle": idle}) as d:
+            self.add(d, h, "--stop=shutdown")
+            self.kept(d, "gpu1")
+            d.ctl("up", MODEL, "--on", "gpu1")
+            begun = time.monotonic()
+            self.assertRegex(d.ctl("cost").stdout, r"gpu1 +\? +\? +\? +\? +running +rented by hand")
+            time.sleep(10)
+            d.kill()
+            d.start()
+            self.off(h, 25)
+            self.assertLess(time.monotonic() - begun, 28, "anew it would have been 30 s and more")
+
     def test_daemon_killed(self):
         with self.box("gpu1") as h, daemons.Daemon(**TIMES) as d:
             self.add(d, h, "--stop=never")

@@ -394,3 +394,78 @@ Test(boxed, one_that_a_person_switches_on_at_once_proves_nothing)
     expect(BOXED_ON);
     cr_assert_eq(figures().trial, BOXED_UNTRIED);
 }
+
+/* ---- when it was used ---- */
+
+/* Its guard tells so much of the machine's own clock. */
+static void tells_its_clock(int64_t box_s)
+{
+    keeper->figures.box_s = box_s;
+    keeper->figures.box_due = clock_now_ms();
+}
+
+static int64_t unused_s(void)
+{
+    uint64_t ms;
+
+    return boxed_unused_ms(boxed, clock_now_ms(), &ms) ? (int64_t)(ms / 1000) : -1;
+}
+
+Test(boxed, its_last_use_is_known_to_the_next_daemon_by_its_own_clock)
+{
+    answers_of("a.1");
+    tells_its_clock(1000);
+    cr_assert_eq(unused_s(), -1);
+    boxed_note_used(boxed, clock_now_ms() - 100000);
+    cr_assert_eq(unused_s(), 100);
+    daemon_is_killed();
+    cr_assert_eq(unused_s(), -1, "it may be another power-on that is there now");
+    answers_of("a.1");
+    cr_assert_eq(unused_s(), -1, "its clock was not told yet");
+    tells_its_clock(8000); /* whatever ours was set to meanwhile */
+    cr_assert_eq(unused_s(), 7100);
+    loop_advance(loop, 60000);
+    cr_assert_eq(unused_s(), 7160);
+}
+
+Test(boxed, another_power_on_was_not_used_yet)
+{
+    answers_of("a.1");
+    tells_its_clock(1000);
+    boxed_note_used(boxed, clock_now_ms());
+    daemon_is_killed();
+    answers_of("b.1");
+    tells_its_clock(50);
+    cr_assert_eq(unused_s(), -1);
+}
+
+Test(boxed, a_use_that_nobody_can_date_is_not_written_down)
+{
+    session_goes(true);
+    boxed_note_used(boxed, clock_now_ms());
+    cr_assert_eq(unused_s(), -1);
+    answers_of("a.1");
+    tells_its_clock(5);
+    boxed_note_used(boxed, clock_now_ms() - 60000); /* it was on before we could see it */
+    cr_assert_eq(unused_s(), 5);
+}
+
+Test(boxed, uses_are_written_down_once_a_minute)
+{
+    unsigned n;
+
+    answers_of("a.1");
+    tells_its_clock(1000);
+    boxed_note_used(boxed, clock_now_ms());
+    loop_turns(loop, 3);
+    n = n_changed;
+    loop_advance(loop, 59000);
+    boxed_note_used(boxed, clock_now_ms());
+    loop_turns(loop, 3);
+    cr_assert_eq(n_changed, n);
+    loop_advance(loop, 2000);
+    boxed_note_used(boxed, clock_now_ms());
+    loop_turns(loop, 3);
+    cr_assert_gt(n_changed, n);
+    cr_assert_eq(unused_s(), 0);
+}

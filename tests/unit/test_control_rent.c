@@ -1404,6 +1404,74 @@ Test(control_rent, machine_that_bills_is_looked_for_while_lists_leave_it_out)
     cr_assert_eq(events_of("orphan_ended"), 1);
 }
 
+static void begin_anew(void)
+{
+    daemon_ends();
+    daemon_begins();
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+    loop_advance(w.loop, 1);
+    loop_turns(w.loop, 20);
+}
+
+Test(control_rent, machine_that_bills_is_known_after_a_start_while_lists_leave_it_out)
+{
+    begin_orphan(INSTANCE_ON);
+    at.hides = true;
+    begin_anew();
+    minutes_pass(2);
+
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+    const struct json *orphan = first(v, "orphans");
+    int64_t missing_at_ms = json_get_int(orphan, "missing_at_ms", 0);
+
+    cr_assert_str_eq(json_get_text(orphan, "id"), "pro-9");
+    cr_assert_str_eq(json_get_text(orphan, "power"), "on");
+    cr_assert_eq(json_get_int(orphan, "since_at_ms", 0), at.machine.started_at_ms);
+    cr_assert_neq(missing_at_ms, 0);
+    cr_assert_eq(events_of("orphan"), 1, "that is no news");
+    begin_anew();
+
+    _cleanup_json_ struct json *again = answers("Status", "{}");
+
+    cr_assert_eq(json_get_int(first(again, "orphans"), "missing_at_ms", 0), missing_at_ms);
+    minutes_pass(15);
+    cr_assert_eq(events_of("orphan_ended"), 1);
+    begin_anew();
+
+    _cleanup_json_ struct json *gone = answers("Status", "{}");
+
+    cr_assert_eq(json_count(json_get(gone, "orphans")), 0);
+}
+
+Test(control_rent, machine_that_nothing_knows_and_is_off_is_not_remembered)
+{
+    begin_orphan(INSTANCE_ON);
+    json_free(answers("Down", "{\"target\":\"pro-9\",\"at\":\"autodl\"}"));
+    at.hides = true;
+    begin_anew();
+
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+
+    cr_assert_eq(json_count(json_get(v, "orphans")), 0);
+}
+
+Test(control_rent, what_bills_by_nobodys_account_is_in_cost)
+{
+    begin_orphan(INSTANCE_ON);
+
+    _cleanup_json_ struct json *v = answers("Cost", "{}");
+
+    cr_assert_str_eq(json_get_text(first(v, "orphans"), "id"), "pro-9");
+    cr_assert_eq(json_count(json_get(v, "lines")), 0);
+    cr_assert_eq(json_count(json_get(v, "unpriced")), 0);
+    json_free(answers("Down", "{\"target\":\"pro-9\",\"at\":\"autodl\"}"));
+
+    _cleanup_json_ struct json *off = answers("Cost", "{}");
+
+    cr_assert_eq(json_count(json_get(off, "orphans")), 0);
+}
+
 Test(control_rent, stop_is_not_confirmed_by_one_that_does_not_answer)
 {
     begin_orphan(INSTANCE_ON);

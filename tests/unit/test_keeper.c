@@ -67,6 +67,8 @@ Story(where_there_is_none_it_is_installed)
     cr_assert_str_eq(f.ways, "shutdown,kill");
     cr_assert_leq(llabs(f.acts_at_ms - clock_wall_ms() - LEASE_S * 1000), 1000);
     cr_assert_eq(f.hold_until_at_ms, 0);
+    cr_assert_leq(llabs(f.box_s - box_now_s()), 1, "its own clock");
+    cr_assert(f.box_due && f.box_due <= clock_now_ms());
     cr_assert_gt(w.n_changed, 0);
 }
 

@@ -16,6 +16,8 @@
 #define boxed_allow       fake_boxed_allow
 #define boxed_stay        fake_boxed_stay
 #define boxed_stop        fake_boxed_stop
+#define boxed_note_used   fake_boxed_note_used
+#define boxed_unused_ms   fake_boxed_unused_ms
 #define keeper_figures    fake_keeper_figures
 #include "manager_boxed.c"
 
@@ -32,6 +34,9 @@ static struct world {
     struct stay_facts models; /* as its models and holds are */
     bool has_wish, is_anothers, is_told;
     bool no_guard;
+    bool is_unused_known;
+    uint64_t noted_due; /* as it was written down last; with is_unused_known the last use was unused_due */
+    int64_t unused_due; /* which may be before this computer was on */
     unsigned n_lost, n_left_waiting, n_told_off, n_stops;
     struct stay done; /* what was done last */
 } w;
@@ -111,6 +116,24 @@ void fake_boxed_stop(struct boxed *b)
     w.n_stops++;
 }
 
+void fake_boxed_note_used(struct boxed *b, uint64_t used_due)
+{
+    (void)b;
+    if (!w.guard.read_at_ms) /* nor its clock */
+        return;
+    w.noted_due = used_due;
+    w.unused_due = (int64_t)used_due;
+    w.is_unused_known = true;
+}
+
+bool fake_boxed_unused_ms(const struct boxed *b, uint64_t now, uint64_t *ret_ms)
+{
+    (void)b;
+    if (w.is_unused_known && w.guard.read_at_ms)
+        *ret_ms = (uint64_t)((int64_t)now - w.unused_due);
+    return w.is_unused_known && w.guard.read_at_ms;
+}
+
 /* ---- what it shares with those that are rented ---- */
 
 bool power_has_wish(const struct power *p)
@@ -124,6 +147,8 @@ struct stay_facts power_facts(const struct power *p, uint64_t now)
     struct stay_facts f = w.models;
 
     f.on_due = p->on_due ? p->on_due : now;
+    f.begun_due = p->is_unused && !f.used_due ? p->born_due : 0;
+    f.before_ms = p->unused_before_ms;
     return f;
 }
 
@@ -212,7 +237,7 @@ static void is_switched_on(void)
 {
     w.state = BOXED_ON;
     w.box.cycles++;
-    w.is_told = false;
+    w.is_told = w.is_unused_known = false;
     w.guard.read_at_ms = 0;
     judges();
     guard_is_read();
@@ -402,4 +427,72 @@ Test(manager_boxed, max_up_ends_one_that_is_used_for_ever)
     passes(1);
     cr_assert_eq(w.done.reason, STAY_MAX_UP);
     cr_assert_eq(w.state, BOXED_STOPPING);
+}
+
+/* Another daemon began: its guard tells of the power-on that it was used in, so long ago. */
+static void daemon_is_killed(unsigned minutes_ago)
+{
+    begin();
+    w.state = BOXED_ON;
+    w.models.any_goal = true;
+    w.is_unused_known = true;
+    w.unused_due = (int64_t)w.now - minutes_ago * (int64_t)MIN_MS;
+    judges();
+    guard_is_read();
+}
+
+Test(manager_boxed, max_up_goes_on_over_a_start)
+{
+    daemon_is_killed(700);
+    w.models.wanted = true; /* a model that was wanted gets there again: that is no use of it */
+    judges();
+    passes(19);
+    cr_assert_eq(w.state, BOXED_ON);
+    passes(1);
+    cr_assert_eq(w.done.reason, STAY_MAX_UP);
+    cr_assert_eq(w.state, BOXED_STOPPING);
+}
+
+Test(manager_boxed, max_up_may_be_over_when_we_begin)
+{
+    daemon_is_killed(2000); /* longer than this computer is on */
+    w.models.wanted = true;
+    judges();
+    cr_assert_eq(w.done.reason, STAY_MAX_UP);
+    cr_assert_eq(w.state, BOXED_STOPPING);
+}
+
+Test(manager_boxed, a_use_after_a_start_begins_max_up_anew)
+{
+    daemon_is_killed(700);
+    is_used();
+    w.models.wanted = true;
+    passes(719);
+    cr_assert_eq(w.state, BOXED_ON);
+    passes(1);
+    cr_assert_eq(w.done.reason, STAY_MAX_UP);
+    cr_assert_eq(w.noted_due, w.models.used_due, "which the next daemon knows");
+}
+
+Test(manager_boxed, another_power_on_after_a_start_counts_from_itself)
+{
+    daemon_is_killed(700);
+    is_switched_on();
+    w.models.wanted = true;
+    passes(719);
+    cr_assert_eq(w.state, BOXED_ON);
+    passes(1);
+    cr_assert_eq(w.done.reason, STAY_MAX_UP);
+}
+
+Test(manager_boxed, one_that_nobody_dated_counts_from_our_start)
+{
+    daemon_is_killed(700);
+    w.is_unused_known = false; /* an older version */
+    w.models.wanted = true;
+    judges();
+    passes(719);
+    cr_assert_eq(w.state, BOXED_ON);
+    passes(1);
+    cr_assert_eq(w.done.reason, STAY_MAX_UP);
 }

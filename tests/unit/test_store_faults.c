@@ -613,7 +613,7 @@ Test(store_faults, a_newer_schema_is_refused_and_left_alone)
     store = store_close(store);
     sql("PRAGMA user_version = 999");
     assert_open_fails(state, -ENOTSUP, "was written by a newer llmhostd (schema 999");
-    sql("PRAGMA user_version = 13");
+    sql("PRAGMA user_version = 14");
     open_store();
 }
 
@@ -628,7 +628,7 @@ Test(store_faults, an_older_schema_is_brought_forward_with_what_it_holds)
     sql("DROP TABLE count");
     sql("DROP TABLE api_key");
     sql("DROP TABLE alias; DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental; DROP "
-        "TABLE boxed; DROP TABLE choice");
+        "TABLE boxed; DROP TABLE choice; DROP TABLE orphan");
     sql("ALTER TABLE deployment DROP COLUMN asleep_at_ms");
     sql("ALTER TABLE deployment DROP COLUMN keep_until_at_ms");
     sql("PRAGMA user_version = 3");
@@ -642,7 +642,7 @@ Test(store_faults, an_older_schema_is_brought_forward_with_what_it_holds)
     sql("DROP TABLE count");
     sql("DROP TABLE api_key");
     sql("DROP TABLE alias; DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental; DROP "
-        "TABLE boxed; DROP TABLE choice");
+        "TABLE boxed; DROP TABLE choice; DROP TABLE orphan");
     sql("ALTER TABLE deployment DROP COLUMN asleep_at_ms");
     sql("ALTER TABLE deployment DROP COLUMN keep_until_at_ms");
     sql("PRAGMA user_version = 1");
@@ -661,7 +661,7 @@ Test(store_faults, a_model_that_was_on_one_instance_may_be_on_two_now)
     store = store_close(store);
     sql("DROP TABLE count; DROP TABLE api_key; DROP TABLE alias");
     sql("DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental; DROP TABLE boxed; DROP "
-        "TABLE choice; "
+        "TABLE choice; DROP TABLE orphan; "
         "ALTER TABLE instance DROP COLUMN stop");
     sql("DROP TABLE deployment; CREATE TABLE deployment (name TEXT PRIMARY KEY, instance TEXT REFERENCES "
         "instance(name), "

@@ -552,6 +552,7 @@ static void see_box(void *ctx, const struct instance_record *r)
     cr_assert(b->since_at_ms == 1 && b->stop_asked_at_ms == 2 && b->acts_at_ms == 3 && b->tried_at_ms == 4);
     cr_assert(b->told && !b->no_guard);
     cr_assert_str_eq(b->trial, "went");
+    cr_assert_eq(b->used_s, 5);
 }
 
 Test(store_money, what_is_known_of_a_machine_that_stops_from_inside_is_there_after_a_restart)
@@ -564,7 +565,8 @@ Test(store_money, what_is_known_of_a_machine_that_stops_from_inside_is_there_aft
                              .no_guard = true,
                              .acts_at_ms = 3,
                              .trial = (char *)"went",
-                             .tried_at_ms = 4};
+                             .tried_at_ms = 4,
+                             .used_s = 5};
     struct fault f = assert_fails(store_put_boxed(store, "gpu1", &b));
 
     cr_assert_eq(f.kind, FAULT_GONE);
@@ -604,13 +606,82 @@ Test(store_money, a_database_from_before_money_is_brought_forward)
     assert_written(put_instance("gpu-a", 1));
     store = store_close(store);
     sql("DROP TABLE spent; DROP TABLE intent; DROP TABLE account; DROP TABLE rental; DROP TABLE boxed; DROP "
-        "TABLE choice; "
+        "TABLE choice; DROP TABLE orphan; "
         "ALTER TABLE instance DROP COLUMN stop; PRAGMA user_version = 10");
     open_store();
     assert_loads("instance gpu-a ssh box root 1 0 0 0\n");
     assert_reserved("a", "gpu-a", 6000, 0);
     assert_written(put(100, 0, NULL));
     assert_accounts("");
+}
+
+static void see_untold(void *ctx, const struct instance_record *r)
+{
+    (void)ctx;
+    cr_assert_eq(r->boxed->used_s, -1);
+    n_rented++;
+}
+
+/* Of what was on then nobody knows when it was used last. */
+Test(store_money, a_database_of_version_13_is_brought_forward)
+{
+    const struct store_readers readers = {.instance = see_untold};
+    struct boxed_record b = {
+        .state = (char *)"running", .cycle = (char *)"4f8165b4.7", .trial = (char *)"untried", .used_s = 9};
+    struct fault f = {0};
+
+    put_instance("gpu1", 1);
+    assert_written(store_put_boxed(store, "gpu1", &b));
+    store = store_close(store);
+    sql("ALTER TABLE boxed DROP COLUMN used_s; DROP TABLE orphan; PRAGMA user_version = 13");
+    open_store();
+    n_rented = 0;
+    cr_assert_eq(store_load(store, &readers, NULL, &f), 0, "%s", f.text);
+    cr_assert_eq(n_rented, 1);
+}
+
+static void see_orphan(void *ctx, const struct orphan_record *r)
+{
+    (void)ctx;
+    buf_addf(&loaded, "%s %s (%s): %s, %u x %s at %lld%s from %lld, seen %lld, missing %lld\n", r->provider,
+             r->id, r->name, r->word, r->cards, r->gpu, (long long)r->price_milli,
+             r->no_card ? " without it" : "", (long long)r->started_at_ms, (long long)r->seen_at_ms,
+             (long long)r->missing_at_ms);
+}
+
+static void assert_orphans(const char *expected)
+{
+    struct fault f = {0};
+
+    buf_init(&loaded, 1 << 20);
+    cr_assert_eq(store_load_orphans(store, see_orphan, NULL, &f), 0, "%s", f.text);
+    cr_assert_str_eq(buf_text(&loaded), expected);
+    buf_done(&loaded);
+}
+
+Test(store_money, a_machine_that_nothing_knows_is_there_after_a_restart_as_it_was_last)
+{
+    struct orphan_record o = {.provider = (char *)"autodl",
+                              .id = (char *)"pro-9",
+                              .name = (char *)"ab-4090d-1",
+                              .word = (char *)"starting",
+                              .gpu = (char *)"4090D",
+                              .cards = 2,
+                              .no_card = true,
+                              .seen_at_ms = 3};
+
+    store_put_orphan(store, &o);
+    o.word = (char *)"running";
+    o.price_milli = 1880;
+    o.started_at_ms = 2;
+    o.missing_at_ms = 4;
+    o.no_card = false;
+    store_put_orphan(store, &o);
+    o.id = (char *)"pro-10";
+    assert_written(store_put_orphan(store, &o));
+    assert_written(store_remove_orphan(store, "autodl", "pro-10"));
+    reopen_store();
+    assert_orphans("autodl pro-9 (ab-4090d-1): running, 2 x 4090D at 1880 from 2, seen 3, missing 4\n");
 }
 
 static void see_choice(void *ctx, const struct choice_record *r)
