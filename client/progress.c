@@ -12,6 +12,7 @@
 #define TICK_TERMINAL_MS 200
 #define TICK_PLAIN_MS    1000
 #define USUAL_LEAST_MS   1000 /* nobody waits for less */
+#define INSTANCE_COLUMNS 9 /* at least, for the next one may have a longer name: "pro6000-2" */
 #define STAGE_COLUMNS    12
 #define TEXT_COLUMNS     30
 #define TIME_COLUMNS     8
@@ -50,11 +51,17 @@ void progress_headline(struct progress *p, const char *on, const struct json *ra
     if (p->header || o->quiet || !o->err_moves)
         return;
     p->header = true;
-    if (on)
-        output_hint(o, "%s on %s%s%s", p->subject, on, priced ? ", " : "",
-                    priced ? amount_format(text, rate, "/h") : "");
-    else
-        output_hint(o, "%s", p->subject);
+    _cleanup_free_ char *line =
+        on ? xasprintf("%s on %s%s%s%s", p->subject, on, priced ? ", " : "",
+                       priced ? amount_format(text, rate, "/h") : "",
+                       p->or_next ? ", or on the next that is free" : "")
+           : xstrdup(p->subject);
+    struct buf out;
+
+    buf_init(&out, 65536);
+    add_wrapped(&out, 0, o->err_width, line);
+    fputs(buf_text(&out), stderr);
+    buf_done(&out);
 }
 
 void progress_leave(struct progress *p)
@@ -71,6 +78,15 @@ void progress_clear(struct progress *p)
 }
 
 /* ---- what is said ---- */
+
+static void add_next(const struct progress_stage *p, struct buf *out)
+{
+    char left[TEXT_SHORT_MAX];
+
+    if (p->next_at_ms > now_at_ms())
+        buf_addf(out, "%snext in %s", out->len ? ", " : "",
+                 duration_format(left, (uint64_t)(p->next_at_ms - now_at_ms()), false));
+}
 
 static void add_download(const struct progress_stage *p, struct buf *out)
 {
@@ -90,31 +106,62 @@ static void add_download(const struct progress_stage *p, struct buf *out)
             duration_format(left, (uint64_t)((p->bytes_total - p->bytes) / p->rate_bytes) * 1000, false));
 }
 
-/* "  load        5.6 GB, 100% GPU              11.6s   usually 12s"; of several instances with the name in
- * front. */
-static void add_stage_line(const struct progress *p, const char *instance, const char *stage,
-                           const char *text, const char *time, const char *usual, struct buf *out)
+/* Never glued to what follows it, however long it is. */
+static void add_cell(struct buf *out, const char *text, unsigned columns)
 {
-    unsigned time_columns = MAX(text_columns(time), (unsigned)TIME_COLUMNS), columns = TEXT_COLUMNS;
-    unsigned rest =
-        2 + (instance ? p->instance_columns + 2 : 0) + STAGE_COLUMNS + 1 + time_columns + text_columns(usual);
-
-    /* On a narrow terminal a long time ("FAILED after 48s") takes the room of a short text. */
-    if (p->output->err_width > rest && p->output->err_width <= rest + columns)
-        columns = p->output->err_width - 1 - rest;
-    buf_add_text(out, "  ");
-    if (instance)
-        add_padded(out, instance, p->instance_columns + 2);
-    add_padded(out, stage, STAGE_COLUMNS);
-    if (!*time) {
-        buf_add_text(out, text);
-        return;
-    }
-    add_padded(out, text, columns);
-    buf_addf(out, " %*s%s", TIME_COLUMNS, time, usual);
+    add_padded(out, text, MAX(columns, text_columns(text) + 1));
 }
 
-/* What does not fit is cut, since a wrapped line cannot be taken back. */
+/* "  load        ", of several instances with the name in front. */
+static void add_head(const struct progress *p, const char *instance, const char *stage, struct buf *out)
+{
+    buf_add_text(out, "  ");
+    if (instance)
+        add_cell(out, instance, p->instance_columns + 2);
+    add_cell(out, stage, STAGE_COLUMNS);
+}
+
+/* The end of what fits, behind a part of the sentence, or else between two words. */
+static size_t text_cut(const char *text, unsigned columns)
+{
+    size_t n = text_fit(text, columns), part = 0, word = 0;
+
+    if (!text[n])
+        return n;
+    for (size_t i = 1; i <= n; i++) {
+        if (strchr(",;:", text[i]) && text[i + 1] == ' ')
+            part = i;
+        if (text[i] == ' ')
+            word = i;
+    }
+    return part > n / 2 ? part : word ? word : n;
+}
+
+/* "5.6 GB, 100% GPU              11.6s   usually 12s": the times stand below each other while the text leaves
+ * them room; on a narrow terminal a long time ("FAILED after 48s") takes the room of a short text. room: 0: no
+ * limit. False: there is too little. */
+static bool add_timed(const char *text, const char *time, const char *usual, unsigned room, struct buf *out)
+{
+    unsigned rest = 1 + MAX(text_columns(time), (unsigned)TIME_COLUMNS) + text_columns(usual);
+    unsigned columns = room > rest ? MIN(room - rest, (unsigned)TEXT_COLUMNS) : TEXT_COLUMNS;
+
+    if (room && MAX(text_columns(text), columns) + rest > room)
+        return false;
+    add_padded(out, text, columns);
+    buf_addf(out, " %*s%s", TIME_COLUMNS, time, usual);
+    return true;
+}
+
+/* The columns that are left behind what the line has so far; the last one stays free. 0: no limit. */
+static unsigned room_behind(const struct progress *p, struct buf *line)
+{
+    unsigned has = text_columns(buf_text(line)) + 1;
+
+    return !p->output->err_width ? 0 : p->output->err_width > has ? p->output->err_width - has : 1;
+}
+
+/* A wrapped line cannot be taken back: where the terminal is too narrow the times are left out, then the end of
+ * the text. */
 static void running_paint_one(const struct progress *p, const struct progress_stage *s)
 {
     char took[TEXT_SHORT_MAX], duration[TEXT_SHORT_MAX], usual[80] = "";
@@ -123,12 +170,19 @@ static void running_paint_one(const struct progress *p, const struct progress_st
     buf_init(&text, 4096);
     buf_init(&line, 8192);
     buf_add_text(&text, s->text);
+    add_next(s, &text);
     add_download(s, &text);
     if (s->usual_ms >= USUAL_LEAST_MS && s->bytes < 0)
         snprintf(usual, sizeof(usual), "   usually %s",
                  duration_format(duration, (uint64_t)s->usual_ms, false));
-    add_stage_line(p, s->instance, s->stage, buf_text(&text),
-                   duration_format(took, steady_now_ms() - s->started_at, true), usual, &line);
+    duration_format(took, steady_now_ms() - s->started_at, true);
+    add_head(p, s->instance, s->stage, &line);
+
+    unsigned room = room_behind(p, &line);
+
+    if (!add_timed(buf_text(&text), took, usual, room, &line) &&
+        !add_timed(buf_text(&text), took, "", room, &line))
+        buf_addf(&line, "%.*s", (int)text_cut(buf_text(&text), room), buf_text(&text));
     fprintf(stderr, "\r%.*s\033[K", (int)text_fit(buf_text(&line), p->output->err_width - 1),
             buf_text(&line));
     buf_done(&text);
@@ -165,6 +219,7 @@ static void plain_say(struct progress *p, struct progress_stage *s, bool first)
     buf_init(&line, 8192);
     buf_init(&text, 4096);
     buf_add_text(&text, s->text);
+    add_next(s, &text);
     add_download(s, &text);
     if (text.len)
         buf_addf(&line, ", %s", buf_text(&text));
@@ -228,6 +283,7 @@ static void stage_running(struct progress *p, const char *instance, const char *
     free(s->text);
     s->text = xstrdup(text ? text : "");
     s->usual_ms = json_get_int(progress, "usual_ms", -1);
+    s->next_at_ms = json_get_int(progress, "next_at_ms", 0);
     s->bytes = json_get_int(progress, "bytes", -1);
     s->bytes_total = json_get_int(progress, "bytes_total", -1);
     s->rate_bytes = json_get_int(progress, "rate_bytes", -1);
@@ -239,35 +295,67 @@ static void stage_running(struct progress *p, const char *instance, const char *
         plain_say(p, s, true);
 }
 
-/* On a terminal: over the running lines, which follow below. With names in front there is less room for the
- * text. */
+/* What stays is not cut: where it is too long for its line it goes on below its own beginning. */
+static void add_over(const struct progress *p, const char *instance, const char *stage, const char *text,
+                     const char *time, struct buf *out)
+{
+    bool failed = strncmp(time, "FAILED", 6) == 0;
+    const char *between = !*text || !*time ? "" : failed ? ": " : "  ";
+    _cleanup_free_ char *all = xasprintf("%s%s%s", failed ? time : text, between, failed ? text : time);
+    struct buf wrapped;
+
+    add_head(p, instance, stage, out);
+
+    unsigned beside = text_columns(buf_text(out));
+
+    if (!*time || !add_timed(text, time, "", room_behind(p, out), out)) {
+        buf_init(&wrapped, 8192);
+        add_wrapped(&wrapped, beside, p->output->err_width, all);
+        if (wrapped.len > beside)
+            buf_addf(out, "%.*s", (int)wrapped.len - 1 - (int)beside, buf_text(&wrapped) + beside);
+        buf_done(&wrapped);
+    }
+}
+
+/* On a terminal: over the running lines, which follow below. */
 static void over_paint(struct progress *p, const char *instance, const char *stage, const char *text,
                        const char *time)
 {
-    unsigned others =
-        2 + p->instance_columns + 2 + STAGE_COLUMNS + 1 + MAX(text_columns(time), (unsigned)TIME_COLUMNS);
-    bool is_cut = instance && p->output->err_width > others, on_line = p->n_lines == 1;
-    _cleanup_free_ char *shown = NULL;
     struct buf line;
+    bool on_line;
 
-    if (is_cut)
-        text = shown = xasprintf("%.*s", (int)text_fit(text, p->output->err_width - 1 - others), text);
+    buf_init(&line, 16384);
+    add_over(p, instance, stage, text, time, &line);
+    on_line = p->n_lines == 1 && !strchr(buf_text(&line), '\n');
     if (!on_line)
         progress_clear(p);
-    buf_init(&line, 8192);
-    add_stage_line(p, instance, stage, text, time, "", &line);
     fprintf(stderr, "%s%s%s\n", on_line ? "\r" : "", buf_text(&line), on_line ? "\033[K" : "");
     buf_done(&line);
     p->n_lines = 0;
 }
 
-/* Done, skipped or failed: this line stays. */
+/* It was begun, and is not under way any more: nothing of it stays. */
+static void stage_left(struct progress *p, const char *instance, const char *stage)
+{
+    struct progress_stage *s = running_find(p, instance);
+
+    if (!s || !streq(s->stage, stage))
+        return;
+    if (p->n_lines)
+        progress_clear(p);
+    running_remove(p, s);
+    if (p->n_running && !p->output->quiet && p->output->err_moves)
+        running_paint(p);
+}
+
+/* Done, skipped or failed: this line stays. So it does of a card that was refused, for which the stage goes on
+ * with the next one. */
 static void stage_over(struct progress *p, const char *instance, const char *stage, const char *state,
                        const struct json *progress)
 {
     struct progress_stage *s = running_find(p, instance);
     bool ran = s && streq(s->stage, stage), failed = streq(state, "failed"),
-         skipped = streq(state, "skipped");
+         skipped = streq(state, "skipped"), refused = streq(state, "refused");
     const struct output *o = p->output;
     const char *text = json_get_text(progress, "text");
     int64_t took_ms = json_get_int(progress, "took_ms", -1);
@@ -281,14 +369,14 @@ static void stage_over(struct progress *p, const char *instance, const char *sta
              skipped ? "" : took);
     if (!o->quiet && o->err_moves) {
         over_paint(p, instance, stage, text ? text : "", time);
-    } else if (!o->quiet && (failed || (!ran && !skipped))) {
+    } else if (!o->quiet && (failed || refused || (!ran && !skipped))) {
         _cleanup_free_ char *subject = subject_of(p, instance);
 
         /* Off a terminal a stage has one line; it had it when it began. */
         output_hint(o, "llmhostctl: %s: %s%s%s%s%s", subject, stage, text && *text ? ", " : "",
                     text ? text : "", *time ? " " : "", time);
     }
-    if (s)
+    if (s && !refused)
         running_remove(p, s);
     if (p->n_running && !o->quiet && o->err_moves)
         running_paint(p);
@@ -305,7 +393,13 @@ void progress_show(struct progress *p, const struct json *progress)
         return;
     stage = words_of(name);
     progress_headline(p, NULL, NULL);
-    if (streq(state, "done") || streq(state, "failed") || streq(state, "skipped"))
+    if (instance) /* whatever machine comes next */
+        p->instance_columns =
+            MAX(MAX(p->instance_columns, text_columns(instance)), (unsigned)INSTANCE_COLUMNS);
+    if (streq(state, "ahead"))
+        stage_left(p, instance, stage);
+    else if (streq(state, "done") || streq(state, "failed") || streq(state, "skipped") ||
+             streq(state, "refused"))
         stage_over(p, instance, stage, state, progress);
     else
         stage_running(p, instance, stage, progress);

@@ -14,6 +14,7 @@ struct progress_stage {
     uint64_t started_at;        /* steady */
     uint64_t said_at;           /* steady: the last line off a terminal */
     int64_t usual_ms;           /* < 0: unknown */
+    int64_t next_at_ms;         /* it tries again then; 0: it does not wait */
     int64_t bytes, bytes_total, rate_bytes;
 };
 
@@ -23,7 +24,8 @@ struct progress {
     struct progress_stage *running;     /* of each instance at most one, in the order they began */
     unsigned n_running;
     unsigned n_lines;           /* the running ones that stand on the screen; the cursor is behind the last */
-    unsigned instance_columns;  /* of the longest name, where there are several */
+    unsigned instance_columns;  /* of the longest name so far, where there are several */
+    bool or_next;               /* it may be another machine than the one that the headline names */
     bool header;                /* the headline is out */
     bool any;                   /* a stage really ran: it was not there already */
 };

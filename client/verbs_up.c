@@ -335,6 +335,12 @@ static enum exit_status up_detached(struct run *r, const char *model, bool looks
                           watch, give_up);
 }
 
+/* More than one machine comes into question. */
+static bool up_has_more(const struct options *o)
+{
+    return o->or_on || (o->gpu && strchr(o->gpu, ',')) || (o->gpu && o->region && strchr(o->region, ','));
+}
+
 enum exit_status verb_up(struct run *r)
 {
     const char *model = r->options.arguments[0];
@@ -344,6 +350,7 @@ enum exit_status verb_up(struct run *r)
     enum exit_status status;
 
     progress_init(&p, &r->output, model);
+    p.or_next = up_has_more(&r->options);
     if (r->options.no_wait && r->options.timeout_ms)
         return verb_usage(r, "--no-wait does not wait, --timeout does: not both.", NULL, "llmhostctl up -h");
     if (r->options.price_milli == 0)

@@ -15,6 +15,9 @@ struct timer;
 /* What Up has told of one of its models. */
 struct follow_told {
     unsigned stages[STAGE_COUNT], tries;
+    bool runs[STAGE_COUNT]; /* that one runs was the last that was told of it */
+    unsigned searches;      /* for a card, of before this call */
+    uint32_t refused;       /* of this one: those whose refusal was told, by their place in it */
     unsigned streams, restart; /* how many were waited for, in which state + 1 */
     char room[DEPLOYMENT_TEXT_MAX];
     bool away;

@@ -13,6 +13,7 @@
 #include "control/up_rent.h"
 #include "gateway/gateway.h"
 #include "lease/account.h"
+#include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "proto/buf.h"
@@ -73,7 +74,7 @@ static bool up_more(struct follow *w, unsigned i, struct json *progress)
 {
     struct json *v = json_object();
 
-    if (w->n_models > 1)
+    if (w->n_models > 1 || w->any)
         json_put_string(progress, "instance", lease_name(deployment_lease(w->models[i])));
     json_put(v, "progress", progress);
     return call_reply_more(w->call, v);
@@ -137,16 +138,80 @@ static bool up_tell_room(struct follow *w, unsigned i)
         w, i, follow_progress("room", "running", text, (uint64_t)MAX(clock_wall_ms() - n.since_at_ms, 0)));
 }
 
+/* Of several that it is tried on one after the other: it was this one's turn, and is not any more. */
+static bool up_was_left(const struct follow *w, unsigned i)
+{
+    return w->any && deployment_goal(w->models[i]) == GOAL_OFF;
+}
+
+/* Each that was asked for a card in vain, once: how the search goes on is what its stage says. False when the
+ * call is over. */
+static bool up_tell_refused(struct follow *w, unsigned i)
+{
+    const struct rented *r = lease_rented(deployment_lease(w->models[i]));
+    const struct hunt *h = r ? rented_hunt(r) : NULL;
+    struct follow_told *told = &w->told[i];
+    char name[HUNT_NAME_MAX];
+
+    if (!h || h->begun == told->searches || (h->n < 2 && !w->any))
+        return true;
+    for (unsigned k = 0; k < h->n; k++) {
+        const struct hunt_candidate *c = &h->all[k];
+
+        if (!c->tries || told->refused & 1u << k)
+            continue;
+        told->refused |= 1u << k;
+        _cleanup_free_ char *text =
+            h->n > 1 ? xasprintf("%s: %s", hunt_name(c, name), c->why) : xstrdup(c->why);
+        struct json *progress = json_object();
+
+        json_put_string(progress, "stage", stage_name(STAGE_CAPACITY));
+        json_put_string(progress, "state", "refused");
+        json_put_string(progress, "text", text);
+        if (!up_more(w, i, progress))
+            return false;
+    }
+    return true;
+}
+
+/* What was told to run and does no more, without an end that could be told. False when the call is over. */
+static bool up_tell_left(struct follow *w, unsigned i)
+{
+    const struct deployment *d = w->models[i];
+    struct follow_told *told = &w->told[i];
+    struct stage_view p;
+
+    for (enum stage s = 0; s < STAGE_COUNT; s++) {
+        deployment_stage(d, s, &p);
+        if (!told->runs[s] || !(p.state == STAGE_AHEAD || up_was_left(w, i)))
+            continue;
+        told->runs[s] = false;
+        if (!up_more(w, i, follow_progress(stage_name(s), stage_state_name(STAGE_AHEAD), "", p.took_ms)))
+            return false;
+    }
+    return true;
+}
+
+/* Of several the next one is tried, and the reason of this one is not that of the whole. */
+static struct json *up_progress(const struct follow *w, const struct deployment *d, enum stage s)
+{
+    struct json *v = show_progress(d, s);
+    struct stage_view p;
+
+    deployment_stage(d, s, &p);
+    if (w->any && p.state == STAGE_FAILED && deployment_state(d) == DEPLOYMENT_FAILED)
+        json_put_string(v, "text", deployment_fault(d)->text);
+    return v;
+}
+
 /* Every stage that changed since it was told. False when the call is over. */
-static bool up_tell(struct follow *w, unsigned i)
+static bool up_tell_stages(struct follow *w, unsigned i)
 {
     const struct deployment *d = w->models[i];
     struct follow_told *told = &w->told[i];
     unsigned tries = tries_of(d);
     struct stage_view p;
 
-    if (!up_tell_restart(w, i) || !up_tell_room(w, i))
-        return false;
     for (enum stage s = 0; s < STAGE_COUNT; s++) {
         deployment_stage(d, s, &p);
         bool tried = s == STAGE_SSH && p.state == STAGE_RUNNING && tries != told->tries;
@@ -154,7 +219,8 @@ static bool up_tell(struct follow *w, unsigned i)
         if (p.state == STAGE_AHEAD || (p.changes == told->stages[s] && !tried))
             continue;
         told->stages[s] = p.changes;
-        if (!up_more(w, i, show_progress(d, s)))
+        told->runs[s] = p.state == STAGE_RUNNING;
+        if (!up_more(w, i, up_progress(w, d, s)))
             return false;
     }
     bool away = up_is_away(d) && (tries != told->tries || !told->away);
@@ -162,6 +228,14 @@ static bool up_tell(struct follow *w, unsigned i)
     told->away |= away;
     told->tries = tries;
     return !away || up_more(w, i, show_way(d));
+}
+
+/* False when the call is over. */
+static bool up_tell(struct follow *w, unsigned i)
+{
+    if (!up_tell_refused(w, i) || !up_tell_left(w, i))
+        return false;
+    return up_was_left(w, i) || (up_tell_restart(w, i) && up_tell_room(w, i) && up_tell_stages(w, i));
 }
 
 /* Switched off while somebody waits for it: by a limit of money, or by a person. */
@@ -316,7 +390,7 @@ static void up_look_any(struct follow *w)
 
     up_follow_new(w);
     for (unsigned i = 0; i < w->n_models; i++) {
-        if (w->call->more && deployment_goal(w->models[i]) != GOAL_OFF && !up_tell(w, i))
+        if (w->call->more && !up_tell(w, i))
             return;
         enum up_end end = up_end_of(w, i, &why);
 
@@ -454,8 +528,11 @@ static struct deployment *up_finds(const struct call *c, const char *on)
 /* What runs is told from its beginning, what is over is not. */
 static void up_note_stages(const struct deployment *d, struct follow_told *told)
 {
+    const struct rented *r = lease_rented(deployment_lease(d));
     struct stage_view p;
 
+    if (r)
+        told->searches = rented_hunt(r)->begun - (life_goal(rented_life(r)) == LIFE_GOAL_ON);
     for (enum stage s = 0; s < STAGE_COUNT; s++) {
         deployment_stage(d, s, &p);
         told->stages[s] = p.changes;

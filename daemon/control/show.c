@@ -475,6 +475,8 @@ struct json *show_progress(const struct deployment *d, enum stage s)
     json_put_int(v, "took_ms", (int64_t)p.took_ms);
     if (p.usual_ms)
         json_put_int(v, "usual_ms", (int64_t)p.usual_ms);
+    if (p.next_at_ms)
+        json_put_int(v, "next_at_ms", p.next_at_ms);
     put_known(v, "bytes", p.bytes);
     put_known(v, "bytes_total", p.bytes_total);
     put_known(v, "rate_bytes", p.rate_bytes);

@@ -210,6 +210,7 @@ struct stage_view {
     enum stage_state state;
     char text[160];
     uint64_t took_ms, usual_ms;             /* so far, or in the end; usual_ms 0: never seen */
+    int64_t next_at_ms;                     /* it waits, and tries again then, wall clock; 0: it does not */
     int64_t bytes, bytes_total, rate_bytes; /* -1: unknown or none */
     unsigned changes;                       /* counts changes: compare to know whether to show it again */
 };

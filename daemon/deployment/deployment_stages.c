@@ -56,6 +56,7 @@ static void stage_end(struct deployment *d, enum stage s, enum stage_state how, 
     if (v->state == STAGE_RUNNING)
         v->took_ms = clock_now_ms() - d->stages[s].begun_due;
     v->state = how;
+    v->next_at_ms = 0;
     v->changes++;
     if (text)
         snprintf(v->text, sizeof v->text, "%s", text);
@@ -98,56 +99,34 @@ static void address_text(const struct deployment *d, char out[static 160])
 
 /* ---- a machine that is rented ---- */
 
-static bool was_said(const struct hunt *h, unsigned k)
+/* "asks for 5090 in westDC3", "switches off first". */
+static void asking_text(const struct rented *r, const struct rented_figures *n, char out[static 160])
 {
-    for (unsigned i = 1; i < k; i++)
-        if (streq(h->all[(h->at + i) % h->n].gpu, h->all[(h->at + k) % h->n].gpu))
-            return true;
-    return false;
+    const struct hunt_candidate *c = hunt_current(rented_hunt(r));
+    char name[HUNT_NAME_MAX];
+
+    if (n->asks && c)
+        snprintf(out, 160, "asks for %s", hunt_name(c, name));
+    else
+        snprintf(out, 160, "%s",
+                 n->state == LIFE_STOPPING  ? "switches off first"
+                 : n->state == LIFE_UNKNOWN ? "looks at the machine"
+                                            : "");
 }
 
-/* "; then in beijingDC2, 5090": what is tried besides; each other card once, whatever its regions. */
-static void add_others(const struct hunt *h, char *out, size_t size)
-{
-    unsigned said = 0;
-
-    for (unsigned k = 1; k < h->n; k++) {
-        const struct hunt_candidate *c = &h->all[(h->at + k) % h->n];
-        bool same = streq(c->gpu, h->all[h->at].gpu);
-        const char *word = same ? c->region : c->gpu;
-        size_t len = strlen(out);
-
-        if (c->out != HUNT_IN || (!same && was_said(h, k)) || len + strlen(word) + 12 > size)
-            continue;
-        snprintf(out + len, size - len, "%s%s%s", said++ ? ", " : "; then ", same ? "in " : "", word);
-    }
-}
-
-/* "none free, try 3, next in 28s, until 09:30; then …"; or what it waits for instead: money, the disk,
- * somebody's help. */
-static void capacity_text(const struct rented *r, char out[static 160])
+/* "none free, try 3, until 09:30"; or what it waits for instead: money, the disk, somebody's help. */
+static void capacity_text(const struct rented *r, const struct rented_figures *n, char out[static 160])
 {
     const struct fault *trouble = rented_trouble(r);
-    const struct hunt *h = rented_hunt(r);
-    int64_t now = clock_wall_ms(), until = rented_record(r)->search_until_at_ms;
+    int64_t until = rented_record(r)->search_until_at_ms;
     bool lacks_card = streq(trouble->code, "no_capacity") || streq(trouble->code, "host_full");
-    struct rented_figures n;
-    char left[TEXT_SHORT_MAX] = "", end[MINUTE_TEXT_MAX];
+    char end[MINUTE_TEXT_MAX];
 
-    rented_figures(r, &n);
-    if (n.state != LIFE_WAITING) {
-        snprintf(out, 160, "%s",
-                 n.state == LIFE_STOPPING  ? "switches off first"
-                 : n.state == LIFE_UNKNOWN ? "looks at the machine"
-                                           : "");
-        return;
-    }
-    if (n.next_at_ms > now)
-        duration_format(left, (uint64_t)(n.next_at_ms - now), false);
-    snprintf(out, 160, "%.100s, try %u%s%s%s%s", lacks_card ? "none free" : trouble->text, n.tries,
-             *left ? ", next in " : "", left, until ? ", until " : "",
-             until ? minute_format(end, until) : "");
-    add_others(h, out, 160);
+    if (n->state != LIFE_WAITING)
+        asking_text(r, n, out);
+    else
+        snprintf(out, 160, "%.100s, try %u%s%s", lacks_card ? "none free" : trouble->text, n->tries,
+                 until ? ", until " : "", until ? minute_format(end, until) : "");
 }
 
 /* As people write it: "15m". */
@@ -186,12 +165,13 @@ static void power_text(const struct deployment *d, const struct rented *r, char 
 }
 
 /* What it is about: also said while it runs, where it changes. */
-static void stage_says(struct deployment *d, enum stage s, const char *text)
+static void stage_says(struct deployment *d, enum stage s, const char *text, int64_t next_at_ms)
 {
     struct stage_view *v = &d->stages[s].view;
 
-    if (v->state != STAGE_RUNNING || streq(v->text, text))
+    if (v->state != STAGE_RUNNING || (streq(v->text, text) && v->next_at_ms == next_at_ms))
         return;
+    v->next_at_ms = next_at_ms;
     snprintf(v->text, sizeof v->text, "%s", text);
     v->changes++;
 }
@@ -221,17 +201,35 @@ static void stages_reach(struct deployment *d, const struct rented *r, enum stag
     stage_begin_once(d, s);
 }
 
+/* It was on its way already, and its card is asked for anew: a boot failed. */
+static void stages_back_to_capacity(struct deployment *d)
+{
+    for (enum stage s = STAGE_POWER_ON; s <= STAGE_GUARD; s++) {
+        struct stage_view *v = &d->stages[s].view;
+
+        if (v->state == STAGE_AHEAD)
+            continue;
+        v->state = STAGE_AHEAD;
+        *v->text = '\0';
+        v->changes++;
+    }
+    if (d->stages[STAGE_CAPACITY].view.state != STAGE_RUNNING)
+        stage_begin(d, STAGE_CAPACITY);
+}
+
 /* How far the machine is. */
 static void stages_of_rented(struct deployment *d, const struct rented *r)
 {
     char text[160] = "";
+    struct rented_figures n;
 
     switch (rented_step(r)) {
+    case RENTED_CAPACITY: stages_back_to_capacity(d); /* fall through */
     case RENTED_AT_REST:
-    case RENTED_CAPACITY:
         stage_begin_once(d, STAGE_CAPACITY);
-        capacity_text(r, text);
-        stage_says(d, STAGE_CAPACITY, text);
+        rented_figures(r, &n);
+        capacity_text(r, &n, text);
+        stage_says(d, STAGE_CAPACITY, text, n.next_at_ms);
         break;
     case RENTED_POWER_ON: stages_reach(d, r, STAGE_POWER_ON); break;
     case RENTED_SSH: stages_reach(d, r, STAGE_SSH); break;
@@ -278,7 +276,7 @@ static void fail_running_stages(struct deployment *d)
 {
     for (enum stage s = 0; s < STAGE_COUNT; s++)
         if (d->stages[s].view.state == STAGE_RUNNING)
-            stage_end(d, s, STAGE_FAILED, NULL);
+            stage_end(d, s, STAGE_FAILED, s == STAGE_CAPACITY ? "" : NULL); /* what it waited for is over */
 }
 
 /* What people see of the way up. */

@@ -64,9 +64,12 @@ static void settle(struct hunt *h, unsigned from)
 
 void hunt_begin(struct hunt *h)
 {
-    for (unsigned i = 0; i < h->n; i++)
+    for (unsigned i = 0; i < h->n; i++) {
         if (h->all[i].out == HUNT_REFUSED)
             h->all[i].out = HUNT_IN;
+        h->all[i].tries = 0;
+    }
+    h->begun++;
     h->rounds = 0;
     h->is_within = false;
     settle(h, 0);
@@ -98,6 +101,25 @@ static bool is_last_of_round(const struct hunt *h)
     return true;
 }
 
+const char *hunt_name(const struct hunt_candidate *c, char out[static HUNT_NAME_MAX])
+{
+    char count[16] = "";
+
+    if (c->cards > 1)
+        snprintf(count, sizeof count, "x%u", c->cards);
+    snprintf(out, HUNT_NAME_MAX, "%s%s%s%s", c->gpu, count, *c->region ? " in " : "", c->region);
+    return out;
+}
+
+static void note_why(struct hunt_candidate *c, const struct fault *f)
+{
+    c->tries++;
+    snprintf(c->why, sizeof c->why, "%.*s", HUNT_WHY_MAX - 1,
+             streq(f->code, "no_capacity") ? "no free card"
+             : streq(f->code, "host_full") ? "no free card on its host"
+                                           : f->text);
+}
+
 /* A refusal that has nothing to do with this card and this place would meet the next one as well: the wait is
  * that between two rounds. */
 void hunt_refused(struct hunt *h, const struct fault *f)
@@ -108,6 +130,7 @@ void hunt_refused(struct hunt *h, const struct fault *f)
         return;
     bool last = is_last_of_round(h);
 
+    note_why(&h->all[h->at], f);
     if (f->kind == FAULT_INVALID)
         h->all[h->at].out = HUNT_REFUSED;
     h->rounds += last || !is_its_own;

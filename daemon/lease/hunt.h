@@ -12,6 +12,8 @@
 #include "base/fault.h"
 
 #define HUNT_MAX 32 /* cards times regions */
+#define HUNT_WHY_MAX  120
+#define HUNT_NAME_MAX 120
 
 enum hunt_out {
     HUNT_IN,
@@ -26,11 +28,14 @@ struct hunt_candidate {
     char region[64];     /* as the provider writes it; "": anywhere */
     int64_t price_milli; /* of an hour, all cards; 0: unknown */
     enum hunt_out out;
+    unsigned tries;         /* that were refused, since hunt_begin() */
+    char why[HUNT_WHY_MAX]; /* the last of them, for people */
 };
 
 struct hunt {
     struct hunt_candidate all[HUNT_MAX];
     unsigned n, at;  /* whose turn it is */
+    unsigned begun;  /* searches so far */
     unsigned rounds; /* that are over, since hunt_begin() */
     bool is_within;  /* the last try was not the last of its round */
 };
@@ -47,6 +52,8 @@ void hunt_limit(struct hunt *h, int64_t most_milli);
 const struct hunt_candidate *hunt_current(const struct hunt *h);
 /* The current one was asked for, and that is what came of it. */
 void hunt_refused(struct hunt *h, const struct fault *f);
+/* "5090x2 in westDC3", as people would write it. */
+const char *hunt_name(const struct hunt_candidate *c, char out[static HUNT_NAME_MAX]);
 /* From the last refusal to the next try: short within a round, longer after many rounds. jitter: any number.
  */
 uint64_t hunt_wait_ms(const struct hunt *h, uint32_t jitter);

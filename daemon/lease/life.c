@@ -426,6 +426,11 @@ enum life_goal life_goal(const struct life *l)
     return l->record.goal;
 }
 
+bool life_is_asking(const struct life *l)
+{
+    return (l->record.state == LIFE_CREATING || l->record.state == LIFE_STARTING) && l->call;
+}
+
 const struct life_record *life_record(const struct life *l)
 {
     return &l->record;

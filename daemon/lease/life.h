@@ -99,6 +99,8 @@ bool life_has(const struct life *l, const struct instance_seen *m);
 enum life_state life_state(const struct life *l);
 enum life_goal life_goal(const struct life *l);
 const struct life_record *life_record(const struct life *l);
+/* The call that makes or switches on, or its way to the disk, is under way: nobody has said yes to it so far. */
+bool life_is_asking(const struct life *l);
 const char *life_state_name(enum life_state s);
 const char *life_goal_name(enum life_goal g);
 /* Nothing of it is on, and no call under way can switch it on. */

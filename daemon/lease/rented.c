@@ -601,6 +601,7 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         .goal = life_goal(r->life),
         .since_at_ms = r->since_at_ms,
         .seen_at_ms = r->seen_at_ms,
+        .asks = life_is_asking(r->life),
         .next_at_ms = s == LIFE_WAITING ? life_next_at_ms(r->life) : 0,
         .tries = r->tries,
         .rate_milli = rented_is_without_card(r) ? 0 : r->rate_milli, /* that was with the card */
@@ -647,6 +648,9 @@ enum rented_step rented_step(const struct rented *r)
     case LIFE_WAITING:
     case LIFE_CREATING: return RENTED_CAPACITY;
     case LIFE_STARTING:
+        if (life_is_asking(r->life)) /* others may have taken its card meanwhile */
+            return RENTED_CAPACITY;
+        /* fall through */
     case LIFE_UNKNOWN:
         if (r->on)
             break;

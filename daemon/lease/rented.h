@@ -94,6 +94,7 @@ struct rented_figures {
     int64_t since_at_ms;            /* in this state */
     int64_t seen_at_ms;             /* when the provider was last read; 0: never */
     char word[INSTANCE_WORD_MAX];   /* the provider's own for its state; "": it says nothing, or no longer */
+    bool asks;                      /* the call that makes it or switches it on is under way */
     int64_t next_at_ms;             /* of a wait: the next try; 0: none */
     unsigned tries;                 /* of the search for a card, so far */
     int64_t rate_milli;             /* of an hour, as read in this power-on; 0: not read */
@@ -114,7 +115,7 @@ const struct fault *rented_trouble(const struct rented *r);
 /* How far it is on its way to being used; the stages people see. */
 enum rented_step {
     RENTED_AT_REST,                 /* off, or on its way there */
-    RENTED_CAPACITY,                /* waits for a card, for money */
+    RENTED_CAPACITY,                /* waits for a card, for money; or asks for it */
     RENTED_POWER_ON,
     RENTED_SSH,                     /* on; the way in is read, the session connects */
     RENTED_GUARD,

@@ -157,6 +157,7 @@ static void note_made(struct rented *r)
     replace(&r->record.gpu, made.gpu);
     replace(&r->record.region, *made.region ? made.region : NULL);
     r->record.cards = made.cards;
+    made.tries = 0; /* by now it was had */
     r->hunt.all[0] = made;
     r->hunt.n = 1;
     r->hunt.at = 0;

@@ -88,9 +88,31 @@ IMAGES = [{"provider": "autodl", "id": "image-0123456789", "name": "llama-3", "r
 SAVE = [stage("save", "running", ""), stage("save", "running", "saving"), stage("save", "done", "finished", took_ms=61000), {"reply": {"image": IMAGES[0]}}]
 IMAGE_ON = error("Conflict", "image_not_off", "gz-4090 was not saved: it is not off", ["llmhostctl down gz-4090"], why="only the disk of a machine that is off can be saved",
                  target="gz-4090")
+
+
+def found(machine, state, text, **more):
+    """Of a search on several machines, one after the other."""
+    return stage("capacity", state, text, instance=machine, **more)
+
+
+# The one that was meant has no card; the next is made, whose first card is not free; then it is the first one's turn again.
+NEXT = [UP[0], found("5090", "running", "asks for 5090"), found("5090", "refused", "no free card"), found("5090", "running", "none free, try 1, until 09:30"),
+        found("5090", "ahead", ""), found("pro6000-2", "running", "asks for 5090"), found("pro6000-2", "refused", "5090: no free card"),
+        found("pro6000-2", "refused", "PRO6000: no free card"), found("pro6000-2", "running", "none free, try 2, until 09:30", next_at_ms="@7210s")]
+AGAIN = [*NEXT, found("pro6000-2", "ahead", ""), found("5090", "running", "asks for 5090"), found("5090", "ahead", ""), found("pro6000-2", "running", "asks for PRO6000"),
+         found("pro6000-2", "done", "1 x PRO6000", took_ms=2000), stage("power_on", "running", "", instance="pro6000-2", usual_ms=5000),
+         stage("power_on", "done", "running, first guard 30m", instance="pro6000-2", took_ms=5000),
+         stage("ssh", "failed", "it costs ¥6.98 an hour, and at most ¥6.00 was allowed: it is switched off again", instance="pro6000-2", took_ms=100),
+         found("北京一区-4090d", "running", "asks for 4090D"), found("北京一区-4090d", "done", "1 x 4090D", took_ms=400),
+         stage("load", "done", "5.6 GB, 100% GPU", instance="北京一区-4090d", took_ms=11600), UP[-1]]
+# A boot fails: the card is asked for anew.
+BACK = [UP[0], stage("capacity", "done", "1 x 4090D", took_ms=400), stage("power_on", "running", "", usual_ms=22000), stage("power_on", "ahead", ""),
+        stage("capacity", "running", "none free, try 2, until 09:30", next_at_ms="@7210s"), {"await": "next in 2h00m"}, *UP[1:]]
 WIDE = [{"more": {**UP[0]["more"], "notes": ["PRO6000 is left out: ¥5.98 an hour is more than is allowed"]}},
-        stage("capacity", "running", "none free, try 3, next in 2s, until 09:30; then in beijingDC2, 5090"),
-        {"await": "next in 2s"}, error("NoCapacity", "no_capacity", "no 4090D,5090,PRO6000 was free in the time given; the last answer: AutoDL has no free card of this kind "
+        found("gz-4090", "running", "asks for 4090D in westDC3"), found("gz-4090", "refused", "4090D in westDC3: no free card"),
+        found("gz-4090", "refused", "4090D in beijingDC2: no free card"),
+        found("gz-4090", "refused", "5090 in westDC3: AutoDL refuses it (该规格暂不支持在此地区创建), and does not say which region has it"),
+        found("gz-4090", "running", "none free, try 3, until 09:30", next_at_ms="@7210s"), {"await": "next in 2h00m"}, error("NoCapacity", "no_capacity", "no 4090D,5090,PRO6000 was free in the time given; the last answer: AutoDL has no free card of this kind "
          "(当前算力规格暂无库存, 请修改配置或稍等再试)", ["llmhostctl offers", f"llmhostctl down {MODEL}"], target=MODEL)]
 HUNT = [UP[0], stage("capacity", "running", "none is free: try 3, next in 30s"), {"await": "next in 30s"}, {"interrupt": True}, {"hang": True}]
 HUNTED = [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "instances": [], "trouble": []}}]
@@ -218,6 +240,10 @@ RENT = [
     case("rent-image-save-later", "image save gz-4090 llama-3 --no-wait", {"ImageSave": [{"reply": {"image": {**IMAGES[0], "ready": False}}}]}, columns=80),
     case("rent-image-save-on", "image save gz-4090 llama-3", {"ImageSave": [IMAGE_ON]}, columns=80),
     case("rent-help-image-save", "image save --help", None),
+    *widths("rent-up-next", f"up {MODEL} --gpu 5090,PRO6000,4090D", {"Up": AGAIN}),
+    case("rent-up-next-pipe", f"up {MODEL} --gpu 5090,PRO6000,4090D", {"Up": AGAIN}),
+    case("rent-up-next-left", f"up {MODEL} --gpu 5090,PRO6000", {"Up": [*NEXT, {"await": "next in 2h00m"}, {"interrupt": True}, {"hang": True}], "Status": [{"close": True}]}, columns=80),
+    case("rent-up-back", f"up {MODEL}", {"Up": BACK}, columns=80),
     case("rent-up-hunt-wide", f"up {MODEL} --gpu 4090D,5090,PRO6000 --region westDC3,beijingDC2 --until 2h", {"Up": WIDE}, columns=80),
     case("rent-offers-json", "offers --json", {"Offers": [{"reply": {"offers": JUDGED[:1]}}]}),
     # ---- provider ----

@@ -28,6 +28,7 @@
 #define lease_name           fake_lease_name
 #define lease_record         fake_lease_record
 #define lease_rented         fake_lease_rented
+#define rented_hunt          fake_rented_hunt
 #define rented_step          fake_rented_step
 #define rented_figures       fake_rented_figures
 #define rented_trouble       fake_rented_trouble
@@ -152,6 +153,7 @@ static struct rented_world {
     bool there;
     enum rented_step step;
     struct rented_figures figures;
+    struct hunt hunt;
     struct fault trouble;
     enum keeper_state keeper;
 } rent;
@@ -323,6 +325,12 @@ enum rented_step fake_rented_step(const struct rented *r)
 {
     (void)r;
     return rent.step;
+}
+
+const struct hunt *fake_rented_hunt(const struct rented *r)
+{
+    (void)r;
+    return &rent.hunt;
 }
 
 void fake_rented_figures(const struct rented *r, struct rented_figures *ret)

@@ -766,6 +766,40 @@ Test(control_rent, time_without_a_card_ends_with_no_capacity)
     cr_assert_eq(box_state(), LIFE_WAITING);
 }
 
+/* Round after round; how the search goes on is what its stage says. */
+Test(control_rent, each_card_that_is_asked_for_in_vain_is_told_once)
+{
+    struct buf refused;
+    bool waits = false;
+
+    buf_init(&refused, 4096);
+    begin_account();
+    at.has_card = false;
+    say(&w.caller, MORE("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D,4090Dx2\",\"on\":\"box\","
+                              "\"anyway\":true,\"timeout_ms\":200000}"));
+    for (bool over = false; !over;) {
+        for (unsigned i = 0; i < 150 && !has_message(&w.caller); i++)
+            time_passes(2000);
+
+        _cleanup_json_ struct json *v = hear(&w.caller);
+        const struct json *progress = json_get(json_get(v, "parameters"), "progress");
+        const char *text = json_get_text(progress, "text");
+
+        over = json_get_text(v, "error") != NULL;
+        if (!progress)
+            continue;
+        cr_assert_str_eq(json_get_text(progress, "stage"), "capacity");
+        cr_assert_str_eq(json_get_text(progress, "instance"), "box");
+        if (streq(json_get_text(progress, "state"), "refused"))
+            buf_addf(&refused, "%s; ", text);
+        waits |= strncmp(text, "none free, try 4, until ", 24) == 0 &&
+                 json_get_int(progress, "next_at_ms", 0) > clock_wall_ms();
+    }
+    cr_assert_str_eq(buf_text(&refused), "4090D: no free card; 4090Dx2: no free card; ");
+    cr_assert(waits);
+    buf_done(&refused);
+}
+
 Test(control_rent, down_of_the_last_model_ends_with_the_confirmed_stop)
 {
     begin_machine();

@@ -778,16 +778,28 @@ static void come_up(void)
 
 Test(deployment_rented, each_step_of_its_machine_is_a_stage)
 {
+    hunt_read(&rent.hunt, "5090x2", 1, "west");
     fault_code(&rent.trouble, FAULT_EXHAUSTED, "no_capacity", "no card is free");
     rent.figures =
         (struct rented_figures){.state = LIFE_WAITING, .tries = 3, .next_at_ms = clock_wall_ms() + 28000};
     want(true);
     machine_is(RENTED_CAPACITY);
-    expect_stage(STAGE_CAPACITY, STAGE_RUNNING, "none free, try 3, next in 28s");
+    expect_stage(STAGE_CAPACITY, STAGE_RUNNING, "none free, try 3");
     expect_stage(STAGE_POWER_ON, STAGE_AHEAD, "");
     rent.figures.tries = 4;
     machine_is(RENTED_CAPACITY);
-    expect_stage(STAGE_CAPACITY, STAGE_RUNNING, "none free, try 4, next in 28s");
+    expect_stage(STAGE_CAPACITY, STAGE_RUNNING, "none free, try 4");
+
+    struct stage_view before, v;
+
+    deployment_stage(w.d, STAGE_CAPACITY, &before);
+    rent.figures.next_at_ms += 30000; /* all else is the same */
+    machine_is(RENTED_CAPACITY);
+    deployment_stage(w.d, STAGE_CAPACITY, &v);
+    cr_assert(v.next_at_ms == rent.figures.next_at_ms && v.changes == before.changes + 1);
+    rent.figures = (struct rented_figures){.state = LIFE_CREATING, .asks = true};
+    machine_is(RENTED_CAPACITY);
+    expect_stage(STAGE_CAPACITY, STAGE_RUNNING, "asks for 5090x2 in west");
     run_until(w.now + 90000);
     rent.figures = (struct rented_figures){.state = LIFE_STARTING, .was_powered = true};
     machine_is(RENTED_POWER_ON);
@@ -803,12 +815,24 @@ Test(deployment_rented, each_step_of_its_machine_is_a_stage)
     expect_stage(STAGE_GUARD, STAGE_DONE, "lease 15m, read back");
     expect_stage(STAGE_ENGINE, STAGE_RUNNING, "");
 
-    struct stage_view v;
-
     deployment_stage(w.d, STAGE_CAPACITY, &v);
     cr_assert_eq(v.took_ms, 90000);
     run_until(w.now + 60000);
     cr_assert_eq(w.d->state, READY);
+}
+
+/* Its boot failed: the card is asked for anew, and what was told of its way is not true any more. */
+Test(deployment_rented, a_search_that_begins_anew_is_its_stage_again)
+{
+    want(true);
+    machine_is(RENTED_SSH);
+    expect_stage(STAGE_POWER_ON, STAGE_DONE, "running already");
+    fault_code(&rent.trouble, FAULT_EXHAUSTED, "host_full", "others have its card");
+    rent.figures = (struct rented_figures){.state = LIFE_WAITING, .tries = 2};
+    machine_is(RENTED_CAPACITY);
+    expect_stage(STAGE_CAPACITY, STAGE_RUNNING, "none free, try 2");
+    expect_stage(STAGE_POWER_ON, STAGE_AHEAD, "");
+    expect_stage(STAGE_SSH, STAGE_AHEAD, "");
 }
 
 Test(deployment_rented, money_is_what_it_waits_for)

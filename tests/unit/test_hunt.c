@@ -127,6 +127,28 @@ Test(hunt, what_came_of_a_try)
     }
 }
 
+Test(hunt, what_was_refused_and_why_is_known_until_the_next_wish)
+{
+    char name[HUNT_NAME_MAX];
+    struct fault f;
+
+    hunt_read(&h, "4090D,5090x2", 1, "west");
+    hunt_begin(&h);
+    cr_assert_str_eq(hunt_name(&h.all[0], name), "4090D in west");
+    cr_assert_str_eq(hunt_name(&h.all[1], name), "5090x2 in west");
+    fault_code(&f, FAULT_EXHAUSTED, "no_capacity", "AutoDL has no free card of this kind");
+    hunt_refused(&h, &f);
+    cr_assert(h.all[0].tries == 1 && h.all[1].tries == 0);
+    cr_assert_str_eq(h.all[0].why, "no free card");
+    fault_code(&f, FAULT_INVALID, "no_such_card", "%0200d", 7);
+    hunt_refused(&h, &f);
+    cr_assert_eq(strlen(h.all[1].why), HUNT_WHY_MAX - 1);
+    cr_assert_eq(h.begun, 1);
+    hunt_begin(&h);
+    cr_assert(h.all[0].tries == 0 && h.all[1].tries == 0);
+    cr_assert_eq(h.begun, 2);
+}
+
 Test(hunt, refusals_are_forgotten_with_the_next_wish)
 {
     hunt_read(&h, "4090D,5090", 1, NULL);
