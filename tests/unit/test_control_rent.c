@@ -743,18 +743,38 @@ Test(control_rent, one_model_of_one_card_is_one_machine)
     cr_assert_null(manager_lease_at(w.manager, 2), "the one it was on");
 }
 
+/* Until the next try is so far away. */
+static bool search_rests(int64_t ms)
+{
+    struct rented_figures n;
+
+    for (unsigned i = 0; i < 60; i++) {
+        rented_figures(lease_rented(box()), &n);
+        if (box_state() == LIFE_WAITING && n.next_at_ms - clock_wall_ms() > ms)
+            return true;
+        time_passes(1000);
+    }
+    return false;
+}
+
 Test(control_rent, time_without_a_card_ends_with_no_capacity)
 {
     begin_account();
     at.has_card = false;
-    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"on\":\"box\",\"anyway\":true,"
-                              "\"timeout_ms\":300000}"));
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"on\":\"box\",\"anyway\":true}"));
     box_gets(LIFE_WAITING);
     for (unsigned i = 0; i < 50; i++)
         time_passes(2000);
     cr_assert(is_silent(&w.caller), "no card is no error while it is looked for");
-    for (unsigned i = 0; i < 150 && !has_message(&w.caller); i++)
-        time_passes(2000);
+
+    /* In the middle of a try nobody knows. */
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+    cr_assert(search_rests(20000));
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"on\":\"box\",\"anyway\":true,"
+                              "\"timeout_ms\":10000}"));
+    for (unsigned i = 0; i < 20 && !has_message(&w.caller); i++)
+        time_passes(1000);
 
     _cleanup_json_ struct json *v = hear(&w.caller);
     const struct json *p = json_get(v, "parameters");
