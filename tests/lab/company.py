@@ -30,7 +30,7 @@ import control
 Trouble = control.Trouble
 OFF = ("shutdown", "shutdown_by_starting_error", "failed")
 QUICK = {"create": 0.1, "boot": 0.2, "sshd": 0.1, "stop": 0.1, "save": 0.2}
-START_S = 20
+START_S = 60            # on a machine where everybody waits for a processor, too
 
 
 class Company:
