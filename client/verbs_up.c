@@ -286,11 +286,42 @@ static bool up_with_card(struct run *r, const char *model, struct progress *p, s
     return false;
 }
 
+/* ---- a price that nobody knows: no machine without a limit of it ---- */
+
+/* EXIT_DONE: price_milli is what was agreed to. */
+static enum exit_status price_ask(struct run *r, const struct call *call)
+{
+    _cleanup_free_ char *line = NULL;
+    struct buf said;
+    int64_t milli;
+
+    buf_init(&said, 8192);
+    add_wrapped(&said, 0, r->output.err_width, json_get_text(call->error, "message"));
+    add_wrapped(&said, 2, r->output.err_width, member_text(call->error, "why", ""));
+    fputs(buf_text(&said), stderr);
+    buf_done(&said);
+    for (;;) {
+        if (ask_line("what may an hour of it cost at most (nothing: leave it off): ", &line) < 0 || !*line)
+            return verb_usage(r, "not agreed: nothing was switched on.", NULL, "llmhostctl offers");
+        if (money_parse(line, &milli) == 0 && milli > 0) {
+            r->options.price_milli = milli;
+            return EXIT_DONE;
+        }
+        output_hint(&r->output, "\"%s\" is no price; write 2 or 2.20.", line);
+        free(TAKE_PTR(line));
+    }
+}
+
 /* ---- up ---- */
 
 static bool asks_for_instance(const struct call *call)
 {
     return has_code(call, "which_instance");
+}
+
+static bool asks_for_limit(const struct call *call)
+{
+    return has_code(call, "price_unknown");
 }
 
 static bool is_waiting(struct run *r, const char *instance)
@@ -370,6 +401,15 @@ enum exit_status verb_up(struct run *r)
         status = up_call(r, model, on, &p, &call);
     } else if (wants_card(&r->options, &call) && up_with_card(r, model, &p, &call, &status)) {
         return status;
+    }
+    if (asks_for_limit(&call) && !r->output.json && ask_is_possible()) {
+        if (!on && !r->options.gpu) /* it is about the one instance there is */
+            on = xstrdup(json_get_text(call.error, "target"));
+        status = price_ask(r, &call);
+        if (status != EXIT_DONE)
+            return status;
+        call_done(&call);
+        status = up_call(r, model, on, &p, &call);
     }
     progress_leave(&p);
     if (status == EXIT_INTERRUPTED)

@@ -121,7 +121,7 @@ static const struct option options[] = {
     {"gpu", 0, TEXT, false, AT_OF("up", gpu), "CARD[,...]",
      "rent a machine with it, or with the next: 4090D,5090"},
     {"gpu", 0, TEXT, false, AT_OF("offers", gpu), "CARD", "this card alone"},
-    {"max-price", 0, MONEY, false, AT(price_milli), "MONEY", "of an hour: nothing dearer is rented (2.20)"},
+    {"max-price", 0, MONEY, false, AT(price_milli), "MONEY", "of an hour: nothing dearer is switched on (2.20)"},
     {"disk", 0, GIGABYTES, false, AT(disk_gb), "SIZE", "a disk of this size beside the system's (100G)"},
     {"image", 0, TEXT, false, AT(image), "IMAGE", "what is on the machine: a public one, or one of yours"},
     {"region", 0, TEXT, false, AT(region), "REGION[,...]", "where it stands, or the next; else anywhere"},

@@ -369,6 +369,14 @@ static int find_place(struct manager *m, const char *model, const char *on, stru
     return 0;
 }
 
+struct lease *manager_find_place(struct manager *m, const char *model, const char *on)
+{
+    struct lease *l;
+    struct fault f;
+
+    return find_place(m, model, on, &l, &f) == 0 ? l : NULL;
+}
+
 int manager_check_place(struct manager *m, const char *model, const char *on, const struct json *arguments,
                         struct fault *f)
 {

@@ -671,6 +671,8 @@ static void up_go(struct call *c, const char *fit)
     bool wait = json_get_bool(c->parameters, "wait", true);
     _cleanup_free_ char *came = up_came_to(c);
 
+    if (!came && !up_agrees_to_price(c))
+        return;
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
     w->note = note;

@@ -6,6 +6,7 @@
 #include "control/call.h"
 #include "control/explain.h"
 #include "control/fitting.h"
+#include "control/target.h"
 #include "deployment/deployment.h"
 #include "lease/account.h"
 #include "lease/boxed.h"
@@ -57,14 +58,17 @@ void up_read_rent(const struct call *c, struct manager_rent *ret)
 }
 
 /* In quotes where a shell would take it for more than a word. */
+static const char *quote_for(const char *text)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789,.:/_-";
+
+    return *text && !text[strspn(text, plain)] ? "" : "'";
+}
+
 static void add_word(struct buf *out, const char *option, const char *text)
 {
-    bool plain =
-        text &&
-        text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789,.:/_-")] == '\0';
-
     if (text && !strchr(text, '\''))
-        buf_addf(out, plain ? " %s=%s" : " %s='%s'", option, text);
+        buf_addf(out, " %s=%s%s%s", option, quote_for(text), text, quote_for(text));
 }
 
 void up_add_rent(const struct call *c, struct buf *out)
@@ -86,6 +90,16 @@ void up_add_rent(const struct call *c, struct buf *out)
         buf_add_text(out, " --anyway");
 }
 
+/* `up` is about a rented machine that is there: the one that is named, or that has the model. */
+static bool up_wakes(const struct call *c)
+{
+    const char *model = json_get_text(c->parameters, "model"), *on = json_get_text(c->parameters, "on");
+    struct manager *m = c->context->manager;
+    const struct lease *l = on || manager_find_deployment(m, model) ? manager_find_place(m, model, on) : NULL;
+
+    return l && lease_rented(l);
+}
+
 /* Words about a machine to be rented, and none is: they would be read, and forgotten. */
 static bool words_are_idle(struct call *c)
 {
@@ -102,6 +116,8 @@ static bool words_are_idle(struct call *c)
     for (size_t i = 0; !up_rents(c) && i < ELEMENTS(words); i++) {
         enum json_type t = json_type(json_get(c->parameters, words[i].key));
 
+        if (streq(words[i].key, "max_price_milli") && up_wakes(c)) /* it is held to that */
+            continue;
         if (t == JSON_STRING || t == JSON_INT) {
             call_fail(c, EXIT_USAGE, "gpu_needed", model, "without a card no machine is rented", next,
                       "%s means nothing without --gpu", words[i].option);
@@ -395,8 +411,148 @@ void up_allow(const struct call *c, const struct deployment *d)
         rented_allow(r, over_budget, no_guard);
     if (lease_boxed(deployment_lease(d)) && no_guard)
         boxed_allow(lease_boxed(deployment_lease(d)), true);
+    if (r && !up_rents(c) && json_get_int(c->parameters, "max_price_milli", 0))
+        rented_limit_price(r, json_get_int(c->parameters, "max_price_milli", 0));
     if (r && until_at_ms && life_state(rented_life(r)) != LIFE_RUNNING)
         rented_look_until(r, until_at_ms);
+}
+
+/* ---- a price is agreed to, or a limit of it ---- */
+
+/* What an hour may cost whatever is made or woken; 0: nobody said. */
+static int64_t up_limit_milli(const struct call *c, const struct account *a)
+{
+    int64_t own = json_get_int(c->parameters, "max_price_milli", 0);
+    int64_t limit =
+        json_get_bool(c->parameters, "over_budget", false) ? 0 : account_record(a)->limits.price_milli;
+
+    return own && limit ? MIN(own, limit) : MAX(own, limit);
+}
+
+/* The options as they were typed, the limit that is missing, and what goes to the model's server. */
+static char *up_limited(const struct call *c, const char *on)
+{
+    const struct json *arguments = json_get(c->parameters, "arguments");
+    char *line;
+    struct buf next;
+
+    buf_init(&next, 8192);
+    buf_addf(&next, "llmhostctl up %s", json_get_text(c->parameters, "model"));
+    up_add_rent(c, &next);
+    if (on && !json_get_text(c->parameters, "on"))
+        add_word(&next, "--on", on);
+    add_word(&next, "--or", json_get_text(c->parameters, "or_on"));
+    if (json_get_bool(c->parameters, "over_budget", false))
+        buf_add_text(&next, " --over-budget");
+    if (json_get_bool(c->parameters, "no_guard", false))
+        buf_add_text(&next, " --no-guard");
+    buf_add_text(&next, " --max-price=AMOUNT");
+    for (size_t i = 0; i < json_count(arguments); i++) {
+        const char *text = json_text(json_at(arguments, i)), *quote = text ? quote_for(text) : "";
+
+        if (text && !strchr(text, '\''))
+            buf_addf(&next, "%s %s%s%s", i ? "" : " --", quote, text, quote);
+    }
+    line = xstrdup(buf_text(&next));
+    buf_done(&next);
+    return line;
+}
+
+static void fail_unpriced(struct call *c, const char *target, const char *what, const char *on)
+{
+    _cleanup_free_ char *next = up_limited(c, on);
+
+    call_fail(c, EXIT_USAGE, "price_unknown", target,
+              "say what it may cost at most: the price is read as soon as the machine is on, and it is switched "
+              "off again if it is dearer",
+              next, "nothing was switched on: what an hour of %s costs is not known until it is there", what);
+}
+
+/* Off, and rented: it is switched on by this call, or by what is tried after another one. */
+static bool is_price_open(struct call *c, const struct lease *l)
+{
+    struct rented *r = l ? lease_rented(l) : NULL;
+    enum life_state s = r ? life_state(rented_life(r)) : LIFE_RUNNING;
+    int64_t own = json_get_int(c->parameters, "max_price_milli", 0), milli;
+    char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
+
+    if (s == LIFE_WAITING || s == LIFE_CREATING || s == LIFE_STARTING || s == LIFE_RUNNING ||
+        rented_prepaid_until_at_ms(r))
+        return false;
+    milli = rented_expected_milli(r);
+    if (!milli && !up_limit_milli(c, rented_account(r)) && !rented_record(r)->max_price_milli) {
+        fail_unpriced(c, lease_name(l), lease_name(l), lease_name(l));
+        return true;
+    }
+    if (!own || milli <= own || rented_hunt(r)->n > 1)
+        return false;
+    const char *unit = account_ops(rented_account(r))->unit;
+
+    call_fail(c, EXIT_REFUSED, "price", lease_name(l), NULL, "llmhostctl offers",
+              "nothing was switched on: %s costs %s an hour, and at most %s is allowed", lease_name(l),
+              money_format(price, milli, unit), money_format(allowed, own, unit));
+    return true;
+}
+
+/* One of the cards that are asked for, and the machine would be a new one. */
+static bool is_card_open(struct call *c)
+{
+    struct account *a = up_account(c);
+    bool is_open = false;
+
+    if (!a || up_limit_milli(c, a))
+        return false;
+    for (const char *p = json_get_text(c->parameters, "gpu"); !is_open && *p;
+         p += strcspn(p, ","), p += *p == ',') {
+        _cleanup_free_ char *gpu = xasprintf("%.*s", (int)strcspn(p, ","), p), *why = NULL,
+                            *card = xstrdup(gpu);
+        struct rental_offer offer;
+
+        rental_cut_count(card);
+        is_open = account_ops(a)->find_card(account_rental(a), card, &offer, &why) == 0 &&
+                  !account_price(a, &offer);
+        if (is_open)
+            fail_unpriced(c, json_get_text(c->parameters, "model"), gpu, NULL);
+    }
+    return is_open;
+}
+
+static bool are_prices_open(struct call *c, const char *names)
+{
+    const char *model = json_get_text(c->parameters, "model");
+    bool is_open = false;
+    char *name;
+
+    for (unsigned i = 0; names && !is_open && (name = target_on_at(names, i)); i++) {
+        is_open = is_price_open(c, manager_find_place(c->context->manager, model, name));
+        free(name);
+    }
+    return is_open;
+}
+
+bool up_agrees_to_price(struct call *c)
+{
+    const char *on = json_get_text(c->parameters, "on");
+    struct lease *l = NULL;
+    struct manager_rent w;
+    struct fault f = {0};
+    uint64_t ticket;
+
+    if (are_prices_open(c, json_get_text(c->parameters, "or_on")))
+        return false;
+    if (!up_rents(c) && on)
+        return !are_prices_open(c, on);
+    if (!up_rents(c))
+        return !is_price_open(
+            c, manager_find_place(c->context->manager, json_get_text(c->parameters, "model"), NULL));
+    up_read_rent(c, &w);
+    if (manager_rent(c->context->manager, &w, true, &l, &ticket, &f) < 0) {
+        rent_fail(c, &f);
+        return false;
+    }
+    if (l && is_price_open(c, l))
+        return false;
+    return (l && !up_has_more(c, l)) || !is_card_open(c);
 }
 
 /* Each once, in every region. */

@@ -20,6 +20,8 @@ bool up_has_more(const struct call *c, const struct lease *l);
 bool up_names_nothing(struct call *c);
 /* It could be rented, and the model put there: nothing is made. False: the call was answered. */
 bool up_may_rent(struct call *c);
+/* What is switched on by it has a price that somebody knows, or a limit: nobody agrees to more than was said. False: the call was answered. */
+bool up_agrees_to_price(struct call *c);
 /* Whether such a card holds the model, and whether there is such a model: asked before it is paid for, unless the caller insists. then() when it does,
  * or nobody knows, with a note on what is doubtful ("": nothing); else the call is answered. Takes c->op and c->state until then. */
 #define FIT_NOTE_MAX 400

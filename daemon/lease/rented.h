@@ -51,6 +51,8 @@ void rented_end_wish(struct rented *r, const struct fault *why);
 bool rented_is_reserving(const struct rented *r);
 /* What an hour of it may cost from now on. One that is on is held to no less than it was let go for. */
 void rented_limit_price(struct rented *r, int64_t milli);
+/* What an hour of it costs by what is known before it is switched on, the dearest of the cards that are asked for; 0: nobody knows of one of them. */
+int64_t rented_expected_milli(const struct rented *r);
 /* Until then a card is looked for, by the wish there is or the one that comes with it. */
 void rented_look_until(struct rented *r, int64_t at_ms);
 /* The last use of it, which max_up counts from; written down. */

@@ -177,6 +177,29 @@ int64_t rented_list_rate_milli(const struct rented *r)
     return r->hunt.n ? r->hunt.all[r->hunt.at].price_milli : 0;
 }
 
+/* A machine that is there costs what it did, or what the list of machines says; one that is made is of a card. */
+int64_t rented_expected_milli(const struct rented *r)
+{
+    bool is_made = life_state(r->life) != LIFE_ABSENT && r->record.id;
+    int64_t own = is_made && r->record.rate_milli ? r->record.rate_milli : is_made ? r->seen.price_milli : 0;
+    int64_t most = 0;
+
+    for (unsigned i = 0; !own && i < r->hunt.n; i++) {
+        _cleanup_free_ char *why = NULL;
+        struct rental_offer offer;
+
+        if (account_ops(r->context.account)
+                ->find_card(account_rental(r->context.account), r->hunt.all[i].gpu, &offer, &why) < 0)
+            return 0;
+        int64_t milli = account_price(r->context.account, &offer) * r->hunt.all[i].cards;
+
+        if (!milli)
+            return 0;
+        most = MAX(most, milli);
+    }
+    return own ? own : most;
+}
+
 /* A call that costs money was refused, and nothing came of it. */
 static void note_refused(struct rented *r)
 {

@@ -79,6 +79,9 @@ UP = [{"more": {"model": {"world": "ready-model"}, "instance": machine("gz-4090"
       stage("load", "done", "5.6 GB, 100% GPU", took_ms=11600),
       {"reply": {"model": {"world": "ready-model"}, "took_ms": 39100, "usual_ms": 41000, "endpoint": "http://127.0.0.1:11434"}}]
 NO_MACHINE = error("Usage", "no_instance", "there is no instance yet", ["llmhostctl instance add gpu1 'ssh -p 46464 root@HOST'"])
+NO_PRICE = error("Usage", "price_unknown", "nothing was switched on: what an hour of H800 costs is not known until it is there",
+                 [f"llmhostctl up {MODEL} --gpu=H800 --max-price=AMOUNT"], target=MODEL,
+                 why="say what it may cost at most: the price is read as soon as the machine is on, and it is switched off again if it is dearer")
 NO_CARD = error("Usage", "gpu_needed", "--max-price means nothing without --gpu", ["llmhostctl offers", f"llmhostctl up {MODEL} --gpu=GPU"],
                 why="without a card no machine is rented", target=MODEL)
 CHEAPEST = [{"reply": {"offers": [{**JUDGED[0], "gpu": "3080", "price": yuan(880), "fits": "no"}, {**JUDGED[1], "fits": "yes"}, {**JUDGED[0], "price": yuan(1985, True)},
@@ -282,6 +285,11 @@ RENT = [
     case("rent-up-agreed", f"up {MODEL} --max-price 2.05", {"Up#1": [NO_CARD], "Offers": CHEAPEST, "Up#2": UP}),
     case("rent-up-dear", f"up {MODEL} --max-price 1.50", {"Up": [NO_CARD], "Offers": CHEAPEST}),
     case("rent-up-nobody", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": CHEAPEST}),
+    case("rent-up-unpriced", f"up {MODEL} --gpu H800", {"Up#1": [NO_PRICE], "Up#2": UP}, columns=80,
+         answers=[("nothing: leave it off", "whatever\n"), (r"2\.20\.\s+what may .*\): ", "9.50\n")]),
+    case("rent-up-unpriced-no", f"up {MODEL} --gpu H800", {"Up": [NO_PRICE]}, columns=60, answers=[("nothing: leave it off", "\n")]),
+    case("rent-up-unpriced-on", f"up {MODEL}", {"Up#1": [{**NO_PRICE, "target": "gz"}], "Up#2": UP}, columns=80, answers=[("nothing: leave it off", "2\n")]),
+    case("rent-up-unpriced-nobody", f"up {MODEL} --gpu H800", {"Up": [NO_PRICE]}),
     case("rent-up-interrupted", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [{"interrupt": True}, {"hang": True}]}),
     case("rent-up-no-account", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [error("NotFound", "no_provider", "there is no account to rent with")]}),
     *widths("rent-down", "down gz-4090", {"Down": DOWN, "Cost": COST_OF}),

@@ -34,6 +34,7 @@ static struct company {
     struct answer *held;                 /* the one about offers, while they are not told */
     bool holds_offers;
     struct rental *offers_of; /* who was asked last */
+    const char *card; /* that may be asked for; NULL: the usual one */
     char url[64];
     int64_t balance_milli;
     struct instance_seen machine; /* id "": there is none */
@@ -148,7 +149,7 @@ static void fake_create(struct rental *r, const struct instance_wish *wish, stru
                         rental_made_fn done, void *ctx)
 {
     (void)r;
-    cr_assert_str_eq(wish->card, "spec-4090d");
+    cr_assert_str_eq(wish->card, at.card ? at.card : "spec-4090d");
     snprintf(at.machine.name, sizeof at.machine.name, "%s", wish->name);
     answer_later(slot, say_made, done, ctx);
 }
@@ -1234,7 +1235,7 @@ Test(control_rent, machine_there_is_becomes_an_instance_by_its_id)
     refuses(CALL("InstanceAdd", ADOPT), "io.llmhost.Conflict", "code", "exists");
     refuses(CALL("InstanceAdd", "{\"name\":\"other\",\"provider\":\"autodl\",\"id\":\"pro-9\"}"),
             "io.llmhost.Conflict", "code", "is_instance");
-    json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"box\",\"wait\":false}"));
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"box\",\"max_price_milli\":2000,\"wait\":false}"));
     box_gets(LIFE_RUNNING);
     cr_assert_eq(at.n_started, 1);
     refuses(CALL("InstanceRemove", "{\"name\":\"box\"}"), "io.llmhost.Conflict", "code", "not_off");
@@ -1246,6 +1247,75 @@ Test(control_rent, machine_there_is_becomes_an_instance_by_its_id)
     cr_assert_null(box());
     cr_assert_str_eq(at.machine.id, "pro-9");
     cr_assert_eq(at.n_created, 0);
+}
+
+/* ---- a price that nobody knows ---- */
+
+static void next_is(const char *call, const char *command)
+{
+    _cleanup_json_ struct json *v = NULL;
+
+    say(&w.caller, call);
+    v = hear(&w.caller);
+    const struct json *p = json_get(v, "parameters");
+
+    cr_assert_str_eq(json_get_text(p, "code"), "price_unknown", "%s: %s", call, json_get_text(p, "message"));
+    cr_assert_str_eq(json_text(first(p, "next")), command);
+}
+
+Test(control_rent, card_without_a_price_is_not_rented_without_a_limit)
+{
+    const char *dear = "{\"model\":\"ollama:m\",\"gpu\":\"5090\",\"anyway\":true,\"wait\":false}";
+    const char *limited = "{\"model\":\"ollama:m\",\"gpu\":\"5090\",\"anyway\":true,\"wait\":false,"
+                          "\"max_price_milli\":3000}";
+
+    begin_account();
+    at.card = "spec-5090";
+    next_is(CALL("Up", "{\"model\":\"llama.cpp:/m.gguf\",\"gpu\":\"4090D,5090\",\"on\":\"box\",\"anyway\":true,"
+                       "\"arguments\":[\"-c\",\"16 384\"],\"over_budget\":true}"),
+            "llmhostctl up llama.cpp:/m.gguf --gpu=4090D,5090 --on=box --anyway --over-budget "
+            "--max-price=AMOUNT -- -c '16 384'");
+    cr_assert_null(manager_lease_at(w.manager, 0), "nothing was made");
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"price_milli\":4000}"));
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"5090x2\",\"anyway\":true,\"over_budget\":true}"),
+            "io.llmhost.Usage", "code", "price_unknown");
+    json_free(answers("Up", dear));
+    cr_assert_not_null(manager_find_lease(w.manager, "5090"), "the limit of the account holds for it");
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"price_milli\":0}"));
+    json_free(answers("Up", limited));
+}
+
+Test(control_rent, machine_without_a_price_is_not_woken_without_a_limit)
+{
+    begin_foreign(INSTANCE_OFF);
+    json_free(answers("InstanceAdd", ADOPT));
+    box_gets(LIFE_STOPPED);
+    next_is(CALL("Up", "{\"model\":\"ollama:m\"}"), "llmhostctl up ollama:m --on=box --max-price=AMOUNT");
+    next_is(CALL("Up", "{\"model\":\"ollama:m\",\"on\":\"box\"}"),
+            "llmhostctl up ollama:m --on=box --max-price=AMOUNT");
+    cr_assert_eq(at.n_started, 0);
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"box\",\"max_price_milli\":2000,\"wait\":false}"));
+    box_gets(LIFE_RUNNING);
+    time_passes(10000); /* its price is read */
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    box_gets(LIFE_STOPPED);
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"box\",\"wait\":false}"));
+    box_gets(LIFE_RUNNING);
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    box_gets(LIFE_STOPPED);
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"on\":\"box\",\"max_price_milli\":1000}"),
+            "io.llmhost.Refused", "code", "price");
+}
+
+/* It came to that in the last cycle, or the list of machines says so. */
+Test(control_rent, machine_whose_list_tells_a_price_is_woken)
+{
+    begin_foreign(INSTANCE_OFF);
+    at.machine.price_milli = 1880;
+    json_free(answers("InstanceAdd", ADOPT));
+    box_gets(LIFE_STOPPED);
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"box\",\"wait\":false}"));
+    box_gets(LIFE_RUNNING);
 }
 
 Test(control_rent, machine_that_cannot_be_adopted_is_told_why)
