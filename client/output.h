@@ -126,6 +126,11 @@ void screen_guard(const struct output *o, const struct json *instance, struct bu
 void screen_rental(const struct output *o, const struct json *instance, struct buf *out);
 /* What guards_note() has found, below the error. */
 void screen_guards(const struct output *o, const struct json *guards, struct buf *out);
+/* Can machines be rented at one of these accounts? */
+bool any_account_rents(const struct json *accounts);
+/* In a table of machines that may be woken: "2 x 4090D"; what an hour costs while it is on. NULL: it is not rented. Caller frees the first. */
+char *rented_card_text(const struct json *instance);
+const char *rented_hour_text(char out[static AMOUNT_MAX], const struct json *instance);
 const char *rented_price_text(char out[static AMOUNT_MAX], const struct json *instance);
 
 /* What status says of a model, and the other screens too. state_word: as people say it ("waking"); next_text: what happens by

@@ -93,6 +93,31 @@ const char *rented_price_text(char out[static AMOUNT_MAX], const struct json *in
                : NULL;
 }
 
+bool any_account_rents(const struct json *accounts)
+{
+    for (size_t i = 0; i < json_count(accounts); i++)
+        if (json_get_bool(json_at(accounts, i), "rents", false))
+            return true;
+    return false;
+}
+
+char *rented_card_text(const struct json *instance)
+{
+    int64_t n = json_get_int(rental_of(instance), "cards", 1);
+    const char *gpu = member_text(rental_of(instance), "gpu", "?");
+
+    if (!is_rental(instance))
+        return NULL;
+    return n > 1 ? xasprintf("%lld x %s", (long long)n, gpu) : xstrdup(gpu);
+}
+
+const char *rented_hour_text(char out[static AMOUNT_MAX], const struct json *instance)
+{
+    if (!is_rental(instance) || json_get_int(rental_of(instance), "prepaid_until_at_ms", 0))
+        return rented_price_text(out, instance);
+    return amount_format(out, json_get(rental_of(instance), "rate"), "/h");
+}
+
 /* "in 4m10s", "now" once that has come. */
 static const char *soon_format(char out[static TEXT_SHORT_MAX], int64_t at_ms)
 {

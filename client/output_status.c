@@ -399,6 +399,20 @@ static void add_trouble(const struct output *o, const struct json *list, struct 
         add_one_trouble(o, json_at(list, i), code_width, target_width, out);
 }
 
+/* Somebody who has nothing yet rents a machine, or has one. */
+static void add_ways_in(bool rents, struct buf *out)
+{
+    buf_add_text(out, "\nno instance and no model yet. begin with one of\n");
+    if (rents)
+        buf_add_text(out, "  llmhostctl up ollama:NAME                 the cheapest card for it is proposed\n"
+                          "  llmhostctl offers --for ollama:NAME       which cards hold it, with prices\n"
+                          "  llmhostctl up ollama:NAME --gpu CARD      this card is rented for it\n");
+    else
+        buf_add_text(out, "  llmhostctl provider add autodl            then machines are rented for you\n");
+    buf_add_text(out, "  llmhostctl instance add NAME 'ssh -p PORT USER@HOST'\n"
+                      "  llmhostctl instance add here --provider=local\n");
+}
+
 void screen_status(const struct output *o, const struct json *status, struct buf *out)
 {
     const struct json *models = json_get(status, "models"), *instances = json_get(status, "instances");
@@ -412,11 +426,7 @@ void screen_status(const struct output *o, const struct json *status, struct buf
         buf_add_text(out, "\n");
         add_instances(o, instances, out);
     } else if (!json_count(models)) {
-        buf_add_text(out, "\nno instance and no model yet. begin with one of\n"
-                          "  llmhostctl instance add NAME 'ssh -p PORT USER@HOST'\n"
-                          "  llmhostctl instance add here --provider=local\n");
-        if (json_count(json_get(status, "accounts")))
-            buf_add_text(out, "  llmhostctl up ollama:NAME      (the cheapest card for it is proposed)\n");
+        add_ways_in(any_account_rents(json_get(status, "accounts")), out);
     }
     if (!json_count(models) && json_count(instances))
         buf_add_text(out, "\nno model yet: llmhostctl up ollama:NAME\n");

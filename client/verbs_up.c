@@ -84,29 +84,66 @@ static void up_answer(struct run *r, const struct json *reply, bool already, con
         output_hint(&r->output, "  watch: llmhostctl wait %s", name);
 }
 
-/* The question the daemon asks back when there are several instances. Caller frees. */
-static char *instance_choose(struct run *r, const char *model)
+/* ---- on which instance ---- */
+
+static void write_choices(const struct output *o, const struct json *instances, bool rents)
 {
-    _cleanup_call_ struct call call = {.method = "InstanceList", .limit_ms = 30000};
-    _cleanup_free_ char *prompt = NULL, *line = NULL;
-    const struct json *list;
+    static const struct column columns[] = {{"", true, false},
+                                            {"INSTANCE", false, false},
+                                            {"STATE", false, false},
+                                            {"CARD", false, false},
+                                            {"PRICE", true, false}};
+    _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
+    size_t n = json_count(instances);
+    char price[AMOUNT_MAX], number[TEXT_SHORT_MAX];
+    struct buf out;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct json *one = json_at(instances, i);
+        _cleanup_free_ char *card = rented_card_text(one),
+                            *state = is_stopped_by_us(one) ? rented_state_text(one)
+                                                           : xstrdup(member_text(one, "state", "?"));
+
+        snprintf(number, sizeof number, "%zu", i + 1);
+        table_add(t, STYLE_PLAIN, number);
+        table_add(t, STYLE_PLAIN, json_get_text(one, "name"));
+        table_add(t, STYLE_PLAIN, state);
+        table_add(t, STYLE_PLAIN, card);
+        table_add(t, STYLE_PLAIN, rented_hour_text(price, one));
+    }
+    buf_init(&out, 65536);
+    table_write(t, o->err_width, false, &out);
+    if (rents)
+        buf_addf(&out, "%zu  rent another card: the cheapest that holds it is proposed\n", n + 1);
+    fputs(buf_text(&out), stderr);
+    buf_done(&out);
+}
+
+/* The question the daemon asks back when there are several instances. EXIT_DONE: *ret_on is the one, NULL:
+ * another machine is to be rented. status: of that moment. */
+static enum exit_status instance_choose(struct run *r, const char *model, const struct json *status,
+                                        char **ret_on)
+{
+    const struct json *instances = json_get(status, "instances");
+    bool rents = any_account_rents(json_get(status, "accounts"));
+    size_t n = json_count(instances);
+    _cleanup_free_ char *prompt = xasprintf("number or name [1-%zu]: ", n + rents), *line = NULL;
     unsigned long chosen;
     char *end;
 
-    if (verb_call(r, &call) != EXIT_DONE)
-        return NULL;
-    list = json_get(call.answer, "instances");
     fprintf(stderr, "%s: on which instance?\n", model);
-    for (size_t i = 0; i < json_count(list); i++)
-        fprintf(stderr, "  %zu  %s (%s)\n", i + 1, json_get_text(json_at(list, i), "name"),
-                json_get_text(json_at(list, i), "provider"));
-    prompt = xasprintf("number or name [1-%zu]: ", json_count(list));
-    if (ask_line(prompt, &line) < 0)
-        return NULL;
+    write_choices(&r->output, instances, rents);
+    if (ask_line(prompt, &line) < 0 || !*line)
+        return verb_usage(r, "no instance chosen: nothing was changed.", NULL,
+                          "llmhostctl up MODEL --on INSTANCE");
     chosen = strtoul(line, &end, 10);
-    if (*line && !*end && chosen >= 1 && chosen <= json_count(list))
-        return xstrdup(json_get_text(json_at(list, chosen - 1), "name"));
-    return *line ? TAKE_PTR(line) : NULL;
+    if (!*end && rents && chosen == n + 1)
+        *ret_on = NULL;
+    else if (!*end && chosen >= 1 && chosen <= n)
+        *ret_on = xstrdup(json_get_text(json_at(instances, chosen - 1), "name"));
+    else
+        *ret_on = TAKE_PTR(line);
+    return EXIT_DONE;
 }
 
 /* What kind of machine may be rented for it, and what it may cost. */
@@ -168,8 +205,23 @@ static bool wants_card(const struct options *o, const struct call *call)
     return !o->gpu && !o->on && (has_code(call, "no_instance") || has_code(call, "gpu_needed"));
 }
 
-/* NULL: none that holds the model for sure, at a price that is known and not above max_milli. */
-static const struct json *offer_cheapest(const struct json *offers, int64_t max_milli)
+/* A machine with that card is off, and would be switched on in place of another one. */
+static bool has_card(const struct json *instances, const struct json *offer)
+{
+    for (size_t i = 0; i < json_count(instances); i++) {
+        const struct json *one = json_at(instances, i);
+
+        if (is_stopped_by_us(one) &&
+            streq(member_text(json_get(one, "rental"), "gpu", ""), member_text(offer, "gpu", "?")))
+            return true;
+    }
+    return false;
+}
+
+/* NULL: none that holds the model for sure, at a price that is known and not above max_milli, and is not one
+ * of the instances'. */
+static const struct json *offer_cheapest(const struct json *offers, const struct json *instances,
+                                         int64_t max_milli)
 {
     const struct json *best = NULL;
     int64_t least = max_milli < INT64_MAX ? max_milli + 1 : INT64_MAX;
@@ -178,7 +230,8 @@ static const struct json *offer_cheapest(const struct json *offers, int64_t max_
         const struct json *offer = json_at(offers, i);
         int64_t milli = json_get_int(json_get(offer, "price"), "milli", 0);
 
-        if (!streq(member_text(offer, "fits", ""), "yes") || milli <= 0 || milli >= least)
+        if (!streq(member_text(offer, "fits", ""), "yes") || milli <= 0 || milli >= least ||
+            has_card(instances, offer))
             continue;
         best = offer;
         least = milli;
@@ -254,10 +307,11 @@ static enum exit_status up_interrupted(struct run *r)
     return EXIT_INTERRUPTED;
 }
 
-/* The first call again with a card, where there is an account to rent one with; else its error stands. True:
- * it came to no second call, it was said why, and *ret is the status. */
-static bool up_with_card(struct run *r, const char *model, struct progress *p, struct call *call,
-                         enum exit_status *ret)
+/* The first call again with a card, where there is an account to rent one with; else its error stands.
+ * instances: whose cards are no other ones; NULL. True: it came to no second call, it was said why, and *ret is
+ * the status. */
+static bool up_with_card(struct run *r, const char *model, const struct json *instances, struct progress *p,
+                         struct call *call, enum exit_status *ret)
 {
     _cleanup_call_ struct call offers = {
         .method = "Offers", .limit_ms = OFFERS_MS, .parameters = json_object()};
@@ -269,12 +323,12 @@ static bool up_with_card(struct run *r, const char *model, struct progress *p, s
         *ret = up_interrupted(r);
         return true;
     }
-    any = offer_cheapest(json_get(offers.answer, "offers"), INT64_MAX);
+    any = offer_cheapest(json_get(offers.answer, "offers"), instances, INT64_MAX);
     if (!any)
         return false;
     offer = r->options.price_milli < 0
                 ? any
-                : offer_cheapest(json_get(offers.answer, "offers"), r->options.price_milli);
+                : offer_cheapest(json_get(offers.answer, "offers"), instances, r->options.price_milli);
     *ret = offer ? card_agree(r, model, offer) : card_is_dear(r, model, any);
     if (*ret != EXIT_DONE)
         return true;
@@ -317,6 +371,32 @@ static enum exit_status price_ask(struct run *r, const struct call *call)
 static bool asks_for_instance(const struct call *call)
 {
     return has_code(call, "which_instance");
+}
+
+/* The first call again, on the instance that is chosen or on another machine. True: as up_with_card(). */
+static bool up_chosen(struct run *r, const char *model, char **on, struct progress *p, struct call *call,
+                      enum exit_status *ret)
+{
+    _cleanup_call_ struct call now = {.method = "Status", .limit_ms = 30000};
+
+    *ret = verb_call(r, &now);
+    if (*ret == EXIT_DONE)
+        *ret = instance_choose(r, model, now.answer, on);
+    if (*ret != EXIT_DONE)
+        return true;
+    if (*on) {
+        call_done(call);
+        *ret = up_call(r, model, *on, p, call);
+        return false;
+    }
+    if (up_with_card(r, model, json_get(now.answer, "instances"), p, call, ret))
+        return true;
+    if (!asks_for_instance(call))
+        return false;
+    _cleanup_free_ char *next = xasprintf("llmhostctl offers --for %s", model);
+
+    *ret = verb_usage(r, "nothing was rented: no other card is known to hold it at a known price.", NULL, next);
+    return true;
 }
 
 static bool asks_for_limit(const struct call *call)
@@ -392,14 +472,9 @@ enum exit_status verb_up(struct run *r)
         return status;
     status = up_call(r, model, on, &p, &call);
     if (asks_for_instance(&call) && !r->output.json && ask_is_possible()) {
-        call_done(&call);
-        free(on);
-        on = instance_choose(r, model);
-        if (!on)
-            return verb_usage(r, "no instance chosen: nothing was changed.", NULL,
-                              "llmhostctl up MODEL --on INSTANCE");
-        status = up_call(r, model, on, &p, &call);
-    } else if (wants_card(&r->options, &call) && up_with_card(r, model, &p, &call, &status)) {
+        if (up_chosen(r, model, &on, &p, &call, &status))
+            return status;
+    } else if (wants_card(&r->options, &call) && up_with_card(r, model, NULL, &p, &call, &status)) {
         return status;
     }
     if (asks_for_limit(&call) && !r->output.json && ask_is_possible()) {

@@ -16,9 +16,11 @@
 #include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
+#include "manager.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/text.h"
+#include "provider/rental.h"
 #include "session/session.h"
 
 #define UP_OTHERS (MANAGER_CHOICES_MAX - 1) /* with --or */
@@ -571,6 +573,36 @@ static void up_want(struct follow *w, const char *on)
     w->ticket = deployment_want(d, GOAL_ON_DEMAND, false);
 }
 
+static bool can_rent(struct manager *m)
+{
+    struct account *a;
+
+    for (unsigned i = 0; (a = manager_account_at(m, i)); i++)
+        if (account_ops(a)->create)
+            return true;
+    return false;
+}
+
+/* The ways to one: which of them come first depends on whether there is an account to rent with. */
+static void up_fail_no_instance(struct call *c, const struct fault *f)
+{
+    const char *model = json_get_text(c->parameters, "model");
+    bool rents = can_rent(c->context->manager);
+    _cleanup_free_ char *next =
+        rents ? xasprintf("llmhostctl offers --for %s\nllmhostctl up %s --gpu=CARD\n"
+                          "llmhostctl instance add gpu1 'ssh -p 46464 root@HOST'",
+                          model, model)
+              : xasprintf("llmhostctl provider add autodl\nllmhostctl up %s --gpu=CARD\n"
+                          "llmhostctl instance add gpu1 'ssh -p 46464 root@HOST'",
+                          model);
+
+    call_fail(c, EXIT_USAGE, "no_instance", model,
+              rents ? "one is rented for it, or one of yours is added by its ssh command"
+                    : "one is rented for it, once there is an account, or one of yours is added by its ssh "
+                      "command",
+              next, "%s", f->text);
+}
+
 /* All or none: before anything is made. False: the call was answered. */
 static bool up_may_place(struct call *c, const char *on)
 {
@@ -583,7 +615,9 @@ static bool up_may_place(struct call *c, const char *on)
     do {
         ok = manager_check_place(c->context->manager, model, name, json_get(c->parameters, "arguments"),
                                  &f) == 0;
-        if (!ok)
+        if (!ok && streq(f.code, "no_instance"))
+            up_fail_no_instance(c, &f);
+        else if (!ok)
             call_fault(c, &f, streq(f.code, "no_such_instance") ? name : model, NULL);
         free(name);
     } while (ok && on && (name = target_on_at(on, ++i)));

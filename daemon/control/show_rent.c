@@ -451,6 +451,8 @@ struct json *show_account(const struct control_context *k, const struct account 
     json_put_string(v, "title", ops->title);
     if (ops->unofficial)
         json_put_bool(v, "unofficial", true);
+    if (ops->create)
+        json_put_bool(v, "rents", true);
     json_put_string(v, "unit", ops->unit);
     json_put_string(v, "base_url", r->base_url);
     put_limit(v, "day_milli", r->limits.day_milli);

@@ -463,8 +463,8 @@ static void fail_unpriced(struct call *c, const char *target, const char *what, 
     _cleanup_free_ char *next = up_limited(c, on);
 
     call_fail(c, EXIT_USAGE, "price_unknown", target,
-              "say what it may cost at most: the price is read as soon as the machine is on, and it is switched "
-              "off again if it is dearer",
+              "say what it may cost at most: the price is read as soon as the machine is on, and it is "
+              "switched off again if it is dearer",
               next, "nothing was switched on: what an hour of %s costs is not known until it is there", what);
 }
 

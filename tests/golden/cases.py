@@ -89,6 +89,8 @@ FAILING = STAGES[:3] + [stage("engine", "failed", "ollama 0.12.3", took_ms=48000
 TIMED_OUT = error("TimedOut", "timed_out", "ollama:deepseek-r1:7b is not ready after 5m.", target=MODEL)
 WHICH = error("Usage", "which_instance", "there are several instances: which one?", ["llmhostctl up MODEL --on gz-4090"])
 TWO = [{"reply": {"instances": [{"world": "gz"}, {"world": "attic"}]}}]
+NOW = [{"reply": {"daemon": {"version": "0.1.0", "pid": 4711, "uptime_ms": 4200, "endpoint": "http://127.0.0.1:11434", "gateway_state": "listening",
+                             "state_directory": "/var/lib/llmhost"}, "models": [], "trouble": [], **TWO[0]["reply"]}}]
 DOWN = [{"more": {"progress": {"stage": "streams", "state": "running", "text": "2 left"}, "done": False}},
         {"more": {"progress": {"stage": "streams", "state": "done", "text": "0 left", "took_ms": 34200}, "done": False}},
         {"more": {"progress": {"stage": "engine", "state": "done", "text": "ollama stopped", "took_ms": 1100}, "done": False}},
@@ -350,7 +352,7 @@ CASES = [
     case("up-interrupted-pipe", f"up {MODEL}", {"Up": STAGES[:2] + [{"await": "usually 3"}, {"interrupt": True}, {"hang": True}]}),
     case("up-interrupted-json", f"up {MODEL} --json -q", {"Up": STAGES[:2] + [{"interrupt": True}, {"hang": True}]}),
     case("up-timeout", f"up {MODEL} --timeout 5m", {"Up": STAGES[:2] + [TIMED_OUT]}),
-    case("up-which-asks", f"up {MODEL}", {"Up#1": [WHICH], "InstanceList": TWO, "Up#2": STAGES + [READY]}, columns=80,
+    case("up-which-asks", f"up {MODEL}", {"Up#1": [WHICH], "Status": NOW, "Up#2": STAGES + [READY]}, columns=80,
          answers=[(r"\[1-2\]: ", "2\n")]),
     case("up-which-pipe", f"up {MODEL}", {"Up": [WHICH]}),
     case("up-version", f"up {MODEL}", {}, version="0.9.0"),

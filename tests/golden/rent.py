@@ -6,6 +6,8 @@ from steps import case, error, stage, widths
 MODEL = "ollama:deepseek-r1:7b"
 STATUS = [{"reply": {"world": "money"}}]
 ACCOUNT = {"world": "account"}
+CONSOLE = {"provider": "autodl-console", "title": "AutoDL", "unofficial": True, "unit": "CNY", "instances": 0, "today": {"milli": 0, "unit": "CNY", "estimate": False, "unknown": False},
+           "month": {"milli": 0, "unit": "CNY", "estimate": False, "unknown": False}, "rate": {"milli": 0, "unit": "CNY", "estimate": False, "unknown": False}}
 SPENT_MORE = {"provider": "autodl", "title": "AutoDL", "unit": "CNY", "day_milli": 30000, "alert_milli": 24000, "instances": 3}
 RENTAL = {"world": "rental-in-use"}
 OFF = {"guard": {"state": "away", "proved": True}, "stays": None, "provider_state": "shutdown", "released_at_ms": "@1296000s"}
@@ -79,6 +81,10 @@ UP = [{"more": {"model": {"world": "ready-model"}, "instance": machine("gz-4090"
       stage("load", "done", "5.6 GB, 100% GPU", took_ms=11600),
       {"reply": {"model": {"world": "ready-model"}, "took_ms": 39100, "usual_ms": 41000, "endpoint": "http://127.0.0.1:11434"}}]
 NO_MACHINE = error("Usage", "no_instance", "there is no instance yet", ["llmhostctl instance add gpu1 'ssh -p 46464 root@HOST'"])
+WHICH = error("Usage", "which_instance", "there are several instances: which one?", [f"llmhostctl up {MODEL} --on INSTANCE"])
+SEVERAL = [{"reply": {"daemon": DAEMON, "models": [], "trouble": [], "accounts": [ACCOUNT, CONSOLE], "instances": [
+    {"world": "gz"}, machine("bj-4090d", "stopped", rate=yuan(1880, True), **OFF),
+    machine("h800", "stopped", gpu="H800", cards=2, rate=yuan(0, unknown=True), **OFF)]}}]
 NO_PRICE = error("Usage", "price_unknown", "nothing was switched on: what an hour of H800 costs is not known until it is there",
                  [f"llmhostctl up {MODEL} --gpu=H800 --max-price=AMOUNT"], target=MODEL,
                  why="say what it may cost at most: the price is read as soon as the machine is on, and it is switched off again if it is dearer")
@@ -196,6 +202,8 @@ RENT = [
     case("rent-status-trouble", "status", {"Status": [{"reply": TROUBLE}]}, columns=140),
     case("rent-status-trouble-80", "status", {"Status": [{"reply": TROUBLE}]}, columns=80),
     case("rent-status-accounts", "status", {"Status": [{"reply": {**TROUBLE, "models": [], "instances": [], "trouble": [], "accounts": UNITS["accounts"]}}]}, columns=80),
+    case("rent-status-first", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "instances": [], "trouble": [], "accounts": [ACCOUNT]}}]}, columns=80),
+    case("rent-status-first-console", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "instances": [], "trouble": [], "accounts": [CONSOLE]}}]}, columns=80),
     case("rent-status-json", "status --json", {"Status": [{"reply": {**TROUBLE, "models": [], "instances": TROUBLE["instances"][:1]}}]}),
     case("rent-status-instance", "status gz-4090", {"Status": [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "trouble": [],
          "instances": [machine("gz-4090", "running", "up", stays="in_use", image="PyTorch 2.8", max_price=yuan(2200), since_at_ms="@-11120s")]}}],
@@ -290,6 +298,11 @@ RENT = [
     case("rent-up-unpriced-no", f"up {MODEL} --gpu H800", {"Up": [NO_PRICE]}, columns=60, answers=[("nothing: leave it off", "\n")]),
     case("rent-up-unpriced-on", f"up {MODEL}", {"Up#1": [{**NO_PRICE, "target": "gz"}], "Up#2": UP}, columns=80, answers=[("nothing: leave it off", "2\n")]),
     case("rent-up-unpriced-nobody", f"up {MODEL} --gpu H800", {"Up": [NO_PRICE]}),
+    *widths("rent-up-which", f"up {MODEL}", {"Up#1": [WHICH], "Status": SEVERAL, "Up#2": UP}, answers=[(r"\[1-4\]: ", "2\n")]),
+    case("rent-up-which-new", f"up {MODEL}", {"Up#1": [WHICH], "Status": SEVERAL, "Offers": CHEAPEST, "Up#2": UP}, columns=80,
+         answers=[(r"\[1-4\]: ", "4\n"), ("rent a ", "y\n")]),
+    case("rent-up-which-none", f"up {MODEL}", {"Up#1": [WHICH], "Status": SEVERAL, "Offers": [{"reply": {"offers": [JUDGED[0], JUDGED[2]]}}]}, columns=80,
+         answers=[(r"\[1-4\]: ", "4\n")]),
     case("rent-up-interrupted", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [{"interrupt": True}, {"hang": True}]}),
     case("rent-up-no-account", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [error("NotFound", "no_provider", "there is no account to rent with")]}),
     *widths("rent-down", "down gz-4090", {"Down": DOWN, "Cost": COST_OF}),

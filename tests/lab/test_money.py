@@ -77,6 +77,22 @@ class Money(AtOnce):
             w.down()
             self.assertEqual((len(w.billed()), w.spent()), (1, []), "never called equal to the bill")
 
+    def test_a_card_whose_price_nobody_knows_is_rented_within_a_limit(self):
+        """Also by way of `--or` and in a choice of cards; what it costs is read when it is on."""
+        with World(NEVER) as w:
+            for words in ("--gpu", "H800"), ("--gpu", "4090D,H800"):
+                said = w.d.ctl("up", MODEL, *words, check=2)
+                self.assertRegex(re.sub(r"\s+", " ", said.stderr), rf"H800 costs is not known.* llmhostctl up {MODEL} --gpu={words[1]} --max-price=AMOUNT")
+            self.assertEqual((w.calls("create"), w.machines()), ([], []))
+            w.d.ctl("up", MODEL, "--gpu", "H800", "--max-price", "3", check=10)
+            w.nothing_bills()
+            self.assertEqual((len(w.calls("create")), w.wait("stopped")["trouble"]["code"]), (1, "price"))
+            said = w.d.ctl("up", MODEL, "--on", w.machine()["name"], "--max-price", "4", check=10)
+            self.assertIn("costs ¥8.88 an hour, and at most ¥4.00 is allowed", re.sub(r"\s+", " ", said.stderr))
+            self.assertEqual(w.calls("power_on"), [])
+            w.d.ctl("up", MODEL, "--on", w.machine()["name"], "--max-price", "9")
+            self.assertEqual(w.ask(), 200)
+
     def test_a_disk_costs_each_day_also_when_nobody_looks(self):
         with World() as w:
             w.up(disk_gb=50)

@@ -709,6 +709,26 @@ Test(control_rent, words_about_a_machine_need_a_card)
     cr_assert_null(manager_lease_at(w.manager, 0), "nothing was made");
 }
 
+static void ways_are(const char *a, const char *b, const char *c)
+{
+    _cleanup_json_ struct json *v = ask(CALL("Up", "{\"model\":\"ollama:m\"}"));
+    const struct json *p = json_get(v, "parameters"), *next = json_get(p, "next");
+
+    cr_assert_str_eq(json_get_text(p, "code"), "no_instance");
+    cr_assert_str_eq(json_text(json_at(next, 0)), a);
+    cr_assert_str_eq(json_text(json_at(next, 1)), b);
+    cr_assert_str_eq(json_text(json_at(next, 2)), c);
+}
+
+Test(control_rent, without_an_instance_all_ways_to_one_are_named)
+{
+    const char *add = "llmhostctl instance add gpu1 'ssh -p 46464 root@HOST'";
+
+    ways_are("llmhostctl provider add autodl", "llmhostctl up ollama:m --gpu=CARD", add);
+    begin_account();
+    ways_are("llmhostctl offers --for ollama:m", "llmhostctl up ollama:m --gpu=CARD", add);
+}
+
 /* ---- a machine ---- */
 
 Test(control_rent, machine_is_switched_on_for_its_model)
