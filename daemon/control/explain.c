@@ -84,6 +84,7 @@ static const struct explanation table[] = {
     {"cpu_unfit", EXIT_ENGINE, LOOK "\nllmhostctl instance list"},
     {"library_missing", EXIT_ENGINE, LOOK},
     {"machine_restarted", EXIT_ENGINE, "llmhostctl up %s"},
+    {"engine_ended_elsewhere", EXIT_ENGINE, "llmhostctl up %s"},
     {"engine_crashed", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
     {"engine_exited", EXIT_ENGINE, LOOK "\nllmhostctl up %s"},
     {"engine_failed", EXIT_ENGINE, LOOK},

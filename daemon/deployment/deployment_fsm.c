@@ -47,9 +47,10 @@ static bool is_crowding(const struct fault *f)
     return streq(f->code, "out_of_memory") || streq(f->code, "machine_out_of_memory");
 }
 
-static bool is_restart(const struct fault *f)
+/* Nothing is wrong with the server: it ended with its machine, or by whoever had started it. */
+static bool is_no_death(const struct fault *f)
 {
-    return streq(f->code, "machine_restarted");
+    return streq(f->code, "machine_restarted") || streq(f->code, "engine_ended_elsewhere");
 }
 
 /* Where to go when it is not wanted any more and no request is open. */
@@ -85,7 +86,7 @@ static struct deployment_move next_in_step(const struct deployment *d, enum depl
                                                                     : DEPLOYMENT_FAILED);
     case DEPLOYMENT_EV_TIMER: return ACT;
     case DEPLOYMENT_EV_FAULT:
-        if (is_restart(f))
+        if (is_no_death(f))
             return MOVE(DEPLOYMENT_CONNECTING);
         if (!(fault_may_pass(f) || d->crowded) || (d->reachable && d->attempts >= DEPLOYMENT_ATTEMPTS_MAX))
             return MOVE(DEPLOYMENT_FAILED);
@@ -116,7 +117,7 @@ static struct deployment_move next_in_ready(const struct deployment *d, enum dep
     case DEPLOYMENT_EV_FAULT:
         if (!d->reachable)
             return REST; /* no answer says nothing about the server */
-        if (is_restart(f))
+        if (is_no_death(f))
             return MOVE(DEPLOYMENT_CONNECTING);
         if (streq(f->code, "no_answer") ? !d->hung : !is_death(f) && d->misses < DEPLOYMENT_MISSES_MAX)
             return REST;
@@ -351,12 +352,12 @@ static void enter_ready(struct deployment *d, enum deployment_state was)
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, d->name, "ready", "answers on %s", lease_name(d->lease));
 }
 
-/* A server that was ready is no more; or its machine was restarted, and it with it. */
+/* A server that was ready is no more. */
 static void note_death(struct deployment *d, const struct fault *f)
 {
     if (d->hung)
         d->engine->hung_pid = d->engine->facts.pid;
-    if (!is_restart(f)) {
+    if (!is_no_death(f)) {
         d->deaths_from_due = d->deaths++ ? d->deaths_from_due : clock_now_ms();
         d->death = *f;
         d->death_at_ms = clock_wall_ms();
@@ -541,7 +542,7 @@ static const struct fault *note_facts(struct deployment *d, enum deployment_even
     /* That the way was away once says nothing of a server that was ready before and is silent now. */
     if (ev != DEPLOYMENT_EV_FAULT || (ready ? !d->reachable : d->lost))
         return f;
-    d->attempts += !ready && !is_restart(f);
+    d->attempts += !ready && !is_no_death(f);
     d->misses += ready;
     return ready && streq(f->code, "no_answer") ? judge_silence(d, f, room) : f;
 }

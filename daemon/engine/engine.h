@@ -35,7 +35,8 @@ struct engine_progress {
 struct engine_reply {
     struct op **slot;
     /* again: not yet, ask once more after a moment. f: it failed; codes: engine_missing, engine_unfit, engine_damaged, model_unknown, tag_unknown, login_needed,
-     * registry_unreachable, registry_failed, registry_busy, disk_full, digest_mismatch, stalled, bad_argument, machine_restarted, no_answer, and those of reason.h. */
+     * registry_unreachable, registry_failed, registry_busy, disk_full, digest_mismatch, stalled, bad_argument, machine_restarted,
+     * engine_ended_elsewhere, no_answer, and those of reason.h. */
     void (*done)(void *ctx, bool again, const struct fault *f);
     void (*progress)(void *ctx, const struct engine_progress *p);
     void *ctx;

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 
 #include "engine/machine.h"
@@ -297,6 +298,7 @@ int server_judge(struct server *s, struct fault *f)
     const struct reason_end end = {.line = p->last_line, .last_words = p->last_words, .owner = p->owner, .status = p->ended,
                                    .kills = p->kills, .limit_bytes = p->limit_bytes};
     _cleanup_free_ char *what = NULL;
+    bool was_foreign = s->engine->facts.foreign;
 
     server_read_place(s);
     s->engine->facts.computed_ms = p->computed_ms;
@@ -305,6 +307,11 @@ int server_judge(struct server *s, struct fault *f)
         return 0;
     if (p->restarted) {
         fault_code(f, FAULT_GONE, "machine_restarted", "%s was restarted, and %s ended with it", instance, name);
+        return -ESRCH;
+    }
+    /* In order, or nobody wrote down how: whoever started it needs it no more. A crash says what it is. */
+    if (was_foreign && (p->ended <= 0 || p->ended == 128 + SIGTERM)) {
+        fault_code(f, FAULT_GONE, "engine_ended_elsewhere", "%s on %s was another llmhostd's, and has ended", name, instance);
         return -ESRCH;
     }
     what = xasprintf("%s ended on %s", name, instance);

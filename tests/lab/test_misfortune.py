@@ -120,6 +120,8 @@ class TwoDaemons(road.Road):
             self.assertNotIn(pid, [p.pid for p in h.pids()])
             hosts.until(lambda: other.model(DEEPSEEK)["state"] == "ready" and other.model(DEEPSEEK).get("pid") not in (None, pid), 20,
                         "the other one starts a server of its own")
+            self.assertIn("was another llmhostd's, and has ended", "".join(x["text"] for x in other.call("Logs", events=True)["lines"]))
+            self.assertNotIn("engine_restarted", str(other.call("Status")), "which is no death")
             other.ctl("down", DEEPSEEK)
             self.assertEqual(h.pids("ollama serve"), [])
 

@@ -56,6 +56,7 @@ struct row {
     {state, "+r",   4, 0, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, CONNECTING, "engine_crashed"},     \
     {state, "+r",   5, 0, 0, EV(FAULT),  FAULT_TRANSIENT, ENTER, FAILED,     "engine_crashed"},     \
     {state, "+r",   9, 0, 0, EV(FAULT),  FAULT_GONE,      ENTER, CONNECTING, "machine_restarted"},  \
+    {state, "+r",   9, 0, 0, EV(FAULT),  FAULT_GONE,      ENTER, CONNECTING, "engine_ended_elsewhere"},  \
     {state, "+r",   0, 0, 0, EV(EMPTY),  NO,              KEEP,  OFF}
 
 static const struct row rows[] = {
@@ -156,6 +157,7 @@ static const struct row rows[] = {
     {READY, "+rtH", 0, 1, 4, EV(FAULT),  FAULT_TRANSIENT, ENTER, FAILED,     "no_answer"},
     {READY, "+tH",  0, 1, 4, EV(FAULT),  FAULT_TRANSIENT, WAIT,  OFF,        "no_answer"},
     {READY, "+rt",  0, 1, 9, EV(FAULT),  FAULT_GONE,      ENTER, CONNECTING, "machine_restarted"},
+    {READY, "+rt",  0, 1, 9, EV(FAULT),  FAULT_GONE,      ENTER, CONNECTING, "engine_ended_elsewhere"},
     {READY, "+rt",  0, 0, 0, EV(EMPTY),  NO,              KEEP,  OFF},
 
     {DRAINING, "+rtb", 0, 0, 0, EV(GOAL),   NO,              ENTER, READY},

@@ -451,6 +451,26 @@ Test(ollama, a_server_that_ended_with_its_machine_says_so)
     cr_assert_str_eq(w.fault.text, "gpu1 was restarted, and ollama ended with it");
 }
 
+Test(ollama, a_server_of_another_llmhostd_that_was_ended_says_so)
+{
+    static const char *const ended[] = {"", "ended=0\n", "last_line=bye\nended=143\n"};
+    char says[200];
+
+    for (unsigned i = 0; i < ELEMENTS(ended); i++) {
+        w.find_says = FOUND "foreign=theirs\n" RUNS;
+        find_it();
+        snprintf(says, sizeof says, "base=/root/llmhost\nlog=/root/llmhost/run/x.log\n%sok=1\n", ended[i]);
+        w.look_says = says;
+        ASK(ops()->probe, {.request = "", .then = REFUSE});
+        failed_with("engine_ended_elsewhere", FAULT_GONE);
+        cr_assert_str_eq(w.fault.text, "ollama on gpu1 was another llmhostd's, and has ended");
+    }
+    find_it();
+    w.look_says = "base=/root/llmhost\nlog=/root/llmhost/run/x.log\nended=139\nok=1\n";
+    ASK(ops()->probe, {.request = "", .then = REFUSE});
+    failed_with("engine_crashed", FAULT_TRANSIENT);
+}
+
 Test(ollama, a_load_has_half_an_hour)
 {
     find_it();
