@@ -50,6 +50,12 @@ static bool is_on(const struct json *instance)
            !is_state(instance, "releasing") && !is_state(instance, "released");
 }
 
+/* It is there, and would bill. What is only looked for or asked for has no price yet. */
+static bool is_rented(const struct json *instance)
+{
+    return is_on(instance) && !is_state(instance, "creating");
+}
+
 enum style rented_style(const struct json *instance)
 {
     if (is_unconfirmed(instance))
@@ -86,7 +92,7 @@ const char *rented_price_text(char out[static AMOUNT_MAX], const struct json *in
         return json_get_bool(instance, "rented", false) || stop_of(instance) ? "?" : "own";
     if (json_get_int(rental_of(instance), "prepaid_until_at_ms", 0))
         return "prepaid";
-    if (is_on(instance))
+    if (is_rented(instance))
         return amount_format(out, json_get(rental_of(instance), "rate"), "/h");
     return json_get(rental_of(instance), "stopped")
                ? amount_cell(out, json_get(rental_of(instance), "stopped"), "/h")
@@ -129,13 +135,24 @@ static const char *soon_format(char out[static TEXT_SHORT_MAX], int64_t at_ms)
     return out;
 }
 
-/* Nothing would stop it if we were gone, as far as we know. */
-static bool is_unguarded(const struct json *guard)
+/* It came up just now, or this daemon did: the login is still to come, and with it the answer of its guard. */
+static bool is_unread(const struct json *instance)
 {
+    const struct json *stop = stop_of(instance);
+
+    return streq(member_text(json_get(stop, "guard"), "state", ""), "away") &&
+           !json_get_int(json_get(stop, "guard"), "acts_at_ms", 0) &&
+           now_at_ms() - json_get_int(stop, "since_at_ms", 0) < FRESH_MS;
+}
+
+/* Nothing would stop it if we were gone, as far as we know. */
+static bool is_unguarded(const struct json *instance)
+{
+    const struct json *guard = json_get(stop_of(instance), "guard");
     const char *state = member_text(guard, "state", "");
 
     return streq(state, "useless") || streq(state, "none") ||
-           (streq(state, "away") && !json_get_int(guard, "acts_at_ms", 0));
+           (streq(state, "away") && !json_get_int(guard, "acts_at_ms", 0) && !is_unread(instance));
 }
 
 static const char *guard_word(const struct json *guard)
@@ -146,8 +163,9 @@ static const char *guard_word(const struct json *guard)
 }
 
 /* What would stop it if we were gone; whole: with the reason where nothing would. */
-static void add_guard(const struct json *guard, bool whole, struct buf *out)
+static void add_guard(const struct json *instance, bool whole, struct buf *out)
 {
+    const struct json *guard = json_get(stop_of(instance), "guard");
     const char *state = member_text(guard, "state", ""),
                *reason = whole ? json_get_text(guard, "reason") : NULL;
     const char *owner = json_get_text(guard, "owner");
@@ -160,6 +178,12 @@ static void add_guard(const struct json *guard, bool whole, struct buf *out)
         buf_add_text(out, guard_word(guard));
     else if (streq(state, "asking") || streq(state, "installing"))
         buf_add_text(out, "guard on its way");
+    else if (streq(state, "to_come"))
+        buf_add_text(out, "guard comes with the power-on");
+    else if (streq(state, "timer_first"))
+        buf_add_text(out, "guard comes at the login, its provider's timer with the power-on");
+    else if (is_unread(instance))
+        buf_add_text(out, "guard not read yet");
     else if (streq(state, "away"))
         buf_add_text(out, acts ? "guard not reached" : "GUARD NOT REACHED");
     else if (streq(state, "refused"))
@@ -270,6 +294,19 @@ static void add_gone(const struct json *in_box, int64_t asked, struct buf *out)
         buf_addf(out, "; on again: %s", console);
 }
 
+/* Nobody has seen what came of it: it may be on, and if so it bills. */
+static void add_unheard(const struct json *instance, bool guard, struct buf *out)
+{
+    char at[CLOCK_MAX];
+
+    buf_addf(out, "asked for at %s, not seen yet",
+             clock_format(at, json_get_int(rental_of(instance), "asked_at_ms", 0), false));
+    if (guard) {
+        buf_add_text(out, "; ");
+        add_guard(instance, false, out);
+    }
+}
+
 char *rented_stops_text(const struct json *instance, bool guard)
 {
     const struct json *rental = stop_of(instance);
@@ -292,12 +329,12 @@ char *rented_stops_text(const struct json *instance, bool guard)
     } else if (is_state(instance, "stopped") && released) {
         buf_addf(&out, "released %s unless started", soon_format(age, released));
     } else if (is_state(instance, "running")) {
-        bool first = guard && is_unguarded(json_get(rental, "guard"));
+        bool first = guard && is_unguarded(instance);
 
         guard = guard && !streq(stays, "not_by_us"); /* that says it all */
 
         if (first) { /* where the column is cut, this must be left */
-            add_guard(json_get(rental, "guard"), false, &out);
+            add_guard(instance, false, &out);
             buf_add_text(&out, "; ");
         }
         add_stays(rental, &out);
@@ -305,10 +342,12 @@ char *rented_stops_text(const struct json *instance, bool guard)
             buf_add_text(&out, ", by its guard");
         if (guard && !first) {
             buf_add_text(&out, "; ");
-            add_guard(json_get(rental, "guard"), false, &out);
+            add_guard(instance, false, &out);
         }
+    } else if (json_get_int(rental, "asked_at_ms", 0)) {
+        add_unheard(instance, guard, &out);
     } else if (is_on(instance) && guard) {
-        add_guard(json_get(rental, "guard"), false, &out);
+        add_guard(instance, false, &out);
     }
     return buf_take(&out);
 }
@@ -389,7 +428,7 @@ void screen_guard(const struct output *o, const struct json *instance, struct bu
     if (!guard || !is_on(instance))
         return;
     buf_init(&line, 8192);
-    add_guard(guard, true, &line);
+    add_guard(instance, true, &line);
     if (hold > now_at_ms())
         add_part(&line, "held until %s", minute_format(at, hold));
     if (read)

@@ -207,6 +207,8 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
     else if (streq(name, "search"))
         buf_addf(out, "looks for a card%s%s, try %lld%s%s", *age ? " for " : "", age, (long long)tries + 1,
                  *left ? " in " : "", left);
+    else if (streq(name, "switching_on"))
+        buf_addf(out, "is being switched on%s%s%s", *age ? " (asked " : "", age, *age ? " ago)" : "");
     else if (streq(name, "stopping"))
         buf_addf(out, "stop asked%s%s%s%s%s%s", *age ? " " : "", age, *age ? " ago" : "",
                  text ? ", provider says \"" : "", text ? text : "", text ? "\"" : "");

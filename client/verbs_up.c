@@ -449,7 +449,7 @@ static enum exit_status up_detached(struct run *r, const char *model, bool looks
 /* More than one machine comes into question. */
 static bool up_has_more(const struct options *o)
 {
-    return o->or_on || (o->gpu && strchr(o->gpu, ',')) || (o->gpu && o->region && strchr(o->region, ','));
+    return o->or_on || (o->gpu && strchr(o->gpu, ','));
 }
 
 enum exit_status verb_up(struct run *r)

@@ -13,11 +13,14 @@
 
 static bool power_may_be_on(const struct power *p)
 {
+    struct rented_figures n;
+
     if (!p->rented)
         return boxed_state(lease_boxed(p->lease)) == BOXED_ON ||
                boxed_state(lease_boxed(p->lease)) == BOXED_STOPPING;
+    rented_figures(p->rented, &n);
     return !life_is_at_rest(life_state(rented_life(p->rented))) &&
-           life_state(rented_life(p->rented)) != LIFE_WAITING;
+           life_state(rented_life(p->rented)) != LIFE_WAITING && !n.is_none;
 }
 
 const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms)

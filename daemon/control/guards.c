@@ -29,9 +29,15 @@ struct guards {
     char *path, *beside, *text; /* text: what is in the file; NULL: not known */
 };
 
+/* It is on, or may be. */
 static bool is_meant(const struct lease *l)
 {
-    return (lease_rented(l) || lease_boxed(l)) && !machine_is_off(l);
+    struct rented_figures n = {0};
+
+    if (lease_rented(l))
+        rented_figures(lease_rented(l), &n);
+    return (lease_rented(l) || lease_boxed(l)) && !machine_is_off(l) && !n.is_none &&
+           n.state != LIFE_WAITING;
 }
 
 /* Nobody knows what it costs. */

@@ -98,8 +98,8 @@ static const char *rental_verdict(const struct lease *l)
     case LIFE_CREATING:
     case LIFE_STARTING:
     case LIFE_RUNNING:
-    case LIFE_STOPPING:
-    case LIFE_UNKNOWN: break;
+    case LIFE_STOPPING: break;
+    case LIFE_UNKNOWN: return streq(show_rental_state(l), life_state_name(LIFE_ABSENT)) ? "off" : "awake";
     }
     return "awake";
 }
@@ -128,9 +128,11 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
     rented_figures(lease_rented(l), &n);
     if (n.state == LIFE_RUNNING && is_cut_off(l))
         add_tunnel(causes, l);
-    if (stays)
+    if (rental_is_coming(l))
+        show_add_cause(causes, "switching_on", 1, n.asked_at_ms, NULL);
+    else if (stays)
         add_stays(m, l, causes, stays, n.since_at_ms, until_at_ms);
-    if (n.state == LIFE_WAITING)
+    if (streq(show_rental_state(l), life_state_name(LIFE_WAITING)))
         show_add_cause_until(causes, "search", n.tries, n.since_at_ms, n.next_at_ms, NULL);
     if (n.state == LIFE_STOPPING && !streq(rented_trouble(lease_rented(l))->code, "stop_not_confirmed"))
         show_add_cause(causes, "stopping", 1, n.stop_asked_at_ms,

@@ -72,9 +72,35 @@ static const char *unit_of(const struct lease *l)
     return account_ops(rented_account(lease_rented(l)))->unit;
 }
 
+/* Nobody has looked yet, and there is nothing to look for: it is as it was before. */
 const char *show_rental_state(const struct lease *l)
 {
-    return life_state_name(life_state(rented_life(lease_rented(l))));
+    struct rented_figures n;
+
+    rented_figures(lease_rented(l), &n);
+    if (n.state == LIFE_UNKNOWN && n.is_none)
+        return life_state_name(n.goal == LIFE_GOAL_ON ? LIFE_WAITING : LIFE_ABSENT);
+    return life_state_name(n.state);
+}
+
+bool rental_is_coming(const struct lease *l)
+{
+    const struct life *life = rented_life(lease_rented(l));
+    const struct life_record *r = life_record(life);
+
+    switch (life_state(life)) {
+    case LIFE_CREATING:
+    case LIFE_STARTING: return true;
+    case LIFE_UNKNOWN: return r->asked_at_ms && !r->acted; /* nobody has seen what came of it */
+    case LIFE_ABSENT:
+    case LIFE_WAITING:
+    case LIFE_RUNNING:
+    case LIFE_STOPPING:
+    case LIFE_STOPPED:
+    case LIFE_RELEASING:
+    case LIFE_RELEASED: break;
+    }
+    return false;
 }
 
 /* It is let go without a guard, by name. */
@@ -85,7 +111,28 @@ static bool is_unguarded(const struct rented *r)
     return rented_is_guarded(r) && (!k || keeper_state(k) == KEEPER_USELESS);
 }
 
-/* none: why there is to be none. */
+/* It is being switched on, and a guard goes along with that: there is none to be reached before. */
+static const char *guard_to_come(const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+
+    if (!rental_is_coming(l) || (rented_keeper(r) && keeper_state(rented_keeper(r)) != KEEPER_AWAY))
+        return NULL;
+    if (rented_record(r)->no_guard)
+        return "none";
+    return account_ops(rented_account(r))->set_timer ? "timer_first" : "to_come";
+}
+
+static const char *guard_is_none(const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+
+    if (rented_is_left_alone(r))
+        return "not_ours";
+    return is_unguarded(r) ? "none" : guard_to_come(l);
+}
+
+/* none: why there is none to be asked; NULL: there is to be one. */
 static struct json *show_guard(const struct keeper *k, const char *none, bool proved, int64_t tried_at_ms)
 {
     struct json *v = json_object();
@@ -250,7 +297,9 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     put_at(v, "until_at_ms", until_at_ms);
     json_put_int(v, "tries", n.tries);
     put_at(v, "next_try_at_ms", n.next_at_ms);
-    if (n.state == LIFE_WAITING)
+    if (n.state == LIFE_UNKNOWN && rental_is_coming(l))
+        put_at(v, "asked_at_ms", life->asked_at_ms);
+    if (streq(show_rental_state(l), life_state_name(LIFE_WAITING)))
         put_search(v, r, unit_of(l));
     int64_t rate_milli = rental_rate(l, &estimate);
 
@@ -259,11 +308,8 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
                                            : show_rate(rate_milli, estimate, unit_of(l)));
     json_put(v, "today", show_spent_today(l));
     json_put(v, "guard",
-             show_guard(rented_keeper(r),
-                        rented_is_left_alone(r) ? "not_ours"
-                        : is_unguarded(r)       ? "none"
-                                                : NULL,
-                        rented_record(r)->drilled_at_ms != 0, rented_record(r)->drilled_at_ms));
+             show_guard(rented_keeper(r), guard_is_none(l), rented_record(r)->drilled_at_ms != 0,
+                        rented_record(r)->drilled_at_ms));
     put_at(v, "off_at_ms", n.off_at_ms);
     json_put_string(v, "timer_reason", n.timer_lacks);
     put_at(v, "released_at_ms", n.released_at_ms);

@@ -23,6 +23,8 @@ struct json *show_rate(int64_t milli, bool estimate, const char *unit);
 const char *doubt_format(char out[static DOUBT_TEXT_MAX], const struct lease *l, int64_t *ret_until_at_ms);
 
 /* Instance.state of one that is rented. */
+/* A call that makes it or switches it on is under way, or was, and nobody has seen yet what came of it. */
+bool rental_is_coming(const struct lease *l);
 const char *show_rental_state(const struct lease *l);
 struct json *show_rental(const struct control_context *k, const struct lease *l);
 /* Of one that is switched off from inside. */

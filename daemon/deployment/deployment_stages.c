@@ -110,8 +110,9 @@ static void asking_text(const struct rented *r, const struct rented_figures *n, 
     else
         snprintf(out, 160, "%s",
                  n->state == LIFE_STOPPING  ? "switches off first"
-                 : n->state == LIFE_UNKNOWN ? "looks at the machine"
-                                            : "");
+                 : n->state != LIFE_UNKNOWN ? ""
+                 : n->is_none               ? "looks what its provider has"
+                                            : "looks at the machine");
 }
 
 /* "none free, try 3, until 09:30"; or what it waits for instead: money, the disk, somebody's help. */

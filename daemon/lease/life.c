@@ -431,6 +431,13 @@ bool life_is_asking(const struct life *l)
     return (l->record.state == LIFE_CREATING || l->record.state == LIFE_STARTING) && l->call;
 }
 
+bool life_is_none(const struct life *l)
+{
+    bool may_come = l->record.create_open && (l->record.state != LIFE_CREATING || l->asked);
+
+    return !*l->record.id && !may_come;
+}
+
 const struct life_record *life_record(const struct life *l)
 {
     return &l->record;

@@ -101,6 +101,8 @@ enum life_goal life_goal(const struct life *l);
 const struct life_record *life_record(const struct life *l);
 /* The call that makes or switches on, or its way to the disk, is under way: nobody has said yes to it so far. */
 bool life_is_asking(const struct life *l);
+/* No machine of it is known, and none can come of what was asked: as the record has it, also before the first look. */
+bool life_is_none(const struct life *l);
 const char *life_state_name(enum life_state s);
 const char *life_goal_name(enum life_goal g);
 /* Nothing of it is on, and no call under way can switch it on. */

@@ -601,6 +601,7 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         .goal = life_goal(r->life),
         .since_at_ms = r->since_at_ms,
         .seen_at_ms = r->seen_at_ms,
+        .is_none = life_is_none(r->life),
         .asks = life_is_asking(r->life),
         .next_at_ms = s == LIFE_WAITING ? life_next_at_ms(r->life) : 0,
         .tries = r->tries,
@@ -652,6 +653,8 @@ enum rented_step rented_step(const struct rented *r)
             return RENTED_CAPACITY;
         /* fall through */
     case LIFE_UNKNOWN:
+        if (wanted && life_is_none(r->life)) /* as a daemon before this one left it */
+            return RENTED_CAPACITY;
         if (r->on)
             break;
         return wanted ? RENTED_POWER_ON : RENTED_AT_REST;

@@ -96,6 +96,7 @@ struct rented_figures {
     int64_t since_at_ms;            /* in this state */
     int64_t seen_at_ms;             /* when the provider was last read; 0: never */
     char word[INSTANCE_WORD_MAX];   /* the provider's own for its state; "": it says nothing, or no longer */
+    bool is_none;                   /* there is none, and none can come of what was asked */
     bool asks;                      /* the call that makes it or switches it on is under way */
     int64_t next_at_ms;             /* of a wait: the next try; 0: none */
     unsigned tries;                 /* of the search for a card, so far */

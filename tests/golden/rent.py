@@ -50,6 +50,13 @@ TROUBLE = {"daemon": DAEMON, "accounts": [ACCOUNT], "trouble": [NOT_CONFIRMED], 
                          machine("xb-3090", "stopping", stop_asked_at_ms="@-12s", doubted_until_at_ms="@166s", rate=yuan(1480)),
                          machine("xb-4090", "starting", guard={"state": "installing", "proved": False}),
                          machine("hk-4090", "running", stays="budget", until_at_ms="@90s", guard={"state": "none", "proved": False})]}
+# Nothing is rented yet, or nobody knows; the last one came up just now.
+COMING = [machine("gz-4090d", "waiting"), machine("gz-5090", "creating", guard={"state": "to_come", "proved": False}),
+          machine("gz-3090", "unknown", asked_at_ms="@-5s", guard={"state": "to_come", "proved": False}),
+          machine("xb-4090", "starting", guard={"state": "timer_first", "proved": False}),
+          machine("xb-3090", "unknown", since_at_ms="@-2s", guard={"state": "away", "proved": False}),
+          machine("xb-5090", "running", stays="in_use", since_at_ms="@-9s", guard={"state": "away", "proved": False}),
+          machine("xb-a100", "running", stays="in_use", since_at_ms="@-99s", guard={"state": "away", "proved": False})]
 COST = {"accounts": [ACCOUNT], "total": [yuan(5430)], "lines": [
     {"instance": "gz-4090", "state": "running", "now": yuan(1980), "today": yuan(6106), "month": yuan(71200), "stopped": yuan(14, True), "disk_gb": 50},
     {"instance": "nm-a100", "state": "running", "now": yuan(3450), "today": yuan(1314), "month": yuan(18950), "stopped": yuan(0), "prepaid_until_at_ms": "@600000s"},
@@ -200,6 +207,9 @@ RENT = [
     case("rent-status-120", "status", {"Status": STATUS}, columns=120),
     case("rent-status-pipe", "status", {"Status": STATUS}),
     case("rent-status-trouble", "status", {"Status": [{"reply": TROUBLE}]}, columns=140),
+    case("rent-status-coming", "status", {"Status": [{"reply": {"daemon": DAEMON, "accounts": [ACCOUNT], "trouble": [], "models": [], "instances": COMING}}]}, columns=120),
+    case("rent-coming-show", "instance show gz-5090", {"InstanceShow": [{"reply": {"instance": COMING[1], "settings": {}, "models": []}}]}, columns=80),
+    case("rent-why-coming", "why gz-5090", {"Why": [{"reply": {"lines": [why("gz-5090", "awake", ("switching_on", {"count": 1, "since_at_ms": "@-5s"}))], "not_counted": []}}]}),
     case("rent-status-trouble-80", "status", {"Status": [{"reply": TROUBLE}]}, columns=80),
     case("rent-status-accounts", "status", {"Status": [{"reply": {**TROUBLE, "models": [], "instances": [], "trouble": [], "accounts": UNITS["accounts"]}}]}, columns=80),
     case("rent-status-first", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "instances": [], "trouble": [], "accounts": [ACCOUNT]}}]}, columns=80),

@@ -8,7 +8,7 @@ import time
 import host as hosts
 from rented import MODEL, AtOnce, World
 
-LIMIT_S = 120
+LIMIT_S = 180
 NEVER = {"idle": {"stop": "1h"}}
 WEST = "west-C"                         # what the company calls westDC3 in its list
 
@@ -133,6 +133,55 @@ class Hunt(AtOnce):
             said = w.d.ctl("down", MODEL, "--timeout", "60s")
             self.assertRegex(said.stdout + said.stderr, r"one machine was powered on for \d+\.?\d*s, ¥0\.\d\d~?, off and confirmed")
             self.assertEqual((w.paid(), len(w.ours())), ([], 1))
+
+
+STAGES = "capacity|power on|ssh|guard|engine|fetch|load"
+
+
+def rows(shown):
+    """What was painted on a terminal, line by line, in its order."""
+    return [row.rstrip() for row in re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", shown)) if row.startswith("  ")]
+
+
+class Screen(AtOnce):
+    def test_each_machine_and_each_card_that_is_tried_has_a_row(self):
+        with World(NEVER, boot=1) as w:
+            w.up(gpu="5090")
+            w.down()
+            first, = w.machines()
+            w.c.stock("5090-p", 0)
+            status, shown = w.d.ctl_on_terminal("up", MODEL, "--gpu", "5090,4090D")
+            self.assertEqual(status, 0, shown)
+            second, = (m["name"] for m in w.machines() if m["name"] != first["name"])
+            seen = [row for row in rows(shown) if re.search(STAGES, row) and "note:" not in row]
+            self.assertRegex(seen[0], rf"^  {first['name']} +capacity ")
+            self.assertIn(f"  {first['name']:<9}  capacity    no free card", seen)
+            self.assertIn(f"  {second:<9}  capacity    5090: no free card", seen)
+            for row in seen:
+                self.assertRegex(row, rf"^  .{{9}}  ({STAGES})", "names and stages stand in columns")
+            turn = next(i for i, row in enumerate(seen) if row.startswith(f"  {second} "))
+            self.assertTrue(all(row.startswith(f"  {second} ") for row in seen[turn:]), f"the first one ticks on: {seen[turn:]}")
+            self.assertTrue(any(re.match(rf"  {second} +capacity    1 x 4090D +\d", row) for row in seen), seen)
+
+    def test_off_a_terminal_each_is_a_line(self):
+        with World(NEVER) as w:
+            w.c.stock("4090D", 0, region=WEST)
+            said = w.d.ctl("up", MODEL, "--gpu", "4090D", "--region", "westDC3,beijingDC2", "--on", "box").stderr
+            self.assertIn(f"llmhostctl: {MODEL}: capacity, 4090D in westDC3: no free card\n", said)
+            self.assertLess(said.index("no free card"), said.index(f"{MODEL}: power on"))
+
+    def test_a_search_is_one_also_before_the_first_look_of_a_new_daemon(self):
+        with World(NEVER) as w:
+            w.c.stock("4090D", 0)
+            waits(w, "--gpu", "4090D")
+            w.d.kill()
+            w.c.fault("slow", on="list", seconds=3)
+            w.d.start()
+            said = w.d.ctl("status").stdout
+            self.assertRegex(said, r"box +autodl +waiting +- +- +- +nothing is on")
+            self.assertNotIn("GUARD", said)
+            self.assertNotIn("box", open(w.d.state + "/guards").read(), "nothing of it stops by itself, for there is nothing")
+            w.d.ctl("down", MODEL)
 
 
 class Images(AtOnce):

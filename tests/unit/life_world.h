@@ -611,6 +611,9 @@ static void run_until(uint64_t end)
         now_happens();
         cr_assert_leq(n_billing(), w.very_late ? MACHINES_MAX : 1u, "story %u: two machines bill at %llu s",
                       w.story, (unsigned long long)w.now / 1000);
+        if (w.l && life_is_none(w.l) && !w.n_foreign && !w.very_late)
+            cr_assert(!n_billing() && !ours_may_come(), "story %u: none is said (%s), and one is or may come",
+                      w.story, life_state_name(life_state(w.l)));
         if (w.l)
             cr_assert(w.l->call || w.l->look || w.timer.due, "story %u: %s waits for nothing", w.story,
                       life_state_name(life_state(w.l)));

@@ -841,6 +841,24 @@ Test(control_rent, each_card_that_is_asked_for_in_vain_is_told_once)
     buf_done(&refused);
 }
 
+/* A guard goes along with what was asked: none is missing before it is on. */
+Test(control_rent, what_is_only_asked_for_has_a_guard_that_is_to_come)
+{
+    begin_machine();
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    at.loses_starts = true;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"wait\":false}"));
+    box_gets(LIFE_STARTING);
+
+    _cleanup_json_ struct json *status = answers("Status", "{}");
+    _cleanup_json_ struct json *why = answers("Why", "{\"targets\":[\"box\"]}");
+    const struct json *box = first(status, "instances"), *rental = json_get(box, "rental");
+
+    cr_assert_str_eq(json_get_text(box, "state"), "starting");
+    cr_assert_str_eq(json_get_text(json_get(rental, "guard"), "state"), "to_come");
+    cr_assert_str_eq(json_get_text(first(first(why, "lines"), "causes"), "cause"), "switching_on");
+}
+
 Test(control_rent, down_of_the_last_model_ends_with_the_confirmed_stop)
 {
     begin_machine();

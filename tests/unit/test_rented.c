@@ -76,6 +76,27 @@ Test(rented, a_second_power_on_has_a_name_of_its_own_and_the_price_that_was_read
     cr_assert_not_null(strstr(company.start_command, "llmhost-first"));
 }
 
+/* Whoever looks at once after a start of the daemon sees what was known before it. */
+Test(rented, a_search_is_one_also_before_the_first_look_of_a_new_daemon)
+{
+    struct rented_figures n;
+
+    make_new("4090D", 0);
+    fault_code(&company.refusal, FAULT_EXHAUSTED, "no_capacity", "none is free");
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(state() == LIFE_WAITING));
+    starts_again();
+    rented_figures(rented, &n);
+    cr_assert(n.state == LIFE_UNKNOWN && n.is_none && n.goal == LIFE_GOAL_ON);
+    cr_assert_eq(rented_step(rented), RENTED_CAPACITY);
+    company.refusal = (struct fault){0};
+    cr_assert(COMES_TRUE(state() == LIFE_RUNNING));
+    starts_again();
+    rented_figures(rented, &n);
+    cr_assert(n.state == LIFE_UNKNOWN && !n.is_none);
+    cr_assert_eq(rented_step(rented), RENTED_POWER_ON);
+}
+
 Test(rented, what_the_budget_refuses_is_not_asked_and_tried_again)
 {
     struct rented_figures n;
