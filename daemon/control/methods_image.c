@@ -180,6 +180,36 @@ static bool may_be_saved(struct call *c, const struct lease *l, const char *name
     return true;
 }
 
+/* Two of one name are one that nobody can point to. */
+static void on_names(void *ctx, const struct rental_image *images, unsigned n, const struct fault *f)
+{
+    struct call *c = ctx;
+    const struct saving *s = c->state;
+    const char *instance = json_get_text(c->parameters, "instance");
+    struct lease *l = f ? NULL : call_find_rented(c, instance);
+    _cleanup_free_ char *what = xasprintf("the image %s was not saved", s->name);
+
+    if (f)
+        call_fault(c, f, instance, what);
+    if (!l || !may_be_saved(c, l, s->name))
+        return;
+    struct account *a = rented_account(lease_rented(l));
+
+    for (unsigned i = 0; i < n; i++)
+        if (streq(images[i].name, s->name)) {
+            _cleanup_free_ char *next = xasprintf("llmhostctl image save %s ANOTHER-NAME\nllmhostctl image list",
+                                                  lease_name(l));
+            _cleanup_free_ char *why = xasprintf("images are deleted at %s only", account_ops(a)->console_url);
+
+            call_fail(c, EXIT_CONFLICT, "image_exists", s->name, why, next, "%s: there is one of that name (%s)",
+                      what, images[i].id);
+            return;
+        }
+    call_log_change(c, lease_name(l), "saved as an image");
+    account_ops(a)->save_image(account_rental(a), rented_record(lease_rented(l))->id, s->name, &c->op,
+                               on_saved, c);
+}
+
 void method_image_save(struct call *c)
 {
     const char *name = json_get_text(c->parameters, "name");
@@ -200,9 +230,7 @@ void method_image_save(struct call *c)
     timer_arm(s->limit, (uint64_t)timeout_ms);
     c->state = s;
     c->drop = saving_drop;
-    call_log_change(c, lease_name(l), "saved as an image");
-    account_ops(a)->save_image(account_rental(a), rented_record(lease_rented(l))->id, name, &c->op, on_saved,
-                               c);
+    account_ops(a)->images(account_rental(a), &c->op, on_names, c);
 }
 
 /* ---- ImageList ---- */

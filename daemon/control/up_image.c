@@ -36,20 +36,39 @@ static void asking_goes_on(struct call *c)
     then(c);
 }
 
-/* Of several of a name the newest that can be used. */
-static const struct rental_image *find_image(const struct rental_image *images, unsigned n, const char *name)
+/* By its id, or by its name if no other one that can be used has it: *ret_several. */
+static const struct rental_image *find_image(const struct rental_image *images, unsigned n, const char *name,
+                                             bool *ret_several)
 {
-    const struct rental_image *best = NULL;
+    const struct rental_image *found = NULL;
 
-    for (unsigned i = 0; i < n; i++) {
+    *ret_several = false;
+    for (unsigned i = 0; i < n; i++)
         if (streq(images[i].id, name))
             return &images[i];
-        if (streq(images[i].name, name) &&
-            (!best || images[i].ready > best->ready ||
-             (images[i].ready == best->ready && images[i].made_at_ms > best->made_at_ms)))
-            best = &images[i];
+    for (unsigned i = 0; i < n; i++) {
+        if (!streq(images[i].name, name))
+            continue;
+        *ret_several = *ret_several || (found && found->ready && images[i].ready);
+        if (!found || images[i].ready)
+            found = &images[i];
     }
-    return best;
+    return found;
+}
+
+/* The provider lets two bear one name. */
+static void say_several(struct call *c, const struct rental_image *images, unsigned n, const char *name)
+{
+    unsigned said = 0;
+    struct buf ids;
+
+    buf_init(&ids, 16384);
+    for (unsigned i = 0; i < n; i++)
+        if (images[i].ready && streq(images[i].name, name))
+            buf_addf(&ids, "%s%s", said++ ? ", " : "", images[i].id);
+    call_fail(c, EXIT_USAGE, "ambiguous_image", name, "say --image with the id of one", "llmhostctl image list",
+              "nothing was rented: several images are called %s: %s", name, buf_text(&ids));
+    buf_done(&ids);
 }
 
 static void say_which(struct call *c, const struct rental_image *images, unsigned n)
@@ -73,8 +92,13 @@ static void on_images(void *ctx, const struct rental_image *images, unsigned n, 
     struct call *c = ctx;
     const struct asking *k = c->state;
     const char *name = json_get_text(c->parameters, "image");
-    const struct rental_image *found = f ? NULL : find_image(images, n, name);
+    bool several = false;
+    const struct rental_image *found = f ? NULL : find_image(images, n, name, &several);
 
+    if (several) {
+        say_several(c, images, n, name);
+        return;
+    }
     if (found && !found->ready) {
         call_fail(c, EXIT_CONFLICT, "image_not_ready", name, NULL, "llmhostctl image list",
                   "nothing was rented: the image %s cannot be used (%s)", name, found->word);

@@ -196,11 +196,19 @@ class Images(AtOnce):
             said = w.d.ctl("image", "save", "box", "mine")
             image = re.search(r"saved: mine \((image-\w+)\)", said.stdout)[1]
             self.assertRegex(w.d.ctl("image", "list").stdout, rf"mine +54 MB +ready .*{image}")
+            said = w.d.ctl("image", "save", "box", "mine", check=False)
+            self.assertEqual(said.returncode, 12, said.stderr)
+            self.assertIn(f"the image mine was not saved: there is one of that name ({image})", said.stderr)
 
             said = w.d.ctl("up", "ollama:scripted:2", "--gpu", "5090", "--image", "other", check=False)
             self.assertEqual(said.returncode, 2, said.stderr)
             self.assertIn("yours: mine", said.stderr)
-            w.up("ollama:scripted:2", gpu="5090", on="second", image="mine")
+            other = customer.good(customer.pro(w.c, "image/save", instance_uuid=w.machine("box")["id"], image_name="mine"))["image_uuid"]
+            hosts.until(lambda: w.d.ctl("image", "list").stdout.count("ready") == 2, 60, "another one of that name, saved elsewhere")
+            said = w.d.ctl("up", "ollama:scripted:2", "--gpu", "5090", "--image", "mine", check=False)
+            self.assertEqual(said.returncode, 2, said.stderr)
+            self.assertRegex(said.stderr, rf"several images are called mine: (?=.*{image})(?=.*{other})")
+            w.up("ollama:scripted:2", gpu="5090", on="second", image=image)
             self.assertEqual(w.machine("second")["rental"]["image"], image)
             self.assertIn(image, [i["image"] for i in w.ours()])
 
