@@ -268,7 +268,11 @@ static enum exit_status take_option(struct run *r, const struct verb *v, const s
 
         return verb_usage(r, message, is_list ? "several go into one, with commas between them" : NULL, help);
     }
-    return option_set(r, o, value) < 0 ? bad_value(r, v, o, value) : EXIT_DONE;
+    if (option_set(r, o, value) < 0)
+        return bad_value(r, v, o, value);
+    if (r->options.n_typed < TYPED_MAX)
+        r->options.typed[r->options.n_typed++] = (struct typed_option){o, value};
+    return EXIT_DONE;
 }
 
 static enum exit_status long_option(struct run *r, const struct verb *v, char **argv, int *i)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "client/again.h"
 #include "client/ask.h"
 #include "client/guards.h"
 #include "proto/mem.h"
@@ -91,6 +92,7 @@ enum exit_status verb_failed(struct run *r, const struct call *call)
 {
     if (!call->error)
         return EXIT_INTERRUPTED;
+    again_complete(call->error, r);
     output_error(&r->output, call->error);
     return error_status(call->error);
 }

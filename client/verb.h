@@ -8,6 +8,14 @@
 #include "client/output.h"
 #include "proto/error.h"
 
+struct option;
+/* An option as it was typed: without a value, NULL. */
+struct typed_option {
+    const struct option *option;
+    const char *value;
+};
+#define TYPED_MAX 32
+
 /* All options of all verbs; main.c lets through only those the verb names. Texts point into argv. */
 struct options {
     const char *socket;
@@ -26,6 +34,8 @@ struct options {
     unsigned n_arguments;
     char **engine_arguments;    /* of up, behind "--"; NULL: there was no "--" */
     unsigned n_engine_arguments;
+    struct typed_option typed[TYPED_MAX];      /* in their order; beyond that many they are not remembered */
+    unsigned n_typed;
 };
 
 /* One run of llmhostctl. */

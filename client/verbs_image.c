@@ -105,7 +105,7 @@ enum exit_status verb_image_list(struct run *r)
         status = verb_call(r, &call);
     if (status == EXIT_DONE)
         output_answer(&r->output, call.answer, screen_images, EXIT_DONE);
-    if (status == EXIT_DONE && json_count(json_get(call.answer, "images")))
+    if (status == EXIT_DONE && !r->output.json && json_count(json_get(call.answer, "images")))
         output_hint(&r->output, "  deleted and renamed: in the company's console only");
     return status;
 }

@@ -101,22 +101,61 @@ static enum exit_status provider_call(struct run *r, const char *method, const s
     return EXIT_DONE;
 }
 
+/* Before a secret is asked for that nobody could use. */
+static enum exit_status company_check(struct run *r)
+{
+    _cleanup_call_ struct call call = {
+        .method = "ProviderList", .limit_ms = QUICK_MS, .parameters = json_object()};
+    const char *name = r->options.arguments[0], *close = NULL;
+    enum exit_status status = verb_call(r, &call);
+    const struct json *known = json_get(call.answer, "known");
+    unsigned best = 4;
+    struct buf names;
+
+    if (status != EXIT_DONE)
+        return status;
+    buf_init(&names, 4096);
+    for (size_t i = 0; i < json_count(known); i++) {
+        const char *other = json_text(json_at(known, i));
+        unsigned n = other ? text_distance(name, other, 4) : best;
+
+        if (n < best) {
+            best = n;
+            close = other;
+        }
+        buf_addf(&names, "%s%s", i ? ", " : "there are: ", other ? other : "?");
+    }
+    if (best && json_count(known)) {
+        _cleanup_free_ char *message = xasprintf("\"%s\" is nobody this version can rent from.", name);
+        _cleanup_free_ char *next = close ? xasprintf("llmhostctl provider add %s", close) : NULL;
+
+        status = verb_usage(r, message, buf_text(&names), next ? next : "llmhostctl provider list");
+    }
+    buf_done(&names);
+    return status;
+}
+
 enum exit_status verb_provider_add(struct run *r)
 {
-    _cleanup_free_ char *console =
-        r->options.console ? xasprintf("%s-console", r->options.arguments[0]) : NULL;
+    static const char suffix[] = "-console";
+    const char *name = r->options.arguments[0];
+    size_t n = strlen(name);
+    bool is_named = n >= strlen(suffix) && streq(name + n - strlen(suffix), suffix);
+    _cleanup_free_ char *console = r->options.console ? xasprintf("%s%s", name, is_named ? "" : suffix) : NULL;
     _cleanup_secret_ struct secret token = {0};
     enum exit_status status;
 
     verb_no_core();
-    if (console) { /* another interface of the same company is another account here */
+    if (console) /* another interface of the same company is another account here */
         r->options.arguments[0] = console;
+    status = verb_connect(r, true);
+    if (status == EXIT_DONE)
+        status = company_check(r);
+    if (status == EXIT_DONE && console)
         output_hint(&r->output,
                     "%s is unofficial: it may stop working any day, and the token of the web "
                     "page (its local storage, key \"token\") is the whole account.",
                     console);
-    }
-    status = verb_connect(r, true);
     if (status == EXIT_DONE)
         status = verb_secret_from(r, "token", r->options.token_file, true, &token);
     if (status == EXIT_DONE && !token.text)

@@ -110,6 +110,8 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
 /* In order of their names; NULL beyond the last. */
 struct account *manager_account_at(struct manager *m, unsigned i);
 struct account *manager_find_account(struct manager *m, const char *provider);      /* NULL: none */
+/* Why nothing can be asked there: no account ("no_provider"; NULL: none at all), or nobody of that name rents out ("unknown_provider"). -EINVAL. */
+int manager_refuse_account(const char *provider, struct fault *f);
 /* Puts the token there, asks for the balance with it, and only then keeps the account. base_url NULL: the provider's own. For one that is there, the
  * token, the URL and the limits are other ones from now on: what is NULL stays. done() as of manager_add_instance(), codes: unknown_provider, and the
  * provider's (token_refused …); in_trial while another one is under way. What is refused leaves all as it was. An op. */

@@ -319,15 +319,18 @@ static void put_on_limits(void *ctx, const struct fault *f)
     put_on_balance(ctx, 0, NULL);
 }
 
-int accounts_refuse_company(const char *name, struct fault *f)
+int manager_refuse_account(const char *provider, struct fault *f)
 {
     char names[120] = "";
     const struct rental_ops *ops;
 
+    if (!provider || rental_find(provider))
+        return fault_code(f, FAULT_INVALID, "no_provider", "there is no account%s%.60s to rent with",
+                          provider ? " at " : "", provider ? provider : "");
     for (unsigned i = 0; (ops = rental_at(i)); i++)
         snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i ? ", " : "", ops->name);
     return fault_code(f, FAULT_INVALID, "unknown_provider",
-                      "\"%.60s\" is nobody this version can rent from; there are: %s", name, names);
+                      "\"%.60s\" is nobody this version can rent from; there are: %s", provider, names);
 }
 
 /* What is there to be tried with. 0, or -EINVAL with *f. */
@@ -368,7 +371,7 @@ static bool is_http(const char *url)
 static int put_begin(struct put *x, const char *token, struct fault *f)
 {
     if (!rental_find(x->provider))
-        return accounts_refuse_company(x->provider, f);
+        return manager_refuse_account(x->provider, f);
     if (puts_have(x->manager, x->provider))
         return fault_code(f, FAULT_INVALID, "in_trial", "another word about it is being tried");
     if (x->base_url && !is_http(x->base_url))

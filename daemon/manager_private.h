@@ -90,7 +90,6 @@ bool keeps_have(struct manager *m, const char *instance);               /* one i
 /* manager_account.c */
 int accounts_load(struct manager *m, struct fault *f);                  /* before the instances: with their ledgers */
 void accounts_drop(struct manager *m);                                  /* after the instances */
-int accounts_refuse_company(const char *name, struct fault *f);        /* nobody of that name rents out: -EINVAL, and who does */
 
 /* manager_choice.c */
 #define MANAGER_SEARCH_MS (2 * 3600 * 1000) /* for a card, unless `up` says otherwise; one by requests ends with the last of them */

@@ -44,12 +44,12 @@ static struct account *choose_account(struct manager *m, const char *provider, s
     unsigned n = 0;
     struct account *a = provider ? manager_find_account(m, provider) : only_account(m, &n);
 
-    if (provider && !a && !rental_find(provider))
-        accounts_refuse_company(provider, f);
+    if (provider && !a)
+        manager_refuse_account(provider, f);
     else if (n > 1)
         fault_code(f, FAULT_INVALID, "which_provider", "there are several accounts to rent with: say which");
     else if (!a)
-        fault_code(f, FAULT_INVALID, "no_provider", "there is no account to rent with");
+        manager_refuse_account(NULL, f);
     else if (!account_ops(a)->create)
         fault_code(f, FAULT_INVALID, "made_by_hand",
                    "machines of %s are made by hand, at %s: what is there becomes yours here by llmhostctl "

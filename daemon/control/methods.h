@@ -36,6 +36,8 @@ void method_release(struct call *c);
 void method_instance_take(struct call *c);
 /* NULL after the call was answered: there is no such instance, or it is not rented. */
 struct lease *call_find_rented(struct call *c, const char *name);
+/* The account at provider, or NULL after the call was answered. NULL asks for any. */
+struct account *call_find_account(struct call *c, const char *provider);
 /* methods_image.c */
 void method_image_save(struct call *c);
 void method_image_list(struct call *c);

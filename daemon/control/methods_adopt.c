@@ -3,6 +3,7 @@
 #include "base/fault.h"
 #include "control/call.h"
 #include "control/explain.h"
+#include "control/methods.h"
 #include "control/orphans.h"
 #include "control/show.h"
 #include "control/show_rent.h"
@@ -21,14 +22,6 @@ static char *next_account(const char *provider)
     return xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider);
 }
 
-static void fail_no_account(struct call *c, const char *provider)
-{
-    _cleanup_free_ char *next = next_account(provider);
-
-    call_fail(c, EXIT_NOT_FOUND, "no_provider", provider, NULL, next, "there is no account at %.60s",
-              provider);
-}
-
 /* ---- InstanceList, at ---- */
 
 static void on_machines(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
@@ -36,17 +29,16 @@ static void on_machines(void *ctx, const struct instance_seen *seen, unsigned n,
     struct call *c = ctx;
     struct manager *m = c->context->manager;
     const char *at = json_get_text(c->parameters, "at");
-    struct account *a = manager_find_account(m, at);
     struct lease *l;
 
     if (f) {
         call_fault(c, f, at, NULL);
         return;
     }
-    if (!a) {
-        fail_no_account(c, at);
+    struct account *a = call_find_account(c, at); /* it may have been removed meanwhile */
+
+    if (!a)
         return;
-    }
     account_listed(a, seen, n);
     struct json *v = json_object(), *instances = json_array(), *machines = json_array();
 
@@ -62,13 +54,10 @@ static void on_machines(void *ctx, const struct instance_seen *seen, unsigned n,
 
 void adopt_list(struct call *c)
 {
-    const char *at = json_get_text(c->parameters, "at");
-    const struct account *a = manager_find_account(c->context->manager, at);
+    const struct account *a = call_find_account(c, json_get_text(c->parameters, "at"));
 
     if (a)
         account_ops(a)->list(account_rental(a), &c->op, on_machines, c);
-    else
-        fail_no_account(c, at);
 }
 
 /* ---- InstanceAdd ---- */

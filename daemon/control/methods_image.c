@@ -289,14 +289,8 @@ static void listing_ask(struct call *c)
 
 void method_image_list(struct call *c)
 {
-    const char *wanted = json_get_text(c->parameters, "provider");
-    struct manager *m = c->context->manager;
-
-    if (wanted ? !manager_find_account(m, wanted) : !manager_account_at(m, 0)) {
-        call_fail(c, EXIT_NOT_FOUND, "no_provider", wanted, NULL, "llmhostctl provider list",
-                  "there is no account%s%.60s to rent with", wanted ? " at " : "", wanted ? wanted : "");
+    if (!call_find_account(c, json_get_text(c->parameters, "provider")))
         return;
-    }
     struct listing *g = xnew(struct listing);
 
     g->images = json_array();

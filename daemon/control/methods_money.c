@@ -24,19 +24,6 @@
 
 /* ---- accounts ---- */
 
-/* NULL after the call was answered. */
-static struct account *find_account(struct call *c, const char *provider)
-{
-    struct account *a = manager_find_account(c->context->manager, provider);
-    _cleanup_free_ char *add =
-        a ? NULL : xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider);
-
-    if (!a)
-        call_fail(c, EXIT_NOT_FOUND, "no_provider", provider, NULL, add, "there is no account at \"%.60s\"",
-                  provider);
-    return a;
-}
-
 static void on_account(void *ctx, struct account *a, int64_t balance_milli, const struct fault *f)
 {
     struct call *c = ctx;
@@ -111,7 +98,7 @@ void method_provider_add(struct call *c)
 
 void method_provider_set(struct call *c)
 {
-    const struct account *a = find_account(c, json_get_text(c->parameters, "provider"));
+    const struct account *a = call_find_account(c, json_get_text(c->parameters, "provider"));
 
     if (a)
         put_account(c, account_record(a)->limits);
@@ -162,7 +149,7 @@ static void on_account_removed(void *ctx, const struct fault *f)
 
 void method_provider_remove(struct call *c)
 {
-    struct account *a = find_account(c, json_get_text(c->parameters, "provider"));
+    struct account *a = call_find_account(c, json_get_text(c->parameters, "provider"));
 
     if (!a)
         return;

@@ -34,6 +34,23 @@ struct lease *call_find_rented(struct call *c, const char *name)
     return l && lease_rented(l) ? l : NULL;
 }
 
+struct account *call_find_account(struct call *c, const char *provider)
+{
+    struct manager *m = c->context->manager;
+    struct account *a = provider ? manager_find_account(m, provider) : manager_account_at(m, 0);
+    _cleanup_free_ char *next = NULL;
+    struct fault f;
+
+    if (a)
+        return a;
+    manager_refuse_account(provider, &f);
+    next = streq(f.code, "unknown_provider")
+               ? xstrdup("llmhostctl provider list")
+               : xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider ? provider : "autodl");
+    call_fail(c, explain_status(&f), f.code, provider, NULL, next, "%s", f.text);
+    return NULL;
+}
+
 /* ---- Offers ---- */
 
 /* What decides the order; the rest is said as it is. */
@@ -205,18 +222,9 @@ static void offers_on_fitting(struct call *c)
 void method_offers(struct call *c)
 {
     const char *model = json_get_text(c->parameters, "for_model");
-    const char *provider = json_get_text(c->parameters, "provider");
-    struct manager *m = c->context->manager;
 
-    if (provider ? !manager_find_account(m, provider) : !manager_account_at(m, 0)) {
-        _cleanup_free_ char *add =
-            xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider ? provider : "autodl");
-
-        call_fail(c, EXIT_NOT_FOUND, "no_provider", provider, NULL, add,
-                  "there is no account%s%.60s to rent with", provider ? " at " : "",
-                  provider ? provider : "");
+    if (!call_find_account(c, json_get_text(c->parameters, "provider")))
         return;
-    }
     struct offers *o = xnew(struct offers);
 
     o->notes = json_array();

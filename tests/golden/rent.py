@@ -186,6 +186,7 @@ DRILL = [{"id": "guard.drill", "target": "gz-4090", "level": "ok", "next": [],
 TOKEN = "t0k-n0t-sh0wn"
 ADD = [{"reply": {"account": ACCOUNT}}]
 KNOWN = ["autodl", "pai-dsw"]
+LISTED = [{"reply": {"accounts": [], "known": KNOWN}}]
 
 def guards(folder):
     """What the daemon left for whoever finds it gone: one of its three machines has stopped since."""
@@ -268,14 +269,16 @@ RENT = [
     case("rent-up-hunt-wide", f"up {MODEL} --gpu 4090D,5090,PRO6000 --region westDC3,beijingDC2 --until 2h", {"Up": WIDE}, columns=80),
     case("rent-offers-json", "offers --json", {"Offers": [{"reply": {"offers": JUDGED[:1]}}]}),
     # ---- provider ----
-    case("rent-add", "provider add autodl --max-price 2.20", {"ProviderAdd": ADD}, columns=80,
+    case("rent-add", "provider add autodl --max-price 2.20", {"ProviderList": LISTED, "ProviderAdd": ADD}, columns=80,
          answers=[("token for autodl", TOKEN + "\n"), ("spent a day", "dear\n"), (r"12\.50\.\s+how much.*\]: ", "30\n")], hidden=[TOKEN]),
-    case("rent-add-usual", "provider add autodl", {"ProviderAdd": ADD}, columns=80, answers=[("token for autodl", TOKEN + "\n"), ("spent a day", "\n")]),
-    case("rent-add-pipe", "provider add autodl --token-file -", {"ProviderAdd": ADD}, stdin=TOKEN + "\n"),
-    case("rent-add-nobody", "provider add autodl", {}),
+    case("rent-add-usual", "provider add autodl", {"ProviderList": LISTED, "ProviderAdd": ADD}, columns=80, answers=[("token for autodl", TOKEN + "\n"), ("spent a day", "\n")]),
+    case("rent-add-pipe", "provider add autodl --token-file -", {"ProviderList": LISTED, "ProviderAdd": ADD}, stdin=TOKEN + "\n"),
+    case("rent-add-nobody", "provider add autodl", {"ProviderList": LISTED}),
+    case("rent-add-typo", "provider add autodel --token-file -", {"ProviderList": LISTED}, stdin=TOKEN + "\n"),
+    case("rent-add-other", "provider add vast", {"ProviderList": LISTED}),
     case("rent-add-json", "provider add autodl --token-file - --budget-day 0 --budget-month 600 --balance-floor ¥5.5 --base-url http://127.0.0.1:8 --json",
-         {"ProviderAdd": ADD}, stdin=TOKEN + "\n"),
-    case("rent-add-refused", "provider add autodl --token-file -", {"ProviderAdd": [error("CredentialsRefused", "token_refused", "AutoDL refused the token",
+         {"ProviderList": LISTED, "ProviderAdd": ADD}, stdin=TOKEN + "\n"),
+    case("rent-add-refused", "provider add autodl --token-file -", {"ProviderList": LISTED, "ProviderAdd": [error("CredentialsRefused", "token_refused", "AutoDL refused the token",
          ["llmhostctl provider add autodl"], target="autodl", provider={"name": "AutoDL", "code": "AuthorizeFailed", "message": "登录超时"})]}, stdin=TOKEN + "\n"),
     case("rent-add-money", "provider add autodl --budget-day 5,50", None),
     case("rent-set", "provider set autodl --budget-day 50", {"ProviderSet": ADD}, columns=80),

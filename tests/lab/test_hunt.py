@@ -5,6 +5,7 @@ import concurrent.futures
 import re
 import time
 
+import customer
 import host as hosts
 from rented import MODEL, AtOnce, World
 
@@ -203,7 +204,7 @@ class Images(AtOnce):
             said = w.d.ctl("up", "ollama:scripted:2", "--gpu", "5090", "--image", "other", check=False)
             self.assertEqual(said.returncode, 2, said.stderr)
             self.assertIn("yours: mine", said.stderr)
-            other = customer.good(customer.pro(w.c, "image/save", instance_uuid=w.machine("box")["id"], image_name="mine"))["image_uuid"]
+            other = customer.good(customer.pro(w.c, "image/save", instance_uuid=w.ours()[0]["uuid"], image_name="mine"))["image_uuid"]
             hosts.until(lambda: w.d.ctl("image", "list").stdout.count("ready") == 2, 60, "another one of that name, saved elsewhere")
             said = w.d.ctl("up", "ollama:scripted:2", "--gpu", "5090", "--image", "mine", check=False)
             self.assertEqual(said.returncode, 2, said.stderr)

@@ -1,0 +1,153 @@
+#include "client/again.h"
+
+#include <string.h>
+
+#include "client/verb.h"
+#include "client/words.h"
+#include "proto/buf.h"
+#include "proto/json.h"
+#include "proto/mem.h"
+#include "proto/text.h"
+
+#define COMMAND_BYTES_MAX 65536
+#define PLACE             "gpu on or region image disk provider" /* where a model runs: one answer to that, not two */
+#define WAITING           "timeout no-wait watch follow"        /* how long somebody looks on */
+
+/* The next word of a command from p on, as a shell would read it: in *ret, which the caller frees. NULL: no more. */
+static const char *next_word(const char *p, char **ret)
+{
+    struct buf word;
+    bool quoted = false;
+
+    p += strspn(p, " ");
+    if (!*p)
+        return NULL;
+    buf_init(&word, COMMAND_BYTES_MAX);
+    for (; *p && (quoted || *p != ' '); p++) {
+        if (*p == '\'')
+            quoted = !quoted;
+        else
+            buf_addf(&word, "%c", *p);
+    }
+    *ret = buf_take(&word);
+    return p;
+}
+
+/* What a command is made of: of its options the names, with a blank behind each. */
+struct command {
+    unsigned n_arguments;
+    bool is_same; /* its verb and its arguments are those typed */
+    bool has_engine_arguments, says_where;
+    struct buf options;
+};
+
+static void command_done(struct command *c)
+{
+    buf_done(&c->options);
+}
+
+/* True: its value is the next word. */
+static bool take_option_word(struct command *c, const struct verb *v, const char *word)
+{
+    size_t n = strcspn(word + 2, "=");
+    _cleanup_free_ char *name = strndup(word + 2, n);
+    const struct option *o = option_find(v, word + 2, n, 0);
+
+    if (!name)
+        return false;
+    buf_addf(&c->options, "%s ", name);
+    c->says_where = c->says_where || list_has(PLACE, name);
+    return o && o->kind != FLAG && o->kind != MAYBE && !word[2 + n];
+}
+
+static void command_read(struct command *c, const char *text, const struct run *r)
+{
+    _cleanup_free_ char *head = xasprintf("llmhostctl %s", r->verb->name);
+    const char *p = text + strlen(head);
+    bool is_value = false;
+
+    *c = (struct command){.is_same = false};
+    buf_init(&c->options, COMMAND_BYTES_MAX);
+    if (strncmp(text, head, strlen(head)) != 0 || (*p && *p != ' '))
+        return;
+    c->is_same = true;
+    for (;;) {
+        _cleanup_free_ char *word = NULL;
+
+        p = next_word(p, &word);
+        if (!p || !word)
+            break;
+        if (streq(word, "--")) {
+            c->has_engine_arguments = true;
+            break;
+        }
+        if (is_value || strncmp(word, "--", 2) == 0) {
+            is_value = !is_value && take_option_word(c, r->verb, word);
+            continue;
+        }
+        c->is_same = c->is_same && c->n_arguments < r->options.n_arguments &&
+                     streq(word, r->options.arguments[c->n_arguments]);
+        c->n_arguments++;
+    }
+    c->is_same = c->is_same && c->n_arguments == r->options.n_arguments;
+}
+
+static bool says(struct command *c, const struct option *o)
+{
+    return list_has(buf_text(&c->options), o->name) || (c->says_where && list_has(PLACE, o->name));
+}
+
+/* Caller frees; NULL: there is nothing to add. */
+static char *completed(const char *text, const struct run *r)
+{
+    const struct options *o = &r->options;
+    struct command c;
+    struct buf out;
+    size_t n;
+
+    command_read(&c, text, r);
+    if (!c.is_same || c.has_engine_arguments) {
+        command_done(&c);
+        return NULL;
+    }
+    buf_init(&out, COMMAND_BYTES_MAX);
+    buf_add_text(&out, text);
+    n = out.len;
+    for (unsigned i = 0; i < o->n_typed; i++) {
+        const struct typed_option *t = &o->typed[i];
+
+        if (t->option->global || list_has(WAITING, t->option->name) || says(&c, t->option))
+            continue;
+        buf_addf(&out, " --%s", t->option->name);
+        if (t->value) {
+            buf_add_text(&out, "=");
+            shell_quote(&out, t->value);
+        }
+    }
+    for (unsigned i = 0; i < o->n_engine_arguments; i++) {
+        buf_add_text(&out, i ? " " : " -- ");
+        shell_quote(&out, o->engine_arguments[i]);
+    }
+    command_done(&c);
+    if (out.len > n)
+        return buf_take(&out);
+    buf_done(&out);
+    return NULL;
+}
+
+void again_complete(struct json *error, const struct run *r)
+{
+    const struct json *next = json_get(error, "next");
+    struct json *commands;
+
+    if (!r->verb || error_status(error) == EXIT_USAGE || !json_count(next))
+        return;
+    commands = json_array();
+    for (size_t i = 0; i < json_count(next); i++) {
+        const char *text = json_text(json_at(next, i));
+        _cleanup_free_ char *more = text ? completed(text, r) : NULL;
+
+        json_append_string(commands, more ? more : text);
+    }
+    json_put(error, "next", commands);
+}

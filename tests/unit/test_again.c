@@ -1,0 +1,67 @@
+/* links: client
+ *
+ * Proposed commands, completed by what was typed. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "client/again.h"
+#include "client/verb.h"
+#include "client/words.h"
+#include "proto/error.h"
+#include "proto/json.h"
+#include "proto/mem.h"
+
+static void expect(struct run *r, enum exit_status status, const char *next, const char *wanted)
+{
+    _cleanup_json_ struct json *error = error_make(status, "price", "no", NULL, next, NULL);
+
+    again_complete(error, r);
+    cr_assert_str_eq(json_text(json_at(json_get(error, "next"), 0)), wanted);
+}
+
+static void type(struct run *r, const char *name, const char *value)
+{
+    const struct option *o = option_find(r->verb, name, strlen(name), 0);
+
+    cr_assert_not_null(o, "%s", name);
+    r->options.typed[r->options.n_typed++] = (struct typed_option){o, value};
+}
+
+Test(again, says_what_was_typed_and_the_command_does_not_say)
+{
+    char *arguments[] = {(char *)"ollama:phi4"}, *engine[] = {(char *)"-c", (char *)"16 k"};
+    struct run r = {.verb = verb_find("up"), .options = {.arguments = arguments, .n_arguments = 1}};
+
+    expect(&r, EXIT_REFUSED, "llmhostctl up ollama:phi4 --max-price=AMOUNT",
+           "llmhostctl up ollama:phi4 --max-price=AMOUNT");
+    type(&r, "gpu", "4090D,5090");
+    type(&r, "max-price", "1");
+    type(&r, "anyway", NULL);
+    type(&r, "timeout", "1m");
+    type(&r, "json", NULL);
+    expect(&r, EXIT_REFUSED, "llmhostctl up ollama:phi4 --max-price=AMOUNT",
+           "llmhostctl up ollama:phi4 --max-price=AMOUNT --gpu=4090D,5090 --anyway");
+    expect(&r, EXIT_REFUSED, "llmhostctl up ollama:phi4 --max-price 2 --on=gz",
+           "llmhostctl up ollama:phi4 --max-price 2 --on=gz --anyway");
+    r.options.engine_arguments = engine;
+    r.options.n_engine_arguments = 2;
+    expect(&r, EXIT_REFUSED, "llmhostctl up ollama:phi4",
+           "llmhostctl up ollama:phi4 --gpu=4090D,5090 --max-price=1 --anyway -- -c '16 k'");
+    expect(&r, EXIT_REFUSED, "llmhostctl up ollama:phi4 -- -np 2", "llmhostctl up ollama:phi4 -- -np 2");
+}
+
+Test(again, other_commands_and_mistakes_stay)
+{
+    char *arguments[] = {(char *)"autodl"};
+    struct run r = {.verb = verb_find("provider add"), .options = {.arguments = arguments, .n_arguments = 1}};
+
+    type(&r, "base-url", "http://127.0.0.1:8080");
+    type(&r, "token-file", "/tmp/a token");
+    expect(&r, EXIT_CREDENTIALS, "llmhostctl provider add autodl",
+           "llmhostctl provider add autodl --base-url=http://127.0.0.1:8080 --token-file='/tmp/a token'");
+    expect(&r, EXIT_CREDENTIALS, "llmhostctl provider add autodl-console", "llmhostctl provider add autodl-console");
+    expect(&r, EXIT_CREDENTIALS, "llmhostctl provider address autodl", "llmhostctl provider address autodl");
+    expect(&r, EXIT_CREDENTIALS, "llmhostctl provider list", "llmhostctl provider list");
+    expect(&r, EXIT_CREDENTIALS, "llmhostctl provider add 'autodl' more", "llmhostctl provider add 'autodl' more");
+    expect(&r, EXIT_USAGE, "llmhostctl provider add autodl", "llmhostctl provider add autodl");
+}
