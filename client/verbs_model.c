@@ -163,7 +163,7 @@ static void down_screen(struct run *r, const char *target, const struct json *re
     struct buf out;
 
     buf_init(&out, 65536);
-    buf_addf(&out, "%s%s%s is %s%s", target, on ? " on " : "", on ? on : "", sleep ? "asleep" : "off",
+    buf_addf(&out, "%s%s%s%s is %s%s", glob_is_pattern(target) ? "what matches " : "", target, on ? " on " : "", on ? on : "", sleep ? "asleep" : "off",
              r->options.forget ? " and forgotten" : "");
     if (took_ms >= 0)
         buf_addf(&out, ", after %s", duration_format(took, (uint64_t)took_ms, true));

@@ -81,21 +81,26 @@ struct lease *manager_find_machine(struct manager *m, const struct account *a,
     return NULL;
 }
 
-/* "pro-0a1b (somebody, 4090D, off)" of as many as there is room for. */
-static void list_machines(const struct instance_seen *seen, unsigned n, struct buf *out)
+/* "pro-0a1b (somebody, 4090D, off)" of those that can be added, as many as there is room for; how many they are.
+ */
+static unsigned list_machines(struct manager *m, const struct account *a, const struct instance_seen *seen,
+                              unsigned n, struct buf *out)
 {
+    unsigned found = 0;
+
     for (unsigned i = 0; i < n; i++) {
-        if (i == 4) {
-            buf_addf(out, " and %u more", n - i);
-            break;
-        }
-        buf_addf(out, "%s%.40s (", i ? ", " : "", seen[i].id);
+        if (manager_find_machine(m, a, &seen[i]) || found++ >= 4)
+            continue;
+        buf_addf(out, "%s%.40s (", found > 1 ? ", " : "", seen[i].id);
         if (*seen[i].name)
             buf_addf(out, "%.24s, ", seen[i].name);
         if (*seen[i].gpu)
             buf_addf(out, "%.12s, ", seen[i].gpu);
         buf_addf(out, "%s)", seen[i].word);
     }
+    if (found > 4)
+        buf_addf(out, " and %u more", found - 4);
+    return found;
 }
 
 static int refuse_unknown(const struct adoption *x, const struct account *a, const struct instance_seen *seen,
@@ -104,10 +109,13 @@ static int refuse_unknown(const struct adoption *x, const struct account *a, con
     struct buf there;
 
     buf_init(&there, 4096);
-    list_machines(seen, n, &there);
+    unsigned found = list_machines(x->manager, a, seen, n, &there);
     int r = fault_code(f, FAULT_GONE, "no_such_machine", "%s%.64s at %s%s %s%s",
                        *x->id ? "there is no machine " : "no machine is named by its id;", x->id,
-                       account_ops(a)->title, *x->id ? ";" : "", n ? "there are: " : "there is none",
+                       account_ops(a)->title, *x->id ? ";" : "",
+                       found ? "there are: "
+                       : n   ? "what is there are instances already"
+                             : "there is none",
                        buf_text(&there));
 
     buf_done(&there);

@@ -110,7 +110,7 @@ static const struct explanation table[] = {
     {"budget", EXIT_REFUSED, "llmhostctl cost\nllmhostctl provider set %s --budget-day=AMOUNT"},
     {"clock_off", EXIT_FAILED, "timedatectl set-ntp true"},
     {"budget_near", EXIT_FAILED, "llmhostctl cost\nllmhostctl provider set %s --budget-day=AMOUNT"},
-    {"low_balance", EXIT_REFUSED, "llmhostctl cost"},
+    {"low_balance", EXIT_REFUSED, "llmhostctl cost\nllmhostctl provider set %s --balance-floor=AMOUNT"},
     {"in_arrears", EXIT_REFUSED, "llmhostctl cost"},
     {"not_off", EXIT_CONFLICT, "llmhostctl down %s"},
     {"image_not_off", EXIT_CONFLICT, "llmhostctl down %s"},

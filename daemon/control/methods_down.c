@@ -474,8 +474,7 @@ static bool no_card_is_refused(struct call *c, const struct lease *l)
     const char *name = lease_name(l);
     enum life_state s = life_state(rented_life(lease_rented(l)));
     _cleanup_free_ char *keep = xasprintf("llmhostctl keep %s TIME --no-card", name);
-    _cleanup_free_ char *with =
-        xasprintf("llmhostctl up ollama:NAME --on %s\nllmhostctl keep %s TIME", name, name);
+    _cleanup_free_ char *with = xasprintf("llmhostctl up ollama:NAME --on %s", name);
     _cleanup_free_ char *down = xasprintf("llmhostctl down %s\n%s", name, keep);
 
     if (json_get_int(c->parameters, "for_ms", 0) == 0)

@@ -47,7 +47,7 @@ struct account *call_find_account(struct call *c, const char *provider)
     next = streq(f.code, "unknown_provider")
                ? xstrdup("llmhostctl provider list")
                : xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider ? provider : "autodl");
-    call_fail(c, explain_status(&f), f.code, provider, NULL, next, "%s", f.text);
+    call_fail(c, EXIT_NOT_FOUND, f.code, provider, NULL, next, "%s", f.text);
     return NULL;
 }
 

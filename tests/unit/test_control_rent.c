@@ -488,7 +488,7 @@ Test(control_rent, limits_are_changed_one_by_one)
     refuses(CALL("ProviderSet", "{\"provider\":\"autodl\",\"day_milli\":-1}"),
             "org.varlink.service.InvalidParameter", "parameter", "day_milli");
     refuses(CALL("ProviderSet", "{\"provider\":\"elsewhere\"}"), "io.llmhost.NotFound", "code",
-            "no_provider");
+            "unknown_provider");
 }
 
 Test(control_rent, what_cannot_be_an_account_is_refused_before_anybody_is_asked)
