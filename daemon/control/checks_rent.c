@@ -131,7 +131,8 @@ void check_rented(const struct lease *l, struct json *list)
 
     rented_figures(r, &n);
     for (unsigned i = 0; rental_trouble(l, i, &f, &since_at_ms); i++) {
-        bool is_worth_a_word = streq(f.code, "released_soon") || streq(f.code, "stopped_elsewhere");
+        bool is_worth_a_word = streq(f.code, "released_soon") || streq(f.code, "stopped_elsewhere") ||
+                               streq(f.code, "started_late");
 
         check_add(list, streq(f.code, "stop_not_confirmed") ? "stop.confirmed" : "rented.state",
                   lease_name(l), is_worth_a_word ? "warn" : "fail", show_next(&f, rental_subject(l, &f)),

@@ -120,6 +120,7 @@ static const struct explanation table[] = {
     {"disk", EXIT_FAILED, "llmhostctl status"},
     {"boot_failed", EXIT_NO_CAPACITY, "llmhostctl why %s\nllmhostctl up %s"},
     {"stopped_elsewhere", EXIT_NOT_RUNNING, "llmhostctl why %s"},
+    {"started_late", EXIT_NOT_RUNNING, "llmhostctl why %s"},
     {"started_elsewhere", EXIT_FAILED, "llmhostctl down %s"},
     {"over_budget", EXIT_FAILED, "llmhostctl down %s"},
     {"no_such_machine", EXIT_NOT_FOUND, "llmhostctl instance list --at autodl"},

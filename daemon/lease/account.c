@@ -88,9 +88,14 @@ static void on_heard(void *ctx, int64_t their_at_ms)
         account_changed(a);
 }
 
+int64_t account_their_now_ms(const struct account *a)
+{
+    return a->heard_at_ms ? a->heard_at_ms + (int64_t)(clock_now_ms() - a->heard_due) : 0;
+}
+
 int64_t account_clock_off_ms(const struct account *a)
 {
-    int64_t off_ms = clock_wall_ms() - (a->heard_at_ms + (int64_t)(clock_now_ms() - a->heard_due));
+    int64_t off_ms = clock_wall_ms() - account_their_now_ms(a);
 
     return a->heard_at_ms && (off_ms > LEDGER_SKEW_MS || off_ms < -LEDGER_SKEW_MS) ? off_ms : 0;
 }

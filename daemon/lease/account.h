@@ -40,6 +40,8 @@ struct account *account_free(struct account *a);
 /* The time that money is counted by: this computer's, or, where its clock is off by more than LEDGER_SKEW_MS, the provider's, as its answers told it
  * since this daemon began. So a clock that is wrong neither uses a limit up nor makes room in it. */
 int64_t account_now_ms(const struct account *a);
+/* The provider's alone, as its answers told it since this daemon began; 0: they did not. Whoever sets this computer's does not move it. */
+int64_t account_their_now_ms(const struct account *a);
 /* By how much this computer's clock is ahead of the provider's; 0: by no more than LEDGER_SKEW_MS, or nobody knows. */
 int64_t account_clock_off_ms(const struct account *a);
 

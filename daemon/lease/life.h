@@ -44,7 +44,7 @@ struct life_record {
     /* Machines are named PREFIX-1, PREFIX-2 … and whatever has such a name up to this number is ours, however
      * late it appears. */
     unsigned made;
-    int64_t asked_at_ms; /* the last call that makes or switches on; 0: never */
+    int64_t asked_at_ms; /* the last call that makes or switches on, by the provider's clock; 0: never */
     bool create_open;    /* that call made one, and it was neither answered nor seen */
     bool ours;           /* switched on by us; false: by somebody else */
     bool was_on;         /* it came up since that call: an off that is not ours was somebody's */
@@ -76,6 +76,9 @@ struct life_context {
     uint64_t (*wait_ms)(void *ctx);
     /* We are in it just now: whatever the list leaves out, it is there. NULL: nobody can be. */
     bool (*answers)(void *ctx);
+    /* Now, by the provider's clock, which is what tells the age of a call that a daemon before this one made; 0: it has not told the time since this
+     * daemon began. NULL: it never does. */
+    int64_t (*their_now_ms)(void *ctx);
     /* From the run queue, after the state changed. */
     void (*changed)(void *ctx, struct life *l);
     void *ctx;
@@ -112,8 +115,10 @@ static inline bool life_is_at_rest(enum life_state s)
 }
 /* Why it is not where it should be, or is where nobody wanted it; kind FAULT_NONE: nothing of the kind.
  * Codes: "no_capacity", "budget", "disk", "boot_failed", "vanished", "stopped_elsewhere",
- * "started_elsewhere", "stop_not_confirmed", "two_machines", or the driver's. */
+ * "started_elsewhere", "started_late", "stop_not_confirmed", "two_machines", or the driver's. */
 const struct fault *life_trouble(const struct life *l);
+/* When that last call was made, by this computer's clock as it is now; 0: never, or it came to nothing. */
+int64_t life_asked_at_ms(const struct life *l);
 /* It is seen to be off, and that is not believed yet: a call of ours may still act, until then; wall clock. 0: nothing of the kind. */
 int64_t life_doubted_until_at_ms(const struct life *l);
 /* Somebody else made it, it was on or on its way there when it was seen last, and now the list leaves it out: nobody knows whether it bills. It is

@@ -327,6 +327,21 @@ static void life_off_elsewhere(struct life *l)
     life_set_trouble(l, "stopped_elsewhere", "the machine was switched off, and not by us");
 }
 
+/* It came on long after a call of ours that was not seen to act, and nobody wants it: that is ended, as what a
+ * call of ours began; who pressed a button just then has to know. */
+static void life_came_late(struct life *l)
+{
+    life_set_trouble(l, "started_late",
+                     "it came on long after a power-on of ours that was not seen to act, was taken for that, "
+                     "and is switched off; who switched it on elsewhere does so once more, and it is let be");
+}
+
+static void life_tell_late(struct life *l)
+{
+    life_came_late(l);
+    event_publish(LOG_LEVEL_WARNING, LOG_PROVIDER, l->context.name, "started_late", "%s", l->fault.text);
+}
+
 /* Somebody gave it back, and not by us: none is made in its place until it is wanted anew. One of others is
  * looked for on, by its id. */
 static void life_vanished(struct life *l)
@@ -365,15 +380,20 @@ static void life_is_off(struct life *l, enum life_state was)
         life_count_boot(l);
     } else if (was == LIFE_STOPPING || streq(l->fault.code, "started_elsewhere")) {
         l->fault = (struct fault){0};
+        if (l->came_late)
+            life_came_late(l);
     }
+    l->came_late = false;
     l->record.ours = l->record.was_on = false;
 }
 
 /* A new intent to pay: all begins anew. */
 static void life_intends(struct life *l, bool create)
 {
-    l->record.acted = false;
-    l->record.asked_at_ms = clock_wall_ms(); /* the call comes after it */
+    int64_t their_at_ms = life_their_now_ms(l);
+
+    l->record.acted = l->came_late = false;
+    l->record.asked_at_ms = their_at_ms ? their_at_ms : clock_wall_ms(); /* the call comes after it */
     l->asked_due = clock_now_ms();
     l->record.create_open = create;
     l->record.made += create;
@@ -413,6 +433,8 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
     case LIFE_STOPPING:
         if (was == LIFE_UNKNOWN && l->is_missing)
             life_vanished(l);
+        else if (l->came_late)
+            life_tell_late(l);
         l->record.ours = true; /* whoever began it, we end it */
         break;
     case LIFE_STOPPED: life_is_off(l, was); break;

@@ -61,8 +61,10 @@ struct life {
     uint64_t boots_failed_from_due;
     uint64_t entered_due;
     uint64_t born_due;
-    uint64_t born_age_ms;   /* how old record.asked_at_ms was then */
     uint64_t asked_due;     /* record.asked_at_ms by a clock that nobody sets; 0: asked by a daemon before this one, or never */
+    uint64_t aged_due;      /* of such a call: it was age_ms old then, by the provider's clock; 0: that was not heard yet */
+    uint64_t age_ms;
+    bool came_late;         /* it came on when nobody waited for that call any more, and is taken for its doing */
     struct fault fault;
     bool is_blind;          /* the list was refused (a token), which is what fault says */
     struct op *call;        /* the intent's way to the disk, or the call itself */
@@ -78,6 +80,11 @@ struct life_move life_next(const struct life *l, enum life_event ev, const struc
 const char *life_event_name(enum life_event ev);
 /* The only door. */
 void life_event(struct life *l, enum life_event ev, const struct fault *f);
+
+static inline int64_t life_their_now_ms(const struct life *l)
+{
+    return l->context.their_now_ms ? l->context.their_now_ms(l->context.ctx) : 0;
+}
 
 /* So many boots that end in off within that time end the wish. */
 #define LIFE_BOOTS_MAX       3

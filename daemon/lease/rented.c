@@ -609,7 +609,7 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         .list_rate_milli = rented_list_rate_milli(r),
         .was_powered = r->was_powered,
         .stop_asked_at_ms = r->stop_asked_at_ms,
-        .asked_at_ms = life_record(r->life)->asked_at_ms,
+        .asked_at_ms = life_asked_at_ms(r->life),
         .doubted_until_at_ms = life_doubted_until_at_ms(r->life),
     };
     ret->guard_told = rented_was_drill(r) && !life_is_at_rest(s);

@@ -227,7 +227,7 @@ int64_t rented_disk_day_milli(const struct rented *r)
 /* ---- money ---- */
 
 /* Of the last call that costs money, by the clock that money is counted by. Of one of a daemon before this
- * one the record has it by this computer's, which may have been set since. */
+ * one that told nobody the time the record has it by this computer's, which may have been set since. */
 static int64_t paid_at_ms(const struct rented *r)
 {
     return r->paid_at_ms ? r->paid_at_ms : MIN(r->record.asked_at_ms, account_now_ms(r->context.account));
@@ -656,6 +656,13 @@ static bool rented_answers(void *ctx)
     return r->on && r->session_up;
 }
 
+static int64_t rented_their_now_ms(void *ctx)
+{
+    const struct rented *r = ctx;
+
+    return account_their_now_ms(r->context.account);
+}
+
 /* ---- beginning ---- */
 
 static void rented_listed(void *ctx, const struct instance_seen *seen, unsigned n)
@@ -700,6 +707,7 @@ void rented_begin_life(struct rented *r)
         .listed = rented_listed,
         .wait_ms = rented_wait_ms,
         .answers = rented_answers,
+        .their_now_ms = rented_their_now_ms,
         .changed = rented_on_life,
         .ctx = r,
     };

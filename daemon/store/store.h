@@ -46,7 +46,7 @@ const char *store_daemon_id(const struct store *s);
 struct rental_record {
     char *state, *goal, *id;        /* id: the provider's; NULL: none known */
     unsigned made;
-    int64_t asked_at_ms;
+    int64_t asked_at_ms;            /* by the provider's clock */
     bool create_open, ours, was_on;
     char *card, *image, *region;    /* as the provider writes them; region NULL: any */
     char *gpu;                      /* the card as people write it */

@@ -85,7 +85,8 @@ static struct world {
     bool calm, sold_out, broke;
     bool very_late; /* effects come later than the provider's own figure says */
     bool jumps;     /* the wall clock is set, forth and back */
-    bool set_forth;
+    bool has_no_clock; /* the provider does not tell the time */
+    bool heard;        /* it did, since the daemon started */
     int64_t wall_ahead_ms;
     bool hidden;  /* the list leaves machines out that are there */
     bool adopted; /* the machine is there from the start, and its owner may give it back */
@@ -329,6 +330,7 @@ static void job_answers(struct job *j)
         return;
     j->listens = false;
     op_end(&j->op);
+    w.heard |= !f && j->verb != KEEPING;
     if (j->verb == LIST)
         j->on_list(j->ctx, j->list, f ? 0 : j->n_list, f);
     else if (j->verb == CREATE)
@@ -430,6 +432,13 @@ static const struct rental_ops fake_ops = {
     .release = fake_release,
 };
 
+/* Every answer tells it. */
+static int64_t their_now_ms(void *ctx)
+{
+    (void)ctx;
+    return w.heard && !w.has_no_clock ? (int64_t)w.now + 1700000000000 : 0;
+}
+
 /* ---- The database ---- */
 
 static void keep(void *ctx, const struct life_record *r)
@@ -515,9 +524,11 @@ static void daemon_starts(bool first)
         .keep_then = keep_then,
         .seen = on_seen,
         .wait_ms = wait_ms,
+        .their_now_ms = their_now_ms,
         .changed = on_changed,
     };
 
+    w.heard = first; /* one that is new was looked for in a list, for its name (manager_rent()) */
     w.l = life_new(&c, first ? NULL : &w.durable);
 }
 
@@ -646,9 +657,7 @@ static void button_is_pressed(void)
     }
 }
 
-/* A daemon that begins anew knows the age of a call by that clock alone: an hour forth would make it old. */
 static void clock_is_set(int64_t by_ms)
 {
     w.wall_ahead_ms += by_ms;
-    w.set_forth |= by_ms > 0;
 }

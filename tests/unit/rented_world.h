@@ -312,6 +312,11 @@ int64_t account_now_ms(const struct account *a)
     return clock_wall_ms() - books.off_ms;
 }
 
+int64_t account_their_now_ms(const struct account *a)
+{
+    return account_now_ms(a);
+}
+
 int64_t account_clock_off_ms(const struct account *a)
 {
     (void)a;

@@ -16,10 +16,7 @@ static void something_happens(bool buttons)
     case 4: life_want(w.l, LIFE_GOAL_OFF); break;
     case 5: w.sold_out = dice(2); break;
     case 6: w.broke = dice(3) == 0; break;
-    case 7:
-        if (!w.set_forth)
-            daemon_is_killed();
-        break;
+    case 7: daemon_is_killed(); break;
     case 8: life_doubt(w.l); break;
     case 9:
         if (dice(4) == 0)
@@ -290,6 +287,21 @@ Test(life, a_clock_that_is_set_makes_no_stop_false)
             true); /* set forth while a new daemon waits for what the last one asked */
 }
 
+/* Nor where it is the only clock there is: then the next daemon waits for what the last one asked in full. */
+Test(life, a_clock_that_is_set_makes_no_stop_false_where_the_provider_has_none)
+{
+    for (uint32_t story = 400001; story < 401001; story++) {
+        world_begin(story);
+        w.jumps = w.has_no_clock = true;
+        for (unsigned i = 0; i < 25; i++) {
+            something_happens(false);
+            run_until(w.now + dice(dice(3) ? 20000 : 120000));
+        }
+        check_rest();
+        world_end();
+    }
+}
+
 /* The money for it was refused, so that the provider was never asked: nothing can come of it, and the next
  * daemon does not wait for that. */
 Test(life, what_was_never_asked_is_waited_for_by_nobody)
@@ -394,8 +406,9 @@ static struct job *asked(enum verb verb)
     return NULL;
 }
 
-/* Answered with an error, believed to be lost when it was time, and then it acts. */
-Test(life, a_power_on_that_acts_later_than_any_is_waited_for_is_ours_to_end)
+/* A power-on that is answered with an error, not wanted any more, and believed to be lost when it was time:
+ * it acts so long after it was asked. */
+static void power_on_is_lost_for(uint64_t ms)
 {
     world_with_one_at_rest();
     w.very_late = true;
@@ -404,16 +417,95 @@ Test(life, a_power_on_that_acts_later_than_any_is_waited_for_is_ours_to_end)
     for (unsigned i = 0; i < 100 && !asked(START); i++)
         run_until(w.now + 10);
     cr_assert_not_null(asked(START));
-    asked(START)->effect_due = w.now + START_MS + 120000;
+    asked(START)->effect_due = w.now + ms;
     fault_code(&asked(START)->fault, FAULT_UNCERTAIN, "", "502");
     wants(LIFE_GOAL_OFF, START_MS + 60000);
     cr_assert_eq(life_state(w.l), STOPPED, "%s", life_state_name(life_state(w.l)));
-    for (unsigned i = 0; i < 300 && !n_billing(); i++)
+    cr_assert_str_eq(life_trouble(w.l)->code, "");
+}
+
+static void is_on_within(uint64_t ms)
+{
+    for (uint64_t end = w.now + ms; w.now < end && !n_billing();)
         run_until(w.now + 1000);
     cr_assert_eq(n_billing(), 1u);
+}
+
+Test(life, a_power_on_that_acts_later_than_any_is_waited_for_is_ours_to_end)
+{
+    power_on_is_lost_for(START_MS + 120000);
+    is_on_within(300000);
     run_until(w.now + 180000);
     cr_assert_eq(n_billing(), 0u, "nobody wants it, and nobody else switched it on");
     cr_assert_eq(life_state(w.l), STOPPED, "%s", life_state_name(life_state(w.l)));
+    world_end();
+}
+
+/* Nothing tells a button from a call that acts late. */
+Test(life, who_is_taken_for_a_late_call_is_told_and_left_alone_the_next_time)
+{
+    power_on_is_lost_for(3 * 3600000);
+    run_until(w.now + 1200000);
+    button_is_pressed();
+    w.machines[0].ends = false;
+    run_until(w.now + 900000);
+    cr_assert_eq(n_billing(), 0u);
+    cr_assert_eq(life_state(w.l), STOPPED);
+    cr_assert_str_eq(life_trouble(w.l)->code, "started_late");
+    button_is_pressed();
+    w.machines[0].ends = false;
+    run_until(w.now + 1800000);
+    cr_assert_eq(n_billing(), 1u);
+    cr_assert_eq(life_state(w.l), RUNNING);
+    cr_assert_str_eq(life_trouble(w.l)->code, "started_elsewhere");
+    world_end();
+}
+
+Test(life, what_came_on_late_and_is_wanted_by_then_is_no_trouble)
+{
+    power_on_is_lost_for(START_MS + 120000);
+    is_on_within(300000);
+    wants(LIFE_GOAL_ON, 180000);
+    cr_assert_eq(life_state(w.l), RUNNING);
+    cr_assert_str_eq(life_trouble(w.l)->code, "");
+    wants(LIFE_GOAL_OFF, 180000);
+    cr_assert_eq(life_state(w.l), STOPPED);
+    cr_assert_str_eq(life_trouble(w.l)->code, "");
+    world_end();
+}
+
+static void nobody_looks_for(uint64_t ms)
+{
+    w.l = life_free(w.l);
+    run_until(w.now + ms);
+}
+
+/* The bill's own stamp tells when it came on. */
+Test(life, a_power_on_that_acted_while_no_daemon_looked_is_ours_hours_later)
+{
+    power_on_is_lost_for(START_MS + 120000);
+    nobody_looks_for(3 * 3600000);
+    cr_assert_eq(n_billing(), 1u);
+    daemon_starts(false);
+    works_run();
+    run_until(w.now + 180000);
+    cr_assert_eq(n_billing(), 0u);
+    cr_assert_eq(life_state(w.l), STOPPED);
+    world_end();
+}
+
+Test(life, a_button_that_was_pressed_while_no_daemon_looked_is_not_ours_hours_later)
+{
+    power_on_is_lost_for(9 * 3600000);
+    nobody_looks_for(2 * 3600000);
+    button_is_pressed();
+    w.machines[0].ends = false;
+    run_until(w.now + 600000);
+    daemon_starts(false);
+    works_run();
+    run_until(w.now + 600000);
+    cr_assert_eq(n_billing(), 1u);
+    cr_assert_str_eq(life_trouble(w.l)->code, "started_elsewhere");
     world_end();
 }
 
@@ -439,6 +531,88 @@ Test(life, an_off_that_proves_nothing_is_said_to_wait_and_until_when)
     cr_assert_eq(life_state(w.l), STOPPED);
     cr_assert_eq(life_doubted_until_at_ms(w.l), 0);
     world_end();
+}
+
+/* ---- Clocks ---- */
+
+/* Something may have been asked, so long ago, and the daemon was killed: another one begins. */
+static void daemon_is_killed_while_it_asks(uint64_t ms)
+{
+    world_with_one_at_rest();
+    life_want(w.l, LIFE_GOAL_ON);
+    works_run();
+    run_until(w.now + 22); /* it is on disk, and not asked yet */
+    w.l = life_free(w.l);
+    for (unsigned i = 0; i < w.n_jobs; i++)
+        w.jobs[i]->effect_due = 0; /* nor will it be */
+    run_until(w.now + ms);
+}
+
+/* Off is not believed before that, and then it is. */
+static void expect_doubt_for(uint64_t ms)
+{
+    uint64_t begun = w.now;
+
+    wants(LIFE_GOAL_OFF, 20000);
+    cr_assert_neq(life_state(w.l), STOPPED);
+    cr_assert_leq(llabs(life_doubted_until_at_ms(w.l) - fake_clock_wall_ms() - (int64_t)(begun + ms - w.now)),
+                  1000);
+    run_until(begun + ms - 1000);
+    cr_assert_neq(life_state(w.l), STOPPED);
+    run_until(begun + ms + UNKNOWN_MS_MAX + 10000);
+    cr_assert_eq(life_state(w.l), STOPPED, "%s", life_state_name(life_state(w.l)));
+    world_end();
+}
+
+Test(life, a_clock_that_is_set_between_two_daemons_neither_shortens_the_doubt_nor_lengthens_it)
+{
+    for (int64_t by_ms = -2 * 3600000; by_ms <= 2 * 3600000; by_ms += 3600000) {
+        daemon_is_killed_while_it_asks(60000);
+        clock_is_set(by_ms);
+        daemon_starts(false);
+        works_run();
+        expect_doubt_for(START_MS - 60000);
+    }
+}
+
+Test(life, a_clock_that_is_set_while_we_doubt_changes_nothing)
+{
+    for (int64_t by_ms = -3600000; by_ms <= 3600000; by_ms += 7200000) {
+        daemon_is_killed_while_it_asks(60000);
+        daemon_starts(false);
+        works_run();
+        run_until(w.now + 10000);
+        clock_is_set(by_ms);
+        expect_doubt_for(START_MS - 70000);
+    }
+}
+
+Test(life, a_clock_that_is_set_while_it_is_asked_changes_nothing)
+{
+    for (int64_t by_ms = -3600000; by_ms <= 3600000; by_ms += 7200000) {
+        world_with_one_at_rest();
+        life_want(w.l, LIFE_GOAL_ON);
+        works_run();
+        for (unsigned i = 0; i < 100 && !asked(START); i++)
+            run_until(w.now + 10);
+        struct job *start = asked(START);
+
+        cr_assert_not_null(start);
+        start->effect_due = 0; /* it is lost */
+        clock_is_set(by_ms);
+        expect_doubt_for(START_MS);
+    }
+}
+
+/* With no clock but this computer's a call may be as young as we are. */
+Test(life, where_nobody_tells_the_time_the_next_daemon_doubts_for_as_long_as_the_first)
+{
+    daemon_is_killed_while_it_asks(60000);
+    w.has_no_clock = true;
+    clock_is_set(3600000);
+    daemon_starts(false);
+    works_run();
+    expect_doubt_for(START_MS);
 }
 
 /* ---- What goes with a change of state ---- */
