@@ -219,7 +219,7 @@ static void add_stays(const struct json *rental, struct buf *out)
     else if (streq(stays, "failed_hold"))
         buf_addf(out, "%s, so that you can look", soon);
     else if (streq(stays, "quiet_use"))
-        buf_addf(out, "%s, used without requests", soon);
+        buf_addf(out, "%s, %s", soon, member_text(rental, "quiet", "used without requests"));
     else if (streq(stays, "max_up"))
         buf_addf(out, "%s, longest time up", soon);
     else if (streq(stays, "budget"))

@@ -183,7 +183,7 @@ void manager_unmake(struct manager *m, struct lease *l);
  * a card is still looked for. A stay_reason_name(). */
 const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms);
 /* What uses it without asking a model, each with its age: "a login was typed into 3m ago"; "": nothing is known to, or not lately enough to keep it on. */
-#define QUIET_TEXT_MAX 120
+#define QUIET_TEXT_MAX 160
 const char *manager_quiet_text(struct manager *m, const struct lease *l, char out[static QUIET_TEXT_MAX]);
 /* `down INSTANCE --now` of one that is already unwanted: asks for the stop once more, at once. Of one that is switched off from inside: its guard is
  * told, now. */

@@ -102,6 +102,8 @@ static void power_arm_boxed(struct power *p, uint64_t now)
         due = MIN(due, p->away_due + AWAY_MS);
     if (p->on_due)
         due = MIN(due, now + LOOK_MS);
+    if (p->gpu_look_due)
+        due = MIN(due, p->gpu_look_due);
     if (due == STAY_NEVER)
         timer_disarm(p->timer);
     else
@@ -128,6 +130,7 @@ void power_judge_boxed(struct power *p)
     case BOXED_STOPPING: break;
     case BOXED_OFF: judge_off(p); break;
     }
+    power_look_at_gpu(p, now);
     power_arm_boxed(p, now);
 }
 

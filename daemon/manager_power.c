@@ -62,7 +62,7 @@ struct stay_facts power_facts(const struct power *p, uint64_t now)
         .used_due = p->held_due,
         .begun_due = p->is_unused ? p->born_due : 0,
         .before_ms = p->unused_before_ms,
-        .quiet_due = MAX(p->forward_due, p->typed_due),
+        .quiet_due = MAX(MAX(p->forward_due, p->typed_due), p->gpu_due),
         .hold_until_due = power_hold_due(p, now),
         .money_due = p->money_due,
         .prepaid_until_due = p->rented ? rented_prepaid_due(p->rented, now) : 0,
@@ -281,6 +281,7 @@ static void power_note(struct power *p)
     note_keep_money(p, now);
     note_used(p, now);
     power_note_quiet(p, now);
+    power_look_at_gpu(p, now);
     note_loss(p, now);
 }
 
@@ -400,6 +401,8 @@ static void power_arm(struct power *p, uint64_t now)
         due = MIN(due, p->doubt_due);
     if (p->on_due || p->money_due)
         due = MIN(due, now + LOOK_MS);
+    if (p->gpu_look_due)
+        due = MIN(due, p->gpu_look_due);
     if (due == STAY_NEVER)
         timer_disarm(p->timer);
     else
@@ -480,7 +483,7 @@ void power_judge(struct power *p)
         power_judge_boxed(p);
 }
 
-static void power_on_timer(void *ctx)
+void power_judge_anew(void *ctx)
 {
     struct power *p = ctx;
     struct stay was = p->stay;
@@ -514,7 +517,7 @@ struct power *power_new(struct manager *m, struct lease *l)
     }
     p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};
     p->quiet_bytes = forwards_bytes(m, l);
-    p->timer = timer_new(m->context.loop, power_on_timer, p);
+    p->timer = timer_new(m->context.loop, power_judge_anew, p);
     timer_arm(p->timer, 0);
     return p;
 }
@@ -524,6 +527,7 @@ struct power *power_free(struct power *p)
     if (!p)
         return NULL;
     op_cancel(&p->by_guard);
+    op_cancel(&p->gpu_look);
     timer_free(p->timer);
     free(p);
     return NULL;

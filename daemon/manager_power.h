@@ -1,8 +1,10 @@
 /* What the files of power share. manager_power.c judges machines that are rented, manager_boxed.c those that are switched off from inside: how long
  * one is to be on is judged from the same facts by the same rule (policy/stay.h), how it goes on and off is each one's own. manager_power_models.c:
- * what its models want. manager_power_search.c: the search for a card. manager_power_words.c: what people say. */
+ * what its models want. manager_power_search.c: the search for a card. manager_power_gpu.c: what its
+ * cards do. manager_power_words.c: what people say. */
 #pragma once
 
+#include "engine/gpu_use.h"
 #include "manager_private.h"
 #include "policy/stay.h"
 
@@ -27,6 +29,12 @@ struct power {
     uint64_t quiet_bytes;         /* of its forwards */
     uint64_t forward_due;         /* when those last grew; 0: not seen */
     uint64_t typed_due;           /* when somebody typed into a login there; 0: unknown */
+    uint64_t gpu_due;             /* when its cards computed last, as far as that is looked at; 0: not seen */
+    unsigned gpu_percent;         /* so much, then */
+    uint64_t gpu_look_due;        /* the next look at them; 0: none is due */
+    bool gpu_is_dark;             /* the last one told nothing, and people know that */
+    struct gpu_asker gpu_asker;
+    struct op *gpu_look;
     uint64_t born_due;            /* when this object began; of one that is switched off from inside: when its power-on was seen */
     bool is_unused;               /* nobody used it since born_due; the last use was unused_before_ms before that */
     uint64_t unused_before_ms;
@@ -54,6 +62,7 @@ void power_note_quiet(struct power *p, uint64_t now);   /* what uses it without 
 void power_stay(struct power *p); /* does what p->stay says */
 void power_off(struct power *p, const char *why);
 void power_judge(struct power *p);
+void power_judge_anew(void *ctx); /* by the timer, or by what nobody else hears of: p is ctx */
 /* Until when `keep INSTANCE` keeps it, as far as we and its guard know; and something of it, but for that model. Not behind now: nothing does. */
 enum keeps { KEEPS_ALL, KEEPS_OF_MODELS };
 uint64_t power_hold_due(const struct power *p, uint64_t now);
@@ -77,6 +86,9 @@ int64_t power_search_until_at_ms(struct power *p);
 
 /* manager_power_words.c */
 bool power_is_kept(const struct power *p); /* by a word about the machine, or because its time is paid for; whatever its models do */
+
+/* manager_power_gpu.c */
+void power_look_at_gpu(struct power *p, uint64_t now);  /* when that is asked for, and due */
 
 /* manager_boxed.c */
 void power_press_boxed(struct power *p); /* `down INSTANCE` */

@@ -2,6 +2,7 @@
 #include "manager_power.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "lease/account.h"
@@ -50,24 +51,31 @@ static bool is_lately(const struct power *p, uint64_t due, uint64_t now)
     return due && now < due + power_rule(p).stop_ms;
 }
 
+/* One more of what uses it, if that was lately enough. */
+static void add_quiet(const struct power *p, char out[static QUIET_TEXT_MAX], const char *what, uint64_t due,
+                      uint64_t now)
+{
+    size_t n = strlen(out);
+    char age[TEXT_SHORT_MAX];
+
+    if (is_lately(p, due, now))
+        snprintf(out + n, QUIET_TEXT_MAX - n, "%s%s %s ago", n ? ", " : "", what,
+                 duration_format(age, now - due, false));
+}
+
 const char *manager_quiet_text(struct manager *m, const struct lease *l, char out[static QUIET_TEXT_MAX])
 {
     const struct power *p = power_find(m, l);
     uint64_t now = clock_now_ms();
-    char typed[TEXT_SHORT_MAX], forward[TEXT_SHORT_MAX];
-    bool was_typed = p && is_lately(p, p->typed_due, now),
-         was_forwarded = p && is_lately(p, p->forward_due, now);
+    char cards[40];
 
     *out = '\0';
-    if (was_typed)
-        duration_format(typed, now - p->typed_due, false);
-    if (was_forwarded)
-        duration_format(forward, now - p->forward_due, false);
-    if (was_typed || was_forwarded)
-        snprintf(out, QUIET_TEXT_MAX, "%s%s%s%s%s%s%s", was_typed ? "a login was typed into " : "",
-                 was_typed ? typed : "", was_typed ? " ago" : "", was_typed && was_forwarded ? ", " : "",
-                 was_forwarded ? "a forward was used " : "", was_forwarded ? forward : "",
-                 was_forwarded ? " ago" : "");
+    if (!p)
+        return out;
+    snprintf(cards, sizeof cards, "its card computed (%u%%)", p->gpu_percent);
+    add_quiet(p, out, "a login was typed into", p->typed_due, now);
+    add_quiet(p, out, "a forward was used", p->forward_due, now);
+    add_quiet(p, out, cards, p->gpu_due, now);
     return out;
 }
 

@@ -31,6 +31,7 @@
 #define MAX_UP_FORM  "a duration of at most 7d, as 90m, 12h or 2d, and not 0"
 #define LEASE_FORM   "a duration of at most 30m, as 90s or 15m, and not 0"
 #define BOOL_FORM    "yes or no"
+#define PERCENT_FORM "a number of percent from 0 (not looked at) to 99, as 5%"
 #define HOSTS_FORM   "host names with blanks between them, without ports"
 #define ORIGINS_FORM "origins with blanks between them, as https://chat.example.org"
 #define LEVEL_FORM   "err, warning, notice, info or debug"
@@ -57,6 +58,7 @@ static const struct known table[] = {
     {"idle",             "max_up",       "12h",             value_is_span,     MAX_UP_FORM,  7 * 24 * HOUR_MS},
     {"idle",             "quiet_hold",   "2h",              value_is_duration, HOLD_FORM,    24 * HOUR_MS},
     {"idle",             "failed_hold",  "5m",              value_is_duration, HOLD_FORM,    24 * HOUR_MS},
+    {"idle",             "gpu_use",      "0",               value_is_percent,  PERCENT_FORM, 0},
     {"guard",            "lease",        "15m",             value_is_span,     LEASE_FORM,   HOUR_MS / 2},
     {"guard",            "first",        "30m",             value_is_span,     LEASE_FORM,   HOUR_MS / 2},
     {"guard",            "settle",       "3m",              value_is_span,     LEASE_FORM,   HOUR_MS / 2},
@@ -581,6 +583,15 @@ bool settings_bool(const struct settings *s, const char *section, const char *ke
     if (value < 0)
         abort();
     return value;
+}
+
+unsigned settings_percent(const struct settings *s, const char *section, const char *key)
+{
+    int value = value_parse_percent(settings_text(s, section, key));
+
+    if (value < 0)
+        abort();
+    return (unsigned)value;
 }
 
 const char *settings_hook_at(const struct settings *s, unsigned i)

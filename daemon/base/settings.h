@@ -20,6 +20,7 @@ struct settings *settings_free(struct settings *s);
 /* Values after defaults. The text stays until settings_free(). An engine section is [engine.NAME]; [hook.NAME] has names of the user's own. */
 const char *settings_text(const struct settings *s, const char *section, const char *key);          /* NULL: not set, no default */
 uint64_t settings_ms(const struct settings *s, const char *section, const char *key);
+unsigned settings_percent(const struct settings *s, const char *section, const char *key);
 bool settings_bool(const struct settings *s, const char *section, const char *key);
 /* NAME of [hook.NAME], in the order in which they were read; NULL beyond the last. */
 const char *settings_hook_at(const struct settings *s, unsigned i);

@@ -28,5 +28,7 @@ bool value_is_source(const char *value, const struct known *k);
 bool value_is_mirror(const char *value, const struct known *k);
 bool value_is_hub(const char *value, const struct known *k);
 bool value_is_kinds(const char *value, const struct known *k);
+bool value_is_percent(const char *value, const struct known *k);
+int value_parse_percent(const char *value); /* -1: it is none */
 int value_parse_bool(const char *value); /* -1: neither yes nor no */
 bool value_find_unknown_kind(const char *value, char *ret, size_t n); /* the first word that is no event */

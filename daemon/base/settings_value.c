@@ -1,5 +1,6 @@
 /* What a value may be. Each judges one kind; what it takes stands beside it in the table of settings.c. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -38,6 +39,20 @@ bool value_is_bool(const char *value, const struct known *k)
 {
     (void)k;
     return value_parse_bool(value) >= 0;
+}
+
+int value_parse_percent(const char *value)
+{
+    size_t n = strspn(value, "0123456789");
+    int percent = n == 1 || n == 2 ? atoi(value) : -1;
+
+    return value[n] && !streq(value + n, "%") ? -1 : percent;
+}
+
+bool value_is_percent(const char *value, const struct known *k)
+{
+    (void)k;
+    return value_parse_percent(value) >= 0;
 }
 
 bool value_is_listen(const char *value, const struct known *k)

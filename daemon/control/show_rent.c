@@ -271,13 +271,27 @@ static void put_search(struct json *v, const struct rented *r, const char *unit)
     json_put(v, "candidates", list);
 }
 
+/* What keeps it on, and until when. */
+static void put_stay(struct json *v, const struct control_context *k, const struct lease *l)
+{
+    int64_t until_at_ms;
+    const char *stays = manager_stay(k->manager, l, &until_at_ms);
+    char quiet[QUIET_TEXT_MAX] = "";
+
+    if (stays && streq(stays, "quiet_use"))
+        manager_quiet_text(k->manager, l, quiet);
+    json_put_string(v, "stays", stays);
+    put_at(v, "until_at_ms", until_at_ms);
+    if (*quiet)
+        json_put_string(v, "quiet", quiet);
+}
+
 struct json *show_rental(const struct control_context *k, const struct lease *l)
 {
     const struct rented *r = lease_rented(l);
     const struct life_record *life = life_record(rented_life(r));
     struct json *v = json_object();
     struct rented_figures n;
-    int64_t until_at_ms = 0;
     bool estimate;
 
     rented_figures(r, &n);
@@ -293,8 +307,7 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     if (n.guard_told)
         json_put_bool(v, "guard_told", true);
     put_at(v, "doubted_until_at_ms", n.doubted_until_at_ms);
-    json_put_string(v, "stays", manager_stay(k->manager, l, &until_at_ms));
-    put_at(v, "until_at_ms", until_at_ms);
+    put_stay(v, k, l);
     json_put_int(v, "tries", n.tries);
     put_at(v, "next_try_at_ms", n.next_at_ms);
     if (n.state == LIFE_UNKNOWN && rental_is_coming(l))
@@ -329,7 +342,6 @@ struct json *show_in_box(const struct control_context *k, const struct lease *l)
     bool none = boxed_is_guarded(b) && keeper_state(guard) == KEEPER_USELESS;
     struct json *v = json_object();
     struct boxed_figures n;
-    int64_t until_at_ms;
 
     boxed_figures(b, &n);
     json_put_string(v, "stop", lease_record(l)->stop);
@@ -337,8 +349,7 @@ struct json *show_in_box(const struct control_context *k, const struct lease *l)
     json_put_string(v, "trial", boxed_trial_name(n.trial));
     put_at(v, "since_at_ms", n.since_at_ms);
     put_at(v, "stop_asked_at_ms", n.stop_asked_at_ms);
-    json_put_string(v, "stays", manager_stay(k->manager, l, &until_at_ms));
-    put_at(v, "until_at_ms", until_at_ms);
+    put_stay(v, k, l);
     json_put_string(v, "console", where ? where->console_url : NULL);
     return v;
 }

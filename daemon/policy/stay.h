@@ -2,7 +2,7 @@
  *
  * It is on while a model on it is wanted in memory or on its way there, and stop_ms after the last use; at least min_up_ms after it came up; for
  * failed_hold_ms after a model failed, so that somebody can look. It goes off although a model is in use when max_up_ms have passed since the last
- * `up`, `keep` or request; a limit of money drains for 2 min, then stops. What is no request of a model (a forward, a login) keeps it up for
+ * `up`, `keep` or request; a limit of money drains for 2 min, then stops. What is no request of a model (a forward, a login, a card that computes) keeps it up for
  * quiet_hold_ms after the last request or command at most. What is unknown is a reason to stay only until then. */
 #pragma once
 
@@ -27,7 +27,7 @@ struct stay_facts {
     uint64_t begun_due;         /* this daemon's start, if there was none since, and it was on then; 0: not so */
     uint64_t before_ms;         /* the last one was so long before that */
     uint64_t failed_due;        /* a model failed then, and none is wanted otherwise; 0: no */
-    uint64_t quiet_due;         /* the last sign of other use: bytes of a forward, of a login; 0: none */
+    uint64_t quiet_due;         /* the last sign of other use: bytes of a forward, of a login, a card that computes; 0: none */
     uint64_t hold_until_due;    /* `keep INSTANCE`; 0: none */
     uint64_t money_due;         /* since when a limit is reached; 0: none is */
 };

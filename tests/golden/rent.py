@@ -241,6 +241,8 @@ RENT = [
     *widths("rent-why", "why", {"Why": [{"reply": {"not_counted": [], "lines": [why(f"m{i}", verdict, *causes) for i, (verdict, causes) in enumerate(WHY)]}}]}),
     # ---- cost, offers ----
     *widths("rent-cost", "cost", {"Cost": [{"reply": COST}]}),
+    case("rent-status-quiet", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [], "instances": [
+        machine("gz-4090", "running", "up", stays="quiet_use", until_at_ms="@720s", quiet="its card computed (61%) 3m ago")]}}]}, columns=120),
     case("rent-cost-of", "cost gz-4090", {"Cost": COST_OF}, columns=80),
     case("rent-cost-units", "cost", {"Cost": [{"reply": UNITS}]}, columns=80),
     case("rent-cost-since", "cost --since 2026-11-20", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "rows": ROWS}}]}, columns=120),

@@ -2,6 +2,7 @@
 such a company does; nobody but this test switches it on again."""
 import contextlib
 import os
+import re
 import tempfile
 import threading
 import time
@@ -14,6 +15,14 @@ import road
 LIMIT_S = 150
 MODEL = "ollama:scripted"
 TIMES = {"idle": {"unload": "1s", "min_up": "0s", "stop": "3s"}, "guard": {"lease": "6s", "first": "1m"}}
+
+
+# Its card computes as /root/use says, or the question hangs.
+SMI = """#!/bin/sh
+case "$*" in *utilization.gpu*) ;; *) echo 'NVIDIA GeForce RTX 4090, 550.54.14, 24564, 18, 8.9'; exit ;; esac
+[ -e /root/use ] || exec sleep 4321
+cat /root/use
+"""
 
 
 class ByHand(road.Road):
@@ -205,6 +214,25 @@ class ByHand(road.Road):
             d.start()
             self.off(h, 25)
             self.assertLess(time.monotonic() - begun, 28, "anew it would have been 30 s and more")
+
+    def test_a_card_that_computes_is_use_where_that_is_asked_for(self):
+        with self.box("gpu1") as h, daemons.Daemon(**{**TIMES, "idle": {**TIMES["idle"], "gpu_use": "5%"}}) as d:
+            h.put("/root/use", "0\n61\n")
+            h.put("/usr/local/bin/nvidia-smi", SMI, 0o755)
+            self.add(d, h, "--stop=shutdown")
+            self.kept(d, "gpu1")
+            d.ctl("up", MODEL, "--on", "gpu1")
+            hosts.until(lambda: re.search(r"its card computed \(61%\) \d+s ago", d.ctl("why", "gpu1").stdout), 12, "the reason")
+            time.sleep(6)
+            self.assertIsNotNone(h.pid, "twice the time after which it goes off")
+            self.assertRegex(d.ctl("status").stdout, "gpu1 .*its card computed")
+            limit = time.monotonic() + 20
+            h.run("rm /root/use")               # from now on nobody answers
+            most = 0
+            while h.pid is not None and time.monotonic() < limit:
+                most = max(most, len(h.pids("sleep 4321")))
+            self.assertIsNone(h.pid)
+            self.assertEqual(most, 1, "and no second one is asked beside it")
 
     def test_daemon_killed(self):
         with self.box("gpu1") as h, daemons.Daemon(**TIMES) as d:

@@ -167,6 +167,11 @@ void power_note_quiet(struct power *p, uint64_t now)
     (void)p, (void)now;
 }
 
+void power_look_at_gpu(struct power *p, uint64_t now)
+{
+    (void)p, (void)now;
+}
+
 /* Its models end at once. */
 void power_stay(struct power *p)
 {

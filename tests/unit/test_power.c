@@ -62,8 +62,13 @@
 #define keeps_reserve                fake_keeps_reserve
 #define forwards_bytes               fake_forwards_bytes
 #define manager_tell_lease           fake_manager_tell_lease
+#define settings_percent             fake_settings_percent
+#define lease_host                   fake_lease_host
+#define gpu_use_ask                  fake_gpu_use_ask
+#define log_line                     fake_log_line
 #include "manager_boxed.c"
 #include "manager_power.c"
+#include "manager_power_gpu.c"
 #include "manager_power_models.c"
 #include "manager_power_words.c"
 #include "manager_power_search.c"
@@ -102,6 +107,11 @@ static struct world {
     void *guard_ctx;
     struct keep_wish keep;
     bool is_reserving;
+    unsigned gpu_use; /* the setting */
+    gpu_use_fn gpu_done;
+    void *gpu_ctx;
+    struct op gpu_op;
+    unsigned n_looks, n_looks_given_up, n_lines;
     unsigned n_wants, n_used, n_doubts, n_told, n_released;
     char said[300];
 } w;
@@ -162,6 +172,40 @@ uint64_t fake_settings_ms(const struct settings *s, const char *section, const c
            : streq(key, "max_up")     ? 720 * MIN_MS
            : streq(key, "quiet_hold") ? 120 * MIN_MS
                                       : 5 * MIN_MS;
+}
+
+unsigned fake_settings_percent(const struct settings *s, const char *section, const char *key)
+{
+    (void)s;
+    cr_assert(streq(section, "idle") && streq(key, "gpu_use"));
+    return w.gpu_use;
+}
+
+void fake_log_line(enum log_level level, enum log_source source, const char *target, const char *format, ...)
+{
+    (void)source, (void)target, (void)format;
+    w.n_lines += level == LOG_LEVEL_WARNING;
+}
+
+struct host *fake_lease_host(struct lease *l)
+{
+    (void)l;
+    return NULL;
+}
+
+static void look_is_given_up(struct op *op)
+{
+    (void)op;
+    w.n_looks_given_up++;
+}
+
+void fake_gpu_use_ask(struct host *h, struct gpu_asker *last, struct op **slot, gpu_use_fn done, void *ctx)
+{
+    (void)h, (void)last;
+    w.n_looks++;
+    w.gpu_done = done;
+    w.gpu_ctx = ctx;
+    op_begin(&w.gpu_op, slot, look_is_given_up);
 }
 
 static struct model *model_of(const struct deployment *d)
@@ -1155,6 +1199,93 @@ Test(power, login_that_is_typed_into_is_use)
                      "a login was typed into 4m20s ago, a forward was used 0s ago");
     passes(16);
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+/* What was asked of its cards is answered. */
+static void cards_compute(int percent)
+{
+    cr_assert_not_null(w.lease.power->gpu_look);
+    op_end(&w.gpu_op);
+    w.gpu_done(w.gpu_ctx, percent, "it hangs");
+}
+
+static void minutes_of_computing(unsigned n, int percent)
+{
+    for (unsigned i = 0; i < n; i++) {
+        passes(1);
+        cards_compute(percent);
+    }
+}
+
+Test(power, cards_that_compute_are_use_where_that_is_asked_for)
+{
+    char text[QUIET_TEXT_MAX];
+
+    w.gpu_use = 5;
+    comes_up();
+    minutes_of_computing(40, 37);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    cr_assert_eq(w.lease.power->stay.reason, STAY_QUIET_USE);
+    minutes_of_computing(3, 5); /* no more than that is no use */
+    cr_assert_str_eq(manager_quiet_text(&w.manager, the_lease(), text), "its card computed (37%) 3m00s ago");
+    minutes_of_computing(12, 0);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    cr_assert_leq(w.n_looks, 60u, "once a minute");
+}
+
+Test(power, cards_that_compute_keep_it_on_for_quiet_hold_at_most)
+{
+    w.gpu_use = 5;
+    comes_up();
+    minutes_of_computing(118, 100);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    for (unsigned i = 0; i < 4 && w.goal == LIFE_GOAL_ON; i++)
+        minutes_of_computing(1, 100);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, what_cards_do_not_tell_keeps_nothing_on)
+{
+    w.gpu_use = 5;
+    comes_up();
+    minutes_of_computing(14, GPU_USE_UNKNOWN);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    cr_assert_eq(w.n_lines, 1u, "said once");
+    passes(2);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, cards_are_asked_once_at_a_time_and_no_longer_than_it_is_there)
+{
+    w.gpu_use = 5;
+    comes_up();
+    passes(5);
+    cr_assert_eq(w.n_looks, 1u, "it hangs");
+    w.reachable = false;
+    powers_lease_changed(&w.manager, the_lease());
+    cr_assert_eq(w.n_looks_given_up, 1u);
+    passes(2);
+    cr_assert_eq(w.n_looks, 1u);
+    w.reachable = true;
+    powers_lease_changed(&w.manager, the_lease());
+    cr_assert_eq(w.n_looks, 2u);
+    op_cancel(&w.lease.power->gpu_look);
+}
+
+Test(power, cards_are_not_asked_unless_somebody_wants_that)
+{
+    comes_up();
+    passes(10);
+    cr_assert_eq(w.n_looks, 0u);
+}
+
+Test(power, cards_of_a_machine_that_is_not_ours_to_end_are_not_asked)
+{
+    w.gpu_use = 5;
+    w.is_anothers = true;
+    comes_up();
+    passes(10);
+    cr_assert_eq(w.n_looks, 0u);
 }
 
 Test(power, login_that_is_only_open_is_no_use)

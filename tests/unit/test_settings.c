@@ -132,6 +132,26 @@ Test(settings, a_wrong_value_is_an_error_that_names_the_form)
                                                "absolute path on the machine, or one that begins with ~/");
 }
 
+Test(settings, percent_is_a_small_number_with_its_sign_or_without)
+{
+    struct settings *s = parse("[idle]\ngpu_use = 5%\n"), *plain = parse("[idle]\ngpu_use = 40\n"), *none = parse("");
+
+    cr_assert_eq(settings_percent(s, "idle", "gpu_use"), 5);
+    cr_assert_eq(settings_percent(plain, "idle", "gpu_use"), 40);
+    cr_assert_eq(settings_percent(none, "idle", "gpu_use"), 0);
+    settings_free(s);
+    settings_free(plain);
+    settings_free(none);
+    refuse("[idle]\ngpu_use = 100%\n", "test.conf:2: [idle] gpu_use = 100%: should be a number of percent from 0 (not "
+                                       "looked at) to 99, as 5%");
+    refuse("[idle]\ngpu_use = yes\n", "test.conf:2: [idle] gpu_use = yes: should be a number of percent from 0 (not "
+                                      "looked at) to 99, as 5%");
+    refuse("[idle]\ngpu_use = 5 %\n", "test.conf:2: [idle] gpu_use = 5 %: should be a number of percent from 0 (not "
+                                      "looked at) to 99, as 5%");
+    refuse("[idle]\ngpu_use =\n",
+           "test.conf:2: [idle] gpu_use = : should be a number of percent from 0 (not looked at) to 99, as 5%");
+}
+
 Test(settings, addresses_are_numeric_and_have_a_port)
 {
     static const char *const bad[] = {"localhost:11434", "127.0.0.1", "127.0.0.1:",    "127.0.0.1:65536",
@@ -231,7 +251,7 @@ Test(settings, all_values_can_be_walked)
             cr_assert_str_eq(where, "test.conf:2");
         }
     }
-    cr_assert_eq(n, 27);
+    cr_assert_eq(n, 28);
     cr_assert_eq(set, 1);
     settings_free(s);
 }
@@ -252,11 +272,11 @@ Test(settings, hooks_have_names_of_the_users_own)
     cr_assert_null(settings_where(s, "hook.notify", "events"));
     cr_assert_str_eq(settings_text(s, "hook.to-phone_2", "events"), "ready,off no_guard");
     cr_assert_null(settings_text(s, "hook.other", "command"), "none of that name");
-    cr_assert(settings_at(s, 27 + 3, &section, &key, &value, &where));
+    cr_assert(settings_at(s, 28 + 3, &section, &key, &value, &where));
     cr_assert_str_eq(section, "hook.to-phone_2");
     cr_assert_str_eq(key, "events");
     cr_assert_str_eq(where, "test.conf:4");
-    cr_assert(!settings_at(s, 27 + 4, &section, &key, &value, &where));
+    cr_assert(!settings_at(s, 28 + 4, &section, &key, &value, &where));
     settings_free(s);
 }
 

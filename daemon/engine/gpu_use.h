@@ -1,0 +1,29 @@
+/* How much the cards of a machine compute just now, whoever makes them: nvidia-smi is asked, once for each call, in a request of its own.
+ *
+ * nvidia-smi may hang, in the driver too, where nothing ends it. So it is given GPU_USE_MS, and while the last one of ours still lives there no other
+ * is begun: that one is killed if it can be, and what the cards do is unknown meanwhile. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct host;
+struct op;
+
+#define GPU_USE_MS      10000u
+#define GPU_USE_UNKNOWN (-1)
+
+/* The last one that was begun there: its process, and the start of that, which tell it from any other; zero: none. Whoever asks keeps it between two calls. */
+struct gpu_asker {
+    int64_t pid, born;
+};
+
+/* An op. percent: of the card that is used most, 0 to 100; or GPU_USE_UNKNOWN, and why. Both last for the call. */
+typedef void (*gpu_use_fn)(void *ctx, int percent, const char *why);
+void gpu_use_ask(struct host *h, struct gpu_asker *last, struct op **slot, gpu_use_fn done, void *ctx);
+
+/* What it runs. Caller frees. */
+char *gpu_use_script(const struct gpu_asker *last);
+/* What that said, any bytes: as above. ended: its end was seen; else *last is the one that said it. */
+int gpu_use_read(const char *text, size_t n, bool ended, struct gpu_asker *last, const char **ret_why);
