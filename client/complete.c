@@ -27,6 +27,7 @@ struct typed {
     char **arguments;              /* of the verb */
     unsigned n_arguments;
     bool only_words, is_over; /* behind "--"; nothing of ours follows */
+    const char *at;           /* of --at: whose machines are meant */
     const char *word;         /* being typed */
     const char *lead;         /* stands in front of every answer: "--on=" */
     size_t n_lead;
@@ -134,6 +135,22 @@ static void offer_released(struct typed *t)
             if (is_rental(l) && streq(member_text(l, "state", ""), "stopped") == (off == 1))
                 offer_instance(t, l);
         }
+}
+
+/* Machines of one company that no instance knows, by their ids. */
+static void offer_orphans(struct typed *t)
+{
+    _cleanup_json_ struct json *status = ask(t, "Status");
+    const struct json *orphans = json_get(status, "orphans");
+
+    for (size_t i = 0; i < json_count(orphans); i++) {
+        const struct json *machine = json_at(orphans, i);
+        _cleanup_free_ char *about =
+            xasprintf("%s, %s", member_text(machine, "gpu", "?"), member_text(machine, "state", "?"));
+
+        if (streq(member_text(machine, "provider", t->at), t->at))
+            offer(t, json_get_text(machine, "id"), about);
+    }
 }
 
 static void offer_instances(struct typed *t, const struct json *instances)
@@ -300,7 +317,9 @@ static void offer_argument(struct typed *t)
 
     if (!word)
         return;
-    if (streq(word, "TARGET"))
+    if (t->at && (streq(t->verb->name, "down") || streq(t->verb->name, "release")))
+        offer_orphans(t);
+    else if (streq(word, "TARGET"))
         offer_targets(t, true, true);
     else if (streq(word, "MODEL"))
         offer_targets(t, true, false);
@@ -318,6 +337,15 @@ static void offer_argument(struct typed *t)
 
 /* ---- the words before ---- */
 
+/* The values that tell what the others can be. */
+static void take_value(struct typed *t, const struct option *o, const char *value)
+{
+    if (streq(o->name, "socket"))
+        t->run->options.socket = value;
+    else if (streq(o->name, "at"))
+        t->at = value;
+}
+
 static void take_option(struct typed *t, const char *word)
 {
     const char *equals = strchr(word, '=');
@@ -328,8 +356,8 @@ static void take_option(struct typed *t, const char *word)
 
     if (o && !equals && o->kind != FLAG && o->kind != MAYBE)
         t->value_of = o;
-    if (o && equals && streq(o->name, "socket"))
-        t->run->options.socket = equals + 1;
+    if (o && equals)
+        take_value(t, o, equals + 1);
 }
 
 static void take_word(struct typed *t, char *word)
@@ -352,8 +380,7 @@ static void take_word(struct typed *t, char *word)
 static void take(struct typed *t, char *word)
 {
     if (t->value_of) {
-        if (streq(t->value_of->name, "socket"))
-            t->run->options.socket = word;
+        take_value(t, t->value_of, word);
         t->value_of = NULL;
     } else if (!t->only_words && streq(word, "--")) {
         t->only_words = true;

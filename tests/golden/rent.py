@@ -364,6 +364,8 @@ RENT = [
     # ---- the Tab key ----
     case("complete-provider-add", ["__complete", "provider", "add", ""], {"ProviderList": [{"reply": {"accounts": [ACCOUNT], "known": KNOWN}}]}),
     case("complete-provider-set", ["__complete", "provider", "set", ""], {"ProviderList": [{"reply": {"accounts": [ACCOUNT], "known": KNOWN}}]}),
+    case("complete-orphan", ["__complete", "release", "--at", "autodl", ""], {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [ORPHAN], "orphans": [LOST], "instances": []}}]}),
+    case("complete-orphan-elsewhere", ["__complete", "down", "--at=pai-dsw", ""], {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [ORPHAN], "orphans": [LOST], "instances": []}}]}),
     case("complete-release", ["__complete", "release", ""], {"Status": STATUS}),
 ]
 for one in RENT:
