@@ -25,9 +25,12 @@ static enum exit_status day_limit_ask(struct run *r, int64_t *ret_milli)
         e = ask_line("how much may be spent a day (0: no limit) [50]: ", &line);
         if (e == -EINTR)
             return EXIT_INTERRUPTED;
-        if (e < 0)
-            return verb_usage(r, "no day limit given: nothing was added.", NULL,
-                              "llmhostctl provider add NAME --budget-day 50");
+        if (e < 0) {
+            _cleanup_free_ char *next =
+                xasprintf("llmhostctl provider add %s --budget-day 50", r->options.arguments[0]);
+
+            return verb_usage(r, "no day limit given: nothing was added.", NULL, next);
+        }
         *ret_milli = USUAL_DAY_MILLI;
         if (!*line || money_parse(line, ret_milli) == 0)
             return EXIT_DONE;
@@ -101,6 +104,14 @@ static enum exit_status provider_call(struct run *r, const char *method, const s
     return EXIT_DONE;
 }
 
+static enum exit_status token_asked(struct run *r, struct secret *ret)
+{
+    const char *name = r->options.arguments[0];
+    _cleanup_free_ char *next = xasprintf("llmhostctl %s %s --token-file FILE", r->verb->name, name);
+
+    return verb_secret_asked(r, "token", name, next, ret);
+}
+
 /* Before a secret is asked for that nobody could use. */
 static enum exit_status company_check(struct run *r)
 {
@@ -159,8 +170,7 @@ enum exit_status verb_provider_add(struct run *r)
     if (status == EXIT_DONE)
         status = verb_secret_from(r, "token", r->options.token_file, true, &token);
     if (status == EXIT_DONE && !token.text)
-        status = verb_secret_asked(r, "token", r->options.arguments[0],
-                                   "llmhostctl provider add NAME --token-file FILE", &token);
+        status = token_asked(r, &token);
     if (status == EXIT_DONE && r->options.day_milli < 0)
         status = day_limit_ask(r, &r->options.day_milli);
     return status == EXIT_DONE ? provider_call(r, "ProviderAdd", &token, screen_provider_added) : status;
@@ -184,8 +194,7 @@ enum exit_status verb_provider_set(struct run *r)
     if (status == EXIT_DONE)
         status = verb_secret_from(r, "token", o->token_file, true, &token);
     if (status == EXIT_DONE && o->token)
-        status = verb_secret_asked(r, "token", o->arguments[0],
-                                   "llmhostctl provider set NAME --token-file FILE", &token);
+        status = token_asked(r, &token);
     return status == EXIT_DONE ? provider_call(r, "ProviderSet", &token, screen_provider_set) : status;
 }
 
