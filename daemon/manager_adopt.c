@@ -39,15 +39,18 @@ static void adoption_cancel(struct op *op)
     adoption_free(CONTAINER_OF(op, struct adoption, op));
 }
 
-static void adoption_end(struct adoption *x, const struct fault *f)
+/* f may be of what ends with it. */
+static void adoption_end(void *ctx, const struct fault *f)
 {
+    struct adoption *x = ctx;
     manager_added_fn done = x->done;
     struct lease *l = f ? NULL : manager_find_lease(x->manager, x->name);
-    void *ctx = x->ctx;
+    struct fault why = f ? *f : (struct fault){};
+    void *done_ctx = x->ctx;
 
     op_end(&x->op);
     adoption_free(x);
-    done(ctx, l, "", f);
+    done(done_ctx, l, "", f ? &why : NULL);
 }
 
 bool adoptions_have(struct manager *m, const char *name)
@@ -228,13 +231,6 @@ static int adoption_check(struct manager *m, const struct manager_adopt *w, stru
     return 0;
 }
 
-static void adoption_on_refused(void *ctx, const struct fault *f)
-{
-    struct fault refusal = *f;
-
-    adoption_end(ctx, &refusal);
-}
-
 void manager_adopt(struct manager *m, const struct manager_adopt *w, struct op **slot, manager_added_fn done,
                    void *ctx)
 {
@@ -252,7 +248,7 @@ void manager_adopt(struct manager *m, const struct manager_adopt *w, struct op *
     list_init(&x->node);
     op_begin(&x->op, slot, adoption_cancel);
     if (r < 0) {
-        op_finish_later(m->context.loop, &x->step, &f, adoption_on_refused, x);
+        op_finish_later(m->context.loop, &x->step, &f, adoption_end, x);
         return;
     }
     list_append(&m->adoptions, &x->node);

@@ -61,21 +61,17 @@ static void wait_cancel(struct op *op)
     wait_free(CONTAINER_OF(op, struct wait, op));
 }
 
-static void wait_end(struct wait *w, const struct fault *f)
+/* f may be of what ends with it. */
+static void wait_end(void *ctx, const struct fault *f)
 {
+    struct wait *w = ctx;
     op_done_fn done = w->done;
-    void *ctx = w->ctx;
+    struct fault why = f ? *f : (struct fault){};
+    void *done_ctx = w->ctx;
 
     op_end(&w->op);
     wait_free(w);
-    done(ctx, f);
-}
-
-static void wait_on_refusal(void *ctx, const struct fault *f)
-{
-    struct fault refusal = *f;
-
-    wait_end(ctx, &refusal);
+    done(done_ctx, f ? &why : NULL);
 }
 
 /* ---- one that is ended ---- */
@@ -376,7 +372,7 @@ void manager_end_orphan(struct manager *m, const struct orphan_end *w, struct op
     list_init(&v->node);
     op_begin(&v->op, slot, wait_cancel);
     if (ending_find_or_refuse(m, w, &e, &f) < 0) {
-        op_finish_later(m->context.loop, &v->refusal, &f, wait_on_refusal, v);
+        op_finish_later(m->context.loop, &v->refusal, &f, wait_end, v);
         return;
     }
     if (!e)

@@ -311,7 +311,7 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     json_put_int(v, "tries", n.tries);
     put_at(v, "next_try_at_ms", n.next_at_ms);
     if (n.state == LIFE_UNKNOWN && rental_is_coming(l))
-        put_at(v, "asked_at_ms", life->asked_at_ms);
+        put_at(v, "asked_at_ms", n.asked_at_ms);
     if (streq(show_rental_state(l), life_state_name(LIFE_WAITING)))
         put_search(v, r, unit_of(l));
     int64_t rate_milli = rental_rate(l, &estimate);

@@ -362,23 +362,27 @@ static bool may_be_on(enum life_state s)
     return s == LIFE_RUNNING || s == LIFE_UNKNOWN || s == LIFE_STARTING;
 }
 
-/* The facts that go with a state of its life; r->state is still the one before. */
-static void note_entered(struct rented *r, enum life_state now)
+static void note_since(struct rented *r, enum life_state now)
 {
-    bool was_refused = (r->state == LIFE_CREATING || r->state == LIFE_STARTING) && r->intent_open;
-
-    settle_intent(r, r->state, now);
-    r->went_off = r->went_off || !may_be_on(now);
     r->since_at_ms = clock_wall_ms();
     r->stop_asked_at_ms = now == LIFE_STOPPING ? r->since_at_ms : 0;
-    r->was_powered =
-        r->was_powered || now == LIFE_RUNNING || (r->state == LIFE_CREATING && now == LIFE_STARTING);
+}
+
+/* The facts that go with a state of its life, which knows no more of the one before. */
+static void note_entered(struct rented *r, enum life_state was, enum life_state now)
+{
+    bool was_refused = (was == LIFE_CREATING || was == LIFE_STARTING) && r->intent_open;
+
+    settle_intent(r, was, now);
+    r->went_off = r->went_off || !may_be_on(now);
+    note_since(r, now);
+    r->was_powered = r->was_powered || now == LIFE_RUNNING || (was == LIFE_CREATING && now == LIFE_STARTING);
     if (now == LIFE_WAITING && was_refused)
         note_refused(r);
     if (now == LIFE_RUNNING)
         r->record.search_until_at_ms = 0;
     if (now == LIFE_STOPPED) {
-        if (rented_was_drill(r) && r->state != LIFE_STOPPING)
+        if (rented_was_drill(r) && was != LIFE_STOPPING)
             r->record.drilled_at_ms = r->since_at_ms; /* nobody but the guard was asked to */
         note_stopped(r);
     } else if (now == LIFE_RUNNING || now == LIFE_STARTING) {
@@ -399,9 +403,9 @@ static void rented_keep(void *ctx, const struct life_record *l)
 {
     struct rented *r = ctx;
 
-    if (l->state != r->state)
-        note_entered(r, l->state);
-    r->state = l->state;
+    if (l->state != r->kept_state)
+        note_entered(r, r->kept_state, l->state);
+    r->kept_state = l->state;
     take_record(r, l);
     rented_write(r);
 }
@@ -426,7 +430,7 @@ static void keeping_cancel(struct op *op)
 static void note_paid(struct rented *r)
 {
     r->paid_at_ms = account_now_ms(r->context.account);
-    if (r->state == LIFE_CREATING)
+    if (life_state(r->life) == LIFE_CREATING)
         r->record.made_at_ms = r->paid_at_ms; /* on disk with what comes of it */
 }
 
@@ -510,11 +514,9 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
     struct rented_keeping *k = &r->keeping;
     bool create = l->state == LIFE_CREATING;
 
-    if (r->state != l->state) {
-        r->since_at_ms = clock_wall_ms();
-        r->stop_asked_at_ms = 0;
-    }
-    r->state = l->state;
+    if (r->kept_state != l->state)
+        note_since(r, l->state);
+    r->kept_state = l->state;
     take_record(r, l);
     if (create) {
         forget_machine(r);
@@ -724,6 +726,6 @@ void rented_begin_life(struct rented *r)
         name_intent(r);
     r->pace_timer = timer_new(r->context.loop, on_pace, r);
     r->life = life_new(&context, is_new ? NULL : &l);
-    r->state = life_state(r->life);
+    r->kept_state = life_state(r->life);
     r->since_at_ms = clock_wall_ms();
 }

@@ -34,7 +34,7 @@ struct rented {
     char dog[GUARD_DOG_BYTES_MAX + 1];
     struct work changed, read; /* tells others; the ledger */
 
-    enum life_state state; /* as last kept */
+    enum life_state kept_state; /* of its life, when that was kept last: it does not tell what it was before */
     int64_t since_at_ms, stop_asked_at_ms;
     unsigned tries;
     bool was_powered;
