@@ -10,6 +10,8 @@
 #include "client/guards.h"
 #include "proto/mem.h"
 
+#define ACCEPTED_MS 1000 /* a call that was not refused by then is under way */
+
 /* "0.4.1" -> 0 and 4: within one of these the contract only grows. */
 static bool version_agrees(const char *theirs)
 {
@@ -102,6 +104,32 @@ enum exit_status verb_call(struct run *r, struct call *call)
     enum exit_status status = connection_run(r->connection, call);
 
     return status == EXIT_DONE ? status : verb_failed(r, call);
+}
+
+struct waiting {
+    struct run *run;
+    const char *text; /* NULL: it was said */
+    uint64_t say_at;
+};
+
+static void waiting_on_tick(void *ctx)
+{
+    struct waiting *w = ctx;
+
+    if (!w->text || steady_now_ms() < w->say_at)
+        return;
+    output_hint(&w->run->output, "%s", w->text);
+    w->text = NULL;
+}
+
+enum exit_status verb_call_waiting(struct run *r, struct call *call, const char *text)
+{
+    struct waiting w = {.run = r, .text = text, .say_at = steady_now_ms() + ACCEPTED_MS};
+
+    call->on_tick = waiting_on_tick;
+    call->tick_ms = ACCEPTED_MS;
+    call->ctx = &w;
+    return verb_call(r, call);
 }
 
 enum exit_status verb_change(struct run *r, struct call *call, screen_fn screen)

@@ -65,6 +65,8 @@ struct json *verb_targets(const struct options *opt);
 void verb_take_targets(struct run *r, const struct json *reply);
 /* One call to its end; an error is shown. Interrupted: nothing is shown. */
 enum exit_status verb_call(struct run *r, struct call *call);
+/* As verb_call(), of one that takes long: who is refused is refused at once, so text is said when nothing came for a second. NULL: it is not. */
+enum exit_status verb_call_waiting(struct run *r, struct call *call, const char *text);
 /* A call that changes things and answers nothing: with what was asked, screen says that it is done. */
 enum exit_status verb_change(struct run *r, struct call *call, screen_fn screen);
 /* Shows the error the call ended with. */

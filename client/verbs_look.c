@@ -471,10 +471,12 @@ enum exit_status verb_doctor(struct run *r)
     status = verb_connect(r, opt->accept_new_host_key || opt->drill);
     if (status != EXIT_DONE)
         return status;
-    if (opt->drill)
-        output_hint(&r->output, "its guard stops %s now; then it has to be off. this takes minutes.",
-                    opt->arguments[0]);
-    status = verb_call(r, &call);
+    _cleanup_free_ char *drill =
+        opt->drill ? xasprintf("its guard stops %s now; then it has to be off. this takes minutes.",
+                               opt->arguments[0])
+                   : NULL;
+
+    status = verb_call_waiting(r, &call, drill);
     if (status != EXIT_DONE)
         return status;
     status = json_get_bool(call.answer, "healthy", true) ? EXIT_DONE : EXIT_FAILED;

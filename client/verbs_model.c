@@ -140,25 +140,39 @@ static void down_add_money(struct run *r, const struct json *reply, struct buf *
 }
 
 /* Whoever ends a search wants to know whether it costs something. */
-static void down_add_search(const struct json *search, struct buf *out)
+static void down_add_search(const struct output *o, const struct json *search, struct buf *out)
 {
-    int64_t powered_ms = json_get_int(search, "powered_ms", 0);
+    const struct json *names = json_get(search, "instances");
     char took[TEXT_SHORT_MAX], text[AMOUNT_MAX];
+    struct buf said;
 
     if (json_type(search) != JSON_OBJECT)
         return;
-    if (json_get_bool(search, "powered", false))
-        buf_addf(out, "  one machine was powered on for %s, %s, off and confirmed.\n",
-                 duration_format(took, (uint64_t)MAX(powered_ms, 0), false),
-                 amount_format(text, json_get(search, "amount"), ""));
-    else
+    if (!json_get_bool(search, "powered", false)) {
         buf_add_text(out, "  nothing was powered on.\n");
+        return;
+    }
+    buf_init(&said, 8192);
+    if (json_count(names) > 1)
+        buf_addf(&said, "%zu machines were powered on", json_count(names));
+    else
+        buf_add_text(&said, "one machine was powered on");
+    for (size_t i = 0; json_count(names) > 1 && i < json_count(names); i++)
+        buf_addf(&said, "%s%s", i ? ", " : " (", json_text(json_at(names, i)));
+    if (json_count(names) > 1)
+        buf_add_text(&said, "), one after the other,");
+    buf_addf(&said, " for %s, %s, off and confirmed.",
+             duration_format(took, (uint64_t)MAX(json_get_int(search, "powered_ms", 0), (int64_t)0), false),
+             amount_format(text, json_get(search, "amount"), ""));
+    add_wrapped(out, 2, o->out_width, buf_text(&said));
+    buf_done(&said);
 }
 
 static void down_screen(struct run *r, const char *target, const struct json *reply, bool sleep)
 {
     int64_t took_ms = json_get_int(reply, "took_ms", -1);
     const char *on = r->options.on, *at = r->options.at;
+    const char *gpu = json_get_text(json_get(reply, "search"), "gpu");
     char took[TEXT_SHORT_MAX];
     struct buf out;
 
@@ -168,7 +182,7 @@ static void down_screen(struct run *r, const char *target, const struct json *re
     if (took_ms >= 0)
         buf_addf(&out, ", after %s", duration_format(took, (uint64_t)took_ms, true));
     buf_add_text(&out, ".\n");
-    down_add_search(json_get(reply, "search"), &out);
+    down_add_search(&r->output, json_get(reply, "search"), &out);
     down_add_money(r, reply, &out);
     if (at && json_get(reply, "machine"))
         buf_addf(&out, "  %s says so: %s\n", at, member_text(json_get(reply, "machine"), "state", "?"));
@@ -181,6 +195,11 @@ static void down_screen(struct run *r, const char *target, const struct json *re
                     at, target);
     else if (sleep)
         output_hint(&r->output, "  the next request wakes it");
+    else if (gpu && strchr(target, ':') && !glob_is_pattern(target))
+        output_hint(&r->output,
+                    "  nothing is left of the search, and no model waits. to look again:\n"
+                    "  llmhostctl up %s --gpu %s",
+                    target, gpu);
     else if (r->output.err_moves && !r->options.forget && strchr(target, ':') && !glob_is_pattern(target))
         output_hint(&r->output, "  it stays off until: llmhostctl up %s%s%s", target, on ? " --on " : "",
                     on ? on : "");

@@ -264,22 +264,15 @@ enum exit_status verb_cost(struct run *r)
 
 /* ---- release ---- */
 
-/* What will be gone, on the terminal where the name is asked for. An instance that is not there is the
- * daemon's to refuse. */
-static void release_warn(struct run *r, const char *name)
+/* What will be gone. Of one whose machine was never made nothing will be. */
+static void release_warn(const char *name, const struct json *instance)
 {
-    _cleanup_call_ struct call call = {
-        .method = "InstanceShow", .limit_ms = QUICK_MS, .parameters = json_object()};
-    const struct json *instance, *rental;
-    int64_t disk_gb;
+    const struct json *rental = json_get(instance, "rental");
+    int64_t disk_gb = json_get_int(rental, "disk_gb", 0);
 
-    json_put_string(call.parameters, "name", name);
-    if (connection_run(r->connection, &call) != EXIT_DONE)
-        return;
-    instance = json_get(call.answer, "instance");
-    rental = json_get(instance, "rental");
-    disk_gb = json_get_int(rental, "disk_gb", 0);
-    if (disk_gb)
+    if (json_get_bool(rental, "never_made", false))
+        fprintf(stderr, "nothing was rented under the name %s: this forgets it.\n", name);
+    else if (disk_gb)
         fprintf(stderr, "this deletes %s and its %lld GB disk at %s. It cannot be undone.\n", name,
                 (long long)disk_gb, member_text(instance, "provider", "?"));
     else
@@ -296,22 +289,39 @@ static void release_warn_orphan(const char *id, const char *at)
             id, at);
 }
 
+/* One that is not there is refused before anybody is asked for its name; who is asked is told what will be
+ * gone. */
+static enum exit_status release_look(struct run *r, const char *name, bool is_asked)
+{
+    _cleanup_call_ struct call call = {
+        .method = "InstanceShow", .limit_ms = QUICK_MS, .parameters = json_object()};
+    enum exit_status status;
+
+    json_put_string(call.parameters, "name", name);
+    status = verb_call(r, &call);
+    if (status == EXIT_DONE && is_asked)
+        release_warn(name, json_get(call.answer, "instance"));
+    return status;
+}
+
 static enum exit_status release_confirm(struct run *r, const char *name)
 {
     const char *confirm = r->options.confirm, *at = r->options.at;
+    bool is_asked = !r->output.json && ask_is_possible();
+    enum exit_status status = confirm || at ? EXIT_DONE : release_look(r, name, is_asked);
     _cleanup_free_ char *typed = NULL,
                         *flag = xasprintf("llmhostctl release %s%s%s%s --confirm=%s", at ? "--at " : "",
                                           at ? at : "", at ? " " : "", name, name);
     int e;
 
-    if (!confirm && (r->output.json || !ask_is_possible()))
+    if (status != EXIT_DONE)
+        return status;
+    if (!confirm && !is_asked)
         return verb_usage(r, "release deletes all data on the machine: it has to be confirmed with its name.",
                           NULL, flag);
     if (!confirm) {
         if (at)
             release_warn_orphan(name, at);
-        else
-            release_warn(r, name);
         e = ask_line(at ? "type the id to go on: " : "type the name to go on: ", &typed);
         if (e == -EINTR)
             return EXIT_INTERRUPTED;
@@ -328,6 +338,10 @@ static void screen_released(const struct output *o, const struct json *reply, st
     char text[AMOUNT_MAX];
 
     (void)o;
+    if (json_get_bool(reply, "never_made", false)) {
+        buf_add_text(out, "nothing was rented under that name; it is forgotten.\n");
+        return;
+    }
     buf_add_text(out, "released and gone from the provider's list.");
     if (json_type(spent) == JSON_OBJECT)
         buf_addf(out, " last bill %s.", amount_format(text, spent, ""));
@@ -338,6 +352,8 @@ enum exit_status verb_release(struct run *r)
 {
     const char *name = r->options.arguments[0];
     _cleanup_call_ struct call call = {.method = "Release", .parameters = json_object()};
+    _cleanup_free_ char *waits =
+        xasprintf("asked to give %s back; waiting until its provider no longer lists it", name);
     enum exit_status status = verb_connect(r, true);
 
     if (status == EXIT_DONE)
@@ -349,8 +365,7 @@ enum exit_status verb_release(struct run *r)
     json_put_string(call.parameters, "at", r->options.at);
     if (r->options.timeout_ms)
         json_put_int(call.parameters, "timeout_ms", (int64_t)r->options.timeout_ms);
-    output_hint(&r->output, "asked to give %s back; waiting until its provider no longer lists it", name);
-    status = verb_call(r, &call);
+    status = verb_call_waiting(r, &call, waits);
     if (status == EXIT_DONE)
         output_answer(&r->output, call.answer, screen_released, EXIT_DONE);
     return status;

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/network.h"
 #include "base/settings.h"
+#include "base/timer.h"
 #include "engine/engine.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
@@ -501,6 +502,7 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
     list_init(&m->orphans);
     list_init(&m->orphan_ends);
     work_init(&m->forget, releases_forget, m);
+    m->forget_timer = timer_new(context->loop, releases_forget, m);
 
     int r = accounts_load(m, f);
 
@@ -517,6 +519,7 @@ int manager_new(const struct manager_context *context, struct manager **ret, str
         return r;
     }
     powers_restored(m);
+    runq_add(context->loop, &m->forget); /* a search may have ended just before the daemon before this one */
     m->clock_watch = clock_watch_new(context->loop, manager_on_resumed, m);
     r = network_watch_new(context->loop, manager_on_network, m, &m->network_watch);
     if (r < 0)
@@ -537,6 +540,7 @@ struct manager *manager_free(struct manager *m)
     adoptions_drop(m);
     orphans_drop(m);
     runq_drop(&m->forget);
+    m->forget_timer = timer_free(m->forget_timer);
     forwards_drop(m, NULL);
     aliases_drop(m);
     LIST_FOREACH_SAFE (d, &m->deployments, struct managed_deployment, node)

@@ -219,6 +219,8 @@ void manager_choose(struct manager *m, const char *model, const char *const *ins
 /* None of them has come yet, and others are still to be tried. */
 bool manager_chooses(struct manager *m, const char *model);
 bool manager_chooses_on(struct manager *m, const struct deployment *d);     /* and d is one of them */
+/* Since when it is wanted on one of them, of which d is one, wall clock; 0: it is not. */
+int64_t manager_choice_began(struct manager *m, const struct deployment *d);
 /* A word takes d away from them, before its goal is off; the choice goes on with the others, while there are any. */
 void manager_choose_without(struct manager *m, const struct deployment *d);
 /* By the whole name; of several as manager_find_id(). NULL: none. */

@@ -37,7 +37,7 @@ struct choice {
     unsigned n, at;           /* whose turn it is, */
     bool has_begun;           /* and it is wanted; else the one before is waited for */
     struct manager_rent rent; /* like this; gpu NULL: none is made */
-    int64_t until_at_ms;
+    int64_t begun_at_ms, until_at_ms;
     struct timer *timer; /* runs while somebody's turn is over, and the next one's has not come */
 };
 
@@ -78,6 +78,7 @@ static void choice_write(const struct choice *c)
                                                     .places = (char *)buf_text(&places),
                                                     .turn = c->at,
                                                     .until_at_ms = c->until_at_ms,
+                                                    .begun_at_ms = c->begun_at_ms,
                                                     .provider = (char *)c->rent.provider,
                                                     .gpu = (char *)c->rent.gpu,
                                                     .image = (char *)c->rent.image,
@@ -91,6 +92,7 @@ static void choice_write(const struct choice *c)
 
 static void choice_end(struct choice *c)
 {
+    runq_add(c->manager->context.loop, &c->manager->forget); /* those that nothing came of */
     store_remove_choice(c->manager->context.store, c->model);
     choice_free(c);
 }
@@ -416,6 +418,15 @@ void choices_drop(struct manager *m)
         choice_free(c);
 }
 
+bool choices_have(struct manager *m, const struct lease *l)
+{
+    LIST_FOREACH (c, &m->choices, struct choice, node)
+        for (unsigned i = 0; i < c->n; i++)
+            if (c->places[i] && streq(c->places[i], lease_name(l)))
+                return true;
+    return false;
+}
+
 bool manager_chooses(struct manager *m, const char *model)
 {
     return find_choice(m, model) != NULL;
@@ -426,6 +437,15 @@ bool manager_chooses_on(struct manager *m, const struct deployment *d)
     const struct choice *c = find_choice(m, deployment_name(d));
 
     return c && place_of(c, d) < c->n;
+}
+
+int64_t manager_choice_began(struct manager *m, const struct deployment *d)
+{
+    const struct choice *c = find_choice(m, deployment_name(d));
+
+    if (!c || place_of(c, d) == c->n)
+        return 0;
+    return c->begun_at_ms ? c->begun_at_ms : c->until_at_ms - MANAGER_SEARCH_MS; /* of an older version */
 }
 
 void manager_choose_without(struct manager *m, const struct deployment *d)
@@ -469,6 +489,7 @@ void choices_restore(void *ctx, const struct choice_record *r)
 {
     struct choice *c = choice_new(ctx, r->model, r->until_at_ms);
 
+    c->begun_at_ms = r->begun_at_ms;
     for (const char *at = r->places; *at && c->n < PLACES_MAX; at += strcspn(at, ","), at += *at == ',') {
         _cleanup_free_ char *name = xasprintf("%.*s", (int)strcspn(at, ","), at);
 
@@ -497,6 +518,7 @@ void manager_choose(struct manager *m, const char *model, const char *const *ins
     if (rent)
         take_rent(c, rent);
     c->has_begun = true;
+    c->begun_at_ms = clock_wall_ms();
     for (unsigned i = 0; i < MIN(n, MANAGER_CHOICES_MAX); i++) {
         add_place(c, c->n, instances[i]);
         if (i == 0 && rent)

@@ -100,6 +100,14 @@ void forwards_drop(struct manager *m, struct lease *l)
             managed_forward_free(f);
 }
 
+bool forwards_have(struct manager *m, const struct lease *l)
+{
+    LIST_FOREACH (f, &m->forwards, struct managed_forward, node)
+        if (f->lease == l)
+            return true;
+    return false;
+}
+
 uint64_t forwards_bytes(struct manager *m, const struct lease *l)
 {
     uint64_t bytes = 0;

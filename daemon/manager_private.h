@@ -15,6 +15,7 @@ struct managed_lease {
     struct lease *lease;
     struct power *power;                /* of one that is rented, or switched off from inside, else NULL */
     bool never_was;                     /* refused before anything of it was made: see manager_unmake() */
+    uint64_t given_up_due;              /* a search left it, and it is forgotten then; 0: it is of use */
 };
 
 struct managed_deployment {
@@ -32,7 +33,8 @@ struct manager {
     struct list accounts, releases, adoptions;
     struct list orphans, orphan_ends;
     struct list gone_accounts;          /* removed: questions that are on their way still work with them, and what they spent counts */
-    struct work forget;                 /* those that were given back */
+    struct work forget;                 /* those that were given back, or that a search has left */
+    struct timer *forget_timer;
     struct manager_listener *listeners;
     struct clock_watch *clock_watch;
     struct network_watch *network_watch;        /* NULL: no news of it can be had */
@@ -96,6 +98,7 @@ void accounts_drop(struct manager *m);                                  /* after
 void choices_restore(void *ctx, const struct choice_record *r);
 void choices_changed(struct manager *m);                                /* a deployment or an instance did; before others hear of it */
 void choices_drop(struct manager *m);
+bool choices_have(struct manager *m, const struct lease *l);            /* it is one of those that a model is wanted on */
 
 /* manager_rent.c */
 void releases_forget(void *ctx);
@@ -118,4 +121,5 @@ void orphans_drop(struct manager *m);
 /* manager_forward.c */
 void forwards_restore(struct manager *m, const struct forward_record *r);
 void forwards_drop(struct manager *m, struct lease *l);     /* NULL: all */
+bool forwards_have(struct manager *m, const struct lease *l);
 uint64_t forwards_bytes(struct manager *m, const struct lease *l);      /* that went through those of l; another number is news */

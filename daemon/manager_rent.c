@@ -8,12 +8,15 @@
 #include "base/clock.h"
 #include "base/event.h"
 #include "base/settings.h"
+#include "base/timer.h"
 #include "lease/account.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "proto/buf.h"
 #include "proto/text.h"
 #include "provider/rental.h"
+
+#define LEFT_MS 1000u /* from the end of a search until what it left is forgotten */
 
 /* ---- a machine is rented ---- */
 
@@ -146,6 +149,15 @@ static bool stays_ours(struct manager *m, const struct lease *l)
     return !removals_have(m, lease_name(l)) && life_goal(rented_life(lease_rented(l))) != LIFE_GOAL_RELEASE;
 }
 
+/* Nothing came of it, and nobody looks for it any more. */
+static bool is_given_up(struct manager *m, const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+
+    return r && rented_is_unmade(r) && rented_record(r)->by_search && !choices_have(m, l) &&
+           !forwards_have(m, l) && !removals_have(m, lease_name(l));
+}
+
 static bool is_of_card(const struct lease *l, const struct account *a, const struct card *c)
 {
     const struct rented *r = lease_rented(l);
@@ -182,9 +194,17 @@ static bool is_taken(struct manager *m, const char *name)
            orphans_refuse_name(m, name, &f) < 0;
 }
 
-/* "4090D" is "4090d", then "4090d-2". */
-static void name_after_card(struct manager *m, const struct card *c, char out[static 41])
+/* One that nothing came of has a name, and no more: what is looked for now may have it. */
+static bool may_be_taken_over(struct manager *m, const struct account *a, const struct lease *l)
 {
+    return is_given_up(m, l) && rented_account(lease_rented(l)) == a && is_free(m, l);
+}
+
+/* "4090D" is "4090d", then "4090d-2". The instance that is taken over, or NULL: it is a new name. */
+static struct lease *name_after_card(struct manager *m, const struct account *a, const struct card *c,
+                                     char out[static 41])
+{
+    struct lease *l;
     char stem[32] = "";
     size_t n = 0;
 
@@ -194,8 +214,13 @@ static void name_after_card(struct manager *m, const struct card *c, char out[st
     if (c->cards > 1)
         snprintf(stem + n, sizeof stem - n, "x%u", c->cards);
     snprintf(out, 41, "%s", *stem ? stem : "gpu");
-    for (unsigned i = 2; is_taken(m, out); i++)
+    for (unsigned i = 2; is_taken(m, out); i++) {
+        l = manager_find_lease(m, out);
+        if (l && may_be_taken_over(m, a, l))
+            return l;
         snprintf(out, 41, "%s-%u", *stem ? stem : "gpu", i);
+    }
+    return NULL;
 }
 
 /* 0: *ret is the one of that name, or NULL: it would be new. */
@@ -285,11 +310,11 @@ static void list_cards(const struct card *cards, unsigned n, char out[static LIS
     }
 }
 
-static struct lease *make_rented(struct manager *m, struct account *a, const struct manager_rent *w,
-                                 const struct card *first, const char *list, const struct place *where,
-                                 const char *name, uint64_t *ret_ticket)
+/* Of a machine that is to be; the texts are borrowed. */
+static struct rental_record what_is_asked(const struct manager_rent *w, const struct card *first,
+                                          const char *list, const struct place *where)
 {
-    struct rental_record rental = {
+    return (struct rental_record){
         .state = (char *)life_state_name(LIFE_ABSENT),
         .goal = (char *)"off",
         .card = (char *)first->offer.card,
@@ -299,13 +324,20 @@ static struct lease *make_rented(struct manager *m, struct account *a, const str
         .cards = first->cards,
         .disk_gb = w->disk_gb,
         .max_price_milli = w->max_price_milli,
+        .never_made = true,
+        .by_search = !w->name,
     };
+}
+
+static struct lease *make_rented(struct manager *m, struct account *a, struct rental_record *rental,
+                                 const char *name, uint64_t *ret_ticket)
+{
     const struct instance_record record = {
         .name = (char *)name,
         .provider = (char *)account_name(a),
         .install_key = settings_bool(m->context.settings, "ssh", "install_key"),
         .added_at_ms = clock_wall_ms(),
-        .rental = &rental,
+        .rental = rental,
     };
     struct lease *l = manager_make_lease(m, &record, false);
     store_ticket t = lease_keep(l);
@@ -313,9 +345,23 @@ static struct lease *make_rented(struct manager *m, struct account *a, const str
     *ret_ticket = MAX(t, store_put_rental(m->context.store, name, rented_record(lease_rented(l))));
     manager_insert_lease(m, l);
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, name, "instance_added", "added (%s, %s)", account_name(a),
-                  list);
+                  rental->gpu);
     manager_tell_lease(m, l, false);
     return l;
+}
+
+/* Of one there is: what is said of it now. */
+static void ask_anew(struct manager *m, const struct account *a, const struct manager_rent *w,
+                     struct lease *l, const struct rental_record *asked)
+{
+    struct rented *r = lease_rented(l);
+
+    if (w->name)
+        rented_keep_name(r);
+    else if (may_be_taken_over(m, a, l))
+        rented_ask_for(r, asked);
+    if (w->max_price_milli)
+        rented_limit_price(r, w->max_price_milli);
 }
 
 bool manager_may_name(struct manager *m, const char *provider)
@@ -343,14 +389,16 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
         r = read_place(a, w, &where, f);
     if (r < 0)
         return r;
+    struct rental_record asked = what_is_asked(w, &cards[0], list, &where);
+
     *ret_ticket = 0;
     *ret = NULL;
     if (w->name && find_named(m, a, w->name, cards, n, ret, f) < 0)
         return -EINVAL;
     if (!w->name && !w->anew)
         *ret = find_rented(m, a, w, cards, n);
-    if (*ret && !check && w->max_price_milli)
-        rented_limit_price(lease_rented(*ret), w->max_price_milli);
+    if (*ret && !check)
+        ask_anew(m, a, w, *ret, &asked);
     if (!*ret && w->name && orphans_refuse_name(m, w->name, f) < 0)
         return -EINVAL;
     if (*ret || check)
@@ -361,8 +409,11 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
     if (w->name)
         snprintf(name, sizeof name, "%s", w->name);
     else
-        name_after_card(m, &cards[0], name);
-    *ret = make_rented(m, a, w, &cards[0], list, &where, name, ret_ticket);
+        *ret = name_after_card(m, a, &cards[0], name);
+    if (*ret)
+        rented_ask_for(lease_rented(*ret), &asked);
+    else
+        *ret = make_rented(m, a, &asked, name, ret_ticket);
     return 0;
 }
 
@@ -456,6 +507,35 @@ static void end_releases(struct manager *m, const char *name)
         }
 }
 
+/* Nobody wants a model on it, or has to be told why there is none. */
+static bool is_of_no_use(struct manager *m, const struct lease *l)
+{
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
+        if (deployment_lease(d->deployment) == l &&
+            (deployment_goal(d->deployment) != GOAL_OFF || deployment_state(d->deployment) != DEPLOYMENT_OFF))
+            return false;
+    return is_given_up(m, l);
+}
+
+/* What a search made, and nothing came of, goes with it: a little later, so that whoever ended it is told
+ * what became of that. */
+static bool is_left_over(struct manager *m, struct managed_lease *n)
+{
+    uint64_t now = clock_now_ms();
+
+    if (!is_of_no_use(m, n->lease)) {
+        n->given_up_due = 0;
+        return false;
+    }
+    if (!n->given_up_due) {
+        n->given_up_due = now + LEFT_MS;
+        timer_arm(m->forget_timer, LEFT_MS);
+    } else if (n->given_up_due > now && !timer_is_armed(m->forget_timer)) {
+        timer_arm(m->forget_timer, n->given_up_due - now);
+    }
+    return n->given_up_due <= now;
+}
+
 /* From the run queue: those that are no machines any more are no instances either. */
 void releases_forget(void *ctx)
 {
@@ -464,11 +544,12 @@ void releases_forget(void *ctx)
     LIST_FOREACH_SAFE (n, &m->leases, struct managed_lease, node) {
         const struct rented *r = lease_rented(n->lease);
         _cleanup_free_ char *name = xstrdup(lease_name(n->lease));
+        bool is_left = is_left_over(m, n);
 
-        if (!r || life_goal(rented_life(r)) != LIFE_GOAL_RELEASE ||
-            life_state(rented_life(r)) != LIFE_RELEASED)
+        if (!is_left && (!r || life_goal(rented_life(r)) != LIFE_GOAL_RELEASE ||
+                         life_state(rented_life(r)) != LIFE_RELEASED))
             continue;
-        if (n->never_was)
+        if (n->never_was || is_left)
             event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, name, "instance_removed",
                           "removed: nothing of it was made");
         else

@@ -22,13 +22,15 @@ struct follow_told {
     char room[DEPLOYMENT_TEXT_MAX];
     bool away;
     bool was_off, was_ready; /* nobody wanted it before; it got there */
+    bool has_no_engine;      /* Down, Sleep: none can run, its machine is off or still looked for */
 };
 
 /* A rented machine of which the call says how it goes off (machines.h). */
 struct follow_machine {
     struct lease *lease; /* NULL once it is gone */
     char told[40];       /* the last word of its provider that was told; "": none */
-    bool was_looked_for; /* it waited for a card, or was asked for one, when it was added */
+    bool was_looked_for; /* it waited for a card, or was asked for one, when it was added; or it was one of several */
+    int64_t since_at_ms; /* when that search began */
     bool stays, is_over; /* something keeps it on; its end was told, or it was off from the beginning */
 };
 
@@ -47,6 +49,7 @@ struct follow {
     bool any;       /* Up: on whichever comes first */
     bool needs_end; /* Wait: whatever keeps them on; it waits on for a stop that takes long */
     bool tells_end; /* Down and Sleep, with "more" */
+    int64_t searched_at_ms; /* Down: it was looked for on several since then; 0: it was not */
     uint64_t begun_due;
     unsigned told_streams, told_off; /* Down: of all together */
     bool told_away;

@@ -20,6 +20,8 @@
 #include "proto/text.h"
 #include "provider/known_host.h"
 
+#define BEGAN_MS 5000 /* a search began as exactly as that, by the clock of its company */
+
 void machines_add(struct follow *w, struct lease *l)
 {
     if (!lease_rented(l) && !lease_boxed(l))
@@ -30,10 +32,13 @@ void machines_add(struct follow *w, struct lease *l)
     w->machines = reallocarray(w->machines, w->n_machines + 1, sizeof *w->machines);
     if (!w->machines)
         abort();
+    const struct rented *r = lease_rented(l);
+
     w->machines[w->n_machines++] = (struct follow_machine){
         .lease = l,
         .is_over = machine_is_off(l),
-        .was_looked_for = lease_rented(l) && rented_step(lease_rented(l)) == RENTED_CAPACITY,
+        .was_looked_for = r && (w->searched_at_ms || rented_step(r) == RENTED_CAPACITY),
+        .since_at_ms = w->searched_at_ms ? w->searched_at_ms : r ? rented_record(r)->wanted_at_ms : 0,
     };
 }
 
@@ -230,45 +235,106 @@ bool machines_are_off(struct follow *w)
     return all;
 }
 
-/* What the search came to that ended here: the last interval of the ledger, if it began since. */
-static struct json *show_searched(const struct follow *w, const struct lease *l)
+/* What a search came to that ended here. */
+struct searched {
+    struct json *names; /* of those that were switched on in it */
+    int64_t powered_ms;
+    struct ledger_sum spent;
+    const char *unit;
+};
+
+/* In the books it is from its beginning on, by the clock of its company. */
+static void add_powered(struct searched *s, const struct follow_machine *m)
 {
-    const struct account *a = rented_account(lease_rented(l));
+    const struct rented *r = lease_rented(m->lease);
+    const struct account *a = rented_account(r);
+    const struct ledger *g = account_ledger(a);
     int64_t now_ms = account_now_ms(a);
-    int64_t begun_ms = now_ms - (int64_t)(clock_now_ms() - w->begun_due) - LEDGER_SKEW_MS;
-    const struct spent_record *row, *last = NULL;
-    struct json *v = json_object();
+    int64_t begun_ms = m->since_at_ms + now_ms - clock_wall_ms() - BEGAN_MS;
+    const struct spent_record *row;
+    bool was_powered;
     struct rented_figures n;
 
-    rented_figures(lease_rented(l), &n);
-    for (unsigned i = 0; n.was_powered && (row = ledger_row_at(account_ledger(a), i)); i++)
-        if (streq(row->instance, lease_name(l)) && streq(row->kind, "compute") &&
-            row->from_at_ms >= begun_ms && (!last || row->from_at_ms > last->from_at_ms))
-            last = row;
-    json_put_bool(v, "powered", n.was_powered);
-    if (last) {
-        int64_t to_ms = last->to_at_ms ? last->to_at_ms : now_ms;
+    rented_figures(r, &n);
+    was_powered = n.was_powered;
+    if (rented_record(r)->never_made || rented_record(r)->wanted_at_ms < m->since_at_ms - BEGAN_MS)
+        return;
+    for (unsigned i = 0; (row = ledger_row_at(g, i)); i++)
+        if (streq(row->instance, lease_name(m->lease)) && streq(row->kind, "compute") &&
+            row->from_at_ms >= begun_ms) {
+            was_powered = true;
+            s->powered_ms += MAX((row->to_at_ms ? row->to_at_ms : now_ms) - row->from_at_ms, (int64_t)0);
+        }
+    if (!was_powered)
+        return;
+    struct ledger_sum spent = ledger_sum(g, lease_name(m->lease), begun_ms, now_ms + 1);
 
-        json_put_int(v, "powered_ms", MAX(to_ms - last->from_at_ms, (int64_t)0));
-        _cleanup_json_ struct json *spent = show_spent(a, last);
+    json_append_string(s->names, lease_name(m->lease));
+    s->spent.milli += spent.milli;
+    s->spent.estimate |= spent.estimate;
+    s->spent.unknown |= spent.unknown;
+    s->unit = account_ops(a)->unit;
+}
 
-        json_put(v, "amount", json_copy(json_get(spent, "amount")));
+/* What a search left of itself goes with it; NULL: something stays, on which the model can be wanted again. */
+static const char *searched_gpu(const struct follow *w)
+{
+    const char *gpu = NULL;
+
+    for (unsigned i = 0; i < w->n_models; i++) {
+        const struct rented *r = w->models[i] ? lease_rented(deployment_lease(w->models[i])) : NULL;
+
+        if (!r || !rented_is_unmade(r) || !rented_record(r)->by_search)
+            return NULL;
+        gpu = gpu ? gpu : rented_record(r)->gpu;
     }
+    return gpu;
+}
+
+static struct json *show_searched(const struct follow *w)
+{
+    struct searched s = {.names = json_array()};
+    struct json *v = json_object();
+    bool was_powered;
+
+    for (unsigned i = 0; i < w->n_machines; i++)
+        if (w->machines[i].lease)
+            add_powered(&s, &w->machines[i]);
+    was_powered = json_count(s.names) != 0;
+    json_put_bool(v, "powered", was_powered);
+    if (was_powered) {
+        json_put_int(v, "powered_ms", s.powered_ms);
+        json_put(v, "amount", show_sum(&s.spent, s.unit));
+        json_put(v, "instances", TAKE_PTR(s.names));
+    }
+    json_free(s.names);
+    json_put_string(v, "gpu", searched_gpu(w));
     return v;
+}
+
+/* All of it was a search, and is off. */
+static bool was_search(const struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_machines; i++) {
+        const struct follow_machine *m = &w->machines[i];
+
+        if (!m->was_looked_for || (m->lease && !machine_is_off(m->lease)))
+            return false;
+    }
+    return w->n_machines > 0;
 }
 
 void machines_put(struct follow *w, struct json *v)
 {
     struct lease *l = w->n_machines == 1 ? w->machines[0].lease : NULL;
 
+    if (was_search(w))
+        json_put(v, "search", show_searched(w));
     if (!l)
         return;
     json_put(v, "instance", show_instance(w->call->context, l));
-    if (!lease_rented(l))
-        return;
-    json_put(v, "spent", show_spent_today(l));
-    if (w->machines[0].was_looked_for && machine_is_off(l))
-        json_put(v, "search", show_searched(w, l));
+    if (lease_rented(l))
+        json_put(v, "spent", show_spent_today(l));
 }
 
 /* ---- what takes too long ---- */

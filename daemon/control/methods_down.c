@@ -28,10 +28,32 @@ static struct json *down_progress(const char *stage, const char *state, const ch
     return v;
 }
 
+/* Where none can run none is stopped. */
+static void note_engines(struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_models; i++) {
+        const struct lease *l = deployment_lease(w->models[i]);
+
+        w->told[i].has_no_engine =
+            deployment_state(w->models[i]) == DEPLOYMENT_OFF ||
+            (lease_rented(l) && (machine_is_off(l) || rented_step(lease_rented(l)) == RENTED_CAPACITY));
+    }
+}
+
+static unsigned count_engines(const struct follow *w)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < w->n_models; i++)
+        n += !w->told[i].has_no_engine;
+    return n;
+}
+
 /* How many requests are open, when it changed. False when the call is over. */
 static bool down_tell(struct follow *w, unsigned streams, unsigned off, struct lease *away)
 {
     uint64_t took_ms = clock_now_ms() - w->begun_due;
+    unsigned n = count_engines(w);
     char text[96];
 
     if (streams != w->told_streams) {
@@ -46,9 +68,9 @@ static bool down_tell(struct follow *w, unsigned streams, unsigned off, struct l
             snprintf(text, sizeof text, "left running (pid %lld): another llmhostd started it",
                      (long long)deployment_facts(w->models[0])->pid);
         else
-            snprintf(text, sizeof text, w->n_models == 1 ? "stopped" : "%u of %u stopped", off, w->n_models);
+            snprintf(text, sizeof text, n == 1 ? "stopped" : "%u of %u stopped", off, n);
         if (!call_reply_more(w->call,
-                             down_progress("engine", off == w->n_models ? "done" : "running", text, took_ms)))
+                             down_progress("engine", off == n ? "done" : "running", text, took_ms)))
             return false;
     }
     if (away && !w->told_away) {
@@ -92,7 +114,7 @@ static void down_look(struct follow *w)
     struct lease *away = NULL;
     const struct fault *failed = NULL;
     const char *name = NULL;
-    unsigned streams = 0, off = 0;
+    unsigned streams = 0, off = 0, stopped = 0;
 
     for (unsigned i = 0; i < w->n_models; i++) {
         struct deployment *d = w->models[i];
@@ -100,6 +122,7 @@ static void down_look(struct follow *w)
 
         if (!d || deployment_is_idle(d)) {
             off++;
+            stopped += !w->told[i].has_no_engine;
             if (d && deployment_state(d) == DEPLOYMENT_FAILED && !machine_is_off(deployment_lease(d))) {
                 failed = deployment_fault(d);
                 name = deployment_name(d);
@@ -116,7 +139,7 @@ static void down_look(struct follow *w)
         if (!lease_is_reachable(deployment_lease(d)))
             away = deployment_lease(d);
     }
-    if (w->call->more && !down_tell(w, streams, off, away))
+    if (w->call->more && !down_tell(w, streams, stopped, away))
         return;
     if (off < w->n_models || !machines_are_off(w))
         return;
@@ -230,6 +253,9 @@ void method_down(struct call *c)
     if (w->n_models)
         call_log_change(c, target, "down%s%s", cut ? ", now" : "",
                         json_get_bool(c->parameters, "forget", false) ? ", and to be forgotten" : "");
+    note_engines(w);
+    for (unsigned i = 0; i < w->n_models && !w->searched_at_ms; i++)
+        w->searched_at_ms = manager_choice_began(c->context->manager, w->models[i]);
     for (unsigned i = 0; i < w->n_models; i++) {
         manager_choose_without(c->context->manager, w->models[i]);
         w->ticket = deployment_want(w->models[i], GOAL_OFF, cut);
@@ -247,7 +273,7 @@ void method_down(struct call *c)
  * done. */
 static void sleep_look(struct follow *w)
 {
-    unsigned streams = 0, asleep = 0;
+    unsigned streams = 0, asleep = 0, stopped = 0;
     struct lease *away = NULL;
 
     for (unsigned i = 0; i < w->n_models; i++) {
@@ -257,6 +283,7 @@ static void sleep_look(struct follow *w)
         if (!d || deployment_goal(d) == GOAL_OFF || deployment_state(d) == DEPLOYMENT_ASLEEP ||
             deployment_state(d) == DEPLOYMENT_FAILED) {
             asleep++;
+            stopped += !w->told[i].has_no_engine;
             continue;
         }
         if (!deployment_is_falling_asleep(d)) {
@@ -269,7 +296,7 @@ static void sleep_look(struct follow *w)
         if (!lease_is_reachable(deployment_lease(d)))
             away = deployment_lease(d);
     }
-    if (w->call->more && !down_tell(w, streams, asleep, away))
+    if (w->call->more && !down_tell(w, streams, stopped, away))
         return;
     if (asleep < w->n_models || !machines_are_off(w))
         return;
@@ -305,6 +332,7 @@ static void follow_drop_off(struct follow *w)
         if (deployment_goal(w->models[i]) != GOAL_OFF)
             w->models[n++] = w->models[i];
     w->n_models = n;
+    note_engines(w);
 }
 
 /* What is off stays off until up. False: there is nothing else, and the call was answered. */

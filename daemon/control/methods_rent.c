@@ -242,6 +242,7 @@ void method_offers(struct call *c)
 struct release {
     struct timer *timer;
     char *name, *provider;
+    bool never_made; /* there is nothing to give back */
 };
 
 static void release_drop(struct call *c)
@@ -270,7 +271,10 @@ static void on_released(void *ctx, const struct fault *f)
                            ledger_month_begins(account_ledger(a), account_now_ms(a)), account_now_ms(a) + 1);
     struct json *v = json_object();
 
-    json_put(v, "spent", show_sum(&spent, a ? account_ops(a)->unit : "CNY"));
+    if (r->never_made)
+        json_put_bool(v, "never_made", true);
+    else
+        json_put(v, "spent", show_sum(&spent, a ? account_ops(a)->unit : "CNY"));
     call_reply(c, v);
 }
 
@@ -306,6 +310,7 @@ void method_release(struct call *c)
 
     r->name = xstrdup(name);
     r->provider = xstrdup(account_name(rented_account(lease_rented(l))));
+    r->never_made = rented_is_unmade(lease_rented(l));
     r->timer = timer_new(c->context->loop, release_on_timer, c);
     if (timeout_ms > 0)
         timer_arm(r->timer, (uint64_t)timeout_ms);

@@ -299,6 +299,8 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     json_put_string(v, "goal", life_goal_name(n.goal));
     json_put_string(v, "id", *life->id ? life->id : NULL);
     json_put_bool(v, "adopted", life->adopted);
+    if (rented_record(r)->never_made)
+        json_put_bool(v, "never_made", true);
     json_put_bool(v, "no_card", rented_is_without_card(r));
     json_put_string(v, "provider_state", *n.word ? n.word : NULL);
     put_at(v, "provider_state_at_ms", n.seen_at_ms);

@@ -463,7 +463,8 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
     case LIFE_RELEASING: break;
     }
     /* A plain no, or never asked: nothing of ours is under way. */
-    if ((ev == LIFE_EV_FAULT && m.state == LIFE_WAITING) || (life_is_paid(was) && !l->asked)) {
+    if ((ev == LIFE_EV_FAULT && (m.state == LIFE_WAITING || m.state == LIFE_ABSENT)) ||
+        (life_is_paid(was) && !l->asked)) {
         l->record.create_open = false;
         l->record.asked_at_ms = 0;
     }

@@ -474,6 +474,7 @@ void rented_want(struct rented *r, enum life_goal goal)
         r->fault = (struct fault){0};
         r->was_powered = r->on;
         r->tries = 0;
+        r->record.wanted_at_ms = clock_wall_ms();
         rented_begin_hunt(r);
     }
     /* A word that was said is said once more where it may change something: about one that is on, or may be,
@@ -493,6 +494,20 @@ void rented_end_wish(struct rented *r, const struct fault *why)
     rented_want(r, LIFE_GOAL_OFF);
     r->fault = f;
     tell(r);
+}
+
+bool rented_is_unmade(const struct rented *r)
+{
+    return r->record.never_made && life_state(r->life) == LIFE_ABSENT &&
+           life_goal(r->life) == LIFE_GOAL_OFF;
+}
+
+void rented_keep_name(struct rented *r)
+{
+    if (!r->record.by_search)
+        return;
+    r->record.by_search = false;
+    rented_write(r);
 }
 
 void rented_limit_price(struct rented *r, int64_t milli)

@@ -49,6 +49,12 @@ void rented_want(struct rented *r, enum life_goal goal);
 void rented_end_wish(struct rented *r, const struct fault *why);
 /* A call that costs money is on its way to the disk, where its reservation may be refused. */
 bool rented_is_reserving(const struct rented *r);
+/* There is no machine of it, never was one, and none is asked for. */
+bool rented_is_unmade(const struct rented *r);
+/* Of such a one: what is asked for by the next wish is that: card, cards, gpu, image, region, disk_gb, max_price_milli. */
+void rented_ask_for(struct rented *r, const struct rental_record *what);
+/* Somebody called it by its name: it does not go with the search that gave it that. */
+void rented_keep_name(struct rented *r);
 /* What an hour of it may cost from now on. One that is on is held to no less than it was let go for. */
 void rented_limit_price(struct rented *r, int64_t milli);
 /* What an hour of it costs by what is known before it is switched on, the dearest of the cards that are asked for; 0: nobody knows of one of them. */

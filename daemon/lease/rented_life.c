@@ -57,6 +57,12 @@ static void forget_allowed(struct rented *r)
     r->wish.start.start_command = r->dog;
 }
 
+/* Each call so far was refused, or has not been made yet. */
+static bool was_refused_always(const struct life_record *l)
+{
+    return !*l->id && (!l->asked_at_ms || l->state == LIFE_CREATING);
+}
+
 static void take_record(struct rented *r, const struct life_record *l)
 {
     struct rental_record *to = &r->record;
@@ -74,6 +80,7 @@ static void take_record(struct rented *r, const struct life_record *l)
     to->ours = l->ours;
     to->was_on = l->was_on;
     to->acted = l->acted;
+    to->never_made = to->never_made && was_refused_always(l);
 }
 
 void rented_write(struct rented *r)
@@ -127,6 +134,25 @@ static void read_hunt(struct rented *r)
 {
     hunt_read(&r->hunt, r->record.gpu ? r->record.gpu : "", r->record.cards, r->record.region);
     fill_hunt(r);
+}
+
+void rented_ask_for(struct rented *r, const struct rental_record *what)
+{
+    struct rental_record *to = &r->record;
+
+    replace(&to->card, what->card);
+    replace(&to->image, what->image);
+    replace(&to->region, what->region);
+    replace(&to->gpu, what->gpu);
+    to->cards = what->cards;
+    to->disk_gb = what->disk_gb;
+    to->max_price_milli = what->max_price_milli;
+    r->wish.image = to->image;
+    r->wish.disk_gb = to->disk_gb;
+    read_hunt(r);
+    rented_choose_card(r);
+    rented_write(r);
+    runq_add(r->context.loop, &r->changed);
 }
 
 void rented_begin_hunt(struct rented *r)

@@ -139,8 +139,8 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .keys = 1,
             .parent = -1,
             .sql = "INSERT OR REPLACE INTO choice(model, places, turn, until_at_ms, provider, gpu, image, "
-                   "region, disk_gb, max_price_milli, over_budget)"
-                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                   "region, disk_gb, max_price_milli, over_budget, begun_at_ms)"
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         },
     [CHANGE_REMOVE_CHOICE] =
         {
@@ -160,9 +160,10 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
                 "ours, "
                 "was_on, card, image, region, gpu, cards, disk_gb, max_price_milli, rate_milli, guard_seq, "
                 "stopped_at_ms, prepaid_until_at_ms, drilled_at_ms, over_budget, no_guard, adopted, no_card, "
-                "used_at_ms, search_until_at_ms, acted, made_at_ms, hold_until_at_ms)"
+                "used_at_ms, search_until_at_ms, acted, made_at_ms, hold_until_at_ms, "
+                "never_made, by_search, wanted_at_ms)"
                 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, "
-                "?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)",
+                "?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)",
         },
     [CHANGE_PUT_BOXED] =
         {

@@ -68,7 +68,7 @@ struct value {
     size_t n;
 };
 
-#define CHANGE_VALUES_MAX 32
+#define CHANGE_VALUES_MAX 40
 struct change {
     struct list node;
     enum change_kind kind;

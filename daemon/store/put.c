@@ -168,6 +168,7 @@ store_ticket store_put_choice(struct store *s, const struct choice_record *r)
     change_int(c, r->disk_gb);
     change_int(c, r->max_price_milli);
     change_int(c, r->over_budget);
+    change_int(c, r->begun_at_ms);
     return store_queue(s, c);
 }
 
@@ -215,6 +216,9 @@ store_ticket store_put_rental(struct store *s, const char *instance, const struc
     change_int(c, r->acted);
     change_int(c, r->made_at_ms);
     change_int(c, r->hold_until_at_ms);
+    change_int(c, r->never_made);
+    change_int(c, r->by_search);
+    change_int(c, r->wanted_at_ms);
     return store_queue(s, c);
 }
 

@@ -222,6 +222,9 @@ static bool see_rental(sqlite3_stmt *row, struct rental_record *ret)
         .acted = sqlite3_column_int(row, 38) != 0,
         .made_at_ms = sqlite3_column_int64(row, 39),
         .hold_until_at_ms = sqlite3_column_int64(row, 40),
+        .never_made = sqlite3_column_int(row, 41) != 0,
+        .by_search = sqlite3_column_int(row, 42) != 0,
+        .wanted_at_ms = sqlite3_column_int64(row, 43),
     };
     return true;
 }
@@ -326,7 +329,7 @@ int database_load(struct database *d, const struct store_readers *readers, void 
         "cards,"
         " disk_gb, max_price_milli, rate_milli, guard_seq, stopped_at_ms, prepaid_until_at_ms, drilled_at_ms,"
         " over_budget, rental.no_guard, adopted, no_card, used_at_ms, search_until_at_ms, acted, made_at_ms,"
-        " hold_until_at_ms,"
+        " hold_until_at_ms, never_made, by_search, wanted_at_ms,"
         " boxed.state, cycle, since_at_ms, stop_asked_at_ms, told, boxed.no_guard, acts_at_ms, trial, "
         "tried_at_ms, used_s"
         " FROM instance LEFT JOIN rental ON rental.instance = name LEFT JOIN boxed ON boxed.instance = name"
@@ -388,6 +391,7 @@ static void see_choice(sqlite3_stmt *row, void *to)
         .disk_gb = (unsigned)sqlite3_column_int64(row, 8),
         .max_price_milli = sqlite3_column_int64(row, 9),
         .over_budget = sqlite3_column_int64(row, 10) != 0,
+        .begun_at_ms = sqlite3_column_int64(row, 11),
     };
 
     load->choice(load->ctx, &r);
@@ -401,7 +405,7 @@ int database_load_choices(struct database *d, void (*choice)(void *ctx, const st
     return database_each_row(
         d,
         "SELECT model, places, turn, until_at_ms, provider, gpu, image, region, disk_gb, "
-        "max_price_milli, over_budget FROM choice ORDER BY model",
+        "max_price_milli, over_budget, begun_at_ms FROM choice ORDER BY model",
         see_choice, &load, f);
 }
 

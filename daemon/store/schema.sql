@@ -302,3 +302,10 @@ CREATE TABLE orphan (
     missing_at_ms INTEGER NOT NULL,
     PRIMARY KEY (provider, id)
 ) WITHOUT ROWID;
+
+-- No machine was ever made of it, and no call for one is unsure; a search gave it its name, and nobody has said anything of it since. Since when
+-- it is wanted on.
+ALTER TABLE rental ADD COLUMN never_made INTEGER NOT NULL DEFAULT 0 CHECK (never_made IN (0, 1));
+ALTER TABLE rental ADD COLUMN by_search INTEGER NOT NULL DEFAULT 0 CHECK (by_search IN (0, 1));
+ALTER TABLE rental ADD COLUMN wanted_at_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE choice ADD COLUMN begun_at_ms INTEGER NOT NULL DEFAULT 0;

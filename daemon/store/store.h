@@ -65,6 +65,9 @@ struct rental_record {
     int64_t made_at_ms;             /* since when it is ours, made or adopted, by the clock of its account; 0: by an older version */
     int64_t hold_until_at_ms;       /* `keep` of the machine itself, as long as the wish lasts that it was said with; 0: none. Its guard has it too, once it was reached */
     bool acted;                     /* that call has acted: nothing of it can come any more */
+    bool never_made;                /* there was no machine of it so far, and each call for one was refused; false: there was, or may have been */
+    bool by_search;                 /* a search gave it its name, and nobody said anything about it by that name */
+    int64_t wanted_at_ms;           /* when it was wanted on last; 0: never, or by an older version */
 };
 /* Of a host whose stop is "shutdown", beside its instance_record: what lease/boxed.h saw and said of it last, in its words. */
 struct boxed_record {
@@ -217,7 +220,7 @@ struct choice_record {
     int64_t max_price_milli;
     bool over_budget;
     unsigned turn;                  /* which place, from 0 */
-    int64_t until_at_ms;
+    int64_t until_at_ms, begun_at_ms;               /* begun: 0, by an older version */
 };
 store_ticket store_put_choice(struct store *s, const struct choice_record *r);
 store_ticket store_remove_choice(struct store *s, const char *model);

@@ -176,6 +176,8 @@ WHOSE = ("its record is lost (an older database was put in place); or an llmhost
 ORPHAN = {"code": "orphan", "target": "pro-81d2", "exit": 11, "next": ["llmhostctl down --at autodl pro-81d2"], "why": WHOSE,
           "message": "AutoDL: running for 2h05m at ¥1.88/h~ (seen 4m ago), and no instance here knows it (pxphguzd-4090d-3)"}
 NOT_ORPHAN = error("Conflict", "is_instance", "pro-5f0c was not switched off: pro-5f0c is the instance gz-4090", ["llmhostctl instance list --at autodl"], target="pro-5f0c")
+NO_INSTANCE = error("NotFound", "not_found", "no instance \"nosuch\"", ["llmhostctl instance list"], target="nosuch")
+NOT_OFF = error("Conflict", "not_off", "bj-4090 was not given back: it is not off", ["llmhostctl down bj-4090"], target="bj-4090")
 ADOPTED = machine("gz", "unknown", adopted=True, id="pro-77aa", gpu="5090", disk_gb=0, region=None)
 NO_SUCH_MACHINE = error("NotFound", "no_such_machine", "gz was not added: there is no machine pro-1 at AutoDL; there are: pro-77aa (5090, shutdown)",
                         ["llmhostctl instance list --at autodl", "llmhostctl instance add gz --provider=autodl --id=ID"], target="gz")
@@ -259,7 +261,9 @@ RENT = [
     case("rent-image-save", "image save gz-4090 llama-3", {"ImageSave": SAVE}, columns=80),
     case("rent-down-searched", f"down {MODEL}", {"Down": down(("power_off", "nothing was switched on", 0), search={"powered": False})}, columns=80),
     case("rent-down-found", f"down {MODEL}", {"Down": down(("power_off", "shutting_down", 600), ("confirmed", "shutdown", 5900),
-         search={"powered": True, "powered_ms": 8000, "amount": yuan(4)})}, columns=80),
+         search={"powered": True, "powered_ms": 8000, "amount": yuan(4), "instances": ["gz-4090"]})}, columns=80),
+    case("rent-down-found-two", f"down {MODEL}", {"Down": down(search={"powered": True, "powered_ms": 8000, "amount": yuan(4), "instances": ["4090d", "5090"]})}, columns=80),
+    case("rent-down-left", f"down {MODEL}", {"Down": down(("power_off", "nothing was switched on", 0), search={"powered": False, "gpu": "4090D,5090"})}, columns=80),
     case("rent-image-save-pipe", "image save gz-4090 llama-3", {"ImageSave": SAVE}),
     case("rent-image-save-later", "image save gz-4090 llama-3 --no-wait", {"ImageSave": [{"reply": {"image": {**IMAGES[0], "ready": False}}}]}, columns=80),
     case("rent-image-save-on", "image save gz-4090 llama-3", {"ImageSave": [IMAGE_ON]}, columns=80),
@@ -336,15 +340,19 @@ RENT = [
     case("rent-wait-beside", "wait hz-3090 --for=confirmed", {"Wait": [{"reply": {"model": ASLEEP, "instance": machine("hz-3090", "stopped")}}]}),
     case("rent-wait-asleep", f"wait {MODEL} --for=confirmed", {"Wait": [{"reply": {"model": ASLEEP, "instance": machine("hz-3090", "stopped")}}]}, columns=80),
     # ---- release, take, drill ----
-    case("rent-release", "release bj-4090", {"InstanceShow": SHOW, "Release": [{"reply": {"spent": yuan(250)}}]}, columns=80,
+    case("rent-release", "release bj-4090", {"InstanceShow": SHOW, "Release": [{"await": "asked to give"}, {"reply": {"spent": yuan(250)}}]}, columns=80,
          answers=[("type the name", "bj-4090\n")]),
     case("rent-release-other", "release bj-4090", {"InstanceShow": SHOW}, columns=80, answers=[("type the name", "y\n")]),
-    case("rent-release-nobody", "release bj-4090", {}),
+    case("rent-release-nobody", "release bj-4090", {"InstanceShow": SHOW}),
+    case("rent-release-unknown", "release nosuch", {"InstanceShow": [NO_INSTANCE]}),
+    case("rent-release-refused", "release bj-4090 --confirm=bj-4090", {"Release": [NOT_OFF]}),
+    case("rent-release-unmade", "release 5090", {"InstanceShow": [{"reply": {"instance": machine("5090", "absent", never_made=True), "settings": {}, "models": []}}],
+         "Release": [{"reply": {"never_made": True}}]}, columns=80, answers=[("type the name", "5090\n")]),
     case("rent-release-confirm", "release bj-4090 --confirm=bj-4090", {"Release": [{"reply": {"spent": yuan(250, True)}}]}),
     case("rent-release-json", "release bj-4090 --confirm=bj-4090 --json -q", {"Release": [{"reply": {"spent": yuan(250, True)}}]}),
     case("rent-release-wrong", "release bj-4090 --confirm=gz-4090", {}),
     case("rent-take", "instance take gz-4090", {"InstanceTake": [{"reply": {"instance": machine("gz-4090", "running", "up", stays="in_use")}}]}),
-    case("rent-drill", "doctor gz-4090 --drill", {"Doctor": [{"reply": {"healthy": True, "checks": DRILL}}]}),
+    case("rent-drill", "doctor gz-4090 --drill", {"Doctor": [{"await": "its guard stops"}, {"reply": {"healthy": True, "checks": DRILL}}]}),
     case("rent-drill-nobody", "doctor --drill", None),
     # ---- what nothing here knows ----
     *widths("rent-orphan", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [ORPHAN], "accounts": [ACCOUNT], "orphans": [LOST],

@@ -11,6 +11,7 @@
 #define timer_disarm            fake_timer_disarm
 #define timer_is_armed          fake_timer_is_armed
 #define event_publish           fake_event_publish
+#define runq_add                fake_runq_add
 #define deployment_goal         fake_deployment_goal
 #define deployment_state        fake_deployment_state
 #define deployment_name         fake_deployment_name
@@ -68,7 +69,7 @@ static struct world {
     void (*fire)(void *ctx);
     void *fire_ctx;
     bool is_armed, was_freed, cannot_rent;
-    unsigned n_rents, n_keeps_told;
+    unsigned n_rents, n_keeps_told, n_ends;
     uint64_t delay_ms;
 } w;
 
@@ -116,6 +117,14 @@ void fake_event_publish(enum log_level level, enum log_source source, const char
 {
     (void)level, (void)source, (void)target, (void)kind;
     w.n_keeps_told += strstr(format, "its keep on %s is over") != NULL;
+}
+
+/* Those that nothing came of are looked for. */
+void fake_runq_add(struct loop *l, struct work *work)
+{
+    (void)l;
+    cr_assert_eq(work, &w.manager.forget);
+    w.n_ends++;
 }
 
 #define PLACE(p) ((const struct place *)(const void *)(p))

@@ -39,6 +39,8 @@ static struct company {
     int64_t balance_milli;
     struct instance_seen machine; /* id "": there is none */
     unsigned n_created, n_started, n_stopped, n_released;
+    unsigned n_asked;  /* for a machine */
+    bool loses_create; /* what comes of that is not heard */
 } at;
 
 static const struct rental_offer offers[] = {
@@ -134,7 +136,8 @@ static void say_made(struct answer *a)
 {
     struct fault none;
 
-    fault_code(&none, FAULT_EXHAUSTED, "no_capacity", "no free card of this kind");
+    fault_code(&none, at.loses_create ? FAULT_UNCERTAIN : FAULT_EXHAUSTED,
+               at.loses_create ? "provider_unreachable" : "no_capacity", "no free card of this kind");
     if (at.has_card) {
         strcpy(at.machine.id, "pro-1");
         at.machine.power = INSTANCE_ON;
@@ -149,7 +152,9 @@ static void fake_create(struct rental *r, const struct instance_wish *wish, stru
                         rental_made_fn done, void *ctx)
 {
     (void)r;
-    cr_assert_str_eq(wish->card, at.card ? at.card : "spec-4090d");
+    cr_assert(streq(wish->card, at.card ? at.card : "spec-4090d") ||
+              (!at.card && streq(wish->card, "spec-5090")));
+    at.n_asked++;
     snprintf(at.machine.name, sizeof at.machine.name, "%s", wish->name);
     answer_later(slot, say_made, done, ctx);
 }
@@ -882,6 +887,150 @@ Test(control_rent, down_of_the_last_model_ends_with_the_confirmed_stop)
     cr_assert(confirmed);
     cr_assert_eq(at.machine.power, INSTANCE_OFF);
     json_free(answers("Wait", "{\"target\":\"box\",\"until\":\"confirmed\"}"));
+}
+
+/* ---- the end of a search ---- */
+
+#define SEARCH "{\"model\":\"ollama:m\",\"gpu\":\"4090D,5090\",\"anyway\":true,\"wait\":false}"
+
+static const struct rental_record *record_of(const char *name)
+{
+    struct lease *l = manager_find_lease(w.manager, name);
+
+    return l ? rented_record(lease_rented(l)) : NULL;
+}
+
+static void search_until_refused(unsigned n_asked)
+{
+    json_free(answers("Up", SEARCH));
+    for (unsigned i = 0; i < 200 && at.n_asked < n_asked; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    cr_assert_geq(at.n_asked, n_asked);
+    loop_turns(w.loop, 20);
+}
+
+static void begin_search(void)
+{
+    begin_account();
+    at.has_card = false;
+    search_until_refused(2);
+    cr_assert(record_of("4090d")->never_made && record_of("4090d")->by_search);
+    cr_assert_str_eq(record_of("4090d")->card, "spec-5090", "the second was tried");
+}
+
+/* The last reply of a Down with "more"; no stage of it is about an engine. */
+static struct json *down_of_search(const char *target)
+{
+    _cleanup_free_ char *down = xasprintf(MORE("Down", "{\"target\":\"%s\"}"), target);
+
+    say(&w.caller, down);
+    for (;;) {
+        struct json *v = hear(&w.caller);
+        const struct json *p = json_get(v, "parameters");
+        const char *stage = json_get_text(json_get(p, "progress"), "stage");
+
+        cr_assert_null(json_get_text(v, "error"), "%s", json_get_text(p, "message"));
+        cr_assert(!stage || !streq(stage, "engine"), "none ran");
+        if (json_get_bool(p, "done", false))
+            return v;
+        json_free(v);
+    }
+}
+
+Test(control_rent, down_of_a_search_over_several_says_that_nothing_was_on_and_leaves_nothing)
+{
+    begin_search();
+
+    _cleanup_json_ struct json *v = down_of_search("ollama:m");
+    const struct json *search = json_get(json_get(v, "parameters"), "search");
+
+    cr_assert_eq(json_type(search), JSON_OBJECT);
+    cr_assert_not(json_get_bool(search, "powered", true));
+    cr_assert_str_eq(json_get_text(search, "gpu"), "4090D,5090");
+    cr_assert_not_null(record_of("4090d"), "whoever ended it is told first");
+    time_passes(2000);
+    loop_turns(w.loop, 20);
+    cr_assert_null(manager_lease_at(w.manager, 0));
+    cr_assert_null(manager_deployment_at(w.manager, 0));
+    cr_assert_eq(at.n_created, 0);
+}
+
+Test(control_rent, next_search_has_the_name_of_the_one_that_was_given_up)
+{
+    begin_search();
+    json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
+    json_free(answers("Up", "{\"model\":\"ollama:n\",\"gpu\":\"4090D\",\"max_price_milli\":1990,\"anyway\":"
+                            "true,\"wait\":false}"));
+    time_passes(5000);
+    loop_turns(w.loop, 20);
+    cr_assert_null(manager_lease_at(w.manager, 1), "no 4090d-2");
+    cr_assert_str_eq(record_of("4090d")->gpu, "4090D", "and looks for what is wanted now");
+    cr_assert_str_eq(record_of("4090d")->card, "spec-4090d");
+    cr_assert_eq(record_of("4090d")->max_price_milli, 1990);
+}
+
+Test(control_rent, what_a_search_left_is_forgotten_by_the_next_daemon_too)
+{
+    begin_search();
+    deployment_want(manager_find_deployment(w.manager, "ollama:m"), GOAL_OFF, true);
+    time_passes(0);
+    daemon_ends();
+    daemon_begins();
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+    for (unsigned i = 0; i < 100 && manager_lease_at(w.manager, 0); i++)
+        time_passes(2000);
+    cr_assert_null(manager_lease_at(w.manager, 0));
+}
+
+Test(control_rent, one_that_somebody_named_outlasts_its_search)
+{
+    begin_account();
+    at.has_card = false;
+    json_free(answers("Up", UP));
+    box_gets(LIFE_WAITING);
+    json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
+    time_passes(5000);
+    loop_turns(w.loop, 20);
+    cr_assert_not_null(box());
+
+    _cleanup_json_ struct json *v = answers("Release", "{\"instance\":\"box\",\"confirm\":\"box\"}");
+
+    cr_assert(json_get_bool(v, "never_made", false));
+    cr_assert_null(json_get(v, "spent"));
+    cr_assert_null(box());
+}
+
+/* Nobody heard what became of it: it may be there, and come late. */
+Test(control_rent, one_that_may_have_been_made_is_never_forgotten)
+{
+    begin_search();
+    at.loses_create = true;
+    for (unsigned i = 0, n = at.n_asked; i < 100 && at.n_asked == n; i++)
+        time_passes(2000);
+    loop_turns(w.loop, 20);
+    cr_assert_not(record_of("4090d")->never_made);
+    deployment_want(manager_find_deployment(w.manager, "ollama:m"), GOAL_OFF, true);
+    for (unsigned i = 0; i < 300; i++)
+        time_passes(5000);
+    loop_turns(w.loop, 20);
+    cr_assert_not_null(record_of("4090d"));
+    cr_assert_eq(life_state(rented_life(lease_rented(manager_lease_at(w.manager, 0)))), LIFE_ABSENT);
+}
+
+/* The word comes while it is asked for, and a plain no after it. */
+Test(control_rent, what_is_refused_after_the_word_was_not_made_either)
+{
+    begin_search();
+    for (unsigned i = 0; i < 100 && life_state(rented_life(lease_rented(manager_lease_at(w.manager, 0)))) !=
+                                        LIFE_CREATING; i++)
+        time_passes(500);
+    deployment_want(manager_find_deployment(w.manager, "ollama:m"), GOAL_OFF, true);
+    for (unsigned i = 0; i < 20 && manager_lease_at(w.manager, 0); i++)
+        time_passes(500);
+    cr_assert_null(manager_lease_at(w.manager, 0));
 }
 
 /* What was asked may come yet: until it cannot, the call waits, and says so. */

@@ -357,7 +357,10 @@ static struct rental_record rental(void)
                                   .used_at_ms = 8,
                                   .search_until_at_ms = 9,
                                   .acted = true,
-                                  .hold_until_at_ms = 10};
+                                  .hold_until_at_ms = 10,
+                                  .never_made = true,
+                                  .by_search = true,
+                                  .wanted_at_ms = 11};
 }
 
 Test(store_money, what_is_reserved_for_an_instance_that_is_removed_is_free_again)
@@ -518,6 +521,7 @@ Test(store_money, rentals_and_accounts_are_there_after_a_restart)
     cr_assert(found.over_budget && !found.no_guard && found.adopted && found.no_card);
     cr_assert(found.used_at_ms == 8 && found.search_until_at_ms == 9);
     cr_assert(found.acted && found.hold_until_at_ms == 10);
+    cr_assert(found.never_made && found.by_search && found.wanted_at_ms == 11);
     assert_accounts("autodl - 20000 600000 2200 5000 9\n");
     store_remove_account(store, "autodl");
     assert_written(store_remove_instance(store, "gz"));
@@ -687,8 +691,8 @@ Test(store_money, a_machine_that_nothing_knows_is_there_after_a_restart_as_it_wa
 static void see_choice(void *ctx, const struct choice_record *r)
 {
     (void)ctx;
-    buf_addf(&loaded, "%s %u of %s until %lld: %s %s %s %s %u %lld %d\n", r->model, r->turn, r->places,
-             (long long)r->until_at_ms, or_none(r->provider), or_none(r->gpu), or_none(r->image),
+    buf_addf(&loaded, "%s %u of %s from %lld until %lld: %s %s %s %s %u %lld %d\n", r->model, r->turn, r->places,
+             (long long)r->begun_at_ms, (long long)r->until_at_ms, or_none(r->provider), or_none(r->gpu), or_none(r->image),
              or_none(r->region), r->disk_gb, (long long)r->max_price_milli, r->over_budget);
 }
 
@@ -705,7 +709,7 @@ static void assert_choices(const char *expected)
 Test(store_money, a_choice_is_there_after_a_restart_as_it_was_last)
 {
     struct choice_record c = {
-        .model = (char *)"ollama:m", .places = (char *)"a,+,b", .turn = 0, .until_at_ms = 9};
+        .model = (char *)"ollama:m", .places = (char *)"a,+,b", .turn = 0, .begun_at_ms = 8, .until_at_ms = 9};
 
     store_put_choice(store, &c);
     c.turn = 2;
@@ -718,7 +722,7 @@ Test(store_money, a_choice_is_there_after_a_restart_as_it_was_last)
     c.over_budget = true;
     assert_written(store_put_choice(store, &c));
     reopen_store();
-    assert_choices("ollama:m 2 of a,+,b until 9: autodl 4090D,5090 mine westDC3 50 2200 1\n");
+    assert_choices("ollama:m 2 of a,+,b from 8 until 9: autodl 4090D,5090 mine westDC3 50 2200 1\n");
     assert_written(store_remove_choice(store, "ollama:m"));
     reopen_store();
     assert_choices("");
