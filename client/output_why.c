@@ -175,7 +175,7 @@ static void add_restart_words(struct buf *out, int64_t count, const char *age, c
 
 /* Of a rented machine: why it is on, or why it goes off. False: it is no cause of machines. */
 static bool add_machine_cause(struct buf *out, const char *name, const char *age, int64_t until_at_ms,
-                              int64_t tries, const char *text)
+                              const char *text)
 {
     char left[TEXT_SHORT_MAX] = "", at[CLOCK_MAX];
 
@@ -204,11 +204,10 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
                  until_at_ms ? minute_format(at, until_at_ms) : "");
     else if (streq(name, "not_by_us"))
         buf_add_text(out, "switched on elsewhere, and not ours to stop");
-    else if (streq(name, "search"))
-        buf_addf(out, "looks for a card%s%s, try %lld%s%s", *age ? " for " : "", age, (long long)tries + 1,
-                 *left ? " in " : "", left);
     else if (streq(name, "switching_on"))
         buf_addf(out, "is being switched on%s%s%s", *age ? " (asked " : "", age, *age ? " ago)" : "");
+    else if (streq(name, "not_made"))
+        buf_add_text(out, "no machine was made of it, and none is looked for");
     else if (streq(name, "stopping"))
         buf_addf(out, "stop asked%s%s%s%s%s%s", *age ? " " : "", age, *age ? " ago" : "",
                  text ? ", provider says \"" : "", text ? text : "", text ? "\"" : "");
@@ -225,6 +224,34 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
     return true;
 }
 
+/* Of a search: since when, what was answered, what comes next, what ends it. False: it is no cause of one. */
+static bool add_search_cause(struct buf *out, const char *name, const char *age, int64_t until_at_ms,
+                             int64_t tries, const char *text)
+{
+    char left[TEXT_SHORT_MAX] = "", at[CLOCK_MAX];
+
+    if (until_at_ms)
+        duration_format(left, (uint64_t)MAX(until_at_ms - now_at_ms(), (int64_t)0), false);
+    if (streq(name, "searched"))
+        buf_addf(out, "looks for a card%s%s", *age ? " for " : "", age);
+    else if (streq(name, "answered"))
+        buf_add_text(out, text ? text : "?");
+    else if (streq(name, "next_try") && *left)
+        buf_addf(out, "asks for %s in %s", text ? text : "it", left);
+    else if (streq(name, "next_try"))
+        buf_addf(out, "asks for %s just now", text ? text : "it");
+    else if (streq(name, "next_turn"))
+        buf_addf(out, "%s is next", text ? text : "another one");
+    else if (streq(name, "search_ends"))
+        buf_addf(out, "ends at %s, or with: llmhostctl down %s", minute_format(at, until_at_ms),
+                 text ? text : "it");
+    else
+        return false;
+    if (streq(name, "answered") && tries > 1)
+        buf_addf(out, " (%lld times)", (long long)tries);
+    return true;
+}
+
 /* One cause as part of a sentence; one this client does not know is shown in its own words. */
 static void add_cause(struct buf *out, const struct json *cause, bool of_machine)
 {
@@ -235,7 +262,8 @@ static void add_cause(struct buf *out, const struct json *cause, bool of_machine
 
     if (since)
         age_format(age, since);
-    if (of_machine && add_machine_cause(out, name, age, until, count, text))
+    if ((of_machine && add_machine_cause(out, name, age, until, text)) ||
+        add_search_cause(out, name, age, until, count, text))
         return;
     duration_format(left, (uint64_t)MAX(left_ms, 0), false);
     if (streq(name, "request"))

@@ -221,6 +221,13 @@ bool manager_chooses(struct manager *m, const char *model);
 bool manager_chooses_on(struct manager *m, const struct deployment *d);     /* and d is one of them */
 /* Since when it is wanted on one of them, of which d is one, wall clock; 0: it is not. */
 int64_t manager_choice_began(struct manager *m, const struct deployment *d);
+int64_t manager_choice_until(struct manager *m, const char *model);  /* and how long; 0: it is not */
+/* Those that are tried for it, in the order of their turns; false beyond the last. */
+struct choice_place {
+    const char *instance;               /* NULL: one that is made when it is its turn */
+    bool has_turn, is_next;             /* it is wanted on this one, or was last; that has had its turn, and this is the next one's */
+};
+bool manager_choice_place(struct manager *m, const char *model, unsigned i, struct choice_place *ret);
 /* A word takes d away from them, before its goal is off; the choice goes on with the others, while there are any. */
 void manager_choose_without(struct manager *m, const struct deployment *d);
 /* By the whole name; of several as manager_find_id(). NULL: none. */

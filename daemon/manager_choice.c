@@ -282,7 +282,7 @@ static struct deployment *find_or_rent(struct choice *c, unsigned i)
         remove_place(c, i);
         return NULL;
     }
-    deployment_want(d, GOAL_OFF, false); /* written down */
+    deployment_pass(d, "it is not its turn", false); /* written down */
     c->places[i] = xstrdup(lease_name(l));
     if (c->n < PLACES_MAX)
         add_place(c, i + 1, NULL);
@@ -357,6 +357,7 @@ static void tell_keep(const struct choice *c, const struct deployment *d)
 static void choice_end_turn(struct choice *c, struct deployment *d)
 {
     bool failed = has_failed(d), may_be_made = may_be_made_after(d);
+    char why[400];
     struct deployment *next = NULL;
     unsigned at = next_turn(c);
 
@@ -371,12 +372,12 @@ static void choice_end_turn(struct choice *c, struct deployment *d)
             choice_end(c);
         return;
     }
-    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, c->model, "hunt", "nothing came of %s%s%.200s%s: now %s",
-                  lease_name(deployment_lease(d)), failed ? " (" : "",
-                  failed ? deployment_fault(d)->text : "", failed ? ")" : "",
-                  lease_name(deployment_lease(next)));
+    snprintf(why, sizeof why, "nothing came of %s%s%.200s%s: now %s", lease_name(deployment_lease(d)),
+             failed ? " (" : "", failed ? deployment_fault(d)->text : "", failed ? ")" : "",
+             lease_name(deployment_lease(next)));
+    event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, c->model, "hunt", "%s", why);
     tell_keep(c, d);
-    deployment_want(d, GOAL_OFF, true);
+    deployment_pass(d, why, true);
     if (failed && may_be_made)
         remove_place(c, c->at);
     else if (failed)
@@ -416,6 +417,25 @@ void choices_drop(struct manager *m)
 {
     LIST_FOREACH_SAFE (c, &m->choices, struct choice, node)
         choice_free(c);
+}
+
+bool manager_choice_place(struct manager *m, const char *model, unsigned i, struct choice_place *ret)
+{
+    const struct choice *c = find_choice(m, model);
+
+    if (!c || i >= c->n)
+        return false;
+    *ret = (struct choice_place){.instance = c->places[i],
+                                 .has_turn = i == c->at,
+                                 .is_next = c->has_begun && timer_is_armed(c->timer) && i == next_turn(c)};
+    return true;
+}
+
+int64_t manager_choice_until(struct manager *m, const char *model)
+{
+    const struct choice *c = find_choice(m, model);
+
+    return c ? c->until_at_ms : 0;
 }
 
 bool choices_have(struct manager *m, const struct lease *l)
@@ -524,7 +544,7 @@ void manager_choose(struct manager *m, const char *model, const char *const *ins
         if (i == 0 && rent)
             add_place(c, c->n, NULL);
         if (i > 0)
-            deployment_want(deployment_at(c, c->n - 1), GOAL_OFF, false); /* written down */
+            deployment_pass(deployment_at(c, c->n - 1), "it is not its turn", false); /* written down */
     }
     choice_write(c);
 }

@@ -64,6 +64,7 @@ static const struct explanation table[] = {
     {"bad_forward", EXIT_USAGE, "llmhostctl forward add gpu1 6006:127.0.0.1:6006"},
     {"forward_exists", EXIT_CONFLICT, "llmhostctl forward list"},
     {"stopped_by_user", EXIT_NOT_RUNNING, "llmhostctl up %s"},
+    {"passed_over", EXIT_NOT_RUNNING, "llmhostctl up %s"},
     {"in_foreign_use", EXIT_CONFLICT, "llmhostctl up %s\nllmhostctl down %s --forget"},
     {"engine_missing", EXIT_ENGINE, LOOK "\nllmhostctl up %s\nllmhostctl down %s --forget"},
     {"engine_unverified", EXIT_ENGINE, "llmhostctl up %s --unverified\nllmhostctl down %s --forget"},

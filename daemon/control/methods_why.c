@@ -1,15 +1,20 @@
 /* Ps, Why: what is in memory, and what keeps it there or not. */
+#include <string.h>
+
 #include "base/fault.h"
 #include "control/methods.h"
 #include "control/show.h"
 #include "control/show_rent.h"
 #include "control/target.h"
 #include "gateway/gateway.h"
+#include "lease/account.h"
 #include "lease/boxed.h"
+#include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "manager.h"
 #include "proto/json.h"
+#include "proto/text.h"
 #include "session/session.h"
 
 /* ---- Ps ---- */
@@ -86,9 +91,86 @@ static void why_instance(struct lease *l, struct json *lines)
     add_line(lines, lease_name(l), NULL, cut_off ? "down" : "awake", causes);
 }
 
+/* ---- a search ---- */
+
+/* "4090D in westDC3"; an instance that somebody has named, and that can be one machine alone, by its name. */
+static const char *name_candidate(const struct lease *l, const struct hunt_candidate *c,
+                                  char out[static HUNT_NAME_MAX])
+{
+    const struct rented *r = lease_rented(l);
+
+    if (rented_hunt(r)->n == 1 && !rented_record(r)->by_search)
+        return lease_name(l);
+    return hunt_name(c, out);
+}
+
+/* What each of them answered, and which of them is not asked. */
+static void add_answers(struct json *causes, const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+    const struct hunt *h = rented_hunt(r);
+    const char *unit = account_ops(rented_account(r))->unit;
+    char text_of[HUNT_NAME_MAX], price[TEXT_SHORT_MAX];
+
+    for (unsigned i = 0; i < h->n; i++) {
+        const struct hunt_candidate *c = &h->all[i];
+        const char *name = name_candidate(l, c, text_of);
+        _cleanup_free_ char *text = NULL;
+
+        if (c->out == HUNT_DEAR)
+            text = xasprintf("%s is left out: %s an hour is more than is allowed", name,
+                             money_format(price, c->price_milli, unit));
+        else if (c->tries)
+            text = xasprintf("%s: %s", name, c->why);
+        if (text)
+            show_add_cause(causes, "answered", c->out == HUNT_DEAR ? 0 : c->tries, 0, text);
+    }
+}
+
+/* Who is asked next, and when; until_at_ms 0: just now. */
+static void add_next_try(struct json *causes, const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+    const struct hunt_candidate *c = hunt_current(rented_hunt(r));
+    struct rented_figures n;
+    char name[HUNT_NAME_MAX];
+
+    rented_figures(r, &n);
+    if (c && (n.state == LIFE_WAITING || n.state == LIFE_CREATING || n.state == LIFE_STARTING))
+        show_add_cause_until(causes, "next_try", 1, 0, n.next_at_ms, name_candidate(l, c, name));
+}
+
+static void add_search_end(struct json *causes, int64_t until_at_ms, const char *target)
+{
+    if (until_at_ms)
+        show_add_cause_until(causes, "search_ends", 1, 0, until_at_ms, target);
+}
+
+/* target: whose down ends it. */
+static void add_search(struct json *causes, const struct lease *l, const char *target)
+{
+    const struct rental_record *r = rented_record(lease_rented(l));
+
+    show_add_cause(causes, "searched", 1, r->wanted_at_ms, NULL);
+    add_answers(causes, l);
+    add_next_try(causes, l);
+    add_search_end(causes, r->search_until_at_ms, target);
+}
+
+/* No machine is on, and none is known to be on its way. */
+static bool is_looked_for(const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+
+    return r && (streq(show_rental_state(l), life_state_name(LIFE_WAITING)) ||
+                 (life_state(rented_life(r)) == LIFE_CREATING && rented_record(r)->never_made));
+}
+
 /* On, on its way there, or not known to be off. */
 static const char *rental_verdict(const struct lease *l)
 {
+    if (is_looked_for(l))
+        return "search";
     switch (life_state(rented_life(lease_rented(l)))) {
     case LIFE_ABSENT:
     case LIFE_STOPPED:
@@ -114,6 +196,19 @@ static void add_stays(struct manager *m, const struct lease *l, struct json *cau
     show_add_cause_until(causes, stays, 1, since_at_ms, until_at_ms, *quiet ? quiet : NULL);
 }
 
+/* It stands there already. */
+static bool is_answer(const struct lease *l, const struct fault *f)
+{
+    const struct hunt *h = rented_hunt(lease_rented(l));
+
+    if (streq(f->code, "no_capacity") || streq(f->code, "host_full"))
+        return true;
+    for (unsigned i = 0; i < h->n; i++)
+        if (h->all[i].tries && strncmp(h->all[i].why, f->text, strlen(h->all[i].why)) == 0)
+            return true;
+    return false;
+}
+
 /* What keeps it on, or why it is off; what is wrong with it stands beside. */
 static void why_rented(struct manager *m, struct lease *l, struct json *lines)
 {
@@ -128,12 +223,12 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
     rented_figures(lease_rented(l), &n);
     if (n.state == LIFE_RUNNING && is_cut_off(l))
         add_tunnel(causes, l);
-    if (rental_is_coming(l))
+    if (rental_is_coming(l) && !streq(verdict, "search"))
         show_add_cause(causes, "switching_on", 1, n.asked_at_ms, NULL);
     else if (stays)
         add_stays(m, l, causes, stays, n.since_at_ms, until_at_ms);
-    if (streq(show_rental_state(l), life_state_name(LIFE_WAITING)))
-        show_add_cause_until(causes, "search", n.tries, n.since_at_ms, n.next_at_ms, NULL);
+    if (streq(verdict, "search"))
+        add_search(causes, l, lease_name(l));
     if (n.state == LIFE_STOPPING && !streq(rented_trouble(lease_rented(l))->code, "stop_not_confirmed"))
         show_add_cause(causes, "stopping", 1, n.stop_asked_at_ms,
                        n.guard_told ? "its guard was told to stop it"
@@ -141,10 +236,13 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
                                     : NULL);
     if (*doubt_format(doubt, l, &until_at_ms))
         show_add_cause_until(causes, "doubted", 1, 0, until_at_ms, doubt);
-    if (streq(verdict, "off"))
+    if (rented_is_unmade(lease_rented(l)))
+        show_add_cause(causes, "not_made", 1, 0, NULL);
+    else if (streq(verdict, "off"))
         show_add_cause(causes, "machine_off", 1, n.since_at_ms, *n.word ? n.word : NULL);
     for (unsigned i = 0; rental_trouble(l, i, &f, &since_at_ms); i++)
-        show_add_cause(causes, "failure", 1, since_at_ms, f.text);
+        if (!streq(verdict, "search") || !is_answer(l, &f))
+            show_add_cause(causes, "failure", 1, since_at_ms, f.text);
     add_line(lines, lease_name(l), NULL, verdict, causes);
 }
 
@@ -208,8 +306,74 @@ static void add_off(struct json *causes, const struct deployment *d, int64_t sin
         show_add_cause(causes, "failure", 1, since_at_ms, why.text);
 }
 
+/* One of those that are tried one after the other: what came of it, of one that is not rented. */
+static void add_place(struct json *causes, struct lease *l)
+{
+    const struct session *s = lease_session(l);
+    struct session_figures n;
+
+    if (lease_rented(l)) {
+        add_answers(causes, l);
+        return;
+    }
+    if (!s || !session_fault(s)->kind)
+        return;
+    session_figures(s, &n);
+    _cleanup_free_ char *text = xasprintf("%s: %s", lease_name(l), session_fault(s)->text);
+
+    show_add_cause(causes, "answered", n.tries, 0, text);
+}
+
+/* Of all those that it is tried on, in one line. */
+static void why_searched(struct manager *m, const struct deployment *d, struct json *lines)
+{
+    const char *model = deployment_name(d), *next = NULL;
+    struct json *causes = json_array();
+    struct choice_place p;
+
+    show_add_cause(causes, "searched", 1, manager_choice_began(m, d), NULL);
+    for (unsigned i = 0; manager_choice_place(m, model, i, &p); i++) {
+        if (p.instance && manager_find_lease(m, p.instance))
+            add_place(causes, manager_find_lease(m, p.instance));
+        if (p.is_next)
+            next = p.instance ? p.instance : "another machine";
+    }
+    if (next)
+        show_add_cause(causes, "next_turn", 1, 0, next);
+    else if (lease_rented(deployment_lease(d)))
+        add_next_try(causes, deployment_lease(d));
+    else
+        show_add_cause(causes, "next_try", 1, 0, lease_name(deployment_lease(d)));
+    add_search_end(causes, manager_choice_until(m, model), model);
+    add_line(lines, model, NULL, "search", causes);
+}
+
+/* It is looked for: said of the one whose turn it is. True: nothing else is to be said of d. */
+static bool why_search(struct manager *m, const struct deployment *d, struct json *lines)
+{
+    const struct lease *l = deployment_lease(d);
+    struct choice_place p;
+
+    if (manager_chooses_on(m, d) && !lease_is_reachable(deployment_lease(d))) {
+        for (unsigned i = 0; manager_choice_place(m, deployment_name(d), i, &p); i++)
+            if (p.has_turn && p.instance && streq(p.instance, lease_name(l)))
+                why_searched(m, d, lines);
+        return true;
+    }
+    if (deployment_state(d) != DEPLOYMENT_CONNECTING || !is_looked_for(l))
+        return false;
+    struct json *causes = json_array();
+
+    add_search(causes, l, deployment_name(d));
+    add_line(lines, deployment_name(d), manager_has_other(m, d) ? lease_name(l) : NULL, "search", causes);
+    return true;
+}
+
 static void why_model(struct manager *m, const struct deployment *d, struct json *lines)
 {
+    if (why_search(m, d, lines))
+        return;
+
     enum deployment_state s = deployment_state(d);
     const char *verdict = model_verdict(d, is_cut_off(deployment_lease(d)));
     struct json *causes = show_causes(d);

@@ -582,6 +582,13 @@ uint64_t deployment_end(struct deployment *d, const struct fault *why, bool cut)
     return ticket;
 }
 
+uint64_t deployment_pass(struct deployment *d, const char *why, bool cut)
+{
+    deployment_want(d, GOAL_OFF, cut);
+    snprintf(d->ended, sizeof d->ended, "passed_over: %.*s", (int)sizeof d->ended - 40, why);
+    return deployment_write(d);
+}
+
 /* ---- the machine it is on, where that is rented ---- */
 
 /* What ran on it is gone with it. */

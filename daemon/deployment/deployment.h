@@ -145,6 +145,8 @@ bool deployment_sleeps_by_word(const struct deployment *d);
 /* As deployment_want(GOAL_OFF), but not by a person: a limit of money, a machine that was switched off elsewhere again. why is what is said of
  * it from now on (deployment_describe_off()); its code is also the event's. */
 uint64_t deployment_end(struct deployment *d, const struct fault *why, bool cut);
+/* As deployment_want(GOAL_OFF), since its name is wanted elsewhere: why, code "passed_over", is what is said of it from now on. No event. */
+uint64_t deployment_pass(struct deployment *d, const char *why, bool cut);
 /* It was asked to, and does not yet. */
 bool deployment_is_falling_asleep(const struct deployment *d);
 /* It does not sleep before until_at_ms, and is woken if it does; 0: that is over. A store_ticket. */

@@ -151,7 +151,10 @@ WHY = [("awake", [("in_use", ON)]), ("awake", [("idle", {**ON, "until_at_ms": "@
        ("awake", [("stopped_by_user", ON), ("stopping", {"since_at_ms": "@-151s", "text": "running"}),
                   ("doubted", {"until_at_ms": "@166s", "text": "AutoDL may still act on a power-on asked 12s ago"}),
                   ("failure", {"since_at_ms": "@-151s", "text": "it may still be billed at ¥1.48/h"})]),
-       ("awake", [("search", {"count": 13, "since_at_ms": "@-4000s", "until_at_ms": "@21s"})]),
+       ("search", [("searched", {"since_at_ms": "@-4000s"}), ("answered", {"count": 13, "text": "4090D: 暂无库存"}),
+                   ("answered", {"count": 0, "text": "PRO6000 is left out: ¥5.98 an hour is more than is allowed"}),
+                   ("next_try", {"until_at_ms": "@21s", "text": "4090D"}), ("search_ends", {"until_at_ms": "@3200s", "text": "m11"})]),
+       ("off", [("not_made", {})]),
        ("off", [("asleep", {}), ("machine_off", {"since_at_ms": "@-4000s", "text": "shutdown"})])]
 
 

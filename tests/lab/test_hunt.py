@@ -126,6 +126,34 @@ class Hunt(AtOnce):
             w.wait("absent")
             self.assertEqual((w.paid(), w.ours()), ([], []))
 
+    def test_what_a_search_made_goes_with_it(self):
+        with World(NEVER) as w:
+            for card in ("4090D", "5090-p"):
+                w.c.stock(card, 0)
+            for kill in (None, "before", "after"):
+                asked = len(w.calls("create"))
+                w.d.ctl("up", MODEL, "--gpu", "5090,4090D", "--no-wait")
+                hosts.until(lambda: len(w.calls("create")) >= asked + 2, 30, "both cards were asked for")
+                hosts.until(lambda: w.machine()["state"] == "waiting", 20, "a plain no to each")
+                self.assertEqual(w.machine()["name"], "5090", "the name is free again, whatever it was asked for last")
+                if kill == "before":
+                    w.d.kill()
+                    w.d.start()
+                said = w.d.ctl("down", MODEL)
+                if kill == "after":
+                    w.d.kill()
+                    w.d.start()
+                self.assertIn("nothing was powered on", said.stdout)
+                self.assertNotIn("engine", said.stdout + said.stderr)
+                if not kill:
+                    self.assertIn(f"llmhostctl up {MODEL} --gpu 5090,4090D", said.stderr)
+                hosts.until(lambda: not w.machines(), 90, "it goes with the search")
+                self.assertEqual(w.d.call("Status")["models"], [])
+            self.assertEqual((w.paid(), w.ours()), ([], []))
+            said = w.d.ctl("release", "nosuch", check=False)
+            self.assertEqual(said.returncode, 4, said.stderr)
+            self.assertNotIn("--confirm", said.stderr)
+
     def test_a_machine_that_came_when_nobody_wanted_it_any_more(self):
         with World(NEVER) as w:
             w.c.fault("slow", on="create", seconds=3)

@@ -19,6 +19,7 @@
 #define deployment_figures(...) fake_deployment_figures(__VA_ARGS__)
 #define deployment_lease        fake_deployment_lease
 #define deployment_want         fake_deployment_want
+#define deployment_pass         fake_deployment_pass
 #define lease_rented            fake_lease_rented
 #define lease_session           fake_lease_session
 #define lease_name              fake_lease_name
@@ -57,6 +58,7 @@ struct place {
     struct hunt hunt;
     unsigned tries, n_wants;
     int64_t look_until_ms;
+    char passed[80]; /* why it is off */
 };
 
 static struct world {
@@ -158,6 +160,12 @@ uint64_t fake_deployment_want(struct deployment *d, enum deployment_goal goal, b
         p->life = LIFE_STOPPING;
     p->hunt.rounds = 0;
     return 1;
+}
+
+uint64_t fake_deployment_pass(struct deployment *d, const char *why, bool cut)
+{
+    snprintf(((struct place *)(void *)d)->passed, sizeof w.places[0].passed, "%.79s", why);
+    return fake_deployment_want(d, GOAL_OFF, cut);
 }
 
 const char *fake_deployment_name(const struct deployment *d)
@@ -377,6 +385,7 @@ Test(choice, each_has_its_turn_and_then_the_first_again)
     cr_assert_eq(w.delay_ms, 2000);
     time_comes();
     cr_assert_str_eq(turn(), "b");
+    cr_assert_str_eq(w.places[0].passed, "nothing came of a: now b");
     is_sold_out(1);
     time_comes();
     cr_assert_str_eq(turn(), "attic");
@@ -399,6 +408,7 @@ Test(choice, it_stays_on_the_one_that_comes)
     choices_changed(&w.manager);
     cr_assert_not(manager_chooses(&w.manager, "ollama:m"));
     cr_assert_str_eq(turn(), "b");
+    cr_assert_eq(w.n_ends, 1, "what nothing came of is looked for");
 }
 
 Test(choice, nothing_happens_while_a_call_is_unsure)

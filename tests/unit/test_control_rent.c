@@ -891,7 +891,8 @@ Test(control_rent, down_of_the_last_model_ends_with_the_confirmed_stop)
 
 /* ---- the end of a search ---- */
 
-#define SEARCH "{\"model\":\"ollama:m\",\"gpu\":\"4090D,5090\",\"anyway\":true,\"wait\":false}"
+#define SEARCH                                                                                               \
+    "{\"model\":\"ollama:m\",\"gpu\":\"4090D,5090\",\"max_price_milli\":9000,\"anyway\":true,\"wait\":false}"
 
 static const struct rental_record *record_of(const char *name)
 {
@@ -955,6 +956,90 @@ Test(control_rent, down_of_a_search_over_several_says_that_nothing_was_on_and_le
     cr_assert_null(manager_lease_at(w.manager, 0));
     cr_assert_null(manager_deployment_at(w.manager, 0));
     cr_assert_eq(at.n_created, 0);
+}
+
+static const struct json *cause_of(const struct json *line, const char *cause)
+{
+    const struct json *causes = json_get(line, "causes"), *found = NULL;
+
+    for (size_t i = 0; i < json_count(causes); i++)
+        if (streq(json_get_text(json_at(causes, i), "cause"), cause))
+            found = json_at(causes, i);
+    return found;
+}
+
+Test(control_rent, why_tells_of_a_search_since_when_what_was_answered_and_what_is_next)
+{
+    begin_search();
+
+    _cleanup_json_ struct json *v = answers("Why", "{}");
+    const struct json *lines = json_get(v, "lines"), *model = json_at(lines, 1);
+
+    cr_assert_eq(json_count(lines), 2);
+    cr_assert_str_eq(json_get_text(first(v, "lines"), "target"), "4090d");
+    cr_assert_str_eq(json_get_text(model, "target"), "ollama:m");
+    for (unsigned i = 0; i < 2; i++) {
+        cr_assert_str_eq(json_get_text(json_at(lines, i), "verdict"), "search");
+        cr_assert(json_get_int(cause_of(json_at(lines, i), "searched"), "since_at_ms", 0));
+        cr_assert_str_eq(json_get_text(cause_of(json_at(lines, i), "answered"), "text"),
+                         "5090: no free card");
+        cr_assert_str_eq(json_get_text(cause_of(json_at(lines, i), "next_try"), "text"), "4090D");
+        cr_assert(json_get_int(cause_of(json_at(lines, i), "next_try"), "until_at_ms", 0));
+        cr_assert(json_get_int(cause_of(json_at(lines, i), "search_ends"), "until_at_ms", 0));
+        cr_assert_null(cause_of(json_at(lines, i), "stopped_by_user"));
+    }
+}
+
+/* Two that were named, for which there was no card. */
+static void begin_two(void)
+{
+    begin_account();
+    at.has_card = false;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"on\":\"one\",\"anyway\":true,"
+                            "\"wait\":false}"));
+    json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
+    json_free(answers("Up", "{\"model\":\"ollama:n\",\"gpu\":\"5090\",\"on\":\"two\",\"anyway\":true,"
+                            "\"max_price_milli\":9000,\"wait\":false}"));
+    json_free(answers("Down", "{\"target\":\"ollama:n\",\"forget\":true}"));
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"one\",\"or_on\":\"two\",\"wait\":false}"));
+}
+
+static const struct deployment *m_on(const char *name)
+{
+    return manager_find_on(w.manager, "ollama:m", name);
+}
+
+Test(control_rent, one_whose_turn_is_over_was_not_stopped_by_anybody)
+{
+    struct fault off;
+
+    begin_two();
+    for (unsigned i = 0; i < 200 && deployment_goal(m_on("two")) == GOAL_OFF; i++)
+        time_passes(500);
+    cr_assert_neq(deployment_goal(m_on("two")), GOAL_OFF);
+
+    _cleanup_json_ struct json *v = answers("Why", "{\"targets\":[\"ollama:m\"]}");
+
+    cr_assert_eq(json_count(json_get(v, "lines")), 1, "one line for all of them");
+    cr_assert_str_eq(json_get_text(first(v, "lines"), "verdict"), "search");
+    cr_assert_str_eq(json_get_text(cause_of(first(v, "lines"), "answered"), "text"),
+                     "one: no free card");
+    deployment_describe_off(m_on("one"), &off);
+    cr_assert_str_eq(off.code, "passed_over");
+    cr_assert_not_null(strstr(off.text, "nothing came of one"), "%s", off.text);
+
+    _cleanup_json_ struct json *over = down_of_search("ollama:m");
+    const struct json *search = json_get(json_get(over, "parameters"), "search");
+
+    cr_assert_eq(json_type(search), JSON_OBJECT);
+    cr_assert_not(json_get_bool(search, "powered", true));
+    cr_assert_null(json_get_text(search, "gpu"), "both stay, as somebody named them");
+    deployment_describe_off(m_on("one"), &off);
+    cr_assert_str_eq(off.code, "stopped_by_user", "now it was");
+
+    _cleanup_json_ struct json *why = answers("Why", "{\"targets\":[\"one\"]}");
+
+    cr_assert_not_null(cause_of(first(why, "lines"), "not_made"));
 }
 
 Test(control_rent, next_search_has_the_name_of_the_one_that_was_given_up)

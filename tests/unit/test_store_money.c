@@ -637,7 +637,9 @@ Test(store_money, a_database_of_version_13_is_brought_forward)
     put_instance("gpu1", 1);
     assert_written(store_put_boxed(store, "gpu1", &b));
     store = store_close(store);
-    sql("ALTER TABLE boxed DROP COLUMN used_s; DROP TABLE orphan; PRAGMA user_version = 13");
+    sql("ALTER TABLE boxed DROP COLUMN used_s; DROP TABLE orphan; ALTER TABLE rental DROP COLUMN never_made; "
+        "ALTER TABLE rental DROP COLUMN by_search; ALTER TABLE rental DROP COLUMN wanted_at_ms; "
+        "ALTER TABLE choice DROP COLUMN begun_at_ms; PRAGMA user_version = 13");
     open_store();
     n_rented = 0;
     cr_assert_eq(store_load(store, &readers, NULL, &f), 0, "%s", f.text);
@@ -691,9 +693,9 @@ Test(store_money, a_machine_that_nothing_knows_is_there_after_a_restart_as_it_wa
 static void see_choice(void *ctx, const struct choice_record *r)
 {
     (void)ctx;
-    buf_addf(&loaded, "%s %u of %s from %lld until %lld: %s %s %s %s %u %lld %d\n", r->model, r->turn, r->places,
-             (long long)r->begun_at_ms, (long long)r->until_at_ms, or_none(r->provider), or_none(r->gpu), or_none(r->image),
-             or_none(r->region), r->disk_gb, (long long)r->max_price_milli, r->over_budget);
+    buf_addf(&loaded, "%s %u of %s from %lld until %lld: %s %s %s %s %u %lld %d\n", r->model, r->turn,
+             r->places, (long long)r->begun_at_ms, (long long)r->until_at_ms, or_none(r->provider),
+             or_none(r->gpu), or_none(r->image), or_none(r->region), r->disk_gb, (long long)r->max_price_milli, r->over_budget);
 }
 
 static void assert_choices(const char *expected)
