@@ -263,6 +263,10 @@ static void add_offer(struct table *t, const struct json *offer, bool fits)
     _cleanup_free_ char *where = offer_where(offer);
     const char *answer = member_text(offer, "fits", "unknown");
 
+    char need[TEXT_SHORT_MAX + 1];
+
+    snprintf(need, sizeof need, "%s%s", needs ? bytes_format(bytes, (uint64_t)needs) : "?",
+             needs && json_get_bool(offer, "from_table", false) ? "~" : "");
     snprintf(memory, sizeof(memory), "%lld GiB", (long long)json_get_int(offer, "memory_gib", 0));
     snprintf(free_cards, sizeof(free_cards), "%lld", (long long)stock);
     snprintf(longest, sizeof(longest), "%lld", (long long)context);
@@ -275,7 +279,7 @@ static void add_offer(struct table *t, const struct json *offer, bool fits)
                   : streq(answer, "no") ? STYLE_BAD
                                         : STYLE_BUSY,
                   streq(answer, "unknown") ? "?" : answer);
-        table_add(t, STYLE_PLAIN, needs ? bytes_format(bytes, (uint64_t)needs) : "?");
+        table_add(t, STYLE_PLAIN, need);
         table_add(t, STYLE_PLAIN, context ? longest : "?");
     }
     table_add(t, STYLE_PLAIN, stock < 0 ? "?" : free_cards);
@@ -335,6 +339,9 @@ void screen_offers(const struct output *o, const struct json *reply, struct buf 
 
         add_wrapped(out, 0, o->out_width, text);
     }
+    if (any_offer(offers, "from_table"))
+        add_wrapped(out, 0, o->out_width,
+                    "FITS and NEEDS~ are by llmhost's own table: the registry of the model was not heard.");
     if (any_offer(offers, "stock"))
         add_wrapped(out, 0, o->out_width,
                     "FREE is advisory: what is free may be gone, what is not may come.");

@@ -370,6 +370,11 @@ static int find_place(struct manager *m, const char *model, const char *on, stru
     return 0;
 }
 
+int manager_check_model(const char *model, struct fault *f)
+{
+    return check_model(model, NULL, f);
+}
+
 struct lease *manager_find_place(struct manager *m, const char *model, const char *on)
 {
     struct lease *l;

@@ -205,6 +205,8 @@ uint64_t manager_keep_without_card(struct manager *m, struct lease *l, int64_t u
  * unknown_engine, bad_arguments, no_instance, which_instance, no_such_instance, being_removed, name_is_alias. */
 int manager_place(struct manager *m, const char *model, const char *on, const struct json *arguments, struct deployment **ret,
                   struct fault *f);
+/* Is that the name of a model? 0 or -EINVAL: bad_model, unknown_engine. */
+int manager_check_model(const char *model, struct fault *f);
 /* Where that would be; NULL: nowhere. Nothing is made. */
 struct lease *manager_find_place(struct manager *m, const char *model, const char *on);
 /* Would that be done? Nothing is made. */

@@ -1,4 +1,6 @@
 /* What can be rented, and the end of what was: offers, release; and whose the guard of a machine is. */
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/op.h"
@@ -100,6 +102,8 @@ static void offers_add(struct offers *o, const struct account *a, const struct r
             json_put_int(p.offer, "context", fits.context);
         if (fits.needs_bytes >= 0)
             json_put_int(p.offer, "needs_bytes", fits.needs_bytes);
+        if (o->fitting.shape.is_from_table)
+            json_put_bool(p.offer, "from_table", true);
     }
     o->all = reallocarray(o->all, o->n + 1, sizeof *o->all);
     if (!o->all)
@@ -204,14 +208,29 @@ static void offers_ask(struct call *c)
     offers_over(c);
 }
 
+#define LIBRARY "https://ollama.com/library"
+
+/* No machine is rented for it, so nothing is to be ended: another name is. */
+static void offers_fail_model(struct call *c, const struct fault *f)
+{
+    const char *model = json_get_text(c->parameters, "for_model");
+    bool is_bare = streq(f->code, "bad_model") && !strchr(model, ':') && *model;
+    bool is_gone = streq(f->code, "model_unknown") || streq(f->code, "tag_unknown");
+    _cleanup_free_ char *next = xasprintf("llmhostctl offers --for ollama:%s", is_bare ? model : "deepseek-r1:7b");
+
+    call_fail(c, is_gone ? EXIT_NOT_FOUND : EXIT_USAGE, f->code, model,
+              is_gone && strncmp(model, "ollama:", 7) == 0 ? "what there is for ollama: " LIBRARY : NULL, next, "%s",
+              f->text);
+}
+
 /* What is not known is said; a model that does not exist is no model to rent for. */
 static void offers_on_fitting(struct call *c)
 {
     struct offers *o = c->state;
     const struct fault *why = o->fitting.why;
 
-    if (why && streq(why->code, "model_unknown")) {
-        call_fault(c, why, json_get_text(c->parameters, "for_model"), NULL);
+    if (why && (streq(why->code, "model_unknown") || streq(why->code, "tag_unknown"))) {
+        offers_fail_model(c, why);
         return;
     }
     if (why)
@@ -225,6 +244,12 @@ void method_offers(struct call *c)
 
     if (!call_find_account(c, json_get_text(c->parameters, "provider")))
         return;
+    struct fault f;
+
+    if (model && manager_check_model(model, &f) < 0) {
+        offers_fail_model(c, &f);
+        return;
+    }
     struct offers *o = xnew(struct offers);
 
     o->notes = json_array();

@@ -46,7 +46,9 @@ static void look_up(const struct model_name *name, struct shape *ret)
 {
     for (size_t i = 0; streq(name->engine, "ollama") && i < ELEMENTS(known); i++)
         if (model_same(known[i].model, name->rest))
-            *ret = (struct shape){.fits = known[i].fits, .download_bytes = known[i].fits.weights_bytes};
+            *ret = (struct shape){.fits = known[i].fits,
+                                  .download_bytes = known[i].fits.weights_bytes,
+                                  .is_from_table = true};
 }
 
 /* ---- one question, wherever it leads ---- */

@@ -5,6 +5,7 @@
  * numbers (reference/lease.md §5). Where it does not answer, a small table has the models that our documents name. A name tells nothing. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "policy/fits.h"
@@ -28,6 +29,7 @@ struct shape_context {
 struct shape {
     struct fits_model fits;     /* its parts that are not known say so */
     int64_t download_bytes;     /* of all that is fetched; -1: unknown */
+    bool is_from_table;         /* nobody was asked, or nobody told: the table has it */
 };
 
 /* An op; each question waits for 8 s at most. model: with its engine, "ollama:deepseek-r1:7b". *shape is never NULL; what is not known says so in it. f: why

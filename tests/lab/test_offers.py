@@ -84,6 +84,7 @@ class Offers(road.Road):
         self.registry.serve_here()
         for offer in self.offers(for_model=DEEPSEEK):
             self.assertEqual((offer["fits"], offer["context"]), ("yes", 16384), "as the file has it, not the table")
+            self.assertIsNone(offer.get("from_table"))
         asked = [a[1] for a in self.registry.asked]
         self.assertIn("/v2/library/deepseek-r1/manifests/7b", asked)
 
@@ -95,4 +96,7 @@ class Offers(road.Road):
                          {"H800", "PRO6000", "vGPU-48GB", "vGPU-48GB-350W"})
         self.assertEqual({gpu for gpu, o in found.items() if o["fits"] == "no"}, {"4090D", "5090", "vGPU-32GB"})
         self.assertEqual(found["vGPU-48GB"]["context"] // 1024, 16)
+        self.assertTrue(found["vGPU-48GB"]["from_table"])
+        self.assertRegex(self.d.ctl("offers", "--for", "ollama:deepseek-r1:70b").stdout, r"(?s)vGPU-48GB .* GB~ .*by llmhost's own table")
+        self.assertIn("llmhostctl offers --for ollama:tiny", self.d.ctl("offers", "--for", "tiny", check=2).stderr)
         self.assertNotIn("context", {k for k, v in found["4090D"].items() if v is not None})

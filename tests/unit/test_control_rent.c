@@ -34,7 +34,8 @@ static struct company {
     struct answer *held;                 /* the one about offers, while they are not told */
     bool holds_offers;
     struct rental *offers_of; /* who was asked last */
-    const char *card; /* that may be asked for; NULL: the usual one */
+    const char *registry; /* code of its fault; NULL: none */
+    const char *card;     /* that may be asked for; NULL: the usual one */
     char url[64];
     int64_t balance_milli;
     struct instance_seen machine; /* id "": there is none */
@@ -362,11 +363,15 @@ static void on_asked(void *ctx, const struct fault *f)
 {
     const struct shape shape = {
         .fits = {.weights_bytes = 25000000000, .token_bytes = 65536, .context_max = 32768},
-        .download_bytes = 25000000000};
+        .download_bytes = 25000000000,
+        .is_from_table = at.registry};
     struct asked a = *(struct asked *)ctx;
+    struct fault fault;
 
+    if (at.registry)
+        fault_code(&fault, FAULT_GONE, at.registry, "its registry does not say");
     free(ctx);
-    a.done(a.ctx, &shape, f);
+    a.done(a.ctx, &shape, at.registry ? &fault : f);
 }
 
 void __wrap_shape_ask(const struct shape_context *context, const char *model, struct op **slot,
@@ -672,6 +677,32 @@ Test(control_rent, offers_for_a_model_begin_with_what_holds_it)
     cr_assert_str_eq(json_get_text(json_at(list, 0), "fits"), "yes");
     cr_assert_gt(json_get_int(json_at(list, 0), "context", 0), 4096);
     cr_assert_str_eq(json_get_text(json_at(list, 1), "fits"), "no");
+}
+
+Test(control_rent, offers_are_for_a_model_there_is)
+{
+    begin_account();
+    refuses(CALL("Offers", "{\"for_model\":\"tiny\"}"), "io.llmhost.Usage", "code", "bad_model");
+    refuses(CALL("Offers", "{\"for_model\":\"vllm:tiny\"}"), "io.llmhost.Usage", "code", "unknown_engine");
+    at.registry = "model_unknown";
+    refuses(CALL("Offers", "{\"for_model\":\"ollama:m\"}"), "io.llmhost.NotFound", "code", "model_unknown");
+    at.registry = "tag_unknown";
+    refuses(CALL("Offers", "{\"for_model\":\"ollama:m\"}"), "io.llmhost.NotFound", "code", "tag_unknown");
+}
+
+Test(control_rent, what_only_the_table_knows_is_marked)
+{
+    begin_account();
+
+    _cleanup_json_ struct json *heard = answers("Offers", "{\"for_model\":\"ollama:m\"}");
+
+    cr_assert_not(json_get_bool(first(heard, "offers"), "from_table", false));
+    at.registry = "registry_unreachable";
+
+    _cleanup_json_ struct json *v = answers("Offers", "{\"for_model\":\"ollama:m\"}");
+
+    cr_assert(json_get_bool(first(v, "offers"), "from_table", false));
+    cr_assert_eq(json_count(json_get(v, "notes")), 1);
 }
 
 Test(control_rent, card_that_is_too_small_is_refused_before_it_is_paid_for)

@@ -344,6 +344,7 @@ Test(shape, without_a_way_to_names_the_table_has_to_do)
     n_script = n_asked = 0;
     ask("ollama:qwen3:8b");
     cr_assert_eq(heard.shape.fits.token_bytes, 144ll * 1024);
+    cr_assert(heard.shape.is_from_table);
     cr_assert_eq(heard.fault.kind, FAULT_NONE);
 }
 
