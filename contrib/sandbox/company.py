@@ -69,6 +69,7 @@ class Company:
         self.options, self.lock, self.over = options, threading.RLock(), threading.Event()
         self.data = data()
         self.specs, self.instances, self.switches, self.images = self.data["specs"], {}, {}, []
+        self.operations = ()            # names of the calls that there are, for those who order faults; (): anybody's guess
         self.sold_out = set()           # (spec, reported region): what the stock of the spec says does not hold there
         self.bill, self.faults, self.calls, self.events, self.messages = bill.Bill(), faults.Faults(), [], [], []
         self.account = {

@@ -5,6 +5,7 @@
 VERBS is the whole of it; ctl's --help is made of it.
 """
 import dataclasses
+import inspect
 import json
 import os
 import socket
@@ -19,6 +20,80 @@ MAX_BYTES = 64 << 20
 
 class Trouble(Exception):
     pass
+
+
+# What may be said: one sentence names what is allowed ------------------------------------------------------------------------
+
+def choice(what, value, allowed):
+    if value not in allowed:
+        raise Trouble(f"{what} {value!r}: there are {' '.join(str(a).lower() if isinstance(a, bool) else a for a in allowed)}")
+    return value
+
+
+def whole(what, value, least=0):
+    """A whole number."""
+    try:
+        found = int(value)
+        if found != float(value) or found < least or isinstance(value, bool):
+            raise ValueError
+        return found
+    except (TypeError, ValueError, OverflowError):
+        raise Trouble(f"{what} {value!r}: a whole number{f' of {least} or more' if least >= 0 else ''}") from None
+
+
+def seconds(what, value):
+    try:
+        if 0 <= float(value) < 1e9 and not isinstance(value, bool):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise Trouble(f"{what} {value!r}: a number of {'days' if what == 'days' else 'seconds'}, 0 or more")
+
+
+def spec_of(company, spec):
+    return company.specs[choice("SPEC", spec, company.specs)]
+
+
+CHARGES = ("payg", "daily", "weekly", "monthly", "yearly")
+# What a value of that name may be, whichever verb has it.
+CHECKS = {
+    "after": lambda company, value: seconds("after", value), "for_s": lambda company, value: seconds("for_s", value),
+    "seconds": lambda company, value: seconds("seconds", value), "days": lambda company, value: seconds("days", value),
+    "times": lambda company, value: whole("times", value), "gpus": lambda company, value: whole("gpus", value, 1),
+    "price": lambda company, value: whole("price", value), "disk_gb": lambda company, value: whole("disk_gb", value),
+    "idle": lambda company, value: whole("idle", value), "milli": lambda company, value: whole("milli", value),
+    "since": lambda company, value: whole("since", value), "assets": lambda company, value: whole("assets", value, -(10 ** 12)),
+    "spec": spec_of, "region": lambda company, value: value is None or choice("region", value, company.data["region_names"]),
+    "charge": lambda company, value: choice("charge", value, CHARGES),
+    "family": lambda company, value: choice("family", value, ("console", "pro")),
+    "on": lambda company, value: value == "*" or not company.operations or choice("on", value, ("*", *company.operations)),
+    "shutdown": lambda company, value: choice("shutdown", value, ("ends", "bills")),
+    "timed_format": lambda company, value: choice("timed_format", value, ("any", "text", "ms")),
+    **{key: lambda company, value, key=key: choice(key, value, (True, False))
+       for key in ("verified", "wechat_bound", "developer_on_console", "rotate", "auto_payg")}}
+
+
+def usage(company, verb):
+    """How a verb is said."""
+    text = f"{verb} {' '.join(VERBS[verb][0].__doc__.split())}"
+    return text + (f". SPEC: {' '.join(company.specs)}" if "SPEC" in text or "spec=" in text else "")
+
+
+def check(company, verb, more):
+    """Every value by its name, and no value that the verb does not have."""
+    function = VERBS[verb][0]
+    inner = {"fault": company.faults.order, "rent": company.rent}.get(verb)
+    try:
+        inspect.signature(inner).bind(**more) if inner else inspect.signature(function).bind(company, **more)
+        if verb == "prepay":
+            inspect.signature(company.prepay).bind(**more)
+        for key, value in more.items():
+            if verb == "press" and key not in ("button", "instance"):
+                raise TypeError
+            if key in CHECKS:
+                CHECKS[key](company, value)
+    except TypeError:
+        raise Trouble(usage(company, verb)) from None
 
 
 def ask(path, verb, **more):
@@ -40,7 +115,9 @@ def instance_of(company, uuid):
     if uuid == "" and len(company.instances) == 1:
         found = list(company.instances.values())
     if len(found) != 1:
-        raise Trouble(f"no such instance: {uuid}")
+        names = " ".join(i.name or i.uuid for i in company.instances.values()) or "none yet"
+        raise Trouble(f"which instance? there are {names}" if uuid == "" else
+                      f"{'no such instance' if not found else 'several instances'}: {uuid} (there are {names})")
     return found[0]
 
 
@@ -48,6 +125,8 @@ def instance_of(company, uuid):
 
 def fault(company, name, **more):
     """NAME [on=CALL] [times=N] [seconds=S] [instance=UUID] [word=W]: for the next N calls (1; 0: for ever)"""
+    if more.get("instance"):
+        more["instance"] = instance_of(company, more["instance"]).uuid
     company.faults.order(name, **more)
 
 
@@ -61,9 +140,13 @@ def heal(company):
     company.faults.heal()
 
 
-def press(company, button, instance="", **more):
+BUTTONS = ("power_on", "no_gpu", "power_off", "release", "restart_box", "pull_plug")
+
+
+def press(company, button, instance=""):
     """BUTTON [INSTANCE]: as somebody in the console: power_on power_off release no_gpu;
     restart_box: as the platform; pull_plug: it dies, and bills"""
+    choice("BUTTON", button, BUTTONS)
     found = instance_of(company, instance)
     buttons = {
         "power_on": lambda: (company.check_start(found, "gpu"), company.power_on(found, "gpu", why="console")),
@@ -72,8 +155,6 @@ def press(company, button, instance="", **more):
         "release": lambda: (company.check_release(found), company.release(found, "console")),
         "restart_box": lambda: company.restart_box(found),
         "pull_plug": lambda: company.switches[found.uuid].turn_off()}
-    if button not in buttons:
-        raise Trouble(f"no such button: {button} ({' '.join(buttons)})")
     entry = company.note(button, by="console", instance=found.uuid)
     buttons[button]()
     entry["effect_at"] = entry["answered_at"] = time.time()
@@ -81,7 +162,9 @@ def press(company, button, instance="", **more):
 
 def stock(company, spec, number, after=0, region=None):
     """SPEC N|any [after=S] [region=R]: cards that can really be had, now or in S seconds, or 0|any in a region alone; what runs keeps its own"""
-    row, value = company.specs[spec], None if number == "any" else int(number)
+    row, value = spec_of(company, spec), None if number == "any" else whole("stock", number)
+    if region and value:
+        raise Trouble("of one region: 0 or any")
     if region:
         (company.sold_out.discard if value is None else company.sold_out.add)((spec, region))
     elif after:
@@ -92,12 +175,12 @@ def stock(company, spec, number, after=0, region=None):
 
 def advertise(company, spec, number):
     """SPEC N: what the stock call says, true or not"""
-    company.specs[spec]["advertised"][0] = int(number)
+    spec_of(company, spec)["advertised"][0] = whole("number", number)
 
 
 def price(company, spec, milli):
     """SPEC MILLI: 1/1000 yuan per card and hour, from the next power-on"""
-    company.specs[spec]["price"] = int(milli)
+    spec_of(company, spec)["price"] = int(milli)
 
 
 def account(company, **changes):
@@ -179,9 +262,10 @@ class Handler(socketserver.StreamRequestHandler):
     def answer(self, line):
         try:
             asked = json.loads(line)
-            verb = VERBS[asked["do"]][0]
-            with self.server.company.lock:
-                return {"ok": True, "data": verb(self.server.company, **asked.get("with", {}))}
+            do, more, company = choice("verb", asked["do"], VERBS), asked.get("with", {}), self.server.company
+            with company.lock:
+                check(company, do, more)
+                return {"ok": True, "data": VERBS[do][0](company, **more)}
         except Refusal as no:
             return {"ok": False, "error": str(no)}
         except KeyError as e:

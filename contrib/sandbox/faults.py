@@ -108,7 +108,7 @@ class Faults:
 
     def order(self, name, on="*", times=1, seconds=None, instance="", word=""):
         if name not in FAULTS and name not in ERRORS:
-            raise ValueError(f"no such fault: {name}")
+            raise ValueError(f"fault {name!r}: there are {' '.join([*FAULTS, *ERRORS])}")
         usual = FAULTS[name][2] if name in FAULTS else 0
         self.ordered.append(Fault(name, on, int(times), usual if seconds is None else float(seconds), instance, word))
 

@@ -297,9 +297,32 @@ class CommandLine(unittest.TestCase):
             c.until(uuid, "shutdown")
             self.assertEqual(json.loads(self.sandbox("ctl", "account", "verified=false", *at))["verified"], False)
             self.assertIn("no such instance: x", self.sandbox("ctl", "press", "power_off", "x", *at, status=1))
-            self.assertIn("no such button: x", self.sandbox("ctl", "press", "x", uuid, *at, status=1))
-            self.assertIn("no such verb: x", self.sandbox("ctl", "x", *at, status=1))
             self.assertIn("an account has no x", self.sandbox("ctl", "account", "x=1", *at, status=1))
+
+    def test_what_is_said_wrongly_is_answered_with_what_may_be_said(self):
+        specs = "h800 v-48g v-48g-350w 4090D pro6000-p v-32g-p 5090-p"
+        wrong = {
+            "x": "there are fault faults heal", "stock any": f"stock SPEC N|any .* SPEC: {specs}", "stock": "stock SPEC N", "stock 4090 1": f"there are {specs}",
+            "stock 4090D x": "whole number", "stock 4090D 1 2": "too many words: stock SPEC", "stock 4090D 1 after=x": "seconds",
+            "stock 4090D 0 region=x": "there are west-C", "stock 4090D 3 region=west-C": "0 or any", "stock 4090D 1 x=1": "stock SPEC N",
+            "advertise 4090D": "advertise SPEC N", "advertise x 1": specs, "price 4090D 1.5": "whole number", "price x 1": specs,
+            "account assets=x": "whole number", "account verified=x": "there are true false", "account shutdown=x": "there are ends bills", "account x": "too many words",
+            "rent a b": "too many words", "rent gpus=0": "1 or more", "rent spec=x": specs, "rent charge=x": "payg daily", "rent for_s=x": "seconds",
+            "rent family=x": "console pro", "rent x=1": r"rent \[name=\]", "prepay": "prepay INSTANCE", "prepay x": "none yet", "host x": "host INSTANCE IDLE",
+            "age x x": "days", "press": "press BUTTON", "press x": "there are power_on", "press power_on": "which instance.*none yet",
+            "fault": "fault NAME", "fault x": "there are timeout_before", "fault lost on=x": "console/power_on", "fault lost times=x": "whole number",
+            "fault lost seconds=x": "seconds", "fault lost instance=x": "no such instance", "fault lost x=1": "fault NAME", "faults x": "too many words",
+            "heal x": "too many words", "midnight x": "too many words", "instances x": "too many words", "bill x": "too many words",
+            "calls x": "whole number", "events since=x": "whole number", "messages x": "too many words"}
+        with Company(**NO_MACHINE) as c:
+            for words, told in wrong.items():
+                with self.subTest(words):
+                    said = self.sandbox("ctl", *words.split(), "--control", c.control, status=1)
+                    self.assertRegex(said, f"^sandbox: .*{told}")
+                    self.assertEqual(said.count("\n"), 1, said)
+            self.assertEqual((c.instances(), c.faults(), c.said()), ([], [], ""))
+        for words in ("x", "start x", "bill --x", "start --listen x", "start --boot x", "calls x"):
+            self.assertRegex(self.sandbox(*words.split(), status=1), r"^sandbox: [^\n]*sandbox -h\n$")
 
     def test_one_company_at_a_place(self):
         with Company(**NO_MACHINE) as c:
@@ -312,6 +335,8 @@ class CommandLine(unittest.TestCase):
                 self.assertEqual(next.wait(20), 0)
 
     def test_help(self):
+        for told in self.sandbox("--help"), self.sandbox("ctl", "stock", "--help"):
+            self.assertIn("5090-p (5090-32G)", told)
         self.assertIn("--hosts process|netns", self.sandbox("--help"))
         told = self.sandbox("ctl", "help")
         for name in ("timeout_late", "bad_gateway", "no_stock", "press", "boot_fails", "console/power_on"):

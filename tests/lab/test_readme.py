@@ -4,8 +4,8 @@ Every fenced block marked sh is run, in order, in one shell on a terminal, in an
 pasted ssh command is a host of the lab that answers to that name, port and user; its ollama pulls from a registry of ours.
 Where the README does not start the daemon itself, one is running. A block that cannot be run here (it installs, or needs
 systemd) has a line above it that says why: <!-- not run: REASON -->. The first two commands, contrib/demo and tests/run, are
-run by the gate, and only looked at here. Machines are rented at the company of contrib/sandbox: `provider add` gets its address, the one
-word that is not on the page."""
+run by the gate, and only looked at here. Machines are rented at the company of contrib/sandbox: `provider add` gets its address, and the
+company that the page opens itself the place of the engine, the words that are not on the page."""
 import fcntl
 import os
 import pty
@@ -27,7 +27,7 @@ import registry
 from host import Host
 
 LIMIT_S = 300
-RUN_S = 140
+RUN_S = 200
 README = hosts.REPO + "/README.md"
 QUICKSTART = hosts.REPO + "/contrib/quickstart.zh-CN.md"
 BY_THE_GATE = re.compile(r"(\./)?(contrib/demo|tests/run)\b")
@@ -118,12 +118,14 @@ class Readme(unittest.TestCase):
         shop = self.make_machines(script, home)
         c = self.enterContext(companies.Company(options=["--engine", "ollama", "--disk", "256m"], sshd=2))
         self.serve_rented(c, shop)
-        script = script.replace("provider add autodl", f"provider add autodl --base-url {c.url}")
+        script = re.sub(r"provider add autodl(?! --base-url)", f"provider add autodl --base-url {c.url}", script)
+        engine = hosts.engine_path("ollama")
+        script = script.replace("sandbox start", f"sandbox start --bind {hosts.ENGINES}")
         env = {"HOME": home, "USER": "root", "TERM": "xterm", "LANG": "C.UTF-8", "XDG_RUNTIME_DIR": home + "/run",
                "PATH": f"{daemons.BUILD}:{os.path.dirname(hosts.engine_path('ollama'))}:{os.environ['PATH']}"}
         os.mkdir(home + "/run", 0o700)
         if "llmhostd" not in re.sub(r"llmhostd\.\w+", "", script):
-            running = daemons.Daemon()
+            running = daemons.Daemon(**{"engine.ollama": {"path": engine}})
             self.addCleanup(running.__exit__, None, None, None)
             env["LLMHOST_SOCKET"] = running.socket_path
         answers = {b"password": PASSWORD, b"token": c.developer_token, b"day": "30", b"switch it off": "n"}
@@ -162,6 +164,7 @@ class Readme(unittest.TestCase):
             models.store_in_ollama(home + "/store", name, home + "/tiny.gguf")
         shop = registry.Registry(home + "/store", port=443)
         self.addCleanup(shop.close)
+        shop.serve_here()
         with open("/etc/hosts") as f:
             lines = f.read()
         for number, (port, user, name) in enumerate(dict.fromkeys(PASTED.findall(script))):
