@@ -46,7 +46,7 @@ enum exit_status error_exit(const char *error)
     return EXIT_FAILED;
 }
 
-/* The first three end a command before or between its targets; cli.md orders the others. */
+/* The first three end a command before or between its targets; llmhostctl(1), EXIT STATUS, has the others in order. */
 static const enum exit_status worst_first[] = {
     EXIT_INTERRUPTED, EXIT_NO_DAEMON, EXIT_USAGE,       EXIT_NOT_CONFIRMED, EXIT_REFUSED,
     EXIT_CREDENTIALS, EXIT_TUNNEL,    EXIT_ENGINE,      EXIT_NO_CAPACITY,   EXIT_CONFLICT,

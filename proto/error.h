@@ -1,4 +1,4 @@
-/* Exit statuses of llmhostctl and the errors of the contract: one for one (cli.md: exit codes are never reused). */
+/* Exit statuses of llmhostctl and the errors of the contract: one for one (llmhostctl(1), EXIT STATUS: they are never reused). */
 #pragma once
 
 enum exit_status {

@@ -425,7 +425,7 @@ static bool runs_beyond_the_money(const struct lease *l, struct fault *ret)
     return true;
 }
 
-/* The alarm says what is at stake (cli.md §3.1). */
+/* The alarm says what is at stake. */
 static void tell_stop(const struct lease *l, struct fault *f)
 {
     struct rented_figures n;

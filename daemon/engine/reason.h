@@ -5,7 +5,7 @@
  * the engine can use), cpu_unfit (a processor without the instructions it was built with), library_missing, model_unreadable,
  * engine_crashed (a signal ended it: it may do better next time), engine_exited (it ended by itself, and does not say why).
  *
- * Words: runtimes.md §2.8, §3.4 and §8 (ollama llm/status.go and llm/llama_server.go at 0.32.15, llama.cpp 0.5.0, glibc's loader), and
+ * Words: reference/runtimes.md §2.8, §3.4 and §8 (ollama llm/status.go and llm/llama_server.go at 0.32.15, llama.cpp 0.5.0, glibc's loader), and
  * observed with ollama 0.11.4, 0.32.15 and llama-server 0.7.0, 2026-11. */
 #pragma once
 

@@ -65,5 +65,5 @@ const char *guard_reason_name(enum guard_reason r);     /* "late", "owner", … 
 
 /* The second dog, one line for a POSIX shell that travels with the power-on: ends the box after first_s, or 60 s after the guard in /dev/shm
  * should have. */
-#define GUARD_DOG_BYTES_MAX 500         /* as long as AutoDL's start_command may be; its true limit is unknown (lease.md 1.7) */
+#define GUARD_DOG_BYTES_MAX 500         /* as long as AutoDL's start_command may be; its true limit is unknown (reference/lease.md §1.7) */
 const char *guard_dog_format(char out[static GUARD_DOG_BYTES_MAX + 1], uint32_t first_s);

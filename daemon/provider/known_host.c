@@ -9,8 +9,8 @@
 #define AUTODL "AutoDL", "an", true, "https://www.autodl.com/console/instance/list"
 #define DSW    "PAI-DSW", "a", false, "https://pai.console.aliyun.com/"
 
-/* The source of each: autodl.md §6 has the forms of names that were seen; §5.1 (official) that "run
- * /usr/bin/shutdown" inside is the company's own advice to save money. pai-dsw.md §4 and §7: the bill follows
+/* The source of each: reference/autodl.md §6 has the forms of names that were seen; §5.1 (official) that "run
+ * /usr/bin/shutdown" inside is the company's own advice to save money. reference/pai-dsw.md §4 and §7: the bill follows
  * the state Running until the API says Stopped, whatever happens inside. */
 static const struct known_host hosts[] = {
     {"connect.*.seetacloud.com", AUTODL},

@@ -1,6 +1,6 @@
 /* links: engine
  *
- * Why a server ended, from its own words and from how it ended. Lines as the reference has them (runtimes.md §1.3, §2.8, §3.4, §8), or as
+ * Why a server ended, from its own words and from how it ended. Lines as the reference has them (reference/runtimes.md §1.3, §2.8, §3.4, §8), or as
  * ollama 0.11.4, 0.32.15, llama-server 0.7.0, glibc and the kernel said them here (2026-11). */
 #include "engine/reason.h"
 
