@@ -154,7 +154,7 @@ class Faults(WithCompany):
         c.until(ordinary, "shutdown_by_starting_error")
 
     def test_no_such_fault(self):
-        with self.assertRaisesRegex(Exception, "no such fault: boom"):
+        with self.assertRaisesRegex(Exception, "fault 'boom': there are timeout_before"):
             self.c.fault("boom")
 
 
