@@ -22,7 +22,7 @@ struct output {
     bool err_moves;                     /* stderr can take a line back: a terminal that is not "dumb" */
     bool out_colour, err_colour;
     unsigned out_width, err_width;      /* columns of the terminal; 0: none, so no limit */
-    unsigned out_height;
+    unsigned out_height, err_height;    /* likewise */
 };
 
 /* Looks at the descriptors, TERM, NO_COLOR and COLUMNS. */
@@ -38,6 +38,8 @@ void output_answer(const struct output *o, const struct json *data, screen_fn sc
 void output_flush(const struct buf *out);
 /* A line of progress, a warning or a hint on stderr; nothing with -q. */
 void output_hint(const struct output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same, broken between words where the terminal ends. */
+void output_hint_wrapped(const struct output *o, const char *text);
 /* An error: on stderr for people (also with -q), as the envelope on stdout for scripts. */
 void output_error(const struct output *o, const struct json *error);
 

@@ -27,11 +27,12 @@ static unsigned terminal_width(int fd)
 
 void output_measure(struct output *o)
 {
-    struct winsize size = {0};
+    struct winsize size = {0}, err = {0};
 
     o->out_width = o->out_terminal ? terminal_width(STDOUT_FILENO) : 0;
     o->err_width = o->err_terminal ? terminal_width(STDERR_FILENO) : 0;
     o->out_height = o->out_terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_row : 0;
+    o->err_height = o->err_terminal && ioctl(STDERR_FILENO, TIOCGWINSZ, &err) == 0 ? err.ws_row : 0;
 }
 
 void output_init(struct output *o, bool json, bool quiet)
@@ -71,6 +72,18 @@ void output_hint(const struct output *o, const char *format, ...)
     vfprintf(stderr, format, args);
     va_end(args);
     fputc('\n', stderr);
+}
+
+void output_hint_wrapped(const struct output *o, const char *text)
+{
+    struct buf out;
+
+    if (o->quiet)
+        return;
+    buf_init(&out, 65536);
+    add_wrapped(&out, 0, o->err_width, text);
+    fputs(buf_text(&out), stderr);
+    buf_done(&out);
 }
 
 void output_answer(const struct output *o, const struct json *data, screen_fn screen, enum exit_status exit)

@@ -12,7 +12,7 @@
 #define TICK_TERMINAL_MS 200
 #define TICK_PLAIN_MS    1000
 #define USUAL_LEAST_MS   1000 /* nobody waits for less */
-#define INSTANCE_COLUMNS 9 /* at least, for the next one may have a longer name: "pro6000-2" */
+#define OVER_MAX         64 /* lines that are painted anew when a longer name comes */
 #define STAGE_COLUMNS    12
 #define TEXT_COLUMNS     30
 #define TIME_COLUMNS     8
@@ -32,11 +32,24 @@ static void running_remove(struct progress *p, struct progress_stage *s)
     memmove(s, s + 1, (size_t)(p->running + p->n_running - s) * sizeof *s);
 }
 
+void progress_forget(struct progress *p)
+{
+    for (unsigned i = 0; i < p->n_over; i++) {
+        free(p->over[i].instance);
+        free(p->over[i].stage);
+        free(p->over[i].text);
+        free(p->over[i].time);
+    }
+    p->n_over = p->over_lines = 0;
+}
+
 void progress_done(struct progress *p)
 {
     progress_leave(p);
     while (p->n_running)
         running_remove(p, p->running);
+    progress_forget(p);
+    free(p->over);
     free(p->running);
     free(p->subject);
     *p = (struct progress){.output = p->output};
@@ -56,18 +69,16 @@ void progress_headline(struct progress *p, const char *on, const struct json *ra
                        priced ? amount_format(text, rate, "/h") : "",
                        p->or_next ? ", or on the next that is free" : "")
            : xstrdup(p->subject);
-    struct buf out;
 
-    buf_init(&out, 65536);
-    add_wrapped(&out, 0, o->err_width, line);
-    fputs(buf_text(&out), stderr);
-    buf_done(&out);
+    output_hint_wrapped(o, line);
 }
 
 void progress_leave(struct progress *p)
 {
-    if (p->n_lines)
+    if (p->n_lines) {
         fputc('\n', stderr);
+        progress_forget(p);
+    }
     p->n_lines = 0;
 }
 
@@ -112,12 +123,12 @@ static void add_cell(struct buf *out, const char *text, unsigned columns)
     add_padded(out, text, MAX(columns, text_columns(text) + 1));
 }
 
-/* "  load        ", of several instances with the name in front. */
+/* "  load        ", of several instances with the name in front; nothing there: it is about all of them. */
 static void add_head(const struct progress *p, const char *instance, const char *stage, struct buf *out)
 {
     buf_add_text(out, "  ");
-    if (instance)
-        add_cell(out, instance, p->instance_columns + 2);
+    if (instance || p->instance_columns)
+        add_cell(out, instance ? instance : "", p->instance_columns + 2);
     add_cell(out, stage, STAGE_COLUMNS);
 }
 
@@ -317,21 +328,63 @@ static void add_over(const struct progress *p, const char *instance, const char 
     }
 }
 
+/* Each of its lines clears what stood there. */
+static void over_write(struct progress *p, const struct progress_row *row)
+{
+    struct buf line;
+
+    buf_init(&line, 16384);
+    add_over(p, row->instance, row->stage, row->text, row->time, &line);
+    fputc('\r', stderr);
+    for (const char *at = buf_text(&line); at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL) {
+        fprintf(stderr, "%.*s\033[K\n", (int)strcspn(at, "\n"), at);
+        p->over_lines++;
+    }
+    buf_done(&line);
+}
+
+static void over_note(struct progress *p, const char *instance, const char *stage, const char *text,
+                      const char *time)
+{
+    if (p->n_over == OVER_MAX || p->over_width != p->output->err_width)
+        progress_forget(p);
+    p->over_width = p->output->err_width;
+    if (!p->over)
+        p->over = xalloc(OVER_MAX * sizeof *p->over);
+    p->over[p->n_over++] = (struct progress_row){.instance = instance ? xstrdup(instance) : NULL,
+                                                 .stage = xstrdup(stage),
+                                                 .text = xstrdup(text),
+                                                 .time = xstrdup(time)};
+}
+
 /* On a terminal: over the running lines, which follow below. */
 static void over_paint(struct progress *p, const char *instance, const char *stage, const char *text,
                        const char *time)
 {
-    struct buf line;
-    bool on_line;
-
-    buf_init(&line, 16384);
-    add_over(p, instance, stage, text, time, &line);
-    on_line = p->n_lines == 1 && !strchr(buf_text(&line), '\n');
-    if (!on_line)
+    if (p->n_lines != 1)
         progress_clear(p);
-    fprintf(stderr, "%s%s%s\n", on_line ? "\r" : "", buf_text(&line), on_line ? "\033[K" : "");
-    buf_done(&line);
+    over_note(p, instance, stage, text, time);
+    over_write(p, &p->over[p->n_over - 1]);
     p->n_lines = 0;
+}
+
+void progress_widen(struct progress *p, unsigned columns)
+{
+    const struct output *o = p->output;
+
+    if (columns <= p->instance_columns)
+        return;
+    p->instance_columns = columns;
+    if (!p->n_over || o->quiet || !o->err_moves || p->over_width != o->err_width ||
+        p->over_lines + p->n_lines >= o->err_height)
+        return;
+    progress_clear(p);
+    fprintf(stderr, "\033[%uA", p->over_lines);
+    p->over_lines = 0;
+    for (unsigned i = 0; i < p->n_over; i++)
+        over_write(p, &p->over[i]);
+    if (p->n_running)
+        running_paint(p);
 }
 
 /* It was begun, and is not under way any more: nothing of it stays. */
@@ -394,8 +447,7 @@ void progress_show(struct progress *p, const struct json *progress)
     stage = words_of(name);
     progress_headline(p, NULL, NULL);
     if (instance) /* whatever machine comes next */
-        p->instance_columns =
-            MAX(MAX(p->instance_columns, text_columns(instance)), (unsigned)INSTANCE_COLUMNS);
+        progress_widen(p, text_columns(instance));
     if (streq(state, "ahead"))
         stage_left(p, instance, stage);
     else if (streq(state, "done") || streq(state, "failed") || streq(state, "skipped") ||

@@ -18,12 +18,20 @@ struct progress_stage {
     int64_t bytes, bytes_total, rate_bytes;
 };
 
+/* One that is over: its line stands above those. */
+struct progress_row {
+    char *instance, *stage, *text, *time;
+};
+
 struct progress {
     struct output *output;
     char *subject;              /* what it is about: a model, an instance */
     struct progress_stage *running;     /* of each instance at most one, in the order they began */
     unsigned n_running;
     unsigned n_lines;           /* the running ones that stand on the screen; the cursor is behind the last */
+    struct progress_row *over;
+    unsigned n_over, over_lines;        /* how many lines of the screen they take, which was so wide */
+    unsigned over_width;
     unsigned instance_columns;  /* of the longest name so far, where there are several */
     bool or_next;               /* it may be another machine than the one that the headline names */
     bool header;                /* the headline is out */
@@ -36,6 +44,10 @@ void progress_done(struct progress *p);
 
 /* "ollama:x on gz-4090, ¥1.98/h", once. rate: a Money, or NULL. */
 void progress_headline(struct progress *p, const char *on, const struct json *rate);
+/* Names of that length come: what stands there makes room for them. */
+void progress_widen(struct progress *p, unsigned columns);
+/* Something else was written below what is over. */
+void progress_forget(struct progress *p);
 /* A Progress of the contract; NULL shows nothing. */
 void progress_show(struct progress *p, const struct json *progress);
 /* Time has passed; and how often it should be told. */

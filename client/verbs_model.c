@@ -29,8 +29,7 @@ char *model_instances(const struct json *reply)
 static void note_width(struct progress *p, const struct json *models)
 {
     for (size_t i = 0; i < json_count(models); i++)
-        p->instance_columns =
-            MAX(p->instance_columns, text_columns(json_get_text(json_at(models, i), "instance")));
+        progress_widen(p, text_columns(json_get_text(json_at(models, i), "instance")));
 }
 
 static void on_reply(void *ctx, const struct json *reply)
@@ -41,6 +40,8 @@ static void on_reply(void *ctx, const struct json *reply)
     note_width(p, json_get(reply, "models"));
     if (on)
         progress_headline(p, on, json_get(json_get(json_get(reply, "instance"), "rental"), "rate"));
+    if (json_count(json_get(reply, "notes")))
+        progress_forget(p);
     verb_notes(p->output, reply);
     progress_show(p, json_get(reply, "progress"));
 }
@@ -66,7 +67,12 @@ enum exit_status model_detached(struct run *r, const char *what, const char *wat
         output_error(&r->output, error);
         return EXIT_INTERRUPTED;
     }
-    fprintf(stderr, "%s\n  %-8s  %s\n", what, "watch:", watch);
+    struct buf said;
+
+    buf_init(&said, 4096);
+    add_wrapped(&said, 0, r->output.err_width, what);
+    fprintf(stderr, "%s  %-8s  %s\n", buf_text(&said), "watch:", watch);
+    buf_done(&said);
     if (give_up)
         fprintf(stderr, "  %-8s  %s\n", "give up:", give_up);
     return EXIT_INTERRUPTED;

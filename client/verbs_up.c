@@ -33,6 +33,17 @@ static void up_add_part(const struct output *o, struct buf *out, unsigned *colum
     *columns = (below ? 2 : *columns + 3) + n;
 }
 
+/* Broken where the terminal ends; the columns of its last line. */
+static unsigned add_sentence(const struct output *o, const char *text, struct buf *out)
+{
+    const char *last;
+
+    add_wrapped(out, 0, o->out_width, text);
+    out->len -= out->len > 0; /* more follows */
+    last = strrchr(buf_text(out), '\n');
+    return text_columns(last ? last + 1 : buf_text(out));
+}
+
 static void up_screen(const struct output *o, const struct json *reply, bool already, const char *name,
                       struct buf *out)
 {
@@ -43,20 +54,23 @@ static void up_screen(const struct output *o, const struct json *reply, bool alr
     _cleanup_free_ char *called = id ? xasprintf("model \"%s\"", id) : NULL;
     int64_t since = json_get_int(model, "since_at_ms", 0);
     char age[TEXT_SHORT_MAX];
+    struct buf said;
     unsigned columns;
 
+    buf_init(&said, 65536);
     if (!o->err_moves)
-        buf_addf(out, "llmhostctl: %s: ", name);
+        buf_addf(&said, "llmhostctl: %s: ", name);
     if (already) {
-        buf_add_text(out, "already ready");
+        buf_add_text(&said, "already ready");
         if (on)
-            buf_addf(out, " on %s", on);
+            buf_addf(&said, " on %s", on);
         if (since && json_count(json_get(reply, "models")) < 2)
-            buf_addf(out, " for %s", age_format(age, since));
+            buf_addf(&said, " for %s", age_format(age, since));
     } else {
-        add_took(out, reply, on);
+        add_took(&said, reply, on);
     }
-    columns = text_columns(buf_text(out));
+    columns = add_sentence(o, buf_text(&said), out);
+    buf_done(&said);
     if (endpoint)
         up_add_part(o, out, &columns, endpoint);
     if (called)

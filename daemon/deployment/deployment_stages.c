@@ -120,7 +120,9 @@ static void capacity_text(const struct rented *r, const struct rented_figures *n
 {
     const struct fault *trouble = rented_trouble(r);
     int64_t until = rented_record(r)->search_until_at_ms;
-    bool lacks_card = streq(trouble->code, "no_capacity") || streq(trouble->code, "host_full");
+    bool is_one_of_several = trouble->kind == FAULT_INVALID && hunt_current(rented_hunt(r));
+    bool lacks_card =
+        is_one_of_several || streq(trouble->code, "no_capacity") || streq(trouble->code, "host_full");
     char end[MINUTE_TEXT_MAX];
 
     if (n->state != LIFE_WAITING)

@@ -57,6 +57,13 @@ COMING = [machine("gz-4090d", "waiting"), machine("gz-5090", "creating", guard={
           machine("xb-3090", "unknown", since_at_ms="@-2s", guard={"state": "away", "proved": False}),
           machine("xb-5090", "running", stays="in_use", since_at_ms="@-9s", guard={"state": "away", "proved": False}),
           machine("xb-a100", "running", stays="in_use", since_at_ms="@-99s", guard={"state": "away", "proved": False})]
+# Of two machines: what is about both stands below neither name.
+DOWN_TWO = [stage("engine", "running", "ollama"), stage("engine", "done", "2 of 2 stopped", took_ms=1100),
+            stage("power_off", "running", "AutoDL: running", instance="a"), stage("power_off", "running", "AutoDL: running", instance="guangzhou-5090"),
+            stage("power_off", "done", "AutoDL: shutdown", instance="a", took_ms=5100), stage("confirmed", "done", "AutoDL: shutdown", instance="a", took_ms=5100),
+            stage("power_off", "done", "AutoDL: shutdown", instance="guangzhou-5090", took_ms=15000),
+            stage("confirmed", "done", "AutoDL: shutdown", instance="guangzhou-5090", took_ms=15000)]
+DOWN_TWO = [*({"more": {**step["more"], "done": False}} for step in DOWN_TWO), {"reply": {"done": True, "took_ms": 15100}}]
 COST = {"accounts": [ACCOUNT], "total": [yuan(5430)], "lines": [
     {"instance": "gz-4090", "state": "running", "now": yuan(1980), "today": yuan(6106), "month": yuan(71200), "stopped": yuan(14, True), "disk_gb": 50},
     {"instance": "nm-a100", "state": "running", "now": yuan(3450), "today": yuan(1314), "month": yuan(18950), "stopped": yuan(0), "prepaid_until_at_ms": "@600000s"},
@@ -332,6 +339,10 @@ RENT = [
     case("rent-up-interrupted", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [{"interrupt": True}, {"hang": True}]}),
     case("rent-up-no-account", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [error("NotFound", "no_provider", "there is no account to rent with")]}),
     *widths("rent-down", "down gz-4090", {"Down": DOWN, "Cost": COST_OF}),
+    *widths("rent-down-two", f"down {MODEL}", {"Down": DOWN_TWO}),
+    case("rent-release-60", "release guangzhou-4090d-for-the-night-shift --confirm=guangzhou-4090d-for-the-night-shift", {"Release": [{"reply": {"spent": yuan(250)}}]}, columns=60),
+    case("rent-up-hunt-60", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
+         "instance": machine("gz-4090", "waiting"), "settings": {}, "models": []}}]}, columns=60),
     case("rent-down-pipe", f"down {MODEL}", {"Down": DOWN, "Cost": COST_OF}),
     case("rent-down-json", "down gz-4090 --json -q", {"Down": DOWN}),
     case("rent-keep", "keep nm-a100 2h", {"Keep": KEPT}),

@@ -184,12 +184,13 @@ class Screen(AtOnce):
             second, = (m["name"] for m in w.machines() if m["name"] != first["name"])
             seen = [row for row in rows(shown) if re.search(STAGES, row) and "note:" not in row]
             self.assertRegex(seen[0], rf"^  {first['name']} +capacity ")
-            self.assertIn(f"  {first['name']:<9}  capacity    no free card", seen)
-            self.assertIn(f"  {second:<9}  capacity    5090: no free card", seen)
-            for row in seen:
-                self.assertRegex(row, rf"^  .{{9}}  ({STAGES})", "names and stages stand in columns")
+            self.assertIn(f"  {first['name']}  capacity    no free card", seen)
             turn = next(i for i, row in enumerate(seen) if row.startswith(f"  {second} "))
-            self.assertTrue(all(row.startswith(f"  {second} ") for row in seen[turn:]), f"the first one ticks on: {seen[turn:]}")
+            refused = f"  {first['name']:<{len(second)}}  capacity    no free card"
+            self.assertEqual(seen[turn - 1], refused, "what stands there makes room for the longer name")
+            self.assertIn(f"  {second}  capacity    5090: no free card", seen)
+            for row in seen[turn:]:
+                self.assertRegex(row, rf"^  {second}  ({STAGES})", "in columns, and the first one does not tick on")
             self.assertTrue(any(re.match(rf"  {second} +capacity    1 x 4090D +\d", row) for row in seen), seen)
 
     def test_off_a_terminal_each_is_a_line(self):

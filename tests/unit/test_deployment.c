@@ -835,6 +835,21 @@ Test(deployment_rented, a_search_that_begins_anew_is_its_stage_again)
     expect_stage(STAGE_SSH, STAGE_AHEAD, "");
 }
 
+/* What was said of one of several is not why the others are waited for. */
+Test(deployment_rented, one_of_several_that_is_refused_is_no_reason_to_wait)
+{
+    hunt_read(&rent.hunt, "4090D,5090x8", 1, NULL);
+    fault_code(&rent.trouble, FAULT_INVALID, "bad_parameter", "AutoDL does not accept the request");
+    rent.figures = (struct rented_figures){.state = LIFE_WAITING, .tries = 2};
+    rent.hunt.all[1].out = HUNT_REFUSED;
+    want(true);
+    machine_is(RENTED_CAPACITY);
+    expect_stage(STAGE_CAPACITY, STAGE_RUNNING, "none free, try 2");
+    rent.hunt.all[0].out = HUNT_REFUSED;
+    machine_is(RENTED_CAPACITY);
+    expect_stage(STAGE_CAPACITY, STAGE_RUNNING, "AutoDL does not accept the request, try 2");
+}
+
 Test(deployment_rented, money_is_what_it_waits_for)
 {
     fault_code(&rent.trouble, FAULT_EXHAUSTED, "budget", "1.20 of the day's 30.00 are left");
