@@ -118,7 +118,7 @@ static void waiting_on_tick(void *ctx)
 
     if (!w->text || steady_now_ms() < w->say_at)
         return;
-    output_hint(&w->run->output, "%s", w->text);
+    output_hint_wrapped(&w->run->output, w->text);
     w->text = NULL;
 }
 

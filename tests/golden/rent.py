@@ -340,7 +340,7 @@ RENT = [
     case("rent-up-no-account", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [error("NotFound", "no_provider", "there is no account to rent with")]}),
     *widths("rent-down", "down gz-4090", {"Down": DOWN, "Cost": COST_OF}),
     *widths("rent-down-two", f"down {MODEL}", {"Down": DOWN_TWO}),
-    case("rent-release-60", "release guangzhou-4090d-for-the-night-shift --confirm=guangzhou-4090d-for-the-night-shift", {"Release": [{"reply": {"spent": yuan(250)}}]}, columns=60),
+    case("rent-release-60", "release guangzhou-4090d-for-the-night-shift --confirm=guangzhou-4090d-for-the-night-shift", {"Release": [{"await": "longer lists it"}, {"reply": {"spent": yuan(250)}}]}, columns=60),
     case("rent-up-hunt-60", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
          "instance": machine("gz-4090", "waiting"), "settings": {}, "models": []}}]}, columns=60),
     case("rent-down-pipe", f"down {MODEL}", {"Down": DOWN, "Cost": COST_OF}),
