@@ -672,6 +672,7 @@ static void up_add_others(struct follow *w, bool rents)
         if (!streq(name, names[0]) && manager_place(c->context->manager, deployment_name(w->models[0]), name,
                                                     json_get(c->parameters, "arguments"), &d, &f) == 0) {
             follow_add(w, d);
+            up_limit_price(c, d);
             names[n++] = lease_name(deployment_lease(d));
             up_note_stages(d, &w->told[w->n_models - 1]);
         }

@@ -400,6 +400,15 @@ struct lease *up_rent(struct call *c, uint64_t *ret_ticket)
     return NULL;
 }
 
+void up_limit_price(const struct call *c, const struct deployment *d)
+{
+    struct rented *r = lease_rented(deployment_lease(d));
+    int64_t most_milli = json_get_int(c->parameters, "max_price_milli", 0);
+
+    if (r && most_milli)
+        rented_limit_price(r, most_milli);
+}
+
 void up_allow(const struct call *c, const struct deployment *d)
 {
     struct rented *r = lease_rented(deployment_lease(d));
@@ -411,8 +420,7 @@ void up_allow(const struct call *c, const struct deployment *d)
         rented_allow(r, over_budget, no_guard);
     if (lease_boxed(deployment_lease(d)) && no_guard)
         boxed_allow(lease_boxed(deployment_lease(d)), true);
-    if (r && !up_rents(c) && json_get_int(c->parameters, "max_price_milli", 0))
-        rented_limit_price(r, json_get_int(c->parameters, "max_price_milli", 0));
+    up_limit_price(c, d);
     if (r && until_at_ms && life_state(rented_life(r)) != LIFE_RUNNING)
         rented_look_until(r, until_at_ms);
 }
@@ -469,7 +477,7 @@ static void fail_unpriced(struct call *c, const char *target, const char *what, 
 }
 
 /* Off, and rented: it is switched on by this call, or by what is tried after another one. */
-static bool is_price_open(struct call *c, const struct lease *l)
+static bool is_price_open(struct call *c, const struct lease *l, bool is_other)
 {
     struct rented *r = l ? lease_rented(l) : NULL;
     enum life_state s = r ? life_state(rented_life(r)) : LIFE_RUNNING;
@@ -481,7 +489,7 @@ static bool is_price_open(struct call *c, const struct lease *l)
         return false;
     milli = rented_expected_milli(r);
     if (!milli && !up_limit_milli(c, rented_account(r)) && !rented_record(r)->max_price_milli) {
-        fail_unpriced(c, lease_name(l), lease_name(l), lease_name(l));
+        fail_unpriced(c, lease_name(l), lease_name(l), is_other || up_rents(c) ? NULL : lease_name(l));
         return true;
     }
     if (!own || milli <= own || rented_hunt(r)->n > 1)
@@ -517,14 +525,14 @@ static bool is_card_open(struct call *c)
     return is_open;
 }
 
-static bool are_prices_open(struct call *c, const char *names)
+static bool are_prices_open(struct call *c, const char *names, bool are_others)
 {
     const char *model = json_get_text(c->parameters, "model");
     bool is_open = false;
     char *name;
 
     for (unsigned i = 0; names && !is_open && (name = target_on_at(names, i)); i++) {
-        is_open = is_price_open(c, manager_find_place(c->context->manager, model, name));
+        is_open = is_price_open(c, manager_find_place(c->context->manager, model, name), are_others);
         free(name);
     }
     return is_open;
@@ -538,19 +546,19 @@ bool up_agrees_to_price(struct call *c)
     struct fault f = {0};
     uint64_t ticket;
 
-    if (are_prices_open(c, json_get_text(c->parameters, "or_on")))
+    if (are_prices_open(c, json_get_text(c->parameters, "or_on"), true))
         return false;
     if (!up_rents(c) && on)
-        return !are_prices_open(c, on);
+        return !are_prices_open(c, on, false);
     if (!up_rents(c))
         return !is_price_open(
-            c, manager_find_place(c->context->manager, json_get_text(c->parameters, "model"), NULL));
+            c, manager_find_place(c->context->manager, json_get_text(c->parameters, "model"), NULL), false);
     up_read_rent(c, &w);
     if (manager_rent(c->context->manager, &w, true, &l, &ticket, &f) < 0) {
         rent_fail(c, &f);
         return false;
     }
-    if (l && is_price_open(c, l))
+    if (l && is_price_open(c, l, false))
         return false;
     return (l && !up_has_more(c, l)) || !is_card_open(c);
 }

@@ -34,5 +34,7 @@ struct buf;
 void up_add_rent(const struct call *c, struct buf *out);
 /* Adds what the search for that machine leaves out, because it is too dear; nothing where there is no search. */
 void up_name_dear(const struct lease *l, struct json *notes);
-/* What the next power-on may ignore, once, and how long its card is looked for: on the machine of d, if that is rented. */
+/* The machine of d, if that is rented, is held to what was said. */
+void up_limit_price(const struct call *c, const struct deployment *d);
+/* What the next power-on may ignore, once, how long its card is looked for, and that limit: on the machine of d, if that is rented. */
 void up_allow(const struct call *c, const struct deployment *d);

@@ -1596,7 +1596,12 @@ Test(control_rent, machine_without_a_price_is_not_woken_without_a_limit)
     next_is(CALL("Up", "{\"model\":\"ollama:m\"}"), "llmhostctl up ollama:m --on=box --max-price=AMOUNT");
     next_is(CALL("Up", "{\"model\":\"ollama:m\",\"on\":\"box\"}"),
             "llmhostctl up ollama:m --on=box --max-price=AMOUNT");
+    next_is(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"or_on\":\"box\",\"anyway\":true}"),
+            "llmhostctl up ollama:m --gpu=4090D --anyway --or=box --max-price=AMOUNT");
     cr_assert_eq(at.n_started, 0);
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"or_on\":\"box\",\"anyway\":true,"
+                       "\"over_budget\":true}"),
+            "io.llmhost.Usage", "code", "price_unknown");
     json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"box\",\"max_price_milli\":2000,\"wait\":false}"));
     box_gets(LIFE_RUNNING);
     time_passes(10000); /* its price is read */
@@ -1608,6 +1613,17 @@ Test(control_rent, machine_without_a_price_is_not_woken_without_a_limit)
     box_gets(LIFE_STOPPED);
     refuses(CALL("Up", "{\"model\":\"ollama:m\",\"on\":\"box\",\"max_price_milli\":1000}"),
             "io.llmhost.Refused", "code", "price");
+}
+
+Test(control_rent, limit_is_one_for_all_that_are_tried)
+{
+    begin_foreign(INSTANCE_OFF);
+    json_free(answers("InstanceAdd", ADOPT));
+    box_gets(LIFE_STOPPED);
+    at.has_card = false;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"or_on\":\"box\",\"anyway\":true,"
+                            "\"max_price_milli\":2000,\"wait\":false}"));
+    cr_assert_eq(rented_record(lease_rented(box()))->max_price_milli, 2000);
 }
 
 /* It came to that in the last cycle, or the list of machines says so. */
