@@ -409,12 +409,26 @@ static void power_arm(struct power *p, uint64_t now)
         timer_arm(p->timer, due > now ? due - now : 0);
 }
 
+/* A daemon before this one looked for a card, and before anything is known of that nobody wants one any more:
+ * nothing has to be waited for, and none is to be made then. */
+static bool is_search_of_nobody(const struct power *p, const struct stay_facts *f)
+{
+    struct rented_figures n;
+
+    rented_figures(p->rented, &n);
+    return n.state == LIFE_UNKNOWN && n.is_none && !f->any_goal && !rented_record(p->rented)->no_card;
+}
+
 /* It is wanted on, or was. */
 static void power_judge_on(struct power *p, uint64_t now)
 {
     const struct stay_rule rule = power_rule(p);
     const struct stay_facts f = power_facts(p, now);
 
+    if (is_search_of_nobody(p, &f)) {
+        power_end_search(p);
+        return;
+    }
     if (life_state(rented_life(p->rented)) == LIFE_WAITING) {
         p->stay = (struct stay){STAY_ON, STAY_REQUESTS, STAY_NEVER};
         p->away_due = p->leave_due = 0;

@@ -82,6 +82,7 @@ void power_leave_waiting(const struct power *p); /* those that only requests wan
 /* manager_power_search.c */
 void power_begin_search(struct power *p);
 void power_search(struct power *p); /* it waits for a card */
+void power_end_search(struct power *p); /* nobody wants one any more */
 int64_t power_search_until_at_ms(struct power *p);
 
 /* manager_power_words.c */

@@ -28,6 +28,11 @@ static void power_leave_search(struct power *p, const struct fault *why)
         rented_want(p->rented, LIFE_GOAL_OFF);
 }
 
+void power_end_search(struct power *p)
+{
+    power_leave_search(p, &(struct fault){0});
+}
+
 /* Trying on changes nothing: somebody has to do something first. */
 static bool is_hopeless(const struct power *p, const struct fault *f)
 {

@@ -28,6 +28,16 @@ static struct json *down_progress(const char *stage, const char *state, const ch
     return v;
 }
 
+static bool has_no_machine(const struct lease *l)
+{
+    struct rented_figures n;
+
+    if (!lease_rented(l))
+        return false;
+    rented_figures(lease_rented(l), &n);
+    return machine_is_off(l) || n.is_none || rented_step(lease_rented(l)) == RENTED_CAPACITY;
+}
+
 /* Where none can run none is stopped. */
 static void note_engines(struct follow *w)
 {
@@ -35,8 +45,7 @@ static void note_engines(struct follow *w)
         const struct lease *l = deployment_lease(w->models[i]);
 
         w->told[i].has_no_engine =
-            deployment_state(w->models[i]) == DEPLOYMENT_OFF ||
-            (lease_rented(l) && (machine_is_off(l) || rented_step(lease_rented(l)) == RENTED_CAPACITY));
+            deployment_state(w->models[i]) == DEPLOYMENT_OFF || has_no_machine(l);
     }
 }
 
@@ -136,7 +145,7 @@ static void down_look(struct follow *w)
         }
         deployment_figures(d, &n);
         streams += n.open;
-        if (!lease_is_reachable(deployment_lease(d)))
+        if (!w->told[i].has_no_engine && !lease_is_reachable(deployment_lease(d)))
             away = deployment_lease(d);
     }
     if (w->call->more && !down_tell(w, streams, stopped, away))
@@ -293,7 +302,7 @@ static void sleep_look(struct follow *w)
         }
         deployment_figures(d, &n);
         streams += n.open;
-        if (!lease_is_reachable(deployment_lease(d)))
+        if (!w->told[i].has_no_engine && !lease_is_reachable(deployment_lease(d)))
             away = deployment_lease(d);
     }
     if (w->call->more && !down_tell(w, streams, stopped, away))

@@ -100,7 +100,7 @@ static struct world {
     enum life_goal goal;
     struct fault trouble, money, wish_ended;
     struct keeper_figures guard;
-    bool reachable, must_stop, may_overspend, may_look, is_anothers, runs, is_left_alone;
+    bool reachable, must_stop, may_overspend, may_look, is_anothers, runs, is_left_alone, is_none;
     struct rental_record record;
     int64_t rate_milli, seen_at_ms;
     op_done_fn guard_done;
@@ -520,7 +520,12 @@ void fake_rented_figures(const struct rented *r, struct rented_figures *ret)
 {
     (void)r;
     *ret = (struct rented_figures){
-        .rate_milli = w.rate_milli, .list_rate_milli = 1880, .seen_at_ms = w.seen_at_ms};
+        .state = w.state,
+        .is_none = w.is_none,
+        .rate_milli = w.rate_milli,
+        .list_rate_milli = 1880,
+        .seen_at_ms = w.seen_at_ms,
+    };
 }
 
 bool fake_keeps_have(struct manager *m, const char *instance)
@@ -1336,6 +1341,22 @@ Test(power, a_restart_beside_one_that_runs_goes_on)
     passes(10);
     cr_assert_eq(w.n_wants, 0);
     passes(10);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+/* The word comes before the first list: none is made behind it. */
+Test(power, a_restart_in_a_search_that_nobody_wants_any_more_ends_it_at_once)
+{
+    power_free(w.lease.power);
+    w.is_none = true;
+    daemon_begins(LIFE_UNKNOWN, LIFE_GOAL_ON);
+    w.models[0].goal = GOAL_ON_DEMAND;
+    w.models[0].state = DEPLOYMENT_OFF; /* as it is restored */
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "it is wanted");
+    w.models[0].goal = GOAL_OFF;
+    w.models[0].state = DEPLOYMENT_DRAINING;
+    changed();
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
 }
 
