@@ -46,6 +46,11 @@ static void on_account_listed(void *ctx, struct account *a, const struct instanc
     orphans_listed(ctx, a, seen, n);
 }
 
+static bool is_stranger(void *ctx, const struct account *a, const char *name)
+{
+    return orphans_have_name(ctx, account_name(a), name);
+}
+
 static struct account *make_account(struct manager *m, const struct account_record *r)
 {
     const struct account_context context = {
@@ -56,6 +61,7 @@ static struct account *make_account(struct manager *m, const struct account_reco
         .resolver = m->context.resolver,
         .changed = on_account_changed,
         .listed = on_account_listed,
+        .is_stranger = is_stranger,
         .ctx = m,
     };
 

@@ -262,6 +262,14 @@ static bool bears(const struct orphan *o, const char *daemon, const char *name)
     return digits && !o->seen.name[n + digits];
 }
 
+bool orphans_have_name(struct manager *m, const char *provider, const char *name)
+{
+    LIST_FOREACH (o, &m->orphans, struct orphan, node)
+        if (streq(o->provider, provider) && streq(o->seen.name, name) && !orphans_find_instance(m, &o->seen))
+            return true;
+    return false;
+}
+
 int orphans_refuse_name(struct manager *m, const char *name, struct fault *f)
 {
     LIST_FOREACH (o, &m->orphans, struct orphan, node)

@@ -113,6 +113,7 @@ void orphans_restore(void *ctx, const struct orphan_record *r);
 void orphans_listed(struct manager *m, struct account *a, const struct instance_seen *seen, unsigned n);
 /* A rented machine cannot be the instance of that name: an orphan bears it, and would be taken for its own. 0, or -EINVAL with f, code is_orphan. */
 int orphans_refuse_name(struct manager *m, const char *name, struct fault *f);
+bool orphans_have_name(struct manager *m, const char *provider, const char *name);    /* of a machine: DAEMON-INSTANCE-NUMBER */
 /* Its account cannot be removed: one bills there, or is being ended. 0, or -EINVAL with f, code has_orphan. */
 int orphans_refuse_leave(struct manager *m, const char *provider, struct fault *f);
 void orphans_leave(struct manager *m, const char *provider);            /* its account was removed */

@@ -29,6 +29,8 @@ struct account_context {
     void (*changed)(void *ctx, struct account *a);
     /* All its machines, whenever they were read, from inside account_listed(): it frees nothing. NULL: nobody wants to know. */
     void (*listed)(void *ctx, struct account *a, const struct instance_seen *seen, unsigned n);
+    /* A machine of that name was in the lists, and nothing here knows it. NULL: there is none such. */
+    bool (*is_stranger)(void *ctx, const struct account *a, const char *name);
     void *ctx;
 };
 
@@ -65,6 +67,8 @@ void account_check(struct account *a);
 void account_check_later(struct account *a);
 /* A list was read since it, its token or its URL was put there. */
 bool account_is_listed(const struct account *a);
+/* A machine of that name cannot be made: there is one that nothing here knows, or no list was read that would tell. */
+bool account_name_is_taken(const struct account *a, const char *name);
 /* It was removed: nothing is asked by itself any more. */
 void account_leave(struct account *a);
 /* Whoever asked for the list says what it had. */

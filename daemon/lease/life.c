@@ -271,6 +271,16 @@ static bool may_be_released(const struct life *l, uint64_t now)
     return l->is_given_back || now - l->none_due >= RELEASED_MS;
 }
 
+/* A database that is older than its machines counts from where it was. What has a number up to ours is ours. */
+static bool is_next_taken(const struct life *l)
+{
+    char name[INSTANCE_NAME_MAX];
+
+    snprintf(name, sizeof name, "%s-%u", l->context.prefix, l->record.made + 1);
+    return l->context.is_taken && !*l->record.id && !l->record.adopted &&
+           l->context.is_taken(l->context.ctx, name);
+}
+
 void life_note_facts(struct life *l)
 {
     uint64_t now = clock_now_ms();
@@ -285,6 +295,7 @@ void life_note_facts(struct life *l)
         none && !l->is_missing &&
         (l->record.state == LIFE_RELEASING ? may_be_released(l, now) : settled || l->record.adopted);
     l->came_up = l->asked_due && l->started_at_ms && l->started_at_ms != l->started_before_ms;
+    l->is_taken = is_next_taken(l);
     l->late = now - l->entered_due > 2 * l->context.settle_ms;
     l->hopeless =
         l->n_boots_failed + 1 >= LIFE_BOOTS_MAX && now - l->boots_failed_from_due <= LIFE_BOOTS_WITHIN_MS;

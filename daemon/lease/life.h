@@ -79,6 +79,8 @@ struct life_context {
     /* Now, by the provider's clock, which is what tells the age of a call that a daemon before this one made; 0: it has not told the time since this
      * daemon began. NULL: it never does. */
     int64_t (*their_now_ms)(void *ctx);
+    /* A machine that nothing here knows bears that name, or may: none is made with it. NULL: none does. */
+    bool (*is_taken)(void *ctx, const char *name);
     /* From the run queue, after the state changed. */
     void (*changed)(void *ctx, struct life *l);
     void *ctx;
@@ -115,7 +117,8 @@ static inline bool life_is_at_rest(enum life_state s)
 }
 /* Why it is not where it should be, or is where nobody wanted it; kind FAULT_NONE: nothing of the kind.
  * Codes: "no_capacity", "budget", "disk", "boot_failed", "vanished", "stopped_elsewhere",
- * "started_elsewhere", "started_late", "stop_not_confirmed", "two_machines", or the driver's. */
+ * "started_elsewhere", "started_late", "stop_not_confirmed", "two_machines",
+ * "is_orphan", or the driver's. */
 const struct fault *life_trouble(const struct life *l);
 /* When that last call was made, by this computer's clock as it is now; 0: never, or it came to nothing. */
 int64_t life_asked_at_ms(const struct life *l);

@@ -92,7 +92,7 @@ static struct life_move next_absent(const struct life *l, enum life_event ev)
         if (is_on(l) && l->record.adopted) /* none is made in its place: is it there again? */
             return l->record.state == LIFE_ABSENT ? MOVE(LIFE_UNKNOWN) : STAY;
         if (is_on(l))
-            return MOVE(LIFE_CREATING);
+            return MOVE(l->is_taken ? LIFE_WAITING : LIFE_CREATING);
         return l->record.goal == LIFE_GOAL_RELEASE && l->record.state == LIFE_ABSENT ? MOVE(LIFE_RELEASED)
                                                                                      : STAY;
     case LIFE_EV_SEEN: return l->seen == SEEN_NONE ? STAY : MOVE(LIFE_UNKNOWN);
@@ -108,7 +108,7 @@ static struct life_move next_waiting(const struct life *l, enum life_event ev)
     switch (ev) {
     case LIFE_EV_GOAL: return is_on(l) ? STAY : MOVE(made ? LIFE_STOPPED : LIFE_ABSENT);
     case LIFE_EV_SEEN: return l->seen == SEEN_ON || l->seen == SEEN_CHANGING ? MOVE(LIFE_UNKNOWN) : STAY;
-    case LIFE_EV_TIMER: return MOVE(made ? LIFE_STARTING : LIFE_CREATING);
+    case LIFE_EV_TIMER: return MOVE(made ? LIFE_STARTING : l->is_taken ? LIFE_WAITING : LIFE_CREATING);
     default: return STAY;
     }
 }
@@ -418,6 +418,10 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
     case LIFE_WAITING:
         if (was == LIFE_STARTING && off_seen)
             life_count_boot(l);
+        if (l->is_taken && ev != LIFE_EV_FAULT)
+            life_set_trouble(l, "is_orphan",
+                             "a machine that no instance here knows has the name that the next one would "
+                             "have: end that one first");
         break;
     case LIFE_CREATING:
     case LIFE_STARTING:

@@ -44,6 +44,7 @@ struct life {
     bool none_counts;       /* as of the event: not seen in two whole lists, no create of ours can still act, and it does not answer */
     bool is_missing;        /* as of the event: likewise, but it may bill all the same: somebody else made it, and nobody said that it is off */
     bool came_up;           /* as of the event: it was on since our last call, as its stamps say, however short that was */
+    bool is_taken;          /* as of the event: the name of the next one is that of a machine which is not known here */
     bool late;              /* as of the event: the state has lasted longer than it may */
     bool hopeless;          /* as of the event: too many boots failed in a short time */
     bool turn;              /* every second timer of a stop asks again */

@@ -700,6 +700,13 @@ static void rented_listed(void *ctx, const struct instance_seen *seen, unsigned 
     account_listed(r->context.account, seen, n);
 }
 
+static bool rented_is_taken(void *ctx, const char *name)
+{
+    const struct rented *r = ctx;
+
+    return account_name_is_taken(r->context.account, name);
+}
+
 void rented_end_life(struct rented *r)
 {
     r->life = life_free(r->life);
@@ -735,6 +742,7 @@ void rented_begin_life(struct rented *r)
         .listed = rented_listed,
         .wait_ms = rented_wait_ms,
         .answers = rented_answers,
+        .is_taken = rented_is_taken,
         .their_now_ms = rented_their_now_ms,
         .changed = rented_on_life,
         .ctx = r,

@@ -2012,6 +2012,33 @@ Test(control_rent, no_name_is_given_before_a_list_was_read)
     cr_assert_eq(at.machine.power, INSTANCE_ON);
 }
 
+/* A database that is older than its machines: the second one of that instance is there already. */
+Test(control_rent, no_machine_has_the_name_of_one_that_nothing_here_knows)
+{
+    begin_machine();
+    json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
+    at.machine = (struct instance_seen){.id = "pro-9", .power = INSTANCE_ON, .word = "running"};
+    snprintf(at.machine.name, sizeof at.machine.name, "%s-box-2", store_daemon_id(w.store));
+    box_gets(LIFE_ABSENT);
+
+    unsigned n_stopped = at.n_stopped;
+
+    json_free(answers("Up", UP));
+    box_gets(LIFE_WAITING);
+    cr_assert_str_eq(rented_trouble(lease_rented(box()))->code, "is_orphan");
+    minutes_pass(5);
+    cr_assert_eq(at.n_created, 1);
+    cr_assert_eq(at.n_stopped, n_stopped);
+    cr_assert_str_eq(at.machine.id, "pro-9");
+    cr_assert_eq(box_state(), LIFE_WAITING);
+    at.machine.power = INSTANCE_OFF;
+    minutes_pass(2);
+    cr_assert_eq(at.n_created, 1, "off, and there");
+    at.machine = (struct instance_seen){0};
+    box_gets(LIFE_RUNNING);
+    cr_assert_eq(at.n_created, 2);
+}
+
 Test(control_rent, only_what_nothing_knows_is_ended_by_its_id)
 {
     const char *down = CALL("Down", "{\"target\":\"pro-9\",\"at\":\"autodl\"}");

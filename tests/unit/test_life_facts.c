@@ -67,7 +67,7 @@ static const struct row rows[] = {
     {LIFE_CREATING, "+aopqu", "",  LIFE_WAITING, EV(FAULT),    FAULT_EXHAUSTED, "+ou", "told"},
     {LIFE_STARTING, "+aioqu", "",  LIFE_WAITING, EV(FAULT),    FAULT_EXHAUSTED, "+iou", "told"},
     {LIFE_STARTING, "+aioquF", "", LIFE_WAITING, EV(FAULT),    FAULT_EXHAUSTED, "+iou", "told"},
-    {LIFE_CREATING, "-aopqu", "",  LIFE_ABSENT,  EV(FAULT),    FAULT_EXHAUSTED, "-qu", "told"},
+    {LIFE_CREATING, "-aopqu", "",  LIFE_ABSENT,  EV(FAULT),    FAULT_EXHAUSTED, "-u", "told"},
     {LIFE_CREATING, "+opqu",  "",  LIFE_WAITING, EV(UNSTORED), FAULT_EXHAUSTED, "+ou", "told"},
     {LIFE_CREATING, "+opqu",  "",  LIFE_WAITING, EV(UNSTORED), FAULT_TRANSIENT, "+ou", "told"},
     {LIFE_CREATING, "+opqu",  "",  LIFE_WAITING, EV(TIMER),    NO, "+ou", "disk"},
@@ -125,7 +125,7 @@ static const struct row rows[] = {
     {LIFE_STOPPING, "-ido",  "stop_not_confirmed", LIFE_ABSENT, EV(SEEN), NO, "-io", "vanished"},
     {LIFE_UNKNOWN, "+idowm", "x", LIFE_STOPPING, EV(SEEN), NO, "-iow", "vanished"},
     {LIFE_UNKNOWN, "-idom",  "",  LIFE_STOPPING, EV(SEEN), NO, "-io", "vanished"},
-    {LIFE_CREATING, "-aiopq", "", LIFE_ABSENT, EV(FAULT), FAULT_EXHAUSTED, "-q", "told"},
+    {LIFE_CREATING, "-aiopq", "", LIFE_ABSENT, EV(FAULT), FAULT_EXHAUSTED, "-", "told"},
 
     /* Given back. */
     {LIFE_RELEASING, "xaiowq", "x",  LIFE_RELEASED, EV(SEEN), NO, "xq", ""},

@@ -22,7 +22,8 @@
 
 /* What a row hands in, one letter each: goal (+) on, (-) off, (x) release; (a)sked, (i)d known, (o)urs, it
  * (w)as on; the machine is seen o(N), o(F)f, (C)hanging, else not; an (c)ounting off or none; (l)ate,
- * (m)issing, (h)opeless, (t)urn to ask again, it came (U)p between two looks, (r) it was seen on its way off; a(d)opted. */
+ * (m)issing, (h)opeless, (t)urn to ask again, it came (U)p between two looks, (r) it was seen on its way off; a(d)opted; the
+ * next name is (T)aken. */
 struct row {
     enum life_state from;
     const char *facts;
@@ -45,6 +46,7 @@ struct row {
 
 static const struct row rows[] = {
     {ABSENT, "+",   EV(GOAL),  NO, ENTER, CREATING},
+    {ABSENT, "+T",  EV(GOAL),  NO, ENTER, WAITING},
     {ABSENT, "-",   EV(GOAL),  NO, KEEP},
     {ABSENT, "x",   EV(GOAL),  NO, ENTER, RELEASED},
     {ABSENT, "-",   EV(SEEN),  NO, KEEP},
@@ -56,6 +58,7 @@ static const struct row rows[] = {
 
     {WAITING, "+",  EV(GOAL),  NO, KEEP},
     {WAITING, "-",  EV(GOAL),  NO, ENTER, ABSENT},
+    {WAITING, "+T", EV(TIMER), NO, ENTER, WAITING},
     {WAITING, "-i", EV(GOAL),  NO, ENTER, STOPPED},
     {WAITING, "xi", EV(GOAL),  NO, ENTER, STOPPED},
     {WAITING, "+",  EV(SEEN),  NO, KEEP},
@@ -199,6 +202,7 @@ static const struct row rows[] = {
 
     {RELEASED, "x", EV(GOAL),  NO, KEEP},
     {RELEASED, "+", EV(GOAL),  NO, ENTER, CREATING},
+    {RELEASED, "+T", EV(GOAL), NO, ENTER, WAITING},
     {RELEASED, "+d", EV(GOAL), NO, KEEP},
     {RELEASED, "x", EV(SEEN),  NO, KEEP},
     {RELEASED, "xC", EV(SEEN), NO, ENTER, UNKNOWN},
@@ -230,6 +234,7 @@ Test(life_fsm, each_row_of_the_table)
             .is_missing = strchr(row->facts, 'm'),
             .late = strchr(row->facts, 'l'),
             .hopeless = strchr(row->facts, 'h'),
+            .is_taken = strchr(row->facts, 'T'),
             .came_up = strchr(row->facts, 'U'),
             .turn = strchr(row->facts, 't'),
             .seen_not_on = strchr(row->facts, 'r'),
