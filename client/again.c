@@ -26,14 +26,25 @@ static const char *next_word(const char *p, char **ret)
     for (; *p && (quoted || *p != ' '); p++) {
         if (*p == '\'')
             quoted = !quoted;
-        else
-            buf_addf(&word, "%c", *p);
+        else if (*p != '\\' || quoted)
+            buf_add(&word, p, 1);
+        else if (p[1])
+            buf_add(&word, ++p, 1);
     }
     *ret = buf_take(&word);
     return p;
 }
 
-/* What a command is made of: of its options the names, with a blank behind each. */
+static bool is_typed(const struct run *r, const char *name)
+{
+    for (unsigned i = 0; i < r->options.n_typed; i++)
+        if (streq(r->options.typed[i].option->name, name))
+            return true;
+    return false;
+}
+
+/* What a command is made of: of its options the names, with a blank behind each. says_where: not where was typed.
+ */
 struct command {
     unsigned n_arguments;
     bool is_same; /* its verb and its arguments are those typed */
@@ -47,16 +58,16 @@ static void command_done(struct command *c)
 }
 
 /* True: its value is the next word. */
-static bool take_option_word(struct command *c, const struct verb *v, const char *word)
+static bool take_option_word(struct command *c, const struct run *r, const char *word)
 {
     size_t n = strcspn(word + 2, "=");
     _cleanup_free_ char *name = strndup(word + 2, n);
-    const struct option *o = option_find(v, word + 2, n, 0);
+    const struct option *o = option_find(r->verb, word + 2, n, 0);
 
     if (!name)
         return false;
     buf_addf(&c->options, "%s ", name);
-    c->says_where = c->says_where || list_has(PLACE, name);
+    c->says_where = c->says_where || (list_has(PLACE, name) && !is_typed(r, name));
     return o && o->kind != FLAG && o->kind != MAYBE && !word[2 + n];
 }
 
@@ -82,7 +93,7 @@ static void command_read(struct command *c, const char *text, const struct run *
             break;
         }
         if (is_value || strncmp(word, "--", 2) == 0) {
-            is_value = !is_value && take_option_word(c, r->verb, word);
+            is_value = !is_value && take_option_word(c, r, word);
             continue;
         }
         c->is_same = c->is_same && c->n_arguments < r->options.n_arguments &&

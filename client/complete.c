@@ -204,6 +204,17 @@ static void offer_providers(struct typed *t, bool known)
               known ? NULL : json_get_text(json_at(list, i), "title"));
 }
 
+/* Those that were saved; the company is asked, and may be too slow. */
+static void offer_images(struct typed *t)
+{
+    _cleanup_json_ struct json *answer = ask(t, "ImageList");
+    const struct json *list = json_get(answer, "images");
+
+    for (size_t i = 0; i < json_count(list); i++)
+        if (json_get_bool(json_at(list, i), "ready", false))
+            offer(t, json_get_text(json_at(list, i), "name"), json_get_text(json_at(list, i), "id"));
+}
+
 static void offer_forwards(struct typed *t)
 {
     _cleanup_json_ struct json *answer = ask(t, "ForwardList");
@@ -263,6 +274,8 @@ static void offer_value(struct typed *t, const struct option *o)
         return;
     if (streq(o->value, "INSTANCE[,...]"))
         offer_instance_list(t);
+    else if (streq(o->value, "IMAGE"))
+        offer_images(t);
     else if (streq(o->value, "FILE") || streq(o->value, "SOCKET"))
         offer_files();
     else if (streq(o->value, "PROVIDER")) {

@@ -2,6 +2,7 @@
  * looking on; the daemon goes on. */
 #include "client/verbs_model.h"
 
+#include "client/again.h"
 #include "client/progress.h"
 #include "proto/mem.h"
 
@@ -183,7 +184,8 @@ static void down_screen(struct run *r, const char *target, const struct json *re
     struct buf out;
 
     buf_init(&out, 65536);
-    buf_addf(&out, "%s%s%s%s is %s%s", glob_is_pattern(target) ? "what matches " : "", target, on ? " on " : "", on ? on : "", sleep ? "asleep" : "off",
+    buf_addf(&out, "%s%s%s%s is %s%s", glob_is_pattern(target) ? "what matches " : "", target,
+             on ? " on " : "", on ? on : "", sleep ? "asleep" : "off",
              r->options.forget ? " and forgotten" : "");
     if (took_ms >= 0)
         buf_addf(&out, ", after %s", duration_format(took, (uint64_t)took_ms, true));
@@ -247,6 +249,8 @@ static enum exit_status down_one(struct run *r, const char *target, struct json 
         return status;
     if (call.error && !r->options.at)
         model_explain_timeout(call.error, target, sleep ? "idle" : "stopped");
+    if (call.error)
+        again_complete(call.error, r);
     if (rows)
         json_append(rows, row_make(target, status, &call));
     else if (status != EXIT_DONE)

@@ -290,8 +290,11 @@ static enum exit_status card_agree(struct run *r, const char *model, const struc
     if (r->output.json || !ask_is_possible())
         return card_needs_price(r, model, what, offer);
     prompt = xasprintf("rent %s? [y/N] ", what);
-    if (ask_line(prompt, &line) < 0 || (!streq(line, "y") && !streq(line, "yes")))
-        return verb_usage(r, "not agreed: nothing was rented.", NULL, "llmhostctl offers --for MODEL");
+    if (ask_line(prompt, &line) < 0 || (!streq(line, "y") && !streq(line, "yes"))) {
+        _cleanup_free_ char *next = xasprintf("llmhostctl offers --for %s", model);
+
+        return verb_usage(r, "not agreed: nothing was rented.", NULL, next);
+    }
     o->price_milli = json_get_int(json_get(offer, "price"), "milli", 0);
     return EXIT_DONE;
 }

@@ -392,6 +392,7 @@ RENT = [
     case("complete-provider-set", ["__complete", "provider", "set", ""], {"ProviderList": [{"reply": {"accounts": [ACCOUNT], "known": KNOWN}}]}),
     case("complete-orphan", ["__complete", "release", "--at", "autodl", ""], {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [ORPHAN], "orphans": [LOST], "instances": []}}]}),
     case("complete-orphan-elsewhere", ["__complete", "down", "--at=pai-dsw", ""], {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [ORPHAN], "orphans": [LOST], "instances": []}}]}),
+    case("complete-image", ["__complete", "up", "ollama:phi4", "--image", ""], {"ImageList": [{"reply": {"images": IMAGES}}]}),
     case("complete-release", ["__complete", "release", ""], {"Status": STATUS}),
 ]
 for one in RENT:

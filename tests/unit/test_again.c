@@ -43,6 +43,10 @@ Test(again, says_what_was_typed_and_the_command_does_not_say)
            "llmhostctl up ollama:phi4 --max-price=AMOUNT --gpu=4090D,5090 --anyway");
     expect(&r, EXIT_REFUSED, "llmhostctl up ollama:phi4 --max-price 2 --on=gz",
            "llmhostctl up ollama:phi4 --max-price 2 --on=gz --anyway");
+    type(&r, "or", "it's");
+    expect(&r, EXIT_REFUSED, "llmhostctl up ollama:phi4 --max-price=2 --gpu=4090D,5090",
+           "llmhostctl up ollama:phi4 --max-price=2 --gpu=4090D,5090 --anyway --or='it'\\''s'");
+    r.options.n_typed--;
     r.options.engine_arguments = engine;
     r.options.n_engine_arguments = 2;
     expect(&r, EXIT_REFUSED, "llmhostctl up ollama:phi4",
@@ -64,4 +68,8 @@ Test(again, other_commands_and_mistakes_stay)
     expect(&r, EXIT_CREDENTIALS, "llmhostctl provider list", "llmhostctl provider list");
     expect(&r, EXIT_CREDENTIALS, "llmhostctl provider add 'autodl' more", "llmhostctl provider add 'autodl' more");
     expect(&r, EXIT_USAGE, "llmhostctl provider add autodl", "llmhostctl provider add autodl");
+    arguments[0] = (char *)"it's -- a \\ b";
+    r.options.n_typed = 1;
+    expect(&r, EXIT_CREDENTIALS, "llmhostctl provider add 'it'\\''s -- a \\ b'",
+           "llmhostctl provider add 'it'\\''s -- a \\ b' --base-url=http://127.0.0.1:8080");
 }
