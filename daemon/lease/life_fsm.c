@@ -420,8 +420,8 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
             life_count_boot(l);
         if (l->is_taken && ev != LIFE_EV_FAULT)
             life_set_trouble(l, "is_orphan",
-                             "a machine that no instance here knows has the name that the next one would "
-                             "have: end that one first");
+                             "nothing is made yet: a machine that no instance here knows has the name of the "
+                             "next one and has to be ended first, or the list that tells was not read yet");
         break;
     case LIFE_CREATING:
     case LIFE_STARTING:
