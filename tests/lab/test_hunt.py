@@ -136,6 +136,9 @@ class Hunt(AtOnce):
                 hosts.until(lambda: len(w.calls("create")) >= asked + 2, 30, "both cards were asked for")
                 hosts.until(lambda: w.machine()["state"] == "waiting", 20, "a plain no to each")
                 self.assertEqual(w.machine()["name"], "5090", "the name is free again, whatever it was asked for last")
+                why = w.d.ctl("why").stdout
+                self.assertRegex(" ".join(why.split()), rf"5090 SEARCH looks for a card for .*5090: no free card.*{MODEL} SEARCH looks for a card for .*4090D: no free card; .*ends at ")
+                self.assertNotRegex(why, "AWAKE|stopped with|off for")
                 if kill == "before":
                     w.d.kill()
                     w.d.start()
