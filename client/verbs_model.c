@@ -146,6 +146,20 @@ static void down_add_money(struct run *r, const struct json *reply, struct buf *
     buf_done(&text_of);
 }
 
+/* Nobody can promise that nothing comes of these. */
+static void down_add_unsure(const struct output *o, const struct json *names, struct buf *out)
+{
+    struct buf said;
+
+    buf_init(&said, 8192);
+    buf_add_text(&said, "a call for ");
+    for (size_t i = 0; i < json_count(names); i++)
+        buf_addf(&said, "%s%s", i ? ", " : "", json_text(json_at(names, i)));
+    buf_add_text(&said, " got no answer. no machine of it is seen; one that comes late is switched off.");
+    add_wrapped(out, 2, o->out_width, buf_text(&said));
+    buf_done(&said);
+}
+
 /* Whoever ends a search wants to know whether it costs something. */
 static void down_add_search(const struct output *o, const struct json *search, struct buf *out)
 {
@@ -155,6 +169,10 @@ static void down_add_search(const struct output *o, const struct json *search, s
 
     if (json_type(search) != JSON_OBJECT)
         return;
+    if (!json_get_bool(search, "powered", false) && json_count(json_get(search, "unsure"))) {
+        down_add_unsure(o, json_get(search, "unsure"), out);
+        return;
+    }
     if (!json_get_bool(search, "powered", false)) {
         buf_add_text(out, "  nothing was powered on.\n");
         return;
@@ -173,6 +191,8 @@ static void down_add_search(const struct output *o, const struct json *search, s
              amount_format(text, json_get(search, "amount"), ""));
     add_wrapped(out, 2, o->out_width, buf_text(&said));
     buf_done(&said);
+    if (json_count(json_get(search, "unsure")))
+        down_add_unsure(o, json_get(search, "unsure"), out);
 }
 
 static void down_screen(struct run *r, const char *target, const struct json *reply, bool sleep)

@@ -203,6 +203,9 @@ static bool machine_tell_end(struct follow *w, struct follow_machine *m)
     m->is_over = true;
     if (lease_rented(m->lease))
         rented_figures(lease_rented(m->lease), &n);
+    if (n.is_unsure)
+        return machine_say(w, "power_off", "skipped", m->lease,
+                           "none is seen; a call for one got no answer");
     if (!*m->told && !n.was_powered) /* it was looked for */
         return machine_say(w, "power_off", "skipped", m->lease, "nothing was switched on");
     return machine_tell(w, "power_off", "done", m->lease) && machine_tell(w, "confirmed", "done", m->lease);
@@ -237,7 +240,8 @@ bool machines_are_off(struct follow *w)
 
 /* What a search came to that ended here. */
 struct searched {
-    struct json *names; /* of those that were switched on in it */
+    struct json *names;  /* of those that were switched on in it */
+    struct json *unsure; /* of those that may come of a call that nobody heard the end of */
     int64_t powered_ms;
     struct ledger_sum spent;
     const char *unit;
@@ -265,6 +269,8 @@ static void add_powered(struct searched *s, const struct follow_machine *m)
             was_powered = true;
             s->powered_ms += MAX((row->to_at_ms ? row->to_at_ms : now_ms) - row->from_at_ms, (int64_t)0);
         }
+    if (!was_powered && n.is_unsure)
+        json_append_string(s->unsure, lease_name(m->lease));
     if (!was_powered)
         return;
     struct ledger_sum spent = ledger_sum(g, lease_name(m->lease), begun_ms, now_ms + 1);
@@ -293,7 +299,7 @@ static const char *searched_gpu(const struct follow *w)
 
 static struct json *show_searched(const struct follow *w)
 {
-    struct searched s = {.names = json_array()};
+    struct searched s = {.names = json_array(), .unsure = json_array()};
     struct json *v = json_object();
     bool was_powered;
 
@@ -307,7 +313,10 @@ static struct json *show_searched(const struct follow *w)
         json_put(v, "amount", show_sum(&s.spent, s.unit));
         json_put(v, "instances", TAKE_PTR(s.names));
     }
+    if (json_count(s.unsure))
+        json_put(v, "unsure", TAKE_PTR(s.unsure));
     json_free(s.names);
+    json_free(s.unsure);
     json_put_string(v, "gpu", searched_gpu(w));
     return v;
 }
@@ -404,7 +413,7 @@ static bool answer_search(struct follow *w, const struct deployment *d, const st
     _cleanup_free_ char *next =
         xasprintf("llmhostctl wait %s\nllmhostctl down %s", deployment_name(d), deployment_name(d));
     _cleanup_free_ char *why = xasprintf("%s; the search goes on%s", f->text,
-                                         n.was_powered ? "" : ", and nothing is switched on so far");
+                                         n.was_powered || n.is_unsure ? "" : ", and nothing is switched on so far");
 
     call_fail(w->call, explain_status(f), explain_code(f), deployment_name(d), why, next,
               "%s has no machine after %s (%u %s)", deployment_name(d), took, n.tries,

@@ -473,6 +473,7 @@ void rented_want(struct rented *r, enum life_goal goal)
     if (goal == LIFE_GOAL_ON && !is_said) {
         r->fault = (struct fault){0};
         r->was_powered = r->on;
+        r->was_unsure = false;
         r->tries = 0;
         r->record.wanted_at_ms = clock_wall_ms();
         rented_begin_hunt(r);
@@ -623,6 +624,7 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         .rate_milli = rented_is_without_card(r) ? 0 : r->rate_milli, /* that was with the card */
         .list_rate_milli = rented_list_rate_milli(r),
         .was_powered = r->was_powered,
+        .is_unsure = !r->was_powered && (r->was_unsure || rented_is_unheard(life_record(r->life))),
         .stop_asked_at_ms = r->stop_asked_at_ms,
         .asked_at_ms = life_asked_at_ms(r->life),
         .doubted_until_at_ms = life_doubted_until_at_ms(r->life),

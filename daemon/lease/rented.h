@@ -109,6 +109,7 @@ struct rented_figures {
     int64_t rate_milli;             /* of an hour, as read in this power-on; 0: not read */
     int64_t list_rate_milli;        /* as the price list has it; 0: unknown */
     bool was_powered;               /* something was switched on since it was last wanted */
+    bool is_unsure;                 /* nothing was, as far as anybody saw: but a call since then got no answer, and may act yet */
     int64_t stop_asked_at_ms;       /* 0: not stopping */
     int64_t off_at_ms;              /* the provider's own timer stands there; 0: at nothing */
     bool guard_told;                /* its guard was told to stop it, and has taken that or may have */

@@ -432,6 +432,7 @@ static void rented_keep(void *ctx, const struct life_record *l)
     if (l->state != r->kept_state)
         note_entered(r, r->kept_state, l->state);
     r->kept_state = l->state;
+    r->was_unsure = r->was_unsure || (l->state == LIFE_UNKNOWN && rented_is_unheard(l));
     take_record(r, l);
     rented_write(r);
 }

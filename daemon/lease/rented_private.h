@@ -38,6 +38,7 @@ struct rented {
     int64_t since_at_ms, stop_asked_at_ms;
     unsigned tries;
     bool was_powered;
+    bool was_unsure; /* a call since it was last wanted got no answer, and was not seen to act */
     bool was_stopped; /* as of the record: its stop is an old one */
     struct instance_seen seen, spare[SPARE_MAX];
     unsigned n_spare;
@@ -83,6 +84,11 @@ struct rented {
 void rented_begin_life(struct rented *r);
 void rented_end_life(struct rented *r);
 void rented_write(struct rented *r);
+/* Its last call was neither refused nor seen to act. That it is too old to act is a bet (life.h). */
+static inline bool rented_is_unheard(const struct life_record *l)
+{
+    return l->asked_at_ms && !l->acted;
+}
 /* The limit of an hour may be another one. */
 void rented_choose_card(struct rented *r);
 /* What a machine of its card costs was read, or is remembered. */

@@ -1120,6 +1120,57 @@ Test(control_rent, one_that_somebody_named_outlasts_its_search)
 }
 
 /* Nobody heard what became of it: it may be there, and come late. */
+/* The first call got no answer, and as many as are asked after it a plain no. */
+static void lose_a_create(unsigned n_after)
+{
+    begin_search();
+    at.loses_create = true;
+    for (unsigned i = 0, n = at.n_asked; i < 100 && at.n_asked == n; i++)
+        time_passes(2000);
+    loop_turns(w.loop, 20);
+    at.loses_create = false;
+    for (unsigned i = 0, n = at.n_asked; i < 400 && at.n_asked < n + n_after; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(2000);
+    }
+    loop_turns(w.loop, 20);
+}
+
+static void down_is_unsure(void)
+{
+    say(&w.caller, MORE("Down", "{\"target\":\"ollama:m\"}"));
+    for (unsigned i = 0; i < 200; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(5000);
+    }
+    for (;;) {
+        _cleanup_json_ struct json *v = hear(&w.caller);
+        const struct json *p = json_get(v, "parameters"), *search = json_get(p, "search");
+        const char *stage = json_get_text(json_get(p, "progress"), "stage");
+
+        cr_assert_null(json_get_text(v, "error"), "%s", json_get_text(p, "message"));
+        cr_assert(!stage || !streq(stage, "confirmed"), "nobody confirmed anything");
+        if (!json_get_bool(p, "done", false))
+            continue;
+        cr_assert_not(json_get_bool(search, "powered", true));
+        cr_assert_str_eq(json_text(json_at(json_get(search, "unsure"), 0)), "4090d");
+        cr_assert_null(json_get_text(search, "gpu"), "it stays, to be looked for");
+        return;
+    }
+}
+
+Test(control_rent, down_of_a_search_promises_nothing_of_a_call_that_got_no_answer)
+{
+    lose_a_create(0);
+    down_is_unsure();
+}
+
+Test(control_rent, nor_when_the_calls_after_it_were_refused)
+{
+    lose_a_create(2);
+    down_is_unsure();
+}
+
 Test(control_rent, one_that_may_have_been_made_is_never_forgotten)
 {
     begin_search();
