@@ -10,7 +10,7 @@
 #include "lease/lease.h"
 #include "lease/rented.h"
 
-#define PARTS 3 /* of the time after which it is stopped: so often they are looked at, or each minute */
+#define PARTS 3 /* so many looks in the time after which it is stopped, or one each minute, if that is more */
 
 static unsigned threshold(const struct power *p)
 {
@@ -20,12 +20,13 @@ static unsigned threshold(const struct power *p)
 static void on_gpu(void *ctx, int percent, const char *why)
 {
     struct power *p = ctx;
+    bool is_unknown = percent == GPU_USE_UNKNOWN;
 
-    if (percent < 0 && !p->gpu_is_dark)
+    if (is_unknown && !p->gpu_is_dark)
         log_line(LOG_LEVEL_WARNING, LOG_DAEMON, lease_name(p->lease),
                  "whether its cards compute is not known, and keeps it no longer: %s", why);
-    p->gpu_is_dark = percent < 0;
-    if (percent < 0 || (unsigned)percent <= threshold(p))
+    p->gpu_is_dark = is_unknown;
+    if (is_unknown || (unsigned)percent <= threshold(p))
         return;
     p->gpu_due = clock_now_ms();
     p->gpu_percent = (unsigned)percent;
