@@ -110,7 +110,7 @@ static void add_answers(struct json *causes, const struct lease *l)
     const struct rented *r = lease_rented(l);
     const struct hunt *h = rented_hunt(r);
     const char *unit = account_ops(rented_account(r))->unit;
-    char text_of[HUNT_NAME_MAX], price[TEXT_SHORT_MAX];
+    char text_of[HUNT_NAME_MAX];
 
     for (unsigned i = 0; i < h->n; i++) {
         const struct hunt_candidate *c = &h->all[i];
@@ -118,8 +118,7 @@ static void add_answers(struct json *causes, const struct lease *l)
         _cleanup_free_ char *text = NULL;
 
         if (c->out == HUNT_DEAR)
-            text = xasprintf("%s is left out: %s an hour is more than is allowed", name,
-                             money_format(price, c->price_milli, unit));
+            text = show_left_out(name, c->price_milli, unit);
         else if (c->tries)
             text = xasprintf("%s: %s", name, c->why);
         if (text)
@@ -166,7 +165,7 @@ static bool is_looked_for(const struct lease *l)
                  (life_state(rented_life(r)) == LIFE_CREATING && rented_record(r)->never_made));
 }
 
-/* On, on its way there, or not known to be off. */
+/* "search", "off"; or "awake", which is also one that is on its way there, or not known to be off. */
 static const char *rental_verdict(const struct lease *l)
 {
     if (is_looked_for(l))
@@ -196,7 +195,7 @@ static void add_stays(struct manager *m, const struct lease *l, struct json *cau
     show_add_cause_until(causes, stays, 1, since_at_ms, until_at_ms, *quiet ? quiet : NULL);
 }
 
-/* It stands there already. */
+/* The search has said it already, as what one of them answered. */
 static bool is_answer(const struct lease *l, const struct fault *f)
 {
     const struct hunt *h = rented_hunt(lease_rented(l));
@@ -306,7 +305,7 @@ static void add_off(struct json *causes, const struct deployment *d, int64_t sin
         show_add_cause(causes, "failure", 1, since_at_ms, why.text);
 }
 
-/* One of those that are tried one after the other: what came of it, of one that is not rented. */
+/* What came so far of one of those that are tried one after the other. */
 static void add_place(struct json *causes, struct lease *l)
 {
     const struct session *s = lease_session(l);
@@ -354,7 +353,7 @@ static bool why_search(struct manager *m, const struct deployment *d, struct jso
     const struct lease *l = deployment_lease(d);
     struct choice_place p;
 
-    if (manager_chooses_on(m, d) && !lease_is_reachable(deployment_lease(d))) {
+    if (manager_chooses_on(m, d) && !lease_is_reachable(l)) {
         for (unsigned i = 0; manager_choice_place(m, deployment_name(d), i, &p); i++)
             if (p.has_turn && p.instance && streq(p.instance, lease_name(l)))
                 why_searched(m, d, lines);

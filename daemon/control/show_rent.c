@@ -59,6 +59,14 @@ const char *doubt_format(char out[static DOUBT_TEXT_MAX], const struct lease *l,
     return out;
 }
 
+char *show_left_out(const char *card, int64_t price_milli, const char *unit)
+{
+    char price[TEXT_SHORT_MAX];
+
+    return xasprintf("%s is left out: %s an hour is more than is allowed", card,
+                     money_format(price, price_milli, unit));
+}
+
 static void put_at(struct json *v, const char *key, int64_t at_ms)
 {
     if (at_ms)

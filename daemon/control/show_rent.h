@@ -22,9 +22,12 @@ struct json *show_rate(int64_t milli, bool estimate, const char *unit);
 #define DOUBT_TEXT_MAX 120
 const char *doubt_format(char out[static DOUBT_TEXT_MAX], const struct lease *l, int64_t *ret_until_at_ms);
 
-/* Instance.state of one that is rented. */
+/* "5090 is left out: ¥3.03 an hour is more than is allowed": what a search does not ask for, because it is too dear. Caller frees. */
+char *show_left_out(const char *card, int64_t price_milli, const char *unit);
+
 /* A call that makes it or switches it on is under way, or was, and nobody has seen yet what came of it. */
 bool rental_is_coming(const struct lease *l);
+/* Instance.state of one that is rented. */
 const char *show_rental_state(const struct lease *l);
 struct json *show_rental(const struct control_context *k, const struct lease *l);
 /* Of one that is switched off from inside. */

@@ -6,6 +6,7 @@
 #include "control/call.h"
 #include "control/explain.h"
 #include "control/fitting.h"
+#include "control/show_rent.h"
 #include "control/target.h"
 #include "deployment/deployment.h"
 #include "lease/account.h"
@@ -180,6 +181,16 @@ static void rent_fail(struct call *c, const struct fault *f)
     call_fault(c, f, json_get_text(c->parameters, "model"), NULL);
 }
 
+/* What renting would come to, and nothing is made: *ret is the machine there is, NULL: it would be a new one. */
+static int try_rent(const struct call *c, struct lease **ret, struct fault *f)
+{
+    struct manager_rent w;
+    uint64_t ticket;
+
+    up_read_rent(c, &w);
+    return manager_rent(c->context->manager, &w, true, ret, &ticket, f);
+}
+
 /* The model fits the place there will be; whether there is a place yet was asked before. */
 static bool may_place(struct call *c, const struct lease *l)
 {
@@ -197,9 +208,7 @@ bool up_may_rent(struct call *c)
 {
     const char *on = json_get_text(c->parameters, "on");
     struct lease *l = NULL;
-    struct manager_rent w;
     struct fault f = {0};
-    uint64_t ticket;
 
     if (words_are_idle(c) || numbers_are_wrong(c))
         return false;
@@ -210,8 +219,7 @@ bool up_may_rent(struct call *c)
                   "one machine is rented at a time, and on names it");
         return false;
     }
-    up_read_rent(c, &w);
-    if (manager_rent(c->context->manager, &w, true, &l, &ticket, &f) < 0) {
+    if (try_rent(c, &l, &f) < 0) {
         rent_fail(c, &f);
         return false;
     }
@@ -357,13 +365,9 @@ static bool up_needs_list(const struct call *c)
 {
     const struct account *a = up_account(c);
     struct lease *l = NULL;
-    struct manager_rent w;
     struct fault f;
-    uint64_t ticket;
 
-    up_read_rent(c, &w);
-    return a && !account_is_listed(a) && manager_rent(c->context->manager, &w, true, &l, &ticket, &f) == 0 &&
-           !l;
+    return a && !account_is_listed(a) && try_rent(c, &l, &f) == 0 && !l;
 }
 
 void up_if_it_fits(struct call *c, up_fits_fn then)
@@ -542,9 +546,7 @@ bool up_agrees_to_price(struct call *c)
 {
     const char *on = json_get_text(c->parameters, "on");
     struct lease *l = NULL;
-    struct manager_rent w;
     struct fault f = {0};
-    uint64_t ticket;
 
     if (are_prices_open(c, json_get_text(c->parameters, "or_on"), true))
         return false;
@@ -553,8 +555,7 @@ bool up_agrees_to_price(struct call *c)
     if (!up_rents(c))
         return !is_price_open(
             c, manager_find_place(c->context->manager, json_get_text(c->parameters, "model"), NULL), false);
-    up_read_rent(c, &w);
-    if (manager_rent(c->context->manager, &w, true, &l, &ticket, &f) < 0) {
+    if (try_rent(c, &l, &f) < 0) {
         rent_fail(c, &f);
         return false;
     }
@@ -563,21 +564,19 @@ bool up_agrees_to_price(struct call *c)
     return (l && !up_has_more(c, l)) || !is_card_open(c);
 }
 
-/* Each once, in every region. */
+/* Each card once, whatever its regions. */
 void up_name_dear(const struct lease *l, struct json *notes)
 {
     const struct rented *r = lease_rented(l);
     const struct hunt *h = r ? rented_hunt(r) : NULL;
     const char *unit = r ? account_ops(rented_account(r))->unit : "", *last = "";
-    char price[TEXT_SHORT_MAX];
 
     for (unsigned i = 0; h && i < h->n; i++) {
         const struct hunt_candidate *c = &h->all[i];
 
         if (c->out != HUNT_DEAR || streq(c->gpu, last))
             continue;
-        _cleanup_free_ char *note = xasprintf("%s is left out: %s an hour is more than is allowed", c->gpu,
-                                              money_format(price, c->price_milli, unit));
+        _cleanup_free_ char *note = show_left_out(c->gpu, c->price_milli, unit);
 
         json_append_string(notes, note);
         last = c->gpu;

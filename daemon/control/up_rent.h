@@ -11,10 +11,10 @@ struct lease;
 
 /* A machine with such a card is asked for. */
 bool up_rents(const struct call *c);
-/* What is asked for; texts are the call's. has_more: other cards or regions are named than the one that this machine has, or
- * will have. */
+/* What is asked for; its texts are the call's. */
 struct manager_rent;
 void up_read_rent(const struct call *c, struct manager_rent *ret);
+/* Other cards or regions are named than the one that this machine has, or will have. */
 bool up_has_more(const struct call *c, const struct lease *l);
 /* A list of cards, regions or instances has a place without a name: the call was answered. */
 bool up_names_nothing(struct call *c);
