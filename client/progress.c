@@ -1,4 +1,5 @@
-/* The last lines are the running stages, one for each instance; what came before them stays above. Off a
+/* The last lines are the running stages, one for each instance; those that are over stay above, and are painted
+ * anew where a longer name comes, as long as all of them are on the screen and nothing else was written below. Off a
  * terminal a line is written when there is something to say: a stage begins or ends, or nothing was said for
  * a while. */
 #include "client/progress.h"
@@ -90,31 +91,31 @@ void progress_clear(struct progress *p)
 
 /* ---- what is said ---- */
 
-static void add_next(const struct progress_stage *p, struct buf *out)
+static void add_next(const struct progress_stage *s, struct buf *out)
 {
     char left[TEXT_SHORT_MAX];
 
-    if (p->next_at_ms > now_at_ms())
+    if (s->next_at_ms > now_at_ms())
         buf_addf(out, "%snext in %s", out->len ? ", " : "",
-                 duration_format(left, (uint64_t)(p->next_at_ms - now_at_ms()), false));
+                 duration_format(left, (uint64_t)(s->next_at_ms - now_at_ms()), false));
 }
 
-static void add_download(const struct progress_stage *p, struct buf *out)
+static void add_download(const struct progress_stage *s, struct buf *out)
 {
     char done[TEXT_SHORT_MAX], total[TEXT_SHORT_MAX], rate[TEXT_SHORT_MAX], left[TEXT_SHORT_MAX];
 
-    if (p->bytes < 0)
+    if (s->bytes < 0)
         return;
-    buf_addf(out, "%s%s", out->len ? ", " : "", bytes_format(done, (uint64_t)p->bytes));
-    if (p->bytes_total > 0)
-        buf_addf(out, " of %s (%d%%)", bytes_format(total, (uint64_t)p->bytes_total),
-                 (int)((double)MIN(p->bytes, p->bytes_total) * 100 / (double)p->bytes_total));
-    if (p->rate_bytes > 0)
-        buf_addf(out, ", %s/s", bytes_format(rate, (uint64_t)p->rate_bytes));
-    if (p->rate_bytes > 0 && p->bytes_total > p->bytes)
+    buf_addf(out, "%s%s", out->len ? ", " : "", bytes_format(done, (uint64_t)s->bytes));
+    if (s->bytes_total > 0)
+        buf_addf(out, " of %s (%d%%)", bytes_format(total, (uint64_t)s->bytes_total),
+                 (int)((double)MIN(s->bytes, s->bytes_total) * 100 / (double)s->bytes_total));
+    if (s->rate_bytes > 0)
+        buf_addf(out, ", %s/s", bytes_format(rate, (uint64_t)s->rate_bytes));
+    if (s->rate_bytes > 0 && s->bytes_total > s->bytes)
         buf_addf(
             out, ", %s left",
-            duration_format(left, (uint64_t)((p->bytes_total - p->bytes) / p->rate_bytes) * 1000, false));
+            duration_format(left, (uint64_t)((s->bytes_total - s->bytes) / s->rate_bytes) * 1000, false));
 }
 
 /* Never glued to what follows it, however long it is. */
@@ -361,7 +362,7 @@ static void over_note(struct progress *p, const char *instance, const char *stag
 static void over_paint(struct progress *p, const char *instance, const char *stage, const char *text,
                        const char *time)
 {
-    if (p->n_lines != 1)
+    if (p->n_lines > 1) /* a single one is written over */
         progress_clear(p);
     over_note(p, instance, stage, text, time);
     over_write(p, &p->over[p->n_over - 1]);
@@ -394,8 +395,7 @@ static void stage_left(struct progress *p, const char *instance, const char *sta
 
     if (!s || !streq(s->stage, stage))
         return;
-    if (p->n_lines)
-        progress_clear(p);
+    progress_clear(p);
     running_remove(p, s);
     if (p->n_running && !p->output->quiet && p->output->err_moves)
         running_paint(p);

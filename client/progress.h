@@ -30,8 +30,8 @@ struct progress {
     unsigned n_running;
     unsigned n_lines;           /* the running ones that stand on the screen; the cursor is behind the last */
     struct progress_row *over;
-    unsigned n_over, over_lines;        /* how many lines of the screen they take, which was so wide */
-    unsigned over_width;
+    unsigned n_over;
+    unsigned over_lines, over_width;    /* so many lines of the screen they take, which was so wide then */
     unsigned instance_columns;  /* of the longest name so far, where there are several */
     bool or_next;               /* it may be another machine than the one that the headline names */
     bool header;                /* the headline is out */
