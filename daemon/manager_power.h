@@ -1,7 +1,7 @@
 /* What the files of power share. manager_power.c judges machines that are rented, manager_boxed.c those that are switched off from inside: how long
  * one is to be on is judged from the same facts by the same rule (policy/stay.h), how it goes on and off is each one's own. manager_power_models.c:
- * what its models want. manager_power_search.c: the search for a card. manager_power_gpu.c: what its
- * cards do. manager_power_words.c: what people say. */
+ * what its models want. manager_power_search.c: the search for a card. manager_power_gpu.c: what its cards do. manager_power_words.c: what people
+ * say. */
 #pragma once
 
 #include "engine/gpu_use.h"
@@ -83,7 +83,7 @@ void power_leave_waiting(const struct power *p); /* those that only requests wan
 void power_begin_search(struct power *p);
 void power_search(struct power *p); /* it waits for a card */
 void power_end_search(struct power *p); /* nobody wants one any more */
-int64_t power_search_until_at_ms(struct power *p);
+int64_t power_search_until_at_ms(struct power *p); /* its end, wall clock; it begins with this where it has none */
 
 /* manager_power_words.c */
 bool power_is_kept(const struct power *p); /* by a word about the machine, or because its time is paid for; whatever its models do */

@@ -46,7 +46,7 @@ static bool is_hopeless(const struct power *p, const struct fault *f)
 int64_t power_search_until_at_ms(struct power *p)
 {
     if (!rented_record(p->rented)->search_until_at_ms)
-        rented_look_until(p->rented, clock_wall_ms() + MANAGER_SEARCH_MS);
+        power_begin_search(p);
     return rented_record(p->rented)->search_until_at_ms;
 }
 

@@ -62,7 +62,7 @@ void boxed_on_session(struct boxed *b, enum boxed_way way);
 void boxed_stop(struct boxed *b);
 /* Likewise, and if another power-on answers within BOXED_AWAY_MS of its going, it came back by itself: nobody else switches it on meanwhile. */
 void boxed_drill(struct boxed *b);
-/* That is taken back: false when its guard was told already. */
+/* That is taken back. False: it was not to be stopped, or its guard was told already. */
 bool boxed_stay(struct boxed *b);
 /* As of rented.h. */
 void boxed_hold(struct boxed *b, uint64_t for_ms);

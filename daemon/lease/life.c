@@ -206,7 +206,7 @@ static void life_note_act(struct life *l, const struct instance_seen *m)
     l->record.acted = true;
     /* Also later than anybody waited for it: nobody says how late a call may act, and what we take for
      * somebody else's bills for as long as max_up. Whoever pressed a button just then is taken for us, is told
-     * so (life_enter()), and is left alone the next time, for this call has acted now. */
+     * so (life_tell_late()), and is left alone the next time, for this call has acted now. */
     if (l->record.asked_at_ms && late_ms < LATE_MS) {
         l->record.ours = true;
         l->came_late = late_ms > l->context.settle_ms && l->record.goal != LIFE_GOAL_ON;
