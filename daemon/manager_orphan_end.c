@@ -76,7 +76,7 @@ static void wait_end(void *ctx, const struct fault *f)
 
 /* ---- one that is ended ---- */
 
-static const struct ending *ending_find(struct manager *m, const char *provider, const char *id)
+static struct ending *ending_find(struct manager *m, const char *provider, const char *id)
 {
     LIST_FOREACH (e, &m->orphan_ends, struct ending, node)
         if (streq(e->provider, provider) && streq(e->id, id))
@@ -325,7 +325,7 @@ static int ending_find_or_refuse(struct manager *m, const struct orphan_end *w, 
 {
     if (!manager_find_account(m, w->provider))
         return fault_code(f, FAULT_INVALID, "no_provider", "there is no account at %.60s", w->provider);
-    *ret = (struct ending *)ending_find(m, w->provider, w->id);
+    *ret = ending_find(m, w->provider, w->id);
     if (*ret && (*ret)->release != w->release)
         return fault_code(f, FAULT_INVALID, "not_off", "%s is just being %s", w->id,
                           w->release ? "switched off" : "given back");

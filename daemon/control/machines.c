@@ -20,7 +20,7 @@
 #include "proto/text.h"
 #include "provider/known_host.h"
 
-#define BEGAN_MS 5000 /* a search began as exactly as that, by the clock of its company */
+#define BEGAN_MS 5000 /* off the beginning of a search, which is known no better by the clock of its company */
 
 void machines_add(struct follow *w, struct lease *l)
 {
@@ -218,8 +218,10 @@ bool machines_are_off(struct follow *w)
     for (unsigned i = 0; i < w->n_machines; i++) {
         struct follow_machine *m = &w->machines[i];
 
-        if (!m->lease || m->stays || machine_is_off(m->lease)) {
-            if (m->lease && !m->stays && w->tells_end && !machine_tell_end(w, m))
+        if (!m->lease || m->stays)
+            continue;
+        if (machine_is_off(m->lease)) {
+            if (w->tells_end && !machine_tell_end(w, m))
                 return false;
             continue;
         }

@@ -22,7 +22,7 @@ void machines_add_of_models(struct follow *w);
 bool machines_are_off(struct follow *w);
 /* The waiting ends by its limit: what it was for says why. False: nothing of the kind. */
 bool machines_answer_timeout(struct follow *w);
-/* Of the only one: the contract's "instance" and "spent". */
+/* The contract's "search", what it came to, where all of them were only looked for; of the only one "instance" and "spent". */
 struct json;
 void machines_put(struct follow *w, struct json *v);
 /* STOP NOT CONFIRMED, with what is at stake and who else stops it. */

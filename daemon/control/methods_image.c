@@ -186,11 +186,14 @@ static void on_names(void *ctx, const struct rental_image *images, unsigned n, c
     struct call *c = ctx;
     const struct saving *s = c->state;
     const char *instance = json_get_text(c->parameters, "instance");
-    struct lease *l = f ? NULL : call_find_rented(c, instance);
     _cleanup_free_ char *what = xasprintf("the image %s was not saved", s->name);
 
-    if (f)
+    if (f) {
         call_fault(c, f, instance, what);
+        return;
+    }
+    struct lease *l = call_find_rented(c, instance); /* time has passed */
+
     if (!l || !may_be_saved(c, l, s->name))
         return;
     struct account *a = rented_account(lease_rented(l));

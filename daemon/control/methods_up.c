@@ -155,6 +155,7 @@ static bool up_tell_refused(struct follow *w, unsigned i)
     struct follow_told *told = &w->told[i];
     char name[HUNT_NAME_MAX];
 
+    _Static_assert(HUNT_MAX <= sizeof(told->refused) * 8, "a bit for each candidate");
     if (!h || h->begun == told->searches || (h->n < 2 && !w->any))
         return true;
     for (unsigned k = 0; k < h->n; k++) {
