@@ -31,15 +31,15 @@ Mutation = collections.namedtuple("Mutation", "file number what before after")
 
 # The unit tests of a file, the likeliest first; of guard.sh the lab's, with what is run of them.
 TESTS = {
-    "deployment_fsm.c": ["deployment_fsm", "deployment_facts", "deployment", "control_model", "control", "power"],
-    "life_fsm.c": ["life_fsm", "life_facts", "life", "rented"],
+    "deployment_fsm.c": ["deployment_fsm", "deployment_facts", "deployment", "control_model", "control", "power", "power_stay"],
+    "life_fsm.c": ["life_fsm", "life_facts", "life", "rented", "rented_guard", "rented_course"],
     "session_fsm.c": ["session_facts", "session_scenes", "session_fsm", "session", "session_key"],
     "alive.c": ["alive", "request_cure", "deployment"],
-    "fits.c": ["fits", "fit", "control_rent"],
+    "fits.c": ["fits", "fit", "control_rent_account"],
     "idle.c": ["idle", "deployment"],
     "retry.c": ["retry", "session_fsm", "session"],
     "room.c": ["room", "control_several"],
-    "stay.c": ["stay", "power", "control_rent"],
+    "stay.c": ["stay", "power", "power_stay", "control_rent"],
     "guard.sh": ["guard_script", "lab/test_guard guard.Requests guard.Ends guard.Holds", "lab/test_guard guard.Killed guard.Stops guard.Adversity"],
 }
 

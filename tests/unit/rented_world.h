@@ -685,3 +685,8 @@ static inline void is_there(void)
     keeper_becomes(KEEPER_KEPT);
     cr_assert(rented_is_guarded(rented));
 }
+
+static inline void on_told(void *ctx, const struct fault *f)
+{
+    *(int *)ctx = f ? -1 : 1;
+}

@@ -41,22 +41,7 @@ static struct world {
     struct stay done; /* what was done last */
 } w;
 
-uint64_t fake_clock_now_ms(void)
-{
-    return w.now;
-}
-
-void fake_timer_arm(struct timer *t, uint64_t delay_ms)
-{
-    (void)t;
-    w.timer_due = w.now + delay_ms;
-}
-
-void fake_timer_disarm(struct timer *t)
-{
-    (void)t;
-    w.timer_due = 0;
-}
+#include "tests/unit/power_fakes.h"
 
 struct boxed *fake_lease_boxed(const struct lease *l)
 {
@@ -79,12 +64,6 @@ void fake_boxed_figures(const struct boxed *b, struct boxed_figures *ret)
 const struct keeper *fake_boxed_keeper(const struct boxed *b)
 {
     return (const struct keeper *)(const void *)b;
-}
-
-void fake_keeper_figures(const struct keeper *k, struct keeper_figures *ret)
-{
-    (void)k;
-    *ret = w.guard;
 }
 
 bool fake_boxed_is_anothers(const struct boxed *b)

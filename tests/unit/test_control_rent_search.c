@@ -1,0 +1,364 @@
+/* links: control
+ * wraps: rental_find rental_at keeper_state rented_is_anothers rented_stop_by_guard shape_ask
+ *
+ * A machine that is wanted and not to be had, as callers meet it, and what a search leaves. */
+#include "tests/unit/control_rent_world.h"
+
+TestSuite(control_rent_search, .init = begin, .fini = world_end, .timeout = 60);
+
+/* Until the next try is so far away. */
+static bool search_rests(int64_t ms)
+{
+    struct rented_figures n;
+
+    for (unsigned i = 0; i < 60; i++) {
+        rented_figures(lease_rented(box()), &n);
+        if (box_state() == LIFE_WAITING && n.next_at_ms - clock_wall_ms() > ms)
+            return true;
+        time_passes(1000);
+    }
+    return false;
+}
+
+Test(control_rent_search, time_without_a_card_ends_with_no_capacity)
+{
+    begin_account();
+    at.has_card = false;
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"on\":\"box\",\"anyway\":true}"));
+    box_gets(LIFE_WAITING);
+    for (unsigned i = 0; i < 50; i++)
+        time_passes(2000);
+    cr_assert(is_silent(&w.caller), "no card is no error while it is looked for");
+
+    /* In the middle of a try nobody knows. */
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+    cr_assert(search_rests(20000));
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"on\":\"box\",\"anyway\":true,"
+                              "\"timeout_ms\":10000}"));
+    for (unsigned i = 0; i < 20 && !has_message(&w.caller); i++)
+        time_passes(1000);
+
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *p = json_get(v, "parameters");
+
+    cr_assert_str_eq(json_get_text(v, "error"), "io.llmhost.NoCapacity", "%s: %s", json_get_text(p, "code"),
+                     json_get_text(p, "why"));
+    cr_assert_not_null(strstr(json_get_text(p, "why"), "the search goes on"));
+    cr_assert_not_null(strstr(json_text(json_at(json_get(p, "next"), 1)), "llmhostctl down ollama:m"));
+    cr_assert_eq(box_state(), LIFE_WAITING);
+}
+
+/* Round after round; how the search goes on is what its stage says. */
+Test(control_rent_search, each_card_that_is_asked_for_in_vain_is_told_once)
+{
+    struct buf refused;
+    bool waits = false;
+
+    buf_init(&refused, 4096);
+    begin_account();
+    at.has_card = false;
+    say(&w.caller, MORE("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D,4090Dx2\",\"on\":\"box\","
+                              "\"anyway\":true,\"timeout_ms\":200000}"));
+    for (bool over = false; !over;) {
+        for (unsigned i = 0; i < 150 && !has_message(&w.caller); i++)
+            time_passes(2000);
+
+        _cleanup_json_ struct json *v = hear(&w.caller);
+        const struct json *progress = json_get(json_get(v, "parameters"), "progress");
+        const char *text = json_get_text(progress, "text");
+
+        over = json_get_text(v, "error") != NULL;
+        if (!progress)
+            continue;
+        cr_assert_str_eq(json_get_text(progress, "stage"), "capacity");
+        cr_assert_str_eq(json_get_text(progress, "instance"), "box");
+        if (streq(json_get_text(progress, "state"), "refused"))
+            buf_addf(&refused, "%s; ", text);
+        waits |= strncmp(text, "none free, try 4, until ", 24) == 0 &&
+                 json_get_int(progress, "next_at_ms", 0) > clock_wall_ms();
+    }
+    cr_assert_str_eq(buf_text(&refused), "4090D: no free card; 4090Dx2: no free card; ");
+    cr_assert(waits);
+    buf_done(&refused);
+}
+
+/* ---- the end of a search ---- */
+
+#define SEARCH                                                                                               \
+    "{\"model\":\"ollama:m\",\"gpu\":\"4090D,5090\",\"max_price_milli\":9000,\"anyway\":true,\"wait\":false}"
+
+static const struct rental_record *record_of(const char *name)
+{
+    struct lease *l = manager_find_lease(w.manager, name);
+
+    return l ? rented_record(lease_rented(l)) : NULL;
+}
+
+static void search_until_refused(unsigned n_asked)
+{
+    json_free(answers("Up", SEARCH));
+    for (unsigned i = 0; i < 200 && at.n_asked < n_asked; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    cr_assert_geq(at.n_asked, n_asked);
+    loop_turns(w.loop, 20);
+}
+
+static void begin_search(void)
+{
+    begin_account();
+    at.has_card = false;
+    search_until_refused(2);
+    cr_assert(record_of("4090d")->never_made && record_of("4090d")->by_search);
+    cr_assert_str_eq(record_of("4090d")->card, "spec-5090", "the second was tried");
+}
+
+/* The last reply of a Down with "more"; no stage of it is about an engine. */
+static struct json *down_of_search(const char *target)
+{
+    _cleanup_free_ char *down = xasprintf(MORE("Down", "{\"target\":\"%s\"}"), target);
+
+    say(&w.caller, down);
+    for (;;) {
+        struct json *v = hear(&w.caller);
+        const struct json *p = json_get(v, "parameters");
+        const char *stage = json_get_text(json_get(p, "progress"), "stage");
+
+        cr_assert_null(json_get_text(v, "error"), "%s", json_get_text(p, "message"));
+        cr_assert(!stage || !streq(stage, "engine"), "none ran");
+        if (json_get_bool(p, "done", false))
+            return v;
+        json_free(v);
+    }
+}
+
+Test(control_rent_search, down_of_a_search_over_several_says_that_nothing_was_on_and_leaves_nothing)
+{
+    begin_search();
+
+    _cleanup_json_ struct json *v = down_of_search("ollama:m");
+    const struct json *search = json_get(json_get(v, "parameters"), "search");
+
+    cr_assert_eq(json_type(search), JSON_OBJECT);
+    cr_assert_not(json_get_bool(search, "powered", true));
+    cr_assert_str_eq(json_get_text(search, "gpu"), "4090D,5090");
+    cr_assert_not_null(record_of("4090d"), "whoever ended it is told first");
+    time_passes(2000);
+    loop_turns(w.loop, 20);
+    cr_assert_null(manager_lease_at(w.manager, 0));
+    cr_assert_null(manager_deployment_at(w.manager, 0));
+    cr_assert_eq(at.n_created, 0);
+}
+
+static const struct json *cause_of(const struct json *line, const char *cause)
+{
+    const struct json *causes = json_get(line, "causes"), *found = NULL;
+
+    for (size_t i = 0; i < json_count(causes); i++)
+        if (streq(json_get_text(json_at(causes, i), "cause"), cause))
+            found = json_at(causes, i);
+    return found;
+}
+
+Test(control_rent_search, why_tells_of_a_search_since_when_what_was_answered_and_what_is_next)
+{
+    begin_search();
+
+    _cleanup_json_ struct json *v = answers("Why", "{}");
+    const struct json *lines = json_get(v, "lines"), *model = json_at(lines, 1);
+
+    cr_assert_eq(json_count(lines), 2);
+    cr_assert_str_eq(json_get_text(first(v, "lines"), "target"), "4090d");
+    cr_assert_str_eq(json_get_text(model, "target"), "ollama:m");
+    for (unsigned i = 0; i < 2; i++) {
+        cr_assert_str_eq(json_get_text(json_at(lines, i), "verdict"), "search");
+        cr_assert(json_get_int(cause_of(json_at(lines, i), "searched"), "since_at_ms", 0));
+        cr_assert_str_eq(json_get_text(cause_of(json_at(lines, i), "answered"), "text"),
+                         "5090: no free card");
+        cr_assert_str_eq(json_get_text(cause_of(json_at(lines, i), "next_try"), "text"), "4090D");
+        cr_assert(json_get_int(cause_of(json_at(lines, i), "next_try"), "until_at_ms", 0));
+        cr_assert(json_get_int(cause_of(json_at(lines, i), "search_ends"), "until_at_ms", 0));
+        cr_assert_null(cause_of(json_at(lines, i), "stopped_by_user"));
+    }
+}
+
+/* Two that were named, for which there was no card. */
+static void begin_two(void)
+{
+    begin_account();
+    at.has_card = false;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"on\":\"one\",\"anyway\":true,"
+                            "\"wait\":false}"));
+    json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
+    json_free(answers("Up", "{\"model\":\"ollama:n\",\"gpu\":\"5090\",\"on\":\"two\",\"anyway\":true,"
+                            "\"max_price_milli\":9000,\"wait\":false}"));
+    json_free(answers("Down", "{\"target\":\"ollama:n\",\"forget\":true}"));
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"one\",\"or_on\":\"two\",\"wait\":false}"));
+}
+
+static const struct deployment *m_on(const char *name)
+{
+    return manager_find_on(w.manager, "ollama:m", name);
+}
+
+Test(control_rent_search, one_whose_turn_is_over_was_not_stopped_by_anybody)
+{
+    struct fault off;
+
+    begin_two();
+    for (unsigned i = 0; i < 200 && deployment_goal(m_on("two")) == GOAL_OFF; i++)
+        time_passes(500);
+    cr_assert_neq(deployment_goal(m_on("two")), GOAL_OFF);
+
+    _cleanup_json_ struct json *v = answers("Why", "{\"targets\":[\"ollama:m\"]}");
+
+    cr_assert_eq(json_count(json_get(v, "lines")), 1, "one line for all of them");
+    cr_assert_str_eq(json_get_text(first(v, "lines"), "verdict"), "search");
+    cr_assert_str_eq(json_get_text(cause_of(first(v, "lines"), "answered"), "text"),
+                     "one: no free card");
+    deployment_describe_off(m_on("one"), &off);
+    cr_assert_str_eq(off.code, "passed_over");
+    cr_assert_not_null(strstr(off.text, "nothing came of one"), "%s", off.text);
+
+    _cleanup_json_ struct json *over = down_of_search("ollama:m");
+    const struct json *search = json_get(json_get(over, "parameters"), "search");
+
+    cr_assert_eq(json_type(search), JSON_OBJECT);
+    cr_assert_not(json_get_bool(search, "powered", true));
+    cr_assert_null(json_get_text(search, "gpu"), "both stay, as somebody named them");
+    deployment_describe_off(m_on("one"), &off);
+    cr_assert_str_eq(off.code, "stopped_by_user", "now it was");
+
+    _cleanup_json_ struct json *why = answers("Why", "{\"targets\":[\"one\"]}");
+
+    cr_assert_not_null(cause_of(first(why, "lines"), "not_made"));
+}
+
+Test(control_rent_search, next_search_has_the_name_of_the_one_that_was_given_up)
+{
+    begin_search();
+    json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
+    json_free(answers("Up", "{\"model\":\"ollama:n\",\"gpu\":\"4090D\",\"max_price_milli\":1990,\"anyway\":"
+                            "true,\"wait\":false}"));
+    time_passes(5000);
+    loop_turns(w.loop, 20);
+    cr_assert_null(manager_lease_at(w.manager, 1), "no 4090d-2");
+    cr_assert_str_eq(record_of("4090d")->gpu, "4090D", "and looks for what is wanted now");
+    cr_assert_str_eq(record_of("4090d")->card, "spec-4090d");
+    cr_assert_eq(record_of("4090d")->max_price_milli, 1990);
+}
+
+Test(control_rent_search, what_a_search_left_is_forgotten_by_the_next_daemon_too)
+{
+    begin_search();
+    deployment_want(manager_find_deployment(w.manager, "ollama:m"), GOAL_OFF, true);
+    time_passes(0);
+    daemon_ends();
+    daemon_begins();
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+    for (unsigned i = 0; i < 100 && manager_lease_at(w.manager, 0); i++)
+        time_passes(2000);
+    cr_assert_null(manager_lease_at(w.manager, 0));
+}
+
+Test(control_rent_search, one_that_somebody_named_outlasts_its_search)
+{
+    begin_account();
+    at.has_card = false;
+    json_free(answers("Up", UP));
+    box_gets(LIFE_WAITING);
+    json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
+    time_passes(5000);
+    loop_turns(w.loop, 20);
+    cr_assert_not_null(box());
+
+    _cleanup_json_ struct json *v = answers("Release", "{\"instance\":\"box\",\"confirm\":\"box\"}");
+
+    cr_assert(json_get_bool(v, "never_made", false));
+    cr_assert_null(json_get(v, "spent"));
+    cr_assert_null(box());
+}
+
+/* Nobody heard what became of it: it may be there, and come late. */
+/* The first call got no answer, and as many as are asked after it a plain no. */
+static void lose_a_create(unsigned n_after)
+{
+    begin_search();
+    at.loses_create = true;
+    for (unsigned i = 0, n = at.n_asked; i < 100 && at.n_asked == n; i++)
+        time_passes(2000);
+    loop_turns(w.loop, 20);
+    at.loses_create = false;
+    for (unsigned i = 0, n = at.n_asked; i < 400 && at.n_asked < n + n_after; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(2000);
+    }
+    loop_turns(w.loop, 20);
+}
+
+static void down_is_unsure(void)
+{
+    say(&w.caller, MORE("Down", "{\"target\":\"ollama:m\"}"));
+    for (unsigned i = 0; i < 200; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(5000);
+    }
+    for (;;) {
+        _cleanup_json_ struct json *v = hear(&w.caller);
+        const struct json *p = json_get(v, "parameters"), *search = json_get(p, "search");
+        const char *stage = json_get_text(json_get(p, "progress"), "stage");
+
+        cr_assert_null(json_get_text(v, "error"), "%s", json_get_text(p, "message"));
+        cr_assert(!stage || !streq(stage, "confirmed"), "nobody confirmed anything");
+        if (!json_get_bool(p, "done", false))
+            continue;
+        cr_assert_not(json_get_bool(search, "powered", true));
+        cr_assert_str_eq(json_text(json_at(json_get(search, "unsure"), 0)), "4090d");
+        cr_assert_null(json_get_text(search, "gpu"), "it stays, to be looked for");
+        return;
+    }
+}
+
+Test(control_rent_search, down_of_a_search_promises_nothing_of_a_call_that_got_no_answer)
+{
+    lose_a_create(0);
+    down_is_unsure();
+}
+
+Test(control_rent_search, nor_when_the_calls_after_it_were_refused)
+{
+    lose_a_create(2);
+    down_is_unsure();
+}
+
+Test(control_rent_search, one_that_may_have_been_made_is_never_forgotten)
+{
+    begin_search();
+    at.loses_create = true;
+    for (unsigned i = 0, n = at.n_asked; i < 100 && at.n_asked == n; i++)
+        time_passes(2000);
+    loop_turns(w.loop, 20);
+    cr_assert_not(record_of("4090d")->never_made);
+    deployment_want(manager_find_deployment(w.manager, "ollama:m"), GOAL_OFF, true);
+    for (unsigned i = 0; i < 300; i++)
+        time_passes(5000);
+    loop_turns(w.loop, 20);
+    cr_assert_not_null(record_of("4090d"));
+    cr_assert_eq(life_state(rented_life(lease_rented(manager_lease_at(w.manager, 0)))), LIFE_ABSENT);
+}
+
+/* The word comes while it is asked for, and a plain no after it. */
+Test(control_rent_search, what_is_refused_after_the_word_was_not_made_either)
+{
+    begin_search();
+    for (unsigned i = 0; i < 100 && life_state(rented_life(lease_rented(manager_lease_at(w.manager, 0)))) !=
+                                        LIFE_CREATING; i++)
+        time_passes(500);
+    deployment_want(manager_find_deployment(w.manager, "ollama:m"), GOAL_OFF, true);
+    for (unsigned i = 0; i < 20 && manager_lease_at(w.manager, 0); i++)
+        time_passes(500);
+    cr_assert_null(manager_lease_at(w.manager, 0));
+}
