@@ -108,7 +108,10 @@ static struct life_move next_waiting(const struct life *l, enum life_event ev)
     switch (ev) {
     case LIFE_EV_GOAL: return is_on(l) ? STAY : MOVE(made ? LIFE_STOPPED : LIFE_ABSENT);
     case LIFE_EV_SEEN: return l->seen == SEEN_ON || l->seen == SEEN_CHANGING ? MOVE(LIFE_UNKNOWN) : STAY;
-    case LIFE_EV_TIMER: return MOVE(made ? LIFE_STARTING : l->is_taken ? LIFE_WAITING : LIFE_CREATING);
+    case LIFE_EV_TIMER:
+        if (!made && l->is_taken)
+            return MOVE(LIFE_WAITING); /* anew: that is what it waits for by now */
+        return MOVE(made ? LIFE_STARTING : LIFE_CREATING);
     default: return STAY;
     }
 }
@@ -329,7 +332,7 @@ static void life_off_elsewhere(struct life *l)
 
 /* It came on long after a call of ours that was not seen to act, and nobody wants it: that is ended, as what a
  * call of ours began; who pressed a button just then has to know. */
-static void life_came_late(struct life *l)
+static void life_set_late(struct life *l)
 {
     life_set_trouble(l, "started_late",
                      "it came on long after a power-on of ours that was not seen to act, was taken for that, "
@@ -338,7 +341,7 @@ static void life_came_late(struct life *l)
 
 static void life_tell_late(struct life *l)
 {
-    life_came_late(l);
+    life_set_late(l);
     event_publish(LOG_LEVEL_WARNING, LOG_PROVIDER, l->context.name, "started_late", "%s", l->fault.text);
 }
 
@@ -381,7 +384,7 @@ static void life_is_off(struct life *l, enum life_state was)
     } else if (was == LIFE_STOPPING || streq(l->fault.code, "started_elsewhere")) {
         l->fault = (struct fault){0};
         if (l->came_late)
-            life_came_late(l);
+            life_set_late(l);
     }
     l->came_late = false;
     l->record.ours = l->record.was_on = false;
