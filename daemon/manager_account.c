@@ -46,7 +46,7 @@ static void on_account_listed(void *ctx, struct account *a, const struct instanc
     orphans_listed(ctx, a, seen, n);
 }
 
-static bool is_stranger(void *ctx, const struct account *a, const char *name)
+static bool is_orphan(void *ctx, const struct account *a, const char *name)
 {
     return orphans_have_name(ctx, account_name(a), name);
 }
@@ -61,7 +61,7 @@ static struct account *make_account(struct manager *m, const struct account_reco
         .resolver = m->context.resolver,
         .changed = on_account_changed,
         .listed = on_account_listed,
-        .is_stranger = is_stranger,
+        .is_orphan = is_orphan,
         .ctx = m,
     };
 

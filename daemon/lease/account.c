@@ -317,7 +317,7 @@ void account_listed(struct account *a, const struct instance_seen *seen, unsigne
 
 bool account_name_is_taken(const struct account *a, const char *name)
 {
-    return a->context.is_stranger && (!a->is_listed || a->context.is_stranger(a->context.ctx, a, name));
+    return a->context.is_orphan && (!a->is_listed || a->context.is_orphan(a->context.ctx, a, name));
 }
 
 static void on_refused(void *ctx, const struct fault *f)

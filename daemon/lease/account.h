@@ -30,7 +30,7 @@ struct account_context {
     /* All its machines, whenever they were read, from inside account_listed(): it frees nothing. NULL: nobody wants to know. */
     void (*listed)(void *ctx, struct account *a, const struct instance_seen *seen, unsigned n);
     /* A machine of that name was in the lists, and nothing here knows it. NULL: there is none such. */
-    bool (*is_stranger)(void *ctx, const struct account *a, const char *name);
+    bool (*is_orphan)(void *ctx, const struct account *a, const char *name);
     void *ctx;
 };
 
