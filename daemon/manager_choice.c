@@ -36,7 +36,7 @@ struct choice {
     char *places[PLACES_MAX];
     unsigned n, at;           /* whose turn it is, */
     bool has_begun;           /* and it is wanted; else the one before is waited for */
-    struct manager_rent rent; /* like this; gpu NULL: none is made */
+    struct manager_rent rent; /* like this, the texts are ours; gpu NULL: none is made */
     int64_t begun_at_ms, until_at_ms;
     struct timer *timer; /* runs while somebody's turn is over, and the next one's has not come */
 };
@@ -219,6 +219,8 @@ static bool is_late(const struct choice *c)
     return clock_wall_ms() >= c->until_at_ms;
 }
 
+/* From the end of one turn to the next: of the last one of a round, until just before it would try again by
+ * itself. */
 static uint64_t wait_ms(const struct choice *c, const struct deployment *d)
 {
     const struct rented *r = lease_rented(deployment_lease(d));

@@ -518,8 +518,8 @@ static bool is_of_no_use(struct manager *m, const struct lease *l)
 }
 
 /* What a search made, and nothing came of, goes with it: a little later, so that whoever ended it is told
- * what became of that. */
-static bool is_left_over(struct manager *m, struct managed_lease *n)
+ * what became of that. True: now. */
+static bool note_left_over(struct manager *m, struct managed_lease *n)
 {
     uint64_t now = clock_now_ms();
 
@@ -544,7 +544,7 @@ void releases_forget(void *ctx)
     LIST_FOREACH_SAFE (n, &m->leases, struct managed_lease, node) {
         const struct rented *r = lease_rented(n->lease);
         _cleanup_free_ char *name = xstrdup(lease_name(n->lease));
-        bool is_left = is_left_over(m, n);
+        bool is_left = note_left_over(m, n);
 
         if (!is_left && (!r || life_goal(rented_life(r)) != LIFE_GOAL_RELEASE ||
                          life_state(rented_life(r)) != LIFE_RELEASED))

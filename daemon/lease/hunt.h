@@ -11,7 +11,7 @@
 
 #include "base/fault.h"
 
-#define HUNT_MAX 32 /* cards times regions */
+#define HUNT_MAX      32 /* cards times regions */
 #define HUNT_WHY_MAX  120
 #define HUNT_NAME_MAX 120
 

@@ -51,13 +51,14 @@ void rented_end_wish(struct rented *r, const struct fault *why);
 bool rented_is_reserving(const struct rented *r);
 /* There is no machine of it, never was one, and none is asked for. */
 bool rented_is_unmade(const struct rented *r);
-/* Of such a one: what is asked for by the next wish is that: card, cards, gpu, image, region, disk_gb, max_price_milli. */
+/* Of one like that: its next wish asks for card, cards, gpu, image, region, disk_gb and max_price_milli of what, which is copied. */
 void rented_ask_for(struct rented *r, const struct rental_record *what);
 /* Somebody called it by its name: it does not go with the search that gave it that. */
 void rented_keep_name(struct rented *r);
 /* What an hour of it may cost from now on. One that is on is held to no less than it was let go for. */
 void rented_limit_price(struct rented *r, int64_t milli);
-/* What an hour of it costs by what is known before it is switched on, the dearest of the cards that are asked for; 0: nobody knows of one of them. */
+/* What an hour of it costs, as far as that is known before it is switched on: of the dearest of the cards that are asked for; 0: of one of them nobody
+ * knows. */
 int64_t rented_expected_milli(const struct rented *r);
 /* Until then a card is looked for, by the wish there is or the one that comes with it. */
 void rented_look_until(struct rented *r, int64_t at_ms);
