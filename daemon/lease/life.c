@@ -443,9 +443,7 @@ void life_on_changed(void *ctx)
 
 void life_want(struct life *l, enum life_goal goal)
 {
-    bool at_rest = l->record.state == LIFE_STOPPED || l->record.state == LIFE_ABSENT;
-
-    if (goal == LIFE_GOAL_ON && l->record.goal != goal && at_rest)
+    if (goal == LIFE_GOAL_ON && l->record.goal != goal && life_is_at_rest(l->record.state))
         l->fault = (struct fault){0}; /* what became of the last wish */
     l->record.goal = goal;
     if (l->record.state == LIFE_RUNNING || l->record.state == LIFE_UNKNOWN)
