@@ -1,4 +1,5 @@
 /* up: wanted from now on. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,6 +99,12 @@ static void up_answer(struct run *r, const struct json *reply, bool already, con
         output_hint(&r->output, "  watch: llmhostctl wait %s", name);
 }
 
+/* A question that was not answered with yes. Whoever presses Ctrl-C at it knows what did not happen. */
+static enum exit_status not_agreed(struct run *r, int e, const char *message, const char *next)
+{
+    return e == -EINTR ? EXIT_INTERRUPTED : verb_usage(r, message, NULL, next);
+}
+
 /* ---- on which instance ---- */
 
 static void write_choices(const struct output *o, const struct json *instances, bool rents)
@@ -144,11 +151,13 @@ static enum exit_status instance_choose(struct run *r, const char *model, const 
     _cleanup_free_ char *prompt = xasprintf("number or name [1-%zu]: ", n + rents), *line = NULL;
     unsigned long chosen;
     char *end;
+    int e;
 
     fprintf(stderr, "%s: on which instance?\n", model);
     write_choices(&r->output, instances, rents);
-    if (ask_line(prompt, &line) < 0 || !*line)
-        return verb_usage(r, "no instance chosen: nothing was changed.", NULL,
+    e = ask_line(prompt, &line);
+    if (e < 0 || !*line)
+        return not_agreed(r, e, "no instance chosen: nothing was changed.",
                           "llmhostctl up MODEL --on INSTANCE");
     chosen = strtoul(line, &end, 10);
     if (!*end && rents && chosen == n + 1)
@@ -282,6 +291,7 @@ static enum exit_status card_agree(struct run *r, const char *model, const struc
 {
     struct options *o = &r->options;
     _cleanup_free_ char *what = offer_words(offer), *prompt = NULL, *line = NULL;
+    int e;
 
     if (o->price_milli >= 0) {
         output_hint(&r->output, "  renting %s", what);
@@ -290,10 +300,11 @@ static enum exit_status card_agree(struct run *r, const char *model, const struc
     if (r->output.json || !ask_is_possible())
         return card_needs_price(r, model, what, offer);
     prompt = xasprintf("rent %s? [y/N] ", what);
-    if (ask_line(prompt, &line) < 0 || (!streq(line, "y") && !streq(line, "yes"))) {
+    e = ask_line(prompt, &line);
+    if (e < 0 || (!streq(line, "y") && !streq(line, "yes"))) {
         _cleanup_free_ char *next = xasprintf("llmhostctl offers --for %s", model);
 
-        return verb_usage(r, "not agreed: nothing was rented.", NULL, next);
+        return not_agreed(r, e, "not agreed: nothing was rented.", next);
     }
     o->price_milli = json_get_int(json_get(offer, "price"), "milli", 0);
     return EXIT_DONE;
@@ -372,8 +383,10 @@ static enum exit_status price_ask(struct run *r, const struct call *call)
     fputs(buf_text(&said), stderr);
     buf_done(&said);
     for (;;) {
-        if (ask_line("what may an hour of it cost at most (nothing: leave it off): ", &line) < 0 || !*line)
-            return verb_usage(r, "not agreed: nothing was switched on.", NULL, "llmhostctl offers");
+        int e = ask_line("what may an hour of it cost at most (nothing: leave it off): ", &line);
+
+        if (e < 0 || !*line)
+            return not_agreed(r, e, "not agreed: nothing was switched on.", "llmhostctl offers");
         if (money_parse(line, &milli) == 0 && milli > 0) {
             r->options.price_milli = milli;
             return EXIT_DONE;

@@ -333,6 +333,8 @@ RENT = [
     case("rent-up-unpriced", f"up {MODEL} --gpu H800", {"Up#1": [NO_PRICE], "Up#2": UP}, columns=80,
          answers=[("nothing: leave it off", "whatever\n"), (r"2\.20\.\s+what may .*\): ", "9.50\n")]),
     case("rent-up-unpriced-no", f"up {MODEL} --gpu H800", {"Up": [NO_PRICE]}, columns=60, answers=[("nothing: leave it off", "\n")]),
+    case("rent-up-unpriced-interrupted", f"up {MODEL} --gpu H800", {"Up": [NO_PRICE]}, columns=80, answers=[("nothing: leave it off", "\x03")]),
+    case("rent-up-which-interrupted", f"up {MODEL}", {"Up": [WHICH], "Status": SEVERAL}, columns=80, answers=[(r"\[1-4\]: ", "\x03")]),
     case("rent-up-unpriced-on", f"up {MODEL}", {"Up#1": [{**NO_PRICE, "target": "gz"}], "Up#2": UP}, columns=80, answers=[("nothing: leave it off", "2\n")]),
     case("rent-up-unpriced-nobody", f"up {MODEL} --gpu H800", {"Up": [NO_PRICE]}),
     *widths("rent-up-which", f"up {MODEL}", {"Up#1": [WHICH], "Status": SEVERAL, "Up#2": UP}, answers=[(r"\[1-4\]: ", "2\n")]),
