@@ -26,6 +26,8 @@ static const char *next_word(const char *p, char **ret)
     for (; *p && (quoted || *p != ' '); p++) {
         if (*p == '\'')
             quoted = !quoted;
+        else if (*p == '\\' && !quoted && p[1])
+            buf_addf(&word, "%c", *++p); /* a quote, as shell_quote() writes it */
         else if (*p != '\\' || quoted)
             buf_add(&word, p, 1);
         else if (p[1])

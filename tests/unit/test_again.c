@@ -54,6 +54,19 @@ Test(again, says_what_was_typed_and_the_command_does_not_say)
     expect(&r, EXIT_REFUSED, "llmhostctl up ollama:phi4 -- -np 2", "llmhostctl up ollama:phi4 -- -np 2");
 }
 
+Test(again, a_quote_in_a_value_is_one_as_a_shell_reads_it)
+{
+    char *arguments[] = {(char *)"it's a --model"};
+    struct run r = {.verb = verb_find("up"), .options = {.arguments = arguments, .n_arguments = 1}};
+
+    type(&r, "image", "o'clock --on=x");
+    type(&r, "anyway", NULL);
+    expect(&r, EXIT_REFUSED, "llmhostctl up 'it'\\''s a --model'",
+           "llmhostctl up 'it'\\''s a --model' --image='o'\\''clock --on=x' --anyway");
+    expect(&r, EXIT_REFUSED, "llmhostctl up 'it'\\''s a --model' --image='o'\\''clock --on=x'",
+           "llmhostctl up 'it'\\''s a --model' --image='o'\\''clock --on=x' --anyway");
+}
+
 Test(again, other_commands_and_mistakes_stay)
 {
     char *arguments[] = {(char *)"autodl"};
