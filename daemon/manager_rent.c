@@ -483,8 +483,8 @@ void manager_unmake(struct manager *m, struct lease *l)
 {
     const struct life_record *life = life_record(rented_life(lease_rented(l)));
 
-    if (*life->id || life->create_open)
-        return;
+    if (*life->id || life->create_open || !rented_record(lease_rented(l))->never_made)
+        return; /* there is one, or one may come of a call that got no answer */
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
         if (n->lease == l)
             n->never_was = true;

@@ -334,6 +334,39 @@ Test(control_rent_search, nor_when_the_calls_after_it_were_refused)
     down_is_unsure();
 }
 
+/* A call that got no answer, and then one for which there is no money: nothing says that the first came to
+ * nothing. */
+Test(control_rent_search, end_of_up_forgets_none_that_may_have_been_made)
+{
+    struct caller_end other;
+
+    begin_account();
+    at.has_card = false;
+    at.loses_create = true;
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true}"));
+    for (unsigned i = 0; i < 100 && !at.n_asked; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    cr_assert_eq(at.n_asked, 1);
+    caller_comes(&other);
+    say(&other, CALL("ProviderSet", "{\"provider\":\"autodl\",\"day_milli\":1}"));
+    json_free(hear(&other));
+    for (unsigned i = 0; i < 400 && is_silent(&w.caller); i++) {
+        loop_turns(w.loop, 20);
+        time_passes(2000);
+    }
+    _cleanup_json_ struct json *v = hear(&w.caller);
+
+    cr_assert_str_eq(json_get_text(json_get(v, "parameters"), "code"), "budget");
+    cr_assert_eq(at.n_asked, 1);
+    time_passes(5000);
+    loop_turns(w.loop, 20);
+    cr_assert_not_null(record_of("4090d"));
+    cr_assert_not(record_of("4090d")->never_made);
+    caller_leaves(&other);
+}
+
 Test(control_rent_search, one_that_may_have_been_made_is_never_forgotten)
 {
     begin_search();
