@@ -1,3 +1,6 @@
+/* The proposed command is read as a shell would read it, and completed only where it is the one that was typed:
+ * the same verb with the same arguments. What it says itself stands; and where it says anything of the place,
+ * nothing else that was typed of the place is added, for the two would be no place together. */
 #include "client/again.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* The file "guards" in the state directory: what llmhostctl can say of rented machines while we are not there. One line for each that is not off:
+/* The file "guards" in the state directory: what llmhostctl can say of rented machines while we are not there. One line for each that is on, or may be:
  *
  *     NAME STATE ACTS_AT_MS RATE_MILLI UNIT
  *

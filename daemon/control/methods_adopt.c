@@ -17,11 +17,6 @@
 #include "provider/provider.h"
 #include "provider/rental.h"
 
-static char *next_account(const char *provider)
-{
-    return xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider);
-}
-
 /* ---- InstanceList, at ---- */
 
 static void on_machines(void *ctx, const struct instance_seen *seen, unsigned n, const struct fault *f)
@@ -109,7 +104,7 @@ static char *adopt_next(const struct call *c, const struct fault *f)
                *name = json_get_text(c->parameters, "name"), *id = json_get_text(c->parameters, "id");
 
     if (streq(f->code, "no_provider"))
-        return next_account(provider);
+        return xasprintf("llmhostctl provider list\nllmhostctl provider add %s", provider);
     if (streq(f->code, "is_orphan"))
         return xasprintf("llmhostctl down --at %s %s\nllmhostctl release --at %s %s", provider, id, provider,
                          id);

@@ -1,3 +1,8 @@
+/* Before anything is made each question is asked, in this order: what was typed makes sense, there is such a card
+ * and the model may be put there (up_may_rent()); no machine that nothing here knows bears the name that it would
+ * have, and the card holds the model (up_if_it_fits()); the price is known, or there is a limit of it
+ * (up_agrees_to_price()). The second waits for what others answer, so the price is judged after it, and up_rent()
+ * looks once more. */
 #include "control/up_rent.h"
 
 #include <string.h>
