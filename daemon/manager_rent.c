@@ -111,12 +111,10 @@ static int read_cards(struct account *a, const char *gpu, struct card *ret, unsi
 static int leave_dear(struct account *a, const struct manager_rent *w, struct card *cards, unsigned *n,
                       struct fault *f)
 {
-    int64_t limit = w->over_budget ? 0 : account_record(a)->limits.price_milli, most = w->max_price_milli;
+    int64_t most = account_ceiling_milli(a, w->max_price_milli, w->over_budget);
     char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
     unsigned kept = 0;
 
-    if (limit && (!most || limit < most))
-        most = limit;
     for (unsigned i = 0; i < *n; i++) {
         int64_t hour = account_price(a, &cards[i].offer) * cards[i].cards;
 

@@ -439,11 +439,8 @@ void up_allow(const struct call *c, const struct deployment *d)
 /* What an hour may cost whatever is made or woken; 0: nobody said. */
 static int64_t up_limit_milli(const struct call *c, const struct account *a)
 {
-    int64_t own = json_get_int(c->parameters, "max_price_milli", 0);
-    int64_t limit =
-        json_get_bool(c->parameters, "over_budget", false) ? 0 : account_record(a)->limits.price_milli;
-
-    return own && limit ? MIN(own, limit) : MAX(own, limit);
+    return account_ceiling_milli(a, json_get_int(c->parameters, "max_price_milli", 0),
+                                 json_get_bool(c->parameters, "over_budget", false));
 }
 
 /* The options as they were typed, the limit that is missing, and what goes to the model's server. */

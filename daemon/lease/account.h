@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "base/op.h"
 #include "lease/ledger.h"
+#include "proto/mem.h"
 #include "provider/rental.h"
 #include "store/store.h"
 
@@ -102,6 +103,13 @@ void account_resolve(struct account *a, const char *machine, const char *outcome
 void account_learn_price(struct account *a, const char *card, int64_t milli);
 /* What an hour of it may cost: the dearer of the price list and of what a machine told last; thousandths; 0: unknown. */
 int64_t account_price(const struct account *a, const struct rental_offer *offer);
+/* What an hour of a machine may cost: by its own limit or the account's, which over_budget sets aside, whichever is lower; 0: whatever it costs. */
+static inline int64_t account_ceiling_milli(const struct account *a, int64_t own_milli, bool over_budget)
+{
+    int64_t limit_milli = over_budget ? 0 : account_record(a)->limits.price_milli;
+
+    return own_milli && limit_milli ? MIN(own_milli, limit_milli) : MAX(own_milli, limit_milli);
+}
 
 /* Its pace (hunt.h). The claim is who's only one; called: it is made now. Instants of the loop's clock. */
 uint64_t account_claim_call(struct account *a, const void *who, uint64_t due);

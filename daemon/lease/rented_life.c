@@ -110,10 +110,7 @@ static void fill_hunt(struct rented *r)
 
 int64_t rented_ceiling_milli(const struct rented *r)
 {
-    int64_t own = r->record.max_price_milli;
-    int64_t account = r->record.over_budget ? 0 : account_record(r->context.account)->limits.price_milli;
-
-    return own && account ? MIN(own, account) : MAX(own, account);
+    return account_ceiling_milli(r->context.account, r->record.max_price_milli, r->record.over_budget);
 }
 
 /* What is asked for next. With nobody left, or none that is known to be cheap enough, it is what was tried
