@@ -409,14 +409,16 @@ static void power_arm(struct power *p, uint64_t now)
         timer_arm(p->timer, due > now ? due - now : 0);
 }
 
-/* A daemon before this one looked for a card, and before anything is known of that nobody wants one any more:
- * nothing has to be waited for, and none is to be made then. */
+/* A daemon before this one looked for a card, or heard no answer to a power-on that was not seen to act, and
+ * before anything is known of that nobody wants one any more: no engine of this power-on has to be waited for.
+ * Were it wanted on until then, another would be made, or it be switched on, when that call is too old to act. */
 static bool is_search_of_nobody(const struct power *p, const struct stay_facts *f)
 {
     struct rented_figures n;
 
     rented_figures(p->rented, &n);
-    return n.state == LIFE_UNKNOWN && n.is_none && !f->any_goal && !rented_record(p->rented)->no_card;
+    return n.state == LIFE_UNKNOWN && (n.is_none || n.is_unsure) && (!f->any_goal || f->asleep_by_word) &&
+           !rented_record(p->rented)->no_card;
 }
 
 /* It is wanted on, or was. */

@@ -14,11 +14,15 @@ void power_begin_search(struct power *p)
         rented_look_until(p->rented, clock_wall_ms() + MANAGER_SEARCH_MS);
 }
 
-/* Nothing is on: only the wish is taken back. */
+/* Nothing is seen to be on: only the wish is taken back. */
 static void power_leave_search(struct power *p, const struct fault *why)
 {
+    struct rented_figures n;
+
+    rented_figures(p->rented, &n);
     event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "search_over",
-                  "is looked for no longer, nothing is on: %s",
+                  "is looked for no longer, %s: %s",
+                  n.is_unsure ? "and switched off if a call that got no answer still acts" : "nothing is on",
                   why->kind ? why->text : "nobody waits for it any more");
     p->asked_on = false;
     p->stay = (struct stay){STAY_OFF, STAY_UNWANTED, STAY_NEVER};

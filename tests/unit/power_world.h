@@ -100,7 +100,7 @@ static struct world {
     enum life_goal goal;
     struct fault trouble, money, wish_ended;
     struct keeper_figures guard;
-    bool reachable, must_stop, may_overspend, may_look, is_anothers, runs, is_left_alone, is_none;
+    bool reachable, must_stop, may_overspend, may_look, is_anothers, runs, is_left_alone, is_none, is_unsure;
     struct rental_record record;
     int64_t rate_milli, seen_at_ms;
     op_done_fn guard_done;
@@ -501,6 +501,7 @@ void fake_rented_figures(const struct rented *r, struct rented_figures *ret)
     *ret = (struct rented_figures){
         .state = w.state,
         .is_none = w.is_none,
+        .is_unsure = w.is_unsure,
         .rate_milli = w.rate_milli,
         .list_rate_milli = 1880,
         .seen_at_ms = w.seen_at_ms,

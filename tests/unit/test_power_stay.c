@@ -307,6 +307,23 @@ Test(power_stay, a_restart_in_a_search_that_nobody_wants_any_more_ends_it_at_onc
 }
 
 /* Kept for ever, it ends 12 h after the last word, however many daemons there were since. */
+/* The call that a daemon before this one made may still act. Were it wanted until that is settled, the next
+ * one would be made then. */
+Test(power_stay, down_after_a_restart_behind_an_unsure_call_wants_no_other_one)
+{
+    power_free(w.lease.power);
+    w.is_unsure = true;
+    daemon_begins(LIFE_UNKNOWN, LIFE_GOAL_ON);
+    w.models[0].goal = GOAL_ON_DEMAND;
+    w.models[0].state = DEPLOYMENT_CONNECTING;
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "it is wanted");
+    w.models[0].goal = GOAL_OFF;
+    w.models[0].state = DEPLOYMENT_STOPPING; /* whatever may run there */
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
 Test(power_stay, max_up_counts_on_over_restarts)
 {
     comes_up();
