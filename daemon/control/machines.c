@@ -33,11 +33,14 @@ void machines_add(struct follow *w, struct lease *l)
     if (!w->machines)
         abort();
     const struct rented *r = lease_rented(l);
+    struct rented_figures n = {};
 
+    if (r)
+        rented_figures(r, &n);
     w->machines[w->n_machines++] = (struct follow_machine){
         .lease = l,
         .is_over = machine_is_off(l),
-        .was_looked_for = r && (w->searched_at_ms || rented_step(r) == RENTED_CAPACITY),
+        .was_looked_for = r && (w->searched_at_ms || rented_step(r) == RENTED_CAPACITY || n.is_unsure),
         .since_at_ms = w->searched_at_ms ? w->searched_at_ms : r ? rented_record(r)->wanted_at_ms : 0,
     };
 }

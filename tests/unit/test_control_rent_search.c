@@ -328,6 +328,20 @@ Test(control_rent_search, down_of_a_search_promises_nothing_of_a_call_that_got_n
     down_is_unsure();
 }
 
+Test(control_rent_search, nor_when_it_was_the_only_one)
+{
+    begin_account();
+    at.has_card = false;
+    at.loses_create = true;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
+    for (unsigned i = 0; i < 100 && !at.n_asked; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    loop_turns(w.loop, 20);
+    down_is_unsure();
+}
+
 Test(control_rent_search, nor_when_the_calls_after_it_were_refused)
 {
     lose_a_create(2);
