@@ -76,7 +76,7 @@ void power_search(struct power *p)
     if (f.kind)
         power_give_up_models(p, &f);
     if (!f.kind && rented_record(p->rented)->no_card && power_hold_due(p, clock_now_ms()) > clock_now_ms())
-        return;
+        return; /* kept without its card: that is a wish of a person, and no model's */
     if (!power_has_wish(p))
         power_leave_search(p, &f);
 }
