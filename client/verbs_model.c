@@ -195,8 +195,15 @@ static void down_add_search(const struct output *o, const struct json *search, s
         down_add_unsure(o, json_get(search, "unsure"), out);
 }
 
+/* A host that is not rented from here and is not switched off from inside: only what ran on it is off. */
+static bool is_plain_host(const struct json *instance, const char *target)
+{
+    return streq(member_text(instance, "name", ""), target) && !is_rental(instance) && !stop_of(instance);
+}
+
 static void down_screen(struct run *r, const char *target, const struct json *reply, bool sleep)
 {
+    bool is_host = !sleep && is_plain_host(json_get(reply, "instance"), target);
     int64_t took_ms = json_get_int(reply, "took_ms", -1);
     const char *on = r->options.on, *at = r->options.at;
     const char *gpu = json_get_text(json_get(reply, "search"), "gpu");
@@ -204,12 +211,17 @@ static void down_screen(struct run *r, const char *target, const struct json *re
     struct buf out;
 
     buf_init(&out, 65536);
-    buf_addf(&out, "%s%s%s%s is %s%s", glob_is_pattern(target) ? "what matches " : "", target,
-             on ? " on " : "", on ? on : "", sleep ? "asleep" : "off",
-             r->options.forget ? " and forgotten" : "");
+    if (is_host)
+        buf_addf(&out, "nothing runs on %s any more%s", target, r->options.forget ? ", and it is forgotten" : "");
+    else
+        buf_addf(&out, "%s%s%s%s is %s%s", glob_is_pattern(target) ? "what matches " : "", target,
+                 on ? " on " : "", on ? on : "", sleep ? "asleep" : "off",
+                 r->options.forget ? " and forgotten" : "");
     if (took_ms >= 0)
         buf_addf(&out, ", after %s", duration_format(took, (uint64_t)took_ms, true));
     buf_add_text(&out, ".\n");
+    if (is_host)
+        buf_add_text(&out, "  the machine itself stays on: it is not rented from here.\n");
     down_add_search(&r->output, json_get(reply, "search"), &out);
     down_add_money(r, reply, &out);
     if (at && json_get(reply, "machine"))

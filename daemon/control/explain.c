@@ -203,10 +203,15 @@ void explain_store_is_in(const char *directory)
 /* A machine is wanted by a model on it; only a model has a colon in its name. */
 static bool is_up_of_machine(const char *p, const char *target)
 {
-    return target && !strchr(target, ':') && strncmp(p, "up %s", 5) == 0 && (p[5] == '\0' || p[5] == '\n');
+    return target && !strchr(target, ':') && strncmp(p, "up %s", 5) == 0 && strchr("\n ", p[5]);
 }
 
 void explain_next(const struct fault *f, const char *target, struct buf *out)
+{
+    explain_next_for(f, target, NULL, out);
+}
+
+void explain_next_for(const struct fault *f, const char *target, const char *model, struct buf *out)
 {
     const struct explanation *e = explain_find(f->code);
 
@@ -216,7 +221,7 @@ void explain_next(const struct fault *f, const char *target, struct buf *out)
         target = store_directory;
     for (const char *p = e->next; *p; p++)
         if (is_up_of_machine(p, target)) {
-            buf_addf(out, "up ollama:NAME --on %s", target);
+            buf_addf(out, "up %s --on %s", model ? model : "ollama:NAME", target);
             p += 4;
         } else if (p[0] == '%' && p[1] == 's') {
             buf_add_text(out, target ? target : "NAME");

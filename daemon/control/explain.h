@@ -12,6 +12,8 @@ const char *explain_code(const struct fault *f);
 enum exit_status explain_status(const struct fault *f);
 /* Commands that help, one per line, with the target filled in: of the daemon's own disk (codes "store…") its directory, whoever met that. */
 void explain_next(const struct fault *f, const char *target, struct buf *out);
+/* Likewise; where the target is a machine, model is what would be wanted on it. NULL: any. */
+void explain_next_for(const struct fault *f, const char *target, const char *model, struct buf *out);
 /* Where that is; borrowed for as long as anything is explained. NULL: the target of each is it. */
 void explain_store_is_in(const char *directory);
 /* Lines to an array of strings. */

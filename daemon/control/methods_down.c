@@ -98,12 +98,16 @@ static bool down_tell(struct follow *w, unsigned streams, unsigned off, struct l
 static void down_over(struct follow *w)
 {
     bool forget = json_get_bool(w->call->parameters, "forget", false);
+    struct lease *host = manager_find_lease(w->call->context->manager,
+                                            json_get_text(w->call->parameters, "target"));
     struct json *v = json_object();
     store_ticket t = w->ticket;
 
     if (w->n_models == 1 && w->models[0] && !forget)
         json_put(v, "model", show_model(w->models[0]));
     machines_put(w, v);
+    if (!w->n_machines && host) /* which nobody switches off from here */
+        json_put(v, "instance", show_instance(w->call->context, host));
     json_put_bool(v, "done", true);
     json_put_int(v, "took_ms", (int64_t)(clock_now_ms() - w->begun_due));
     for (unsigned i = 0; forget && i < w->n_models; i++)
@@ -351,7 +355,8 @@ static bool follow_add_wanted(struct follow *w, const char *target)
 
     if (!follow_add_target(w, target))
         return false;
-    struct deployment *off = w->n_models == 1 ? w->models[0] : NULL;
+    bool is_model = !glob_is_pattern(target) && !manager_find_lease(w->call->context->manager, target);
+    struct deployment *off = w->n_models == 1 || (w->n_models && is_model) ? w->models[0] : NULL;
 
     follow_drop_off(w);
     if (w->n_models)

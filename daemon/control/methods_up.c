@@ -8,6 +8,7 @@
 #include "control/explain.h"
 #include "control/follow.h"
 #include "control/show.h"
+#include "control/show_rent.h"
 #include "control/target.h"
 #include "control/up_image.h"
 #include "control/up_rent.h"
@@ -287,6 +288,54 @@ static const char *up_could_insist(const struct fault *why)
     return streq(why->code, "no_guard") ? "--no-guard" : NULL;
 }
 
+/* Its machine is on, and goes on billing although the model did not come. */
+static bool up_leaves_on(struct follow *w, const struct lease *l, int64_t *ret_until_at_ms)
+{
+    const struct rented *r = lease_rented(l);
+    const char *stays = r ? manager_stay(w->call->context->manager, l, ret_until_at_ms) : NULL;
+
+    return stays && (life_goal(rented_life(r)) == LIFE_GOAL_ON || streq(stays, "not_by_us")) &&
+           !streq(stays, "stopped_by_user") && !streq(stays, "asleep") && !streq(stays, "budget");
+}
+
+/* What goes on billing, in *why, and how it ends, in *next. */
+static void up_add_bill(struct follow *w, const struct lease *l, struct buf *why, struct buf *next)
+{
+    char rate[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
+    _cleanup_free_ char *down = xasprintf("llmhostctl down %s", lease_name(l));
+    int64_t until_at_ms = 0, milli;
+    bool estimate;
+
+    if (!up_leaves_on(w, l, &until_at_ms))
+        return;
+    milli = rental_rate(l, &estimate);
+    buf_addf(why, "%s%s stays on", why->len ? "; " : "", lease_name(l));
+    if (milli)
+        buf_addf(why, " at %s%s/h", estimate ? "~" : "",
+                 money_format(rate, milli, account_ops(rented_account(lease_rented(l)))->unit));
+    if (until_at_ms)
+        buf_addf(why, " until %s", minute_format(at, until_at_ms));
+    if (!strstr(buf_text(next), down))
+        buf_addf(next, "%s%s", next->len ? "\n" : "", down);
+}
+
+/* The end of the call; every machine that it leaves on is told of. what NULL: why is the whole of it. */
+static void up_fail_with(struct follow *w, enum exit_status status, const char *code, const char *target,
+                         const struct fault *why, const char *what, struct buf *next)
+{
+    struct buf reasons;
+
+    buf_init(&reasons, 16384);
+    if (what)
+        buf_add_text(&reasons, why->text);
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i] && !w->told[i].was_ready)
+            up_add_bill(w, deployment_lease(w->models[i]), &reasons, next);
+    call_fail(w->call, status, code, target, buf_text(&reasons), buf_text(next), "%s",
+              what ? what : why->text);
+    buf_done(&reasons);
+}
+
 static void up_fail_insist(struct follow *w, const struct deployment *d, const struct fault *why,
                            const char *what)
 {
@@ -295,16 +344,45 @@ static void up_fail_insist(struct follow *w, const struct deployment *d, const s
     struct buf next;
 
     buf_init(&next, 8192);
-    explain_next(why, show_subject(d), &next);
+    explain_next_for(why, show_subject(d), deployment_name(d), &next);
     buf_addf(&next, "\nllmhostctl up %s", deployment_name(d));
     if (made)
         up_add_rent(w->call, &next);
     buf_addf(&next, " %s", up_could_insist(why));
-    call_fail(w->call, explain_status(why), explain_code(why), deployment_name(d), what ? why->text : NULL,
-              buf_text(&next), "%s", what ? what : why->text);
+    up_fail_with(w, explain_status(why), explain_code(why), deployment_name(d), why, what, &next);
     buf_done(&next);
     if (made && !streq(why->code, "no_guard"))
         manager_unmake(m, made);
+}
+
+/* By its own table: the target is the model, its machine or its account. */
+static void up_fail_by_table(struct follow *w, const struct fault *why, const char *target, const char *what)
+{
+    struct buf next;
+
+    buf_init(&next, 8192);
+    explain_next_for(why, target, json_get_text(w->call->parameters, "model"), &next);
+    up_fail_with(w, explain_status(why), explain_code(why), target, why, what, &next);
+    buf_done(&next);
+}
+
+/* Somebody else's word came between. */
+static void up_fail_by_word(struct follow *w, const struct deployment *d, const struct fault *why,
+                            const char *what)
+{
+    bool is_off = deployment_goal(d) == GOAL_OFF;
+    const char *room = deployment_room_text(d);
+    struct fault asleep = *why;
+    struct buf next;
+
+    buf_init(&next, 8192);
+    if (!is_off && !what && room) { /* for whom it made room */
+        what = why->text;
+        snprintf(asleep.text, sizeof asleep.text, "%s", room);
+    }
+    up_fail_with(w, is_off ? EXIT_NOT_RUNNING : EXIT_CONFLICT, is_off ? "stopped_by_user" : "put_to_sleep",
+                 deployment_name(d), &asleep, what, &next);
+    buf_done(&next);
 }
 
 static void up_fail(struct follow *w, unsigned i, const struct fault *why, const char *what)
@@ -312,17 +390,13 @@ static void up_fail(struct follow *w, unsigned i, const struct fault *why, const
     const struct deployment *d = w->models[i];
 
     if (deployment_state(d) == DEPLOYMENT_READY)
-        call_fault(w->call, why, lease_name(deployment_lease(d)), what);
+        up_fail_by_table(w, why, lease_name(deployment_lease(d)), what);
     else if (up_could_insist(why))
         up_fail_insist(w, d, why, what);
     else if (deployment_state(d) == DEPLOYMENT_FAILED)
-        call_fault(w->call, why, show_subject(d), what);
-    else if (deployment_goal(d) == GOAL_OFF)
-        call_fail(w->call, EXIT_NOT_RUNNING, "stopped_by_user", deployment_name(d), what ? why->text : NULL,
-                  "", "%s", what ? what : why->text);
+        up_fail_by_table(w, why, show_subject(d), what);
     else
-        call_fail(w->call, EXIT_CONFLICT, "put_to_sleep", deployment_name(d),
-                  what ? why->text : deployment_room_text(d), "", "%s", what ? what : why->text);
+        up_fail_by_word(w, d, why, what);
 }
 
 static void add_name(struct buf *out, const struct deployment *d)

@@ -38,7 +38,15 @@ static bool wait_has_one_ready(const struct follow *w)
     return any;
 }
 
-/* Ready, failed, or off: each ends the waiting for "ready". One that sleeps answers as well: a request wakes
+static bool wait_has_one_wanted(const struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i] && deployment_goal(w->models[i]) != GOAL_OFF)
+            return true;
+    return false;
+}
+
+/* Ready, failed, or off: each ends the waiting for "ready"; off only when nothing else of it is wanted. One that sleeps answers as well: a request wakes
  * it, and nothing else would end the waiting. */
 static void wait_look_ready(struct follow *w)
 {
@@ -46,6 +54,8 @@ static void wait_look_ready(struct follow *w)
         wait_answer(w, NULL);
         return;
     }
+    bool any_wanted = wait_has_one_wanted(w);
+
     for (unsigned i = 0; i < w->n_models; i++) {
         struct deployment *d = w->models[i];
 
@@ -53,6 +63,8 @@ static void wait_look_ready(struct follow *w)
             follow_gone(w);
             return;
         }
+        if (deployment_goal(d) == GOAL_OFF && any_wanted)
+            continue;
         if (deployment_state(d) == DEPLOYMENT_FAILED) {
             call_fault(w->call, deployment_fault(d), show_subject(d), NULL);
             return;

@@ -55,19 +55,25 @@ const char *show_subject(const struct deployment *d)
     return rental_is_of_account(l, f) ? rental_subject(l, f) : deployment_name(d);
 }
 
-struct json *show_next(const struct fault *f, const char *subject)
+static struct json *next_for(const struct fault *f, const char *subject, const char *model)
 {
     struct json *list;
     struct buf next;
 
     buf_init(&next, 4096);
-    explain_next(f, subject, &next);
+    explain_next_for(f, subject, model, &next);
     list = explain_lines(buf_text(&next));
     buf_done(&next);
     return list;
 }
 
-struct json *show_fault(const struct fault *f, const char *target, const char *subject, int64_t since_at_ms)
+struct json *show_next(const struct fault *f, const char *subject)
+{
+    return next_for(f, subject, NULL);
+}
+
+static struct json *fault_for(const struct fault *f, const char *target, const char *subject,
+                              const char *model, int64_t since_at_ms)
 {
     struct json *v = json_object();
 
@@ -75,10 +81,15 @@ struct json *show_fault(const struct fault *f, const char *target, const char *s
     json_put_string(v, "target", target);
     json_put_int(v, "exit", explain_status(f));
     json_put_string(v, "message", f->text);
-    json_put(v, "next", show_next(f, subject));
+    json_put(v, "next", next_for(f, subject, model));
     if (since_at_ms)
         json_put_int(v, "since_at_ms", since_at_ms);
     return v;
+}
+
+struct json *show_fault(const struct fault *f, const char *target, const char *subject, int64_t since_at_ms)
+{
+    return fault_for(f, target, subject, target && strchr(target, ':') ? target : NULL, since_at_ms);
 }
 
 /* until_at_ms 0: without an end. */
@@ -369,15 +380,28 @@ bool show_guard_left(const struct lease *l, struct fault *ret)
     return true;
 }
 
+/* What would be wanted on it again. NULL: nobody can say. */
+static const char *model_of(struct manager *m, const struct lease *l)
+{
+    const char *name = NULL;
+    struct deployment *d;
+
+    for (unsigned i = 0; (d = manager_deployment_at(m, i)); i++)
+        if (deployment_lease(d) == l && (!name || deployment_goal(d) != GOAL_OFF))
+            name = deployment_name(d);
+    return name;
+}
+
 /* All there is of that machine, the worst first: what costs money is. */
-static void add_instance_trouble(struct lease *l, struct json *list)
+static void add_instance_trouble(struct manager *m, struct lease *l, struct json *list)
 {
     struct json *tunnel = tunnel_trouble(l);
     int64_t since_at_ms;
     struct fault f;
 
     for (unsigned i = 0; lease_rented(l) && rental_trouble(l, i, &f, &since_at_ms); i++)
-        json_append(list, show_fault(&f, lease_name(l), rental_subject(l, &f), since_at_ms));
+        json_append(list,
+                    fault_for(&f, lease_name(l), rental_subject(l, &f), model_of(m, l), since_at_ms));
     if (lease_boxed(l) && boxed_trouble(lease_boxed(l))->kind)
         json_append(list, show_fault(boxed_trouble(lease_boxed(l)), lease_name(l), lease_name(l), 0));
     if (show_guard_left(l, &f))
@@ -420,7 +444,7 @@ struct json *show_instance(const struct control_context *k, struct lease *l)
         json_put(v, "rental", show_rental(k, l));
     if (lease_boxed(l))
         json_put(v, "in_box", show_in_box(k, l));
-    add_instance_trouble(l, trouble);
+    add_instance_trouble(k->manager, l, trouble);
     if (json_count(trouble))
         json_put(v, "trouble", json_copy(json_at(trouble, 0)));
     return v;
@@ -564,7 +588,7 @@ struct json *show_trouble(const struct control_context *k, const struct json *ta
     add_daemon_trouble(k, list);
     for (unsigned i = 0; (l = manager_lease_at(k->manager, i)); i++)
         if (is_meant(k, targets, l))
-            add_instance_trouble(l, list);
+            add_instance_trouble(k->manager, l, list);
     for (unsigned i = 0; (a = manager_account_at(k->manager, i)); i++)
         if (account_trouble(a)->kind && json_count(targets) == 0)
             json_append(list, show_fault(account_trouble(a), account_name(a), account_name(a), 0));

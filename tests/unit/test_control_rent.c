@@ -3,6 +3,7 @@
  *
  * The verbs of machines that cost money, as callers meet them: one that is wanted, one that is
  * switched off and confirmed, or not, what is told of it, and the end of it. */
+#include "deployment/deployment_private.h"
 #include "tests/unit/control_rent_world.h"
 
 TestSuite(control_rent, .init = begin, .fini = world_end, .timeout = 60);
@@ -174,6 +175,27 @@ Test(control_rent, sleep_of_the_last_model_stops_the_machine)
     json_free(answers("Sleep", "{\"target\":\"ollama:m\"}"));
     cr_assert_eq(box_state(), LIFE_STOPPED);
     cr_assert_eq(at.machine.power, INSTANCE_OFF);
+}
+
+/* The model did not come, and the machine goes on billing: nothing else would say so. */
+Test(control_rent, up_that_fails_tells_of_the_machine_that_stays_on)
+{
+    struct fault f;
+
+    begin_machine();
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\"}"));
+    loop_turns(w.loop, 20);
+    fault_code(&f, FAULT_EXHAUSTED, "engine_missing", "ollama cannot be fetched");
+    deployment_enter(manager_find_deployment(w.manager, "ollama:m"), DEPLOYMENT_FAILED, "failed", &f);
+    loop_turns(w.loop, 20);
+
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *said = json_get(v, "parameters"), *next = json_get(said, "next");
+    const char *why = json_get_text(said, "why");
+
+    cr_assert_str_eq(json_get_text(said, "message"), "ollama cannot be fetched");
+    cr_assert(why && strncmp(why, "box stays on at ¥1.88/h until ", 31) == 0, "%s", why);
+    cr_assert_str_eq(json_text(json_at(next, json_count(next) - 1)), "llmhostctl down box");
 }
 
 Test(control_rent, keep_of_a_machine_tells_its_cost)

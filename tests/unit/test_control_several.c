@@ -261,6 +261,44 @@ Test(control_several, down_changes_nothing_when_it_is_not_on_one_of_them)
     assert_places("a:off b:off ");
 }
 
+/* What is waited for is what is wanted; off elsewhere says nothing of it. */
+Test(control_several, wait_is_about_what_is_wanted)
+{
+    three_that_failed();
+    on("a")->goal = GOAL_OFF;
+    on("a")->state = DEPLOYMENT_OFF;
+    set("b", DEPLOYMENT_LOADING, 0);
+    set("c", DEPLOYMENT_LOADING, 0);
+    refuses("{\"method\":\"io.llmhost.Wait\",\"parameters\":{\"target\":\"" TINY "\",\"timeout_ms\":50}}",
+            "io.llmhost.TimedOut", "target", TINY);
+    set("b", DEPLOYMENT_ASLEEP, 0);
+    set("c", DEPLOYMENT_ASLEEP, 0);
+    json_free(answers("Wait", "{\"target\":\"" TINY "\"}"));
+    end_of_three();
+}
+
+Test(control_several, what_is_off_everywhere_is_no_instance)
+{
+    three_that_failed();
+    json_free(answers("Down", "{\"target\":\"" TINY "\"}"));
+    refuses("{\"method\":\"io.llmhost.Sleep\",\"parameters\":{\"target\":\"" TINY "\"}}",
+            "io.llmhost.NotRunning", "code", "stopped_by_user");
+    refuses("{\"method\":\"io.llmhost.Wait\",\"parameters\":{\"target\":\"" TINY "\"}}",
+            "io.llmhost.NotRunning", "code", "stopped_by_user");
+}
+
+/* Nobody switches such a host off from here: the answer says which it is. */
+Test(control_several, down_of_a_host_that_is_not_rented_names_it)
+{
+    three_that_failed();
+
+    _cleanup_json_ struct json *v = answers("Down", "{\"target\":\"a\"}");
+    const struct json *host = json_get(v, "instance");
+
+    cr_assert_str_eq(json_get_text(host, "name"), "a");
+    cr_assert_not(json_get_bool(host, "rented", false));
+}
+
 Test(control_several, all_that_are_ready_are_told_at_once)
 {
     three_that_failed();
