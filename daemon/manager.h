@@ -110,6 +110,8 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
 /* In order of their names; NULL beyond the last. */
 struct account *manager_account_at(struct manager *m, unsigned i);
 struct account *manager_find_account(struct manager *m, const char *provider);      /* NULL: none */
+/* Whom a machine is rented from: the account named, or the only one there is that makes machines. NULL: none, or several. */
+struct account *manager_rental_account(struct manager *m, const char *provider);
 /* Why nothing can be asked there: no account ("no_provider"; NULL: none at all), or nobody of that name rents out ("unknown_provider"). -EINVAL. */
 int manager_refuse_account(const char *provider, struct fault *f);
 /* Puts the token there, asks for the balance with it, and only then keeps the account. base_url NULL: the provider's own. For one that is there, the

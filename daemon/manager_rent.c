@@ -42,6 +42,13 @@ static struct account *only_account(struct manager *m, unsigned *ret_n)
     return *ret_n == 1 ? found : NULL;
 }
 
+struct account *manager_rental_account(struct manager *m, const char *provider)
+{
+    unsigned n;
+
+    return provider ? manager_find_account(m, provider) : only_account(m, &n);
+}
+
 static struct account *choose_account(struct manager *m, const char *provider, struct fault *f)
 {
     unsigned n = 0;

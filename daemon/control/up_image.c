@@ -126,7 +126,7 @@ void up_with_image(struct call *c, void (*then)(struct call *c))
     const char *name = json_get_text(c->parameters, "image"),
                *provider = json_get_text(c->parameters, "provider");
     struct manager *m = c->context->manager;
-    struct account *a = provider ? manager_find_account(m, provider) : manager_account_at(m, 0);
+    struct account *a = manager_rental_account(m, provider);
     _cleanup_free_ char *why = NULL;
     const char *word = NULL;
 

@@ -235,10 +235,7 @@ bool up_may_rent(struct call *c)
 
 static struct account *up_account(const struct call *c)
 {
-    const char *provider = json_get_text(c->parameters, "provider");
-    struct manager *m = c->context->manager;
-
-    return provider ? manager_find_account(m, provider) : manager_account_at(m, 0);
+    return manager_rental_account(c->context->manager, json_get_text(c->parameters, "provider"));
 }
 
 struct up_fitting {

@@ -25,6 +25,7 @@ struct rental {
 };
 
 static struct company {
+    bool has_console; /* whose machines are made by hand */
     bool has_card, ignores_stops, loses_starts, is_silent;
     bool hides, is_down, keeps_released; /* lists leave it out; they fail; a release is only heard */
     bool is_anothers;                    /* another llmhostd has its guard */
@@ -109,7 +110,9 @@ static inline bool token_is_refused(struct fault *f)
     _cleanup_secret_ char *token = NULL;
 
     fault_code(f, FAULT_DENIED, "token_refused", "the token is refused");
-    return secrets_get(w.secrets, "autodl", "token", &token) < 0 || !streq(token, "right");
+    return (secrets_get(w.secrets, "autodl", "token", &token) < 0 &&
+            secrets_get(w.secrets, "autodl-console", "token", &token) < 0) ||
+           !streq(token, "right");
 }
 
 static inline void say_list(struct answer *a)
@@ -245,6 +248,13 @@ static inline int fake_find_card(struct rental *r, const char *gpu, struct renta
     return -ENOENT;
 }
 
+static inline int fake_find_none(struct rental *r, const char *gpu, struct rental_offer *ret, char **ret_why)
+{
+    (void)r, (void)ret;
+    *ret_why = xasprintf("a %s is rented by hand here", gpu);
+    return -ENOENT;
+}
+
 static inline int fake_find_image(struct rental *r, const char *name, const char **ret_image, char **ret_why)
 {
     (void)r;
@@ -316,10 +326,25 @@ static struct rental_ops fake = {
     .balance = fake_balance,
 };
 
+/* The same company by an account that machines are only listed and switched in. */
+static inline const struct rental_ops *fake_by_hand(void)
+{
+    static struct rental_ops ops;
+
+    ops = fake;
+    ops.name = "autodl-console";
+    ops.create = NULL;
+    ops.release = NULL;
+    ops.find_card = fake_find_none;
+    return &ops;
+}
+
 const struct rental_ops *__wrap_rental_find(const char *name);
 
 const struct rental_ops *__wrap_rental_find(const char *name)
 {
+    if (at.has_console && streq(name, "autodl-console"))
+        return fake_by_hand();
     return streq(name, "autodl") ? &fake : NULL;
 }
 
