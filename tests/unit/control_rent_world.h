@@ -111,7 +111,7 @@ static inline bool token_is_refused(struct fault *f)
 
     fault_code(f, FAULT_DENIED, "token_refused", "the token is refused");
     return (secrets_get(w.secrets, "autodl", "token", &token) < 0 &&
-            secrets_get(w.secrets, "autodl-console", "token", &token) < 0) ||
+            secrets_get(w.secrets, "a-console", "token", &token) < 0) ||
            !streq(token, "right");
 }
 
@@ -332,7 +332,7 @@ static inline const struct rental_ops *fake_by_hand(void)
     static struct rental_ops ops;
 
     ops = fake;
-    ops.name = "autodl-console";
+    ops.name = "a-console";
     ops.create = NULL;
     ops.release = NULL;
     ops.find_card = fake_find_none;
@@ -343,7 +343,7 @@ const struct rental_ops *__wrap_rental_find(const char *name);
 
 const struct rental_ops *__wrap_rental_find(const char *name)
 {
-    if (at.has_console && streq(name, "autodl-console"))
+    if (at.has_console && streq(name, "a-console"))
         return fake_by_hand();
     return streq(name, "autodl") ? &fake : NULL;
 }

@@ -318,10 +318,10 @@ Test(control_rent_account, without_an_instance_all_ways_to_one_are_named)
 Test(control_rent_account, a_card_is_that_of_the_account_that_rents)
 {
     at.has_console = true;
-    json_free(answers("ProviderAdd", "{\"provider\":\"autodl-console\",\"token\":{\"text\":\"right\"}}"));
+    json_free(answers("ProviderAdd", "{\"provider\":\"a-console\",\"token\":{\"text\":\"right\"}}"));
     refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"wait\":false}"), "io.llmhost.NotFound",
             "code", "no_provider");
     begin_account();
-    json_free(answers("Up", UP));
-    box_gets(LIFE_RUNNING);
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"wait\":false}"), "io.llmhost.Refused",
+            "code", "does_not_fit");
 }
