@@ -90,18 +90,22 @@ static void choice_write(const struct choice *c)
     buf_done(&places);
 }
 
-static void choice_end(struct choice *c)
-{
-    runq_add(c->manager->context.loop, &c->manager->forget); /* those that nothing came of */
-    store_remove_choice(c->manager->context.store, c->model);
-    choice_free(c);
-}
-
 /* ---- its places ---- */
 
 static struct deployment *deployment_at(const struct choice *c, unsigned i)
 {
     return c->places[i] ? manager_find_on(c->manager, c->model, c->places[i]) : NULL;
+}
+
+/* Who follows it hears of that: nothing else may change from then on. */
+static void choice_end(struct choice *c)
+{
+    for (unsigned i = 0; i < c->n; i++)
+        if (deployment_at(c, i))
+            manager_tell_lease(c->manager, deployment_lease(deployment_at(c, i)), false);
+    runq_add(c->manager->context.loop, &c->manager->forget); /* those that nothing came of */
+    store_remove_choice(c->manager->context.store, c->model);
+    choice_free(c);
 }
 
 /* Its place; c->n: it has none. */
@@ -259,7 +263,7 @@ static void choice_look(struct choice *c)
     /* By somebody's word, or because it came; or nobody else is left, and what becomes of this one is said by
      * it. */
     if (c->n == 1 || deployment_goal(d) == GOAL_OFF || deployment_state(d) == DEPLOYMENT_ASLEEP ||
-        has_come(d) || (has_failed(d) && !has_next))
+        has_come(d) || (has_failed(d) && (!has_next || is_late(c))))
         choice_end(c);
     else if (!has_had_its_turn(d) || !has_next)
         timer_disarm(c->timer);
@@ -329,6 +333,8 @@ static void choice_begin_turn(struct choice *c)
     struct deployment *d = deployment_at(c, c->at);
 
     if (!d || is_late(c)) {
+        if (d)
+            deployment_pass(d, "no card was free in the time given", true);
         choice_end(c);
         return;
     }
@@ -363,14 +369,18 @@ static void choice_end_turn(struct choice *c, struct deployment *d)
     struct deployment *next = NULL;
     unsigned at = next_turn(c);
 
+    if (is_late(c)) { /* its own search is over too, and says why */
+        choice_end(c);
+        return;
+    }
     if (at < c->n && !c->places[at] && !is_late(c) && !manager_may_name(c->manager, c->rent.provider)) {
         timer_arm(c->timer, TURN_MS);
         return;
     }
     for (unsigned i; !next && (i = next_turn(c)) < c->n;)
         next = find_or_rent(c, i);
-    if (!next || is_late(c)) {
-        if (failed || is_late(c) || c->n == 1)
+    if (!next) {
+        if (failed || c->n == 1)
             choice_end(c);
         return;
     }

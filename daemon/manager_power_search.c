@@ -58,10 +58,14 @@ int64_t power_search_until_at_ms(struct power *p)
 static void say_none_was_free(const struct power *p, struct fault *f)
 {
     char said[sizeof f->text];
+    struct rented_figures n;
 
+    rented_figures(p->rented, &n);
     snprintf(said, sizeof said, "%s", f->kind == FAULT_EXHAUSTED ? f->text : "");
-    fault_code(f, FAULT_EXHAUSTED, "no_capacity", "no %.60s was free in the time given%s%.200s",
-               rented_record(p->rented)->gpu, *said ? "; the last answer: " : "", said);
+    fault_code(f, FAULT_EXHAUSTED, "no_capacity", "no %.60s was free in the time given%s%s%.200s",
+               rented_record(p->rented)->gpu,
+               n.was_powered || n.is_unsure ? "" : ", and nothing was powered on",
+               *said ? "; the last answer: " : "", said);
 }
 
 void power_search(struct power *p)

@@ -171,24 +171,105 @@ static bool is_of_card(const struct lease *l, const struct account *a, const str
            rented_record(r)->cards == c->cards;
 }
 
-/* The one that has the model already comes first, whatever is up there: asked for twice it is not rented
- * twice. */
-static struct lease *find_rented(struct manager *m, const struct account *a, const struct manager_rent *w,
-                                 const struct card *cards, unsigned n)
+struct place {
+    const char *image;
+    char regions[CARDS_MAX * 64]; /* as the provider writes them, in the order of preference; "": anywhere */
+};
+
+static bool names_region(const char *list, const char *region)
+{
+    size_t n = strlen(region);
+
+    for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',')
+        if (strcspn(at, ",") == n && strncmp(at, region, n) == 0)
+            return true;
+    return false;
+}
+
+static bool is_made(const struct lease *l)
+{
+    return *life_record(rented_life(lease_rented(l)))->id;
+}
+
+/* Of one that is not made yet any region is to be; where nobody knows, it is as good as asked for. */
+static bool stands_there(const struct lease *l, const struct place *where)
+{
+    const char *region = is_made(l) ? rented_region(lease_rented(l)) : NULL;
+
+    return !*where->regions || !region || names_region(where->regions, region);
+}
+
+static bool is_wanted_on(const struct lease *l)
+{
+    return life_goal(rented_life(lease_rented(l))) == LIFE_GOAL_ON;
+}
+
+/* Its cards are only those of a search, which may be another one from now on. */
+static bool is_search(const struct lease *l, const struct account *a)
+{
+    const struct rented *r = lease_rented(l);
+
+    return r && rented_account(r) == a && rented_record(r)->never_made && rented_record(r)->by_search &&
+           !is_made(l) && is_wanted_on(l);
+}
+
+/* In the order of preference, whatever is up there. */
+static struct lease *find_with_model(struct manager *m, const struct account *a, const struct manager_rent *w,
+                                     const struct card *cards, unsigned n, const struct place *where,
+                                     bool made)
 {
     for (unsigned i = 0; w->model && i < n; i++)
         LIST_FOREACH (d, &m->deployments, struct managed_deployment, node) {
             struct lease *l = deployment_lease(d->deployment);
 
             if (streq(deployment_name(d->deployment), w->model) && is_of_card(l, a, &cards[i]) &&
-                stays_ours(m, l))
+                is_made(l) == made && stands_there(l, where) && stays_ours(m, l))
                 return l;
         }
+    return NULL;
+}
+
+static struct lease *find_wanted(struct manager *m, const struct account *a, const struct manager_rent *w,
+                                 const struct card *cards, unsigned n)
+{
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node) {
+        struct lease *l = deployment_lease(d->deployment);
+        bool is_meant = w->model && streq(deployment_name(d->deployment), w->model) &&
+                        deployment_goal(d->deployment) != GOAL_OFF && lease_rented(l) && is_wanted_on(l) &&
+                        stays_ours(m, l);
+
+        if (is_meant && is_search(l, a))
+            return l;
+        for (unsigned i = 0; is_meant && i < n; i++)
+            if (is_of_card(l, a, &cards[i]))
+                return l;
+    }
+    return NULL;
+}
+
+static struct lease *find_free(struct manager *m, const struct account *a, const struct card *cards,
+                               unsigned n, const struct place *where, bool made)
+{
     for (unsigned i = 0; i < n; i++)
         LIST_FOREACH (l, &m->leases, struct managed_lease, node)
-            if (is_of_card(l->lease, a, &cards[i]) && stays_ours(m, l->lease) && is_free(m, l->lease))
+            if (is_of_card(l->lease, a, &cards[i]) && is_made(l->lease) == made &&
+                stands_there(l->lease, where) && stays_ours(m, l->lease) && is_free(m, l->lease))
                 return l->lease;
     return NULL;
+}
+
+/* Asked for twice it is not rented twice; then a machine that is there comes before one that is only to be,
+ * and the one that has the model before the others. */
+static struct lease *find_rented(struct manager *m, const struct account *a, const struct manager_rent *w,
+                                 const struct card *cards, unsigned n, const struct place *where)
+{
+    struct lease *l = find_wanted(m, a, w, cards, n);
+
+    for (unsigned pass = 0; !l && pass < 2; pass++) {
+        l = find_with_model(m, a, w, cards, n, where, pass == 0);
+        l = l ? l : find_free(m, a, cards, n, where, pass == 0);
+    }
+    return l;
 }
 
 static bool is_taken(struct manager *m, const char *name)
@@ -249,21 +330,6 @@ static int find_named(struct manager *m, const struct account *a, const char *na
         return fault_code(f, FAULT_INVALID, "exists",
                           "there is an instance %s already, and it is no such machine", name);
     return 0;
-}
-
-struct place {
-    const char *image;
-    char regions[CARDS_MAX * 64]; /* as the provider writes them, in the order of preference; "": anywhere */
-};
-
-static bool names_region(const char *list, const char *region)
-{
-    size_t n = strlen(region);
-
-    for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',')
-        if (strcspn(at, ",") == n && strncmp(at, region, n) == 0)
-            return true;
-    return false;
 }
 
 /* "西北B区,beijingDC2", each once; each may be named in any way that the provider knows. */
@@ -355,6 +421,32 @@ static struct lease *make_rented(struct manager *m, struct account *a, struct re
     return l;
 }
 
+static bool is_same(const char *a, const char *b)
+{
+    return streq(a ? a : "", b ? b : "");
+}
+
+/* It was never made, and what is asked for now is not what it is to be. */
+static bool is_to_be_another(const struct lease *l, const struct rental_record *asked)
+{
+    const struct rental_record *is = rented_record(lease_rented(l));
+
+    return is->never_made && !is_made(l) &&
+           !(is_same(is->gpu, asked->gpu) && is_same(is->region, asked->region) &&
+             is_same(is->image, asked->image) && is->disk_gb == asked->disk_gb &&
+             (!asked->max_price_milli || is->max_price_milli == asked->max_price_milli));
+}
+
+/* What is under way just now is for the old words. */
+static int refuse_search(const struct lease *l, const struct rental_record *asked, struct fault *f)
+{
+    if (!is_to_be_another(l, asked) || rented_may_ask_for(lease_rented(l)))
+        return 0;
+    return fault_code(f, FAULT_TRANSIENT, "search_is_on",
+                      "%s is being asked for at this moment, and what is looked for cannot be changed then",
+                      rented_record(lease_rented(l))->gpu);
+}
+
 /* Of one there is: what is said of it now. */
 static void ask_anew(struct manager *m, const struct account *a, const struct manager_rent *w,
                      struct lease *l, const struct rental_record *asked)
@@ -363,7 +455,7 @@ static void ask_anew(struct manager *m, const struct account *a, const struct ma
 
     if (w->name)
         rented_keep_name(r);
-    else if (may_be_taken_over(m, a, l))
+    if ((!w->name && may_be_taken_over(m, a, l)) || is_to_be_another(l, asked))
         rented_ask_for(r, asked);
     if (w->max_price_milli)
         rented_limit_price(r, w->max_price_milli);
@@ -401,7 +493,9 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
     if (w->name && find_named(m, a, w->name, cards, n, ret, f) < 0)
         return -EINVAL;
     if (!w->name && !w->anew)
-        *ret = find_rented(m, a, w, cards, n);
+        *ret = find_rented(m, a, w, cards, n, &where);
+    if (*ret && !w->anew && refuse_search(*ret, &asked, f) < 0)
+        return -EINVAL;
     if (*ret && !check)
         ask_anew(m, a, w, *ret, &asked);
     if (!*ret && w->name && orphans_refuse_name(m, w->name, f) < 0)

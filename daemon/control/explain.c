@@ -124,6 +124,7 @@ static const struct explanation table[] = {
     {"started_late", EXIT_NOT_RUNNING, "llmhostctl why %s"},
     {"started_elsewhere", EXIT_FAILED, "llmhostctl down %s"},
     {"over_budget", EXIT_FAILED, "llmhostctl down %s"},
+    {"search_is_on", EXIT_CONFLICT, "llmhostctl down %s"},
     {"no_such_machine", EXIT_NOT_FOUND, "llmhostctl instance list --at autodl"},
     {"is_instance", EXIT_CONFLICT, "llmhostctl instance list"},
     {"is_orphan", EXIT_CONFLICT, "llmhostctl status"},

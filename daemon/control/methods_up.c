@@ -33,7 +33,7 @@ static void up_put_note(struct follow *w, struct json *v)
     if (*w->fit)
         json_append_string(list, w->fit);
     if (!w->named_dear && up_rents(w->call))
-        up_name_dear(deployment_lease(w->models[0]), list);
+        up_name_dear(w->call, list);
     if (w->note)
         json_append_string(list, w->note);
     if (json_count(list))
@@ -249,6 +249,9 @@ static void up_was_ended(const struct deployment *d, struct fault *why)
 
     if (r && account_must_stop(rented_account(r)))
         *why = *account_trouble(rented_account(r));
+    else if (deployment_describe_off(d, why), streq(why->code, "passed_over"))
+        fault_code(why, FAULT_EXHAUSTED, "no_capacity", "no card was free for %s in the time given",
+                   deployment_name(d));
     else
         fault_set(why, FAULT_GONE, 0, "%s was switched off meanwhile", deployment_name(d));
 }
@@ -393,7 +396,7 @@ static void up_fail(struct follow *w, unsigned i, const struct fault *why, const
         up_fail_by_table(w, why, lease_name(deployment_lease(d)), what);
     else if (up_could_insist(why))
         up_fail_insist(w, d, why, what);
-    else if (deployment_state(d) == DEPLOYMENT_FAILED)
+    else if (deployment_state(d) == DEPLOYMENT_FAILED || streq(why->code, "no_capacity"))
         up_fail_by_table(w, why, show_subject(d), what);
     else
         up_fail_by_word(w, d, why, what);

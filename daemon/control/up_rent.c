@@ -41,6 +41,8 @@ bool up_has_more(const struct call *c, const struct lease *l)
         return false;
     switch (life_state(rented_life(r))) {
     case LIFE_ABSENT: return gpu && strchr(gpu, ','); /* the card that it gets may prove too dear */
+    case LIFE_WAITING: /* looked for already; this word is the one that counts */
+        return rented_record(r)->never_made ? gpu && strchr(gpu, ',') : !json_get_text(c->parameters, "on");
     case LIFE_STOPPED: return !json_get_text(c->parameters, "on"); /* others may have taken its card */
     default: return false;
     }
@@ -181,9 +183,26 @@ static bool numbers_are_wrong(struct call *c)
     return false;
 }
 
+/* Its running search goes on as it is: it is ended, and begun with the new words. */
+static void fail_search_is_on(struct call *c, const struct fault *f)
+{
+    const char *model = json_get_text(c->parameters, "model");
+    struct buf next;
+
+    buf_init(&next, 8192);
+    buf_addf(&next, "llmhostctl down %s\nllmhostctl up %s", model, model);
+    up_add_rent(c, &next);
+    call_fail(c, EXIT_CONFLICT, f->code, model, "the search goes on with the old words", buf_text(&next),
+              "nothing was changed: %s", f->text);
+    buf_done(&next);
+}
+
 static void rent_fail(struct call *c, const struct fault *f)
 {
-    call_fault(c, f, json_get_text(c->parameters, "model"), NULL);
+    if (streq(f->code, "search_is_on"))
+        fail_search_is_on(c, f);
+    else
+        call_fault(c, f, json_get_text(c->parameters, "model"), NULL);
 }
 
 /* What renting would come to, and nothing is made: *ret is the machine there is, NULL: it would be a new one. */
@@ -277,7 +296,7 @@ static bool is_too_small(struct call *c, const struct account *a, const char *wo
     struct up_fitting *u = c->state;
     const char *model = json_get_text(c->parameters, "model");
     _cleanup_free_ char *gpu = xasprintf("%.*s", (int)len, word), *why = NULL;
-    unsigned cards = MAX(rental_cut_count(gpu), 1u);
+    unsigned count = rental_cut_count(gpu), cards = MAX(count, 1u); /* it cuts: once */
     char needs[TEXT_SHORT_MAX];
     struct rental_offer card;
 
@@ -505,13 +524,21 @@ static bool is_price_open(struct call *c, const struct lease *l, bool is_other)
     return true;
 }
 
+/* It was never made, and a search for it is under way, which keeps its limit unless another one is said. */
+static bool is_sought(const struct lease *l)
+{
+    const struct rented *r = l ? lease_rented(l) : NULL;
+
+    return r && rented_record(r)->never_made && life_state(rented_life(r)) == LIFE_WAITING;
+}
+
 /* One of the cards that are asked for, and the machine would be a new one. */
-static bool is_card_open(struct call *c)
+static bool is_card_open(struct call *c, const struct lease *l)
 {
     struct account *a = up_account(c);
     bool is_open = false;
 
-    if (!a || up_limit_milli(c, a))
+    if (!a || up_limit_milli(c, a) || (is_sought(l) && rented_record(lease_rented(l))->max_price_milli))
         return false;
     for (const char *p = json_get_text(c->parameters, "gpu"); !is_open && *p;
          p += strcspn(p, ","), p += *p == ',') {
@@ -560,24 +587,31 @@ bool up_agrees_to_price(struct call *c)
     }
     if (l && is_price_open(c, l, false))
         return false;
-    return (l && !up_has_more(c, l)) || !is_card_open(c);
+    return (l && !is_sought(l) && !up_has_more(c, l)) || !is_card_open(c, l);
 }
 
-/* Each card once, whatever its regions. */
-void up_name_dear(const struct lease *l, struct json *notes)
+/* Whatever machine it came to: it was asked for, and is not looked for. */
+void up_name_dear(const struct call *c, struct json *notes)
 {
-    const struct rented *r = lease_rented(l);
-    const struct hunt *h = r ? rented_hunt(r) : NULL;
-    const char *unit = r ? account_ops(rented_account(r))->unit : "", *last = "";
+    struct account *a = up_account(c);
+    int64_t most = a ? up_limit_milli(c, a) : 0;
 
-    for (unsigned i = 0; h && i < h->n; i++) {
-        const struct hunt_candidate *c = &h->all[i];
+    for (const char *p = json_get_text(c->parameters, "gpu"); most && p && *p;
+         p += strcspn(p, ","), p += *p == ',') {
+        _cleanup_free_ char *gpu = xasprintf("%.*s", (int)strcspn(p, ","), p), *why = NULL,
+                            *card = xstrdup(gpu);
+        unsigned cards = rental_cut_count(card);
+        struct rental_offer offer;
 
-        if (c->out != HUNT_DEAR || streq(c->gpu, last))
+        if (account_ops(a)->find_card(account_rental(a), card, &offer, &why) < 0)
             continue;
-        _cleanup_free_ char *note = show_left_out(c->gpu, c->price_milli, unit);
+        int64_t milli = account_price(a, &offer) * MAX(cards, 1u);
+
+        if (milli <= most)
+            continue;
+        _cleanup_free_ char *name = cards > 1 ? xasprintf("%sx%u", offer.gpu, cards) : xstrdup(offer.gpu);
+        _cleanup_free_ char *note = show_left_out(name, milli, account_ops(a)->unit);
 
         json_append_string(notes, note);
-        last = c->gpu;
     }
 }

@@ -32,8 +32,8 @@ struct lease *up_rent(struct call *c, uint64_t *ret_ticket);
 /* The options that said which machine, as people type them: what a next command needs. */
 struct buf;
 void up_add_rent(const struct call *c, struct buf *out);
-/* Adds what the search for that machine leaves out, because it is too dear; nothing where there is no search. */
-void up_name_dear(const struct lease *l, struct json *notes);
+/* Adds each card of --gpu that is left out, because it is too dear. */
+void up_name_dear(const struct call *c, struct json *notes);
 /* The machine of d, if that is rented, is held to what was said. */
 void up_limit_price(const struct call *c, const struct deployment *d);
 /* What the next power-on may ignore, once, how long its card is looked for, and that limit: on the machine of d, if that is rented. */

@@ -524,8 +524,11 @@ void rented_limit_price(struct rented *r, int64_t milli)
 
 void rented_look_until(struct rented *r, int64_t at_ms)
 {
+    if (r->record.search_until_at_ms == at_ms)
+        return;
     r->record.search_until_at_ms = at_ms;
     rented_write(r);
+    tell(r); /* who ends it looks at another time */
 }
 
 void rented_note_used(struct rented *r, int64_t at_ms)

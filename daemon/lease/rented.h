@@ -51,7 +51,9 @@ void rented_end_wish(struct rented *r, const struct fault *why);
 bool rented_is_reserving(const struct rented *r);
 /* There is no machine of it, never was one, and none is asked for. */
 bool rented_is_unmade(const struct rented *r);
-/* Of one like that: its next wish asks for card, cards, gpu, image, region, disk_gb and max_price_milli of what, which is copied. */
+/* Of one like that, or while its search rests between two calls: what is asked for from now on is card, cards, gpu, image, region, disk_gb and
+ * max_price_milli of what, which is copied; a running search keeps its limit where what has none. */
+bool rented_may_ask_for(const struct rented *r);
 void rented_ask_for(struct rented *r, const struct rental_record *what);
 /* Somebody called it by its name: it does not go with the search that gave it that. */
 void rented_keep_name(struct rented *r);
@@ -91,6 +93,7 @@ const struct rental_record *rented_record(const struct rented *r);
 int64_t rented_prepaid_until_at_ms(const struct rented *r);
 uint64_t rented_prepaid_due(const struct rented *r, uint64_t now);
 int64_t rented_disk_day_milli(const struct rented *r);      /* its disk costs so much a day, on or off; 0: nothing, or nobody knows */
+const char *rented_region(const struct rented *r);          /* of one that was made: where it stands, as its provider writes it; NULL: nobody knows */
 bool rented_is_guarded(const struct rented *r);     /* read back since this power-on; or let go without */
 bool rented_is_left_alone(const struct rented *r);  /* somebody else made it, and what it does is not by us: it has no guard of ours, and no end */
 bool rented_is_anothers(const struct rented *r);    /* another llmhostd keeps its guard, as far as it was heard in this power-on */

@@ -133,9 +133,18 @@ static void read_hunt(struct rented *r)
     fill_hunt(r);
 }
 
+bool rented_may_ask_for(const struct rented *r)
+{
+    enum life_state s = life_state(r->life);
+
+    return r->record.never_made && (s == LIFE_ABSENT || s == LIFE_WAITING) && !rented_is_reserving(r);
+}
+
 void rented_ask_for(struct rented *r, const struct rental_record *what)
 {
     struct rental_record *to = &r->record;
+    bool is_on = life_goal(r->life) == LIFE_GOAL_ON;
+    unsigned begun = r->hunt.begun;
 
     replace(&to->card, what->card);
     replace(&to->image, what->image);
@@ -143,10 +152,12 @@ void rented_ask_for(struct rented *r, const struct rental_record *what)
     replace(&to->gpu, what->gpu);
     to->cards = what->cards;
     to->disk_gb = what->disk_gb;
-    to->max_price_milli = what->max_price_milli;
+    if (what->max_price_milli || !is_on)
+        to->max_price_milli = what->max_price_milli;
     r->wish.image = to->image;
     r->wish.disk_gb = to->disk_gb;
     read_hunt(r);
+    r->hunt.begun = begun + is_on;
     rented_choose_card(r);
     rented_write(r);
     runq_add(r->context.loop, &r->changed);
@@ -245,6 +256,20 @@ int64_t rented_disk_day_milli(const struct rented *r)
     return ops->disk_day_milli && r->record.disk_gb
                ? ops->disk_day_milli(account_rental(r->context.account), r->record.disk_gb)
                : 0;
+}
+
+/* As the list of machines has it, which may use other words; one of a region where none are made has its own. */
+const char *rented_region(const struct rented *r)
+{
+    const struct rental_ops *ops = account_ops(r->context.account);
+    _cleanup_free_ char *why = NULL;
+    const char *region = NULL;
+
+    if (!*r->seen.region)
+        return r->record.region;
+    if (ops->find_region(account_rental(r->context.account), r->seen.region, &region, &why) < 0)
+        return r->seen.region;
+    return region;
 }
 
 /* ---- money ---- */

@@ -284,6 +284,7 @@ static unsigned read_disk(const struct json *v)
 static bool read_row(const struct autodl_tables *t, const struct json *v, struct instance_seen *ret)
 {
     const char *word = json_get_text(v, "status"), *name = json_get_text(v, "name");
+    const char *region = json_get_text(v, "region_name"); /* region_sign is no code of theirs */
 
     *ret = (struct instance_seen){0};
     if (!word || !take_id(json_get_text(v, "uuid"), ret->id))
@@ -296,6 +297,7 @@ static bool read_row(const struct autodl_tables *t, const struct json *v, struct
     ret->stopped_at_ms = read_time(json_get(v, "stopped_at"));
     ret->prepaid_until_at_ms = read_prepaid(v);
     ret->disk_gb = read_disk(v);
+    take_text(region ? region : "", ret->region, sizeof ret->region);
     read_card(t, v, ret);
     return true;
 }

@@ -39,6 +39,7 @@ struct instance_seen {
     int64_t prepaid_until_at_ms;        /* rented by the day or longer, until then */
     int64_t off_at_ms;                  /* the provider itself switches it off then */
     unsigned disk_gb;                   /* beside the system's own */
+    char region[48];                    /* where it stands: a word that find_region knows, or none of its */
 };
 
 /* A saved system disk, from which machines can be made. */

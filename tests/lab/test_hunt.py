@@ -196,6 +196,15 @@ class Screen(AtOnce):
                 self.assertRegex(row, rf"^  {second}  ({STAGES})", "in columns, and the first one does not tick on")
             self.assertTrue(any(re.match(rf"  {second} +capacity    1 x 4090D +\d", row) for row in seen), seen)
 
+    def test_one_that_is_off_elsewhere_is_not_taken(self):
+        with World(NEVER) as w:
+            w.up(on="box", region="westDC3")
+            w.down()
+            w.wait("stopped")
+            w.d.ctl("up", MODEL, "--gpu", "4090D", "--region", "beijingDC2")
+            self.assertEqual([m["region"] for m in w.ours()], [WEST, "bj-B2"])
+            w.down()
+
     def test_off_a_terminal_each_is_a_line(self):
         with World(NEVER) as w:
             w.c.stock("4090D", 0, region=WEST)

@@ -409,3 +409,138 @@ Test(control_rent_search, what_is_refused_after_the_word_was_not_made_either)
         time_passes(500);
     cr_assert_null(manager_lease_at(w.manager, 0));
 }
+
+/* ---- which one is taken ---- */
+
+/* A machine with a 4090D that is off, in the west; and one of a 5090 that was looked for in vain. */
+static void begin_off(void)
+{
+    begin_account();
+    at.has_card = false;
+    json_free(answers("Up", "{\"model\":\"ollama:n\",\"gpu\":\"5090\",\"on\":\"two\",\"anyway\":true,"
+                            "\"max_price_milli\":9000,\"wait\":false}"));
+    json_free(answers("Down", "{\"target\":\"ollama:n\"}"));
+    at.has_card = true;
+    json_free(answers("Up", UP));
+    snprintf(at.machine.region, sizeof at.machine.region, "the west");
+    box_gets(LIFE_RUNNING);
+    json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
+    box_gets(LIFE_STOPPED);
+}
+
+static const char *taken_for_n(const char *more)
+{
+    _cleanup_free_ char *up = xasprintf("{\"model\":\"ollama:n\",\"anyway\":true,\"wait\":false,%s}", more);
+    struct deployment *d;
+
+    json_free(answers("Up", up));
+    for (unsigned i = 0; (d = manager_deployment_at(w.manager, i)); i++)
+        if (streq(deployment_name(d), "ollama:n") && deployment_goal(d) != GOAL_OFF)
+            return lease_name(deployment_lease(d));
+    return NULL;
+}
+
+Test(control_rent_search, machine_that_is_off_comes_before_one_that_is_to_be)
+{
+    begin_off();
+    cr_assert_str_eq(taken_for_n("\"gpu\":\"5090,4090D\",\"max_price_milli\":9000,"
+                                 "\"region\":\"westDC3,beijingDC2\""),
+                     "box");
+}
+
+Test(control_rent_search, machine_that_is_off_elsewhere_is_not_taken)
+{
+    begin_off();
+    cr_assert_str_eq(taken_for_n("\"gpu\":\"4090D\",\"region\":\"beijingDC2\""), "4090d");
+    cr_assert_eq(box_state(), LIFE_STOPPED);
+}
+
+Test(control_rent_search, card_that_is_too_dear_is_named_whatever_is_taken)
+{
+    begin_off();
+
+    _cleanup_json_ struct json *v = answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090Dx2,4090D\","
+                                                  "\"max_price_milli\":2000,\"anyway\":true,\"wait\":false}");
+
+    cr_assert_eq(json_count(json_get(v, "notes")), 1);
+    cr_assert_not_null(strstr(json_text(first(v, "notes")), "4090Dx2 is left out"));
+}
+
+/* ---- a running one is changed ---- */
+
+static enum life_state search_state(void)
+{
+    return life_state(rented_life(lease_rented(manager_lease_at(w.manager, 0))));
+}
+
+static void search_gets(enum life_state s)
+{
+    for (unsigned i = 0; i < 100 && search_state() != s; i++)
+        time_passes(500);
+    cr_assert_eq(search_state(), s, "%s", life_state_name(search_state()));
+}
+
+Test(control_rent_search, same_word_with_other_cards_changes_the_search_that_runs)
+{
+    int64_t until_at_ms = clock_wall_ms() + 3600000;
+    _cleanup_free_ char *wider =
+        xasprintf("{\"model\":\"ollama:m\",\"gpu\":\"4090D,5090\",\"max_price_milli\":6000,"
+                  "\"anyway\":true,\"wait\":false,\"search_until_at_ms\":%lld}",
+                  (long long)until_at_ms);
+
+    begin_account();
+    at.has_card = false;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
+    search_gets(LIFE_CREATING);
+
+    _cleanup_free_ char *up = xasprintf(CALL("Up", "%s"), wider);
+
+    say(&w.caller, up);
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *p = json_get(v, "parameters");
+
+    cr_assert_str_eq(json_get_text(p, "code"), "search_is_on");
+    cr_assert_str_eq(json_text(json_at(json_get(p, "next"), 0)), "llmhostctl down ollama:m");
+    cr_assert_str_eq(json_text(json_at(json_get(p, "next"), 1)),
+                     "llmhostctl up ollama:m --gpu=4090D,5090 --max-price=6.000 --anyway");
+    cr_assert_str_eq(record_of("4090d")->gpu, "4090D", "nothing was changed");
+    search_gets(LIFE_WAITING);
+    json_free(answers("Up", wider));
+    cr_assert_null(manager_lease_at(w.manager, 1), "not another one");
+    cr_assert_str_eq(record_of("4090d")->gpu, "4090D,5090");
+    cr_assert_eq(record_of("4090d")->max_price_milli, 6000);
+    cr_assert_eq(record_of("4090d")->search_until_at_ms, until_at_ms);
+    for (unsigned i = 0; i < 200 && !streq(record_of("4090d")->card, "spec-5090"); i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    cr_assert_str_eq(record_of("4090d")->card, "spec-5090", "it is asked for");
+}
+
+/* Whoever has the turn then, or waits for it. */
+Test(control_rent_search, search_over_several_ends_at_its_end)
+{
+    for (unsigned ms = 10000; ms < 14000; ms += 1000) {
+        if (ms == 10000)
+            begin_two();
+        json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
+
+        int64_t until_at_ms = clock_wall_ms() + ms;
+        _cleanup_free_ char *up =
+            xasprintf(CALL("Up", "{\"model\":\"ollama:m\",\"on\":\"one\",\"or_on\":\"two\","
+                                 "\"search_until_at_ms\":%lld}"),
+                      (long long)until_at_ms);
+
+        say(&w.caller, up);
+        while (clock_wall_ms() < until_at_ms + 2000 && !has_message(&w.caller)) {
+            loop_turns(w.loop, 20);
+            time_passes(250);
+        }
+        cr_assert(has_message(&w.caller), "%u", ms);
+        _cleanup_json_ struct json *v = hear(&w.caller);
+
+        cr_assert_str_eq(json_get_text(v, "error"), "io.llmhost.NoCapacity");
+        cr_assert_not_null(strstr(json_get_text(json_get(v, "parameters"), "message"), "in the time given"));
+        cr_assert_geq(clock_wall_ms(), until_at_ms);
+    }
+}
