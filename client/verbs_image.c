@@ -4,6 +4,7 @@
 #include "client/progress.h"
 #include "client/verbs_model.h"
 #include "proto/mem.h"
+#include "proto/text.h"
 
 #define PROVIDER_MS 120000 /* a company is asked, which may be slow */
 
@@ -13,11 +14,14 @@ static void screen_saved(const struct output *o, const struct json *reply, struc
     const char *name = member_text(image, "name", "?");
 
     (void)o;
-    if (json_get_bool(image, "ready", false))
-        buf_addf(out, "saved: %s (%s)\n  rent with it: llmhostctl up MODEL --gpu CARD --image %s\n", name,
-                 member_text(image, "id", "?"), name);
-    else
+    if (!json_get_bool(image, "ready", false)) {
         buf_addf(out, "%s (%s) is being saved.\n", name, member_text(image, "id", "?"));
+        return;
+    }
+    buf_addf(out, "saved: %s (%s)\n  rent with it: llmhostctl up MODEL --gpu CARD --image ", name,
+             member_text(image, "id", "?"));
+    shell_quote(out, name);
+    buf_add_text(out, "\n");
 }
 
 enum exit_status verb_image_save(struct run *r)

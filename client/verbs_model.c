@@ -346,8 +346,19 @@ enum exit_status verb_sleep(struct run *r)
 
 #define ROUND_MS 1500 /* what passes until it is shown: 2h, not 1h59m */
 
+/* It is looked for, or comes up: it stays nowhere yet. */
+static bool keep_is_to_come(const struct json *instance)
+{
+    static const char *const states[] = {"absent", "waiting", "creating", "starting"};
+
+    for (size_t i = 0; i < ELEMENTS(states); i++)
+        if (is_rental(instance) && streq(member_text(instance, "state", ""), states[i]))
+            return true;
+    return false;
+}
+
 /* Of a machine: until when, and what that comes to. */
-static void keep_instance_screen(const struct json *reply, bool off)
+static void keep_instance_screen(const struct json *reply, int64_t keep_until, bool off)
 {
     const struct json *instance = json_get(reply, "instance"), *cost = json_get(reply, "cost");
     int64_t until = json_get_int(stop_of(instance), "until_at_ms", 0);
@@ -360,22 +371,26 @@ static void keep_instance_screen(const struct json *reply, bool off)
         printf("%s stops again when nobody asks.\n", name);
         return;
     }
+    bool no_card = json_get_bool(json_get(instance, "rental"), "no_card", false);
+    bool to_come = !no_card && keep_is_to_come(instance);
+
     printf("%s %s", name,
-           json_get_bool(json_get(instance, "rental"), "no_card", false)
-               ? "comes up without its card, and stays"
-               : "stays up");
+           no_card   ? "comes up without its card, and stays"
+           : to_come ? "is not on yet; once it is on it stays"
+                     : "stays up");
+    until = to_come ? keep_until : until;
     if (until)
         printf(" until %s", minute_format(at, until));
     if (json_type(cost) == JSON_OBJECT)
-        printf(", about %s", amount_format(text, cost, ""));
+        printf(to_come ? ", at most %s" : ", about %s", amount_format(text, cost, ""));
     printf(is_rental(instance) ? ". guard lease and balance still apply.\n" : ", by its guard.\n");
 }
 
-static void keep_screen(const struct json *reply, bool off)
+static void keep_screen(const struct json *reply, int64_t keep_until, bool off)
 {
     const struct json *models = json_get(reply, "models");
 
-    keep_instance_screen(reply, off);
+    keep_instance_screen(reply, keep_until, off);
 
     for (size_t i = 0; i < json_count(models); i++) {
         const struct json *model = json_at(models, i), *next = json_get(model, "next");
@@ -389,7 +404,8 @@ static void keep_screen(const struct json *reply, bool off)
             printf("%s is kept for %s.\n", name,
                    duration_format(left, (uint64_t)MAX(left_ms + ROUND_MS, 0), false));
         else
-            printf("%s is kept, and is being woken.\n", name);
+            printf("%s is kept, and %s.\n", name,
+                   keep_is_to_come(json_get(reply, "instance")) ? "waits for its machine" : "is being woken");
     }
 }
 
@@ -423,7 +439,7 @@ enum exit_status verb_keep(struct run *r)
     if (r->output.json)
         output_answer(&r->output, call.answer, NULL, EXIT_DONE);
     else
-        keep_screen(call.answer, opt->off);
+        keep_screen(call.answer, now_at_ms() + (int64_t)for_ms, opt->off);
     return EXIT_DONE;
 }
 

@@ -75,9 +75,33 @@ static void screen_provider_added(const struct output *o, const struct json *rep
     screen_provider(o, reply, "added: the token works", out);
 }
 
+/* A limit that is reached already acts at once, on what runs now. */
+static void screen_provider_acts(const struct output *o, const struct json *account, struct buf *out)
+{
+    const struct json *trouble = json_get(account, "trouble"), *rate = json_get(account, "rate");
+    const char *code = member_text(trouble, "code", ""), *why = member_text(trouble, "message", "");
+    bool is_low = streq(code, "low_balance");
+    bool is_on = json_get_int(rate, "milli", 0) || json_get_bool(rate, "unknown", false);
+    struct buf said;
+
+    if (!is_low && !streq(code, "budget"))
+        return;
+    buf_init(&said, 4096);
+    buf_addf(&said, "%s: %s", why,
+             is_on ? "what is on is switched off within 2 minutes." : "nothing is switched on.");
+    add_wrapped(out, 2, o->out_width, buf_text(&said));
+    buf_done(&said);
+    buf_addf(out, "  another limit: llmhostctl provider set %s --%s=AMOUNT\n",
+             member_text(account, "provider", "NAME"),
+             is_low                             ? "balance-floor"
+             : strstr(why, "for a month") ? "budget-month"
+                                                : "budget-day");
+}
+
 static void screen_provider_set(const struct output *o, const struct json *reply, struct buf *out)
 {
     screen_provider(o, reply, "changed", out);
+    screen_provider_acts(o, json_get(reply, "account"), out);
 }
 
 static enum exit_status provider_call(struct run *r, const char *method, const struct secret *token,

@@ -60,6 +60,16 @@ static char *home_expand(const char *path)
     return xstrdup(path);
 }
 
+/* user@host alone will do as well: that is one word. */
+static bool names_ssh(const char *command)
+{
+    const char *word = command + strspn(command, " "), *end = word + strcspn(word, " "), *name = end;
+
+    while (name > word && name[-1] != '/')
+        name--;
+    return !*end || (end - name == 3 && strncmp(name, "ssh", 3) == 0) || *word == '-';
+}
+
 static enum exit_status adding_read_command(struct run *r, struct adding *a)
 {
     struct ssh_command command;
@@ -68,7 +78,7 @@ static enum exit_status adding_read_command(struct run *r, struct adding *a)
     if (ssh_command_parse(a->command, &command, &why) < 0) {
         _cleanup_free_ char *message = xasprintf("the ssh command for %s cannot be used: %s.", a->name, why);
 
-        return verb_usage(r, message, NULL,
+        return verb_usage(r, message, names_ssh(a->command) ? NULL : "it does not begin with ssh",
                           a->is_change ? "llmhostctl instance set NAME 'ssh -p PORT USER@HOST'"
                                        : "llmhostctl instance add NAME 'ssh -p PORT USER@HOST'");
     }

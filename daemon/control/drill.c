@@ -10,6 +10,7 @@
 #include "control/checks_rent.h"
 #include "control/follow.h"
 #include "control/machines.h"
+#include "control/show.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
 #include "lease/boxed.h"
@@ -188,14 +189,16 @@ static bool may_drill(struct call *c, const struct lease *l)
     const struct boxed *b = lease_boxed(l);
     const struct keeper *k = b ? boxed_keeper(b) : lease_rented(l) ? rented_keeper(lease_rented(l)) : NULL;
     const struct deployment *user = find_user(c->context->manager, l);
+    const char *model = show_model_of(c->context->manager, l);
     _cleanup_free_ char *next = xasprintf("llmhostctl doctor %s", name);
+    _cleanup_free_ char *up = xasprintf("llmhostctl up %s --on %s\n%s", model ? model : "ollama:NAME", name, next);
     struct fault off;
 
     if (!b && !lease_rented(l))
         call_fail(c, EXIT_USAGE, "not_rented", name, NULL, "llmhostctl instance list",
                   "%s is not rented: there is no bill to end", name);
     else if (b ? boxed_state(b) != BOXED_ON : life_state(rented_life(lease_rented(l))) != LIFE_RUNNING)
-        call_fail(c, EXIT_NOT_RUNNING, "not_running", name, lease_needs_hand(l, &off) ? off.text : NULL, next,
+        call_fail(c, EXIT_NOT_RUNNING, "not_running", name, lease_needs_hand(l, &off) ? off.text : NULL, up,
                   "%s is not on: its guard can be tried only while it is", name);
     else if (user)
         call_fail(c, EXIT_CONFLICT, "in_use", name, NULL, next, "%s was not stopped: %s on it is in use",

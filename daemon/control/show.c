@@ -380,8 +380,7 @@ bool show_guard_left(const struct lease *l, struct fault *ret)
     return true;
 }
 
-/* What would be wanted on it again. NULL: nobody can say. */
-static const char *model_of(struct manager *m, const struct lease *l)
+const char *show_model_of(struct manager *m, const struct lease *l)
 {
     const char *name = NULL;
     struct deployment *d;
@@ -401,7 +400,7 @@ static void add_instance_trouble(struct manager *m, struct lease *l, struct json
 
     for (unsigned i = 0; lease_rented(l) && rental_trouble(l, i, &f, &since_at_ms); i++)
         json_append(list,
-                    fault_for(&f, lease_name(l), rental_subject(l, &f), model_of(m, l), since_at_ms));
+                    fault_for(&f, lease_name(l), rental_subject(l, &f), show_model_of(m, l), since_at_ms));
     if (lease_boxed(l) && boxed_trouble(lease_boxed(l))->kind)
         json_append(list, show_fault(boxed_trouble(lease_boxed(l)), lease_name(l), lease_name(l), 0));
     if (show_guard_left(l, &f))

@@ -10,6 +10,7 @@ struct control_context;
 struct fault;
 struct json;
 struct lease;
+struct manager;
 
 struct json *show_daemon(const struct control_context *k);
 struct json *show_model(const struct deployment *d);
@@ -25,6 +26,8 @@ struct json *show_fault(const struct fault *f, const char *target, const char *s
 const char *show_subject(const struct deployment *d);
 /* The commands that help, for subject. */
 struct json *show_next(const struct fault *f, const char *subject);
+/* What would be wanted on l again. NULL: nobody can say. */
+const char *show_model_of(struct manager *m, const struct lease *l);
 /* What keeps a model awake; empty when nothing does. */
 struct json *show_causes(const struct deployment *d);
 /* That its server died lately, and runs again; NULL: it did not. */

@@ -269,6 +269,7 @@ const struct rental_ops rental_autodl = {
     .name = "autodl",
     .title = "AutoDL",
     .unit = "CNY",
+    .cards_max = 4,
     .day_offset_ms = AUTODL_DAY_OFFSET_MS,
     .released_after_ms = 15 * 24 * AUTODL_HOUR_MS,
     .console_url = AUTODL_CONSOLE_URL,

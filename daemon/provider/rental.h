@@ -114,6 +114,7 @@ struct rental_ops {
     const char *title;          /* for people: "AutoDL" */
     const char *unit;           /* of its money: "CNY" */
     bool unofficial;            /* by an API that its owner does not document, with a token that is the whole account */
+    unsigned cards_max;         /* that one machine may have; 0: it says so itself */
     bool has_no_card;           /* a machine can be on without its card, */
     int64_t no_card_milli;      /* for so much an hour by the price list */
     int64_t day_offset_ms;      /* its days begin so much before those of UTC */

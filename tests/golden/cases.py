@@ -365,6 +365,7 @@ CASES = [
     # ---- down, wait ----
     case("down-80", f"down {MODEL}", {"Down": DOWN}, columns=80),
     case("down-pipe", "down gz-4090 --now", {"Down": DOWN}),
+    case("add-no-ssh", ["instance", "add", "x2", "shh -p 1 root@h"], None),
     case("down-own-host", "down attic", {"Down": [{"reply": {"done": True, "took_ms": 200, "instance": {"world": "attic"}}}]}, columns=80),
     case("down-several", f"down {MODEL} ollama:deepseek-r1:8b", {"Down#1": DOWN, "Down#2": [UNKNOWN]}),
     case("down-several-json", f"down {MODEL} ollama:deepseek-r1:8b --json -q", {"Down#1": DOWN, "Down#2": [UNKNOWN]}),

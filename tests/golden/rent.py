@@ -197,6 +197,8 @@ DRILL = [{"id": "guard.drill", "target": "gz-4090", "level": "ok", "next": [],
           "message": "its guard stopped it, and AutoDL said that it is off 38s later: the guard is proved"}]
 TOKEN = "t0k-n0t-sh0wn"
 ADD = [{"reply": {"account": ACCOUNT}}]
+LIMITED = {**CONSOLE, "provider": "autodl", "title": "AutoDL", "unofficial": False, "today": yuan(7670), "month": yuan(7670), "rate": yuan(1880), "month_milli": 5000,
+           "balance": yuan(41300)}
 KNOWN = ["autodl", "pai-dsw"]
 LISTED = [{"reply": {"accounts": [], "known": KNOWN}}]
 
@@ -283,6 +285,7 @@ RENT = [
                                                                           "unsure": ["4090d"]})}, columns=80),
     case("rent-down-left", f"down {MODEL}", {"Down": down(("power_off", "nothing was switched on", 0), search={"powered": False, "gpu": "4090D,5090"})}, columns=80),
     case("rent-image-save-pipe", "image save gz-4090 llama-3", {"ImageSave": SAVE}),
+    case("rent-image-save-quoted", ["image", "save", "gz-4090", "bad name?"], {"ImageSave": [{"reply": {"image": {**IMAGES[0], "name": "bad name?", "ready": True}}}]}),
     case("rent-image-save-later", "image save gz-4090 llama-3 --no-wait", {"ImageSave": [{"reply": {"image": {**IMAGES[0], "ready": False}}}]}, columns=80),
     case("rent-image-save-on", "image save gz-4090 llama-3", {"ImageSave": [IMAGE_ON]}, columns=80),
     case("rent-help-image-save", "image save --help", None),
@@ -306,6 +309,10 @@ RENT = [
          ["llmhostctl provider add autodl"], target="autodl", provider={"name": "AutoDL", "code": "AuthorizeFailed", "message": "登录超时"})]}, stdin=TOKEN + "\n"),
     case("rent-add-money", "provider add autodl --budget-day 5,50", None),
     case("rent-set", "provider set autodl --budget-day 50", {"ProviderSet": ADD}, columns=80),
+    case("rent-set-floor", "provider set autodl --balance-floor 100", {"ProviderSet": [{"reply": {"account": {**LIMITED, "floor_milli": 100000, "trouble": {"code": "low_balance",
+         "target": "autodl", "exit": 5, "next": [], "message": "¥41.30 are left at AutoDL, and ¥100.00 are to stay there"}}}}]}, columns=80),
+    case("rent-set-month", "provider set autodl --budget-month 5", {"ProviderSet": [{"reply": {"account": {**LIMITED, "rate": yuan(0), "trouble": {"code": "budget",
+         "target": "autodl", "exit": 5, "next": [], "message": "¥7.67 are spent at AutoDL, of ¥5.00 for a month"}}}}]}, columns=80),
     case("rent-set-token", "provider set autodl --token", {"ProviderSet": ADD}, columns=80, answers=[("token for autodl", TOKEN + "\n")], hidden=[TOKEN]),
     case("rent-help", "provider --help", None),
     case("rent-help-add", "provider add --help", None),
@@ -352,6 +359,9 @@ RENT = [
     case("rent-down-pipe", f"down {MODEL}", {"Down": DOWN, "Cost": COST_OF}),
     case("rent-down-json", "down gz-4090 --json -q", {"Down": DOWN}),
     case("rent-keep", "keep nm-a100 2h", {"Keep": KEPT}),
+    case("rent-keep-search", "keep bj-4090 1h", {"Keep": [{"reply": {"models": [], "cost": yuan(1880), "instance": machine("bj-4090", "waiting", stays=None)}}]}),
+    case("rent-keep-model-search", "keep ollama:qwen3:14b 1h", {"Keep": [{"reply": {"models": [hunting("ollama:qwen3:14b", "bj-4090")], "cost": yuan(1880),
+         "instance": machine("bj-4090", "waiting", stays=None)}}]}),
     case("rent-keep-json", "keep nm-a100 2h --json", {"Keep": KEPT}),
     case("rent-keep-no-card", "keep gz 1h --no-card", {"Keep": [{"reply": {"models": [], "cost": yuan(100, True), "instance": WITHOUT}}]}),
     case("rent-keep-no-card-on", "keep gz 1h --no-card", {"Keep": [error("Conflict", "not_off", "gz is not off: only from there it comes up without its card",

@@ -396,6 +396,20 @@ Test(control_rent, drill_ends_when_the_provider_says_off)
     cr_assert_eq(at.n_stopped, 0, "nobody but the guard was asked to");
 }
 
+Test(control_rent, drill_of_a_machine_that_is_off_says_how_it_comes_on)
+{
+    begin_machine();
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    box_gets(LIFE_STOPPED);
+
+    _cleanup_json_ struct json *v = ask(CALL("Doctor", "{\"target\":\"box\",\"drill\":true}"));
+    const struct json *said = json_get(v, "parameters"), *next = json_get(said, "next");
+
+    cr_assert_str_eq(json_get_text(said, "code"), "not_running");
+    cr_assert_str_eq(json_text(json_at(next, 0)), "llmhostctl up ollama:m --on box");
+    cr_assert_str_eq(json_text(json_at(next, 1)), "llmhostctl doctor box");
+}
+
 Test(control_rent, drill_of_a_guard_whose_answer_is_lost_waits_for_the_provider)
 {
     at.guard_fault = FAULT_UNCERTAIN;

@@ -288,6 +288,10 @@ Test(control_rent_account, words_about_a_machine_need_a_card)
             "code", "no_such_card");
     refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"max_price_milli\":1000}"),
             "io.llmhost.Refused", "code", "price");
+    fake.cards_max = 4;
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090Dx9\",\"anyway\":true}"), "io.llmhost.Usage",
+            "message", "AutoDL rents out no machine with 9 cards: at most 4");
+    fake.cards_max = 0;
     refuses(CALL("Up", "{\"model\":\"nothing\",\"gpu\":\"4090D\",\"anyway\":true}"), "io.llmhost.Usage",
             "code", "bad_model");
     refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"disk_gb\":-1}"),

@@ -202,6 +202,26 @@ Test(explain, a_machine_is_wanted_by_a_model_on_it)
     buf_done(&out);
 }
 
+/* What comes behind the target is no reason to want a machine as if it were a model. */
+Test(explain, a_limit_of_price_is_lifted_for_a_model_on_the_machine)
+{
+    const struct fault f = {.kind = FAULT_DENIED, .code = "price", .text = "it costs more"};
+    const char *const rows[][3] = {
+        {"h800", "ollama:m", "llmhostctl up ollama:m --on h800 --max-price=AMOUNT"},
+        {"h800", NULL, "llmhostctl up ollama:NAME --on h800 --max-price=AMOUNT"},
+        {"ollama:m", NULL, "llmhostctl up ollama:m --max-price=AMOUNT"},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct buf out;
+
+        buf_init(&out, 4096);
+        explain_next_for(&f, rows[i][0], rows[i][1], &out);
+        cr_assert_str_eq(strchr(buf_text(&out), '\n') + 1, rows[i][2]);
+        buf_done(&out);
+    }
+}
+
 /* Whoever met it: a machine that could not be kept has no disk of its own to look at. */
 Test(explain, a_full_disk_of_the_daemon_is_its_directory)
 {
