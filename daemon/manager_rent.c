@@ -107,7 +107,8 @@ static int read_cards(struct account *a, const char *gpu, struct card *ret, unsi
                               (int)MIN(end - at, (ptrdiff_t)60), at);
         c->cards = MAX(c->cards, 1u);
         if (account_ops(a)->cards_max && c->cards > account_ops(a)->cards_max)
-            return fault_code(f, FAULT_INVALID, "no_such_card", "%s rents out no machine with %u cards: at most %u",
+            return fault_code(f, FAULT_INVALID, "no_such_card",
+                              "%s rents out no machine with %u cards: at most %u",
                               account_ops(a)->title, c->cards, account_ops(a)->cards_max);
         if (account_ops(a)->find_card(account_rental(a), c->gpu, &c->offer, &why) < 0)
             return fault_code(f, FAULT_INVALID, "no_such_card", "%s", why);

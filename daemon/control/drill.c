@@ -191,7 +191,8 @@ static bool may_drill(struct call *c, const struct lease *l)
     const struct deployment *user = find_user(c->context->manager, l);
     const char *model = show_model_of(c->context->manager, l);
     _cleanup_free_ char *next = xasprintf("llmhostctl doctor %s", name);
-    _cleanup_free_ char *up = xasprintf("llmhostctl up %s --on %s\n%s", model ? model : "ollama:NAME", name, next);
+    _cleanup_free_ char *up =
+        xasprintf("llmhostctl up %s --on %s\n%s", model ? model : "ollama:NAME", name, next);
     struct fault off;
 
     if (!b && !lease_rented(l))
