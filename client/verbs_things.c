@@ -336,13 +336,16 @@ static void added_hints(const struct run *r, const struct adding *a, const struc
 /* ---- instance add: a machine that bills ---- */
 
 /* Yes unless no is said. */
-static bool stop_is_wanted(const struct run *r, const char *name, const char *company)
+/* 0, or what ask_line() said: nothing was answered, and nothing is wanted. */
+static int stop_is_wanted(const struct run *r, const char *name, const char *company, bool *ret)
 {
     _cleanup_free_ char *line = NULL;
+    int e;
 
     output_hint(&r->output, "  %s looks like a machine of %s, billed while it is on", name, company);
-    return ask_line("  switch it off from inside when nobody uses it? [Y/n]: ", &line) == 0 &&
-           (!*line || tolower((unsigned char)*line) == 'y');
+    e = ask_line("  switch it off from inside when nobody uses it? [Y/n]: ", &line);
+    *ret = e == 0 && (!*line || tolower((unsigned char)*line) == 'y');
+    return e;
 }
 
 /* Its company says that a shutdown inside ends the bill, and nobody has said whether that is wanted. */
@@ -351,17 +354,18 @@ static enum exit_status adding_offer_stop(struct run *r, const struct adding *a,
     _cleanup_call_ struct call call = {.method = "InstanceSet", .needs = "instance", .limit_ms = QUICK_MS};
     enum exit_status status;
     bool wanted = false;
+    int e = 0;
 
     if (!company)
         return EXIT_DONE;
     if (!r->output.json && ask_is_possible())
-        wanted = stop_is_wanted(r, a->name, company);
+        e = stop_is_wanted(r, a->name, company, &wanted);
     else
         output_hint(&r->output, "  %s looks like a machine of %s, billed while it is on", a->name, company);
     if (!wanted) {
         output_hint(&r->output, "  nothing here switches it off when nobody uses it; to have that:");
         output_hint(&r->output, "    llmhostctl instance set %s --stop=shutdown", a->name);
-        return EXIT_DONE;
+        return e == -EINTR ? EXIT_INTERRUPTED : EXIT_DONE;
     }
     call.parameters = json_object();
     json_put_string(call.parameters, "name", a->name);

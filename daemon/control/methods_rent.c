@@ -313,6 +313,25 @@ static void release_on_timer(void *ctx)
               "%s is still in the list of %s", r->name, r->provider);
 }
 
+#define WATCHED_MS (24 * 3600 * 1000) /* for so long a machine that comes late is looked for, and switched off */
+
+/* What is forgotten is looked for no more. True: the call was answered. */
+static bool release_is_too_early(struct call *c, const struct lease *l)
+{
+    struct rented_figures at;
+
+    rented_figures(lease_rented(l), &at);
+    if (at.state != LIFE_ABSENT || !at.is_unsure || clock_wall_ms() - at.asked_at_ms > WATCHED_MS)
+        return false;
+    _cleanup_free_ char *next = xasprintf("llmhostctl status %s", lease_name(l));
+
+    call_fail(c, EXIT_CONFLICT, "in_doubt", lease_name(l),
+              "until a day after that call it is looked for, and switched off if it comes", next,
+              "%s was not forgotten: a call that makes it got no answer, and a machine may still come of it",
+              lease_name(l));
+    return true;
+}
+
 void method_release(struct call *c)
 {
     const char *name = json_get_text(c->parameters, "instance");
@@ -324,7 +343,7 @@ void method_release(struct call *c)
     struct lease *l = follow_timeout_is_wrong(c) ? NULL : call_find_rented(c, name);
     _cleanup_free_ char *confirm = xasprintf("llmhostctl release %s --confirm=%s", name, name);
 
-    if (!l)
+    if (!l || release_is_too_early(c, l))
         return;
     if (!streq(json_get_text(c->parameters, "confirm"), name)) {
         call_fail(c, EXIT_USAGE, "not_confirmed", name, "its name has to be said once more", confirm,

@@ -16,6 +16,7 @@
 #define CREATE_MS      60000u /* for the answer of a create: the driver's own limit is 30 s */
 #define POLL_MS        5000u  /* between two lists while it changes */
 #define UNKNOWN_MS_MAX 60000u
+#define UNWANTED_MS_MAX 10000u
 #define RUNNING_MS     30000u  /* while it runs */
 #define RESTING_MS     600000u /* while it is at rest, and where a person has to do something first */
 #define WATCHFUL_MS    60000u  /* at rest, not for long, or with a machine that may still appear */
@@ -381,10 +382,18 @@ static uint64_t resting_ms(const struct life *l)
     return (l->record.state == LIFE_STOPPED ? young : unsure) ? WATCHFUL_MS : RESTING_MS;
 }
 
+/* What nobody wants and a call may still bring bills from then on until it is seen. */
+static uint64_t unknown_ms(const struct life *l)
+{
+    uint64_t pause_ms = (uint64_t)POLL_MS << MIN(l->looks, 4u);
+
+    return MIN(pause_ms, l->record.goal != LIFE_GOAL_ON && l->record.asked_at_ms ? UNWANTED_MS_MAX : UNKNOWN_MS_MAX);
+}
+
 static uint64_t timer_ms(const struct life *l)
 {
     switch (l->record.state) {
-    case LIFE_UNKNOWN: return MIN((uint64_t)POLL_MS << MIN(l->looks, 4u), UNKNOWN_MS_MAX);
+    case LIFE_UNKNOWN: return unknown_ms(l);
     case LIFE_WAITING:
         /* A person has to do something first. */
         return l->fault.kind == FAULT_DENIED ? RESTING_MS : l->context.wait_ms(l->context.ctx);

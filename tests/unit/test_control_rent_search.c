@@ -282,8 +282,7 @@ Test(control_rent_search, one_that_somebody_named_outlasts_its_search)
     cr_assert_null(box());
 }
 
-/* Nobody heard what became of it: it may be there, and come late. */
-/* The first call got no answer, and as many as are asked after it a plain no. */
+/* Nobody heard what became of it: it may be there, and come late. The first call got no answer, and as many as are asked after it a plain no. */
 static void lose_a_create(unsigned n_after)
 {
     begin_search();
@@ -340,6 +339,19 @@ Test(control_rent_search, nor_when_it_was_the_only_one)
     }
     loop_turns(w.loop, 20);
     down_is_unsure();
+}
+
+Test(control_rent_search, what_may_still_come_is_not_forgotten_by_release)
+{
+    lose_a_create(0);
+    down_is_unsure();
+    refuses(CALL("Release", "{\"instance\":\"4090d\",\"confirm\":\"4090d\"}"), "io.llmhost.Conflict", "code",
+            "in_doubt");
+    cr_assert_not_null(manager_find_lease(w.manager, "4090d"));
+    time_passes(24 * 3600 * 1000);
+    loop_turns(w.loop, 20);
+    json_free(answers("Release", "{\"instance\":\"4090d\",\"confirm\":\"4090d\"}"));
+    cr_assert_null(manager_find_lease(w.manager, "4090d"));
 }
 
 Test(control_rent_search, nor_when_the_calls_after_it_were_refused)

@@ -323,6 +323,32 @@ Test(life, what_was_never_asked_is_waited_for_by_nobody)
     world_end();
 }
 
+/* Nobody heard what became of a create, and nobody wants it: from when it is there it bills until it is seen. */
+Test(life, what_may_come_and_nobody_wants_is_looked_for_often)
+{
+    world_begin(1);
+    w.calm = true;
+    w.l = life_free(w.l);
+    w.durable.create_open = true;
+    w.durable.made = 1;
+    w.durable.asked_at_ms = clock_wall_ms();
+    w.durable.state = LIFE_CREATING;
+    w.durable.goal = LIFE_GOAL_OFF;
+    daemon_starts(false);
+    works_run();
+    run_until(w.now + 1000);
+    cr_assert_eq(life_state(w.l), LIFE_UNKNOWN);
+    run_until(w.now + 30000);
+    unsigned looks = w.l->looks;
+
+    run_until(w.now + 100000);
+    cr_assert_eq(life_state(w.l), LIFE_UNKNOWN);
+    cr_assert_geq(w.l->looks - looks, 8u);
+    run_until(w.now + 900000);
+    cr_assert_eq(life_state(w.l), ABSENT);
+    world_end();
+}
+
 /* The daemon was away, somebody switched the machine on, and a person who sees that says: off. */
 Test(life, a_word_while_it_is_unknown_is_not_forgotten)
 {
