@@ -48,8 +48,9 @@ class Company:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([python, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                             stderr=log, **how)
-        ready = select.select([self.process.stdout], [], [], START_S)[0]
-        line = self.process.stdout.readline() if ready else b""
+        ready = select.poll()                   # there may be more than a thousand files open
+        ready.register(self.process.stdout, select.POLLIN)
+        line = self.process.stdout.readline() if ready.poll(START_S * 1000) else b""
         if not line:
             self.process.kill()
             raise hosts.HostError(f"the sandbox did not start: {self.said()}")

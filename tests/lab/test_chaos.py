@@ -235,7 +235,7 @@ class Chaos(unittest.TestCase):
     def test_stories(self):
         print(f"stories {NUMBERS[0]} to {NUMBERS[-2] if len(NUMBERS) > 1 else NUMBERS[0]}, {NUMBERS[-1]}", flush=True)
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-            running = {n: pool.submit(Story(n).run) for n in NUMBERS}
+            running = {n: pool.submit(lambda n: Story(n).run(), n) for n in NUMBERS}       # which has a file open from its beginning on
             for n, story in running.items():
                 with self.subTest(story=n):
                     story.result()
