@@ -67,6 +67,7 @@ struct table *table_free(struct table *t);
 DEFINE_CLEANUP(struct table *, table_free)
 #define _cleanup_table_ _cleanup_(cleanup_table_free)
 void table_add(struct table *t, enum style style, const char *text);            /* copies; NULL or "" shows as - */
+void table_keep_last(struct table *t); /* never cut: where a row has no room for the last column, it stands below */
 void table_write(const struct table *t, unsigned width, bool colour, struct buf *out);
 
 /* Columns a text takes on a terminal (wcwidth; Chinese letters take two). */

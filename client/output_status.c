@@ -290,12 +290,14 @@ static bool any_rental(const struct json *instances)
     return false;
 }
 
-/* The two columns of money, which stand there only when something is rented. */
+/* The card and the two columns of money, which stand there only when something is rented. */
 static void add_prices(struct table *t, const struct json *instance)
 {
     const struct json *today = json_get(json_get(instance, "rental"), "today");
+    _cleanup_free_ char *card = rented_card_text(instance);
     char price[AMOUNT_MAX], spent[AMOUNT_MAX];
 
+    table_add(t, STYLE_PLAIN, card && strchr(card, ',') ? "one of several" : card); /* until it is there */
     table_add(t, STYLE_PLAIN, rented_price_text(price, instance));
     table_add(t, STYLE_PLAIN,
               json_type(today) != JSON_OBJECT || streq(amount_cell(spent, today, ""), "0") ? NULL : spent);
@@ -310,12 +312,14 @@ static void add_instances(const struct output *o, const struct json *instances, 
                                             {"STOPS", false, true}},
                                priced[] = {{"INSTANCE", false, false}, {"PROVIDER", false, false},
                                            {"STATE", false, false},    {"TUNNEL", false, false},
-                                           {"PRICE", true, false},     {"TODAY", true, false},
-                                           {"STOPS", false, true}};
+                                           {"GPU", false, false},      {"PRICE", true, false},
+                                           {"TODAY", true, false},     {"STOPS", false, true}};
     bool rental = any_rental(instances);
     _cleanup_table_ struct table *t =
         rental ? table_new(priced, ELEMENTS(priced)) : table_new(columns, ELEMENTS(columns));
 
+    if (rental) /* the column about what bills */
+        table_keep_last(t);
     for (size_t i = 0; i < json_count(instances); i++) {
         const struct json *instance = json_at(instances, i), *tunnel = json_get(instance, "tunnel");
         _cleanup_free_ char *shown = NULL, *stops = stops_text(instance, true), *state = NULL;

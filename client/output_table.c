@@ -1,4 +1,5 @@
 /* For people: tables, sentences, errors, times. */
+#include <ctype.h>
 #include <langinfo.h>
 #include <locale.h>
 #include <stdarg.h>
@@ -217,6 +218,7 @@ struct table {
     unsigned n_columns;
     struct cell *cells; /* row by row */
     size_t n_cells;
+    bool last_below;
 };
 
 struct table *table_new(const struct column *columns, unsigned n_columns)
@@ -255,6 +257,11 @@ void table_add(struct table *t, enum style style, const char *text)
             *p = ' ';
 }
 
+void table_keep_last(struct table *t)
+{
+    t->last_below = true;
+}
+
 static unsigned column_width(const struct table *t, unsigned column)
 {
     unsigned width = text_columns(t->columns[column].head);
@@ -265,13 +272,15 @@ static unsigned column_width(const struct table *t, unsigned column)
 }
 
 /* Gives up columns from the right, the first two never: a thing without its state says nothing. One of words
- * that becomes the last is cut, where enough of it stays. */
+ * that becomes the last is cut, where enough of it stays; one that must be read whole leaves the row. */
 static unsigned table_fit(const struct table *t, unsigned width, unsigned *widths)
 {
     unsigned n = t->n_columns, total = 0;
 
     for (unsigned i = 0; i < n; i++)
         total += (widths[i] = column_width(t, i)) + (i ? GAP_COLUMNS : 0);
+    if (width && total > width && t->last_below)
+        total -= widths[--n] + GAP_COLUMNS;
     while (width && n > COLUMNS_MIN && total > width) {
         unsigned before = total - widths[n - 1];
 
@@ -303,10 +312,23 @@ static void cell_write(const struct table *t, unsigned column, unsigned width, b
         add_spaces(out, width - has);
 }
 
+/* What left the row stands below it, with its head before it. */
+static void write_below(const struct table *t, size_t row, unsigned width, struct buf *out)
+{
+    unsigned column = t->n_columns - 1;
+    _cleanup_free_ char *head = xstrdup(t->columns[column].head), *text = NULL;
+
+    for (char *p = head; *p; p++)
+        *p = (char)tolower((unsigned char)*p);
+    text = xasprintf("%s: %s", head, t->cells[row * t->n_columns + column].text);
+    add_wrapped(out, GAP_COLUMNS, width, text);
+}
+
 void table_write(const struct table *t, unsigned width, bool colour, struct buf *out)
 {
     unsigned *widths = xalloc(t->n_columns * sizeof(*widths));
     unsigned n = table_fit(t, width, widths);
+    bool below = n < t->n_columns && t->last_below;
     size_t rows = t->n_cells / t->n_columns;
 
     for (size_t row = 0; row <= rows; row++) {
@@ -321,6 +343,8 @@ void table_write(const struct table *t, unsigned width, bool colour, struct buf 
         while (out->len && out->data[out->len - 1] == ' ')
             out->len--; /* of cells that are left blank */
         buf_add_text(out, "\n");
+        if (row && below)
+            write_below(t, row - 1, width, out);
     }
     free(widths);
 }

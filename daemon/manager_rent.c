@@ -290,18 +290,19 @@ static bool may_be_taken_over(struct manager *m, const struct account *a, const 
     return is_given_up(m, l) && rented_account(lease_rented(l)) == a && is_free(m, l);
 }
 
-/* "4090D" is "4090d", then "4090d-2". The instance that is taken over, or NULL: it is a new name. */
-static struct lease *name_after_card(struct manager *m, const struct account *a, const struct card *c,
-                                     char out[static 41])
+/* "4090D" is "4090d", then "4090d-2"; no card: "rented", as which one it gets is not known yet. The instance
+ * that is taken over, or NULL: it is a new name. */
+static struct lease *choose_name(struct manager *m, const struct account *a, const struct card *c,
+                                 char out[static 41])
 {
     struct lease *l;
     char stem[32] = "";
     size_t n = 0;
 
-    for (const char *p = c->gpu; *p && n < 24; p++)
+    for (const char *p = c ? c->gpu : "rented"; *p && n < 24; p++)
         if (isalnum((unsigned char)*p))
             stem[n++] = (char)tolower((unsigned char)*p);
-    if (c->cards > 1)
+    if (c && c->cards > 1)
         snprintf(stem + n, sizeof stem - n, "x%u", c->cards);
     snprintf(out, 41, "%s", *stem ? stem : "gpu");
     for (unsigned i = 2; is_taken(m, out); i++) {
@@ -480,9 +481,10 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
     struct card cards[CARDS_MAX] = {};
     struct place where;
     char name[41], list[LIST_MAX];
-    unsigned n = 0;
+    unsigned n = 0, named;
     int r = a ? read_cards(a, w->gpu ? w->gpu : "", cards, &n, f) : -EINVAL;
 
+    named = n;
     list_cards(cards, n, list); /* also the dear ones: the search names them, and the limit may rise */
     if (r == 0)
         r = leave_dear(a, w, cards, &n, f);
@@ -512,7 +514,7 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
     if (w->name)
         snprintf(name, sizeof name, "%s", w->name);
     else
-        *ret = name_after_card(m, a, &cards[0], name);
+        *ret = choose_name(m, a, named == 1 ? &cards[0] : NULL, name);
     if (*ret)
         rented_ask_for(lease_rented(*ret), &asked);
     else

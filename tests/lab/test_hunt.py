@@ -368,7 +368,7 @@ class Either(AtOnce):
             self.assertIsNotNone(first["end"])
             self.assertLessEqual(first["end"], second["start"], "never two at once")
             cards = {m["name"]: (m["rental"]["gpu"], m["state"]) for m in w.machines()}
-            self.assertEqual(cards, {"4090d": ("4090D", "stopped"), "5090": ("5090", "running")})
+            self.assertEqual(cards, {"rented": ("4090D", "stopped"), "5090": ("5090", "running")})
             self.assertEqual(len(self.turns(w)), 1)
             w.down()
             w.d.restart()

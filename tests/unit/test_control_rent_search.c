@@ -111,8 +111,8 @@ static void begin_search(void)
     begin_account();
     at.has_card = false;
     search_until_refused(2);
-    cr_assert(record_of("4090d")->never_made && record_of("4090d")->by_search);
-    cr_assert_str_eq(record_of("4090d")->card, "spec-5090", "the second was tried");
+    cr_assert(record_of("rented")->never_made && record_of("rented")->by_search);
+    cr_assert_str_eq(record_of("rented")->card, "spec-5090", "the second was tried");
 }
 
 /* The last reply of a Down with "more"; no stage of it is about an engine. */
@@ -144,7 +144,7 @@ Test(control_rent_search, down_of_a_search_over_several_says_that_nothing_was_on
     cr_assert_eq(json_type(search), JSON_OBJECT);
     cr_assert_not(json_get_bool(search, "powered", true));
     cr_assert_str_eq(json_get_text(search, "gpu"), "4090D,5090");
-    cr_assert_not_null(record_of("4090d"), "whoever ended it is told first");
+    cr_assert_not_null(record_of("rented"), "whoever ended it is told first");
     time_passes(2000);
     loop_turns(w.loop, 20);
     cr_assert_null(manager_lease_at(w.manager, 0));
@@ -170,7 +170,7 @@ Test(control_rent_search, why_tells_of_a_search_since_when_what_was_answered_and
     const struct json *lines = json_get(v, "lines"), *model = json_at(lines, 1);
 
     cr_assert_eq(json_count(lines), 2);
-    cr_assert_str_eq(json_get_text(first(v, "lines"), "target"), "4090d");
+    cr_assert_str_eq(json_get_text(first(v, "lines"), "target"), "rented");
     cr_assert_str_eq(json_get_text(model, "target"), "ollama:m");
     for (unsigned i = 0; i < 2; i++) {
         cr_assert_str_eq(json_get_text(json_at(lines, i), "verdict"), "search");
@@ -240,14 +240,14 @@ Test(control_rent_search, next_search_has_the_name_of_the_one_that_was_given_up)
 {
     begin_search();
     json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
-    json_free(answers("Up", "{\"model\":\"ollama:n\",\"gpu\":\"4090D\",\"max_price_milli\":1990,\"anyway\":"
-                            "true,\"wait\":false}"));
+    json_free(answers("Up", "{\"model\":\"ollama:n\",\"gpu\":\"4090D,4090Dx2\",\"max_price_milli\":1990,"
+                            "\"anyway\":true,\"wait\":false}"));
     time_passes(5000);
     loop_turns(w.loop, 20);
-    cr_assert_null(manager_lease_at(w.manager, 1), "no 4090d-2");
-    cr_assert_str_eq(record_of("4090d")->gpu, "4090D", "and looks for what is wanted now");
-    cr_assert_str_eq(record_of("4090d")->card, "spec-4090d");
-    cr_assert_eq(record_of("4090d")->max_price_milli, 1990);
+    cr_assert_null(manager_lease_at(w.manager, 1), "no rented-2");
+    cr_assert_str_eq(record_of("rented")->gpu, "4090D,4090Dx2", "and looks for what is wanted now");
+    cr_assert_str_eq(record_of("rented")->card, "spec-4090d");
+    cr_assert_eq(record_of("rented")->max_price_milli, 1990);
 }
 
 Test(control_rent_search, what_a_search_left_is_forgotten_by_the_next_daemon_too)
@@ -298,7 +298,7 @@ static void lose_a_create(unsigned n_after)
     loop_turns(w.loop, 20);
 }
 
-static void down_is_unsure(void)
+static void down_is_unsure(const char *name)
 {
     say(&w.caller, MORE("Down", "{\"target\":\"ollama:m\"}"));
     for (unsigned i = 0; i < 200; i++) {
@@ -315,7 +315,7 @@ static void down_is_unsure(void)
         if (!json_get_bool(p, "done", false))
             continue;
         cr_assert_not(json_get_bool(search, "powered", true));
-        cr_assert_str_eq(json_text(json_at(json_get(search, "unsure"), 0)), "4090d");
+        cr_assert_str_eq(json_text(json_at(json_get(search, "unsure"), 0)), name);
         cr_assert_null(json_get_text(search, "gpu"), "it stays, to be looked for");
         return;
     }
@@ -324,7 +324,7 @@ static void down_is_unsure(void)
 Test(control_rent_search, down_of_a_search_promises_nothing_of_a_call_that_got_no_answer)
 {
     lose_a_create(0);
-    down_is_unsure();
+    down_is_unsure("rented");
 }
 
 Test(control_rent_search, nor_when_it_was_the_only_one)
@@ -338,26 +338,26 @@ Test(control_rent_search, nor_when_it_was_the_only_one)
         time_passes(500);
     }
     loop_turns(w.loop, 20);
-    down_is_unsure();
+    down_is_unsure("4090d");
 }
 
 Test(control_rent_search, what_may_still_come_is_not_forgotten_by_release)
 {
     lose_a_create(0);
-    down_is_unsure();
-    refuses(CALL("Release", "{\"instance\":\"4090d\",\"confirm\":\"4090d\"}"), "io.llmhost.Conflict", "code",
+    down_is_unsure("rented");
+    refuses(CALL("Release", "{\"instance\":\"rented\",\"confirm\":\"rented\"}"), "io.llmhost.Conflict", "code",
             "in_doubt");
-    cr_assert_not_null(manager_find_lease(w.manager, "4090d"));
+    cr_assert_not_null(manager_find_lease(w.manager, "rented"));
     time_passes(24 * 3600 * 1000);
     loop_turns(w.loop, 20);
-    json_free(answers("Release", "{\"instance\":\"4090d\",\"confirm\":\"4090d\"}"));
-    cr_assert_null(manager_find_lease(w.manager, "4090d"));
+    json_free(answers("Release", "{\"instance\":\"rented\",\"confirm\":\"rented\"}"));
+    cr_assert_null(manager_find_lease(w.manager, "rented"));
 }
 
 Test(control_rent_search, nor_when_the_calls_after_it_were_refused)
 {
     lose_a_create(2);
-    down_is_unsure();
+    down_is_unsure("rented");
 }
 
 /* A call that got no answer, and then one for which there is no money: nothing says that the first came to
@@ -400,12 +400,12 @@ Test(control_rent_search, one_that_may_have_been_made_is_never_forgotten)
     for (unsigned i = 0, n = at.n_asked; i < 100 && at.n_asked == n; i++)
         time_passes(2000);
     loop_turns(w.loop, 20);
-    cr_assert_not(record_of("4090d")->never_made);
+    cr_assert_not(record_of("rented")->never_made);
     deployment_want(manager_find_deployment(w.manager, "ollama:m"), GOAL_OFF, true);
     for (unsigned i = 0; i < 300; i++)
         time_passes(5000);
     loop_turns(w.loop, 20);
-    cr_assert_not_null(record_of("4090d"));
+    cr_assert_not_null(record_of("rented"));
     cr_assert_eq(life_state(rented_life(lease_rented(manager_lease_at(w.manager, 0)))), LIFE_ABSENT);
 }
 
