@@ -434,19 +434,24 @@ static bool asks_for_limit(const struct call *call)
     return has_code(call, "price_unknown");
 }
 
-static bool is_waiting(struct run *r, const char *instance)
+/* *unsure: a call for it got no answer. */
+static bool is_waiting(struct run *r, const char *instance, bool *unsure)
 {
     _cleanup_call_ struct call call = {
         .method = "InstanceShow", .limit_ms = STATUS_MS, .parameters = json_object()};
 
     json_put_string(call.parameters, "name", instance);
-    return connection_run(r->connection, &call) == EXIT_DONE &&
-           streq(member_text(json_get(call.answer, "instance"), "state", ""), "waiting");
+    if (connection_run(r->connection, &call) != EXIT_DONE)
+        return false;
+    const struct json *one = json_get(call.answer, "instance");
+
+    *unsure |= json_get_bool(json_get(one, "rental"), "unsure", false);
+    return streq(member_text(one, "state", ""), "waiting");
 }
 
 /* Whoever leaves need not fear a bill when all its machines wait for a card, or for money. The daemon is
  * asked anew, since an interrupted connection is of no use; where it does not answer, nothing is promised. */
-static bool nothing_is_on(struct run *r)
+static bool nothing_is_on(struct run *r, bool *unsure)
 {
     _cleanup_call_ struct call call = {
         .method = "Status", .limit_ms = STATUS_MS, .parameters = verb_targets(&r->options)};
@@ -460,7 +465,7 @@ static bool nothing_is_on(struct run *r)
         return false;
     models = json_get(call.answer, "models");
     for (size_t i = 0; i < json_count(models); i++)
-        all &= is_waiting(r, member_text(json_at(models, i), "instance", ""));
+        all &= is_waiting(r, member_text(json_at(models, i), "instance", ""), unsure);
     return json_count(models) > 0 && all;
 }
 
@@ -468,11 +473,13 @@ static enum exit_status up_detached(struct run *r, const char *model, bool looks
 {
     _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s", model);
     _cleanup_free_ char *give_up = xasprintf("llmhostctl down %s", model);
-    bool off = looks && nothing_is_on(r);
+    bool unsure = false, off = looks && nothing_is_on(r, &unsure);
 
     return model_detached(r,
-                          off ? "detached; it goes on looking: nothing is powered on, nothing is billed."
-                              : "detached; the daemon goes on with it.",
+                          !off     ? "detached; the daemon goes on with it."
+                          : unsure ? "detached; it goes on looking: no machine is seen on, but one call got no "
+                                     "answer: a machine that comes late is used or switched off."
+                                   : "detached; it goes on looking: nothing is powered on, nothing is billed.",
                           watch, give_up);
 }
 

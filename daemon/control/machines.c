@@ -214,6 +214,20 @@ static bool machine_tell_end(struct follow *w, struct follow_machine *m)
     return machine_tell(w, "power_off", "done", m->lease) && machine_tell(w, "confirmed", "done", m->lease);
 }
 
+void machines_tell_doubt(struct follow *w)
+{
+    char doubt[DOUBT_TEXT_MAX];
+    int64_t until_at_ms;
+
+    for (unsigned i = 0; w->tells_end && i < w->n_machines; i++) {
+        struct follow_machine *m = &w->machines[i];
+
+        if (m->lease && lease_rented(m->lease) && *doubt_format(doubt, m->lease, &until_at_ms) &&
+            !machine_tell_doubt(w, m, doubt, until_at_ms))
+            return;
+    }
+}
+
 bool machines_are_off(struct follow *w)
 {
     bool all = true;

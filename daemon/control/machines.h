@@ -20,6 +20,8 @@ void machines_add_of_models(struct follow *w);
 /* All that are to go off are off, and their providers say so. Tells what changed, where there is "more"; false also when the call is over, which it is
  * when a stop takes so long that somebody has to know. */
 bool machines_are_off(struct follow *w);
+/* Which of those that are to go off seem so, while a power-on may still act. The call may be over by that. */
+void machines_tell_doubt(struct follow *w);
 /* The waiting ends by its limit: what it was for says why. False: nothing of the kind. */
 bool machines_answer_timeout(struct follow *w);
 /* The contract's "search", what it came to, where all of them were only looked for; of the only one "instance" and "spent". */

@@ -28,6 +28,7 @@ static struct json *down_progress(const char *stage, const char *state, const ch
     return v;
 }
 
+/* Or none that anybody saw: behind a call without an answer, no engine was ever started. */
 static bool has_no_machine(const struct lease *l)
 {
     struct rented_figures n;
@@ -35,7 +36,8 @@ static bool has_no_machine(const struct lease *l)
     if (!lease_rented(l))
         return false;
     rented_figures(lease_rented(l), &n);
-    return machine_is_off(l) || n.is_none || rented_step(lease_rented(l)) == RENTED_CAPACITY;
+    return machine_is_off(l) || n.is_none || n.is_unsure ||
+           rented_step(lease_rented(l)) == RENTED_CAPACITY;
 }
 
 /* Where none can run none is stopped. */
@@ -154,7 +156,12 @@ static void down_look(struct follow *w)
     }
     if (w->call->more && !down_tell(w, streams, stopped, away))
         return;
-    if (off < w->n_models || !machines_are_off(w))
+    if (off < w->n_models) {
+        if (!count_engines(w))
+            machines_tell_doubt(w);
+        return;
+    }
+    if (!machines_are_off(w))
         return;
     if (failed) {
         call_fault(w->call, failed, name, "its engine may still run");

@@ -317,6 +317,8 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     if (n.guard_told)
         json_put_bool(v, "guard_told", true);
     put_at(v, "doubted_until_at_ms", n.doubted_until_at_ms);
+    if (n.is_unsure)
+        json_put_bool(v, "unsure", true);
     put_stay(v, k, l);
     json_put_int(v, "tries", n.tries);
     put_at(v, "next_try_at_ms", n.next_at_ms);

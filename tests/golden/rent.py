@@ -328,6 +328,8 @@ RENT = [
          "instance": machine("gz-4090", "waiting"), "settings": {}, "models": []}}]}, columns=80),
     case("rent-up-hunt-on", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
          "instance": machine("gz-4090", "creating"), "settings": {}, "models": []}}]}, columns=80),
+    case("rent-up-hunt-unsure", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
+         "instance": machine("gz-4090", "waiting", unsure=True), "settings": {}, "models": []}}]}, columns=80),
     case("rent-up-hunt-gone", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": [{"close": True}]}, columns=80),
     case("rent-up-budget", f"up {MODEL}", {"Up": [BUDGET]}, columns=80),
     case("rent-up-no-guard", f"up {MODEL}", {"Up": NO_GUARD}, columns=80),

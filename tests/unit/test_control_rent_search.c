@@ -312,6 +312,7 @@ static void down_is_unsure(const char *name)
 
         cr_assert_null(json_get_text(v, "error"), "%s", json_get_text(p, "message"));
         cr_assert(!stage || !streq(stage, "confirmed"), "nobody confirmed anything");
+        cr_assert(!stage || !streq(stage, "engine"), "none was ever there");
         if (!json_get_bool(p, "done", false))
             continue;
         cr_assert_not(json_get_bool(search, "powered", true));
@@ -352,6 +353,28 @@ Test(control_rent_search, what_may_still_come_is_not_forgotten_by_release)
     loop_turns(w.loop, 20);
     json_free(answers("Release", "{\"instance\":\"rented\",\"confirm\":\"rented\"}"));
     cr_assert_null(manager_find_lease(w.manager, "rented"));
+}
+
+Test(control_rent_search, nor_behind_a_restart_and_its_machine_says_that_it_is_unsure)
+{
+    begin_account();
+    at.has_card = false;
+    at.loses_create = true;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
+    for (unsigned i = 0; i < 100 && !at.n_asked; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    loop_turns(w.loop, 20);
+    daemon_ends();
+    daemon_begins();
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+
+    _cleanup_json_ struct json *v = answers("InstanceShow", "{\"name\":\"4090d\"}");
+
+    cr_assert(json_get_bool(json_get(json_get(v, "instance"), "rental"), "unsure", false));
+    down_is_unsure();
 }
 
 Test(control_rent_search, nor_when_the_calls_after_it_were_refused)
