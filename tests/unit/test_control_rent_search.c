@@ -374,7 +374,7 @@ Test(control_rent_search, nor_behind_a_restart_and_its_machine_says_that_it_is_u
     _cleanup_json_ struct json *v = answers("InstanceShow", "{\"name\":\"4090d\"}");
 
     cr_assert(json_get_bool(json_get(json_get(v, "instance"), "rental"), "unsure", false));
-    down_is_unsure();
+    down_is_unsure("4090d");
 }
 
 Test(control_rent_search, nor_when_the_calls_after_it_were_refused)
