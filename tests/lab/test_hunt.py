@@ -135,9 +135,9 @@ class Hunt(AtOnce):
                 w.d.ctl("up", MODEL, "--gpu", "5090,4090D", "--no-wait")
                 hosts.until(lambda: len(w.calls("create")) >= asked + 2, 30, "both cards were asked for")
                 hosts.until(lambda: w.machine()["state"] == "waiting", 20, "a plain no to each")
-                self.assertEqual(w.machine()["name"], "5090", "the name is free again, whatever it was asked for last")
+                self.assertEqual(w.machine()["name"], "rented", "the name is free again, whatever it was asked for last")
                 why = w.d.ctl("why").stdout
-                self.assertRegex(" ".join(why.split()), rf"5090 SEARCH looks for a card for .*5090: no free card.*{MODEL} SEARCH looks for a card for .*4090D: no free card; .*ends at ")
+                self.assertRegex(" ".join(why.split()), rf"rented SEARCH looks for a card for .*5090: no free card.*{MODEL} SEARCH looks for a card for .*4090D: no free card; .*ends at ")
                 self.assertNotRegex(why, "AWAKE|stopped with|off for")
                 if kill == "before":
                     w.d.kill()
@@ -368,7 +368,7 @@ class Either(AtOnce):
             self.assertIsNotNone(first["end"])
             self.assertLessEqual(first["end"], second["start"], "never two at once")
             cards = {m["name"]: (m["rental"]["gpu"], m["state"]) for m in w.machines()}
-            self.assertEqual(cards, {"rented": ("4090D", "stopped"), "5090": ("5090", "running")})
+            self.assertEqual(cards, {"rented": ("4090D", "stopped"), "rented-2": ("5090", "running")})
             self.assertEqual(len(self.turns(w)), 1)
             w.down()
             w.d.restart()
