@@ -122,6 +122,7 @@ char *rented_stops_text(const struct json *instance, bool guard);
 char *rented_state_text(const struct json *instance);
 /* It waits because no card is free; "try 14 in 21s", caller frees. */
 bool rented_lacks_card(const struct json *instance);
+bool rented_is_looked_for(const struct json *instance); /* ... and the search has its end */
 char *rented_try_text(const struct json *instance);
 enum style rented_style(const struct json *instance);
 /* The fields of its long form; of a model's the guard alone. */

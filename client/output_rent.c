@@ -245,6 +245,11 @@ bool rented_lacks_card(const struct json *instance)
     return is_state(instance, "waiting") && (streq(code, "no_capacity") || streq(code, "host_full"));
 }
 
+bool rented_is_looked_for(const struct json *instance)
+{
+    return rented_lacks_card(instance) && json_get_int(rental_of(instance), "search_until_at_ms", 0) > now_at_ms();
+}
+
 char *rented_try_text(const struct json *instance)
 {
     const struct json *rental = rental_of(instance);
@@ -258,11 +263,14 @@ char *rented_try_text(const struct json *instance)
 static void add_waits(const struct json *instance, struct buf *out)
 {
     _cleanup_free_ char *text = rented_try_text(instance);
+    char at[CLOCK_MAX];
 
     buf_add_text(out, "nothing is on");
     if (json_get_int(rental_of(instance), "tries", 0) ||
         json_get_int(rental_of(instance), "next_try_at_ms", 0))
         buf_addf(out, "; %s", text);
+    if (rented_is_looked_for(instance))
+        buf_addf(out, ", until %s", minute_format(at, json_get_int(rental_of(instance), "search_until_at_ms", 0)));
 }
 
 /* A stop that nobody confirms has one more who may end it. */

@@ -254,7 +254,10 @@ static void add_state_and_next(struct table *t, const struct json *model, const 
     const char *state = member_text(model, "state", "");
     _cleanup_free_ char *next = lacks_card ? rented_try_text(instance) : next_text(model);
 
-    table_add(t, lacks_card ? STYLE_BAD : state_style(state), lacks_card ? "no GPU" : state_word(state));
+    if (lacks_card)
+        table_add(t, rented_is_looked_for(instance) ? STYLE_BUSY : STYLE_BAD, "no GPU");
+    else
+        table_add(t, state_style(state), state_word(state));
     table_add(t, STYLE_PLAIN, requests);
     table_add(t, STYLE_PLAIN, next);
 }
@@ -417,8 +420,26 @@ static void add_ways_in(bool rents, struct buf *out)
                       "  llmhostctl instance add here --provider=local\n");
 }
 
+/* A search that goes on and has its end needs nobody: the tables tell of it. */
+static struct json *trouble_of_people(const struct json *status)
+{
+    const struct json *list = json_get(status, "trouble");
+    struct json *left = json_array();
+
+    for (size_t i = 0; i < json_count(list); i++) {
+        const char *code = member_text(json_at(list, i), "code", "");
+        const struct json *instance = instance_find(status, member_text(json_at(list, i), "target", ""));
+
+        if (!instance || !rented_is_looked_for(instance) ||
+            (!streq(code, "no_capacity") && !streq(code, "host_full")))
+            json_append(left, json_copy(json_at(list, i)));
+    }
+    return left;
+}
+
 void screen_status(const struct output *o, const struct json *status, struct buf *out)
 {
+    _cleanup_json_ struct json *trouble = trouble_of_people(status);
     const struct json *models = json_get(status, "models"), *instances = json_get(status, "instances");
 
     add_header(o, status, out);
@@ -434,7 +455,7 @@ void screen_status(const struct output *o, const struct json *status, struct buf
     }
     if (!json_count(models) && json_count(instances))
         buf_add_text(out, "\nno model yet: llmhostctl up ollama:NAME\n");
-    add_trouble(o, json_get(status, "trouble"), out);
+    add_trouble(o, trouble, out);
 }
 
 void screen_names(const struct output *o, const struct json *status, struct buf *out)

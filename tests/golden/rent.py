@@ -39,9 +39,9 @@ NOT_CONFIRMED = {"code": "stop_not_confirmed", "target": "hz-3090", "exit": 11, 
 NO_CAPACITY = {"code": "no_capacity", "target": "bj-4090", "exit": 6, "next": ["llmhostctl down bj-4090"], "message": "AutoDL: 当前算力规格暂无库存"}
 DAEMON = {"version": "0.1.0", "pid": 4711, "uptime_ms": 525660000, "endpoint": "http://127.0.0.1:11434", "gateway_state": "listening",
           "state_directory": "/var/lib/llmhost"}
-TROUBLE = {"daemon": DAEMON, "accounts": [ACCOUNT], "trouble": [NOT_CONFIRMED], "models": [hunting("ollama:qwen3:14b", "bj-4090"), hunting("ollama:qwen3:8b", "bj-3090")],
+TROUBLE = {"daemon": DAEMON, "accounts": [ACCOUNT], "trouble": [NOT_CONFIRMED, NO_CAPACITY], "models": [hunting("ollama:qwen3:14b", "bj-4090"), hunting("ollama:qwen3:8b", "bj-3090")],
            "instances": [machine("hz-3090", "stopping", trouble=NOT_CONFIRMED, stop_asked_at_ms="@-151s", rate=yuan(1480), today=yuan(1000)),
-                         machine("bj-4090", "waiting", trouble=NO_CAPACITY, tries=13, next_try_at_ms="@21s", today=yuan(250)),
+                         machine("bj-4090", "waiting", trouble=NO_CAPACITY, tries=13, next_try_at_ms="@21s", search_until_at_ms="@3600s", today=yuan(250)),
                          machine("bj-3090", "waiting", trouble={**NO_CAPACITY, "code": "budget"}),
                          machine("cq-5090", "running", "up", provider_state_at_ms="@-240s", stays="minimum_up", until_at_ms="@480s",
                                  rate=yuan(0, unknown=True), today=yuan(410, True), guard={"state": "refused", "owner": "k3x9", "proved": False}),
@@ -226,6 +226,9 @@ RENT = [
     case("rent-coming-show", "instance show gz-5090", {"InstanceShow": [{"reply": {"instance": COMING[1], "settings": {}, "models": []}}]}, columns=80),
     case("rent-why-coming", "why gz-5090", {"Why": [{"reply": {"lines": [why("gz-5090", "awake", ("switching_on", {"count": 1, "since_at_ms": "@-5s"}))], "not_counted": []}}]}),
     case("rent-status-trouble-80", "status", {"Status": [{"reply": TROUBLE}]}, columns=80),
+    # A search that has its end is no trouble; one that has none, or is over, is.
+    case("rent-status-search-over", "status", {"Status": [{"reply": {**TROUBLE, "models": [], "trouble": [NO_CAPACITY],
+         "instances": [machine("bj-4090", "waiting", trouble=NO_CAPACITY, tries=13, search_until_at_ms="@-60s")]}}]}, columns=100),
     case("rent-status-accounts", "status", {"Status": [{"reply": {**TROUBLE, "models": [], "instances": [], "trouble": [], "accounts": UNITS["accounts"]}}]}, columns=80),
     case("rent-status-first", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "instances": [], "trouble": [], "accounts": [ACCOUNT]}}]}, columns=80),
     case("rent-status-first-console", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "instances": [], "trouble": [], "accounts": [CONSOLE]}}]}, columns=80),
