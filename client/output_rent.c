@@ -270,7 +270,8 @@ static void add_waits(const struct json *instance, struct buf *out)
         json_get_int(rental_of(instance), "next_try_at_ms", 0))
         buf_addf(out, "; %s", text);
     if (rented_is_looked_for(instance))
-        buf_addf(out, ", until %s", minute_format(at, json_get_int(rental_of(instance), "search_until_at_ms", 0)));
+        buf_addf(out, ", until %s",
+                 minute_format(at, json_get_int(rental_of(instance), "search_until_at_ms", 0)));
 }
 
 /* A stop that nobody confirms has one more who may end it. */
