@@ -170,6 +170,8 @@ static const char *rental_verdict(const struct lease *l)
 {
     if (is_looked_for(l))
         return "search";
+    if (rental_is_doubted(l))
+        return "off";
     switch (life_state(rented_life(lease_rented(l)))) {
     case LIFE_ABSENT:
     case LIFE_STOPPED:
@@ -222,7 +224,7 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
     rented_figures(lease_rented(l), &n);
     if (n.state == LIFE_RUNNING && is_cut_off(l))
         add_tunnel(causes, l);
-    if (rental_is_coming(l) && !streq(verdict, "search"))
+    if (rental_is_coming(l) && !streq(verdict, "search") && !rental_is_doubted(l))
         show_add_cause(causes, "switching_on", 1, n.asked_at_ms, NULL);
     else if (stays)
         add_stays(m, l, causes, stays, n.since_at_ms, until_at_ms);
@@ -237,7 +239,7 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
         show_add_cause_until(causes, "doubted", 1, 0, until_at_ms, doubt);
     if (rented_is_unmade(lease_rented(l)))
         show_add_cause(causes, "not_made", 1, 0, NULL);
-    else if (streq(verdict, "off"))
+    else if (streq(verdict, "off") && !rental_is_doubted(l))
         show_add_cause(causes, "machine_off", 1, n.since_at_ms, *n.word ? n.word : NULL);
     for (unsigned i = 0; rental_trouble(l, i, &f, &since_at_ms); i++)
         if (!streq(verdict, "search") || !is_answer(l, &f))
@@ -276,7 +278,7 @@ static void why_boxed(struct manager *m, struct lease *l, struct json *lines)
 
 static const char *model_verdict(const struct deployment *d, bool cut_off)
 {
-    switch (deployment_state(d)) {
+    switch (show_model_state(d)) {
     case DEPLOYMENT_OFF: return "off";
     case DEPLOYMENT_ASLEEP: return "asleep";
     case DEPLOYMENT_FAILED: return "failed";
@@ -373,7 +375,7 @@ static void why_model(struct manager *m, const struct deployment *d, struct json
     if (why_search(m, d, lines))
         return;
 
-    enum deployment_state s = deployment_state(d);
+    enum deployment_state s = show_model_state(d);
     const char *verdict = model_verdict(d, is_cut_off(deployment_lease(d)));
     struct json *causes = show_causes(d);
     struct deployment_figures n;

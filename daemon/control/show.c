@@ -138,10 +138,21 @@ static void add_ready_causes(struct json *list, const struct deployment_figures 
     }
 }
 
+enum deployment_state show_model_state(const struct deployment *d)
+{
+    enum deployment_state s = deployment_state(d);
+    bool moves = (s >= DEPLOYMENT_CONNECTING && s <= DEPLOYMENT_LOADING) || s == DEPLOYMENT_DRAINING ||
+                 s == DEPLOYMENT_STOPPING;
+
+    if (moves && deployment_goal(d) == GOAL_OFF && rental_is_doubted(deployment_lease(d)))
+        return DEPLOYMENT_OFF;
+    return s;
+}
+
 struct json *show_causes(const struct deployment *d)
 {
     struct json *list = json_array();
-    enum deployment_state s = deployment_state(d);
+    enum deployment_state s = show_model_state(d);
     struct deployment_figures n;
 
     deployment_figures(d, &n);
@@ -177,7 +188,7 @@ static struct json *model_next(const struct deployment *d, const struct deployme
     int64_t at_ms = 0;
     struct fault off;
 
-    switch (deployment_state(d)) {
+    switch (show_model_state(d)) {
     case DEPLOYMENT_CONNECTING: action = "retry"; break;
     case DEPLOYMENT_INSTALLING:
     case DEPLOYMENT_PLACING:
@@ -277,10 +288,10 @@ struct json *show_model(const struct deployment *d)
     json_put_string(v, "name", deployment_name(d));
     json_put_string(v, "id", deployment_id(d));
     json_put_string(v, "engine", deployment_engine(d)->name);
-    json_put_string(v, "state", deployment_state_name(deployment_state(d)));
+    json_put_string(v, "state", deployment_state_name(show_model_state(d)));
     json_put_string(v, "goal", deployment_goal_name(deployment_goal(d)));
     json_put_string(v, "instance", lease_name(deployment_lease(d)));
-    json_put_string(v, "stage", running_stage(d));
+    json_put_string(v, "stage", show_model_state(d) == DEPLOYMENT_OFF ? NULL : running_stage(d));
     json_put_int(v, "in_flight", n.open);
     json_put_int(v, "held", n.held);
     json_put_int(v, "requests", n.requests);

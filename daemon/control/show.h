@@ -14,6 +14,8 @@ struct manager;
 
 struct json *show_daemon(const struct control_context *k);
 struct json *show_model(const struct deployment *d);
+/* The state that people are told: what is wanted no longer neither wakes nor ends on a machine that is seen off. */
+enum deployment_state show_model_state(const struct deployment *d);
 struct json *show_counts(const struct control_context *k, const struct deployment *d);
 struct json *show_instance(const struct control_context *k, struct lease *l);
 /* {instance, notes}: how InstanceAdd and InstanceSet answer; notes: lines. */

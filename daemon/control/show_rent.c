@@ -59,6 +59,16 @@ const char *doubt_format(char out[static DOUBT_TEXT_MAX], const struct lease *l,
     return out;
 }
 
+bool rental_is_doubted(const struct lease *l)
+{
+    struct rented_figures n;
+
+    if (!lease_rented(l))
+        return false;
+    rented_figures(lease_rented(l), &n);
+    return n.goal != LIFE_GOAL_ON && n.doubted_until_at_ms;
+}
+
 char *show_left_out(const char *card, int64_t price_milli, const char *unit)
 {
     char price[TEXT_SHORT_MAX];

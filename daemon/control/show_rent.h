@@ -22,6 +22,9 @@ struct json *show_rate(int64_t milli, bool estimate, const char *unit);
 #define DOUBT_TEXT_MAX 120
 const char *doubt_format(char out[static DOUBT_TEXT_MAX], const struct lease *l, int64_t *ret_until_at_ms);
 
+/* Nobody wants it on, and it is seen off, though such a power-on may act yet. */
+bool rental_is_doubted(const struct lease *l);
+
 /* "5090 is left out: ¥3.03 an hour is more than is allowed": what a search does not ask for, because it is too dear. Caller frees. */
 char *show_left_out(const char *card, int64_t price_milli, const char *unit);
 

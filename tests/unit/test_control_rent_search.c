@@ -377,6 +377,41 @@ Test(control_rent_search, nor_behind_a_restart_and_its_machine_says_that_it_is_u
     down_is_unsure("4090d");
 }
 
+/* In the time in which that call may still act. */
+Test(control_rent_search, what_is_off_in_doubt_is_neither_awake_nor_waking)
+{
+    bool doubted = false;
+
+    begin_account();
+    at.has_card = false;
+    at.loses_create = true;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
+    for (unsigned i = 0; i < 100 && !at.n_asked; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    loop_turns(w.loop, 20);
+    daemon_ends();
+    daemon_begins();
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+    deployment_want(manager_find_deployment(w.manager, "ollama:m"), GOAL_OFF, true);
+    for (unsigned i = 0; i < 200; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+        _cleanup_json_ struct json *now = answers("Status", "{}"), *why = answers("Why", "{}");
+        const struct json *rental = json_get(json_at(json_get(now, "instances"), 0), "rental");
+
+        if (!json_get_int(rental, "doubted_until_at_ms", 0) || streq(json_get_text(rental, "goal"), "on"))
+            continue;
+        doubted = true;
+        cr_assert_str_eq(json_get_text(json_at(json_get(now, "models"), 0), "state"), "off");
+        for (size_t k = 0; k < json_count(json_get(why, "lines")); k++)
+            cr_assert_str_eq(json_get_text(json_at(json_get(why, "lines"), k), "verdict"), "off");
+    }
+    cr_assert(doubted);
+}
+
 Test(control_rent_search, nor_when_the_calls_after_it_were_refused)
 {
     lose_a_create(2);
