@@ -220,7 +220,7 @@ class Screen(AtOnce):
             w.c.fault("slow", on="list", seconds=3)
             w.d.start()
             said = w.d.ctl("status").stdout
-            self.assertRegex(said, r"box +autodl +waiting +- +- +- +nothing is on")
+            self.assertRegex(said, r"box +autodl +waiting +- +4090D +- +- +nothing is on")
             self.assertNotIn("GUARD", said)
             self.assertNotIn("box", open(w.d.state + "/guards").read(), "nothing of it stops by itself, for there is nothing")
             w.d.ctl("down", MODEL)
