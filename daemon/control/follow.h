@@ -32,6 +32,7 @@ struct follow_machine {
     bool was_looked_for; /* it waited for a card, or was asked for one, when it was added; or it was one of several */
     int64_t since_at_ms; /* when that search began */
     bool stays, is_over; /* something keeps it on; its end was told, or it was off from the beginning */
+    bool was_off;        /* the latter */
 };
 
 struct follow {

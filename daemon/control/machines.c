@@ -40,6 +40,7 @@ void machines_add(struct follow *w, struct lease *l)
     w->machines[w->n_machines++] = (struct follow_machine){
         .lease = l,
         .is_over = machine_is_off(l),
+        .was_off = machine_is_off(l),
         .was_looked_for = r && (w->searched_at_ms || rented_step(r) == RENTED_CAPACITY || n.is_unsure),
         .since_at_ms = w->searched_at_ms ? w->searched_at_ms : r ? rented_record(r)->wanted_at_ms : 0,
     };
@@ -316,6 +317,12 @@ static const char *searched_gpu(const struct follow *w)
     return gpu;
 }
 
+/* It is left of an older search, or sleeps: nothing of it belongs to what ended here. */
+static bool is_beside(const struct follow_machine *m)
+{
+    return m->was_off && !m->was_looked_for;
+}
+
 static struct json *show_searched(const struct follow *w)
 {
     struct searched s = {.names = json_array(), .unsure = json_array()};
@@ -323,7 +330,7 @@ static struct json *show_searched(const struct follow *w)
     bool was_powered;
 
     for (unsigned i = 0; i < w->n_machines; i++)
-        if (w->machines[i].lease)
+        if (w->machines[i].lease && !is_beside(&w->machines[i]))
             add_powered(&s, &w->machines[i]);
     was_powered = json_count(s.names) != 0;
     json_put_bool(v, "powered", was_powered);
@@ -340,16 +347,21 @@ static struct json *show_searched(const struct follow *w)
     return v;
 }
 
-/* All of it was a search, and is off. */
+/* All that ended here was a search, and is off. */
 static bool was_search(const struct follow *w)
 {
+    bool any = false;
+
     for (unsigned i = 0; i < w->n_machines; i++) {
         const struct follow_machine *m = &w->machines[i];
 
+        if (is_beside(m) && (!m->lease || machine_is_off(m->lease)))
+            continue;
         if (!m->was_looked_for || (m->lease && !machine_is_off(m->lease)))
             return false;
+        any = true;
     }
-    return w->n_machines > 0;
+    return any;
 }
 
 void machines_put(struct follow *w, struct json *v)

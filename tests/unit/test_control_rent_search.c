@@ -614,3 +614,34 @@ Test(control_rent_search, search_over_several_ends_at_its_end)
         cr_assert_geq(clock_wall_ms(), until_at_ms);
     }
 }
+
+Test(control_rent_search, down_tells_of_a_search_beside_one_that_failed_before)
+{
+    begin_two();
+    json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
+
+    int64_t until_at_ms = clock_wall_ms() + 5000;
+    _cleanup_free_ char *up = xasprintf(
+        "{\"model\":\"ollama:m\",\"on\":\"one\",\"wait\":false,\"search_until_at_ms\":%lld}",
+        (long long)until_at_ms);
+
+    json_free(answers("Up", up));
+    for (unsigned i = 0; i < 200 && deployment_state(m_on("one")) != DEPLOYMENT_FAILED; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    cr_assert_eq(deployment_state(m_on("one")), DEPLOYMENT_FAILED);
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"two\",\"wait\":false}"));
+    for (unsigned i = 0; i < 20; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    cr_assert_not_null(m_on("one"));
+    cr_assert_eq(deployment_state(m_on("one")), DEPLOYMENT_FAILED, "it is left beside");
+
+    _cleanup_json_ struct json *v = down_of_search("ollama:m");
+    const struct json *search = json_get(json_get(v, "parameters"), "search");
+
+    cr_assert_eq(json_type(search), JSON_OBJECT);
+    cr_assert_not(json_get_bool(search, "powered", true));
+}
