@@ -216,8 +216,8 @@ int manager_check_place(struct manager *m, const char *model, const char *on, co
 /* The model is there on all of these instances, and wanted on the first: from now on it is wanted on one of them at a time, in this order and round
  * again, until one is within reach; never on the next before the machine of the one before is confirmed to be off, and never again on one that failed. A restart
  * changes nothing of it. rent: after the first of them a machine like that, which is made when it is its turn, where the first one was made and has no
- * card, or is too dear; NULL: none. until_at_ms: of the whole search, 0: as usual (2 h). n: at most MANAGER_CHOICES_MAX. A choice of before of this
- * model is over by that. */
+ * card, or is too dear; NULL: none. until_at_ms: of the whole search, 0: as usual (2 h), or as
+ * long as the first is looked for already. n: at most MANAGER_CHOICES_MAX. A choice of before of this model is over by that. */
 #define MANAGER_CHOICES_MAX 8u
 void manager_choose(struct manager *m, const char *model, const char *const *instances, unsigned n, const struct manager_rent *rent, int64_t until_at_ms);
 /* None of them has come yet, and others are still to be tried. */
@@ -226,6 +226,7 @@ bool manager_chooses_on(struct manager *m, const struct deployment *d);     /* a
 /* Since when it is wanted on one of them, of which d is one, wall clock; 0: it is not. */
 int64_t manager_choice_began(struct manager *m, const struct deployment *d);
 int64_t manager_choice_until(struct manager *m, const char *model);  /* and how long; 0: it is not */
+void manager_choice_look_until(struct manager *m, const struct deployment *d, int64_t until_at_ms); /* another end, if d is one of them */
 /* Those that are tried for it, in the order of their turns; false beyond the last. */
 struct choice_place {
     const char *instance;               /* NULL: one that is made when it is its turn */

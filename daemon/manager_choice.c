@@ -480,6 +480,16 @@ int64_t manager_choice_began(struct manager *m, const struct deployment *d)
     return c->begun_at_ms ? c->begun_at_ms : c->until_at_ms - MANAGER_SEARCH_MS; /* of an older version */
 }
 
+void manager_choice_look_until(struct manager *m, const struct deployment *d, int64_t until_at_ms)
+{
+    struct choice *c = find_choice(m, deployment_name(d));
+
+    if (!c || place_of(c, d) == c->n || c->until_at_ms == until_at_ms)
+        return;
+    c->until_at_ms = until_at_ms;
+    choice_write(c);
+}
+
 void manager_choose_without(struct manager *m, const struct deployment *d)
 {
     struct choice *c = find_choice(m, deployment_name(d));
@@ -539,6 +549,26 @@ void choices_restore(void *ctx, const struct choice_record *r)
     choice_look(c); /* its turn begins anew, when what is known of the others is no memory any more */
 }
 
+/* The machine whose turn it is was perhaps looked for alone until now: it is one search, with one beginning and
+ * one end, which a word that names no other leaves as it is. */
+static void take_search(struct choice *c, bool names_end)
+{
+    const struct deployment *d = deployment_at(c, c->at);
+    struct rented *r = d ? lease_rented(deployment_lease(d)) : NULL;
+    enum life_state s = r ? life_state(rented_life(r)) : LIFE_RUNNING;
+
+    if (s == LIFE_WAITING || s == LIFE_CREATING) {
+        const struct rental_record *is = rented_record(r);
+
+        if (is->wanted_at_ms)
+            c->begun_at_ms = MIN(c->begun_at_ms, is->wanted_at_ms);
+        if (!names_end && is->search_until_at_ms > clock_wall_ms())
+            c->until_at_ms = is->search_until_at_ms;
+    }
+    if (s != LIFE_RUNNING)
+        rented_look_until(r, c->until_at_ms);
+}
+
 void manager_choose(struct manager *m, const char *model, const char *const *instances, unsigned n,
                     const struct manager_rent *rent, int64_t until_at_ms)
 {
@@ -558,5 +588,6 @@ void manager_choose(struct manager *m, const char *model, const char *const *ins
         if (i > 0)
             deployment_pass(deployment_at(c, c->n - 1), "it is not its turn", false); /* written down */
     }
+    take_search(c, until_at_ms != 0);
     choice_write(c);
 }

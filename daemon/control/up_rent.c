@@ -448,6 +448,8 @@ void up_allow(const struct call *c, const struct deployment *d)
     up_limit_price(c, d);
     if (r && until_at_ms && life_state(rented_life(r)) != LIFE_RUNNING)
         rented_look_until(r, until_at_ms);
+    if (until_at_ms)
+        manager_choice_look_until(c->context->manager, d, until_at_ms);
 }
 
 /* ---- a price is agreed to, or a limit of it ---- */

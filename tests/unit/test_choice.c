@@ -26,6 +26,7 @@
 #define lease_is_reachable      fake_lease_is_reachable
 #define rented_life             fake_rented_life
 #define rented_hunt             fake_rented_hunt
+#define rented_record           fake_rented_record
 #define rented_figures(...)     fake_rented_figures(__VA_ARGS__)
 #define rented_look_until       fake_rented_look_until
 #define life_state              fake_life_state
@@ -58,6 +59,7 @@ struct place {
     struct hunt hunt;
     unsigned tries, n_wants;
     int64_t look_until_ms;
+    struct rental_record rental;
     char passed[80]; /* why it is off */
 };
 
@@ -252,6 +254,11 @@ const struct hunt *fake_rented_hunt(const struct rented *r)
     return &PLACE(r)->hunt;
 }
 
+const struct rental_record *fake_rented_record(const struct rented *r)
+{
+    return &PLACE(r)->rental;
+}
+
 void fake_rented_look_until(struct rented *r, int64_t at_ms)
 {
     ((struct place *)(void *)r)->look_until_ms = at_ms;
@@ -401,6 +408,25 @@ Test(choice, each_has_its_turn_and_then_the_first_again)
     cr_assert_str_eq(turn(), "a");
     cr_assert_eq(w.places[0].n_wants, 2);
     cr_assert(manager_chooses(&w.manager, "ollama:m"));
+    end();
+}
+
+Test(choice, it_goes_on_with_the_search_of_the_first_and_both_have_one_end)
+{
+    struct deployment *a = (struct deployment *)(void *)&w.places[0];
+    static const char *const names[] = {"a", "b"};
+
+    begins(1300000);
+    cr_assert_eq(w.places[0].look_until_ms, 1300000);
+    w.places[0].rental.wanted_at_ms = 995000;
+    w.places[0].rental.search_until_at_ms = 1300000;
+    manager_choose(&w.manager, "ollama:m", names, 2, NULL, 0);
+    cr_assert_eq(manager_choice_began(&w.manager, a), 995000);
+    cr_assert_eq(manager_choice_until(&w.manager, "ollama:m"), 1300000, "as it was said");
+    cr_assert_eq(w.places[0].look_until_ms, 1300000);
+    manager_choice_look_until(&w.manager, a, 1500000);
+    cr_assert_eq(manager_choice_until(&w.manager, "ollama:m"), 1500000);
+    cr_assert_str_eq(w.kept, "0 of a,b until 1500000");
     end();
 }
 

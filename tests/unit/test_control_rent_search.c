@@ -585,6 +585,15 @@ Test(control_rent_search, same_word_with_other_cards_changes_the_search_that_run
         time_passes(500);
     }
     cr_assert_str_eq(record_of("4090d")->card, "spec-5090", "it is asked for");
+
+    _cleanup_json_ struct json *why = answers("Why", "{}");
+    const struct json *lines = json_get(why, "lines");
+
+    for (size_t i = 0; i < json_count(lines); i++) {
+        cr_assert_eq(json_get_int(cause_of(json_at(lines, i), "searched"), "since_at_ms", 0),
+                     record_of("4090d")->wanted_at_ms);
+        cr_assert_eq(json_get_int(cause_of(json_at(lines, i), "search_ends"), "until_at_ms", 0), until_at_ms);
+    }
 }
 
 /* Whoever has the turn then, or waits for it. */
