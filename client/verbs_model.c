@@ -206,8 +206,10 @@ static void down_screen(struct run *r, const char *target, const struct json *re
     bool is_host = !sleep && is_plain_host(json_get(reply, "instance"), target);
     int64_t took_ms = json_get_int(reply, "took_ms", -1);
     const char *on = r->options.on, *at = r->options.at;
-    const char *gpu = json_get_text(json_get(reply, "search"), "gpu");
-    char took[TEXT_SHORT_MAX];
+    const struct json *search = json_get(reply, "search");
+    int64_t most_milli = json_get_int(search, "max_price_milli", 0);
+    const char *gpu = json_get_text(search, "gpu");
+    char took[TEXT_SHORT_MAX], most[48] = "";
     struct buf out;
 
     buf_init(&out, 65536);
@@ -222,12 +224,15 @@ static void down_screen(struct run *r, const char *target, const struct json *re
     buf_add_text(&out, ".\n");
     if (is_host)
         buf_add_text(&out, "  the machine itself stays on: it is not rented from here.\n");
-    down_add_search(&r->output, json_get(reply, "search"), &out);
+    down_add_search(&r->output, search, &out);
     down_add_money(r, reply, &out);
     if (at && json_get(reply, "machine"))
         buf_addf(&out, "  %s says so: %s\n", at, member_text(json_get(reply, "machine"), "state", "?"));
     output_flush(&out);
     buf_done(&out);
+    if (most_milli)
+        snprintf(most, sizeof most, " --max-price %lld.%03lld", (long long)(most_milli / 1000),
+                 (long long)(most_milli % 1000));
     if (at)
         output_hint(&r->output,
                     "  it is there with its data, and what its disk costs. to give it back:\n"
@@ -238,8 +243,8 @@ static void down_screen(struct run *r, const char *target, const struct json *re
     else if (gpu && strchr(target, ':') && !glob_is_pattern(target))
         output_hint(&r->output,
                     "  nothing is left of the search, and no model waits. to look again:\n"
-                    "  llmhostctl up %s --gpu %s",
-                    target, gpu);
+                    "  llmhostctl up %s --gpu %s%s",
+                    target, gpu, most);
     else if (r->output.err_moves && !r->options.forget && strchr(target, ':') && !glob_is_pattern(target))
         output_hint(&r->output, "  it stays off until: llmhostctl up %s%s%s", target, on ? " --on " : "",
                     on ? on : "");

@@ -303,18 +303,18 @@ static void add_powered(struct searched *s, const struct follow_machine *m)
 }
 
 /* What a search left of itself goes with it; NULL: something stays, on which the model can be wanted again. */
-static const char *searched_gpu(const struct follow *w)
+static const struct rental_record *searched_for(const struct follow *w)
 {
-    const char *gpu = NULL;
+    const struct rental_record *first = NULL;
 
     for (unsigned i = 0; i < w->n_models; i++) {
         const struct rented *r = w->models[i] ? lease_rented(deployment_lease(w->models[i])) : NULL;
 
         if (!r || !rented_is_unmade(r) || !rented_record(r)->by_search)
             return NULL;
-        gpu = gpu ? gpu : rented_record(r)->gpu;
+        first = first ? first : rented_record(r);
     }
-    return gpu;
+    return first;
 }
 
 /* It is left of an older search, or sleeps: nothing of it belongs to what ended here. */
@@ -326,6 +326,7 @@ static bool is_beside(const struct follow_machine *m)
 static struct json *show_searched(const struct follow *w)
 {
     struct searched s = {.names = json_array(), .unsure = json_array()};
+    const struct rental_record *wish = searched_for(w);
     struct json *v = json_object();
     bool was_powered;
 
@@ -343,7 +344,11 @@ static struct json *show_searched(const struct follow *w)
         json_put(v, "unsure", TAKE_PTR(s.unsure));
     json_free(s.names);
     json_free(s.unsure);
-    json_put_string(v, "gpu", searched_gpu(w));
+    if (wish) {
+        json_put_string(v, "gpu", wish->gpu);
+        if (wish->max_price_milli)
+            json_put_int(v, "max_price_milli", wish->max_price_milli);
+    }
     return v;
 }
 

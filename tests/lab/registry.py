@@ -256,6 +256,7 @@ class Registry:
     def __init__(self, store, bind="0.0.0.0", port=0):
         self.store, self.asked, self.sent, self.faults = store, [], 0, dict(NO_FAULTS)
         self.lock, self.pacing, self.stopped = threading.Lock(), threading.Lock(), threading.Event()
+        self.bound = []
         self.tls_dir = tempfile.mkdtemp(prefix="registry.")
         self.ca_file = certificates(self.tls_dir)
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -275,6 +276,8 @@ class Registry:
         self.stopped.set()
         self.server.shutdown()
         self.server.server_close()
+        while self.bound:               # nothing can be bound over a file that is gone
+            subprocess.run(["umount", self.bound.pop()], check=True)
         shutil.rmtree(self.tls_dir, ignore_errors=True)
 
     def serve_host(self, host):
@@ -295,6 +298,7 @@ class Registry:
             with open(new, "w") as f:
                 f.write(text)
             subprocess.run(["mount", "--bind", new, place], check=True)
+            self.bound.append(place)
 
     def fault(self, **faults):
         """Exactly these faults from now on; none: behave."""

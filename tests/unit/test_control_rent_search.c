@@ -144,6 +144,7 @@ Test(control_rent_search, down_of_a_search_over_several_says_that_nothing_was_on
     cr_assert_eq(json_type(search), JSON_OBJECT);
     cr_assert_not(json_get_bool(search, "powered", true));
     cr_assert_str_eq(json_get_text(search, "gpu"), "4090D,5090");
+    cr_assert_eq(json_get_int(search, "max_price_milli", 0), record_of("rented")->max_price_milli);
     cr_assert_not_null(record_of("rented"), "whoever ended it is told first");
     time_passes(2000);
     loop_turns(w.loop, 20);
