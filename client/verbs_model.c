@@ -146,6 +146,38 @@ static void down_add_money(struct run *r, const struct json *reply, struct buf *
     buf_done(&text_of);
 }
 
+/* What bills on although its model is off: until when, why, and what ends that. */
+static void down_add_stay(const struct output *o, const struct json *list, const char *target, struct buf *out)
+{
+    for (size_t i = 0; i < json_count(list); i++) {
+        const struct json *instance = json_at(list, i), *rental = json_get(instance, "rental");
+        const char *name = member_text(instance, "name", ""), *stays = member_text(rental, "stays", "");
+        int64_t until = json_get_int(rental, "until_at_ms", 0);
+        char at[CLOCK_MAX], text[AMOUNT_MAX];
+        struct buf said;
+
+        if (!is_rental(instance))
+            continue;
+        buf_init(&said, 4096);
+        buf_addf(&said, "%s stays on", name);
+        if (until)
+            buf_addf(&said, " until %s", minute_format(at, until));
+        if (streq(stays, "kept"))
+            buf_add_text(&said, " (kept)");
+        else if (streq(stays, "in_use"))
+            buf_add_text(&said, " (in use)");
+        if (json_get_int(json_get(rental, "rate"), "milli", 0))
+            buf_addf(&said, ", at %s", amount_format(text, json_get(rental, "rate"), "/h"));
+        bool can_end = streq(member_text(rental, "goal", ""), "on") && !streq(name, target);
+
+        buf_add_text(&said, can_end ? "; end it:" : ".");
+        add_wrapped(out, 2, o->out_width, buf_text(&said));
+        if (can_end)
+            buf_addf(out, "  llmhostctl down %s\n", name);
+        buf_done(&said);
+    }
+}
+
 /* Nobody can promise that nothing comes of these. */
 static void down_add_unsure(const struct output *o, const struct json *names, struct buf *out)
 {
@@ -226,6 +258,7 @@ static void down_screen(struct run *r, const char *target, const struct json *re
         buf_add_text(&out, "  the machine itself stays on: it is not rented from here.\n");
     down_add_search(&r->output, search, &out);
     down_add_money(r, reply, &out);
+    down_add_stay(&r->output, json_get(reply, "stay"), target, &out);
     if (at && json_get(reply, "machine"))
         buf_addf(&out, "  %s says so: %s\n", at, member_text(json_get(reply, "machine"), "state", "?"));
     output_flush(&out);
@@ -362,6 +395,32 @@ static bool keep_is_to_come(const struct json *instance)
     return false;
 }
 
+static bool is_kept(const struct json *model)
+{
+    return streq(member_text(model, "goal", ""), "on");
+}
+
+static bool keep_has_kept(const struct json *models)
+{
+    for (size_t i = 0; i < json_count(models); i++)
+        if (is_kept(json_at(models, i)))
+            return true;
+    return false;
+}
+
+/* Of a model whose own keep goes on after that of its machine. */
+static void keep_left_screen(const struct json *model)
+{
+    const struct json *next = json_get(model, "next");
+    const char *name = member_text(model, "name", ""), *on = member_text(model, "instance", "");
+    char at[CLOCK_MAX] = "";
+
+    if (streq(member_text(next, "action", ""), "keep_ends"))
+        minute_format(at, json_get_int(next, "at_ms", 0));
+    printf("%s on it is kept all the same%s%s; end that:\n  llmhostctl keep --off %s --on %s\n", name,
+           *at ? ", until " : "", at, name, on);
+}
+
 /* Of a machine: until when, and what that comes to. */
 static void keep_instance_screen(const struct json *reply, int64_t keep_until, bool off)
 {
@@ -373,7 +432,9 @@ static void keep_instance_screen(const struct json *reply, int64_t keep_until, b
     if (json_type(instance) != JSON_OBJECT)
         return;
     if (off) {
-        printf("%s stops again when nobody asks.\n", name);
+        printf(keep_has_kept(json_get(reply, "models")) ? "the keep of %s itself is over.\n"
+                                                        : "%s stops again when nobody asks.\n",
+               name);
         return;
     }
     bool no_card = json_get_bool(json_get(instance, "rental"), "no_card", false);
@@ -403,7 +464,9 @@ static void keep_screen(const struct json *reply, int64_t keep_until, bool off)
         int64_t left_ms = json_get_int(next, "at_ms", 0) - now_at_ms();
         char left[TEXT_SHORT_MAX];
 
-        if (!streq(json_get_text(model, "goal"), "on"))
+        if (off && is_kept(model))
+            keep_left_screen(model);
+        else if (!is_kept(model))
             printf("%s sleeps again when nobody asks.\n", name);
         else if (action && streq(action, "keep_ends"))
             printf("%s is kept for %s.\n", name,

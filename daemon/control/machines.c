@@ -369,9 +369,24 @@ static bool was_search(const struct follow *w)
     return any;
 }
 
+static void put_stay(struct follow *w, struct json *v)
+{
+    struct json *list = json_array();
+
+    for (unsigned i = 0; i < w->n_machines; i++)
+        if (w->machines[i].lease && w->machines[i].stays)
+            json_append(list, show_instance(w->call->context, w->machines[i].lease));
+    if (json_count(list))
+        json_put(v, "stay", list);
+    else
+        json_free(list);
+}
+
 void machines_put(struct follow *w, struct json *v)
 {
     struct lease *l = w->n_machines == 1 ? w->machines[0].lease : NULL;
+
+    put_stay(w, v);
 
     if (was_search(w))
         json_put(v, "search", show_searched(w));

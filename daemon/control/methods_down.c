@@ -436,6 +436,21 @@ static void keep_put_machine(struct follow *w, struct json *v)
         json_put(v, "cost", show_rental_cost(l, for_ms));
 }
 
+/* The keep of the machine is over, and that of a model on it goes on. */
+static void keep_add_kept(struct follow *w, struct json *models)
+{
+    struct lease *l = w->n_machines == 1 && !w->n_models ? w->machines[0].lease : NULL;
+    struct manager *m = w->call->context->manager;
+    struct deployment_figures n;
+    struct deployment *d;
+
+    for (unsigned i = 0; l && !w->keep_until_at_ms && (d = manager_deployment_at(m, i)); i++) {
+        deployment_figures(d, &n);
+        if (deployment_lease(d) == l && n.keep_until_at_ms)
+            json_append(models, show_model(d));
+    }
+}
+
 /* Nothing is told before it is on disk; it does not wait until they are ready. */
 static void keep_on_durable(void *ctx, const struct fault *f)
 {
@@ -446,6 +461,7 @@ static void keep_on_durable(void *ctx, const struct fault *f)
     for (unsigned i = 0; i < w->n_models; i++)
         if (w->models[i])
             json_append(models, show_model(w->models[i]));
+    keep_add_kept(w, models);
     json_put(v, "models", models);
     keep_put_machine(w, v);
     if (f) {

@@ -172,6 +172,8 @@ def down(*steps, **last):
 
 DOWN = down(("streams", "0 left", 34200), ("engine", "ollama stopped", 1100), ("power_off", "shutting_down", 600), ("confirmed", "shutdown", 5900),
             instance=machine("gz-4090", "stopped", **OFF), spent=yuan(6190))
+STAYS = machine("gz-4090", "running", goal="on", stays="kept", until_at_ms="@21600s")
+MODEL_KEPT = {**hunting("ollama:qwen3:14b", "nm-a100"), "state": "ready", "stage": None, "next": {"action": "keep_ends", "at_ms": "@3600s"}}
 BYHAND = [{"instance": "gz-box", "state": "running", "since_at_ms": "@-600s"}]
 COST_OF = [{"reply": {**COST, "lines": COST["lines"][:1]}}]
 SHOW = [{"reply": {"instance": {**machine("bj-4090", "stopped", **OFF), "address": "connect.bj.example:41022", "user": "root"}, "settings": {}, "models": [MODEL]}}]
@@ -374,6 +376,9 @@ RENT = [
     case("rent-no-card", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [], "accounts": [ACCOUNT], "instances": [WITHOUT]}}]}),
     case("rent-no-card-why", "why gz", {"Why": [{"reply": {"lines": [why("gz", "awake", ("no_card", {**ON, "until_at_ms": "@3600s"}))], "not_counted": []}}]}),
     case("rent-keep-off", "keep --off nm-a100", {"Keep": [{"reply": {"models": [], "instance": machine("nm-a100", "running", stays="idle", until_at_ms="@60s")}}]}),
+    case("rent-keep-off-model", "keep --off nm-a100", {"Keep": [{"reply": {"models": [{**MODEL_KEPT, "instance": "nm-a100"}], "instance": machine("nm-a100", "running", stays="kept", until_at_ms="@3600s")}}]}),
+    *widths("rent-down-kept", f"down {MODEL}", {"Down": down(("engine", "ollama stopped", 1100), instance=STAYS, stay=[STAYS])}),
+    case("rent-sleep-kept", f"sleep {MODEL}", {"Sleep": down(("engine", "ollama stopped", 1100), instance=STAYS, stay=[STAYS])}),
     case("rent-wait", "wait hz-3090 --for=confirmed", {"Wait": [{"more": {"instance": machine("hz-3090", "stopping")}},
                                                                 {"reply": {"instance": machine("hz-3090", "stopped")}}]}, columns=80),
     case("rent-wait-beside", "wait hz-3090 --for=confirmed", {"Wait": [{"reply": {"model": ASLEEP, "instance": machine("hz-3090", "stopped")}}]}),

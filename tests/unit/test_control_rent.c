@@ -216,6 +216,39 @@ Test(control_rent, keep_of_a_machine_tells_its_cost)
             "not_running");
 }
 
+/* Else it bills on unseen. */
+Test(control_rent, down_of_a_model_tells_of_the_machine_that_is_kept)
+{
+    begin_machine();
+    json_free(answers("Keep", "{\"target\":\"box\",\"for_ms\":7200000}"));
+
+    _cleanup_json_ struct json *v = answers("Down", "{\"target\":\"ollama:m\"}");
+    const struct json *stays = first(v, "stay"), *rental = json_get(stays, "rental");
+
+    cr_assert_str_eq(json_get_text(stays, "name"), "box");
+    cr_assert_str_eq(json_get_text(rental, "stays"), "kept");
+    cr_assert_gt(json_get_int(rental, "until_at_ms", 0), clock_wall_ms());
+
+    _cleanup_json_ struct json *off = answers("Down", "{\"target\":\"box\"}");
+
+    cr_assert_null(json_get(off, "stay"));
+}
+
+Test(control_rent, end_of_a_machines_keep_tells_of_the_model_that_is_kept)
+{
+    begin_machine();
+    json_free(answers("Keep", "{\"target\":\"ollama:m\",\"for_ms\":7200000}"));
+
+    _cleanup_json_ struct json *v = answers("Keep", "{\"target\":\"box\"}");
+
+    cr_assert_str_eq(json_get_text(first(v, "models"), "name"), "ollama:m");
+    json_free(answers("Keep", "{\"target\":\"ollama:m\"}"));
+
+    _cleanup_json_ struct json *over = answers("Keep", "{\"target\":\"box\"}");
+
+    cr_assert_eq(json_count(json_get(over, "models")), 0);
+}
+
 Test(control_rent, machine_is_given_back_only_by_its_name_and_when_it_is_off)
 {
     begin_machine();
