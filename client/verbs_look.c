@@ -29,12 +29,33 @@ static bool is_named(const struct options *opt, const struct json *model)
     return false;
 }
 
+static bool is_down(const struct json *model)
+{
+    const char *state = json_get_text(model, "state");
+
+    return state && (streq(state, "off") || streq(state, "failed"));
+}
+
+/* It may be on several instances: it is not running where all that were named are down. */
+static bool runs_elsewhere(const struct options *opt, const struct json *models, const char *name)
+{
+    for (size_t i = 0; name && i < json_count(models); i++) {
+        const struct json *model = json_at(models, i);
+        const char *other = json_get_text(model, "name");
+
+        if (other && streq(other, name) && !is_down(model) && is_named(opt, model))
+            return true;
+    }
+    return false;
+}
+
 static bool any_named_is_down(const struct options *opt, const struct json *models)
 {
     for (size_t i = 0; i < json_count(models); i++) {
-        const char *state = json_get_text(json_at(models, i), "state");
+        const struct json *model = json_at(models, i);
 
-        if (state && (streq(state, "off") || streq(state, "failed")) && is_named(opt, json_at(models, i)))
+        if (is_down(model) && is_named(opt, model) &&
+            !runs_elsewhere(opt, models, json_get_text(model, "name")))
             return true;
     }
     return false;

@@ -39,6 +39,7 @@ NOT_CONFIRMED = {"code": "stop_not_confirmed", "target": "hz-3090", "exit": 11, 
 NO_CAPACITY = {"code": "no_capacity", "target": "bj-4090", "exit": 6, "next": ["llmhostctl down bj-4090"], "message": "AutoDL: 当前算力规格暂无库存"}
 DAEMON = {"version": "0.1.0", "pid": 4711, "uptime_ms": 525660000, "endpoint": "http://127.0.0.1:11434", "gateway_state": "listening",
           "state_directory": "/var/lib/llmhost"}
+OFF_TWINS = [hunting(MODEL, name) for name in ("bj-3090", "bj-4090")]
 TROUBLE = {"daemon": DAEMON, "accounts": [ACCOUNT], "trouble": [NOT_CONFIRMED, NO_CAPACITY], "models": [hunting("ollama:qwen3:14b", "bj-4090"), hunting("ollama:qwen3:8b", "bj-3090")],
            "instances": [machine("hz-3090", "stopping", trouble=NOT_CONFIRMED, stop_asked_at_ms="@-151s", rate=yuan(1480), today=yuan(1000)),
                          machine("bj-4090", "waiting", trouble=NO_CAPACITY, tries=13, next_try_at_ms="@21s", search_until_at_ms="@3600s", today=yuan(250)),
@@ -221,6 +222,8 @@ RENT = [
     case("rent-absent-json", "status --json", None, prepare=guards),
     # ---- status ----
     *widths("rent-status", "status", {"Status": STATUS}),
+    case("status-one-of-two-off", f"status {MODEL} -q", {"Status": [{"reply": {"daemon": DAEMON, "models": [{**OFF_TWINS[0], "state": "off"}, OFF_TWINS[1]], "instances": [], "accounts": [], "trouble": []}}]}),
+    case("status-both-off", f"status {MODEL} -q", {"Status": [{"reply": {"daemon": DAEMON, "models": [{**OFF_TWINS[0], "state": "off"}, {**OFF_TWINS[1], "state": "failed"}], "instances": [], "accounts": [], "trouble": []}}]}),
     case("rent-status-120", "status", {"Status": STATUS}, columns=120),
     case("rent-status-pipe", "status", {"Status": STATUS}),
     case("rent-status-trouble", "status", {"Status": [{"reply": TROUBLE}]}, columns=140),
