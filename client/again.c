@@ -151,12 +151,20 @@ static char *completed(const char *text, const struct run *r)
     return NULL;
 }
 
+/* Nothing that was typed is wrong: only a limit is missing. */
+static bool is_incomplete(const struct json *error)
+{
+    const char *code = json_get_text(error, "code");
+
+    return code && streq(code, "price_unknown");
+}
+
 void again_complete(struct json *error, const struct run *r)
 {
     const struct json *next = json_get(error, "next");
     struct json *commands;
 
-    if (!r->verb || error_status(error) == EXIT_USAGE || !json_count(next))
+    if (!r->verb || (error_status(error) == EXIT_USAGE && !is_incomplete(error)) || !json_count(next))
         return;
     commands = json_array();
     for (size_t i = 0; i < json_count(next); i++) {

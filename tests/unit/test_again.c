@@ -54,6 +54,21 @@ Test(again, says_what_was_typed_and_the_command_does_not_say)
     expect(&r, EXIT_REFUSED, "llmhostctl up ollama:phi4 -- -np 2", "llmhostctl up ollama:phi4 -- -np 2");
 }
 
+Test(again, a_limit_that_is_missing_is_no_mistake_in_what_was_typed)
+{
+    char *arguments[] = {(char *)"ollama:m"};
+    struct run r = {.verb = verb_find("up"), .options = {.arguments = arguments, .n_arguments = 1}};
+    _cleanup_json_ struct json *error = error_make(
+        EXIT_USAGE, "price_unknown", "no", NULL, "llmhostctl up ollama:m --gpu=H800 --max-price=AMOUNT", NULL);
+
+    type(&r, "gpu", "H800");
+    type(&r, "until", "2m");
+    type(&r, "timeout", "1m");
+    again_complete(error, &r);
+    cr_assert_str_eq(json_text(json_at(json_get(error, "next"), 0)),
+                     "llmhostctl up ollama:m --gpu=H800 --max-price=AMOUNT --until=2m");
+}
+
 Test(again, a_quote_in_a_value_is_one_as_a_shell_reads_it)
 {
     char *arguments[] = {(char *)"it's a --model"};
