@@ -14,7 +14,7 @@
  * the state Running until the API says Stopped, whatever happens inside. */
 static const struct known_host hosts[] = {
     {"connect.*.seetacloud.com", AUTODL},
-    {"*.autodl.com", AUTODL}, /* connect.XXX and the older region-N */
+    {"*.autodl.com", AUTODL}, /* connect.NAME and the older region-N */
     {"connect.*.gpuhub.com", AUTODL},
     {"*.dsw.pai.alibaba.com", DSW},
 };

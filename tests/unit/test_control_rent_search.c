@@ -95,6 +95,28 @@ static const struct rental_record *record_of(const char *name)
     return l ? rented_record(lease_rented(l)) : NULL;
 }
 
+static void daemon_is_started_again(void)
+{
+    daemon_ends();
+    daemon_begins();
+    caller_leaves(&w.caller);
+    caller_comes(&w.caller);
+}
+
+/* There is one call for a machine, of one card, and it gets no answer. */
+static void lose_the_only_create(void)
+{
+    begin_account();
+    at.has_card = false;
+    at.loses_create = true;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
+    for (unsigned i = 0; i < 100 && !at.n_asked; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    loop_turns(w.loop, 20);
+}
+
 static void search_until_refused(unsigned n_asked)
 {
     json_free(answers("Up", SEARCH));
@@ -256,10 +278,7 @@ Test(control_rent_search, what_a_search_left_is_forgotten_by_the_next_daemon_too
     begin_search();
     deployment_want(manager_find_deployment(w.manager, "ollama:m"), GOAL_OFF, true);
     time_passes(0);
-    daemon_ends();
-    daemon_begins();
-    caller_leaves(&w.caller);
-    caller_comes(&w.caller);
+    daemon_is_started_again();
     for (unsigned i = 0; i < 100 && manager_lease_at(w.manager, 0); i++)
         time_passes(2000);
     cr_assert_null(manager_lease_at(w.manager, 0));
@@ -331,15 +350,7 @@ Test(control_rent_search, down_of_a_search_promises_nothing_of_a_call_that_got_n
 
 Test(control_rent_search, nor_when_it_was_the_only_one)
 {
-    begin_account();
-    at.has_card = false;
-    at.loses_create = true;
-    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
-    for (unsigned i = 0; i < 100 && !at.n_asked; i++) {
-        loop_turns(w.loop, 20);
-        time_passes(500);
-    }
-    loop_turns(w.loop, 20);
+    lose_the_only_create();
     down_is_unsure("4090d");
 }
 
@@ -358,19 +369,8 @@ Test(control_rent_search, what_may_still_come_is_not_forgotten_by_release)
 
 Test(control_rent_search, nor_behind_a_restart_and_its_machine_says_that_it_is_unsure)
 {
-    begin_account();
-    at.has_card = false;
-    at.loses_create = true;
-    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
-    for (unsigned i = 0; i < 100 && !at.n_asked; i++) {
-        loop_turns(w.loop, 20);
-        time_passes(500);
-    }
-    loop_turns(w.loop, 20);
-    daemon_ends();
-    daemon_begins();
-    caller_leaves(&w.caller);
-    caller_comes(&w.caller);
+    lose_the_only_create();
+    daemon_is_started_again();
 
     _cleanup_json_ struct json *v = answers("InstanceShow", "{\"name\":\"4090d\"}");
 
@@ -383,19 +383,8 @@ Test(control_rent_search, what_is_off_in_doubt_is_neither_awake_nor_waking)
 {
     bool doubted = false;
 
-    begin_account();
-    at.has_card = false;
-    at.loses_create = true;
-    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
-    for (unsigned i = 0; i < 100 && !at.n_asked; i++) {
-        loop_turns(w.loop, 20);
-        time_passes(500);
-    }
-    loop_turns(w.loop, 20);
-    daemon_ends();
-    daemon_begins();
-    caller_leaves(&w.caller);
-    caller_comes(&w.caller);
+    lose_the_only_create();
+    daemon_is_started_again();
     deployment_want(manager_find_deployment(w.manager, "ollama:m"), GOAL_OFF, true);
     for (unsigned i = 0; i < 200; i++) {
         loop_turns(w.loop, 20);
