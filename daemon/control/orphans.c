@@ -213,7 +213,7 @@ static void orphan_progress(struct call *c, const char *stage, const char *state
     call_reply_more(c, v);
 }
 
-/* As the machine of an instance says it (machines.c). */
+/* As the machine of an instance says it (machines_off.c). */
 static void orphan_on_word(void *ctx, const char *word)
 {
     struct call *c = ctx;

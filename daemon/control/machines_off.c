@@ -1,11 +1,11 @@
-/* Down, Sleep and Wait end at the confirmed stop of a rented machine, where nothing keeps it on. */
+/* How the machines that a call waits for go off: which of them belong to it, which stay on all the same, and the
+ * provider's word until each is confirmed. */
 #include "control/machines.h"
 
 #include <time.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
-#include "control/explain.h"
 #include "control/follow.h"
 #include "control/show.h"
 #include "control/show_rent.h"
@@ -13,14 +13,8 @@
 #include "lease/account.h"
 #include "lease/boxed.h"
 #include "lease/lease.h"
-#include "lease/ledger.h"
 #include "lease/rented.h"
-#include "proto/buf.h"
 #include "proto/json.h"
-#include "proto/text.h"
-#include "provider/known_host.h"
-
-#define BEGAN_MS 5000 /* off the beginning of a search, which is known no better by the clock of its company */
 
 void machines_add(struct follow *w, struct lease *l)
 {
@@ -52,8 +46,6 @@ void machines_add_of_models(struct follow *w)
         if (w->models[i])
             machines_add(w, deployment_lease(w->models[i]));
 }
-
-/* ---- on its way off ---- */
 
 bool machine_is_off(const struct lease *l)
 {
@@ -258,117 +250,6 @@ bool machines_are_off(struct follow *w)
     return all;
 }
 
-/* What a search came to that ended here. */
-struct searched {
-    struct json *names;  /* of those that were switched on in it */
-    struct json *unsure; /* of those that may come of a call that nobody heard the end of */
-    int64_t powered_ms;
-    struct ledger_sum spent;
-    const char *unit;
-};
-
-/* In the books it is from its beginning on, by the clock of its company. */
-static void add_powered(struct searched *s, const struct follow_machine *m)
-{
-    const struct rented *r = lease_rented(m->lease);
-    const struct account *a = rented_account(r);
-    const struct ledger *g = account_ledger(a);
-    int64_t now_ms = account_now_ms(a);
-    int64_t begun_ms = m->since_at_ms + now_ms - clock_wall_ms() - BEGAN_MS;
-    const struct spent_record *row;
-    bool was_powered;
-    struct rented_figures n;
-
-    rented_figures(r, &n);
-    was_powered = n.was_powered;
-    if (rented_record(r)->never_made || rented_record(r)->wanted_at_ms < m->since_at_ms - BEGAN_MS)
-        return;
-    for (unsigned i = 0; (row = ledger_row_at(g, i)); i++)
-        if (streq(row->instance, lease_name(m->lease)) && streq(row->kind, "compute") &&
-            row->from_at_ms >= begun_ms) {
-            was_powered = true;
-            s->powered_ms += MAX((row->to_at_ms ? row->to_at_ms : now_ms) - row->from_at_ms, (int64_t)0);
-        }
-    if (!was_powered && n.is_unsure)
-        json_append_string(s->unsure, lease_name(m->lease));
-    if (!was_powered)
-        return;
-    struct ledger_sum spent = ledger_sum(g, lease_name(m->lease), begun_ms, now_ms + 1);
-
-    json_append_string(s->names, lease_name(m->lease));
-    s->spent.milli += spent.milli;
-    s->spent.estimate |= spent.estimate;
-    s->spent.unknown |= spent.unknown;
-    s->unit = account_ops(a)->unit;
-}
-
-/* What a search left of itself goes with it; NULL: something stays, on which the model can be wanted again. */
-static const struct rental_record *searched_for(const struct follow *w)
-{
-    const struct rental_record *first = NULL;
-
-    for (unsigned i = 0; i < w->n_models; i++) {
-        const struct rented *r = w->models[i] ? lease_rented(deployment_lease(w->models[i])) : NULL;
-
-        if (!r || !rented_is_unmade(r) || !rented_record(r)->by_search)
-            return NULL;
-        first = first ? first : rented_record(r);
-    }
-    return first;
-}
-
-/* It is left of an older search, or sleeps: nothing of it belongs to what ended here. */
-static bool is_beside(const struct follow_machine *m)
-{
-    return m->was_off && !m->was_looked_for;
-}
-
-static struct json *show_searched(const struct follow *w)
-{
-    struct searched s = {.names = json_array(), .unsure = json_array()};
-    const struct rental_record *wish = searched_for(w);
-    struct json *v = json_object();
-    bool was_powered;
-
-    for (unsigned i = 0; i < w->n_machines; i++)
-        if (w->machines[i].lease && !is_beside(&w->machines[i]))
-            add_powered(&s, &w->machines[i]);
-    was_powered = json_count(s.names) != 0;
-    json_put_bool(v, "powered", was_powered);
-    if (was_powered) {
-        json_put_int(v, "powered_ms", s.powered_ms);
-        json_put(v, "amount", show_sum(&s.spent, s.unit));
-        json_put(v, "instances", TAKE_PTR(s.names));
-    }
-    if (json_count(s.unsure))
-        json_put(v, "unsure", TAKE_PTR(s.unsure));
-    json_free(s.names);
-    json_free(s.unsure);
-    if (wish) {
-        json_put_string(v, "gpu", wish->gpu);
-        if (wish->max_price_milli)
-            json_put_int(v, "max_price_milli", wish->max_price_milli);
-    }
-    return v;
-}
-
-/* All that ended here was a search, and is off. */
-static bool was_search(const struct follow *w)
-{
-    bool any = false;
-
-    for (unsigned i = 0; i < w->n_machines; i++) {
-        const struct follow_machine *m = &w->machines[i];
-
-        if (is_beside(m) && (!m->lease || machine_is_off(m->lease)))
-            continue;
-        if (!m->was_looked_for || (m->lease && !machine_is_off(m->lease)))
-            return false;
-        any = true;
-    }
-    return any;
-}
-
 static void put_stay(struct follow *w, struct json *v)
 {
     struct json *list = json_array();
@@ -387,115 +268,10 @@ void machines_put(struct follow *w, struct json *v)
     struct lease *l = w->n_machines == 1 ? w->machines[0].lease : NULL;
 
     put_stay(w, v);
-
-    if (was_search(w))
-        json_put(v, "search", show_searched(w));
+    machines_put_search(w, v);
     if (!l)
         return;
     json_put(v, "instance", show_instance(w->call->context, l));
     if (lease_rented(l))
         json_put(v, "spent", show_spent_today(l));
-}
-
-/* ---- what takes too long ---- */
-
-static void boxed_fail_stop(struct follow *w, const struct lease *l)
-{
-    const struct known_host *where = known_host_find(lease_record(l)->host);
-    _cleanup_free_ char *why = xasprintf("its guard was told to stop it, and is told again and again%s%s",
-                                         where ? "; switch it off at " : "", where ? where->console_url : "");
-    _cleanup_free_ char *next = xasprintf("llmhostctl down %s --now", lease_name(l));
-
-    call_fail(w->call, EXIT_NOT_CONFIRMED, "stop_not_confirmed", lease_name(l), why, next,
-              "STOP NOT CONFIRMED: %s is still there, and may still be billed", lease_name(l));
-}
-
-void machines_fail_stop(struct follow *w, struct lease *l)
-{
-    if (lease_boxed(l)) {
-        boxed_fail_stop(w, l);
-        return;
-    }
-
-    const struct rented *r = lease_rented(l);
-    const struct rental_ops *ops = account_ops(rented_account(r));
-    const struct keeper *k = rented_keeper(r);
-    struct keeper_figures guard = {0};
-    struct rented_figures n;
-    char rate[TEXT_SHORT_MAX] = "?", since[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
-    _cleanup_free_ char *why = NULL, *by_guard = NULL, *next = NULL, *says = NULL;
-    bool estimate;
-    int64_t rate_milli = rental_rate(l, &estimate);
-
-    if (k)
-        keeper_figures(k, &guard);
-    rented_figures(r, &n);
-    if (rate_milli)
-        money_format(rate, rate_milli, ops->unit);
-    if (n.guard_told)
-        by_guard = xasprintf("its guard was told to stop it");
-    else if (guard.acts_at_ms)
-        by_guard =
-            xasprintf("the guard on the machine switches it off by %s", minute_format(at, guard.acts_at_ms));
-    duration_format(since, (uint64_t)MAX(clock_wall_ms() - n.stop_asked_at_ms, (int64_t)0), false);
-    says = *n.word ? xasprintf("%s still says \"%s\" after %s", ops->title, n.word, since)
-                   : xasprintf("%s does not list it, and did not say that it is off", ops->title);
-    why = xasprintf("%s; it is asked again and again; %s; check: %s", says,
-                    by_guard ? by_guard : "no guard on it is known", ops->console_url);
-    next = xasprintf("llmhostctl wait %s --for=confirmed\nllmhostctl down %s --now", lease_name(l),
-                     lease_name(l));
-    call_fail(w->call, EXIT_NOT_CONFIRMED, "stop_not_confirmed", lease_name(l), why, next,
-              "STOP NOT CONFIRMED: %s may still be billed at %s%s/h", lease_name(l), rate,
-              estimate ? "~" : "");
-}
-
-/* It waits for a card, or for money: no work goes on but the search. */
-static bool answer_search(struct follow *w, const struct deployment *d, const struct lease *l)
-{
-    const struct rented *r = lease_rented(l);
-    const struct fault *f = rented_trouble(r);
-    struct rented_figures n;
-    char took[TEXT_SHORT_MAX];
-
-    if (life_state(rented_life(r)) != LIFE_WAITING || !f->kind)
-        return false;
-    rented_figures(r, &n);
-    duration_format(took, clock_now_ms() - w->begun_due, false);
-    _cleanup_free_ char *next =
-        xasprintf("llmhostctl wait %s\nllmhostctl down %s", deployment_name(d), deployment_name(d));
-    _cleanup_free_ char *why = xasprintf("%s; the search goes on%s", f->text,
-                                         n.was_powered || n.is_unsure ? "" : ", and nothing is switched on so far");
-
-    call_fail(w->call, explain_status(f), explain_code(f), deployment_name(d), why, next,
-              "%s has no machine after %s (%u %s)", deployment_name(d), took, n.tries,
-              n.tries == 1 ? "try" : "tries");
-    return true;
-}
-
-/* Told to stop, and nobody will say that it did while the list leaves it out. */
-static bool is_lost_from_list(const struct lease *l)
-{
-    const struct life *life = lease_rented(l) ? rented_life(lease_rented(l)) : NULL;
-
-    return life && life_state(life) == LIFE_STOPPING && life_is_missing(life);
-}
-
-bool machines_answer_timeout(struct follow *w)
-{
-    for (unsigned i = 0; i < w->n_machines; i++) {
-        struct lease *l = w->machines[i].lease;
-
-        if (l && (machine_is_unconfirmed(l) || is_lost_from_list(l))) {
-            machines_fail_stop(w, l);
-            return true;
-        }
-    }
-    for (unsigned i = 0; i < w->n_models; i++) {
-        const struct deployment *d = w->models[i];
-
-        if (d && lease_rented(deployment_lease(d)) && deployment_state(d) == DEPLOYMENT_CONNECTING &&
-            answer_search(w, d, deployment_lease(d)))
-            return true;
-    }
-    return false;
 }

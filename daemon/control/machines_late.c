@@ -1,0 +1,117 @@
+/* What took too long, at the limit of a call or before it: a stop that nobody confirms, which goes on billing, and a
+ * search that found no card so far. */
+#include "control/machines.h"
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "control/explain.h"
+#include "control/follow.h"
+#include "control/show_rent.h"
+#include "guard/keeper.h"
+#include "lease/account.h"
+#include "lease/boxed.h"
+#include "lease/lease.h"
+#include "lease/rented.h"
+#include "proto/text.h"
+#include "provider/known_host.h"
+
+static void boxed_fail_stop(struct follow *w, const struct lease *l)
+{
+    const struct known_host *where = known_host_find(lease_record(l)->host);
+    _cleanup_free_ char *why = xasprintf("its guard was told to stop it, and is told again and again%s%s",
+                                         where ? "; switch it off at " : "", where ? where->console_url : "");
+    _cleanup_free_ char *next = xasprintf("llmhostctl down %s --now", lease_name(l));
+
+    call_fail(w->call, EXIT_NOT_CONFIRMED, "stop_not_confirmed", lease_name(l), why, next,
+              "STOP NOT CONFIRMED: %s is still there, and may still be billed", lease_name(l));
+}
+
+void machines_fail_stop(struct follow *w, struct lease *l)
+{
+    if (lease_boxed(l)) {
+        boxed_fail_stop(w, l);
+        return;
+    }
+
+    const struct rented *r = lease_rented(l);
+    const struct rental_ops *ops = account_ops(rented_account(r));
+    const struct keeper *k = rented_keeper(r);
+    struct keeper_figures guard = {0};
+    struct rented_figures n;
+    char rate[TEXT_SHORT_MAX] = "?", since[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
+    _cleanup_free_ char *why = NULL, *by_guard = NULL, *next = NULL, *says = NULL;
+    bool estimate;
+    int64_t rate_milli = rental_rate(l, &estimate);
+
+    if (k)
+        keeper_figures(k, &guard);
+    rented_figures(r, &n);
+    if (rate_milli)
+        money_format(rate, rate_milli, ops->unit);
+    if (n.guard_told)
+        by_guard = xasprintf("its guard was told to stop it");
+    else if (guard.acts_at_ms)
+        by_guard =
+            xasprintf("the guard on the machine switches it off by %s", minute_format(at, guard.acts_at_ms));
+    duration_format(since, (uint64_t)MAX(clock_wall_ms() - n.stop_asked_at_ms, (int64_t)0), false);
+    says = *n.word ? xasprintf("%s still says \"%s\" after %s", ops->title, n.word, since)
+                   : xasprintf("%s does not list it, and did not say that it is off", ops->title);
+    why = xasprintf("%s; it is asked again and again; %s; check: %s", says,
+                    by_guard ? by_guard : "no guard on it is known", ops->console_url);
+    next = xasprintf("llmhostctl wait %s --for=confirmed\nllmhostctl down %s --now", lease_name(l),
+                     lease_name(l));
+    call_fail(w->call, EXIT_NOT_CONFIRMED, "stop_not_confirmed", lease_name(l), why, next,
+              "STOP NOT CONFIRMED: %s may still be billed at %s%s/h", lease_name(l), rate,
+              estimate ? "~" : "");
+}
+
+/* It waits for a card, or for money: no work goes on but the search. */
+static bool answer_search(struct follow *w, const struct deployment *d, const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+    const struct fault *f = rented_trouble(r);
+    struct rented_figures n;
+    char took[TEXT_SHORT_MAX];
+
+    if (life_state(rented_life(r)) != LIFE_WAITING || !f->kind)
+        return false;
+    rented_figures(r, &n);
+    duration_format(took, clock_now_ms() - w->begun_due, false);
+    _cleanup_free_ char *next =
+        xasprintf("llmhostctl wait %s\nllmhostctl down %s", deployment_name(d), deployment_name(d));
+    _cleanup_free_ char *why = xasprintf("%s; the search goes on%s", f->text,
+                                         n.was_powered || n.is_unsure ? "" : ", and nothing is switched on so far");
+
+    call_fail(w->call, explain_status(f), explain_code(f), deployment_name(d), why, next,
+              "%s has no machine after %s (%u %s)", deployment_name(d), took, n.tries,
+              n.tries == 1 ? "try" : "tries");
+    return true;
+}
+
+/* Told to stop, and nobody will say that it did while the list leaves it out. */
+static bool is_lost_from_list(const struct lease *l)
+{
+    const struct life *life = lease_rented(l) ? rented_life(lease_rented(l)) : NULL;
+
+    return life && life_state(life) == LIFE_STOPPING && life_is_missing(life);
+}
+
+bool machines_answer_timeout(struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_machines; i++) {
+        struct lease *l = w->machines[i].lease;
+
+        if (l && (machine_is_unconfirmed(l) || is_lost_from_list(l))) {
+            machines_fail_stop(w, l);
+            return true;
+        }
+    }
+    for (unsigned i = 0; i < w->n_models; i++) {
+        const struct deployment *d = w->models[i];
+
+        if (d && lease_rented(deployment_lease(d)) && deployment_state(d) == DEPLOYMENT_CONNECTING &&
+            answer_search(w, d, deployment_lease(d)))
+            return true;
+    }
+    return false;
+}
