@@ -85,6 +85,7 @@ struct session *session_new(struct loop *l, struct resolver *r, struct turns *tu
     s->since_at_ms = clock_wall_ms();
     s->timer = timer_new(l, session_on_timer, s);
     s->spare_timer = timer_new(l, session_on_spare_timer, s);
+    s->pause_timer = timer_new(l, session_on_pause_timer, s);
     work_init(&s->changed, session_on_changed, s);
     work_init(&s->pin, session_on_pin, s);
     list_init(&s->links);
@@ -115,6 +116,7 @@ struct session *session_free(struct session *s)
     session_links_drop(s);
     timer_free(s->timer);
     timer_free(s->spare_timer);
+    timer_free(s->pause_timer);
     runq_drop(&s->changed);
     runq_drop(&s->pin);
     free(s->pinned);

@@ -57,9 +57,10 @@ struct session {
     struct session_link *link; /* CONNECTING and UP: the first of links */
     struct list links;         /* with spares and with those under suspicion, see session_link.c */
     struct timer *spare_timer;
-    uint64_t spare_due;  /* no further one before */
-    struct timer *timer; /* CONNECTING: deadline; UP: has it settled; WAITING: the next try */
-    struct op *key_op;   /* our key on its way to the machine */
+    uint64_t spare_due;        /* no further one before */
+    struct timer *timer;       /* CONNECTING: deadline; UP: has it settled; WAITING: the next try */
+    struct timer *pause_timer; /* a refused command asks again */
+    struct op *key_op;         /* our key on its way to the machine */
     struct retry_logins logins;
     uint32_t dice;
     struct work changed, pin;
@@ -127,6 +128,7 @@ void session_on_spare_timer(void *ctx);
 void session_requests_start(struct session *s);   /* all that are queued, when the connection is there */
 void session_requests_abandon(struct session *s); /* answers FAULT_GONE, later in this turn */
 void session_requests_count(struct session *s);   /* tells the connection how many wait for bytes */
+void session_on_pause_timer(void *ctx);
 unsigned session_requests_on(const struct session_link *link);
 
 /* session_key.c */

@@ -8,9 +8,14 @@
 
 #include "base/clock.h"
 #include "base/op.h"
+#include "base/timer.h"
 
-#define REFUSALS_MAX 5 /* of a command that is alone; each is a round trip */
-#define BULK_BYTES   (256u << 10)
+/* A command that is alone and yet refused. sshd keeps the place of a command that was given up, or has just
+ * ended, until its process is gone: moments, or more where the machine is busy. */
+#define REFUSED_MS           10000
+#define REFUSED_PAUSE_MS     10
+#define REFUSED_PAUSE_MAX_MS 500
+#define BULK_BYTES           (256u << 10)
 
 struct session_request {
     struct op op;
@@ -18,6 +23,9 @@ struct session_request {
     struct session *session; /* NULL: freed, the answer is on its way */
     uint64_t link_number;    /* of the connection it was given to */
     unsigned refusals;       /* a command: no channel was opened for it */
+    uint64_t refused_due;    /* by then, if it is alone, it is refused for good; 0: it was not refused alone */
+    uint64_t again_due;      /* on this connection not asked again before */
+    uint64_t pause_ms;
     struct op *inner;
     struct work gone;
     uint64_t number;
@@ -248,6 +256,18 @@ static void request_on_dialled(void *ctx, struct stream *stream, const struct fa
         request_finish(rq, stream, NULL, f);
 }
 
+/* Nothing of ours has the place it was refused. */
+static bool request_pauses(struct session_request *rq)
+{
+    uint64_t now = clock_now_ms();
+
+    if (!rq->refused_due)
+        rq->refused_due = now + REFUSED_MS;
+    rq->pause_ms = MIN(MAX(2 * rq->pause_ms, REFUSED_PAUSE_MS), REFUSED_PAUSE_MAX_MS);
+    rq->again_due = now + rq->pause_ms;
+    return rq->again_due < rq->refused_due;
+}
+
 /* No session channel was opened for this command; whether it waits for a place. The first time it asks again
  * at once: a server that reads our close and our open in one go counts both. */
 static bool request_may_wait(struct session_request *rq)
@@ -260,7 +280,7 @@ static bool request_may_wait(struct session_request *rq)
     if (others == 0 && ssh_conn_yield(link->conn))
         rq->session->is_single = true;
     else if (others == 0)
-        return (link->has_run || rq->session->is_single) && rq->refusals < REFUSALS_MAX;
+        return (link->has_run || rq->session->is_single) && request_pauses(rq);
     if (others == 0)
         return true;
     link->runs_max = others;
@@ -307,6 +327,8 @@ static void request_start(struct session_request *rq, struct session_link *link)
 {
     list_remove(&rq->node);
     list_append(&rq->session->started, &rq->node);
+    if (rq->link_number != link->number)
+        rq->refused_due = rq->again_due = rq->pause_ms = 0;
     rq->link_number = link->number;
     link->used_due = clock_now_ms();
     if (rq->script) {
@@ -328,6 +350,18 @@ static bool request_is_blocked(const struct session_request *rq, const struct se
 {
     return link_is_stalled(link) && (rq->script || !ssh_conn_dials(link->conn, rq->host, rq->port)) &&
            (request_link_free(rq) || session_spare_open(rq->session, request_is_bulk(rq)));
+}
+
+/* A new connection is asked at once. */
+static bool request_is_paused(const struct session_request *rq)
+{
+    struct timer *timer = rq->session->pause_timer;
+
+    if (rq->again_due <= clock_now_ms() || !request_link(rq))
+        return false;
+    if (!timer_is_armed(timer) || timer_due(timer) > rq->again_due)
+        timer_arm_at(timer, rq->again_due);
+    return true;
 }
 
 /* From a connection that may be dead, or has stopped opening. */
@@ -352,12 +386,17 @@ void session_requests_start(struct session *s)
     }
     requests_take_back(s);
     LIST_FOREACH_SAFE (rq, &s->queued, struct session_request, node) {
-        struct session_link *link = request_choose(rq);
+        struct session_link *link = request_is_paused(rq) ? NULL : request_choose(rq);
 
         if (link)
             request_start(rq, link);
     }
     session_requests_count(s);
+}
+
+void session_on_pause_timer(void *ctx)
+{
+    session_requests_start(ctx);
 }
 
 static void requests_abandon(struct session *s, struct list *from)

@@ -96,14 +96,14 @@ static void write_file(const char *name, const char *text)
 }
 
 /* The keys that are let in are those of a home of the test's own, so that our key can be added to them. */
-static void setup(void)
+static void setup_with(const char *extra)
 {
     _cleanup_free_ char *public = NULL;
     const char *name = ".ssh/authorized_keys";
 
     cr_assert_not_null(mkdtemp(home));
     _cleanup_free_ char *ssh = path_of(".ssh"), *keys = path_of(name);
-    _cleanup_free_ char *config = xasprintf("AuthorizedKeysFile %s\nSetEnv HOME=%s", keys, home);
+    _cleanup_free_ char *config = xasprintf("AuthorizedKeysFile %s\nSetEnv HOME=%s\n%s", keys, home, extra);
 
     sshd = sshd_fixture_new(config);
     if (!sshd)
@@ -115,6 +115,16 @@ static void setup(void)
     resolver = resolver_new(loop);
     cr_assert_eq(secrets_open(home, &secrets), 0);
     event_listen(&listener);
+}
+
+static void setup(void)
+{
+    setup_with("");
+}
+
+static void setup_single(void)
+{
+    setup_with("MaxSessions 1");
 }
 
 static void teardown(void)
@@ -137,6 +147,7 @@ static void teardown(void)
 }
 
 TestSuite(session, .init = setup, .fini = teardown, .timeout = 90);
+TestSuite(session_single, .init = setup_single, .fini = teardown, .timeout = 90);
 
 #define REQUIRE_SSHD()                                                                                       \
     do {                                                                                                     \
@@ -650,6 +661,22 @@ Test(session, commands_that_never_end_do_not_keep_the_others_from_running)
     cr_assert_eq(crowd_done, 0);
     for (unsigned i = 0; i < 15; i++)
         op_cancel(&crowd[i]);
+    run("echo after");
+    cr_assert_str_eq(answer.out, "after\n");
+}
+
+/* sshd keeps its place until its process is gone, and nobody says when. */
+Test(session_single, a_command_that_was_given_up_holds_up_the_next_one_no_longer_than_it_lives)
+{
+    _cleanup_free_ char *began = path_of("began");
+
+    REQUIRE_SSHD();
+    come_up();
+    run("true");
+    cr_assert(session->is_single);
+    host_run(host, &(struct run_spec){.script = ">~/began; sleep 1"}, &op, on_ran, &answer);
+    cr_assert(LOOP_UNTIL(loop, access(began, F_OK) == 0));
+    op_cancel(&op);
     run("echo after");
     cr_assert_str_eq(answer.out, "after\n");
 }
