@@ -146,18 +146,50 @@ static void down_add_money(struct run *r, const struct json *reply, struct buf *
     buf_done(&text_of);
 }
 
+/* Of one that nobody could tell to go off, nobody knows whether it is on. */
+static void stay_add_unknown(const struct output *o, const char *name, struct buf *out)
+{
+    _cleanup_free_ char *said =
+        xasprintf("%s was not reached: whether it is on, and billed, is not known here.", name);
+
+    add_wrapped(out, 2, o->out_width, said);
+}
+
+/* Its price is its company's and hers alone who rented it by hand. */
+static const char *stay_price(char out[static AMOUNT_MAX], const struct json *instance)
+{
+    const struct json *rate = json_get(json_get(instance, "rental"), "rate");
+
+    if (!is_rental(instance))
+        return "?/h";
+    return json_get_int(rate, "milli", 0) ? amount_format(out, rate, "/h") : NULL;
+}
+
+/* A word ends what a word began: not what somebody else switched on, or keeps. */
+static bool stay_can_be_ended(const struct json *instance)
+{
+    const struct json *in_box = json_get(instance, "in_box");
+
+    return is_rental(instance) ? streq(member_text(json_get(instance, "rental"), "goal", ""), "on")
+                               : !streq(member_text(json_get(in_box, "guard"), "state", ""), "refused");
+}
+
 /* What bills on although its model is off: until when, why, and what ends that. */
-static void down_add_stay(const struct output *o, const struct json *list, const char *target, struct buf *out)
+static void add_stay(const struct output *o, const struct json *list, const char *target, const char *end,
+                     struct buf *out)
 {
     for (size_t i = 0; i < json_count(list); i++) {
-        const struct json *instance = json_at(list, i), *rental = json_get(instance, "rental");
-        const char *name = member_text(instance, "name", ""), *stays = member_text(rental, "stays", "");
-        int64_t until = json_get_int(rental, "until_at_ms", 0);
+        const struct json *instance = json_at(list, i), *stop = stop_of(instance);
+        const char *name = member_text(instance, "name", ""), *stays = member_text(stop, "stays", "");
+        int64_t until = json_get_int(stop, "until_at_ms", 0);
         char at[CLOCK_MAX], text[AMOUNT_MAX];
+        const char *price = stay_price(text, instance);
         struct buf said;
 
-        if (!is_rental(instance))
+        if (!is_rental(instance) && streq(member_text(instance, "state", ""), "unknown")) {
+            stay_add_unknown(o, name, out);
             continue;
+        }
         buf_init(&said, 4096);
         buf_addf(&said, "%s stays on", name);
         if (until)
@@ -166,14 +198,14 @@ static void down_add_stay(const struct output *o, const struct json *list, const
             buf_add_text(&said, " (kept)");
         else if (streq(stays, "in_use"))
             buf_add_text(&said, " (in use)");
-        if (json_get_int(json_get(rental, "rate"), "milli", 0))
-            buf_addf(&said, ", at %s", amount_format(text, json_get(rental, "rate"), "/h"));
-        bool can_end = streq(member_text(rental, "goal", ""), "on") && !streq(name, target);
+        if (price)
+            buf_addf(&said, ", at %s", price);
+        bool can_end = stay_can_be_ended(instance) && !streq(name, target);
 
         buf_add_text(&said, can_end ? "; end it:" : ".");
         add_wrapped(out, 2, o->out_width, buf_text(&said));
         if (can_end)
-            buf_addf(out, "  llmhostctl down %s\n", name);
+            buf_addf(out, "  llmhostctl %s %s\n", end, name);
         buf_done(&said);
     }
 }
@@ -258,7 +290,7 @@ static void down_screen(struct run *r, const char *target, const struct json *re
         buf_add_text(&out, "  the machine itself stays on: it is not rented from here.\n");
     down_add_search(&r->output, search, &out);
     down_add_money(r, reply, &out);
-    down_add_stay(&r->output, json_get(reply, "stay"), target, &out);
+    add_stay(&r->output, json_get(reply, "stay"), target, "down", &out);
     if (at && json_get(reply, "machine"))
         buf_addf(&out, "  %s says so: %s\n", at, member_text(json_get(reply, "machine"), "state", "?"));
     output_flush(&out);
@@ -417,12 +449,25 @@ static void keep_left_screen(const struct json *model)
 
     if (streq(member_text(next, "action", ""), "keep_ends"))
         minute_format(at, json_get_int(next, "at_ms", 0));
-    printf("%s on it is kept all the same%s%s; end that:\n  llmhostctl keep --off %s --on %s\n", name,
+    printf("%s on %s is kept all the same%s%s; end that:\n  llmhostctl keep --off %s --on %s\n", name, on,
            *at ? ", until " : "", at, name, on);
 }
 
+/* The keep is over: whether its machine stops now is for what else keeps it. */
+static void keep_over_screen(const struct json *reply, const char *target)
+{
+    const char *name = member_text(json_get(reply, "instance"), "name", "");
+
+    if (!*name || json_count(json_get(reply, "stay")))
+        return;
+    if (!keep_has_kept(json_get(reply, "models")))
+        printf("%s stops again when nobody asks.\n", name);
+    else if (streq(name, target))
+        printf("the keep of %s itself is over.\n", name);
+}
+
 /* Of a machine: until when, and what that comes to. */
-static void keep_instance_screen(const struct json *reply, int64_t keep_until, bool off)
+static void keep_instance_screen(const struct json *reply, int64_t keep_until)
 {
     const struct json *instance = json_get(reply, "instance"), *cost = json_get(reply, "cost");
     int64_t until = json_get_int(stop_of(instance), "until_at_ms", 0);
@@ -431,12 +476,6 @@ static void keep_instance_screen(const struct json *reply, int64_t keep_until, b
 
     if (json_type(instance) != JSON_OBJECT)
         return;
-    if (off) {
-        printf(keep_has_kept(json_get(reply, "models")) ? "the keep of %s itself is over.\n"
-                                                        : "%s stops again when nobody asks.\n",
-               name);
-        return;
-    }
     bool no_card = json_get_bool(json_get(instance, "rental"), "no_card", false);
     bool to_come = !no_card && keep_is_to_come(instance);
 
@@ -452,11 +491,17 @@ static void keep_instance_screen(const struct json *reply, int64_t keep_until, b
     printf(is_rental(instance) ? ". guard lease and balance still apply.\n" : ", by its guard.\n");
 }
 
-static void keep_screen(const struct json *reply, int64_t keep_until, bool off)
+static void keep_screen(const struct run *r, const struct json *reply, int64_t keep_until)
 {
+    const char *target = r->options.arguments[0];
     const struct json *models = json_get(reply, "models");
+    bool off = r->options.off;
+    struct buf out;
 
-    keep_instance_screen(reply, keep_until, off);
+    if (off)
+        keep_over_screen(reply, target);
+    else
+        keep_instance_screen(reply, keep_until);
 
     for (size_t i = 0; i < json_count(models); i++) {
         const struct json *model = json_at(models, i), *next = json_get(model, "next");
@@ -475,6 +520,10 @@ static void keep_screen(const struct json *reply, int64_t keep_until, bool off)
             printf("%s is kept, and %s.\n", name,
                    keep_is_to_come(json_get(reply, "instance")) ? "waits for its machine" : "is being woken");
     }
+    buf_init(&out, 65536);
+    add_stay(&r->output, json_get(reply, "stay"), target, "keep --off", &out);
+    output_flush(&out);
+    buf_done(&out);
 }
 
 enum exit_status verb_keep(struct run *r)
@@ -507,7 +556,7 @@ enum exit_status verb_keep(struct run *r)
     if (r->output.json)
         output_answer(&r->output, call.answer, NULL, EXIT_DONE);
     else
-        keep_screen(call.answer, now_at_ms() + (int64_t)for_ms, opt->off);
+        keep_screen(r, call.answer, now_at_ms() + (int64_t)for_ms);
     return EXIT_DONE;
 }
 

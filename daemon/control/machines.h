@@ -27,6 +27,8 @@ bool machines_are_off(struct follow *w);
 void machines_tell_doubt(struct follow *w);
 /* For the last reply: which stay on, what a search came to, and of the only one "instance" and "spent". */
 void machines_put(struct follow *w, struct json *v);
+/* Its "stay" alone: those that are noted to stay on. Nothing where none is. */
+void machines_put_stay(struct follow *w, struct json *v);
 
 /* ---- what a search came to (machines_search.c) ---- */
 

@@ -250,7 +250,7 @@ bool machines_are_off(struct follow *w)
     return all;
 }
 
-static void put_stay(struct follow *w, struct json *v)
+void machines_put_stay(struct follow *w, struct json *v)
 {
     struct json *list = json_array();
 
@@ -267,7 +267,7 @@ void machines_put(struct follow *w, struct json *v)
 {
     struct lease *l = w->n_machines == 1 ? w->machines[0].lease : NULL;
 
-    put_stay(w, v);
+    machines_put_stay(w, v);
     machines_put_search(w, v);
     if (!l)
         return;

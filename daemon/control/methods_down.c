@@ -436,18 +436,39 @@ static void keep_put_machine(struct follow *w, struct json *v)
         json_put(v, "cost", show_rental_cost(l, for_ms));
 }
 
-/* The keep of the machine is over, and that of a model on it goes on. */
+static bool keep_is_about(const struct follow *w, const struct deployment *d)
+{
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (w->models[i] == d)
+            return true;
+    return false;
+}
+
+/* The keep is over, of a machine or a model, and that of another model on that machine goes on. */
 static void keep_add_kept(struct follow *w, struct json *models)
 {
-    struct lease *l = w->n_machines == 1 && !w->n_models ? w->machines[0].lease : NULL;
     struct manager *m = w->call->context->manager;
     struct deployment_figures n;
     struct deployment *d;
 
-    for (unsigned i = 0; l && !w->keep_until_at_ms && (d = manager_deployment_at(m, i)); i++) {
+    for (unsigned i = 0; !w->keep_until_at_ms && (d = manager_deployment_at(m, i)); i++) {
         deployment_figures(d, &n);
-        if (deployment_lease(d) == l && n.keep_until_at_ms)
-            json_append(models, show_model(d));
+        for (unsigned k = 0; n.keep_until_at_ms && !keep_is_about(w, d) && k < w->n_machines; k++)
+            if (deployment_lease(d) == w->machines[k].lease)
+                json_append(models, show_model(d));
+    }
+}
+
+/* The keep of a model is over, and that of its machine goes on. */
+static void keep_note_stay(struct follow *w)
+{
+    int64_t until_at_ms;
+
+    for (unsigned i = 0; w->n_models && !w->keep_until_at_ms && i < w->n_machines; i++) {
+        const struct lease *l = w->machines[i].lease;
+        const char *why = l ? manager_stay(w->call->context->manager, l, &until_at_ms) : NULL;
+
+        w->machines[i].stays = why && streq(why, "kept");
     }
 }
 
@@ -464,6 +485,8 @@ static void keep_on_durable(void *ctx, const struct fault *f)
     keep_add_kept(w, models);
     json_put(v, "models", models);
     keep_put_machine(w, v);
+    keep_note_stay(w);
+    machines_put_stay(w, v);
     if (f) {
         json_free(v);
         call_not_kept(c, f, "it is kept for now, but not on disk: a restart of the daemon would forget it");

@@ -174,6 +174,10 @@ def down(*steps, **last):
 DOWN = down(("streams", "0 left", 34200), ("engine", "ollama stopped", 1100), ("power_off", "shutting_down", 600), ("confirmed", "shutdown", 5900),
             instance=machine("gz-4090", "stopped", **OFF), spent=yuan(6190))
 STAYS = machine("gz-4090", "running", goal="on", stays="kept", until_at_ms="@21600s")
+GUARDED = {"name": "gz-box", "provider": "ssh", "state": "running", "rented": True, "tunnel": {"state": "up", "tries": 0, "reconnects": 0},
+           "in_box": {"stop": "shutdown", "stays": "kept", "until_at_ms": "@7200s", "guard": {"state": "kept", "ways": "shutdown", "proved": True}}}
+OF_OTHERS = {**GUARDED, "in_box": {**GUARDED["in_box"], "guard": {"state": "refused", "owner": "k3x9", "proved": False}}}
+UNREACHED = {**GUARDED, "state": "unknown", "in_box": {"stop": "shutdown", "guard": {"state": "away", "proved": True}}}
 MODEL_KEPT = {**hunting("ollama:qwen3:14b", "nm-a100"), "state": "ready", "stage": None, "next": {"action": "keep_ends", "at_ms": "@3600s"}}
 BYHAND = [{"instance": "gz-box", "state": "running", "since_at_ms": "@-600s"}]
 COST_OF = [{"reply": {**COST, "lines": COST["lines"][:1]}}]
@@ -380,6 +384,14 @@ RENT = [
     case("rent-no-card-why", "why gz", {"Why": [{"reply": {"lines": [why("gz", "awake", ("no_card", {**ON, "until_at_ms": "@3600s"}))], "not_counted": []}}]}),
     case("rent-keep-off", "keep --off nm-a100", {"Keep": [{"reply": {"models": [], "instance": machine("nm-a100", "running", stays="idle", until_at_ms="@60s")}}]}),
     case("rent-keep-off-model", "keep --off nm-a100", {"Keep": [{"reply": {"models": [{**MODEL_KEPT, "instance": "nm-a100"}], "instance": machine("nm-a100", "running", stays="kept", until_at_ms="@3600s")}}]}),
+    case("rent-keep-off-beside", f"keep --off {MODEL}", {"Keep": [{"reply": {"models": [{**ASLEEP, "state": "ready", "instance": "gz-4090", "goal": "on_demand"}], "instance": STAYS, "stay": [STAYS]}}]}),
+    case("rent-keep-off-other", f"keep --off {MODEL}", {"Keep": [{"reply": {"models": [{**ASLEEP, "state": "ready", "instance": "nm-a100", "goal": "on_demand"}, MODEL_KEPT],
+         "instance": machine("nm-a100", "running", stays="in_use", until_at_ms="@3600s")}}]}),
+    case("byhand-keep-off-beside", f"keep --off {MODEL}", {"Keep": [{"reply": {"models": [{**ASLEEP, "state": "ready", "instance": "gz-box", "goal": "on_demand"}], "instance": GUARDED,
+         "stay": [GUARDED]}}]}),
+    *widths("byhand-down-kept", f"down {MODEL}", {"Down": down(("engine", "ollama stopped", 1100), instance=GUARDED, stay=[GUARDED])}),
+    case("byhand-down-unknown", f"down {MODEL}", {"Down": down(("engine", "ollama stopped", 1100), instance=UNREACHED, stay=[UNREACHED])}),
+    case("byhand-down-others", f"down {MODEL}", {"Down": down(("engine", "ollama stopped", 1100), instance=OF_OTHERS, stay=[OF_OTHERS])}),
     *widths("rent-down-kept", f"down {MODEL}", {"Down": down(("engine", "ollama stopped", 1100), instance=STAYS, stay=[STAYS])}),
     case("rent-sleep-kept", f"sleep {MODEL}", {"Sleep": down(("engine", "ollama stopped", 1100), instance=STAYS, stay=[STAYS])}),
     case("rent-wait", "wait hz-3090 --for=confirmed", {"Wait": [{"more": {"instance": machine("hz-3090", "stopping")}},

@@ -105,6 +105,11 @@ class ByHand(road.Road):
             hosts.until(lambda: self.guard(d, "gpu1").get("hold_until_at_ms"), 5, "the hold in its guard's record")
             time.sleep(5)
             self.assertIsNotNone(h.pid)
+            d.ctl("keep", MODEL, "30m")
+            for words, end in ((("keep", "--off", MODEL), "keep --off"), (("down", MODEL), "down")):
+                self.assertRegex(d.ctl(*words).stdout,
+                                 rf"gpu1 stays on until \d\d:\d\d \(kept\), at \?/h; end it:\n +llmhostctl {end} gpu1\n")
+            self.assertIsNotNone(h.pid)
             self.assertIn("nobody confirms that it is off", d.ctl("down", "gpu1").stdout)
             self.assertIsNone(h.pid)
             self.assertIsNotNone(plain.pid)

@@ -249,6 +249,29 @@ Test(control_rent, end_of_a_machines_keep_tells_of_the_model_that_is_kept)
     cr_assert_eq(json_count(json_get(over, "models")), 0);
 }
 
+Test(control_rent, end_of_a_models_keep_tells_of_the_machine_that_is_kept)
+{
+    begin_machine();
+    json_free(answers("Keep", "{\"target\":\"ollama:m\",\"for_ms\":3600000}"));
+
+    _cleanup_json_ struct json *alone = answers("Keep", "{\"target\":\"ollama:m\"}");
+
+    cr_assert_null(json_get(alone, "stay"));
+    json_free(answers("Keep", "{\"target\":\"ollama:m\",\"for_ms\":3600000}"));
+    json_free(answers("Keep", "{\"target\":\"box\",\"for_ms\":7200000}"));
+
+    _cleanup_json_ struct json *v = answers("Keep", "{\"target\":\"ollama:m\"}");
+    const struct json *rental = json_get(first(v, "stay"), "rental");
+
+    cr_assert_str_eq(json_get_text(first(v, "stay"), "name"), "box");
+    cr_assert_str_eq(json_get_text(rental, "stays"), "kept");
+    cr_assert_gt(json_get_int(rental, "until_at_ms", 0), clock_wall_ms() + 3600000);
+
+    _cleanup_json_ struct json *over = answers("Keep", "{\"target\":\"box\"}");
+
+    cr_assert_null(json_get(over, "stay"));
+}
+
 Test(control_rent, machine_is_given_back_only_by_its_name_and_when_it_is_off)
 {
     begin_machine();
