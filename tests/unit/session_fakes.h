@@ -10,6 +10,7 @@
 #define timer_new                 fake_timer_new
 #define timer_free                fake_timer_free
 #define timer_arm                 fake_timer_arm
+#define timer_arm_at              fake_timer_arm_at
 #define timer_disarm              fake_timer_disarm
 #define timer_is_armed            fake_timer_is_armed
 #define timer_due                 fake_timer_due
@@ -90,7 +91,7 @@ static struct world {
     uint64_t now;
     uint32_t seed;
     struct list works, conns;
-    struct timer *timer, *spare_timer;
+    struct timer *timer, *spare_timer, *pause_timer;
     struct session *session;
     bool in_drain;
     bool plain;               /* connections and their answers behave */
@@ -108,7 +109,7 @@ static struct world {
     int password, right_password; /* in the file, at the server */
     struct host_key pinned;
     struct ask asks[ASKS];
-    unsigned logins, answers, ups, refusals, spares, suspects, losses, same;
+    unsigned logins, answers, ups, refusals, spares, suspects, losses, same, full;
     uint64_t login_at[64];
     unsigned n_rationed; /* logins after a refusal */
     bool after_refusal;
@@ -136,16 +137,16 @@ struct timer *fake_timer_new(struct loop *l, void (*fire)(void *ctx), void *ctx)
     (void)l;
     struct timer *t = xnew(struct timer);
 
-    cr_assert(!w.timer || !w.spare_timer);
+    cr_assert(!w.timer || !w.spare_timer || !w.pause_timer);
     t->fire = fire;
     t->ctx = ctx;
-    *(w.timer ? &w.spare_timer : &w.timer) = t;
+    *(!w.timer ? &w.timer : !w.spare_timer ? &w.spare_timer : &w.pause_timer) = t;
     return t;
 }
 
 struct timer *fake_timer_free(struct timer *t)
 {
-    *(t == w.timer ? &w.timer : &w.spare_timer) = NULL;
+    *(t == w.timer ? &w.timer : t == w.spare_timer ? &w.spare_timer : &w.pause_timer) = NULL;
     free(t);
     return NULL;
 }
@@ -153,6 +154,12 @@ struct timer *fake_timer_free(struct timer *t)
 void fake_timer_arm(struct timer *t, uint64_t delay_ms)
 {
     t->due = w.now + delay_ms;
+}
+
+void fake_timer_arm_at(struct timer *t, uint64_t due_ms)
+{
+    cr_assert_gt(due_ms, w.now);
+    t->due = due_ms;
 }
 
 void fake_timer_disarm(struct timer *t)
@@ -317,7 +324,7 @@ void fake_ssh_conn_ping(struct ssh_conn *c)
         conn_mute(c);
 }
 
-/* Here each server has session channels for all. */
+/* Here no connection has a control channel. */
 bool fake_ssh_conn_yield(struct ssh_conn *c)
 {
     (void)c;

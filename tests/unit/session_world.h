@@ -52,7 +52,7 @@ static void on_ran(void *ctx, struct run_result *result, const struct fault *f)
 
     ask_answered(a);
     cr_assert(result || f);
-    cr_assert(f ? f->kind == FAULT_GONE ||
+    cr_assert(f ? f->kind == FAULT_GONE || (f->kind == FAULT_EXHAUSTED && a->executions == 0) ||
                       (f->kind == FAULT_UNCERTAIN && (a->executions == 1 || a->has_input))
                 : a->executions == 1);
     if (!f && !w.plain)
@@ -272,6 +272,14 @@ static void check_links(unsigned conns)
     cr_assert_eq(s->link != NULL, s->state == SESSION_CONNECTING || s->state == SESSION_UP);
 }
 
+/* The server had none for it, and somebody looks after it. */
+static bool waits_for_a_place(const struct session_request *rq)
+{
+    return rq->script &&
+           ((rq->again_due > w.now && w.pause_timer->due && w.pause_timer->due <= rq->again_due) ||
+            session_has_ending_runs(rq->session, request_is_bulk(rq)));
+}
+
 static void check(void)
 {
     const struct session *s = w.session;
@@ -314,7 +322,10 @@ static void check(void)
             cr_assert_eq(link->conn->waiters, n);
             coming += link->conn->phase < LIVES;
         }
-        cr_assert(coming || list_is_empty(&s->queued), "seed %u: waits beside a living connection", w.seed);
+        LIST_FOREACH (rq, &s->queued, struct session_request, node) {
+            cr_assert_lt(rq->again_due, w.now + 2 * REFUSED_PAUSE_MAX_MS);
+            cr_assert(coming || waits_for_a_place(rq), "seed %u: waits beside a living connection", w.seed);
+        }
     }
 }
 
@@ -330,11 +341,20 @@ static bool is_good(void)
 /* For an attempt that never answers, twice in a row at most here, and the longest pause. */
 #define GOOD_MS (3 * (SESSION_LOGIN_MS + 15000))
 
+/* What waits for a place waits as long as commands run here: for ever, where one hangs. */
+static bool waits_for_a_spare(void)
+{
+    LIST_FOREACH (rq, &w.session->queued, struct session_request, node)
+        if (!waits_for_a_place(rq))
+            return true;
+    return false;
+}
+
 static void check_progress(void)
 {
     if (!is_good() || w.session->state == SESSION_UP)
         w.good_since = w.now;
-    if (w.session->state != SESSION_UP || list_is_empty(&w.session->queued))
+    if (w.session->state != SESSION_UP || !waits_for_a_spare())
         w.queued_since = w.now;
     cr_assert_leq(w.now - w.queued_since, 3 * SPARE_LOGIN_MS, "seed %u: waits for a spare that never comes",
                   w.seed);
@@ -346,6 +366,12 @@ static void fake_op_step(struct fake_op *o)
 {
     struct fault f;
 
+    if (o->ran && !o->began && !w.plain && dice(4) == 0) {
+        w.full++;
+        fault_code(&f, FAULT_EXHAUSTED, "refused", "it opens no more session channels");
+        fake_op_answer(o, &f);
+        return;
+    }
     fake_op_begin_run(o);
     if (o->hangs || (w.hangs && o->dialled) || !w.network) {
         o->due = UINT64_MAX;
@@ -353,6 +379,11 @@ static void fake_op_step(struct fake_op *o)
     }
     fault_code(&f, FAULT_TRANSIENT, "refused", "nothing listens there");
     fake_op_answer(o, o->dialled && !w.plain && dice(4) == 0 ? &f : NULL);
+}
+
+static struct timer *earlier(struct timer *a, struct timer *b)
+{
+    return b->due && (!a->due || b->due < a->due) ? b : a;
 }
 
 /* The earliest thing that is due at or before until. False: nothing. */
@@ -373,8 +404,7 @@ static bool happen(uint64_t until)
                 op = o;
             }
     }
-    struct timer *timer =
-        w.spare_timer->due && (!w.timer->due || w.spare_timer->due < w.timer->due) ? w.spare_timer : w.timer;
+    struct timer *timer = earlier(earlier(w.timer, w.spare_timer), w.pause_timer);
 
     if (timer->due && timer->due <= due) {
         w.now = MAX(w.now, timer->due);

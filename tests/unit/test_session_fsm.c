@@ -283,7 +283,8 @@ static void world_end(void)
 
 Test(session_fsm, thousands_of_random_stories_end_well, .timeout = 100)
 {
-    unsigned ups = 0, refusals = 0, answers = 0, logins = 0, spares = 0, suspects = 0, same = 0;
+    unsigned ups = 0, refusals = 0, answers = 0, logins = 0, spares = 0, suspects = 0, same = 0,
+             full = 0;
 
     for (unsigned seed = 1; seed <= STORIES; seed++) {
         world_begin(seed);
@@ -299,11 +300,13 @@ Test(session_fsm, thousands_of_random_stories_end_well, .timeout = 100)
         spares += w.spares > 1;
         suspects += w.suspects > 0;
         same += w.same;
+        full += w.full;
     }
     cr_assert(ups > 5 * STORIES && refusals > STORIES / 2 && answers > 3 * STORIES && logins > ups &&
-                  spares > STORIES / 10 && suspects > STORIES / 2 && same > STORIES / 20,
+                  spares > STORIES / 10 && suspects > STORIES / 2 && same > STORIES / 20 &&
+                  full > STORIES / 2,
               "the stories must have something in them: %u ups, %u refusals, %u answers, %u logins, %u with "
               "spares, "
-              "%u with suspicion, %u returns of the same connection",
-              ups, refusals, answers, logins, spares, suspects, same);
+              "%u with suspicion, %u returns of the same connection, %u commands without a place",
+              ups, refusals, answers, logins, spares, suspects, same, full);
 }
