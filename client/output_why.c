@@ -206,7 +206,7 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
         buf_add_text(out, "switched on elsewhere, and not ours to stop");
     else if (streq(name, "switching_on"))
         buf_addf(out, "is being switched on%s%s%s", *age ? " (asked " : "", age, *age ? " ago)" : "");
-    else if (streq(name, "not_made"))
+    else if (streq(name, "never_made"))
         buf_add_text(out, "no machine was made of it, and none is looked for");
     else if (streq(name, "stopping"))
         buf_addf(out, "stop asked%s%s%s%s%s%s", *age ? " " : "", age, *age ? " ago" : "",

@@ -180,7 +180,7 @@ void manager_adopt(struct manager *m, const struct manager_adopt *w, struct op *
  * provider's list; it is no instance of ours any more then. An op. */
 void manager_release(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx);
 /* It was made an instance by a wish that was refused: it is none any more, nor are the models on it. Does nothing where a machine of it is, or may be. */
-void manager_unmake(struct manager *m, struct lease *l);
+void manager_forget_never_made(struct manager *m, struct lease *l);
 /* What keeps it on, or why it goes off, and when that changes; *ret_at_ms wall clock, 0: by time alone never. NULL: it is off, or
  * a card is still looked for. A stay_reason_name(). */
 const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_at_ms);

@@ -14,7 +14,7 @@ struct managed_lease {
     struct list node;
     struct lease *lease;
     struct power *power;                /* of one that is rented, or switched off from inside, else NULL */
-    bool never_was;                     /* refused before anything of it was made: see manager_unmake() */
+    bool never_made;                    /* refused before anything of it was: see manager_forget_never_made() */
     uint64_t given_up_due;              /* a search left it, and it is forgotten then; 0: it is of use */
 };
 

@@ -163,7 +163,7 @@ static bool is_given_up(struct manager *m, const struct lease *l)
 {
     const struct rented *r = lease_rented(l);
 
-    return r && rented_is_unmade(r) && rented_record(r)->by_search && !choices_have(m, l) &&
+    return r && rented_was_never_made(r) && rented_record(r)->by_search && !choices_have(m, l) &&
            !forwards_have(m, l) && !removals_have(m, lease_name(l));
 }
 
@@ -584,7 +584,7 @@ void manager_release(struct manager *m, struct lease *l, struct op **slot, op_do
     rented_want(lease_rented(l), LIFE_GOAL_RELEASE);
 }
 
-void manager_unmake(struct manager *m, struct lease *l)
+void manager_forget_never_made(struct manager *m, struct lease *l)
 {
     const struct life_record *life = life_record(rented_life(lease_rented(l)));
 
@@ -592,7 +592,7 @@ void manager_unmake(struct manager *m, struct lease *l)
         return; /* there is one, or one may come of a call that got no answer */
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
         if (n->lease == l)
-            n->never_was = true;
+            n->never_made = true;
     LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
         if (deployment_lease(d->deployment) == l)
             deployment_want(d->deployment, GOAL_OFF, true);
@@ -654,7 +654,7 @@ void releases_forget(void *ctx)
         if (!is_left && (!r || life_goal(rented_life(r)) != LIFE_GOAL_RELEASE ||
                          life_state(rented_life(r)) != LIFE_RELEASED))
             continue;
-        if (n->never_was || is_left)
+        if (n->never_made || is_left)
             event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, name, "instance_removed",
                           "removed: nothing of it was made");
         else

@@ -65,7 +65,7 @@ static const struct rental_record *searched_for(const struct follow *w)
     for (unsigned i = 0; i < w->n_models; i++) {
         const struct rented *r = w->models[i] ? lease_rented(deployment_lease(w->models[i])) : NULL;
 
-        if (!r || !rented_is_unmade(r) || !rented_record(r)->by_search)
+        if (!r || !rented_was_never_made(r) || !rented_record(r)->by_search)
             return NULL;
         first = first ? first : rented_record(r);
     }

@@ -355,7 +355,7 @@ void method_release(struct call *c)
 
     r->name = xstrdup(name);
     r->provider = xstrdup(account_name(rented_account(lease_rented(l))));
-    r->never_made = rented_is_unmade(lease_rented(l));
+    r->never_made = rented_was_never_made(lease_rented(l));
     r->timer = timer_new(c->context->loop, release_on_timer, c);
     if (timeout_ms > 0)
         timer_arm(r->timer, (uint64_t)timeout_ms);

@@ -237,8 +237,8 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
                                     : NULL);
     if (*doubt_format(doubt, l, &until_at_ms))
         show_add_cause_until(causes, "doubted", 1, 0, until_at_ms, doubt);
-    if (rented_is_unmade(lease_rented(l)))
-        show_add_cause(causes, "not_made", 1, 0, NULL);
+    if (rented_was_never_made(lease_rented(l)))
+        show_add_cause(causes, "never_made", 1, 0, NULL);
     else if (streq(verdict, "off") && !rental_is_doubted(l))
         show_add_cause(causes, "machine_off", 1, n.since_at_ms, *n.word ? n.word : NULL);
     for (unsigned i = 0; rental_trouble(l, i, &f, &since_at_ms); i++)

@@ -359,7 +359,7 @@ static void up_fail_insist(struct follow *w, const struct deployment *d, const s
     up_fail_with(w, explain_status(why), explain_code(why), deployment_name(d), why, what, &next);
     buf_done(&next);
     if (made && !streq(why->code, "no_guard"))
-        manager_unmake(m, made);
+        manager_forget_never_made(m, made);
 }
 
 /* By its own table: the target is the model, its machine or its account. */

@@ -497,7 +497,7 @@ void rented_end_wish(struct rented *r, const struct fault *why)
     tell(r);
 }
 
-bool rented_is_unmade(const struct rented *r)
+bool rented_was_never_made(const struct rented *r)
 {
     return r->record.never_made && life_state(r->life) == LIFE_ABSENT &&
            life_goal(r->life) == LIFE_GOAL_OFF;

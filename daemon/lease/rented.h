@@ -49,8 +49,8 @@ void rented_want(struct rented *r, enum life_goal goal);
 void rented_end_wish(struct rented *r, const struct fault *why);
 /* A call that costs money is on its way to the disk, where its reservation may be refused. */
 bool rented_is_reserving(const struct rented *r);
-/* There is no machine of it, never was one, and none is asked for. */
-bool rented_is_unmade(const struct rented *r);
+/* never_made is in its record, and none is asked for. */
+bool rented_was_never_made(const struct rented *r);
 /* Of one like that, or while its search rests between two calls: what is asked for from now on is card, cards, gpu, image, region, disk_gb and
  * max_price_milli of what, which is copied; a running search keeps its limit where what has none. */
 bool rented_may_ask_for(const struct rented *r);

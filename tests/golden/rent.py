@@ -162,7 +162,7 @@ WHY = [("awake", [("in_use", ON)]), ("awake", [("idle", {**ON, "until_at_ms": "@
        ("search", [("searched", {"since_at_ms": "@-4000s"}), ("answered", {"count": 13, "text": "4090D: 暂无库存"}),
                    ("answered", {"count": 0, "text": "PRO6000 is left out: ¥5.98 an hour is more than is allowed"}),
                    ("next_try", {"until_at_ms": "@21s", "text": "4090D"}), ("search_ends", {"until_at_ms": "@3200s", "text": "m11"})]),
-       ("off", [("not_made", {})]),
+       ("off", [("never_made", {})]),
        ("off", [("asleep", {}), ("machine_off", {"since_at_ms": "@-4000s", "text": "shutdown"})])]
 
 
@@ -405,7 +405,7 @@ RENT = [
     case("rent-release-nobody", "release bj-4090", {"InstanceShow": SHOW}),
     case("rent-release-unknown", "release nosuch", {"InstanceShow": [NO_INSTANCE]}),
     case("rent-release-refused", "release bj-4090 --confirm=bj-4090", {"Release": [NOT_OFF]}),
-    case("rent-release-unmade", "release 5090", {"InstanceShow": [{"reply": {"instance": machine("5090", "absent", never_made=True), "settings": {}, "models": []}}],
+    case("rent-release-never-made", "release 5090", {"InstanceShow": [{"reply": {"instance": machine("5090", "absent", never_made=True), "settings": {}, "models": []}}],
          "Release": [{"reply": {"never_made": True}}]}, columns=80, answers=[("type the name", "5090\n")]),
     case("rent-release-confirm", "release bj-4090 --confirm=bj-4090", {"Release": [{"reply": {"spent": yuan(250, True)}}]}),
     case("rent-release-json", "release bj-4090 --confirm=bj-4090 --json -q", {"Release": [{"reply": {"spent": yuan(250, True)}}]}),

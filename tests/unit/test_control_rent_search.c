@@ -256,7 +256,7 @@ Test(control_rent_search, one_whose_turn_is_over_was_not_stopped_by_anybody)
 
     _cleanup_json_ struct json *why = answers("Why", "{\"targets\":[\"one\"]}");
 
-    cr_assert_not_null(cause_of(first(why, "lines"), "not_made"));
+    cr_assert_not_null(cause_of(first(why, "lines"), "never_made"));
 }
 
 Test(control_rent_search, next_search_has_the_name_of_the_one_that_was_given_up)
