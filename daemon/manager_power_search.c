@@ -6,6 +6,7 @@
 #include "base/event.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
+#include "policy/money.h"
 #include "proto/text.h"
 
 void power_begin_search(struct power *p)
@@ -42,8 +43,7 @@ static bool is_hopeless(const struct power *p, const struct fault *f)
 {
     if (f->kind == FAULT_INVALID && rented_may_look(p->rented))
         return false; /* that was one of several */
-    return f->kind == FAULT_DENIED || f->kind == FAULT_INVALID || streq(f->code, "budget") ||
-           streq(f->code, "low_balance") || streq(f->code, "in_arrears") || streq(f->code, "price");
+    return f->kind == FAULT_DENIED || f->kind == FAULT_INVALID || money_ends_search(f);
 }
 
 /* The wall clock is what survives us; a search that a daemon before this one began does not begin anew. */

@@ -37,6 +37,7 @@ TESTS = {
     "alive.c": ["alive", "request_cure", "deployment"],
     "fits.c": ["fits", "fit", "control_rent_account"],
     "idle.c": ["idle", "deployment"],
+    "money.c": ["money"],
     "retry.c": ["retry", "session_fsm", "session"],
     "room.c": ["room", "control_several"],
     "stay.c": ["stay", "power", "power_stay", "control_rent"],

@@ -13,6 +13,7 @@
 #include "lease/ledger.h"
 #include "lease/rented.h"
 #include "manager.h"
+#include "policy/money.h"
 #include "proto/json.h"
 #include "proto/mem.h"
 #include "proto/text.h"
@@ -378,22 +379,9 @@ struct json *show_in_box(const struct control_context *k, const struct lease *l)
 
 /* ---- what is wrong ---- */
 
-/* Codes of an account, whatever machine met them. */
-static bool is_of_account(const char *code)
-{
-    static const char *const codes[] = {
-        "token_refused", "not_verified", "no_permission", "certificate", "provider_unreachable",
-        "budget",        "budget_near",  "low_balance",   "in_arrears",  "clock_off"};
-
-    for (size_t i = 0; i < ELEMENTS(codes); i++)
-        if (streq(codes[i], code))
-            return true;
-    return false;
-}
-
 bool rental_is_of_account(const struct lease *l, const struct fault *f)
 {
-    return lease_rented(l) && is_of_account(f->code);
+    return lease_rented(l) && money_is_of_account(f);
 }
 
 const char *rental_subject(const struct lease *l, const struct fault *f)

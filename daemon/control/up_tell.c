@@ -16,6 +16,7 @@
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "manager.h"
+#include "policy/money.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/text.h"
@@ -290,7 +291,7 @@ static enum up_end up_end_of(struct follow *w, unsigned i, struct fault *why)
 /* Refused for a reason that the caller may overrule, once. */
 static const char *up_could_insist(const struct fault *why)
 {
-    if (streq(why->code, "budget") || streq(why->code, "low_balance"))
+    if (money_may_be_overruled(why))
         return "--over-budget";
     return streq(why->code, "no_guard") ? "--no-guard" : NULL;
 }

@@ -12,6 +12,7 @@
 #include "base/loop.h"
 #include "base/timer.h"
 #include "lease/hunt.h"
+#include "policy/money.h"
 #include "proto/mem.h"
 #include "proto/text.h"
 
@@ -63,7 +64,7 @@ static void tell(void *ctx)
 
     if (streq(f->code, "token_refused") && !streq(a->told, f->code))
         event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, account_name(a), f->code, "%s", f->text);
-    if ((streq(f->code, "budget_near") || streq(f->code, "clock_off")) && !streq(a->told, f->code))
+    if (money_is_warning(f) && !streq(a->told, f->code))
         event_publish(LOG_LEVEL_WARNING, LOG_PROVIDER, account_name(a), f->code, "%s", f->text);
     snprintf(a->told, sizeof a->told, "%s", f->code);
     a->context.changed(a->context.ctx, a);

@@ -1,0 +1,53 @@
+#include <criterion/criterion.h>
+
+#include "base/fault.h"
+#include "policy/money.h"
+
+static struct fault of(const char *code)
+{
+    struct fault f = {};
+
+    fault_code(&f, FAULT_EXHAUSTED, code, "a sentence");
+    return f;
+}
+
+static const struct row {
+    const char *code;
+    bool of_account, ends_search, may_be_overruled, is_warning;
+} rows[] = {
+    {"budget", true, true, true, false},
+    {"low_balance", true, true, true, false},
+    {"in_arrears", true, true, false, false},
+    {"price", false, true, false, false},
+    {"budget_near", true, false, false, true},
+    {"clock_off", true, false, false, true},
+    {"token_refused", true, false, false, false},
+    {"not_verified", true, false, false, false},
+    {"no_permission", true, false, false, false},
+    {"certificate", true, false, false, false},
+    {"provider_unreachable", true, false, false, false},
+    {"no_capacity", false, false, false, false},
+    {"no_guard", false, false, false, false},
+    {"budget_", false, false, false, false},
+    {"", false, false, false, false},
+};
+
+Test(money, each_code_means_the_same_to_all_who_ask)
+{
+    for (const struct row *r = rows; r < rows + sizeof rows / sizeof *rows; r++) {
+        struct fault f = of(r->code);
+
+        cr_expect_eq(money_is_of_account(&f), r->of_account, "%s", r->code);
+        cr_expect_eq(money_ends_search(&f), r->ends_search, "%s", r->code);
+        cr_expect_eq(money_may_be_overruled(&f), r->may_be_overruled, "%s", r->code);
+        cr_expect_eq(money_is_warning(&f), r->is_warning, "%s", r->code);
+    }
+}
+
+Test(money, what_is_no_fault_is_nothing)
+{
+    struct fault none = {};
+
+    cr_assert(!money_is_of_account(&none) && !money_ends_search(&none) && !money_may_be_overruled(&none) &&
+              !money_is_warning(&none));
+}
