@@ -31,12 +31,13 @@ Mutation = collections.namedtuple("Mutation", "file number what before after")
 
 # The unit tests of a file, the likeliest first; of guard.sh the lab's, with what is run of them.
 TESTS = {
-    "deployment_fsm.c": ["deployment_fsm", "deployment_facts", "deployment", "control_model", "control", "power", "power_stay"],
+    "deployment_fsm.c": ["deployment_fsm", "deployment_facts", "deployment", "deployment_deaths", "deployment_sleep", "deployment_rented",
+                         "control_model", "control", "power", "power_stay"],
     "life_fsm.c": ["life_fsm", "life_facts", "life", "rented", "rented_guard", "rented_course"],
     "session_fsm.c": ["session_facts", "session_scenes", "session_fsm", "session", "session_key"],
-    "alive.c": ["alive", "request_cure", "deployment"],
+    "alive.c": ["alive", "request_cure", "deployment_deaths", "deployment"],
     "fits.c": ["fits", "fit", "control_rent_account"],
-    "idle.c": ["idle", "deployment"],
+    "idle.c": ["idle", "deployment_facts", "deployment_sleep", "deployment_rented"],
     "money.c": ["money"],
     "retry.c": ["retry", "session_fsm", "session"],
     "room.c": ["room", "control_several"],

@@ -1,7 +1,6 @@
 /* A world of our own for the real deployment.c and the files of its life, which it includes: clock, timer,
  * run queue, database, the way to a machine, the machine, and a driver. Each step is asked of the machine in
- * order; one that is cancelled happens there all the same. For test_deployment.c and test_deployment_fsm.c.
- */
+ * order; one that is cancelled happens there all the same. For test_deployment*.c. */
 #pragma once
 
 #include <criterion/criterion.h>
