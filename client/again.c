@@ -7,6 +7,7 @@
 
 #include "client/verb.h"
 #include "client/words.h"
+#include "proto/arguments.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/mem.h"
@@ -113,8 +114,17 @@ static bool says(struct command *c, const struct option *o)
     return list_has(buf_text(&c->options), o->name) || (c->says_where && list_has(PLACE, o->name));
 }
 
-/* Caller frees; NULL: there is nothing to add. */
-static char *completed(const char *text, const struct run *r)
+static bool has_secret(const struct options *o)
+{
+    _cleanup_json_ struct json *arguments = json_array();
+
+    for (unsigned i = 0; i < o->n_engine_arguments; i++)
+        json_append_string(arguments, o->engine_arguments[i]);
+    return arguments_hold_secret(arguments);
+}
+
+/* Caller frees; NULL: there is nothing to add. *left_out: what stood behind -- was not, as it holds a secret. */
+static char *completed(const char *text, const struct run *r, bool *left_out)
 {
     const struct options *o = &r->options;
     struct command c;
@@ -140,7 +150,10 @@ static char *completed(const char *text, const struct run *r)
             shell_quote(&out, t->value);
         }
     }
-    for (unsigned i = 0; i < o->n_engine_arguments; i++) {
+    bool is_secret = has_secret(o);
+
+    *left_out |= is_secret;
+    for (unsigned i = 0; !is_secret && i < o->n_engine_arguments; i++) {
         buf_add_text(&out, i ? " " : " -- ");
         shell_quote(&out, o->engine_arguments[i]);
     }
@@ -149,6 +162,18 @@ static char *completed(const char *text, const struct run *r)
         return buf_take(&out);
     buf_done(&out);
     return NULL;
+}
+
+/* What stood behind -- of the command that was typed is missing in one that is proposed. */
+static void note_left_out(struct json *error)
+{
+    const char *why = json_get_text(error, "why");
+    _cleanup_free_ char *more = NULL;
+
+    if (why && strstr(why, ARGUMENTS_LEFT_OUT))
+        return;
+    more = why ? xasprintf("%s; %s", why, ARGUMENTS_LEFT_OUT) : xstrdup(ARGUMENTS_LEFT_OUT);
+    json_put_string(error, "why", more);
 }
 
 /* Nothing that was typed is wrong: only a limit is missing. */
@@ -163,15 +188,18 @@ void again_complete(struct json *error, const struct run *r)
 {
     const struct json *next = json_get(error, "next");
     struct json *commands;
+    bool left_out = false;
 
     if (!r->verb || (error_status(error) == EXIT_USAGE && !is_incomplete(error)) || !json_count(next))
         return;
     commands = json_array();
     for (size_t i = 0; i < json_count(next); i++) {
         const char *text = json_text(json_at(next, i));
-        _cleanup_free_ char *more = text ? completed(text, r) : NULL;
+        _cleanup_free_ char *more = text ? completed(text, r, &left_out) : NULL;
 
         json_append_string(commands, more ? more : text);
     }
     json_put(error, "next", commands);
+    if (left_out)
+        note_left_out(error);
 }

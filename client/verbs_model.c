@@ -4,6 +4,7 @@
 
 #include "client/again.h"
 #include "client/progress.h"
+#include "proto/arguments.h"
 #include "proto/mem.h"
 
 #define GRACE_MS 10000 /* the daemon ends the wait at --timeout; if it does not, we do */
@@ -265,15 +266,51 @@ static bool is_plain_host(const struct json *instance, const char *target)
     return streq(member_text(instance, "name", ""), target) && !is_rental(instance) && !stop_of(instance);
 }
 
+static void add_option(struct buf *out, const char *option, const char *value)
+{
+    if (!value)
+        return;
+    buf_addf(out, " %s ", option);
+    shell_quote(out, value);
+}
+
+/* The whole command, as it would be typed. */
+static void down_say_again(const struct output *o, const char *target, const struct json *search)
+{
+    int64_t most_milli = json_get_int(search, "max_price_milli", 0), disk_gb = json_get_int(search, "disk_gb", 0);
+    const struct json *arguments = json_get(search, "arguments");
+    struct buf line;
+
+    buf_init(&line, 65536);
+    add_option(&line, "--gpu", json_get_text(search, "gpu"));
+    if (most_milli)
+        buf_addf(&line, " --max-price %lld.%03lld", (long long)(most_milli / 1000),
+                 (long long)(most_milli % 1000));
+    add_option(&line, "--provider", json_get_text(search, "provider"));
+    add_option(&line, "--region", json_get_text(search, "region"));
+    add_option(&line, "--image", json_get_text(search, "image"));
+    if (disk_gb)
+        buf_addf(&line, " --disk %lldG", (long long)disk_gb);
+    for (size_t i = 0; i < json_count(arguments); i++) {
+        buf_add_text(&line, i ? " " : " -- ");
+        shell_quote(&line, json_text(json_at(arguments, i)) ? json_text(json_at(arguments, i)) : "");
+    }
+    output_hint(o,
+                "  nothing is left of the search, and no model waits. to look again:\n"
+                "  llmhostctl up %s%s",
+                target, buf_text(&line));
+    if (json_get_bool(search, "left_out", false))
+        output_hint(o, "  %s", ARGUMENTS_LEFT_OUT);
+    buf_done(&line);
+}
+
 static void down_screen(struct run *r, const char *target, const struct json *reply, bool sleep)
 {
     bool is_host = !sleep && is_plain_host(json_get(reply, "instance"), target);
     int64_t took_ms = json_get_int(reply, "took_ms", -1);
     const char *on = r->options.on, *at = r->options.at;
     const struct json *search = json_get(reply, "search");
-    int64_t most_milli = json_get_int(search, "max_price_milli", 0);
-    const char *gpu = json_get_text(search, "gpu");
-    char took[TEXT_SHORT_MAX], most[48] = "";
+    char took[TEXT_SHORT_MAX];
     struct buf out;
 
     buf_init(&out, 65536);
@@ -295,9 +332,6 @@ static void down_screen(struct run *r, const char *target, const struct json *re
         buf_addf(&out, "  %s says so: %s\n", at, member_text(json_get(reply, "machine"), "state", "?"));
     output_flush(&out);
     buf_done(&out);
-    if (most_milli)
-        snprintf(most, sizeof most, " --max-price %lld.%03lld", (long long)(most_milli / 1000),
-                 (long long)(most_milli % 1000));
     if (at)
         output_hint(&r->output,
                     "  it is there with its data, and what its disk costs. to give it back:\n"
@@ -305,11 +339,8 @@ static void down_screen(struct run *r, const char *target, const struct json *re
                     at, target);
     else if (sleep)
         output_hint(&r->output, "  the next request wakes it");
-    else if (gpu && strchr(target, ':') && !glob_is_pattern(target))
-        output_hint(&r->output,
-                    "  nothing is left of the search, and no model waits. to look again:\n"
-                    "  llmhostctl up %s --gpu %s%s",
-                    target, gpu, most);
+    else if (json_get_text(search, "gpu") && strchr(target, ':') && !glob_is_pattern(target))
+        down_say_again(&r->output, target, search);
     else if (r->output.err_moves && !r->options.forget && strchr(target, ':') && !glob_is_pattern(target))
         output_hint(&r->output, "  it stays off until: llmhostctl up %s%s%s", target, on ? " --on " : "",
                     on ? on : "");

@@ -9,7 +9,11 @@
 #include "lease/lease.h"
 #include "lease/ledger.h"
 #include "lease/rented.h"
+#include "manager.h"
+#include "proto/arguments.h"
 #include "proto/json.h"
+#include "proto/mem.h"
+#include "provider/rental.h"
 
 #define BEGAN_MS 5000 /* off the beginning of a search, which is known no better by the clock of its company */
 
@@ -58,16 +62,16 @@ static void add_powered(struct searched *s, const struct follow_machine *m)
 }
 
 /* What a search left of itself goes with it; NULL: something stays, on which the model can be wanted again. */
-static const struct rental_record *searched_for(const struct follow *w)
+static const struct rented *searched_for(const struct follow *w)
 {
-    const struct rental_record *first = NULL;
+    const struct rented *first = NULL;
 
     for (unsigned i = 0; i < w->n_models; i++) {
         const struct rented *r = w->models[i] ? lease_rented(deployment_lease(w->models[i])) : NULL;
 
         if (!r || !rented_was_never_made(r) || !rented_record(r)->by_search)
             return NULL;
-        first = first ? first : rented_record(r);
+        first = first ? first : r;
     }
     return first;
 }
@@ -78,10 +82,37 @@ static bool is_beside(const struct follow_machine *m)
     return m->was_off && !m->was_looked_for;
 }
 
+/* What it would be looked for with again; what is as it is when nobody says it is left out. */
+static void put_wish(const struct follow *w, const struct rented *r, struct json *v)
+{
+    const struct rental_record *wish = rented_record(r);
+    struct account *a = rented_account(r);
+    const struct json *arguments = w->models[0] ? deployment_arguments(w->models[0]) : NULL;
+    _cleanup_free_ char *why = NULL;
+    const char *usual = NULL;
+
+    json_put_string(v, "gpu", wish->gpu);
+    if (wish->max_price_milli)
+        json_put_int(v, "max_price_milli", wish->max_price_milli);
+    if (!manager_rental_account(w->call->context->manager, NULL))
+        json_put_string(v, "provider", account_name(a));
+    json_put_string(v, "region", wish->region);
+    if (account_ops(a)->find_image(account_rental(a), NULL, &usual, &why) < 0 || !streq(usual, wish->image))
+        json_put_string(v, "image", wish->image);
+    if (wish->disk_gb)
+        json_put_int(v, "disk_gb", wish->disk_gb);
+    if (!arguments)
+        return;
+    if (arguments_hold_secret(arguments))
+        json_put_bool(v, "left_out", true);
+    else
+        json_put(v, "arguments", json_copy(arguments));
+}
+
 static struct json *show_searched(const struct follow *w)
 {
     struct searched s = {.names = json_array(), .unsure = json_array()};
-    const struct rental_record *wish = searched_for(w);
+    const struct rented *wish = searched_for(w);
     struct json *v = json_object();
     bool was_powered;
 
@@ -99,11 +130,8 @@ static struct json *show_searched(const struct follow *w)
         json_put(v, "unsure", TAKE_PTR(s.unsure));
     json_free(s.names);
     json_free(s.unsure);
-    if (wish) {
-        json_put_string(v, "gpu", wish->gpu);
-        if (wish->max_price_milli)
-            json_put_int(v, "max_price_milli", wish->max_price_milli);
-    }
+    if (wish)
+        put_wish(w, wish, v);
     return v;
 }
 

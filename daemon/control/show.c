@@ -18,6 +18,7 @@
 #include "lease/lease.h"
 #include "manager.h"
 #include "proto/address.h"
+#include "proto/arguments.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/ssh_proxy.h"
@@ -296,7 +297,7 @@ struct json *show_model(const struct deployment *d)
     json_put_int(v, "held", n.held);
     json_put_int(v, "requests", n.requests);
     if (deployment_arguments(d))
-        json_put(v, "arguments", json_copy(deployment_arguments(d)));
+        json_put(v, "arguments", arguments_show(deployment_arguments(d)));
     json_put(v, "awake", show_causes(d));
     json_put(v, "next", model_next(d, &n));
     put_facts(v, d);

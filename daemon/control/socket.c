@@ -17,6 +17,7 @@
 #include "control/explain.h"
 #include "control/guards.h"
 #include "control/methods.h"
+#include "proto/arguments.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/varlink.h"
@@ -239,7 +240,8 @@ static bool in_interface(const char *method, const char *interface)
     return strncmp(method, interface, n) == 0 && method[n] == '.' && !strchr(method + n + 1, '.');
 }
 
-/* What was asked, without its secrets: a pasted command may hold a proxy command, and that a password. */
+/* What was asked, without its secrets: a pasted command may hold a proxy command, and that a password; and what
+ * is typed for an engine a key. */
 static void connection_log_call(const struct connection *c)
 {
     _cleanup_json_ struct json *shown = NULL;
@@ -251,6 +253,8 @@ static void connection_log_call(const struct connection *c)
     shown = varlink_hide_secrets(c->control->contract, c->message.method, c->message.parameters);
     if (json_get(shown, "command"))
         json_put_string(shown, "command", "<command>");
+    if (json_type(json_get(shown, "arguments")) == JSON_ARRAY)
+        json_put(shown, "arguments", arguments_show(json_get(shown, "arguments")));
     log_debug(NULL, "pid %d asks %s %s", (int)c->caller.pid, c->message.method,
               shown && json_write(shown, &text) == 0 ? buf_text(&text) : "");
     buf_done(&text);

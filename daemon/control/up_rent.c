@@ -20,6 +20,7 @@
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "manager.h"
+#include "proto/arguments.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/mem.h"
@@ -479,7 +480,7 @@ static char *up_limited(const struct call *c, const char *on)
     if (json_get_bool(c->parameters, "no_guard", false))
         buf_add_text(&next, " --no-guard");
     buf_add_text(&next, " --max-price=AMOUNT");
-    for (size_t i = 0; i < json_count(arguments); i++) {
+    for (size_t i = 0; !arguments_hold_secret(arguments) && i < json_count(arguments); i++) {
         const char *text = json_text(json_at(arguments, i)), *quote = text ? quote_for(text) : "";
 
         if (text && !strchr(text, '\''))
@@ -490,14 +491,17 @@ static char *up_limited(const struct call *c, const char *on)
     return line;
 }
 
+#define UNPRICED                                                                                             \
+    "say what it may cost at most: the price is read as soon as the machine is on, and it is switched off "  \
+    "again if it is dearer"
+
 static void fail_unpriced(struct call *c, const char *target, const char *what, const char *on)
 {
+    bool is_secret = arguments_hold_secret(json_get(c->parameters, "arguments"));
     _cleanup_free_ char *next = up_limited(c, on);
 
     call_fail(c, EXIT_USAGE, "price_unknown", target,
-              "say what it may cost at most: the price is read as soon as the machine is on, and it is "
-              "switched off again if it is dearer",
-              next, "nothing was switched on: what an hour of %s costs is not known until it is there", what);
+              is_secret ? UNPRICED "; " ARGUMENTS_LEFT_OUT : UNPRICED, next, "nothing was switched on: what an hour of %s costs is not known until it is there", what);
 }
 
 /* Off, and rented: it is switched on by this call, or by what is tried after another one. */

@@ -84,8 +84,8 @@ struct engine *engine_free(struct engine *e)
 
 static int refuse(struct fault *f, const char *argument, const char *why)
 {
-    return fault_code(f, FAULT_INVALID, "bad_arguments", "the argument %.100s was not taken: %s", argument,
-                      why);
+    return fault_code(f, FAULT_INVALID, "bad_arguments", "the argument %.*s was not taken: %s",
+                      (int)MIN(strcspn(argument, "="), (size_t)100), argument, why); /* no key in it */
 }
 
 int engine_check_arguments(const struct engine_ops *ops, const struct json *arguments, struct fault *f)

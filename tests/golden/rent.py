@@ -296,6 +296,11 @@ RENT = [
     case("rent-down-found-unsure", f"down {MODEL}", {"Down": down(search={"powered": True, "powered_ms": 8000, "amount": yuan(4), "instances": ["5090"],
                                                                           "unsure": ["4090d"]})}, columns=80),
     case("rent-down-left", f"down {MODEL}", {"Down": down(("power_off", "nothing was switched on", 0), search={"powered": False, "gpu": "4090D,5090", "max_price_milli": 2500})}, columns=80),
+    case("rent-down-left-all", f"down {MODEL}", {"Down": down(("power_off", "nothing was switched on", 0), search={
+        "powered": False, "gpu": "4090D,5090", "max_price_milli": 2500, "provider": "autodl", "region": "westDC3,beijingDC2", "image": "image-0123456789",
+        "disk_gb": 100, "arguments": ["-c", "16 k"]})}, columns=80),
+    case("rent-down-left-secret", f"down {MODEL}", {"Down": down(("power_off", "nothing was switched on", 0), search={
+        "powered": False, "gpu": "4090D", "left_out": True})}, columns=80),
     case("rent-image-save-pipe", "image save gz-4090 llama-3", {"ImageSave": SAVE}),
     case("rent-image-save-quoted", ["image", "save", "gz-4090", "bad name?"], {"ImageSave": [{"reply": {"image": {**IMAGES[0], "name": "bad name?", "ready": True}}}]}),
     case("rent-image-save-later", "image save gz-4090 llama-3 --no-wait", {"ImageSave": [{"reply": {"image": {**IMAGES[0], "ready": False}}}]}, columns=80),

@@ -258,10 +258,10 @@ static inline int fake_find_none(struct rental *r, const char *gpu, struct renta
 static inline int fake_find_image(struct rental *r, const char *name, const char **ret_image, char **ret_why)
 {
     (void)r;
-    *ret_image = "image-1";
-    if (name)
+    *ret_image = name && streq(name, "image-2") ? "image-2" : "image-1";
+    if (name && !streq(name, *ret_image))
         *ret_why = xstrdup("it has no such image");
-    return name ? -ENOENT : 0;
+    return name && !streq(name, *ret_image) ? -ENOENT : 0;
 }
 
 /* Two, each of which lists of machines call by another name. */

@@ -54,6 +54,27 @@ Test(again, says_what_was_typed_and_the_command_does_not_say)
     expect(&r, EXIT_REFUSED, "llmhostctl up ollama:phi4 -- -np 2", "llmhostctl up ollama:phi4 -- -np 2");
 }
 
+Test(again, a_secret_of_an_engine_is_not_repeated_and_that_is_said)
+{
+    char *arguments[] = {(char *)"llama.cpp:m"}, *engine[] = {(char *)"-c", (char *)"512", (char *)"--hf-token",
+                                                              (char *)"hunter2"};
+    struct run r = {.verb = verb_find("up"),
+                    .options = {.arguments = arguments, .n_arguments = 1, .engine_arguments = engine,
+                                .n_engine_arguments = ELEMENTS(engine)}};
+    _cleanup_json_ struct json *error = error_make(EXIT_REFUSED, "price", "no", "it is dear",
+                                                   "llmhostctl up llama.cpp:m --max-price=2", NULL);
+
+    type(&r, "gpu", "4090D");
+    again_complete(error, &r);
+    cr_assert_str_eq(json_text(json_at(json_get(error, "next"), 0)),
+                     "llmhostctl up llama.cpp:m --max-price=2 --gpu=4090D");
+    cr_assert_str_eq(json_get_text(error, "why"), "it is dear; what was typed behind -- is not repeated, for it "
+                                                  "holds a secret: type it again");
+    again_complete(error, &r);
+    cr_assert_str_eq(strrchr(json_get_text(error, "why"), ';'), "; what was typed behind -- is not repeated, for it "
+                                                                "holds a secret: type it again", "said once");
+}
+
 Test(again, a_limit_that_is_missing_is_no_mistake_in_what_was_typed)
 {
     char *arguments[] = {(char *)"ollama:m"};

@@ -98,12 +98,39 @@ Test(control_model, arguments_stay_with_the_model_until_others_come)
     assert_arguments("");
 }
 
+static bool see_line(void *ctx, const struct log_entry *e)
+{
+    buf_addf(ctx, "%s\n", e->text);
+    return true;
+}
+
+Test(control_model, arguments_that_hold_a_secret_are_neither_shown_nor_logged)
+{
+    struct buf lines;
+
+    buf_init(&lines, 1024 * 1024);
+    add_local();
+    log_open(LOG_LEVEL_DEBUG);
+    up_with("[\"-c\",\"512\",\"--hf-token\",\"hunter2\",\"--hf_token=hunter2\"]");
+    log_read(0, see_line, &lines);
+    log_open(LOG_LEVEL_ERR);
+    cr_assert_not_null(strstr(buf_text(&lines), "\"--hf-token\",\"<secret>\""), "%s", buf_text(&lines));
+    cr_assert_null(strstr(buf_text(&lines), "hunter2"));
+    assert_arguments("[\"-c\",\"512\",\"--hf-token\",\"<secret>\",\"--hf_token=<secret>\"]");
+    buf_done(&lines);
+}
+
 Test(control_model, arguments_that_are_refused_change_nothing)
 {
     add_local();
     refuses("{\"method\":\"io.llmhost.Up\",\"parameters\":{\"model\":\"llama.cpp:/"
             "nowhere.gguf\",\"arguments\":[\"--port\",\"1\"]}}",
             "io.llmhost.Usage", "code", "bad_arguments");
+    refuses("{\"method\":\"io.llmhost.Up\",\"parameters\":{\"model\":\"llama.cpp:/"
+            "nowhere.gguf\",\"arguments\":[\"--api-key=hunter2\"]}}",
+            "io.llmhost.Usage", "message",
+            "the argument --api-key was not taken: it is reached through the tunnel alone, by requests that carry no key "
+            "of its own");
     refuses("{\"method\":\"io.llmhost.Up\",\"parameters\":{\"model\":\"ollama:tiny\",\"arguments\":[\"-c\","
             "\"1\"]}}",
             "io.llmhost.Usage", "code", "bad_arguments");

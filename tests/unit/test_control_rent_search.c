@@ -167,12 +167,32 @@ Test(control_rent_search, down_of_a_search_over_several_says_that_nothing_was_on
     cr_assert_not(json_get_bool(search, "powered", true));
     cr_assert_str_eq(json_get_text(search, "gpu"), "4090D,5090");
     cr_assert_eq(json_get_int(search, "max_price_milli", 0), record_of("rented")->max_price_milli);
+    cr_assert_null(json_get_text(search, "region"), "nobody said a word of it");
+    cr_assert_null(json_get_text(search, "image"));
+    cr_assert_null(json_get(search, "disk_gb"));
+    cr_assert_null(json_get_text(search, "provider"), "there is one account");
     cr_assert_not_null(record_of("rented"), "whoever ended it is told first");
     time_passes(2000);
     loop_turns(w.loop, 20);
     cr_assert_null(manager_lease_at(w.manager, 0));
     cr_assert_null(manager_deployment_at(w.manager, 0));
     cr_assert_eq(at.n_created, 0);
+}
+
+Test(control_rent_search, down_of_a_search_says_all_that_it_was_looked_for_with)
+{
+    begin_account();
+    at.has_card = false;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D,4090Dx2\",\"anyway\":true,\"wait\":false,"
+                            "\"region\":\"beijingDC2,westDC3\",\"image\":\"image-2\",\"disk_gb\":100}"));
+    time_passes(3000);
+    _cleanup_json_ struct json *v = down_of_search("ollama:m");
+    const struct json *search = json_get(json_get(v, "parameters"), "search");
+
+    cr_assert_str_eq(json_get_text(search, "gpu"), "4090D,4090Dx2");
+    cr_assert_str_eq(json_get_text(search, "region"), "beijingDC2,westDC3");
+    cr_assert_str_eq(json_get_text(search, "image"), "image-2");
+    cr_assert_eq(json_get_int(search, "disk_gb", 0), 100);
 }
 
 static const struct json *cause_of(const struct json *line, const char *cause)
