@@ -6,8 +6,8 @@
 
 /* ---- cost ---- */
 
-/* A Money of all of that unit in the list, under that key. */
-static struct json *money_sum(const struct json *list, const char *key, const char *unit)
+/* A Money of all of that unit in the list, under that key. One that has none there, and is of that unit, is one that nobody knows. */
+static struct json *money_sum(const struct json *list, const char *key, const char *unit_key, const char *unit)
 {
     struct json *sum = json_object();
     bool estimate = false, unknown = false;
@@ -16,8 +16,9 @@ static struct json *money_sum(const struct json *list, const char *key, const ch
     for (size_t i = 0; i < json_count(list); i++) {
         const struct json *money = json_get(json_at(list, i), key);
 
-        if (!streq(member_text(money, "unit", ""), unit))
+        if (!streq(member_text(json_get(json_at(list, i), unit_key), "unit", ""), unit))
             continue;
+        unknown |= json_type(money) != JSON_OBJECT;
         milli += json_get_int(money, "milli", 0);
         estimate |= json_get_bool(money, "estimate", false);
         unknown |= json_get_bool(money, "unknown", false);
@@ -47,9 +48,9 @@ static void add_totals(struct table *t, const struct json *list, const char *now
             first &= !streq(member_text(json_get(json_at(list, k), unit_key), "unit", ""), unit);
         if (!first)
             continue;
-        _cleanup_json_ struct json *rate = money_sum(list, now, unit),
-                                   *today = money_sum(list, "today", unit),
-                                   *month = money_sum(list, "month", unit);
+        _cleanup_json_ struct json *rate = money_sum(list, now, unit_key, unit),
+                                   *today = money_sum(list, "today", unit_key, unit),
+                                   *month = money_sum(list, "month", unit_key, unit);
 
         table_add(t, STYLE_HEAD, "total");
         add_money(t, rate, "/h");
@@ -177,8 +178,18 @@ static void add_spent_rows(const struct output *o, const struct json *rows, stru
 /* And how it ends. */
 static void add_left_out(const struct output *o, const struct json *reply, struct buf *out)
 {
-    const struct json *unpriced = json_get(reply, "unpriced"), *orphans = json_get(reply, "orphans");
+    const struct json *unpriced = json_get(reply, "unpriced"), *orphans = json_get(reply, "orphans"),
+                      *lines = json_get(reply, "lines");
 
+    for (size_t i = 0; i < json_count(lines); i++) {
+        const char *why = json_get_text(json_at(lines, i), "now_unknown");
+        _cleanup_free_ char *text = why ? xasprintf("%s: nobody knows whether it bills now: %s.",
+                                                    member_text(json_at(lines, i), "instance", "?"), why)
+                                        : NULL;
+
+        if (text)
+            add_wrapped(out, 0, o->out_width, text);
+    }
     if (json_count(unpriced))
         add_wrapped(out, 0, o->out_width,
                     "rented by hand: what it costs is not known here; it is in no sum, and no limit of money "
@@ -208,7 +219,7 @@ static void add_legend(const struct output *o, size_t begin, struct buf *out)
         add_wrapped(out, 0, o->out_width,
                     "~ estimate from list price and the times we saw; the provider's bill decides.");
     if (unknown)
-        add_wrapped(out, 0, o->out_width, "? a price that is not known: it is more than what stands there.");
+        add_wrapped(out, 0, o->out_width, "? is not known: it may be more than what stands there.");
 }
 
 static void add_money_screen(const struct output *o, const struct json *reply, bool of_targets,

@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "control/follow.h"
 #include "control/show.h"
+#include "control/show_cost.h"
 #include "control/show_rent.h"
 #include "guard/keeper.h"
 #include "lease/account.h"

@@ -5,6 +5,7 @@
 #include "control/methods.h"
 #include "control/orphans.h"
 #include "control/show.h"
+#include "control/show_cost.h"
 #include "control/show_rent.h"
 #include "control/target.h"
 #include "lease/account.h"
@@ -215,21 +216,22 @@ static void add_rows(struct manager *m, const struct account *a, const struct js
 }
 
 /* This month's, over all accounts of a unit. */
-static void add_total(struct manager *m, struct json *total)
+static void add_total(const struct control_context *k, struct json *total)
 {
+    struct manager *m = k->manager;
     struct account *a, *b;
 
     for (unsigned i = 0; (a = manager_account_at(m, i)); i++) {
         struct ledger_sum sum = {0};
         bool is_first = true;
 
-        for (unsigned k = 0; (b = manager_account_at(m, k)); k++) {
+        for (unsigned j = 0; (b = manager_account_at(m, j)); j++) {
             struct account_figures n;
 
             if (!streq(account_ops(a)->unit, account_ops(b)->unit))
                 continue;
-            is_first &= k >= i;
-            account_figures(b, &n);
+            is_first &= j >= i;
+            cost_figures(k, b, &n);
             sum.milli += n.month.milli;
             sum.estimate |= n.month.estimate;
             sum.unknown |= n.month.unknown;
@@ -274,7 +276,7 @@ static void cost_answer(struct call *c)
         add_lines(m, a, targets, lines);
         add_rows(m, a, targets, json_get_int(c->parameters, "since_at_ms", 0), rows);
     }
-    add_total(m, total);
+    add_total(c->context, total);
     json_put(v, "accounts", show_accounts(c->context));
     json_put(v, "lines", lines);
     json_put(v, "total", total);

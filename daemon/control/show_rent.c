@@ -5,6 +5,7 @@
 #include "base/fault.h"
 #include "control/control.h"
 #include "control/show.h"
+#include "control/show_cost.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
 #include "lease/boxed.h"
@@ -184,54 +185,6 @@ int64_t rental_rate(const struct lease *l, bool *ret_estimate)
     return n.rate_milli ? n.rate_milli : n.list_rate_milli;
 }
 
-/* What an hour of being off costs: the disk beside the system's own, by the price list. */
-static struct ledger_sum rate_when_off(const struct lease *l)
-{
-    const struct rented *r = lease_rented(l);
-    int64_t day_milli = rented_disk_day_milli(r);
-    bool is_known = day_milli > 0 || account_ops(rented_account(r))->disk_day_milli;
-
-    return (struct ledger_sum){.milli = (day_milli + 12) / 24,
-                               .estimate = day_milli > 0,
-                               .unknown = rented_record(r)->disk_gb > 0 && !is_known};
-}
-
-/* Nothing but its disk is billed. */
-static bool is_there_and_off(const struct lease *l)
-{
-    const struct life *life = rented_life(lease_rented(l));
-
-    return life_state(life) == LIFE_STOPPED || (life_state(life) == LIFE_WAITING && *life_record(life)->id);
-}
-
-/* What it costs an hour, as it is: its time while it is on, its disk while it is off. */
-static struct ledger_sum rate_now(const struct account *a, const struct lease *l, const char *name)
-{
-    return l && is_there_and_off(l) ? rate_when_off(l) : ledger_rate(account_ledger(a), name);
-}
-
-static struct ledger_sum spent_since(const struct account *a, const char *name, int64_t from_at_ms)
-{
-    return ledger_sum(account_ledger(a), name, from_at_ms, account_now_ms(a) + 1);
-}
-
-static struct ledger_sum spent_today(const struct account *a, const char *name)
-{
-    return spent_since(a, name, ledger_day_begins(account_ledger(a), account_now_ms(a)));
-}
-
-static struct ledger_sum spent_month(const struct account *a, const char *name)
-{
-    return spent_since(a, name, ledger_month_begins(account_ledger(a), account_now_ms(a)));
-}
-
-struct json *show_spent_today(const struct lease *l)
-{
-    const struct ledger_sum today = spent_today(rented_account(lease_rented(l)), lease_name(l));
-
-    return show_sum(&today, unit_of(l));
-}
-
 /* What was asked for. */
 static void put_wish(struct json *v, const struct rented *rented, const char *unit)
 {
@@ -349,8 +302,8 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     put_at(v, "off_at_ms", n.off_at_ms);
     json_put_string(v, "timer_reason", n.timer_lacks);
     put_at(v, "released_at_ms", n.released_at_ms);
-    if (is_there_and_off(l)) {
-        const struct ledger_sum stopped = rate_when_off(l);
+    if (cost_is_of_disk(l)) {
+        const struct ledger_sum stopped = cost_when_off(l);
 
         json_put(v, "stopped", show_sum(&stopped, unit_of(l)));
     }
@@ -484,22 +437,6 @@ static unsigned count_machines(const struct control_context *k, const struct acc
     return n;
 }
 
-/* Of those that are off. */
-static void add_disks(const struct control_context *k, const struct account *a, struct ledger_sum *rate)
-{
-    struct lease *l;
-
-    for (unsigned i = 0; (l = manager_lease_at(k->manager, i)); i++) {
-        if (!lease_rented(l) || rented_account(lease_rented(l)) != a || !is_there_and_off(l))
-            continue;
-        struct ledger_sum disk = rate_when_off(l);
-
-        rate->milli += disk.milli;
-        rate->estimate |= disk.estimate;
-        rate->unknown |= disk.unknown;
-    }
-}
-
 static void put_limit(struct json *v, const char *key, int64_t milli)
 {
     if (milli > 0)
@@ -513,7 +450,7 @@ struct json *show_account(const struct control_context *k, const struct account 
     struct json *v = json_object();
     struct account_figures n;
 
-    account_figures(a, &n);
+    cost_figures(k, a, &n);
     json_put_string(v, "provider", account_name(a));
     json_put_string(v, "title", ops->title);
     if (ops->unofficial)
@@ -533,7 +470,6 @@ struct json *show_account(const struct control_context *k, const struct account 
     }
     json_put(v, "today", show_sum(&n.today, ops->unit));
     json_put(v, "month", show_sum(&n.month, ops->unit));
-    add_disks(k, a, &n.rate);
     json_put(v, "rate", show_sum(&n.rate, ops->unit));
     json_put_int(v, "instances", count_machines(k, a));
     if (account_trouble(a)->kind)
@@ -565,60 +501,5 @@ struct json *show_offer(const struct account *a, const struct rental_offer *o)
     if (o->stock >= 0)
         json_put_int(v, "stock", o->stock);
     json_put_bool(v, "unofficial", o->unofficial);
-    return v;
-}
-
-/* ---- the ledger ---- */
-
-static bool is_stamp(const char *basis)
-{
-    return basis && streq(basis, "stamp");
-}
-
-struct json *show_spent(const struct account *a, const struct spent_record *r)
-{
-    bool exact = is_stamp(r->from_basis) && is_stamp(r->to_basis) && streq(r->rate_basis, "snapshot");
-    bool is_lump = !streq(r->kind, "compute");
-    struct json *v = json_object();
-    /* As the sums have it, all of it; what is paid at once is told as it was paid. */
-    int64_t milli =
-        is_lump ? r->lump_milli : ledger_cost(r, r->to_at_ms ? r->to_at_ms + 1 : account_now_ms(a));
-
-    json_put_string(v, "provider", account_name(a));
-    json_put_string(v, "instance", r->instance);
-    json_put_string(v, "kind", r->kind);
-    json_put_bool(v, "by_us", r->intent != NULL);
-    json_put_int(v, "from_at_ms", r->from_at_ms);
-    json_put_string(v, "from_basis", r->from_basis);
-    put_at(v, "to_at_ms", r->to_at_ms);
-    json_put_string(v, "to_basis", r->to_basis);
-    json_put_bool(v, "to_confirmed", r->to_basis && (is_stamp(r->to_basis) || streq(r->to_basis, "seen")));
-    if (r->rate_milli >= 0)
-        json_put_int(v, "rate_milli", r->rate_milli);
-    json_put_string(v, "rate_basis", r->rate_basis);
-    if (r->no_card)
-        json_put_bool(v, "no_card", true);
-    json_put(v, "amount",
-             show_money(milli, r->unit, is_lump ? streq(r->kind, "disk") : !exact, ledger_is_unknown(r)));
-    return v;
-}
-
-struct json *show_cost_line(const struct account *a, const struct lease *l, const char *name)
-{
-    const struct ledger_sum now = rate_now(a, l, name), today = spent_today(a, name),
-                            month = spent_month(a, name),
-                            stopped = l ? rate_when_off(l) : (struct ledger_sum){0};
-    const char *unit = account_ops(a)->unit;
-    struct json *v = json_object();
-
-    json_put_string(v, "instance", name);
-    json_put_string(v, "state", l ? show_rental_state(l) : life_state_name(LIFE_RELEASED));
-    json_put(v, "now", show_sum(&now, unit));
-    json_put(v, "today", show_sum(&today, unit));
-    json_put(v, "month", show_sum(&month, unit));
-    json_put(v, "stopped", show_sum(&stopped, unit));
-    if (l && rented_record(lease_rented(l))->disk_gb)
-        json_put_int(v, "disk_gb", rented_record(lease_rented(l))->disk_gb);
-    put_at(v, "prepaid_until_at_ms", l ? rented_prepaid_until_at_ms(lease_rented(l)) : 0);
     return v;
 }

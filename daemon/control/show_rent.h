@@ -11,7 +11,6 @@ struct json;
 struct lease;
 struct ledger_sum;
 struct rental_offer;
-struct spent_record;
 
 /* A Money. */
 struct json *show_sum(const struct ledger_sum *sum, const char *unit);
@@ -39,8 +38,6 @@ struct json *show_in_box(const struct control_context *k, const struct lease *l)
 int64_t rental_rate(const struct lease *l, bool *ret_estimate);
 /* A Money: being on for so long from now costs that. */
 struct json *show_rental_cost(const struct lease *l, int64_t for_ms);
-/* What it has cost today. */
-struct json *show_spent_today(const struct lease *l);
 /* What is wrong with it, but for its tunnel. i: the first, the second…; false beyond the last. *ret_since_at_ms 0: not known. */
 bool rental_trouble(const struct lease *l, unsigned i, struct fault *ret, int64_t *ret_since_at_ms);
 /* Only its account can mend that: token, limits, balance. */
@@ -51,7 +48,3 @@ const char *rental_subject(const struct lease *l, const struct fault *f);
 struct json *show_account(const struct control_context *k, const struct account *a);
 struct json *show_accounts(const struct control_context *k);
 struct json *show_offer(const struct account *a, const struct rental_offer *o);
-/* An interval of the ledger. */
-struct json *show_spent(const struct account *a, const struct spent_record *r);
-/* A CostLine. l NULL: it was given back; then name is all there is of it. */
-struct json *show_cost_line(const struct account *a, const struct lease *l, const char *name);

@@ -71,6 +71,11 @@ COST = {"accounts": [ACCOUNT], "total": [yuan(5430)], "lines": [
     {"instance": "xb-4090d", "state": "stopped", "now": yuan(20, True), "today": yuan(250, True), "month": yuan(6400, True), "stopped": yuan(14, True), "disk_gb": 50},
     {"instance": "内蒙-5090", "state": "stopping", "now": yuan(0, unknown=True), "today": yuan(1060, unknown=True), "month": yuan(9120, unknown=True),
      "stopped": yuan(0, unknown=True)}]}
+# Two calls that got no answer, and one that was not read yet: their sums are marked.
+UNHEARD = {**COST, "lines": [COST["lines"][0], {"instance": "gz-5090", "state": "creating", "now_unknown": "AutoDL has not answered the call that makes it",
+                                                "today": yuan(0, unknown=True), "month": yuan(0, unknown=True), "stopped": yuan(0)},
+                             {"instance": "rented", "state": "unknown", "now_unknown": "AutoDL may still act on a power-on asked 12s ago",
+                              "today": yuan(250, unknown=True), "month": yuan(6400, True, True), "stopped": yuan(14, True), "disk_gb": 50}]}
 UNITS = {"accounts": [ACCOUNT, {"provider": "pai-dsw", "title": "PAI-DSW", "unit": "CU", "month_milli": 250000, "today": {**yuan(4200), "unit": "CU"},
                                 "month": {**yuan(61000), "unit": "CU"}, "rate": {**yuan(0), "unit": "CU"}, "instances": 1}],
          "total": [], "lines": COST["lines"][:1] + [{"instance": "dsw-lab", "state": "stopped", **{k: {**yuan(n), "unit": "CU"} for k, n in (
@@ -269,6 +274,10 @@ RENT = [
     *widths("rent-cost", "cost", {"Cost": [{"reply": COST}]}),
     case("rent-status-quiet", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [], "instances": [
         machine("gz-4090", "running", "up", stays="quiet_use", until_at_ms="@720s", quiet="its card computed (61%) 3m ago")]}}]}, columns=120),
+    case("rent-cost-unheard", "cost", {"Cost": [{"reply": {**UNHEARD, "accounts": [{**SPENT_MORE, "today": yuan(6356, unknown=True), "month": yuan(77600, True, True),
+                                                                                   "rate": yuan(1980, unknown=True), "balance": yuan(41300), "balance_at_ms": "@-5s"}]}}]}, columns=80),
+    case("rent-cost-unheard-of", "cost gz-5090 rented", {"Cost": [{"reply": {**UNHEARD, "lines": UNHEARD["lines"][1:]}}]}, columns=60),
+    case("rent-cost-unheard-json", "cost --json", {"Cost": [{"reply": {"accounts": [], "total": [], "lines": UNHEARD["lines"][1:2]}}]}),
     case("rent-cost-of", "cost gz-4090", {"Cost": COST_OF}, columns=80),
     case("rent-cost-units", "cost", {"Cost": [{"reply": UNITS}]}, columns=80),
     case("rent-cost-since", "cost --since 2026-11-20", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "rows": ROWS}}]}, columns=120),

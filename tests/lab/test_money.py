@@ -3,6 +3,7 @@
 Facts of the company: reference/autodl.md §5; of the ledger: reference/lease.md §3."""
 import concurrent.futures
 import contextlib
+import json
 import re
 import sqlite3
 import time
@@ -59,6 +60,22 @@ class Money(AtOnce):
             mine, bill = hosts.until(lambda: (both := times(w))[0] == both[1] and both, 5, f"ledger and bill: {times(w)}")
             self.assertEqual([rate for _, _, rate in mine], [1880, 0, 1880])
             self.assertEqual(mine[1][1], int(ends), "by time from the end of what was paid")
+
+    def test_what_a_call_without_an_answer_costs_is_not_0(self):
+        """Until it is settled; also in the sums."""
+        with World({**NEVER, "guard": {"settle": "6s"}}) as w:
+            w.c.fault("cut", on="create")       # nothing happens, and nobody hears that
+            w.up(wait=False)
+            hosts.until(lambda: w.calls("create"), 20, "the call")
+            cost = w.d.ctl("cost").stdout
+            self.assertRegex(cost, r"(?m)^4090d +\? +\? +\? ")
+            self.assertRegex(cost, r"(?m)^total +\? +\? +\?")
+            self.assertRegex(re.sub(r"\s+", " ", cost), r"4090d: nobody knows whether it bills now: AutoDL has not answered the call that makes it\.")
+            line, = json.loads(w.d.ctl("cost", "--json").stdout)["data"]["lines"]
+            self.assertEqual((line.get("now"), line["now_unknown"], line["today"]["unknown"]), (None, "AutoDL has not answered the call that makes it", True))
+            w.down()
+            self.assertRegex(w.d.ctl("cost").stdout, r"(?m)^4090d +0 +0 +0 ")
+            self.assertEqual(w.machines()[0]["state"], "absent")
 
     def test_a_price_that_changes_while_it_runs_is_an_estimate(self):
         """Nobody knows whether the bill follows: at this company it does not, until the next power-on."""
