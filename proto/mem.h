@@ -76,14 +76,22 @@ static inline char *xstrdup(const char *text)
     return copy;
 }
 
+__attribute__((format(printf, 1, 0))) static inline char *xvasprintf(const char *format, __builtin_va_list args)
+{
+    char *text = NULL;
+
+    if (vasprintf(&text, format, args) < 0)
+        abort();
+    return text;
+}
+
 __attribute__((format(printf, 1, 2))) static inline char *xasprintf(const char *format, ...)
 {
     __builtin_va_list args;
-    char *text = NULL;
 
     __builtin_va_start(args, format);
-    if (vasprintf(&text, format, args) < 0)
-        abort();
+    char *text = xvasprintf(format, args);
+
     __builtin_va_end(args);
     return text;
 }

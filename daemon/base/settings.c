@@ -139,8 +139,7 @@ __attribute__((format(printf, 2, 3))) static void complain(struct reading *r, co
     if (r->why)
         return;
     va_start(args, format);
-    if (vasprintf(&text, format, args) < 0)
-        abort();
+    text = xvasprintf(format, args);
     va_end(args);
     r->why = xasprintf("%s:%d: %s", r->name, r->line, text);
     r->why_line = r->line;

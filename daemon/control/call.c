@@ -70,16 +70,15 @@ void call_fail(struct call *c, enum exit_status status, const char *code, const 
     if (c->over)
         return;
     va_start(args, format);
-    if (vasprintf(&message, format, args) < 0)
-        message = NULL;
+    message = xvasprintf(format, args);
     va_end(args);
     json_put_string(p, "code", code);
-    json_put_string(p, "message", message ? message : "");
+    json_put_string(p, "message", message);
     if (why && *why)
         json_put_string(p, "why", why);
     json_put(p, "next", explain_lines(next));
     json_put_string(p, "target", target);
-    log_debug(target, "%s of pid %d: %s (%s)", c->method, (int)c->caller.pid, message ? message : "", code);
+    log_debug(target, "%s of pid %d: %s (%s)", c->method, (int)c->caller.pid, message, code);
     if (!c->oneway)
         connection_send_error(c->connection, error_name(status), p);
     call_over(c);
@@ -176,9 +175,8 @@ void call_log_change(const struct call *c, const char *target, const char *forma
     va_list args;
 
     va_start(args, format);
-    if (vasprintf(&text, format, args) < 0)
-        text = NULL;
+    text = xvasprintf(format, args);
     va_end(args);
-    log_notice(target, "%s, by uid %u (pid %d)", text ? text : c->method, (unsigned)c->caller.uid,
+    log_notice(target, "%s, by uid %u (pid %d)", text, (unsigned)c->caller.uid,
                (int)c->caller.pid);
 }

@@ -29,13 +29,12 @@ void check_add(struct json *list, const char *id, const char *target, const char
     va_list args;
 
     va_start(args, format);
-    if (vasprintf(&text, format, args) < 0)
-        text = NULL;
+    text = xvasprintf(format, args);
     va_end(args);
     json_put_string(v, "id", id);
     json_put_string(v, "target", target);
     json_put_string(v, "level", level);
-    json_put_string(v, "message", text ? text : "");
+    json_put_string(v, "message", text);
     json_put(v, "next", next ? next : json_array());
     json_append(list, v);
 }
@@ -47,8 +46,8 @@ struct json *check_command(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    if (vasprintf(&text, format, args) >= 0)
-        json_append_string(list, text);
+    text = xvasprintf(format, args);
+    json_append_string(list, text);
     va_end(args);
     return list;
 }
