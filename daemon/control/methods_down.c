@@ -124,6 +124,18 @@ static void down_over(struct follow *w)
         call_reply(w->call, v);
 }
 
+/* What its end waits for: requests, and a machine where a server may run that cannot be asked. */
+static void add_waited_for(const struct follow *w, unsigned i, unsigned *streams, struct lease **away)
+{
+    struct lease *l = deployment_lease(w->models[i]);
+    struct deployment_figures n;
+
+    deployment_figures(w->models[i], &n);
+    *streams += n.open;
+    if (!w->told[i].has_no_engine && !lease_is_reachable(l))
+        *away = l;
+}
+
 static void down_look(struct follow *w)
 {
     struct lease *away = NULL;
@@ -133,7 +145,6 @@ static void down_look(struct follow *w)
 
     for (unsigned i = 0; i < w->n_models; i++) {
         struct deployment *d = w->models[i];
-        struct deployment_figures n;
 
         if (!d || deployment_is_idle(d)) {
             off++;
@@ -149,10 +160,7 @@ static void down_look(struct follow *w)
                       "%s was not stopped: it was asked for again meanwhile", deployment_name(d));
             return;
         }
-        deployment_figures(d, &n);
-        streams += n.open;
-        if (!w->told[i].has_no_engine && !lease_is_reachable(deployment_lease(d)))
-            away = deployment_lease(d);
+        add_waited_for(w, i, &streams, &away);
     }
     if (w->call->more && !down_tell(w, streams, stopped, away))
         return;
@@ -298,7 +306,6 @@ static void sleep_look(struct follow *w)
 
     for (unsigned i = 0; i < w->n_models; i++) {
         struct deployment *d = w->models[i];
-        struct deployment_figures n;
 
         if (!d || deployment_goal(d) == GOAL_OFF || deployment_state(d) == DEPLOYMENT_ASLEEP ||
             deployment_state(d) == DEPLOYMENT_FAILED) {
@@ -311,10 +318,7 @@ static void sleep_look(struct follow *w)
                       "%s does not sleep: it was asked for again meanwhile", deployment_name(d));
             return;
         }
-        deployment_figures(d, &n);
-        streams += n.open;
-        if (!w->told[i].has_no_engine && !lease_is_reachable(deployment_lease(d)))
-            away = deployment_lease(d);
+        add_waited_for(w, i, &streams, &away);
     }
     if (w->call->more && !down_tell(w, streams, stopped, away))
         return;
