@@ -102,12 +102,7 @@ static void power_arm_boxed(struct power *p, uint64_t now)
         due = MIN(due, p->away_due + AWAY_MS);
     if (p->on_due)
         due = MIN(due, now + LOOK_MS);
-    if (p->gpu_look_due)
-        due = MIN(due, p->gpu_look_due);
-    if (due == STAY_NEVER)
-        timer_disarm(p->timer);
-    else
-        timer_arm(p->timer, due > now ? due - now : 0);
+    power_arm_at(p, due, now);
 }
 
 void power_judge_boxed(struct power *p)

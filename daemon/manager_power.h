@@ -62,6 +62,7 @@ void power_note_quiet(struct power *p, uint64_t now);   /* what uses it without 
 void power_stay(struct power *p); /* does what p->stay says */
 void power_off(struct power *p, const char *why);
 void power_judge(struct power *p);
+void power_arm_at(struct power *p, uint64_t due, uint64_t now); /* then it is judged anew, or when the card is to be looked at; STAY_NEVER */
 void power_judge_anew(void *ctx); /* by the timer, or by what nobody else hears of: p is ctx */
 /* Until when `keep INSTANCE` keeps it, as far as we and its guard know; and something of it, but for that model. Not behind now: nothing does. */
 enum keeps { KEEPS_ALL, KEEPS_OF_MODELS };
