@@ -48,12 +48,18 @@ void autodl_write_start(const char *id, const char *start_command, struct buf *o
     json_write(v, out);
 }
 
-void autodl_write_id(const char *id, struct buf *out)
+/* Most of their bodies name one thing. */
+static void write_one(const char *key, const char *value, struct buf *out)
 {
     _cleanup_json_ struct json *v = json_object();
 
-    json_put_string(v, "instance_uuid", id);
+    json_put_string(v, key, value);
     json_write(v, out);
+}
+
+void autodl_write_id(const char *id, struct buf *out)
+{
+    write_one("instance_uuid", id, out);
 }
 
 void autodl_write_page(unsigned page, struct buf *out)
@@ -127,10 +133,7 @@ void autodl_write_save(const char *id, const char *image, struct buf *out)
 
 void autodl_write_stock(const char *region, struct buf *out)
 {
-    _cleanup_json_ struct json *v = json_object();
-
-    json_put_string(v, "region_sign", region);
-    json_write(v, out);
+    write_one("region_sign", region, out);
 }
 
 /* ---- answers ---- */
