@@ -347,13 +347,10 @@ static void daemon_watch_signals(struct daemon *d)
     }
 }
 
-static int daemon_open(struct daemon *d, struct fault *f)
+/* What everything else writes to, or asks. */
+static int daemon_open_base(struct daemon *d, struct fault *f)
 {
     _cleanup_free_ char *config_directory = directory_of(d->config);
-
-    d->control_fd = service_take_socket(d->service, "control");
-    d->gateway_fd = service_take_socket(d->service, "gateway");
-
     int r = prepare_directories(d, f);
 
     if (r < 0)
@@ -370,8 +367,12 @@ static int daemon_open(struct daemon *d, struct fault *f)
     d->resolver = resolver_new(d->loop);
     d->turns = turns_new(d->loop);
     d->http = http_new(d->loop);
+    return 0;
+}
 
-    const struct manager_context manager = {
+static int daemon_open_manager(struct daemon *d, struct fault *f)
+{
+    const struct manager_context context = {
         .loop = d->loop,
         .store = d->store,
         .secrets = d->secrets,
@@ -383,18 +384,19 @@ static int daemon_open(struct daemon *d, struct fault *f)
         .turns = d->turns,
         .is_system = service_is_system(d->service),
     };
+    int r = manager_new(&context, &d->manager, f);
 
-    r = manager_new(&manager, &d->manager, f);
     if (r < 0)
         return r;
     d->changes =
         (struct manager_listener){.deployment = daemon_on_deployment, .lease = daemon_on_lease, .ctx = d};
     manager_listen(d->manager, &d->changes);
-    r = gateway_new(d->loop, d->manager, d->store, d->settings, d->gateway_fd, &d->gateway, f);
-    if (r < 0)
-        return r;
+    return 0;
+}
 
-    const struct control_context control = {
+static int daemon_open_control(struct daemon *d, struct fault *f)
+{
+    const struct control_context context = {
         .loop = d->loop,
         .manager = d->manager,
         .gateway = d->gateway,
@@ -412,7 +414,26 @@ static int daemon_open(struct daemon *d, struct fault *f)
         .started_due = d->started_due,
     };
 
-    return control_new(&control, &d->control, f);
+    return control_new(&context, &d->control, f);
+}
+
+/* The other way round than daemon_close(). */
+static int daemon_open(struct daemon *d, struct fault *f)
+{
+    int r;
+
+    d->control_fd = service_take_socket(d->service, "control");
+    d->gateway_fd = service_take_socket(d->service, "gateway");
+    r = daemon_open_base(d, f);
+    if (r < 0)
+        return r;
+    r = daemon_open_manager(d, f);
+    if (r < 0)
+        return r;
+    r = gateway_new(d->loop, d->manager, d->store, d->settings, d->gateway_fd, &d->gateway, f);
+    if (r < 0)
+        return r;
+    return daemon_open_control(d, f);
 }
 
 /* Doors first, then what is behind them; the database last, so that the last events reach it. */
