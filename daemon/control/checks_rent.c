@@ -1,3 +1,5 @@
+/* Each check looks at what was heard already (the doctor asks the accounts first), and says what to type where
+ * something is wrong. */
 #include "control/checks_rent.h"
 
 #include "base/clock.h"

@@ -1,3 +1,5 @@
+/* The registry is asked once, with a limit of its own: one that is slow or away is no reason not to rent, so the
+ * answer is "unknown" then. */
 #include "control/fitting.h"
 
 #include "base/fault.h"

@@ -1,3 +1,5 @@
+/* It listens to the manager, and looks once a turn of the loop, however much changed in it. What is removed
+ * meanwhile leaves a NULL in its place: fn() decides what that means. */
 #include "control/follow.h"
 
 #include "base/clock.h"

@@ -1,3 +1,4 @@
+/* Written anew as a whole after each turn in which a lease changed, and only where the text is another one. */
 #include "control/guards.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* What took too long, at the limit of a call or before it: a stop that nobody confirms, which goes on billing, and a
- * search that found no card so far. */
+/* What took too long, at the limit of a call or before it: a stop that nobody confirms, which goes on billing,
+ * and a search that found no card so far. */
 #include "control/machines.h"
 
 #include "base/clock.h"

@@ -1,5 +1,5 @@
-/* How the machines that a call waits for go off: which of them belong to it, which stay on all the same, and the
- * provider's word until each is confirmed. */
+/* How the machines that a call waits for go off: which of them belong to it, which stay on all the same, and
+ * the provider's word until each is confirmed. */
 #include "control/machines.h"
 
 #include <time.h>

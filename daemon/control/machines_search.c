@@ -1,5 +1,5 @@
-/* What a search for a card came to, once its end is all that a call was waiting for: what was switched on in it, for
- * how long and for how much, what may still come, and for what else to look again. */
+/* What a search for a card came to, once its end is all that a call was waiting for: what was switched on in
+ * it, for how long and for how much, what may still come, and for what else to look again. */
 #include "control/machines.h"
 
 #include "base/clock.h"

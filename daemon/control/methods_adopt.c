@@ -1,3 +1,5 @@
+/* Machines of an account that somebody else made: the list of all there are, and one of them as an instance, which
+ * is neither made nor switched by that. */
 #include "control/adopt.h"
 
 #include "base/fault.h"

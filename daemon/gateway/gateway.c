@@ -1,3 +1,6 @@
+/* The address and who may come in. Behind it each connection is a client (client.c), and the connections to the
+ * model servers lie in a pool for each deployment (pool.c); here the one is told of what happens to the other. When all
+ * places are taken an idle client goes for a new one; where none is idle, who comes waits in the kernel's backlog. */
 #include "gateway/gateway.h"
 
 #include <arpa/inet.h>

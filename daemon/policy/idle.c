@@ -1,3 +1,4 @@
+/* Instants are added up from facts; the caller holds them against the time. */
 #include "policy/idle.h"
 
 #include "proto/mem.h"

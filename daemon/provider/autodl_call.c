@@ -1,3 +1,6 @@
+/* The steps of a call follow each other as ops in c->step, each beginning in the callback of the one before: the name
+ * is looked up, the token read, then a request for each page. However it ends, autodl_call_fail() or the reader of its
+ * answer calls back once, and the call is freed. */
 #include "provider/autodl_call.h"
 
 #include <errno.h>

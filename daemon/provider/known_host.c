@@ -1,3 +1,4 @@
+/* A table of patterns, held against the name in lower case and without the dot at its end. */
 #include "provider/known_host.h"
 
 #include <ctype.h>

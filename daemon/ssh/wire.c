@@ -1,3 +1,5 @@
+/* A reader takes a value as a whole, or leaves everything where it was: lengths come from outside and are held against
+ * what is left. What is written is ours and small: its buffer's ceiling is a bug of ours, and aborts. */
 #include "ssh/wire.h"
 
 #include <errno.h>
