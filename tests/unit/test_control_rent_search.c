@@ -422,6 +422,46 @@ Test(control_rent_search, what_is_off_in_doubt_is_neither_awake_nor_waking)
     cr_assert(doubted);
 }
 
+/* Two clocks were read for it: a second more or less is the same. */
+static bool says_when(const char *text, int64_t at_ms)
+{
+    char by[40];
+    struct tm tm;
+
+    for (int64_t ms = at_ms - 1000; ms <= at_ms + 1000; ms += 1000) {
+        strftime(by, sizeof by, " ago; confirmed by %H:%M:%S", localtime_r(&(time_t){(ms + 999) / 1000}, &tm));
+        if (strstr(text, by))
+            return true;
+    }
+    return false;
+}
+
+/* Who waits is told so while the model is not off yet, which it is when that call cannot act any more. */
+Test(control_rent_search, down_says_early_until_when_a_call_without_an_answer_may_still_act)
+{
+    struct caller_end waits;
+
+    lose_the_only_create();
+    daemon_is_started_again();
+    caller_comes(&waits);
+    say(&waits, MORE("Down", "{\"target\":\"ollama:m\"}"));
+    for (unsigned i = 0; i < 20 && !has_message(&waits); i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+
+    _cleanup_json_ struct json *v = hear(&waits), *now = answers("InstanceShow", "{\"name\":\"4090d\"}");
+    const struct json *progress = json_get(json_get(v, "parameters"), "progress");
+    const struct json *rental = json_get(json_get(now, "instance"), "rental");
+    const char *text = json_get_text(progress, "text");
+
+    cr_assert_str_eq(json_get_text(progress, "stage"), "power_off");
+    cr_assert(text && strncmp(text, "AutoDL may still act on a power-on asked ", 41) == 0, "%s", text);
+    cr_assert(says_when(text, json_get_int(rental, "doubted_until_at_ms", 0)), "%s", text);
+    cr_assert_neq(deployment_state(manager_find_deployment(w.manager, "ollama:m")), DEPLOYMENT_OFF);
+    caller_leaves(&waits);
+}
+
 Test(control_rent_search, nor_when_the_calls_after_it_were_refused)
 {
     lose_a_create(2);
