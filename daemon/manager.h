@@ -225,6 +225,8 @@ bool manager_chooses(struct manager *m, const char *model);
 bool manager_chooses_on(struct manager *m, const struct deployment *d);     /* and d is one of them */
 /* Since when it is wanted on one of them, of which d is one, wall clock; 0: it is not. */
 int64_t manager_choice_began(struct manager *m, const struct deployment *d);
+/* The same by the loop's clock, as clock_past_due(). False: it is not. */
+bool manager_choice_begun(struct manager *m, const struct deployment *d, int64_t *ret_due);
 int64_t manager_choice_until(struct manager *m, const char *model);  /* and how long; 0: it is not */
 void manager_choice_look_until(struct manager *m, const struct deployment *d, int64_t until_at_ms); /* another end, if d is one of them */
 /* Those that are tried for it, in the order of their turns; false beyond the last. */

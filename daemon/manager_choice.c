@@ -38,6 +38,7 @@ struct choice {
     bool has_begun;           /* and it is wanted; else the one before is waited for */
     struct manager_rent rent; /* like this, the texts are ours; gpu NULL: none is made */
     int64_t begun_at_ms, until_at_ms;
+    int64_t begun_due;   /* as clock_past_due() */
     struct timer *timer; /* runs while somebody's turn is over, and the next one's has not come */
 };
 
@@ -343,6 +344,8 @@ static void choice_begin_turn(struct choice *c)
         return;
     }
     c->has_begun = true;
+    /* It is set back: to a daemon after this one whoever is wanted now was wanted after the beginning. */
+    c->begun_at_ms = MIN(c->begun_at_ms, clock_wall_ms());
     if (lease_rented(deployment_lease(d)))
         rented_look_until(lease_rented(deployment_lease(d)), c->until_at_ms);
     deployment_want(d, GOAL_ON_DEMAND, false);
@@ -477,7 +480,17 @@ int64_t manager_choice_began(struct manager *m, const struct deployment *d)
 
     if (!c || place_of(c, d) == c->n)
         return 0;
-    return c->begun_at_ms ? c->begun_at_ms : c->until_at_ms - MANAGER_SEARCH_MS; /* of an older version */
+    return c->begun_at_ms;
+}
+
+bool manager_choice_begun(struct manager *m, const struct deployment *d, int64_t *ret_due)
+{
+    const struct choice *c = find_choice(m, deployment_name(d));
+
+    if (!c || place_of(c, d) == c->n)
+        return false;
+    *ret_due = c->begun_due;
+    return true;
 }
 
 void manager_choice_look_until(struct manager *m, const struct deployment *d, int64_t until_at_ms)
@@ -531,7 +544,8 @@ void choices_restore(void *ctx, const struct choice_record *r)
 {
     struct choice *c = choice_new(ctx, r->model, r->until_at_ms);
 
-    c->begun_at_ms = r->begun_at_ms;
+    c->begun_at_ms = r->begun_at_ms ? r->begun_at_ms : r->until_at_ms - MANAGER_SEARCH_MS; /* of an older version */
+    c->begun_due = clock_past_due(c->begun_at_ms, clock_now_ms());
     for (const char *at = r->places; *at && c->n < PLACES_MAX; at += strcspn(at, ","), at += *at == ',') {
         _cleanup_free_ char *name = xasprintf("%.*s", (int)strcspn(at, ","), at);
 
@@ -559,7 +573,10 @@ static void take_search(struct choice *c, bool names_end)
 
     if (s == LIFE_WAITING || s == LIFE_CREATING) {
         const struct rental_record *is = rented_record(r);
+        struct rented_figures n;
 
+        rented_figures(r, &n);
+        c->begun_due = MIN(c->begun_due, n.wanted_due);
         if (is->wanted_at_ms)
             c->begun_at_ms = MIN(c->begun_at_ms, is->wanted_at_ms);
         if (!names_end && is->search_until_at_ms > clock_wall_ms())
@@ -581,6 +598,7 @@ void manager_choose(struct manager *m, const char *model, const char *const *ins
         take_rent(c, rent);
     c->has_begun = true;
     c->begun_at_ms = clock_wall_ms();
+    c->begun_due = (int64_t)clock_now_ms();
     for (unsigned i = 0; i < MIN(n, MANAGER_CHOICES_MAX); i++) {
         add_place(c, c->n, instances[i]);
         if (i == 0 && rent)

@@ -21,6 +21,7 @@ struct clock_watch {
 
 static struct {
     uint64_t boot_ms, mono_ms;
+    int64_t wall_ms;
 } shift; /* always 0 but in tests */
 
 static uint64_t read_ms(clockid_t id)
@@ -38,7 +39,7 @@ uint64_t clock_now_ms(void)
 
 int64_t clock_wall_ms(void)
 {
-    return (int64_t)(read_ms(CLOCK_REALTIME) + shift.boot_ms);
+    return (int64_t)(read_ms(CLOCK_REALTIME) + shift.boot_ms) + shift.wall_ms;
 }
 
 bool clock_was_set(int64_t wall_ms)
@@ -66,6 +67,11 @@ void clock_shift(struct loop *l, uint64_t ms, bool slept)
     if (!slept)
         shift.mono_ms += ms;
     l->timers.armed_due = 0; /* is wrong by ms now: set anew before the next poll */
+}
+
+void clock_shift_wall(int64_t ms)
+{
+    shift.wall_ms += ms;
 }
 
 void clock_look(struct loop *l)

@@ -19,6 +19,15 @@ static inline uint64_t clock_due_of(int64_t at_ms, uint64_t now)
     return left_ms > 0 ? now + (uint64_t)left_ms : 0;
 }
 
+/* Likewise, when it was; one to come is now, as somebody set the clock. Below 0: before this boot. What was noted so can be compared with
+ * each other, whatever becomes of the wall clock meanwhile. */
+static inline int64_t clock_past_due(int64_t at_ms, uint64_t now)
+{
+    int64_t age_ms = clock_wall_ms() - at_ms;
+
+    return (int64_t)now - (age_ms > 0 ? age_ms : 0);
+}
+
 /* "14:52", with the day where that is not today's. */
 #define MINUTE_TEXT_MAX 24
 const char *minute_format(char out[static MINUTE_TEXT_MAX], int64_t at_ms);

@@ -58,5 +58,7 @@ void children_hurry(struct loop *l);
 /* For tests: time goes on by ms, for the boottime clock and the wall clock; for the monotonic one too unless
  * the machine slept. */
 void clock_shift(struct loop *l, uint64_t ms, bool slept);
+/* Somebody sets the wall clock. */
+void clock_shift_wall(int64_t ms);
 /* Boottime as the kernel has it for an instant of clock_now_ms(). */
 uint64_t clock_kernel_ms(uint64_t due_ms);

@@ -30,7 +30,7 @@ struct follow_machine {
     struct lease *lease; /* NULL once it is gone */
     char told[40];       /* the last word of its provider that was told; "": none */
     bool was_looked_for; /* it waited for a card, or was asked for one, when it was added; or it was one of several */
-    int64_t since_at_ms; /* when that search began */
+    int64_t since_due;   /* when that search began, as clock_past_due() */
     bool stays, is_over; /* something keeps it on; its end was told, or it was off from the beginning */
     bool was_off;        /* the latter */
 };
@@ -50,7 +50,8 @@ struct follow {
     bool any;       /* Up: on whichever comes first */
     bool needs_end; /* Wait: whatever keeps them on; it waits on for a stop that takes long */
     bool tells_end; /* Down and Sleep, with "more" */
-    int64_t searched_at_ms; /* Down: it was looked for on several since then; 0: it was not */
+    bool was_searched; /* Down: it was looked for on several, */
+    int64_t searched_due; /* since then, as clock_past_due() */
     uint64_t begun_due;
     unsigned told_streams, told_off; /* Down: of all together */
     bool told_away;

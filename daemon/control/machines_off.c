@@ -36,8 +36,8 @@ void machines_add(struct follow *w, struct lease *l)
         .lease = l,
         .is_over = machine_is_off(l),
         .was_off = machine_is_off(l),
-        .was_looked_for = r && (w->searched_at_ms || rented_step(r) == RENTED_CAPACITY || n.is_unsure),
-        .since_at_ms = w->searched_at_ms ? w->searched_at_ms : r ? rented_record(r)->wanted_at_ms : 0,
+        .was_looked_for = r && (w->was_searched || rented_step(r) == RENTED_CAPACITY || n.is_unsure),
+        .since_due = w->was_searched ? w->searched_due : n.wanted_due,
     };
 }
 

@@ -26,21 +26,29 @@ struct searched {
     const char *unit;
 };
 
-/* In the books it is from its beginning on, by the clock of its company. */
+/* In the books it is from its beginning on, by the clock of its company: where that is near ours, ends are written
+ * down by either. */
+static int64_t begun_at_ms(const struct follow_machine *m, const struct account *a)
+{
+    int64_t their_ms = account_their_now_ms(a), now_ms = account_now_ms(a);
+    int64_t age_ms = (int64_t)clock_now_ms() - m->since_due;
+
+    return (their_ms ? MIN(their_ms, now_ms) : now_ms) - age_ms - BEGAN_MS;
+}
+
 static void add_powered(struct searched *s, const struct follow_machine *m)
 {
     const struct rented *r = lease_rented(m->lease);
     const struct account *a = rented_account(r);
     const struct ledger *g = account_ledger(a);
-    int64_t now_ms = account_now_ms(a);
-    int64_t begun_ms = m->since_at_ms + now_ms - clock_wall_ms() - BEGAN_MS;
+    int64_t now_ms = account_now_ms(a), begun_ms = begun_at_ms(m, a);
     const struct spent_record *row;
     bool was_powered;
     struct rented_figures n;
 
     rented_figures(r, &n);
     was_powered = n.was_powered;
-    if (rented_record(r)->never_made || rented_record(r)->wanted_at_ms < m->since_at_ms - BEGAN_MS)
+    if (rented_record(r)->never_made || n.wanted_due < m->since_due - BEGAN_MS)
         return;
     for (unsigned i = 0; (row = ledger_row_at(g, i)); i++)
         if (streq(row->instance, lease_name(m->lease)) && streq(row->kind, "compute") &&

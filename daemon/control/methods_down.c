@@ -282,8 +282,8 @@ void method_down(struct call *c)
         call_log_change(c, target, "down%s%s", cut ? ", now" : "",
                         json_get_bool(c->parameters, "forget", false) ? ", and to be forgotten" : "");
     note_engines(w);
-    for (unsigned i = 0; i < w->n_models && !w->searched_at_ms; i++)
-        w->searched_at_ms = manager_choice_began(c->context->manager, w->models[i]);
+    for (unsigned i = 0; i < w->n_models && !w->was_searched; i++)
+        w->was_searched = manager_choice_begun(c->context->manager, w->models[i], &w->searched_due);
     for (unsigned i = 0; i < w->n_models; i++) {
         manager_choose_without(c->context->manager, w->models[i]);
         w->ticket = deployment_want(w->models[i], GOAL_OFF, cut);

@@ -414,6 +414,7 @@ struct rented *rented_new(const struct rented_context *context, const struct ren
 
     r->context = *context;
     copy_record(&r->record, record);
+    r->wanted_due = clock_past_due(record->wanted_at_ms, clock_now_ms());
     work_init(&r->changed, on_changed, r);
     work_init(&r->read, rented_on_read, r);
     r->way_timer = timer_new(context->loop, on_way_timer, r);
@@ -476,6 +477,7 @@ void rented_want(struct rented *r, enum life_goal goal)
         r->was_unsure = false;
         r->tries = 0;
         r->record.wanted_at_ms = clock_wall_ms();
+        r->wanted_due = (int64_t)clock_now_ms();
         rented_begin_hunt(r);
     }
     /* A word that was said is said once more where it may change something: about one that is on, or may be,
@@ -626,6 +628,7 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         .tries = r->tries,
         .rate_milli = rented_is_without_card(r) ? 0 : r->rate_milli, /* that was with the card */
         .list_rate_milli = rented_list_rate_milli(r),
+        .wanted_due = r->wanted_due,
         .was_powered = r->was_powered,
         .is_unsure = !r->was_powered && (r->was_unsure || rented_is_unheard(life_record(r->life))),
         .stop_asked_at_ms = r->stop_asked_at_ms,

@@ -112,6 +112,7 @@ struct rented_figures {
     unsigned tries;                 /* of the search for a card, so far */
     int64_t rate_milli;             /* of an hour, as read in this power-on; 0: not read */
     int64_t list_rate_milli;        /* as the price list has it; 0: unknown */
+    int64_t wanted_due;             /* when it was wanted on last, as clock_past_due(); long ago where it never was */
     bool was_powered;               /* something was switched on since it was last wanted */
     bool is_unsure;                 /* nothing was, as far as anybody saw: but a call since then got no answer, and may act yet */
     int64_t stop_asked_at_ms;       /* 0: not stopping */

@@ -36,6 +36,7 @@ struct rented {
 
     enum life_state kept_state; /* of its life, when that was kept last: it does not tell what it was before */
     int64_t since_at_ms, stop_asked_at_ms;
+    int64_t wanted_due; /* as of the record, by the clock that nobody sets */
     unsigned tries;
     bool was_powered;
     bool was_unsure; /* a call since it was last wanted got no answer, and was not seen to act */

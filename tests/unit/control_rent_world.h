@@ -36,6 +36,7 @@ static struct company {
     struct rental *offers_of; /* who was asked last */
     const char *registry; /* code of its fault; NULL: none */
     const char *card;     /* that may be asked for; NULL: the usual one */
+    int64_t ahead_ms;     /* its clock, of ours */
     char url[64];
     int64_t balance_milli;
     struct instance_seen machine; /* id "": there is none */
@@ -54,12 +55,17 @@ static const struct rental_offer offers[] = {
     {.gpu = "5090", .card = "spec-5090", .memory_gib = 32, .stock = -1},
 };
 
+static inline int64_t their_now_ms(void)
+{
+    return clock_wall_ms() + at.ahead_ms;
+}
+
 static inline struct rental *fake_open(const struct rental_context *context)
 {
     struct rental *r = xnew(struct rental);
 
     r->context = *context;
-    context->heard(context->ctx, clock_wall_ms());
+    context->heard(context->ctx, their_now_ms());
     return r;
 }
 
@@ -145,7 +151,7 @@ static inline void say_made(struct answer *a)
         strcpy(at.machine.id, "pro-1");
         at.machine.power = INSTANCE_ON;
         strcpy(at.machine.word, "running");
-        at.machine.started_at_ms = clock_wall_ms() / 1000 * 1000;
+        at.machine.started_at_ms = their_now_ms() / 1000 * 1000;
         at.n_created++;
     }
     ((rental_made_fn)a->done)(a->ctx, at.has_card ? at.machine.id : NULL, at.has_card ? NULL : &none);
@@ -174,7 +180,7 @@ static inline void fake_start(struct rental *r, const char *id, const struct ins
     if (!at.loses_starts) {
         at.machine.power = INSTANCE_ON;
         at.machine.no_card = s->no_card;
-        at.machine.started_at_ms = clock_wall_ms() / 1000 * 1000;
+        at.machine.started_at_ms = their_now_ms() / 1000 * 1000;
     }
     at.n_started++;
     answer_later(slot, say_done, done, ctx);
@@ -188,7 +194,7 @@ static inline void fake_stop(struct rental *r, const char *id, struct op **slot,
     if (!at.ignores_stops) {
         at.machine.power = INSTANCE_OFF;
         strcpy(at.machine.word, "shutdown");
-        at.machine.stopped_at_ms = clock_wall_ms() / 1000 * 1000;
+        at.machine.stopped_at_ms = their_now_ms() / 1000 * 1000;
     }
     answer_later(slot, say_done, done, ctx);
 }

@@ -279,6 +279,70 @@ Test(control_rent_search, one_whose_turn_is_over_was_not_stopped_by_anybody)
     cr_assert_not_null(cause_of(first(why, "lines"), "never_made"));
 }
 
+/* Between two turns: the one that came would seem to have been wanted before the search began. */
+static void second_comes_after_the_clock_was_set(int64_t ms)
+{
+    begin_two();
+    loop_clock_is_set(ms);
+    at.ahead_ms = -ms;
+    time_passes(30000);
+    for (unsigned i = 0; i < 200 && deployment_goal(m_on("two")) == GOAL_OFF; i++)
+        time_passes(500);
+    at.has_card = true;
+    at.card = "spec-5090";
+    for (unsigned i = 0; i < 200 && !at.n_created; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    cr_assert_eq(at.n_created, 1);
+    loop_turns(w.loop, 20);
+    time_passes(60000);
+}
+
+static void down_tells_of_the_second(void)
+{
+    _cleanup_json_ struct json *v = NULL;
+    const struct json *search;
+
+    say(&w.caller, MORE("Down", "{\"target\":\"ollama:m\"}"));
+    for (bool done = false; !done; done = json_get_bool(json_get(v, "parameters"), "done", false)) {
+        for (unsigned i = 0; i < 200 && !has_message(&w.caller); i++)
+            time_passes(1000);
+        json_free(v);
+        v = hear(&w.caller);
+        cr_assert_null(json_get_text(v, "error"), "%s",
+                       json_get_text(json_get(v, "parameters"), "message"));
+    }
+    search = json_get(json_get(v, "parameters"), "search");
+    cr_assert_eq(json_type(search), JSON_OBJECT);
+    cr_assert(json_get_bool(search, "powered", false));
+    cr_assert_eq(json_count(json_get(search, "instances")), 1);
+    cr_assert_str_eq(json_text(json_at(json_get(search, "instances"), 0)), "two");
+    cr_assert_geq(json_get_int(search, "powered_ms", 0), 60000);
+    cr_assert_gt(json_get_int(json_get(search, "amount"), "milli", 0), 0);
+}
+
+Test(control_rent_search, clock_that_is_set_back_hides_none_that_was_on)
+{
+    second_comes_after_the_clock_was_set(-3600000);
+    down_tells_of_the_second();
+}
+
+Test(control_rent_search, nor_one_that_is_set_on)
+{
+    second_comes_after_the_clock_was_set(3600000);
+    down_tells_of_the_second();
+}
+
+Test(control_rent_search, nor_from_the_daemon_after_that)
+{
+    second_comes_after_the_clock_was_set(-3600000);
+    daemon_is_started_again();
+    for (unsigned i = 0; i < 5; i++)
+        time_passes(2000);
+    down_tells_of_the_second();
+}
+
 Test(control_rent_search, next_search_has_the_name_of_the_one_that_was_given_up)
 {
     begin_search();
