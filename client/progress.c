@@ -56,22 +56,97 @@ void progress_done(struct progress *p)
     *p = (struct progress){.output = p->output};
 }
 
-void progress_headline(struct progress *p, const char *on, const struct json *rate)
+/* "4090Dx2 ¥3.96/h~". */
+static void add_card(struct buf *out, const struct json *candidate)
+{
+    int64_t cards = json_get_int(candidate, "cards", 1);
+    char text[AMOUNT_MAX], count[24] = "";
+
+    if (cards > 1)
+        snprintf(count, sizeof count, "x%lld", (long long)cards);
+    buf_addf(out, "%s%s %s", member_text(candidate, "gpu", "?"), count,
+             amount_is_known(json_get(candidate, "price"))
+                 ? amount_format(text, json_get(candidate, "price"), "/h")
+                 : "?/h");
+}
+
+/* Each card stands in the list once for each region. */
+static bool is_named_before(const struct json *list, size_t n, const char *key)
+{
+    const struct json *one = json_at(list, n);
+
+    for (size_t i = 0; i < n; i++) {
+        const struct json *other = json_at(list, i);
+
+        if (streq(member_text(other, key, ""), member_text(one, key, "")) &&
+            (streq(key, "region") || json_get_int(other, "cards", 1) == json_get_int(one, "cards", 1)))
+            return true;
+    }
+    return false;
+}
+
+/* What comes into question: "4090D ¥1.98/h~ or 4080S ¥1.50/h~ in westDC3, at most ¥2.20/h"; how many cards. */
+static unsigned add_search(struct buf *out, const struct json *rental)
+{
+    const struct json *list = json_get(rental, "candidates"), *most = json_get(rental, "search_max_price");
+    unsigned n = 0, regions = 0;
+    char text[AMOUNT_MAX];
+
+    for (size_t i = 0; i < json_count(list); i++) {
+        if (streq(member_text(json_at(list, i), "state", ""), "dear") || is_named_before(list, i, "gpu"))
+            continue;
+        buf_add_text(out, n++ ? " or " : "");
+        add_card(out, json_at(list, i));
+    }
+    for (size_t i = 0; i < json_count(list); i++)
+        if (json_get_text(json_at(list, i), "region") && !is_named_before(list, i, "region"))
+            buf_addf(out, "%s%s", regions++ ? " or " : " in ", json_get_text(json_at(list, i), "region"));
+    if (amount_is_known(most))
+        buf_addf(out, ", at most %s", amount_format(text, most, "/h"));
+    return n;
+}
+
+/* "on gz-4090, ¥1.98/h, or on the next that is free"; true: it is looked for, and these are the cards. */
+static bool add_place(const struct progress *p, const char *on, const struct json *rental, struct buf *out)
+{
+    const struct json *rate = json_get(rental, "rate"), *most = json_get(rental, "max_price");
+    char text[AMOUNT_MAX];
+    struct buf cards;
+    bool is_search;
+
+    buf_init(&cards, 8192);
+    is_search = add_search(&cards, rental) > 1;
+    buf_addf(out, " on %s", on);
+    if (is_search)
+        buf_addf(out, ", %s", buf_text(&cards));
+    else if (json_type(rate) == JSON_OBJECT)
+        buf_addf(out, ", %s", amount_format(text, rate, "/h"));
+    if (!is_search && p->or_next)
+        buf_add_text(out, ", or on the next that is free");
+    if (!is_search && p->or_next && amount_is_known(most))
+        buf_addf(out, ", at most %s", amount_format(text, most, "/h"));
+    buf_done(&cards);
+    return is_search;
+}
+
+void progress_headline(struct progress *p, const char *on, const struct json *rental)
 {
     const struct output *o = p->output;
-    char text[AMOUNT_MAX];
-    bool priced = json_type(rate) == JSON_OBJECT;
+    struct buf line;
+    bool is_search;
 
-    if (p->header || o->quiet || !o->err_moves)
+    p->is_rented = p->is_rented || rental;
+    if (p->header || o->quiet)
         return;
-    p->header = true;
-    _cleanup_free_ char *line =
-        on ? xasprintf("%s on %s%s%s%s", p->subject, on, priced ? ", " : "",
-                       priced ? amount_format(text, rate, "/h") : "",
-                       p->or_next ? ", or on the next that is free" : "")
-           : xstrdup(p->subject);
-
-    output_hint_wrapped(o, line);
+    buf_init(&line, 8192);
+    buf_add_text(&line, p->subject);
+    is_search = on && add_place(p, on, rental, &line);
+    if (o->err_moves)
+        output_hint_wrapped(o, buf_text(&line));
+    else if (is_search)
+        output_hint(o, "llmhostctl: %s", buf_text(&line));
+    p->header = o->err_moves || is_search;
+    buf_done(&line);
 }
 
 void progress_leave(struct progress *p)
@@ -445,6 +520,7 @@ void progress_show(struct progress *p, const struct json *progress)
     if (!name || !state || streq(name, "ready"))
         return;
     stage = words_of(name);
+    p->is_rented = p->is_rented || streq(name, "capacity") || streq(name, "power_on");
     progress_headline(p, NULL, NULL);
     if (instance) /* whatever machine comes next */
         progress_widen(p, text_columns(instance));
@@ -469,14 +545,6 @@ void progress_tick(struct progress *p)
     for (unsigned i = 0; i < p->n_running; i++)
         if (steady_now_ms() - p->running[i].said_at >= SILENCE_MS)
             plain_say(p, &p->running[i], false);
-}
-
-bool progress_runs(const struct progress *p, const char *stage)
-{
-    for (unsigned i = 0; i < p->n_running; i++)
-        if (streq(p->running[i].stage, stage))
-            return true;
-    return false;
 }
 
 uint64_t progress_tick_ms(const struct output *o)

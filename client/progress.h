@@ -34,6 +34,7 @@ struct progress {
     unsigned over_lines, over_width;    /* so many lines of the screen they take, which was so wide then */
     unsigned instance_columns;  /* of the longest name so far, where there are several */
     bool or_next;               /* it may be another machine than the one that the headline names */
+    bool is_rented;             /* it is, or is to be, on a machine that costs money */
     bool header;                /* the headline is out */
     bool any;                   /* a stage really ran: it was not there already */
 };
@@ -42,8 +43,8 @@ void progress_init(struct progress *p, struct output *o, const char *subject);
 void progress_done(struct progress *p);
 #define _cleanup_progress_ _cleanup_(progress_done)
 
-/* "ollama:x on gz-4090, ¥1.98/h", once. rate: a Money, or NULL. */
-void progress_headline(struct progress *p, const char *on, const struct json *rate);
+/* "ollama:x on gz-4090, ¥1.98/h", once; of a search for several cards all of them, also off a terminal. rental: a Rental, or NULL. */
+void progress_headline(struct progress *p, const char *on, const struct json *rental);
 /* Names of that length come: what stands there makes room for them. */
 void progress_widen(struct progress *p, unsigned columns);
 /* Something else was written below what is over. */
@@ -55,7 +56,5 @@ void progress_tick(struct progress *p);
 uint64_t progress_tick_ms(const struct output *o);
 /* Takes the running lines back. */
 void progress_clear(struct progress *p);
-/* Does that stage run? */
-bool progress_runs(const struct progress *p, const char *stage);
 /* Leaves the running lines, so that something else can be written below. */
 void progress_leave(struct progress *p);

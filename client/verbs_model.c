@@ -41,7 +41,7 @@ static void on_reply(void *ctx, const struct json *reply)
 
     note_width(p, json_get(reply, "models"));
     if (on)
-        progress_headline(p, on, json_get(json_get(json_get(reply, "instance"), "rental"), "rate"));
+        progress_headline(p, on, json_get(json_get(reply, "instance"), "rental"));
     if (json_count(json_get(reply, "notes")))
         progress_forget(p);
     verb_notes(p->output, reply);

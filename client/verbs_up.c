@@ -434,53 +434,109 @@ static bool asks_for_limit(const struct call *call)
     return has_code(call, "price_unknown");
 }
 
-/* *unsure: a call for it got no answer. */
-static bool is_waiting(struct run *r, const char *instance, bool *unsure)
+/* What goes on when somebody leaves. */
+struct left {
+    unsigned n_waiting; /* machines that wait for a card, or for money */
+    bool others;        /* or it is not known of one what becomes of it */
+    bool unsure;           /* a call for one got no answer */
+    struct buf bills;      /* those that cost something, or are about to */
+};
+
+/* The card that it has, or of several the one that is asked for now. Caller frees. */
+static char *card_text(const struct json *instance)
+{
+    const struct json *list = json_get(json_get(instance, "rental"), "candidates");
+
+    for (size_t i = 0; i < json_count(list); i++)
+        if (streq(member_text(json_at(list, i), "state", ""), "next"))
+            return xstrdup(member_text(json_at(list, i), "gpu", "?"));
+    return rented_card_text(instance);
+}
+
+/* "gz-4090 (4090D) is being switched on, at ¥1.98/h~". */
+static void left_add_bill(struct left *left, const struct json *instance)
+{
+    const struct json *rental = json_get(instance, "rental"), *rate = json_get(rental, "rate");
+    const char *state = member_text(instance, "state", "");
+    _cleanup_free_ char *card = card_text(instance);
+    char text[AMOUNT_MAX];
+
+    buf_addf(&left->bills, "%s%s (%s) %s, at %s", left->bills.len ? "; " : "", member_text(instance, "name", "?"),
+             card,
+             streq(state, "running")    ? "is on"
+             : streq(state, "creating") ? "is asked for"
+             : streq(state, "stopping") ? "is being switched off"
+                                        : "is being switched on",
+             amount_is_known(rate) ? amount_format(text, rate, "/h") : "a price that is read when it is there");
+}
+
+static void left_add(struct run *r, struct left *left, const char *name)
 {
     _cleanup_call_ struct call call = {
         .method = "InstanceShow", .limit_ms = STATUS_MS, .parameters = json_object()};
+    const struct json *instance, *rental;
+    const char *state;
 
-    json_put_string(call.parameters, "name", instance);
-    if (connection_run(r->connection, &call) != EXIT_DONE)
-        return false;
-    const struct json *one = json_get(call.answer, "instance");
+    json_put_string(call.parameters, "name", name);
+    if (connection_run(r->connection, &call) != EXIT_DONE) {
+        left->others = true;
+        return;
+    }
+    instance = json_get(call.answer, "instance");
+    rental = json_get(instance, "rental");
+    state = member_text(instance, "state", "");
+    bool is_off = streq(state, "absent") || streq(state, "stopped");
 
-    *unsure |= json_get_bool(json_get(one, "rental"), "unsure", false);
-    return streq(member_text(one, "state", ""), "waiting");
+    left->unsure |= json_get_bool(rental, "unsure", false);
+    if (streq(state, "waiting"))
+        left->n_waiting++;
+    else if (is_rental(instance) && !is_off)
+        left_add_bill(left, instance);
+    else if (!is_off || streq(member_text(rental, "goal", ""), "on"))
+        left->others = true;
 }
 
-/* Whoever leaves need not fear a bill when all its machines wait for a card, or for money. The daemon is
- * asked anew, since an interrupted connection is of no use; where it does not answer, nothing is promised. */
-static bool nothing_is_on(struct run *r, bool *unsure)
+/* The daemon is asked anew, since an interrupted connection is of no use; where it does not answer, nothing is
+ * promised. */
+static void left_look(struct run *r, struct left *left)
 {
     _cleanup_call_ struct call call = {
         .method = "Status", .limit_ms = STATUS_MS, .parameters = verb_targets(&r->options)};
     _cleanup_json_ struct json *error = NULL;
     const struct json *models;
-    bool all = true;
 
     r->connection = connection_free(r->connection);
     if (connection_open(r->options.socket, &r->connection, &error) != EXIT_DONE ||
         connection_run(r->connection, &call) != EXIT_DONE)
-        return false;
+        return;
     models = json_get(call.answer, "models");
     for (size_t i = 0; i < json_count(models); i++)
-        all &= is_waiting(r, member_text(json_at(models, i), "instance", ""), unsure);
-    return json_count(models) > 0 && all;
+        left_add(r, left, member_text(json_at(models, i), "instance", ""));
 }
 
-static enum exit_status up_detached(struct run *r, const char *model, bool looks)
+/* Whoever leaves need not fear a bill when all its machines wait; else he is told of it. */
+static enum exit_status up_detached(struct run *r, const char *model, bool is_rented)
 {
-    _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s", model);
+    _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s", model), *what = NULL;
     _cleanup_free_ char *give_up = xasprintf("llmhostctl down %s", model);
-    bool unsure = false, off = looks && nothing_is_on(r, &unsure);
+    struct left left = {.others = false};
+    enum exit_status status;
 
-    return model_detached(r,
-                          !off     ? "detached; the daemon goes on with it."
-                          : unsure ? "detached; it goes on looking: no machine is seen on, but one call got no "
-                                     "answer: a machine that comes late is used or switched off."
-                                   : "detached; it goes on looking: nothing is powered on, nothing is billed.",
-                          watch, give_up);
+    buf_init(&left.bills, 8192);
+    if (is_rented)
+        left_look(r, &left);
+    if (left.bills.len)
+        what = xasprintf("detached; the daemon goes on with it: %s.", buf_text(&left.bills));
+    else if (!left.n_waiting || left.others)
+        what = xstrdup("detached; the daemon goes on with it.");
+    else if (left.unsure)
+        what = xstrdup("detached; it goes on looking: no machine is seen on, but one call got no answer: a "
+                       "machine that comes late is used or switched off.");
+    else
+        what = xstrdup("detached; it goes on looking: nothing is powered on, nothing is billed.");
+    status = model_detached(r, what, watch, give_up);
+    buf_done(&left.bills);
+    return status;
 }
 
 /* More than one machine comes into question. */
@@ -525,7 +581,7 @@ enum exit_status verb_up(struct run *r)
     }
     progress_leave(&p);
     if (status == EXIT_INTERRUPTED)
-        return up_detached(r, model, progress_runs(&p, "capacity"));
+        return up_detached(r, model, p.is_rented);
     if (status == EXIT_DONE) {
         up_answer(r, call.answer, !p.any, model);
         return status;

@@ -105,7 +105,8 @@ static void put_wish(const struct follow *w, const struct rented *r, struct json
     if (!manager_rental_account(w->call->context->manager, NULL))
         json_put_string(v, "provider", account_name(a));
     json_put_string(v, "region", wish->region);
-    if (account_ops(a)->find_image(account_rental(a), NULL, &usual, &why) < 0 || !streq(usual, wish->image))
+    if (account_ops(a)->find_image(account_rental(a), NULL, &usual, &why) < 0 || !wish->image ||
+        !streq(usual, wish->image))
         json_put_string(v, "image", wish->image);
     if (wish->disk_gb)
         json_put_int(v, "disk_gb", wish->disk_gb);

@@ -227,6 +227,11 @@ static void put_search(struct json *v, const struct rented *r, const char *unit)
     const struct hunt *h = rented_hunt(r);
     struct json *list = json_array();
 
+    int64_t most_milli = account_ceiling_milli(rented_account(r), rented_record(r)->max_price_milli,
+                                               rented_record(r)->over_budget);
+
+    if (most_milli)
+        json_put(v, "search_max_price", show_money(most_milli, unit, false, false));
     put_at(v, "search_until_at_ms", rented_record(r)->search_until_at_ms);
     for (unsigned i = 0; i < h->n; i++) {
         const struct hunt_candidate *c = &h->all[i];
@@ -256,6 +261,22 @@ static void put_stay(struct json *v, const struct control_context *k, const stru
     put_at(v, "until_at_ms", until_at_ms);
     if (*quiet)
         json_put_string(v, "quiet", quiet);
+}
+
+/* It waits for a card; or there is none of it yet, and a model on it is wanted since just now. */
+static bool is_looked_for(const struct control_context *k, const struct lease *l)
+{
+    const struct life *life = rented_life(lease_rented(l));
+    struct deployment *d;
+
+    if (streq(show_rental_state(l), life_state_name(LIFE_WAITING)))
+        return true;
+    if (*life_record(life)->id || (life_state(life) != LIFE_ABSENT && life_state(life) != LIFE_CREATING))
+        return false;
+    for (unsigned i = 0; (d = manager_deployment_at(k->manager, i)); i++)
+        if (deployment_lease(d) == l && deployment_goal(d) != GOAL_OFF)
+            return true;
+    return false;
 }
 
 struct json *show_rental(const struct control_context *k, const struct lease *l)
@@ -288,7 +309,7 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     put_at(v, "next_try_at_ms", n.next_at_ms);
     if (n.state == LIFE_UNKNOWN && rental_is_coming(l))
         put_at(v, "asked_at_ms", n.asked_at_ms);
-    if (streq(show_rental_state(l), life_state_name(LIFE_WAITING)))
+    if (is_looked_for(k, l))
         put_search(v, r, unit_of(l));
     int64_t rate_milli = rental_rate(l, &estimate);
 

@@ -71,12 +71,18 @@ void up_answer(struct follow *w, uint64_t took_ms)
     call_reply(w->call, v);
 }
 
+/* Each reply says of which machine it is. */
+static bool is_one_of_several(const struct follow *w)
+{
+    return w->n_models > 1 || w->any;
+}
+
 /* A reply with progress of that one. False when the call is over. */
 static bool up_more(struct follow *w, unsigned i, struct json *progress)
 {
     struct json *v = json_object();
 
-    if (w->n_models > 1 || w->any)
+    if (is_one_of_several(w))
         json_put_string(progress, "instance", lease_name(deployment_lease(w->models[i])));
     json_put(v, "progress", progress);
     return call_reply_more(w->call, v);
@@ -197,7 +203,8 @@ static bool up_tell_left(struct follow *w, unsigned i)
     return true;
 }
 
-/* Of several the next one is tried, and the reason of this one is not that of the whole. */
+/* Of several the next one is tried, and the reason of this one is not that of the whole. One that is switched on
+ * is named, for it bills from now on. */
 static struct json *up_progress(const struct follow *w, const struct deployment *d, enum stage s)
 {
     struct json *v = show_progress(d, s);
@@ -206,6 +213,11 @@ static struct json *up_progress(const struct follow *w, const struct deployment 
     deployment_stage(d, s, &p);
     if (w->any && p.state == STAGE_FAILED && deployment_state(d) == DEPLOYMENT_FAILED)
         json_put_string(v, "text", deployment_fault(d)->text);
+    if (!is_one_of_several(w) && s == STAGE_POWER_ON && p.state == STAGE_RUNNING) {
+        _cleanup_free_ char *text = xasprintf("%s: %s", lease_name(deployment_lease(d)), p.text);
+
+        json_put_string(v, "text", text);
+    }
     return v;
 }
 

@@ -182,8 +182,7 @@ static void stage_says(struct deployment *d, enum stage s, const char *text, int
 /* Those before s are done, also when nobody saw them run; s runs. */
 static void stages_reach(struct deployment *d, const struct rented *r, enum stage s)
 {
-    const struct rental_record *record = rented_record(r);
-    char text[160];
+    char text[RENTED_TEXT_MAX];
 
     for (enum stage before = STAGE_CAPACITY; before < s; before++) {
         if (d->stages[before].view.state == STAGE_AHEAD)
@@ -191,10 +190,7 @@ static void stages_reach(struct deployment *d, const struct rented *r, enum stag
         if (d->stages[before].view.state != STAGE_RUNNING)
             continue;
         switch (before) {
-        case STAGE_CAPACITY:
-            snprintf(text, sizeof text, "%u x %.60s", record->cards,
-                     strchr(record->gpu, ',') ? record->card : record->gpu);
-            break;
+        case STAGE_CAPACITY: rented_describe(r, text); break;
         case STAGE_POWER_ON: power_text(d, r, text); break;
         case STAGE_GUARD: guard_text(d, r, text); break;
         default: address_text(d, text); break;
@@ -223,7 +219,7 @@ static void stages_back_to_capacity(struct deployment *d)
 /* How far the machine is. */
 static void stages_of_rented(struct deployment *d, const struct rented *r)
 {
-    char text[160] = "";
+    char text[RENTED_TEXT_MAX] = "";
     struct rented_figures n;
 
     switch (rented_step(r)) {
@@ -234,7 +230,10 @@ static void stages_of_rented(struct deployment *d, const struct rented *r)
         capacity_text(r, &n, text);
         stage_says(d, STAGE_CAPACITY, text, n.next_at_ms);
         break;
-    case RENTED_POWER_ON: stages_reach(d, r, STAGE_POWER_ON); break;
+    case RENTED_POWER_ON:
+        stages_reach(d, r, STAGE_POWER_ON);
+        stage_says(d, STAGE_POWER_ON, rented_describe(r, text), 0); /* from here on it bills */
+        break;
     case RENTED_SSH: stages_reach(d, r, STAGE_SSH); break;
     case RENTED_GUARD: stages_reach(d, r, STAGE_GUARD); break;
     case RENTED_THERE: stages_reach(d, r, STAGE_ENGINE); break;
@@ -279,7 +278,7 @@ static void fail_running_stages(struct deployment *d)
 {
     for (enum stage s = 0; s < STAGE_COUNT; s++)
         if (d->stages[s].view.state == STAGE_RUNNING)
-            stage_end(d, s, STAGE_FAILED, s == STAGE_CAPACITY ? "" : NULL); /* what it waited for is over */
+            stage_end(d, s, STAGE_FAILED, s <= STAGE_POWER_ON ? "" : NULL); /* what it waited for is over */
 }
 
 /* What people see of the way up. */

@@ -644,6 +644,34 @@ void rented_figures(const struct rented *r, struct rented_figures *ret)
         ret->released_at_ms = r->record.stopped_at_ms + (int64_t)kept_ms;
 }
 
+static void describe_price(const struct rented *r, char out[static TEXT_SHORT_MAX + 8])
+{
+    int64_t list_milli = rented_list_rate_milli(r), milli = r->rate_milli ? r->rate_milli : list_milli;
+    char price[TEXT_SHORT_MAX];
+
+    if (rented_prepaid_until_at_ms(r))
+        snprintf(out, TEXT_SHORT_MAX + 8, "paid for");
+    else if (milli)
+        snprintf(out, TEXT_SHORT_MAX + 8, "%s/h%s",
+                 money_format(price, milli, account_ops(r->context.account)->unit), r->rate_milli ? "" : "~");
+    else
+        snprintf(out, TEXT_SHORT_MAX + 8, "?/h");
+}
+
+const char *rented_describe(const struct rented *r, char out[static RENTED_TEXT_MAX])
+{
+    const struct hunt_candidate *c = r->hunt.n ? &r->hunt.all[r->hunt.at] : NULL;
+    const char *region = r->record.id ? rented_region(r) : c ? c->region : "";
+    char count[16] = "", price[TEXT_SHORT_MAX + 8];
+
+    if (c && c->cards > 1)
+        snprintf(count, sizeof count, "x%u", c->cards);
+    describe_price(r, price);
+    snprintf(out, RENTED_TEXT_MAX, "%s%s%s%.60s, %s", c ? c->gpu : "its card", count,
+             region && *region ? " in " : "", region ? region : "", price);
+    return out;
+}
+
 bool rented_is_released_soon(const struct rented *r)
 {
     int64_t third_ms = (int64_t)(account_ops(r->context.account)->released_after_ms / 3);

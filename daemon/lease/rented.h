@@ -125,6 +125,9 @@ struct rented_figures {
 };
 void rented_figures(const struct rented *r, struct rented_figures *ret);
 bool rented_is_released_soon(const struct rented *r);  /* the last third of the time after which the provider gives it back has begun */
+/* "4090Dx2 in westDC3, ¥3.96/h~": which one it is, or the next one to be asked for, where it stands if somebody knows, and what an hour of it costs. */
+#define RENTED_TEXT_MAX 200
+const char *rented_describe(const struct rented *r, char out[static RENTED_TEXT_MAX]);
 /* The life's, the guard's, or that of the way in; kind FAULT_NONE: nothing of the kind. */
 const struct fault *rented_trouble(const struct rented *r);
 /* How far it is on its way to being used; the stages people see. */

@@ -304,7 +304,12 @@ static void resolve_intent(struct rented *r, const char *outcome)
 
 static void settle_made(struct rented *r)
 {
+    char text[RENTED_TEXT_MAX];
+
     note_made(r);
+    if (r->intent_open)
+        event_publish(LOG_LEVEL_NOTICE, LOG_PROVIDER, r->context.name, "power_on", "is switched on: %s",
+                      rented_describe(r, text));
     resolve_intent(r, "made");
 }
 
@@ -550,7 +555,7 @@ static void name_intent(struct rented *r)
 static void forget_machine(struct rented *r)
 {
     r->record.stopped_at_ms = r->record.drilled_at_ms = r->record.prepaid_until_at_ms = 0;
-    r->record.rate_milli = 0;
+    r->record.rate_milli = r->rate_milli = 0;
     r->was_stopped = false;
     rented_choose_timer(r);
 }

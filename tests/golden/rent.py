@@ -92,8 +92,8 @@ OFFERS = [{"provider": "autodl", "gpu": "4090D", "memory_gib": 24, "price": yuan
 JUDGED = [{**OFFERS[0], "fits": "yes", "context": 13312, "needs_bytes": 23500000000}, {**OFFERS[1], "fits": "tight", "context": 13312, "needs_bytes": 23500000000},
           {**OFFERS[2], "fits": "unknown"}, {**OFFERS[0], "gpu": "3080", "memory_gib": 10, "fits": "no", "needs_bytes": 23500000000}]
 UP = [{"more": {"model": {"world": "ready-model"}, "instance": machine("gz-4090", "starting")}},
-      stage("capacity", "done", "1 x 4090D in 西北B区", took_ms=400),
-      stage("power_on", "running", "", usual_ms=22000),
+      stage("capacity", "done", "4090D in 西北B区, ¥1.98/h~", took_ms=400),
+      stage("power_on", "running", "gz-4090: 4090D in 西北B区, ¥1.98/h~", usual_ms=22000),
       stage("power_on", "done", "running, first guard 30m", took_ms=21800),
       stage("ssh", "done", "connect.gz.example:34222", took_ms=3100),
       stage("guard", "done", "lease 15m, read back", took_ms=900),
@@ -129,13 +129,22 @@ NEXT = [UP[0], found("5090", "running", "asks for 5090"), found("5090", "refused
         found("5090", "ahead", ""), found("pro6000-2", "running", "asks for 5090"), found("pro6000-2", "refused", "5090: no free card"),
         found("pro6000-2", "refused", "PRO6000: no free card"), found("pro6000-2", "running", "none free, try 2, until 09:30", next_at_ms="@7210s")]
 AGAIN = [*NEXT, found("pro6000-2", "ahead", ""), found("5090", "running", "asks for 5090"), found("5090", "ahead", ""), found("pro6000-2", "running", "asks for PRO6000"),
-         found("pro6000-2", "done", "1 x PRO6000", took_ms=2000), stage("power_on", "running", "", instance="pro6000-2", usual_ms=5000),
+         found("pro6000-2", "done", "PRO6000, ¥5.98/h~", took_ms=2000), stage("power_on", "running", "PRO6000, ¥5.98/h~", instance="pro6000-2", usual_ms=5000),
          stage("power_on", "done", "running, first guard 30m", instance="pro6000-2", took_ms=5000),
          stage("ssh", "failed", "it costs ¥6.98 an hour, and at most ¥6.00 was allowed: it is switched off again", instance="pro6000-2", took_ms=100),
-         found("北京一区-4090d", "running", "asks for 4090D"), found("北京一区-4090d", "done", "1 x 4090D", took_ms=400),
+         found("北京一区-4090d", "running", "asks for 4090D"), found("北京一区-4090d", "done", "4090D, ¥1.98/h~", took_ms=400),
          stage("load", "done", "5.6 GB, 100% GPU", instance="北京一区-4090d", took_ms=11600), UP[-1]]
+# Several cards come into question, each in two regions: all are named when it begins, and the one that is made when it bills.
+SOUGHT = machine("rented", "absent", never_made=True, gpu="4090D,4080Sx2,PRO6000", id=None, region="westDC3,beijingDC2", rate=yuan(1980, True), search_max_price=yuan(2200),
+                 candidates=[{"gpu": gpu, "cards": n, "region": region, "state": state, **price} for gpu, n, state, price in (
+                     ("4090D", 1, "next", {"price": yuan(1980, True)}), ("4080S", 2, "later", {"price": yuan(1500, True)}), ("H800", 1, "later", {}),
+                     ("PRO6000", 1, "dear", {"price": yuan(5980, True)})) for region in ("westDC3", "beijingDC2")])
+CARDS = [{"more": {**UP[0]["more"], "model": {**hunting(MODEL, "rented")}, "instance": SOUGHT}}, found("rented", "running", "asks for 4090D in westDC3"),
+         found("rented", "refused", "4090D in westDC3: no free card"), found("rented", "done", "4080Sx2 in westDC3, ¥1.50/h~", took_ms=2000),
+         stage("power_on", "running", "4080Sx2 in westDC3, ¥1.50/h~", instance="rented", usual_ms=22000),
+         stage("power_on", "done", "running, first guard 30m", instance="rented", took_ms=21800), UP[-1]]
 # A boot fails: the card is asked for anew.
-BACK = [UP[0], stage("capacity", "done", "1 x 4090D", took_ms=400), stage("power_on", "running", "", usual_ms=22000), stage("power_on", "ahead", ""),
+BACK = [UP[0], stage("capacity", "done", "4090D, ¥1.98/h~", took_ms=400), stage("power_on", "running", "gz-4090: 4090D, ¥1.98/h~", usual_ms=22000), stage("power_on", "ahead", ""),
         stage("capacity", "running", "none free, try 2, until 09:30", next_at_ms="@7210s"), {"await": "next in 2h00m"}, *UP[1:]]
 WIDE = [{"more": {**UP[0]["more"], "notes": ["PRO6000 is left out: ¥5.98 an hour is more than is allowed"]}},
         found("gz-4090", "running", "asks for 4090D in westDC3"), found("gz-4090", "refused", "4090D in westDC3: no free card"),
@@ -144,6 +153,7 @@ WIDE = [{"more": {**UP[0]["more"], "notes": ["PRO6000 is left out: ¥5.98 an hou
         found("gz-4090", "running", "none free, try 3, until 09:30", next_at_ms="@7210s"), {"await": "next in 2h00m"}, error("NoCapacity", "no_capacity", "no 4090D,5090,PRO6000 was free in the time given; the last answer: AutoDL has no free card of this kind "
          "(当前算力规格暂无库存, 请修改配置或稍等再试)", ["llmhostctl offers", f"llmhostctl down {MODEL}"], target=MODEL)]
 HUNT = [UP[0], stage("capacity", "running", "none is free: try 3, next in 30s"), {"await": "next in 30s"}, {"interrupt": True}, {"hang": True}]
+LEFT = [*UP[:2], UP[2], {"await": "gz-4090: 4090D"}, {"interrupt": True}, {"hang": True}]
 HUNTED = [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "instances": [], "trouble": []}}]
 BUDGET = error("Refused", "budget", "not started: ¥28.40 of today's ¥30.00 is spent, and one hour here is ¥1.98.",
                ["llmhostctl cost", f"llmhostctl up {MODEL} --over-budget", "llmhostctl provider set autodl --budget-day 50"], target="gz-4090")
@@ -318,6 +328,8 @@ RENT = [
     *widths("rent-up-next", f"up {MODEL} --gpu 5090,PRO6000,4090D", {"Up": AGAIN}),
     case("rent-up-next-pipe", f"up {MODEL} --gpu 5090,PRO6000,4090D", {"Up": AGAIN}),
     case("rent-up-next-left", f"up {MODEL} --gpu 5090,PRO6000", {"Up": [*NEXT, {"await": "next in 2h00m"}, {"interrupt": True}, {"hang": True}], "Status": [{"close": True}]}, columns=80),
+    *widths("rent-up-cards", f"up {MODEL} --gpu 4090D,4080Sx2,PRO6000 --region westDC3,beijingDC2 --max-price 2.20", {"Up": CARDS}),
+    case("rent-up-cards-pipe", f"up {MODEL} --gpu 4090D,4080Sx2,PRO6000 --region westDC3,beijingDC2 --max-price 2.20", {"Up": CARDS}),
     case("rent-up-back", f"up {MODEL}", {"Up": BACK}, columns=80),
     case("rent-up-hunt-wide", f"up {MODEL} --gpu 4090D,5090,PRO6000 --region westDC3,beijingDC2 --until 2h", {"Up": WIDE}, columns=80),
     case("rent-offers-json", "offers --json", {"Offers": [{"reply": {"offers": JUDGED[:1]}}]}),
@@ -354,6 +366,12 @@ RENT = [
          "instance": machine("gz-4090", "waiting"), "settings": {}, "models": []}}]}, columns=80),
     case("rent-up-hunt-on", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
          "instance": machine("gz-4090", "creating"), "settings": {}, "models": []}}]}, columns=80),
+    *widths("rent-up-left-on", f"up {MODEL}", {"Up": LEFT, "Status": HUNTED, "InstanceShow": [{"reply": {
+        "instance": machine("gz-4090", "starting", rate=yuan(1980, True)), "settings": {}, "models": []}}]}),
+    case("rent-up-left-json", f"up {MODEL} --json", {"Up": LEFT, "Status": HUNTED, "InstanceShow": [{"reply": {
+        "instance": machine("gz-4090", "running"), "settings": {}, "models": []}}]}),
+    case("rent-up-left-asked", f"up {MODEL} --gpu 4090D,4080Sx2", {"Up": [CARDS[0], {"await": "H800"}, {"interrupt": True}, {"hang": True}], "Status": HUNTED, "InstanceShow": [{"reply": {
+        "instance": {**SOUGHT, "state": "creating"}, "settings": {}, "models": []}}]}, columns=80),
     case("rent-up-hunt-unsure", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
          "instance": machine("gz-4090", "waiting", unsure=True), "settings": {}, "models": []}}]}, columns=80),
     case("rent-up-hunt-gone", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": [{"close": True}]}, columns=80),

@@ -194,7 +194,7 @@ class Screen(AtOnce):
             self.assertIn(f"  {second}  capacity    5090: no free card", seen)
             for row in seen[turn:]:
                 self.assertRegex(row, rf"^  {second}  ({STAGES})", "in columns, and the first one does not tick on")
-            self.assertTrue(any(re.match(rf"  {second} +capacity    1 x 4090D +\d", row) for row in seen), seen)
+            self.assertTrue(any(re.match(rf"  {second} +capacity    4090D( in \S+)?, ¥1\.88/h~? +\d", row) for row in seen), seen)
 
     def test_one_that_is_off_elsewhere_is_not_taken(self):
         with World(NEVER) as w:

@@ -29,6 +29,7 @@
 #define lease_rented         fake_lease_rented
 #define rented_hunt          fake_rented_hunt
 #define rented_step          fake_rented_step
+#define rented_describe      fake_rented_describe
 #define rented_figures       fake_rented_figures
 #define rented_trouble       fake_rented_trouble
 #define rented_record        fake_rented_record
@@ -330,6 +331,13 @@ const struct hunt *fake_rented_hunt(const struct rented *r)
 {
     (void)r;
     return &rent.hunt;
+}
+
+const char *fake_rented_describe(const struct rented *r, char out[static RENTED_TEXT_MAX])
+{
+    (void)r;
+    snprintf(out, RENTED_TEXT_MAX, "4090D in west, ¥1.98/h~");
+    return out;
 }
 
 void fake_rented_figures(const struct rented *r, struct rented_figures *ret)

@@ -83,6 +83,52 @@ Test(control_rent_search, each_card_that_is_asked_for_in_vain_is_told_once)
     buf_done(&refused);
 }
 
+/* The text of that stage in that state, whatever is told before it; "": it has none. Caller frees. */
+static char *told_of(const char *stage, const char *state)
+{
+    for (unsigned i = 0; i < 200; i++) {
+        time_passes(250);
+        loop_turns(w.loop, 20);
+        while (has_message(&w.caller)) {
+            _cleanup_json_ struct json *v = hear(&w.caller);
+            const struct json *progress = json_get(json_get(v, "parameters"), "progress");
+
+            cr_assert_null(json_get_text(v, "error"));
+            if (progress && streq(json_get_text(progress, "stage"), stage) &&
+                streq(json_get_text(progress, "state"), state) && *json_get_text(progress, "text"))
+                return xstrdup(json_get_text(progress, "text"));
+        }
+    }
+    return NULL;
+}
+
+/* Who waits knows what it may come to, and which one it is as soon as that bills. */
+Test(control_rent_search, all_cards_are_announced_and_what_comes_is_named)
+{
+    begin_account();
+    say(&w.caller, MORE("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D,4090Dx2\",\"region\":\"beijingDC2\","
+                              "\"max_price_milli\":4000,\"anyway\":true}"));
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *rental = json_get(json_get(json_get(v, "parameters"), "instance"), "rental");
+
+    cr_assert_eq(json_count(json_get(rental, "candidates")), 2);
+    cr_assert_eq(json_get_int(json_get(rental, "search_max_price"), "milli", 0), 4000);
+    _cleanup_free_ char *text = told_of("capacity", "done");
+
+    cr_assert_str_eq(text, "4090D in beijingDC2, ¥1.88/h~");
+}
+
+Test(control_rent_search, machine_that_is_woken_is_named_with_its_price)
+{
+    begin_machine();
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    at.loses_starts = true;
+    say(&w.caller, MORE("Up", "{\"model\":\"ollama:m\"}"));
+    _cleanup_free_ char *text = told_of("power_on", "running");
+
+    cr_assert_str_eq(text, "box: 4090D, ¥1.88/h");
+}
+
 /* ---- the end of a search ---- */
 
 #define SEARCH                                                                                               \

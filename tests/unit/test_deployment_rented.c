@@ -75,8 +75,8 @@ Test(deployment_rented, each_step_of_its_machine_is_a_stage)
     run_until(w.now + 90000);
     rent.figures = (struct rented_figures){.state = LIFE_STARTING, .was_powered = true};
     machine_is(RENTED_POWER_ON);
-    expect_stage(STAGE_CAPACITY, STAGE_DONE, "1 x 4090D");
-    expect_stage(STAGE_POWER_ON, STAGE_RUNNING, "");
+    expect_stage(STAGE_CAPACITY, STAGE_DONE, "4090D in west, ¥1.98/h~");
+    expect_stage(STAGE_POWER_ON, STAGE_RUNNING, "4090D in west, ¥1.98/h~");
     machine_is(RENTED_SSH);
     expect_stage(STAGE_POWER_ON, STAGE_DONE, "running, first guard 30m");
     expect_stage(STAGE_SSH, STAGE_RUNNING, "");
