@@ -6,6 +6,7 @@
  * makes the connection dirty; conn_run() then does all there is to do, once. */
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <sys/mman.h>
 
 #include "base/clock.h"
 #include "base/timer.h"
@@ -114,6 +115,35 @@ static void set_callbacks(LIBSSH2_SESSION *ssh)
 #endif
 }
 
+static bool is_zero(const char *at, size_t n)
+{
+    return at[0] == '\0' && memcmp(at, at + 1, n - 1) == 0;
+}
+
+/* libssh2 clears its whole session, 52 KiB. Most of that are two buffers for the largest packets there can be,
+ * and one that moves small ones fills only their beginning. A page of zeros reads the same when the kernel has
+ * it back. */
+static void give_back_zeros(struct block *b)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *end = (char *)b->data + b->n;
+
+    for (char *at = (char *)(((uintptr_t)b->data + page - 1) / page * page); at + page <= end; at += page)
+        if (is_zero(at, page))
+            (void)madvise(at, page, MADV_DONTNEED);
+}
+
+static void session_begin(struct ssh_conn *c)
+{
+    c->ssh = libssh2_session_init_ex(conn_alloc, conn_release, conn_realloc, c);
+    if (!c->ssh)
+        abort(); /* no memory */
+    LIST_FOREACH (b, &c->blocks, struct block, node)
+        give_back_zeros(b);
+    libssh2_session_set_blocking(c->ssh, 0);
+    set_callbacks(c->ssh);
+}
+
 void conn_connected(struct ssh_conn *c, int fd, struct watch *w)
 {
     static bool initialised;
@@ -122,11 +152,7 @@ void conn_connected(struct ssh_conn *c, int fd, struct watch *w)
         initialised = true;
     c->fd = fd;
     c->watch = w;
-    c->ssh = libssh2_session_init_ex(conn_alloc, conn_release, conn_realloc, c);
-    if (!c->ssh)
-        abort(); /* no memory */
-    libssh2_session_set_blocking(c->ssh, 0);
-    set_callbacks(c->ssh);
+    session_begin(c);
     kex_prefer(c);
     c->last_contact_due = clock_now_ms();
     c->quick_ack = true;

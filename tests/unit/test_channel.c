@@ -1,4 +1,6 @@
 /* Dials and streams. links: ssh */
+#include <sys/mman.h>
+
 #include "ssh/conn_private.h"
 #include "tests/fixture/ssh_client.h"
 
@@ -124,6 +126,25 @@ Test(channel, bytes_go_both_ways)
     e.stream = stream_free(e.stream, false);
     client_close(&c);
     target_free(t);
+    sshd_fixture_free(s);
+}
+
+/* libssh2 clears buffers for the largest packets, which a session that moves nothing large never fills. */
+Test(channel, idle_session_holds_no_pages_of_zeros)
+{
+    struct sshd_fixture *s = sshd_fixture_new(NULL);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), n = (48u << 10) / page, n_resident = 0;
+    unsigned char resident[(48u << 10) / 4096];
+    struct client c = {0};
+
+    REQUIRE_SSHD(s);
+    client_login(&c, s);
+    cr_assert(LOOP_UNTIL(c.loop, ssh_conn_rtt_ms(c.conn) >= 0));
+    cr_assert_eq(mincore((void *)((uintptr_t)c.conn->ssh / page * page), n * page, resident), 0);
+    for (size_t i = 0; i < n; i++)
+        n_resident += resident[i] & 1;
+    cr_assert(n_resident > 0 && n_resident <= n / 2, "%zu of %zu", n_resident, n);
+    client_close(&c);
     sshd_fixture_free(s);
 }
 
