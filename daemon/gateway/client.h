@@ -16,8 +16,8 @@ struct stream;
 #define CLIENT_BODY_MIN  (16u << 10)
 #define CLIENT_IDLE_MS   180000         /* between two requests */
 #define CLIENT_LINGER_MS 5000           /* for the peer to close, after we have */
-#define CLIENT_OUT_HIGH  (32u << 10)    /* above: stop reading from the engine */
-#define CLIENT_OUT_LOW   (16u << 10)
+#define CLIENT_OUT_HIGH  (16u << 10)    /* above: stop reading from the engine */
+#define CLIENT_OUT_LOW   (8u << 10)
 #define CLIENT_EARLY_MAX (16u << 10)    /* of what follows a request that is being answered */
 
 /* Takes s; adds itself to the gateway's list. NULL: no memory, the connection is closed. */
