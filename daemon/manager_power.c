@@ -388,16 +388,6 @@ static void power_of_others(struct power *p, uint64_t now)
     power_off(p, "it was switched on elsewhere, and nobody used it here for too long");
 }
 
-void power_arm_at(struct power *p, uint64_t due, uint64_t now)
-{
-    if (p->gpu_look_due)
-        due = MIN(due, p->gpu_look_due);
-    if (due == STAY_NEVER)
-        timer_disarm(p->timer);
-    else
-        timer_arm(p->timer, due > now ? due - now : 0);
-}
-
 static void power_arm(struct power *p, uint64_t now)
 {
     const struct life *life = rented_life(p->rented);

@@ -4,9 +4,11 @@
  * say. */
 #pragma once
 
+#include "base/timer.h"
 #include "engine/gpu_use.h"
 #include "manager_private.h"
 #include "policy/stay.h"
+#include "proto/mem.h"
 
 struct rented;
 
@@ -54,6 +56,17 @@ struct power {
     bool was_off;                 /* its models know that it is off */
 };
 
+/* Then it is judged anew, or sooner, when its cards are to be looked at. STAY_NEVER: not by time. */
+static inline void power_arm_at(struct power *p, uint64_t due, uint64_t now)
+{
+    if (p->gpu_look_due)
+        due = MIN(due, p->gpu_look_due);
+    if (due == STAY_NEVER)
+        timer_disarm(p->timer);
+    else
+        timer_arm(p->timer, due > now ? due - now : 0);
+}
+
 /* manager_power.c */
 struct power *power_find(struct manager *m, const struct lease *l);   /* NULL: it is nobody's to switch */
 struct stay_facts power_facts(const struct power *p, uint64_t now);
@@ -62,7 +75,6 @@ void power_note_quiet(struct power *p, uint64_t now);   /* what uses it without 
 void power_stay(struct power *p); /* does what p->stay says */
 void power_off(struct power *p, const char *why);
 void power_judge(struct power *p);
-void power_arm_at(struct power *p, uint64_t due, uint64_t now); /* then it is judged anew, or when the card is to be looked at; STAY_NEVER */
 void power_judge_anew(void *ctx); /* by the timer, or by what nobody else hears of: p is ctx */
 /* Until when `keep INSTANCE` keeps it, as far as we and its guard know; and something of it, but for that model. Not behind now: nothing does. */
 enum keeps { KEEPS_ALL, KEEPS_OF_MODELS };
