@@ -1,6 +1,11 @@
-/* The shell becomes nvidia-smi, so that the process it names is the one that may hang. It is told from another
- * of that number by its start, in clock ticks since the boot (field 22 of /proc/PID/stat, counted after the
- * last parenthesis). */
+/* The shell becomes nvidia-smi, or the timeout(1) that waits for it, so that the process it names is one that
+ * lives while that hangs. It is told from another of that number by its start, in clock ticks since the boot
+ * (field 22 of /proc/PID/stat, counted after the last parenthesis).
+ *
+ * The machine ends it by itself, as far as anything can: a daemon that was started anew, and one that has lost
+ * the way, leave none behind that lives for ever. Which it is is written down over there, so that the next daemon
+ * asks no second one beside one that nothing ends. It may be another daemon's, which is asking now: it is killed
+ * only when its time is over. */
 #include "engine/gpu_use.h"
 
 #include <inttypes.h>
@@ -14,7 +19,8 @@
 #include "proto/text.h"
 #include "session/host.h"
 
-#define SAID_BYTES_MAX 2047u
+#define SAID_BYTES_MAX   2047u
+#define ENDED_BY_TIMEOUT 137 /* timeout(1): it was killed */
 
 struct asking {
     struct op op;
@@ -26,24 +32,40 @@ struct asking {
     void *ctx;
 };
 
+/* GNU's timeout waits for what it has killed, which may never end, if it is not in a group with it; that of
+ * busybox is nvidia-smi by then. */
 char *gpu_use_script(const struct gpu_asker *last)
 {
-    return xasprintf("born() { stat=; { read -r stat <\"/proc/$1/stat\"; } 2>/dev/null; stat=${stat##*) };\n"
-                     "    set -- $stat; born=${20}; }\n"
-                     "old=%" PRId64 "\n"
-                     "if [ $old -gt 0 ]; then\n"
-                     "    born $old\n"
-                     "    if [ \"$born\" = %" PRId64 " ]; then\n"
-                     "        kill -KILL $old 2>/dev/null\n"
-                     "        echo hangs\n"
-                     "        exit 0\n"
-                     "    fi\n"
-                     "fi\n"
-                     "command -v nvidia-smi >/dev/null 2>&1 || { echo none; exit 0; }\n"
-                     "born $$\n"
-                     "echo \"asker $$ $born\"\n"
-                     "exec nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader,nounits 2>/dev/null\n",
-                     last->pid, last->born);
+    return xasprintf(
+        "born() { stat= waits=; { read -r stat <\"/proc/$1/stat\"; } 2>/dev/null\n"
+        "    case $stat in *'(timeout)'*) waits=yes ;; esac\n"
+        "    stat=${stat##*) }; set -- $stat; born=${20}; }\n"
+        "lives() { born \"$1\"; [ \"$1\" -gt 0 ] && [ \"$born\" = \"$2\" ]; }\n"
+        "end() { [ \"$waits\" ] || kill -KILL \"$1\" 2>/dev/null; }\n"
+        "hangs() { echo hangs; exit 0; }\n"
+        "file=$HOME/.llmhost-asker up=0 pid= at= since=\n"
+        "{ read -r up rest </proc/uptime; } 2>/dev/null\n"
+        "up=${up%%%%.*}\n"
+        "if lives %" PRId64 " %" PRId64 "; then\n"
+        "    end %" PRId64 "\n"
+        "    hangs\n"
+        "fi\n"
+        "[ ! -O \"$file\" ] || { read -r pid at since <\"$file\"; } 2>/dev/null\n"
+        "case $pid.$at.$since in *[!0-9.]* | .* | *..* | *.) ;; *)\n"
+        "    if lives \"$pid\" \"$at\"; then\n"
+        "        [ $((up - since)) -lt %u ] || end \"$pid\"\n"
+        "        hangs\n"
+        "    fi ;;\n"
+        "esac\n"
+        "command -v nvidia-smi >/dev/null 2>&1 || { echo none; exit 0; }\n"
+        "limit='timeout --foreground -s KILL %u'\n"
+        "$limit true 2>/dev/null || limit='timeout -s KILL %u'\n"
+        "$limit true 2>/dev/null || limit=\n"
+        "born $$\n"
+        "{ echo \"$$ $born $up\" >\"$file\"; } 2>/dev/null\n"
+        "echo \"asker $$ $born\"\n"
+        "exec $limit nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader,nounits 2>/dev/null\n",
+        last->pid, last->born, last->pid, GPU_USE_S, GPU_USE_S, GPU_USE_S);
 }
 
 /* "37"; a card that does not tell says [N/A] or [Not Supported], a broken one a sentence. */
@@ -118,7 +140,9 @@ static void on_run(void *ctx, struct run_result *result, const struct fault *f)
 
     if (f)
         why = "nvidia-smi did not answer in time, or the way there was lost";
-    else if (result->status != 0)
+    else if (result->status == ENDED_BY_TIMEOUT)
+        why = "nvidia-smi did not answer in time";
+    if (!f && result->status != 0)
         percent = GPU_USE_UNKNOWN;
     op_end(&a->op);
     free(a);

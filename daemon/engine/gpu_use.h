@@ -1,7 +1,8 @@
 /* How much the cards of a machine compute just now, whoever makes them: nvidia-smi is asked, once for each call, in a request of its own.
  *
- * nvidia-smi may hang, in the driver too, where nothing ends it. So it is given GPU_USE_MS, and while the last one of ours still lives there no other
- * is begun: that one is killed if it can be, and what the cards do is unknown meanwhile. */
+ * nvidia-smi may hang, in the driver too, where nothing ends it. So it is given GPU_USE_S, after which it ends there by itself, also when nobody waits
+ * for it any more (where there is no timeout(1): it is killed by whoever asks next); and while the last one still lives there no other is begun, also
+ * not by the daemon after this one: what the cards do is unknown meanwhile. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,7 +12,8 @@
 struct host;
 struct op;
 
-#define GPU_USE_MS      10000u
+#define GPU_USE_S       10u
+#define GPU_USE_MS      (GPU_USE_S * 1000 + 2000) /* and on the way */
 #define GPU_USE_UNKNOWN (-1)
 
 /* The last one that was begun there: its process, and the start of that, which tell it from any other; zero: none. Whoever asks keeps it between two calls. */

@@ -239,6 +239,27 @@ class ByHand(road.Road):
             self.assertIsNone(h.pid)
             self.assertEqual(most, 1, "and no second one is asked beside it")
 
+    def test_no_start_leaves_another_nvidia_smi_that_hangs(self):
+        times = {**TIMES, "idle": {**TIMES["idle"], "gpu_use": "5%"}}
+        with self.box("gpu1") as h, daemons.Daemon(**times) as d:
+            h.put("/usr/local/bin/nvidia-smi", SMI, 0o755)
+            self.add(d, h, "--stop=shutdown")
+            self.kept(d, "gpu1")
+            d.ctl("keep", "gpu1", "1h")
+            hosts.until(lambda: self.guard(d, "gpu1").get("hold_until_at_ms"), 5, "the hold, with which it stays on")
+            for _ in range(4):
+                hosts.until(lambda: h.pids("^sleep 4321"), 20, "it is asked, and hangs")
+                d.restart(hard=True)
+                self.kept(d, "gpu1")
+                limit = time.monotonic() + 2
+                while time.monotonic() < limit:
+                    self.assertLessEqual(len(h.pids("^sleep 4321")), 1)
+            hosts.until(lambda: h.pids("^sleep 4321"), 20, "and once more")
+            d.kill()
+            hosts.until(lambda: not h.pids("sleep 4321"), 13, "with nobody there it ends by itself")
+            self.assertIsNotNone(h.pid)
+            d.start()
+
     def test_daemon_killed(self):
         with self.box("gpu1") as h, daemons.Daemon(**TIMES) as d:
             self.add(d, h, "--stop=never")

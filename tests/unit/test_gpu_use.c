@@ -145,6 +145,9 @@ Test(gpu_use, asked_and_answered_in_time_or_not)
     answers("asker 12 345\n61\n", 9, NULL);
     cr_assert_eq(fake.percent, GPU_USE_UNKNOWN, "it says that it failed");
     asks(&slot);
+    answers("asker 12 345\n61\n", 137, NULL);
+    cr_assert(fake.percent == GPU_USE_UNKNOWN && last.pid == 0, "it was ended there");
+    asks(&slot);
     answers("asker 14 500\n", 0, &lost);
     cr_assert_eq(fake.percent, GPU_USE_UNKNOWN);
     cr_assert_eq(last.pid, 14);
@@ -170,12 +173,12 @@ Test(gpu_use, more_than_anybody_would_say_is_passed_over)
 
 static char folder[] = "/tmp/test_gpu_use.XXXXXX";
 
-static void put_smi(const char *text)
+static void put(const char *name, const char *text)
 {
     char path[64];
     FILE *f;
 
-    snprintf(path, sizeof path, "%s/nvidia-smi", folder);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
     f = fopen(path, "w");
     cr_assert_not_null(f);
     fputs(text, f);
@@ -183,11 +186,31 @@ static void put_smi(const char *text)
     cr_assert_eq(chmod(path, 0755), 0);
 }
 
+static void put_smi(const char *text)
+{
+    put("nvidia-smi", text);
+}
+
+static void folder_goes(void)
+{
+    char command[100];
+
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    cr_assert_eq(system(command), 0);
+}
+
+static bool ends_within_s(int64_t pid, unsigned s)
+{
+    for (unsigned i = 0; i < 10 * s && kill((pid_t)pid, 0) == 0; i++)
+        usleep(100000);
+    return kill((pid_t)pid, 0) != 0;
+}
+
 /* As over there: what it wrote within a second. */
 static int script_says(char *out, size_t size)
 {
     _cleanup_free_ char *script = gpu_use_script(&last);
-    char path[64], command[200];
+    char path[64], command[240];
     size_t n;
     FILE *f;
 
@@ -197,8 +220,8 @@ static int script_says(char *out, size_t size)
     fputs(script, f);
     cr_assert_eq(fclose(f), 0);
     snprintf(command, sizeof command,
-             "cd %s && { PATH=%s:/usr/bin:/bin sh ./script >out 2>&1 </dev/null & } ; sleep 1; cat out",
-             folder, folder);
+             "cd %s && { HOME=%s PATH=%s:/usr/bin:/bin sh ./script >out 2>&1 </dev/null & } ; sleep 1; cat out",
+             folder, folder, folder);
     f = popen(command, "r");
     cr_assert_not_null(f);
     n = fread(out, 1, size - 1, f);
@@ -208,9 +231,10 @@ static int script_says(char *out, size_t size)
 
 Test(gpu_use, one_that_hangs_is_killed_and_no_other_is_begun_beside_it)
 {
-    char out[500], command[100];
+    char out[500];
 
     cr_assert_not_null(mkdtemp(folder));
+    put("timeout", "#!/bin/sh\nexit 127\n"); /* there is none */
     last = (struct gpu_asker){};
     put_smi("#!/bin/sh\ncase \"$*\" in '--query-gpu=utilization.gpu --format=csv,noheader,nounits') ;; *) exit "
             "1 ;; esac\necho 61\n");
@@ -230,8 +254,7 @@ Test(gpu_use, one_that_hangs_is_killed_and_no_other_is_begun_beside_it)
     cr_assert_str_eq(out, "hangs\n");
     cr_assert_eq(last.pid, hung.pid);
     put_smi("#!/bin/sh\necho 7\n");
-    for (unsigned i = 0; i < 20 && kill((pid_t)hung.pid, 0) == 0; i++)
-        usleep(100000);
+    ends_within_s(hung.pid, 2);
     script_says(out, sizeof out);
     cr_assert_eq(said(out), 7, "it was killed: %s", out);
     cr_assert_eq(last.pid, 0);
@@ -239,6 +262,71 @@ Test(gpu_use, one_that_hangs_is_killed_and_no_other_is_begun_beside_it)
     last = other; /* another process has that number by now */
     script_says(out, sizeof out);
     cr_assert_eq(said(out), 7, "and is let alone: %s", out);
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    cr_assert_eq(system(command), 0);
+    folder_goes();
+}
+
+/* It does not know of the one before it, whose question may go on, or hang. */
+Test(gpu_use, daemon_that_is_started_anew_asks_no_second_one_and_ends_the_one_that_hangs)
+{
+    struct gpu_asker hung;
+    char out[500], record[100];
+
+    cr_assert_not_null(mkdtemp(folder));
+    put("timeout", "#!/bin/sh\nexit 127\n"); /* there is none */
+    put_smi("#!/bin/sh\nexec sleep 60\n");
+    last = (struct gpu_asker){};
+    script_says(out, sizeof out);
+    cr_assert_eq(gpu_use_read(out, strlen(out), false, &last, &why), GPU_USE_UNKNOWN);
+    hung = last;
+    cr_assert_gt(hung.pid, 0, "%s", out);
+
+    last = (struct gpu_asker){};
+    script_says(out, sizeof out);
+    cr_assert_str_eq(out, "hangs\n");
+    cr_assert_eq(kill((pid_t)hung.pid, 0), 0, "it has its time");
+
+    snprintf(record, sizeof record, "%lld %lld 0\n", (long long)hung.pid, (long long)hung.born);
+    put(".llmhost-asker", record);
+    script_says(out, sizeof out);
+    cr_assert_str_eq(out, "hangs\n");
+    cr_assert(ends_within_s(hung.pid, 2), "since the boot: that is over");
+
+    put_smi("#!/bin/sh\necho 7\n");
+    static const char *const records[] = {"", "\n", "1 2\n", "1 2 x\n", "$(kill $$) 1 2\n", "-1 1 1\n", "0 0 0\n"};
+
+    for (size_t i = 0; i < ELEMENTS(records); i++) {
+        put(".llmhost-asker", records[i]);
+        script_says(out, sizeof out);
+        cr_assert_eq(said(out), 7, "%s: %s", records[i], out);
+    }
+    snprintf(record, sizeof record, "%d 1 0\n", getpid());
+    put(".llmhost-asker", record);
+    script_says(out, sizeof out);
+    cr_assert_eq(said(out), 7, "another process has that number by now: %s", out);
+    folder_goes();
+}
+
+Test(gpu_use, one_that_nobody_waits_for_ends_by_itself)
+{
+    char out[500];
+
+    cr_assert_not_null(mkdtemp(folder));
+    put("timeout", "#!/bin/sh\n[ \"$1 $2 $3 $4\" = '--foreground -s KILL 10' ] || exit 125\nshift 4\n"
+                   "exec /usr/bin/timeout --foreground -s KILL 4 \"$@\"\n");
+    put_smi("#!/bin/sh\ntrap '' TERM INT HUP\nexec sleep 60\n");
+    last = (struct gpu_asker){};
+    script_says(out, sizeof out);
+    cr_assert_eq(gpu_use_read(out, strlen(out), false, &last, &why), GPU_USE_UNKNOWN);
+    cr_assert_gt(last.pid, 0, "%s", out);
+
+    struct gpu_asker waits = last;
+
+    script_says(out, sizeof out);
+    cr_assert_str_eq(out, "hangs\n");
+    cr_assert_eq(kill((pid_t)waits.pid, 0), 0, "without it nobody would see what cannot be killed");
+    cr_assert(ends_within_s(waits.pid, 6));
+    put_smi("#!/bin/sh\necho 7\n");
+    script_says(out, sizeof out);
+    cr_assert_eq(said(out), 7, "%s", out);
+    folder_goes();
 }
