@@ -483,7 +483,7 @@ static void stage_over(struct progress *p, const char *instance, const char *sta
 {
     struct progress_stage *s = running_find(p, instance);
     bool ran = s && streq(s->stage, stage), failed = streq(state, "failed"),
-         skipped = streq(state, "skipped"), refused = streq(state, "refused");
+         skipped = streq(state, "skipped"), refused = streq(state, "refused") || streq(state, "changed");
     const struct output *o = p->output;
     const char *text = json_get_text(progress, "text");
     int64_t took_ms = json_get_int(progress, "took_ms", -1);
@@ -527,7 +527,7 @@ void progress_show(struct progress *p, const struct json *progress)
     if (streq(state, "ahead"))
         stage_left(p, instance, stage);
     else if (streq(state, "done") || streq(state, "failed") || streq(state, "skipped") ||
-             streq(state, "refused"))
+             streq(state, "refused") || streq(state, "changed"))
         stage_over(p, instance, stage, state, progress);
     else
         stage_running(p, instance, stage, progress);

@@ -237,6 +237,8 @@ struct choice_place {
 bool manager_choice_place(struct manager *m, const char *model, unsigned i, struct choice_place *ret);
 /* A word takes d away from them, before its goal is off; the choice goes on with the others, while there are any. */
 void manager_choose_without(struct manager *m, const struct deployment *d);
+/* Where d is one of them: it is wanted there alone from now on. */
+void manager_choose_alone(struct manager *m, const struct deployment *d);
 /* By the whole name; of several as manager_find_id(). NULL: none. */
 struct deployment *manager_find_deployment(struct manager *m, const char *name);
 struct deployment *manager_find_on(struct manager *m, const char *name, const char *instance);     /* that very one; NULL: none */

@@ -515,6 +515,14 @@ void manager_choose_without(struct manager *m, const struct deployment *d)
     choice_look(c);
 }
 
+void manager_choose_alone(struct manager *m, const struct deployment *d)
+{
+    struct choice *c = find_choice(m, deployment_name(d));
+
+    if (c && place_of(c, d) < c->n)
+        choice_end(c);
+}
+
 static struct choice *choice_new(struct manager *m, const char *model, int64_t until_at_ms)
 {
     struct choice *c = xnew(struct choice);

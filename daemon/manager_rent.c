@@ -213,8 +213,7 @@ static bool is_search(const struct lease *l, const struct account *a)
 {
     const struct rented *r = lease_rented(l);
 
-    return r && rented_account(r) == a && rented_record(r)->never_made && rented_record(r)->by_search &&
-           !is_made(l) && is_wanted_on(l);
+    return r && rented_account(r) == a && rented_record(r)->never_made && !is_made(l) && is_wanted_on(l);
 }
 
 /* In the order of preference, whatever is up there. */
@@ -325,7 +324,7 @@ static int find_named(struct manager *m, const struct account *a, const char *na
         return fault_code(f, FAULT_INVALID, "bad_name",
                           "\"%.60s\" cannot name an instance: use 1 to 40 of a-z 0-9 -", name);
     for (unsigned i = 0; l && i < n; i++)
-        if (is_of_card(l, a, &cards[i])) {
+        if (is_search(l, a) || is_of_card(l, a, &cards[i])) {
             *ret = l;
             return 0;
         }

@@ -22,6 +22,7 @@ static void follow_drop(struct call *c)
     free(w->models);
     free(w->told);
     free(w->machines);
+    free(w->changed);
     free(w);
 }
 

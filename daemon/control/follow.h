@@ -5,6 +5,7 @@
 #include "base/runq.h"
 #include "control/methods.h"
 #include "control/up_rent.h"
+#include "control/up_search.h"
 #include "deployment/deployment.h"
 #include "manager.h"
 #include "store/store.h"
@@ -18,6 +19,7 @@ struct follow_told {
     bool runs[STAGE_COUNT]; /* that one runs was the last that was told of it */
     unsigned searches;      /* for a card, of before this call */
     uint32_t refused;       /* of this one: those whose refusal was told, by their place in it */
+    char search[SEARCH_TEXT_MAX]; /* what was looked for, when it waited last */
     unsigned streams, restart; /* how many were waited for, in which state + 1 */
     char room[DEPLOYMENT_TEXT_MAX];
     bool away;
@@ -56,6 +58,7 @@ struct follow {
     unsigned told_streams, told_off; /* Down: of all together */
     bool told_away;
     store_ticket ticket; /* of the goal */
+    char *changed;       /* Up: what it made of a search that ran; until it is told */
     bool named_dear;     /* Up: what is too dear was told */
     bool made;           /* Up: the instance is one because of this call */
     const char *note;    /* Up: for the first reply, NULL: none */

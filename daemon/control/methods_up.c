@@ -9,6 +9,7 @@
 #include "control/target.h"
 #include "control/up_image.h"
 #include "control/up_rent.h"
+#include "control/up_search.h"
 #include "control/up_tell.h"
 #include "gateway/gateway.h"
 #include "lease/account.h"
@@ -216,9 +217,11 @@ static void up_go(struct call *c, const char *fit)
     const char *on = json_get_text(c->parameters, "on"), *note = first_note(c->context);
     bool wait = json_get_bool(c->parameters, "wait", true);
     _cleanup_free_ char *came = up_came_to(c);
+    struct up_search before;
 
     if (!came && !up_agrees_to_price(c))
         return;
+    up_search_before(c, &before);
     struct follow *w = follow_new(c, wait ? up_look : up_accepted);
 
     w->note = note;
@@ -233,6 +236,7 @@ static void up_go(struct call *c, const char *fit)
 
     if (w->ticket && !came && (rents || json_get_text(c->parameters, "or_on")))
         up_add_others(w, rents);
+    w->changed = up_search_after(c, &before, w->models[0], w->any);
     if (!w->ticket) { /* ready, all of them */
         up_answer(w, 0);
         return;

@@ -13,6 +13,7 @@
 #include "control/fitting.h"
 #include "control/show_rent.h"
 #include "control/target.h"
+#include "control/up_search.h"
 #include "deployment/deployment.h"
 #include "lease/account.h"
 #include "lease/boxed.h"
@@ -244,7 +245,7 @@ bool up_may_rent(struct call *c)
                   "one machine is rented at a time, and on names it");
         return false;
     }
-    if (try_rent(c, &l, &f) < 0) {
+    if (try_rent(c, &l, &f) < 0 || up_search_may_change(c, l, &f) < 0) {
         rent_fail(c, &f);
         return false;
     }
@@ -419,7 +420,8 @@ struct lease *up_rent(struct call *c, uint64_t *ret_ticket)
     struct fault f = {0};
 
     up_read_rent(c, &w);
-    if (manager_rent(c->context->manager, &w, false, &l, ret_ticket, &f) < 0)
+    if (try_rent(c, &l, &f) < 0 || up_search_may_change(c, l, &f) < 0 ||
+        manager_rent(c->context->manager, &w, false, &l, ret_ticket, &f) < 0)
         rent_fail(c, &f);
     else if (may_place(c, l)) /* once more: time has passed since */
         return l;
@@ -504,6 +506,40 @@ static void fail_unpriced(struct call *c, const char *target, const char *what, 
               is_secret ? UNPRICED "; " ARGUMENTS_LEFT_OUT : UNPRICED, next, "nothing was switched on: what an hour of %s costs is not known until it is there", what);
 }
 
+/* The cheapest of what is looked for there; 0: of one of them nobody knows. */
+static int64_t sought_milli(const struct rented *r)
+{
+    const struct hunt *h = rented_hunt(r);
+    int64_t least = 0;
+
+    if (!rented_record(r)->never_made)
+        return rented_expected_milli(r);
+    for (unsigned i = 0; i < h->n; i++) {
+        if (!h->all[i].price_milli)
+            return 0;
+        least = least ? MIN(least, h->all[i].price_milli) : h->all[i].price_milli;
+    }
+    return least;
+}
+
+/* It is looked for, and all of it is dearer than what is said now. */
+static bool is_below_search(struct call *c, const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+    const char *model = json_get_text(c->parameters, "model"), *unit = account_ops(rented_account(r))->unit;
+    int64_t own = json_get_int(c->parameters, "max_price_milli", 0), milli = sought_milli(r);
+    char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
+
+    if (!own || milli <= own || (up_rents(c) && (rented_record(r)->never_made || up_has_more(c, l))))
+        return false;
+    _cleanup_free_ char *next = xasprintf("llmhostctl offers\nllmhostctl down %s", model);
+
+    call_fail(c, EXIT_REFUSED, "price", lease_name(l), "the search goes on with the old limit", next,
+              "nothing was changed: what is looked for costs %s an hour at least, and at most %s is allowed",
+              money_format(price, milli, unit), money_format(allowed, own, unit));
+    return true;
+}
+
 /* Off, and rented: it is switched on by this call, or by what is tried after another one. */
 static bool is_price_open(struct call *c, const struct lease *l, bool is_other)
 {
@@ -512,7 +548,9 @@ static bool is_price_open(struct call *c, const struct lease *l, bool is_other)
     int64_t own = json_get_int(c->parameters, "max_price_milli", 0), milli;
     char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
 
-    if (s == LIFE_WAITING || s == LIFE_CREATING || s == LIFE_STARTING || s == LIFE_RUNNING ||
+    if (s == LIFE_WAITING)
+        return is_below_search(c, l);
+    if (s == LIFE_CREATING || s == LIFE_STARTING || s == LIFE_RUNNING ||
         rented_prepaid_until_at_ms(r))
         return false;
     milli = rented_expected_milli(r);

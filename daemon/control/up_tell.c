@@ -33,12 +33,15 @@ static void up_put_note(struct follow *w, struct json *v)
         json_append_string(list, w->fit);
     if (!w->named_dear && up_rents(w->call))
         up_name_dear(w->call, list);
+    if (w->changed)
+        json_append_string(list, w->changed);
     if (w->note)
         json_append_string(list, w->note);
     if (json_count(list))
         json_put(v, "notes", list);
     else
         json_free(list);
+    free(TAKE_PTR(w->changed));
     w->note = NULL;
     w->named_dear = true;
     *w->fit = '\0';
@@ -154,6 +157,32 @@ static bool up_was_left(const struct follow *w, unsigned i)
     return w->any && deployment_goal(w->models[i]) == GOAL_OFF;
 }
 
+/* Somebody said something else of it: what was refused is another list's. False when the call is over. */
+static bool up_tell_changed(struct follow *w, unsigned i)
+{
+    const struct lease *l = deployment_lease(w->models[i]);
+    struct follow_told *told = &w->told[i];
+    char text[SEARCH_TEXT_MAX], was[SEARCH_TEXT_MAX];
+
+    search_format(text, l);
+    if (!*text || streq(text, told->search))
+        return true;
+    memcpy(was, told->search, sizeof was);
+    memcpy(told->search, text, sizeof told->search);
+    if (!*was)
+        return true;
+    told->refused = 0;
+    told->stages[STAGE_CAPACITY]--; /* which goes on below it */
+
+    struct json *progress = json_object();
+    _cleanup_free_ char *now = xasprintf("from now on %s", text);
+
+    json_put_string(progress, "stage", stage_name(STAGE_CAPACITY));
+    json_put_string(progress, "state", "changed");
+    json_put_string(progress, "text", now);
+    return up_more(w, i, progress);
+}
+
 /* Each that was asked for a card in vain, once: how the search goes on is what its stage says. False when the
  * call is over. */
 static bool up_tell_refused(struct follow *w, unsigned i)
@@ -250,25 +279,35 @@ static bool up_tell_stages(struct follow *w, unsigned i)
 /* False when the call is over. */
 static bool up_tell(struct follow *w, unsigned i)
 {
-    if (!up_tell_refused(w, i) || !up_tell_left(w, i))
+    if (!up_tell_changed(w, i) || !up_tell_refused(w, i) || !up_tell_left(w, i))
         return false;
     return up_was_left(w, i) || (up_tell_restart(w, i) && up_tell_room(w, i) && up_tell_stages(w, i));
 }
 
 /* ---- how far it is ---- */
 
+static bool is_wanted_elsewhere(const struct follow *w, const struct deployment *d)
+{
+    const struct deployment *now = manager_find_deployment(w->call->context->manager, deployment_name(d));
+
+    return !w->any && now && deployment_goal(now) != GOAL_OFF;
+}
+
 /* Switched off while somebody waits for it: by a limit of money, or by a person. */
-static void up_was_ended(const struct deployment *d, struct fault *why)
+static void up_was_ended(const struct follow *w, const struct deployment *d, struct fault *why)
 {
     const struct rented *r = lease_rented(deployment_lease(d));
 
     if (r && account_must_stop(rented_account(r)))
         *why = *account_trouble(rented_account(r));
-    else if (deployment_describe_off(d, why), streq(why->code, "passed_over"))
+    else if (deployment_describe_off(d, why), !streq(why->code, "passed_over"))
+        fault_set(why, FAULT_GONE, 0, "%s was switched off meanwhile", deployment_name(d));
+    else if (is_wanted_elsewhere(w, d))
+        fault_set(why, FAULT_GONE, 0, "%s is waited for on %s no longer: it is wanted elsewhere, by a newer word",
+                  deployment_name(d), lease_name(deployment_lease(d)));
+    else
         fault_code(why, FAULT_EXHAUSTED, "no_capacity", "no card was free for %s in the time given",
                    deployment_name(d));
-    else
-        fault_set(why, FAULT_GONE, 0, "%s was switched off meanwhile", deployment_name(d));
 }
 
 /* How far that one is; UP_NOT: *why it does not get there. */
@@ -290,7 +329,7 @@ static enum up_end up_end_of(struct follow *w, unsigned i, struct fault *why)
     else if (deployment_state(d) == DEPLOYMENT_FAILED)
         *why = *deployment_fault(d);
     else if (deployment_goal(d) == GOAL_OFF)
-        up_was_ended(d, why);
+        up_was_ended(w, d, why);
     else if (deployment_state(d) == DEPLOYMENT_ASLEEP)
         fault_set(why, FAULT_GONE, 0, "%s was put to sleep meanwhile", deployment_name(d));
     else
@@ -593,6 +632,7 @@ void up_note_stages(const struct deployment *d, struct follow_told *told)
     const struct rented *r = lease_rented(deployment_lease(d));
     struct stage_view p;
 
+    search_format(told->search, deployment_lease(d));
     if (r)
         told->searches = rented_hunt(r)->begun - (life_goal(rented_life(r)) == LIFE_GOAL_ON);
     for (enum stage s = 0; s < STAGE_COUNT; s++) {

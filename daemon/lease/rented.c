@@ -516,8 +516,10 @@ void rented_keep_name(struct rented *r)
 void rented_limit_price(struct rented *r, int64_t milli)
 {
     int64_t before = r->record.max_price_milli;
+    enum life_state s = life_state(r->life);
+    bool rests = life_is_at_rest(s) || (s == LIFE_WAITING && !rented_is_reserving(r));
 
-    if (milli == before || (!life_is_at_rest(life_state(r->life)) && (!before || milli < before)))
+    if (milli == before || (!rests && (!before || milli < before)))
         return;
     r->record.max_price_milli = milli;
     rented_write(r);

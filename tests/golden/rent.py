@@ -143,6 +143,10 @@ CARDS = [{"more": {**UP[0]["more"], "model": {**hunting(MODEL, "rented")}, "inst
          found("rented", "refused", "4090D in westDC3: no free card"), found("rented", "done", "4080Sx2 in westDC3, ¥1.50/h~", took_ms=2000),
          stage("power_on", "running", "4080Sx2 in westDC3, ¥1.50/h~", instance="rented", usual_ms=22000),
          stage("power_on", "done", "running, first guard 30m", instance="rented", took_ms=21800), UP[-1]]
+# Somebody widens it meanwhile.
+WIDENED = [{"more": {**UP[0]["more"], "notes": ["the search of 4090d is changed: 4090D or 4080S, at most ¥2.20/h (it was 4090D)"]}},
+           stage("capacity", "running", "none free, try 3, until 09:30", next_at_ms="@7210s"), {"await": "next in 2h00m"},
+           stage("capacity", "changed", "from now on 4090D or 4080S, at most ¥3.00/h"), stage("capacity", "running", "none free, try 4, until 09:30", next_at_ms="@7230s"), {"await": "try 4"}, UP[-1]]
 # A boot fails: the card is asked for anew.
 BACK = [UP[0], stage("capacity", "done", "4090D, ¥1.98/h~", took_ms=400), stage("power_on", "running", "gz-4090: 4090D, ¥1.98/h~", usual_ms=22000), stage("power_on", "ahead", ""),
         stage("capacity", "running", "none free, try 2, until 09:30", next_at_ms="@7210s"), {"await": "next in 2h00m"}, *UP[1:]]
@@ -330,6 +334,8 @@ RENT = [
     case("rent-up-next-left", f"up {MODEL} --gpu 5090,PRO6000", {"Up": [*NEXT, {"await": "next in 2h00m"}, {"interrupt": True}, {"hang": True}], "Status": [{"close": True}]}, columns=80),
     *widths("rent-up-cards", f"up {MODEL} --gpu 4090D,4080Sx2,PRO6000 --region westDC3,beijingDC2 --max-price 2.20", {"Up": CARDS}),
     case("rent-up-cards-pipe", f"up {MODEL} --gpu 4090D,4080Sx2,PRO6000 --region westDC3,beijingDC2 --max-price 2.20", {"Up": CARDS}),
+    case("rent-up-widened", f"up {MODEL} --gpu 4090D,4080S --max-price 2.20", {"Up": WIDENED}, columns=80),
+    case("rent-up-widened-pipe", f"up {MODEL} --gpu 4090D,4080S --max-price 2.20", {"Up": [step for step in WIDENED if "await" not in step]}),
     case("rent-up-back", f"up {MODEL}", {"Up": BACK}, columns=80),
     case("rent-up-hunt-wide", f"up {MODEL} --gpu 4090D,5090,PRO6000 --region westDC3,beijingDC2 --until 2h", {"Up": WIDE}, columns=80),
     case("rent-offers-json", "offers --json", {"Offers": [{"reply": {"offers": JUDGED[:1]}}]}),

@@ -26,7 +26,7 @@ struct rental {
 
 static struct company {
     bool has_console; /* whose machines are made by hand */
-    bool has_card, ignores_stops, loses_starts, is_silent;
+    bool has_card, host_is_full, ignores_stops, loses_starts, is_silent;
     bool hides, is_down, keeps_released; /* lists leave it out; they fail; a release is only heard */
     bool is_anothers;                    /* another llmhostd has its guard */
     bool guard_is_kept, guard_stops;     /* there is one that answers; and the provider sees what it does */
@@ -173,10 +173,22 @@ static inline void say_done(struct answer *a)
     ((rental_done_fn)a->done)(a->ctx, NULL);
 }
 
+static inline void say_full(struct answer *a)
+{
+    struct fault full;
+
+    fault_code(&full, FAULT_EXHAUSTED, "host_full", "others have its card");
+    ((rental_done_fn)a->done)(a->ctx, &full);
+}
+
 static inline void fake_start(struct rental *r, const char *id, const struct instance_start *s,
                               struct op **slot, rental_done_fn done, void *ctx)
 {
     (void)r, (void)id;
+    if (at.host_is_full) {
+        answer_later(slot, say_full, done, ctx);
+        return;
+    }
     if (!at.loses_starts) {
         at.machine.power = INSTANCE_ON;
         at.machine.no_card = s->no_card;

@@ -756,6 +756,131 @@ Test(control_rent_search, same_word_with_other_cards_changes_the_search_that_run
     }
 }
 
+/* ---- one search for a model ---- */
+
+/* The notes of the answer to that Up, one behind the other. */
+static void up_notes(const char *parameters, struct buf *out)
+{
+    _cleanup_json_ struct json *v = answers("Up", parameters);
+    const struct json *notes = json_get(v, "notes");
+
+    for (size_t i = 0; i < json_count(notes); i++)
+        buf_addf(out, "%s;", json_text(json_at(notes, i)));
+}
+
+/* box is there, off, and the card it had is taken by others. */
+static void begin_waiting_machine(void)
+{
+    begin_machine();
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+    at.has_card = false;
+    at.host_is_full = true;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"wait\":false,\"max_price_milli\":5000}"));
+    box_gets(LIFE_WAITING);
+}
+
+Test(control_rent_search, what_was_changed_is_said_to_who_changed_it_and_to_who_waits)
+{
+    struct caller_end waits;
+    struct buf notes;
+    bool told = false;
+
+    buf_init(&notes, 4096);
+    begin_account();
+    at.has_card = false;
+    caller_comes(&waits);
+    say(&waits, MORE("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true}"));
+    for (unsigned i = 0; i < 40 && !manager_lease_at(w.manager, 0); i++)
+        time_passes(100);
+    search_gets(LIFE_CREATING);
+    search_gets(LIFE_WAITING);
+    loop_turns(w.loop, 20);
+    up_notes("{\"model\":\"ollama:m\",\"gpu\":\"4090D,5090\",\"max_price_milli\":6000,\"anyway\":true,\"wait\":false}",
+             &notes);
+    cr_assert_str_eq(buf_text(&notes), "the search of 4090d is changed: 4090D or 5090, at most ¥6.00/h (it was 4090D);");
+    time_passes(0);
+    loop_turns(w.loop, 20);
+    while (has_message(&waits)) {
+        _cleanup_json_ struct json *v = hear(&waits);
+        const struct json *progress = json_get(json_get(v, "parameters"), "progress");
+
+        if (!progress || !streq(json_get_text(progress, "state"), "changed"))
+            continue;
+        cr_assert_str_eq(json_get_text(progress, "text"), "from now on 4090D or 5090, at most ¥6.00/h");
+        cr_assert_not(told, "once");
+        told = true;
+    }
+    cr_assert(told);
+    caller_leaves(&waits);
+    buf_done(&notes);
+}
+
+Test(control_rent_search, a_lower_limit_is_taken_over_while_a_machine_waits_and_none_below_its_price)
+{
+    struct buf notes;
+
+    buf_init(&notes, 4096);
+    begin_waiting_machine();
+    up_notes("{\"model\":\"ollama:m\",\"wait\":false,\"max_price_milli\":2000}", &notes);
+    cr_assert_str_eq(buf_text(&notes), "the search of box is changed: 4090D, at most ¥2.00/h (it was 4090D, at most ¥5.00/h);");
+    cr_assert_eq(record_of("box")->max_price_milli, 2000);
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"wait\":false,\"max_price_milli\":1000}"), "io.llmhost.Refused", "message",
+            "nothing was changed: what is looked for costs ¥1.88 an hour at least, and at most ¥1.00 is allowed");
+    cr_assert_eq(record_of("box")->max_price_milli, 2000);
+    cr_assert_eq(box_state(), LIFE_WAITING);
+    buf_done(&notes);
+}
+
+Test(control_rent_search, another_card_is_looked_for_instead_of_a_machine_that_waits)
+{
+    struct fault off;
+    struct buf notes;
+
+    buf_init(&notes, 4096);
+    begin_waiting_machine();
+    up_notes("{\"model\":\"ollama:m\",\"gpu\":\"5090\",\"max_price_milli\":9000,\"anyway\":true,\"wait\":false}",
+             &notes);
+    cr_assert_str_eq(buf_text(&notes), "box (4090D, at most ¥5.00/h) is looked for no longer: what was said last counts;");
+    cr_assert_eq(deployment_goal(m_on("box")), GOAL_OFF);
+    deployment_describe_off(m_on("box"), &off);
+    cr_assert_not_null(strstr(off.text, ": 5090 is looked for instead, by a newer word"), "%s", off.text);
+    cr_assert_neq(deployment_goal(m_on("5090")), GOAL_OFF);
+    for (unsigned i = 0; i < 20; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    cr_assert_eq(box_state(), LIFE_STOPPED, "nobody waits for it any more");
+    buf_done(&notes);
+}
+
+Test(control_rent_search, one_card_instead_of_several_is_all_that_is_looked_for)
+{
+    begin_search();
+    search_gets(LIFE_WAITING);
+    cr_assert(manager_chooses(w.manager, "ollama:m"));
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090Dx2\",\"anyway\":true,\"wait\":false}"));
+    cr_assert_not(manager_chooses(w.manager, "ollama:m"), "nor one that is made later");
+    cr_assert_null(manager_lease_at(w.manager, 1));
+    cr_assert_str_eq(record_of("rented")->gpu, "4090Dx2");
+}
+
+/* The name is a person's, the card is not. */
+Test(control_rent_search, a_search_that_has_a_name_is_changed_as_well)
+{
+    begin_account();
+    at.has_card = false;
+    json_free(answers("Up", UP));
+    box_gets(LIFE_WAITING);
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090Dx2\",\"anyway\":true,\"wait\":false}"));
+    cr_assert_null(manager_lease_at(w.manager, 1), "not another one");
+    cr_assert_str_eq(record_of("box")->gpu, "4090Dx2");
+    box_gets(LIFE_WAITING);
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"on\":\"box\",\"gpu\":\"5090\",\"max_price_milli\":9000,"
+                            "\"anyway\":true,\"wait\":false}"));
+    cr_assert_str_eq(record_of("box")->gpu, "5090", "also by that name");
+    cr_assert_not(record_of("box")->by_search);
+}
+
 /* Whoever has the turn then, or waits for it. */
 Test(control_rent_search, search_over_several_ends_at_its_end)
 {
