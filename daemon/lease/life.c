@@ -34,7 +34,7 @@ struct life *life_new(const struct life_context *context, const struct life_reco
     l->timer = timer_new(context->loop, life_on_timer, l);
     work_init(&l->changed, life_on_changed, l);
     l->is_gone = l->record.state == LIFE_ABSENT;
-    l->born_due = l->entered_due = clock_now_ms();
+    l->age.born_due = l->here.entered_due = clock_now_ms();
     life_rearm(l);
     if (record) {
         /* a young intent makes an off worthless again, unless it is known to have acted */
@@ -142,10 +142,10 @@ static void life_note_age(struct life *l)
 {
     int64_t now_ms = life_their_now_ms(l);
 
-    if (l->asked_due || l->aged_due || !l->record.asked_at_ms || !now_ms)
+    if (l->age.asked_due || l->age.heard_due || !l->record.asked_at_ms || !now_ms)
         return;
-    l->aged_due = clock_now_ms();
-    l->age_ms = (uint64_t)MAX(now_ms - l->record.asked_at_ms, (int64_t)0);
+    l->age.heard_due = clock_now_ms();
+    l->age.heard_ms = (uint64_t)MAX(now_ms - l->record.asked_at_ms, (int64_t)0);
 }
 
 /* Since our last call that makes or switches on, at least: of one that a daemon before this one made, by the
@@ -153,9 +153,9 @@ static void life_note_age(struct life *l)
  * set meanwhile, and a call that is taken for older than it is makes a second machine. */
 static uint64_t asked_age_ms(const struct life *l, uint64_t now)
 {
-    if (l->asked_due)
-        return now - l->asked_due;
-    return l->aged_due ? l->age_ms + (now - l->aged_due) : now - l->born_due;
+    if (l->age.asked_due)
+        return now - l->age.asked_due;
+    return l->age.heard_due ? l->age.heard_ms + (now - l->age.heard_due) : now - l->age.born_due;
 }
 
 /* Likewise, as well as anybody knows: for what costs nothing when it is wrong. */
@@ -163,9 +163,9 @@ static uint64_t likely_age_ms(const struct life *l, uint64_t now)
 {
     int64_t by_wall_ms = clock_wall_ms() - l->record.asked_at_ms;
 
-    if (l->asked_due || l->aged_due)
+    if (l->age.asked_due || l->age.heard_due)
         return asked_age_ms(l, now);
-    return (uint64_t)MAX(by_wall_ms, (int64_t)(now - l->born_due));
+    return (uint64_t)MAX(by_wall_ms, (int64_t)(now - l->age.born_due));
 }
 
 /* For how long it can still act. */
@@ -233,9 +233,9 @@ static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, con
         runq_add(l->context.loop, &l->changed);
     }
     l->is_blind = false;
-    if (!m && l->n_none == 0)
-        l->none_due = clock_now_ms();
-    l->n_none = m ? 0 : l->n_none + 1;
+    if (!m && l->none.n == 0)
+        l->none.from_due = clock_now_ms();
+    l->none.n = m ? 0 : l->none.n + 1;
     l->seen = !m                         ? SEEN_NONE
               : m->power == INSTANCE_OFF ? SEEN_OFF
               : m->power == INSTANCE_ON  ? SEEN_ON
@@ -243,14 +243,14 @@ static void on_list(void *ctx, const struct instance_seen *seen, unsigned n, con
     if (m) {
         snprintf(l->record.id, sizeof l->record.id, "%s", m->id);
         l->record.create_open = l->is_gone = false;
-        l->started_at_ms = m->started_at_ms;
+        l->started.at_ms = m->started_at_ms;
         if (streq(l->fault.code, "vanished"))
             l->fault = (struct fault){0};
         life_note_act(l, m);
         life_see(l, m, seen, n);
     }
     life_event(l, LIFE_EV_SEEN, NULL);
-    l->seen_not_on = l->record.state == LIFE_STOPPING && l->seen != SEEN_ON;
+    l->here.seen_not_on = l->record.state == LIFE_STOPPING && l->seen != SEEN_ON;
 }
 
 void life_look(struct life *l)
@@ -269,7 +269,7 @@ static bool may_bill_unseen(const struct life *l)
 /* Of one that is to be given back: that was heard, or it is in no list for long. */
 static bool may_be_released(const struct life *l, uint64_t now)
 {
-    return l->is_given_back || now - l->none_due >= RELEASED_MS;
+    return l->is_given_back || now - l->none.from_due >= RELEASED_MS;
 }
 
 /* A database that is older than its machines counts from where it was. What has a number up to ours is ours. */
@@ -286,20 +286,20 @@ void life_note_facts(struct life *l)
 {
     uint64_t now = clock_now_ms();
     bool settled = is_settled(l, now);
-    bool none = l->n_none >= 2 && !(l->context.answers && l->context.answers(l->context.ctx));
+    bool none = l->none.n >= 2 && !(l->context.answers && l->context.answers(l->context.ctx));
 
-    l->off_counts = l->record.acted || settled;
+    l->facts.off_counts = l->record.acted || settled;
     /* One that is given back was off first: no call of ours can still make it appear. In the place of one of
      * others none is made, however wrong the lists were. */
-    l->is_missing = none && may_bill_unseen(l);
-    l->none_counts =
-        none && !l->is_missing &&
+    l->facts.is_missing = none && may_bill_unseen(l);
+    l->facts.none_counts =
+        none && !l->facts.is_missing &&
         (l->record.state == LIFE_RELEASING ? may_be_released(l, now) : settled || l->record.adopted);
-    l->came_up = l->asked_due && l->started_at_ms && l->started_at_ms != l->started_before_ms;
-    l->is_taken = is_next_taken(l);
-    l->late = now - l->entered_due > 2 * l->context.settle_ms;
-    l->hopeless =
-        l->n_boots_failed + 1 >= LIFE_BOOTS_MAX && now - l->boots_failed_from_due <= LIFE_BOOTS_WITHIN_MS;
+    l->facts.came_up = l->age.asked_due && l->started.at_ms && l->started.at_ms != l->started.before_ms;
+    l->facts.is_taken = is_next_taken(l);
+    l->facts.late = now - l->here.entered_due > 2 * l->context.settle_ms;
+    l->facts.hopeless =
+        l->boots.n_failed + 1 >= LIFE_BOOTS_MAX && now - l->boots.from_due <= LIFE_BOOTS_WITHIN_MS;
 }
 
 /* ---- what is asked ---- */
@@ -343,23 +343,23 @@ void life_act(struct life *l)
 
         snprintf(l->named, sizeof l->named, "%s-%u", l->context.prefix, l->record.made);
         wish.name = l->named;
-        l->asked = true;
+        l->here.asked = true;
         life_rearm(l);
         ops->create(r, &wish, &l->call, on_made, l);
         break;
     }
     case LIFE_STARTING:
-        l->asked = true;
+        l->here.asked = true;
         life_rearm(l);
         ops->start(r, l->record.id, &l->context.wish->start, &l->call, on_done, l);
         break;
     case LIFE_STOPPING:
-        l->asked = true;
+        l->here.asked = true;
         if (*l->record.id)
             ops->stop(r, l->record.id, &l->call, on_done, l);
         break;
     case LIFE_RELEASING:
-        l->asked = true;
+        l->here.asked = true;
         life_rearm(l);
         ops->release(r, l->record.id, &l->call, on_done, l);
         break;
@@ -376,7 +376,7 @@ void life_act(struct life *l)
 
 static uint64_t resting_ms(const struct life *l)
 {
-    bool young = clock_now_ms() - l->entered_due < RESTING_MS;
+    bool young = clock_now_ms() - l->here.entered_due < RESTING_MS;
     bool unsure = l->record.asked_at_ms && likely_age_ms(l, clock_now_ms()) < DAY_MS;
 
     return (l->record.state == LIFE_STOPPED ? young : unsure) ? WATCHFUL_MS : RESTING_MS;
@@ -385,7 +385,7 @@ static uint64_t resting_ms(const struct life *l)
 /* What nobody wants and a call may still bring bills from then on until it is seen. */
 static uint64_t unknown_ms(const struct life *l)
 {
-    uint64_t pause_ms = (uint64_t)POLL_MS << MIN(l->looks, 4u);
+    uint64_t pause_ms = (uint64_t)POLL_MS << MIN(l->here.looks, 4u);
 
     return MIN(pause_ms, l->record.goal != LIFE_GOAL_ON && l->record.asked_at_ms ? UNWANTED_MS_MAX : UNKNOWN_MS_MAX);
 }
@@ -397,9 +397,9 @@ static uint64_t timer_ms(const struct life *l)
     case LIFE_WAITING:
         /* A person has to do something first. */
         return l->fault.kind == FAULT_DENIED ? RESTING_MS : l->context.wait_ms(l->context.ctx);
-    case LIFE_CREATING: return l->asked ? CREATE_MS : KEPT_MS;
+    case LIFE_CREATING: return l->here.asked ? CREATE_MS : KEPT_MS;
     case LIFE_STARTING:
-    case LIFE_RELEASING: return l->asked ? POLL_MS : KEPT_MS;
+    case LIFE_RELEASING: return l->here.asked ? POLL_MS : KEPT_MS;
     case LIFE_RUNNING: return RUNNING_MS;
     case LIFE_STOPPING: return POLL_MS;
     case LIFE_ABSENT:
@@ -412,21 +412,21 @@ static uint64_t timer_ms(const struct life *l)
 void life_rearm(struct life *l)
 {
     timer_arm(l->timer, timer_ms(l));
-    l->looks++;
+    l->here.looks++;
 }
 
 /* Nobody but the provider can end a stop; people are told when it takes too long. */
 static void life_watch_stop(struct life *l)
 {
     if (l->record.state != LIFE_STOPPING || streq(l->fault.code, "stop_not_confirmed") ||
-        clock_now_ms() - l->entered_due < l->context.stop_alarm_ms)
+        clock_now_ms() - l->here.entered_due < l->context.stop_alarm_ms)
         return;
     fault_code(&l->fault, FAULT_TRANSIENT, "stop_not_confirmed",
                "the machine was told to switch off, and the provider does not say that it is off");
-    if (!l->stop_told) /* once, although what else goes wrong takes its place as the fault in between */
+    if (!l->here.stop_told) /* once, although what else goes wrong takes its place as the fault in between */
         event_publish(LOG_LEVEL_ERR, LOG_PROVIDER, l->context.name, "stop_not_confirmed", "%s",
                       l->fault.text);
-    l->stop_told = true;
+    l->here.stop_told = true;
     runq_add(l->context.loop, &l->changed);
 }
 
@@ -460,7 +460,7 @@ void life_want(struct life *l, enum life_goal goal)
     if (streq(l->fault.code, "started_elsewhere"))
         l->fault = (struct fault){0};
     l->came_late &= goal != LIFE_GOAL_ON;
-    l->n_boots_failed = 0;
+    l->boots.n_failed = 0;
     l->context.keep(l->context.ctx, &l->record);
     life_event(l, LIFE_EV_GOAL, NULL);
 }
@@ -474,7 +474,7 @@ void life_leave(struct life *l)
 
 void life_doubt(struct life *l)
 {
-    l->looks = 0;
+    l->here.looks = 0;
     life_look(l);
 }
 
@@ -495,7 +495,7 @@ bool life_is_asking(const struct life *l)
 
 bool life_is_none(const struct life *l)
 {
-    bool may_come = l->record.create_open && (l->record.state != LIFE_CREATING || l->asked);
+    bool may_come = l->record.create_open && (l->record.state != LIFE_CREATING || l->here.asked);
 
     return !*l->record.id && !may_come;
 }
@@ -519,7 +519,7 @@ int64_t life_doubted_until_at_ms(const struct life *l)
 {
     bool ends = l->record.state == LIFE_STOPPING || l->record.state == LIFE_UNKNOWN;
     bool off = (l->seen == SEEN_OFF && !l->record.acted) ||
-               (l->seen == SEEN_NONE && l->n_none && !may_bill_unseen(l));
+               (l->seen == SEEN_NONE && l->none.n && !may_bill_unseen(l));
     uint64_t left_ms = unsettled_ms(l, clock_now_ms());
 
     return ends && off && left_ms ? clock_wall_ms() + (int64_t)left_ms : 0;
@@ -527,7 +527,7 @@ int64_t life_doubted_until_at_ms(const struct life *l)
 
 bool life_is_missing(const struct life *l)
 {
-    return l->is_missing;
+    return l->facts.is_missing;
 }
 
 int64_t life_next_at_ms(const struct life *l)

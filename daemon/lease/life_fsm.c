@@ -92,7 +92,7 @@ static struct life_move next_absent(const struct life *l, enum life_event ev)
         if (is_on(l) && l->record.adopted) /* none is made in its place: is it there again? */
             return l->record.state == LIFE_ABSENT ? MOVE(LIFE_UNKNOWN) : STAY;
         if (is_on(l))
-            return MOVE(l->is_taken ? LIFE_WAITING : LIFE_CREATING);
+            return MOVE(l->facts.is_taken ? LIFE_WAITING : LIFE_CREATING);
         return l->record.goal == LIFE_GOAL_RELEASE && l->record.state == LIFE_ABSENT ? MOVE(LIFE_RELEASED)
                                                                                      : STAY;
     case LIFE_EV_SEEN: return l->seen == SEEN_NONE ? STAY : MOVE(LIFE_UNKNOWN);
@@ -109,7 +109,7 @@ static struct life_move next_waiting(const struct life *l, enum life_event ev)
     case LIFE_EV_GOAL: return is_on(l) ? STAY : MOVE(made ? LIFE_STOPPED : LIFE_ABSENT);
     case LIFE_EV_SEEN: return l->seen == SEEN_ON || l->seen == SEEN_CHANGING ? MOVE(LIFE_UNKNOWN) : STAY;
     case LIFE_EV_TIMER:
-        if (!made && l->is_taken)
+        if (!made && l->facts.is_taken)
             return MOVE(LIFE_WAITING); /* anew: that is what it waits for by now */
         return MOVE(made ? LIFE_STARTING : LIFE_CREATING);
     default: return STAY;
@@ -120,13 +120,13 @@ static struct life_move next_waiting(const struct life *l, enum life_event ev)
 static struct life_move next_creating(const struct life *l, enum life_event ev, const struct fault *f)
 {
     switch (ev) {
-    case LIFE_EV_GOAL: return l->asked || is_on(l) ? STAY : MOVE(LIFE_ABSENT);
+    case LIFE_EV_GOAL: return l->here.asked || is_on(l) ? STAY : MOVE(LIFE_ABSENT);
     case LIFE_EV_STORED: return AGAIN;
     case LIFE_EV_UNSTORED: return MOVE(is_on(l) ? LIFE_WAITING : LIFE_ABSENT);
     case LIFE_EV_MADE: return is_on(l) ? WATCH(LIFE_STARTING) : MOVE(LIFE_STOPPING);
     case LIFE_EV_FAULT: return after_refusal(l, f, LIFE_ABSENT);
     case LIFE_EV_TIMER:
-        if (!l->asked)
+        if (!l->here.asked)
             return MOVE(is_on(l) ? LIFE_WAITING : LIFE_ABSENT);
         return MOVE(LIFE_UNKNOWN); /* slow is not failed: list and adopt, do not pay twice */
     default: return STAY;
@@ -139,12 +139,12 @@ static struct life_move starting_seen(const struct life *l)
     case SEEN_ON: return MOVE(LIFE_RUNNING);
     case SEEN_CHANGING: return STAY;
     case SEEN_OFF:
-        if (!l->off_counts)
+        if (!l->facts.off_counts)
             return STAY;
-        if (l->came_up) /* between two looks */
+        if (l->facts.came_up) /* between two looks */
             return MOVE(LIFE_STOPPED);
-        return MOVE(is_on(l) && !l->hopeless ? LIFE_WAITING : LIFE_STOPPED); /* a boot that failed */
-    case SEEN_NONE: return l->none_counts || l->is_missing ? MOVE(LIFE_UNKNOWN) : STAY;
+        return MOVE(is_on(l) && !l->facts.hopeless ? LIFE_WAITING : LIFE_STOPPED); /* a boot that failed */
+    case SEEN_NONE: return l->facts.none_counts || l->facts.is_missing ? MOVE(LIFE_UNKNOWN) : STAY;
     }
     return STAY;
 }
@@ -155,16 +155,16 @@ static struct life_move next_starting(const struct life *l, enum life_event ev, 
     case LIFE_EV_GOAL:
         if (is_on(l))
             return STAY;
-        return MOVE(l->asked ? LIFE_STOPPING : LIFE_UNKNOWN);
+        return MOVE(l->here.asked ? LIFE_STOPPING : LIFE_UNKNOWN);
     case LIFE_EV_STORED: return AGAIN;
     case LIFE_EV_UNSTORED: return MOVE(is_on(l) ? LIFE_WAITING : LIFE_UNKNOWN);
     case LIFE_EV_DONE: return LOOK;
     case LIFE_EV_FAULT: return streq(f->code, "already") ? LOOK : after_refusal(l, f, LIFE_UNKNOWN);
-    case LIFE_EV_SEEN: return l->asked ? starting_seen(l) : STAY;
+    case LIFE_EV_SEEN: return l->here.asked ? starting_seen(l) : STAY;
     case LIFE_EV_TIMER:
-        if (!l->asked)
+        if (!l->here.asked)
             return MOVE(is_on(l) ? LIFE_WAITING : LIFE_UNKNOWN);
-        return l->late ? MOVE(LIFE_UNKNOWN) : LOOK;
+        return l->facts.late ? MOVE(LIFE_UNKNOWN) : LOOK;
     default: return STAY;
     }
 }
@@ -176,7 +176,7 @@ static struct life_move next_running(const struct life *l, enum life_event ev)
     case LIFE_EV_SEEN:
         switch (l->seen) {
         case SEEN_ON: return STAY;
-        case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
+        case SEEN_OFF: return l->facts.off_counts ? MOVE(LIFE_STOPPED) : STAY;
         case SEEN_CHANGING:
         case SEEN_NONE: return MOVE(LIFE_UNKNOWN);
         }
@@ -191,7 +191,7 @@ static struct life_move stopping_none(const struct life *l)
 {
     if (!l->record.adopted)
         return MOVE(LIFE_UNKNOWN);
-    return l->none_counts ? MOVE(LIFE_ABSENT) : STAY;
+    return l->facts.none_counts ? MOVE(LIFE_ABSENT) : STAY;
 }
 
 /* Asked again for ever: nothing but the provider's own word ends it. */
@@ -205,13 +205,13 @@ static struct life_move next_stopping(const struct life *l, enum life_event ev, 
         return f->kind == FAULT_GONE || streq(f->code, "already") ? LOOK : STAY;
     case LIFE_EV_SEEN:
         switch (l->seen) {
-        case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
-        case SEEN_ON: return l->seen_not_on ? AGAIN : STAY; /* the stop came too early and was ignored */
+        case SEEN_OFF: return l->facts.off_counts ? MOVE(LIFE_STOPPED) : STAY;
+        case SEEN_ON: return l->here.seen_not_on ? AGAIN : STAY; /* the stop came too early and was ignored */
         case SEEN_CHANGING: return STAY;
         case SEEN_NONE: return stopping_none(l);
         }
         return STAY;
-    case LIFE_EV_TIMER: return l->turn ? AGAIN : LOOK;
+    case LIFE_EV_TIMER: return l->here.turn ? AGAIN : LOOK;
     default: return STAY; /* a goal waits: first off, then it is asked for again */
     }
 }
@@ -229,7 +229,7 @@ static struct life_move next_stopped(const struct life *l, enum life_event ev)
     case LIFE_EV_SEEN:
         switch (l->seen) {
         case SEEN_OFF: return STAY;
-        case SEEN_ON: return MOVE(l->off_counts ? LIFE_RUNNING : LIFE_UNKNOWN);
+        case SEEN_ON: return MOVE(l->facts.off_counts ? LIFE_RUNNING : LIFE_UNKNOWN);
         case SEEN_CHANGING:
         case SEEN_NONE: return MOVE(LIFE_UNKNOWN);
         }
@@ -250,11 +250,11 @@ static struct life_move next_unknown(const struct life *l, enum life_event ev)
             if (is_on(l))
                 return l->record.was_on ? STAY : WATCH(LIFE_STARTING);
             return l->record.ours ? MOVE(LIFE_STOPPING) : STAY;
-        case SEEN_OFF: return l->off_counts ? MOVE(LIFE_STOPPED) : STAY;
+        case SEEN_OFF: return l->facts.off_counts ? MOVE(LIFE_STOPPED) : STAY;
         case SEEN_NONE:
-            if (l->is_missing && l->record.ours) /* it can still be told to stop, by its id */
+            if (l->facts.is_missing && l->record.ours) /* it can still be told to stop, by its id */
                 return MOVE(LIFE_STOPPING);
-            return l->none_counts ? MOVE(LIFE_ABSENT) : STAY;
+            return l->facts.none_counts ? MOVE(LIFE_ABSENT) : STAY;
         }
         return STAY;
     case LIFE_EV_TIMER: return LOOK;
@@ -270,13 +270,13 @@ static struct life_move next_releasing(const struct life *l, enum life_event ev,
     case LIFE_EV_FAULT: return streq(f->code, "not_off") ? MOVE(LIFE_STOPPING) : LOOK;
     case LIFE_EV_SEEN:
         switch (l->seen) {
-        case SEEN_NONE: return l->none_counts ? MOVE(LIFE_RELEASED) : STAY;
+        case SEEN_NONE: return l->facts.none_counts ? MOVE(LIFE_RELEASED) : STAY;
         case SEEN_OFF: return STAY;
         case SEEN_ON:
         case SEEN_CHANGING: return MOVE(LIFE_STOPPING);
         }
         return STAY;
-    case LIFE_EV_TIMER: return !l->asked ? MOVE(LIFE_RELEASING) : l->turn ? AGAIN : LOOK;
+    case LIFE_EV_TIMER: return !l->here.asked ? MOVE(LIFE_RELEASING) : l->here.turn ? AGAIN : LOOK;
     default: return STAY; /* what was asked cannot be taken back */
     }
 }
@@ -315,11 +315,11 @@ static void life_count_boot(struct life *l)
 {
     uint64_t now = clock_now_ms();
 
-    if (!l->n_boots_failed || now - l->boots_failed_from_due > LIFE_BOOTS_WITHIN_MS) {
-        l->n_boots_failed = 0;
-        l->boots_failed_from_due = now;
+    if (!l->boots.n_failed || now - l->boots.from_due > LIFE_BOOTS_WITHIN_MS) {
+        l->boots.n_failed = 0;
+        l->boots.from_due = now;
     }
-    l->n_boots_failed++;
+    l->boots.n_failed++;
     life_set_trouble(l, "boot_failed", "the machine was switched on and went off again by itself");
 }
 
@@ -353,7 +353,7 @@ static void life_vanished(struct life *l)
 
     l->record.goal = LIFE_GOAL_OFF;
     life_set_trouble(l, "vanished",
-                     l->is_missing
+                     l->facts.is_missing
                          ? "the provider no longer lists the machine, and nobody said that it is off: "
                            "it may still be billed"
                          : "the provider no longer has the machine");
@@ -374,7 +374,7 @@ static void life_tell_missing(struct life *l)
 /* By us, by somebody else, or by itself. */
 static void life_is_off(struct life *l, enum life_state was)
 {
-    bool came_up = l->came_up || (l->record.was_on && (was == LIFE_RUNNING || was == LIFE_UNKNOWN));
+    bool came_up = l->facts.came_up || (l->record.was_on && (was == LIFE_RUNNING || was == LIFE_UNKNOWN));
 
     if (is_on(l) && came_up && was != LIFE_STOPPING) {
         life_off_elsewhere(l);
@@ -397,14 +397,14 @@ static void life_intends(struct life *l, bool create)
 
     l->record.acted = l->came_late = false;
     l->record.asked_at_ms = their_at_ms ? their_at_ms : clock_wall_ms(); /* the call comes after it */
-    l->asked_due = clock_now_ms();
+    l->age.asked_due = clock_now_ms();
     l->record.create_open = create;
     l->record.made += create;
     l->record.ours = true;
     l->record.was_on = false;
     if (create)
-        l->started_at_ms = 0; /* of the one before it */
-    l->started_before_ms = l->started_at_ms;
+        l->started.at_ms = 0; /* of the one before it */
+    l->started.before_ms = l->started.at_ms;
 }
 
 /* The facts that go with being in a state; l->record.state is still the one before. */
@@ -415,13 +415,13 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
 
     if (was == LIFE_WAITING) /* what it waited for is over, one way or the other */
         l->fault = (struct fault){0};
-    if (ev == LIFE_EV_TIMER && life_is_paid(was) && !l->asked)
+    if (ev == LIFE_EV_TIMER && life_is_paid(was) && !l->here.asked)
         life_set_trouble(l, "disk", "what it would cost cannot be written down");
     switch (m.state) {
     case LIFE_WAITING:
         if (was == LIFE_STARTING && off_seen)
             life_count_boot(l);
-        if (l->is_taken && ev != LIFE_EV_FAULT)
+        if (l->facts.is_taken && ev != LIFE_EV_FAULT)
             life_set_trouble(l, "is_orphan",
                              "nothing is made yet: a machine that no instance here knows has the name of the "
                              "next one and has to be ended first, or the list that tells was not read yet");
@@ -438,7 +438,7 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
             life_set_trouble(l, "started_elsewhere", "the machine was switched on, and not by us");
         break;
     case LIFE_STOPPING:
-        if (was == LIFE_UNKNOWN && l->is_missing)
+        if (was == LIFE_UNKNOWN && l->facts.is_missing)
             life_vanished(l);
         else if (l->came_late)
             life_tell_late(l);
@@ -462,7 +462,7 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
         break;
     case LIFE_UNKNOWN:
         /* What appears late, or comes up behind an off that did not count, is our doing. */
-        if (was == LIFE_WAITING || (was == LIFE_STOPPED && !l->off_counts))
+        if (was == LIFE_WAITING || (was == LIFE_STOPPED && !l->facts.off_counts))
             l->record.ours = true;
         else if (was == LIFE_ABSENT || was == LIFE_RELEASED)
             l->record.ours = l->record.ours || !l->record.adopted || is_on(l);
@@ -471,7 +471,7 @@ static void life_take_facts(struct life *l, struct life_move m, enum life_event 
     }
     /* A plain no, or never asked: nothing of ours is under way. */
     if ((ev == LIFE_EV_FAULT && (m.state == LIFE_WAITING || m.state == LIFE_ABSENT)) ||
-        (life_is_paid(was) && !l->asked)) {
+        (life_is_paid(was) && !l->here.asked)) {
         l->record.create_open = false;
         l->record.asked_at_ms = 0;
     }
@@ -489,14 +489,14 @@ static void life_enter(struct life *l, struct life_move m, enum life_event ev, c
              life_state_name(l->record.state), life_state_name(m.state),
              f && f->kind ? f->text : life_event_name(ev));
     l->record.state = m.state;
-    l->asked = m.how == LIFE_WATCH; /* else life_act() sets it, just before the call */
-    l->turn = l->seen_not_on = l->stop_told = false;
-    l->n_none = l->is_missing ? l->n_none : 0;
+    l->here = (struct life_here){
+        .asked = m.how == LIFE_WATCH, /* else life_act() sets it, just before the call */
+        .entered_due = clock_now_ms(),
+    };
+    l->none.n = l->facts.is_missing ? l->none.n : 0;
     l->is_given_back = l->is_given_back && m.state == LIFE_RELEASING;
-    l->looks = 0;
-    l->entered_due = clock_now_ms();
     runq_add(l->context.loop, &l->changed);
-    if ((life_is_paid(m.state) && !l->asked) || m.state == LIFE_RELEASING) {
+    if ((life_is_paid(m.state) && !l->here.asked) || m.state == LIFE_RELEASING) {
         life_rearm(l);
         l->context.keep_then(l->context.ctx, &l->record, life_is_paid(m.state), &l->call, life_on_kept, l);
         return; /* durable first: a crash must find what we were about to pay for */
@@ -513,7 +513,7 @@ void life_event(struct life *l, enum life_event ev, const struct fault *f)
     struct life_move m = life_next(l, ev, f);
 
     if (ev == LIFE_EV_TIMER) {
-        l->turn = !l->turn;
+        l->here.turn = !l->here.turn;
         life_rearm(l);
     }
     switch (m.how) {
@@ -523,7 +523,7 @@ void life_event(struct life *l, enum life_event ev, const struct fault *f)
             l->is_blind = ev == LIFE_EV_BLIND;
             runq_add(l->context.loop, &l->changed);
         }
-        if (ev == LIFE_EV_SEEN && l->is_missing)
+        if (ev == LIFE_EV_SEEN && l->facts.is_missing)
             life_tell_missing(l);
         break;
     case LIFE_ENTER: life_enter(l, m, ev, f); break;

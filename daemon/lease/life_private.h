@@ -33,44 +33,65 @@ enum life_seen {
     SEEN_CHANGING,
 };
 
+/* What begins anew with each state. */
+struct life_here {
+    bool asked;             /* the state's call has left us */
+    bool turn;              /* every second timer of a stop asks again */
+    bool seen_not_on;       /* since we are stopping: on again means that the stop was ignored */
+    bool stop_told;         /* people know that this stop takes too long */
+    unsigned looks;
+    uint64_t entered_due;
+};
+
+/* What an event means depends on the time and on what was heard before it: as of the event, by life_note_facts(). */
+struct life_facts {
+    bool off_counts;        /* our last call has acted, or cannot act any more */
+    bool none_counts;       /* not seen in two whole lists, no create of ours can still act, and it does not answer */
+    bool is_missing;        /* likewise, but it may bill all the same: somebody else made it, and nobody said that it is off */
+    bool came_up;           /* it was on since our last call, as its stamps say, however short that was */
+    bool is_taken;          /* the name of the next one is that of a machine which is not known here */
+    bool late;              /* the state has lasted longer than it may */
+    bool hopeless;          /* too many boots failed in a short time */
+};
+
 struct life {
     struct life_context context;
     struct life_record record;          /* state and goal are in it */
 
-    /* What life_next() reads besides. */
-    bool asked;             /* the state's call has left us */
+    /* What life_next() reads besides, and nothing else. */
+    struct life_here here;
+    struct life_facts facts;
     enum life_seen seen;
-    bool off_counts;        /* as of the event: our last call has acted, or cannot act any more */
-    bool none_counts;       /* as of the event: not seen in two whole lists, no create of ours can still act, and it does not answer */
-    bool is_missing;        /* as of the event: likewise, but it may bill all the same: somebody else made it, and nobody said that it is off */
-    bool came_up;           /* as of the event: it was on since our last call, as its stamps say, however short that was */
-    bool is_taken;          /* as of the event: the name of the next one is that of a machine which is not known here */
-    bool late;              /* as of the event: the state has lasted longer than it may */
-    bool hopeless;          /* as of the event: too many boots failed in a short time */
-    bool turn;              /* every second timer of a stop asks again */
 
-    bool seen_not_on;       /* since we are stopping: on again means that the stop was ignored */
-    bool stop_told;         /* people know that this stop takes too long */
-    bool is_gone;           /* it was believed to be no more, or there is none of its id, and it was not seen since */
-    int64_t started_at_ms;  /* the provider's stamp, as of the last list */
-    int64_t started_before_ms;  /* likewise, of before our last call */
-    bool is_given_back;     /* the release was heard, or there is none of its id */
-    unsigned n_none;        /* whole lists without it, in a row */
-    uint64_t none_due;      /* the first of them */
-    unsigned looks;         /* in this state */
-    unsigned n_boots_failed;
-    uint64_t boots_failed_from_due;
-    uint64_t entered_due;
-    uint64_t born_due;
-    uint64_t asked_due;     /* record.asked_at_ms by a clock that nobody sets; 0: asked by a daemon before this one, or never */
-    uint64_t aged_due;      /* of such a call: it was age_ms old then, by the provider's clock; 0: that was not heard yet */
-    uint64_t age_ms;
-    bool came_late;         /* it came on when nobody waited for that call any more, and is taken for its doing */
+    /* What lists and answers have told. */
+    struct {
+        unsigned n;                     /* whole lists without it, in a row */
+        uint64_t from_due;              /* the first of them */
+    } none;
+    struct {
+        int64_t at_ms;                  /* the provider's stamp, as of the last list */
+        int64_t before_ms;              /* likewise, of before our last call */
+    } started;
+    bool is_gone;                       /* it was believed to be no more, or there is none of its id, and it was not seen since */
+    bool is_given_back;                 /* the release was heard, or there is none of its id */
+    bool came_late;                     /* it came on when nobody waited for our call any more, and is taken for its doing */
+    bool is_blind;                      /* the list was refused (a token), which is what fault says */
     struct fault fault;
-    bool is_blind;          /* the list was refused (a token), which is what fault says */
-    struct op *call;        /* the intent's way to the disk, or the call itself */
-    struct op *look;        /* the list */
-    struct op *spare;       /* the stop of a machine too many */
+
+    struct {                            /* boots that ended in off */
+        unsigned n_failed;
+        uint64_t from_due;              /* the first of them */
+    } boots;
+    struct {                            /* of our last call that makes or switches on, by a clock that nobody sets */
+        uint64_t asked_due;             /* record.asked_at_ms; 0: asked by a daemon before this one, or never */
+        uint64_t heard_due;             /* of such a call: it was heard_ms old then, by the provider's clock; 0: that was not heard yet */
+        uint64_t heard_ms;
+        uint64_t born_due;              /* of this life: such a call is at least as old */
+    } age;
+
+    struct op *call;                    /* the intent's way to the disk, or the call itself */
+    struct op *look;                    /* the list */
+    struct op *spare;                   /* the stop of a machine too many */
     struct timer *timer;
     struct work changed;
     char named[INSTANCE_NAME_MAX];      /* the one being made */

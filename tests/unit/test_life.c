@@ -339,11 +339,11 @@ Test(life, what_may_come_and_nobody_wants_is_looked_for_often)
     run_until(w.now + 1000);
     cr_assert_eq(life_state(w.l), LIFE_UNKNOWN);
     run_until(w.now + 30000);
-    unsigned looks = w.l->looks;
+    unsigned looks = w.l->here.looks;
 
     run_until(w.now + 100000);
     cr_assert_eq(life_state(w.l), LIFE_UNKNOWN);
-    cr_assert_geq(w.l->looks - looks, 8u);
+    cr_assert_geq(w.l->here.looks - looks, 8u);
     run_until(w.now + 900000);
     cr_assert_eq(life_state(w.l), ABSENT);
     world_end();
@@ -666,17 +666,17 @@ Test(life, a_state_takes_nothing_along)
     world_with_one_that_runs();
     life_look(w.l);
     cr_assert_eq(verb_of(w.l->look), LIST);
-    w.l->turn = w.l->seen_not_on = w.l->stop_told = true;
-    w.l->n_none = w.l->looks = 7;
+    w.l->here.turn = w.l->here.seen_not_on = w.l->here.stop_told = true;
+    w.l->none.n = w.l->here.looks = 7;
     w.now += 777;
     life_want(w.l, LIFE_GOAL_OFF);
     cr_assert_eq(life_state(w.l), STOPPING);
     cr_assert_null(w.l->look);
     cr_assert_eq(verb_of(w.l->call), STOP, "a stop waits for no disk");
-    cr_assert(!w.l->turn && !w.l->seen_not_on && !w.l->stop_told);
-    cr_assert_eq(w.l->n_none, 0);
-    cr_assert_eq(w.l->looks, 1, "armed once");
-    cr_assert_eq(w.l->entered_due, w.now);
+    cr_assert(!w.l->here.turn && !w.l->here.seen_not_on && !w.l->here.stop_told);
+    cr_assert_eq(w.l->none.n, 0);
+    cr_assert_eq(w.l->here.looks, 1, "armed once");
+    cr_assert_eq(w.l->here.entered_due, w.now);
     cr_assert_eq(w.timer.due, w.now + POLL_MS);
     world_end();
 }
@@ -714,7 +714,7 @@ Test(life, what_lists_leave_out_is_given_back_when_that_was_heard)
         world_with_one_that_runs();
         w.l->record.state = RELEASING;
         w.l->record.goal = LIFE_GOAL_RELEASE;
-        w.l->asked = true;
+        w.l->here.asked = true;
         op_cancel(&w.l->call);
         on_done(w.l, heard ? NULL : &lost);
         op_cancel(&w.l->look);
@@ -740,7 +740,7 @@ Test(life, what_is_being_made_is_watched_from_its_answer_on)
     }
     cr_assert_eq(life_state(w.l), STARTING);
     cr_assert_eq(verb_of(w.l->look), LIST, "a boot that fails soon is seen on its way");
-    cr_assert(w.l->asked);
+    cr_assert(w.l->here.asked);
     world_end();
 }
 
@@ -753,15 +753,15 @@ Test(life, only_the_timer_takes_turns)
     life_want(w.l, LIFE_GOAL_OFF);
     w.now += 100;
     life_on_timer(w.l);
-    cr_assert(w.l->turn);
+    cr_assert(w.l->here.turn);
     cr_assert_eq(w.timer.due, w.now + POLL_MS);
     w.now += 100;
     fault_code(&f, FAULT_TRANSIENT, "", "no answer");
     life_event(w.l, LIFE_EV_BLIND, &f);
-    cr_assert(w.l->turn);
+    cr_assert(w.l->here.turn);
     cr_assert_eq(w.timer.due, w.now - 100 + POLL_MS);
     life_on_timer(w.l);
-    cr_assert_not(w.l->turn);
+    cr_assert_not(w.l->here.turn);
     world_end();
 }
 

@@ -162,12 +162,12 @@ static struct life life_of(const struct row *row)
                    .create_open = strchr(row->before, 'p'),
                    .asked_at_ms = strchr(row->before, 'q') ? 1 : 0,
                    .adopted = strchr(row->before, 'd')},
-        .asked = strchr(row->before, 'a'),
-        .is_missing = strchr(row->before, 'm'),
-        .asked_due = strchr(row->before, 'u') ? 1 : 0,
+        .here.asked = strchr(row->before, 'a'),
+        .facts = {.off_counts = strchr(row->before, 'c'),
+                  .is_missing = strchr(row->before, 'm'),
+                  .came_up = strchr(row->before, 'U')},
         .seen = strchr(row->before, 'F') ? SEEN_OFF : SEEN_ON,
-        .off_counts = strchr(row->before, 'c'),
-        .came_up = strchr(row->before, 'U'),
+        .age.asked_due = strchr(row->before, 'u') ? 1 : 0,
     };
 
     if (strchr(row->before, 'i'))
@@ -185,8 +185,8 @@ static bool is_as_said(const struct life *l, const char *facts)
            l->record.was_on == (bool)strchr(facts, 'w') &&
            l->record.create_open == (bool)strchr(facts, 'p') &&
            (l->record.asked_at_ms != 0) == (bool)strchr(facts, 'q') &&
-           (l->asked_due != 0) == (bool)strchr(facts, 'u') && l->record.acted == (bool)strchr(facts, 's') &&
-           (l->n_boots_failed != 0) == (bool)strchr(facts, 'b');
+           (l->age.asked_due != 0) == (bool)strchr(facts, 'u') && l->record.acted == (bool)strchr(facts, 's') &&
+           (l->boots.n_failed != 0) == (bool)strchr(facts, 'b');
 }
 
 Test(life_facts, each_row_of_the_table)
@@ -206,8 +206,8 @@ Test(life_facts, each_row_of_the_table)
                   "by us %d, acts %d, boots %u",
                   i, life_state_name(row->was), row->before, life_state_name(row->to),
                   life_goal_name(l.record.goal), l.record.id, l.record.ours, l.record.was_on,
-                  l.record.create_open, (long long)l.record.asked_at_ms, l.asked_due != 0, l.record.acted,
-                  l.n_boots_failed);
+                  l.record.create_open, (long long)l.record.asked_at_ms, l.age.asked_due != 0, l.record.acted,
+                  l.boots.n_failed);
         cr_assert_str_eq(l.fault.code, row->trouble_after, "row %u: \"%s\"", i, l.fault.code);
         if (!streq(row->trouble_after, row->trouble) && *row->trouble_after && !row->fault)
             cr_assert_eq((int)l.fault.kind, FAULT_TRANSIENT, "row %u: nothing that only a person can mend",
@@ -217,7 +217,7 @@ Test(life_facts, each_row_of_the_table)
         cr_assert_eq(n_vanished, streq(row->trouble_after, "vanished") ? 1u : 0u, "row %u", i);
         if (begins) {
             cr_assert_eq(l.record.asked_at_ms, 1700000000000, "row %u", i);
-            cr_assert_eq(l.asked_due, 5u, "row %u", i);
+            cr_assert_eq(l.age.asked_due, 5u, "row %u", i);
         }
     }
 }
@@ -229,15 +229,15 @@ Test(life_facts, boots_that_failed_are_counted_for_half_an_hour)
 
     now_ms = 1000;
     life_count_boot(&l);
-    cr_assert_eq(l.boots_failed_from_due, 1000);
+    cr_assert_eq(l.boots.from_due, 1000);
     now_ms = 1000 + LIFE_BOOTS_WITHIN_MS;
     life_count_boot(&l);
-    cr_assert_eq(l.n_boots_failed, 2);
-    cr_assert_eq(l.boots_failed_from_due, 1000);
+    cr_assert_eq(l.boots.n_failed, 2);
+    cr_assert_eq(l.boots.from_due, 1000);
     now_ms++;
     life_count_boot(&l);
-    cr_assert_eq(l.n_boots_failed, 1);
-    cr_assert_eq(l.boots_failed_from_due, now_ms);
+    cr_assert_eq(l.boots.n_failed, 1);
+    cr_assert_eq(l.boots.from_due, now_ms);
     cr_assert_str_eq(l.fault.code, "boot_failed");
     cr_assert_eq(LIFE_BOOTS_WITHIN_MS, 30u * 60 * 1000);
     cr_assert_eq(LIFE_BOOTS_MAX, 3);

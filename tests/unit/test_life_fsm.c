@@ -224,20 +224,20 @@ Test(life_fsm, each_row_of_the_table)
                        .ours = strchr(row->facts, 'o'),
                        .was_on = strchr(row->facts, 'w'),
                        .adopted = strchr(row->facts, 'd')},
-            .asked = strchr(row->facts, 'a'),
+            .here = {.asked = strchr(row->facts, 'a'),
+                     .turn = strchr(row->facts, 't'),
+                     .seen_not_on = strchr(row->facts, 'r')},
+            .facts = {.off_counts = counts,
+                      .none_counts = counts,
+                      .is_missing = strchr(row->facts, 'm'),
+                      .came_up = strchr(row->facts, 'U'),
+                      .is_taken = strchr(row->facts, 'T'),
+                      .late = strchr(row->facts, 'l'),
+                      .hopeless = strchr(row->facts, 'h')},
             .seen = strchr(row->facts, 'N')   ? SEEN_ON
                     : strchr(row->facts, 'F') ? SEEN_OFF
                     : strchr(row->facts, 'C') ? SEEN_CHANGING
                                               : SEEN_NONE,
-            .off_counts = counts,
-            .none_counts = counts,
-            .is_missing = strchr(row->facts, 'm'),
-            .late = strchr(row->facts, 'l'),
-            .hopeless = strchr(row->facts, 'h'),
-            .is_taken = strchr(row->facts, 'T'),
-            .came_up = strchr(row->facts, 'U'),
-            .turn = strchr(row->facts, 't'),
-            .seen_not_on = strchr(row->facts, 'r'),
         };
 
         snprintf(f.code, sizeof f.code, "%s", row->code ? row->code : "");
