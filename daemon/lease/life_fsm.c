@@ -407,66 +407,88 @@ static void life_intends(struct life *l, bool create)
     l->started.before_ms = l->started.at_ms;
 }
 
+static void life_waits(struct life *l, enum life_state was, enum life_event ev)
+{
+    if (was == LIFE_STARTING && ev == LIFE_EV_SEEN && l->seen == SEEN_OFF)
+        life_count_boot(l);
+    if (l->facts.is_taken && ev != LIFE_EV_FAULT)
+        life_set_trouble(l, "is_orphan",
+                         "nothing is made yet: a machine that no instance here knows has the name of the "
+                         "next one and has to be ended first, or the list that tells was not read yet");
+}
+
+static void life_runs(struct life *l)
+{
+    l->record.was_on = true;
+    l->fault = (struct fault){0};
+    if (!l->record.ours)
+        life_set_trouble(l, "started_elsewhere", "the machine was switched on, and not by us");
+}
+
+static void life_stops(struct life *l, enum life_state was)
+{
+    if (was == LIFE_UNKNOWN && l->facts.is_missing)
+        life_vanished(l);
+    else if (l->came_late)
+        life_tell_late(l);
+    l->record.ours = true; /* whoever began it, we end it */
+}
+
+/* One of others is looked for on by its id, which nothing else would find. */
+static void life_forget_id(struct life *l)
+{
+    if (!l->record.adopted)
+        *l->record.id = '\0';
+}
+
+static void life_is_no_more(struct life *l, enum life_state was)
+{
+    if ((was == LIFE_UNKNOWN || was == LIFE_STOPPING) && *l->record.id)
+        life_vanished(l);
+    l->is_gone = true;
+    life_forget_id(l);
+    l->record.create_open = l->record.was_on = false;
+    l->record.ours = l->record.ours && l->record.adopted; /* should it be there again, and on */
+}
+
+static void life_is_released(struct life *l)
+{
+    life_forget_id(l);
+    l->record.ours = l->record.was_on = false;
+    l->fault = (struct fault){0};
+}
+
+/* What appears late, or comes up behind an off that did not count, is our doing. */
+static void life_doubts(struct life *l, enum life_state was)
+{
+    if (was == LIFE_WAITING || (was == LIFE_STOPPED && !l->facts.off_counts))
+        l->record.ours = true;
+    else if (was == LIFE_ABSENT || was == LIFE_RELEASED)
+        l->record.ours = l->record.ours || !l->record.adopted || is_on(l);
+}
+
 /* The facts that go with being in a state; l->record.state is still the one before. */
 static void life_take_facts(struct life *l, struct life_move m, enum life_event ev, const struct fault *f)
 {
     enum life_state was = l->record.state;
-    bool off_seen = ev == LIFE_EV_SEEN && l->seen == SEEN_OFF;
 
     if (was == LIFE_WAITING) /* what it waited for is over, one way or the other */
         l->fault = (struct fault){0};
     if (ev == LIFE_EV_TIMER && life_is_paid(was) && !l->here.asked)
         life_set_trouble(l, "disk", "what it would cost cannot be written down");
     switch (m.state) {
-    case LIFE_WAITING:
-        if (was == LIFE_STARTING && off_seen)
-            life_count_boot(l);
-        if (l->facts.is_taken && ev != LIFE_EV_FAULT)
-            life_set_trouble(l, "is_orphan",
-                             "nothing is made yet: a machine that no instance here knows has the name of the "
-                             "next one and has to be ended first, or the list that tells was not read yet");
-        break;
+    case LIFE_WAITING: life_waits(l, was, ev); break;
     case LIFE_CREATING:
     case LIFE_STARTING:
         if (m.how != LIFE_WATCH)
             life_intends(l, m.state == LIFE_CREATING);
         break;
-    case LIFE_RUNNING:
-        l->record.was_on = true;
-        l->fault = (struct fault){0};
-        if (!l->record.ours)
-            life_set_trouble(l, "started_elsewhere", "the machine was switched on, and not by us");
-        break;
-    case LIFE_STOPPING:
-        if (was == LIFE_UNKNOWN && l->facts.is_missing)
-            life_vanished(l);
-        else if (l->came_late)
-            life_tell_late(l);
-        l->record.ours = true; /* whoever began it, we end it */
-        break;
+    case LIFE_RUNNING: life_runs(l); break;
+    case LIFE_STOPPING: life_stops(l, was); break;
     case LIFE_STOPPED: life_is_off(l, was); break;
-    case LIFE_ABSENT:
-        if ((was == LIFE_UNKNOWN || was == LIFE_STOPPING) && *l->record.id)
-            life_vanished(l);
-        l->is_gone = true;
-        if (!l->record.adopted)
-            *l->record.id = '\0';
-        l->record.create_open = l->record.was_on = false;
-        l->record.ours = l->record.ours && l->record.adopted; /* should it be there again, and on */
-        break;
-    case LIFE_RELEASED:
-        if (!l->record.adopted)
-            *l->record.id = '\0';
-        l->record.ours = l->record.was_on = false;
-        l->fault = (struct fault){0};
-        break;
-    case LIFE_UNKNOWN:
-        /* What appears late, or comes up behind an off that did not count, is our doing. */
-        if (was == LIFE_WAITING || (was == LIFE_STOPPED && !l->facts.off_counts))
-            l->record.ours = true;
-        else if (was == LIFE_ABSENT || was == LIFE_RELEASED)
-            l->record.ours = l->record.ours || !l->record.adopted || is_on(l);
-        break;
+    case LIFE_ABSENT: life_is_no_more(l, was); break;
+    case LIFE_RELEASED: life_is_released(l); break;
+    case LIFE_UNKNOWN: life_doubts(l, was); break;
     case LIFE_RELEASING: break;
     }
     /* A plain no, or never asked: nothing of ours is under way. */
