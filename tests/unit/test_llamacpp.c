@@ -171,7 +171,10 @@ Test(llamacpp, takes_arguments_but_for_those_llmhost_owns)
 
         cr_assert_lt(check(list, &f), 0, "%s", bad[i]);
         cr_assert_str_eq(f.code, "bad_arguments");
-        cr_assert_not_null(strstr(f.text, bad[i]), "%s", f.text);
+        /* its value may be a secret, and is not told */
+        _cleanup_free_ char *name = xasprintf("the argument %.*s was", (int)strcspn(bad[i], "="), bad[i]);
+
+        cr_assert_not_null(strstr(f.text, name), "%s", f.text);
     }
     cr_assert_lt(check("[\"a\\u0000b\"]", &f), 0);
 }
