@@ -1,6 +1,6 @@
 /* Up, from its words to the wish: where the model is wanted, whether it can be placed there or a machine can be
  * rented for it, then the goal, which is on disk before anything is told of it. The rest of the call is told by
- * up_tell.c. */
+ * up_tell.c and up_end.c. */
 #include "control/methods.h"
 
 #include "base/fault.h"

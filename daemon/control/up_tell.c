@@ -1,26 +1,18 @@
-/* What `up` tells, and how its call ends: each change on the way, of each instance that the model was wanted on
- * (they come up beside each other, and the call waits for all), then that it is ready, or why it does not get
- * there, what goes on billing all the same, and what to do about it. */
+/* What `up` tells on the way: each thing once, when it changed, of each instance that the model is wanted on.
+ * What was told is kept in follow_told; where several may be told of, a reply says of which it is. */
 #include "control/up_tell.h"
 
 #include "base/clock.h"
 #include "base/fault.h"
-#include "control/explain.h"
 #include "control/follow.h"
 #include "control/show.h"
-#include "control/show_rent.h"
 #include "control/up_rent.h"
 #include "gateway/gateway.h"
-#include "lease/account.h"
 #include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "manager.h"
-#include "policy/money.h"
-#include "proto/buf.h"
 #include "proto/json.h"
-#include "proto/text.h"
-#include "provider/rental.h"
 #include "session/session.h"
 
 /* ---- replies ---- */
@@ -72,6 +64,21 @@ void up_answer(struct follow *w, uint64_t took_ms)
 
     json_put_int(v, "took_ms", (int64_t)took_ms);
     call_reply(w->call, v);
+}
+
+bool up_begin(struct follow *w)
+{
+    struct json *v = up_reply(w);
+    uint64_t usual_ms = 0;
+    struct deployment_figures n;
+
+    for (unsigned i = 0; i < w->n_models; i++) {
+        deployment_figures(w->models[i], &n);
+        usual_ms = MAX(usual_ms, n.usual_ms);
+    }
+    if (usual_ms)
+        json_put_int(v, "usual_ms", (int64_t)usual_ms);
+    return call_reply_more(w->call, v);
 }
 
 /* Each reply says of which machine it is. */
@@ -276,350 +283,11 @@ static bool up_tell_stages(struct follow *w, unsigned i)
     return !away || up_more(w, i, show_way(d));
 }
 
-/* False when the call is over. */
-static bool up_tell(struct follow *w, unsigned i)
+bool up_tell(struct follow *w, unsigned i)
 {
     if (!up_tell_changed(w, i) || !up_tell_refused(w, i) || !up_tell_left(w, i))
         return false;
     return up_was_left(w, i) || (up_tell_restart(w, i) && up_tell_room(w, i) && up_tell_stages(w, i));
-}
-
-/* ---- how far it is ---- */
-
-static bool is_wanted_elsewhere(const struct follow *w, const struct deployment *d)
-{
-    const struct deployment *now = manager_find_deployment(w->call->context->manager, deployment_name(d));
-
-    return !w->any && now && deployment_goal(now) != GOAL_OFF;
-}
-
-/* Switched off while somebody waits for it: by a limit of money, or by a person. */
-static void up_was_ended(const struct follow *w, const struct deployment *d, struct fault *why)
-{
-    const struct rented *r = lease_rented(deployment_lease(d));
-
-    if (r && account_must_stop(rented_account(r)))
-        *why = *account_trouble(rented_account(r));
-    else if (deployment_describe_off(d, why), !streq(why->code, "passed_over"))
-        fault_set(why, FAULT_GONE, 0, "%s was switched off meanwhile", deployment_name(d));
-    else if (is_wanted_elsewhere(w, d))
-        fault_set(why, FAULT_GONE, 0, "%s is waited for on %s no longer: it is wanted elsewhere, by a newer word",
-                  deployment_name(d), lease_name(deployment_lease(d)));
-    else
-        fault_code(why, FAULT_EXHAUSTED, "no_capacity", "no card was free for %s in the time given",
-                   deployment_name(d));
-}
-
-/* How far that one is; UP_NOT: *why it does not get there. */
-enum up_end { UP_GOES_ON, UP_READY, UP_NOT };
-
-static enum up_end up_end_of(struct follow *w, unsigned i, struct fault *why)
-{
-    const struct deployment *d = w->models[i];
-    const struct fault *refusal = lease_refusal(deployment_lease(d));
-
-    if (w->told[i].was_ready) /* what became of it then is another story */
-        return UP_READY;
-    if (deployment_state(d) == DEPLOYMENT_READY && !refusal) {
-        w->told[i].was_ready = lease_is_reachable(deployment_lease(d));
-        return w->told[i].was_ready ? UP_READY : UP_GOES_ON;
-    }
-    if (deployment_state(d) == DEPLOYMENT_READY)
-        *why = *refusal;
-    else if (deployment_state(d) == DEPLOYMENT_FAILED)
-        *why = *deployment_fault(d);
-    else if (deployment_goal(d) == GOAL_OFF)
-        up_was_ended(w, d, why);
-    else if (deployment_state(d) == DEPLOYMENT_ASLEEP)
-        fault_set(why, FAULT_GONE, 0, "%s was put to sleep meanwhile", deployment_name(d));
-    else
-        return UP_GOES_ON;
-    return UP_NOT;
-}
-
-/* ---- it does not get there ---- */
-
-/* Refused for a reason that the caller may overrule, once. */
-static const char *up_could_insist(const struct fault *why)
-{
-    if (money_may_be_overruled(why))
-        return "--over-budget";
-    return streq(why->code, "no_guard") ? "--no-guard" : NULL;
-}
-
-/* Its machine is on, and goes on billing although the model did not come. */
-static bool up_leaves_on(struct follow *w, const struct lease *l, int64_t *ret_until_at_ms)
-{
-    const struct rented *r = lease_rented(l);
-    const char *stays = r ? manager_stay(w->call->context->manager, l, ret_until_at_ms) : NULL;
-
-    return stays && (life_goal(rented_life(r)) == LIFE_GOAL_ON || streq(stays, "not_by_us")) &&
-           !streq(stays, "stopped_by_user") && !streq(stays, "asleep") && !streq(stays, "budget");
-}
-
-/* What goes on billing, in *why, and how it ends, in *next. */
-static void up_add_bill(struct follow *w, const struct lease *l, struct buf *why, struct buf *next)
-{
-    char rate[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
-    _cleanup_free_ char *down = xasprintf("llmhostctl down %s", lease_name(l));
-    int64_t until_at_ms = 0, milli;
-    bool estimate;
-
-    if (!up_leaves_on(w, l, &until_at_ms))
-        return;
-    milli = rental_rate(l, &estimate);
-    buf_addf(why, "%s%s stays on", why->len ? "; " : "", lease_name(l));
-    if (milli)
-        buf_addf(why, " at %s%s/h", estimate ? "~" : "",
-                 money_format(rate, milli, account_ops(rented_account(lease_rented(l)))->unit));
-    if (until_at_ms)
-        buf_addf(why, " until %s", minute_format(at, until_at_ms));
-    if (!strstr(buf_text(next), down))
-        buf_addf(next, "%s%s", next->len ? "\n" : "", down);
-}
-
-/* The end of the call; every machine that it leaves on is told of. what NULL: why is the whole of it. */
-static void up_fail_with(struct follow *w, enum exit_status status, const char *code, const char *target,
-                         const struct fault *why, const char *what, struct buf *next)
-{
-    struct buf reasons;
-
-    buf_init(&reasons, 16384);
-    if (what)
-        buf_add_text(&reasons, why->text);
-    for (unsigned i = 0; i < w->n_models; i++)
-        if (w->models[i] && !w->told[i].was_ready)
-            up_add_bill(w, deployment_lease(w->models[i]), &reasons, next);
-    call_fail(w->call, status, code, target, buf_text(&reasons), buf_text(next), "%s",
-              what ? what : why->text);
-    buf_done(&reasons);
-}
-
-static void up_fail_insist(struct follow *w, const struct deployment *d, const struct fault *why,
-                           const char *what)
-{
-    struct manager *m = w->call->context->manager;
-    struct lease *made = w->made && w->n_models == 1 ? deployment_lease(d) : NULL;
-    struct buf next;
-
-    buf_init(&next, 8192);
-    explain_next_for(why, show_subject(d), deployment_name(d), &next);
-    buf_addf(&next, "\nllmhostctl up %s", deployment_name(d));
-    if (made)
-        up_add_rent(w->call, &next);
-    buf_addf(&next, " %s", up_could_insist(why));
-    up_fail_with(w, explain_status(why), explain_code(why), deployment_name(d), why, what, &next);
-    buf_done(&next);
-    if (made && !streq(why->code, "no_guard"))
-        manager_forget_never_made(m, made);
-}
-
-/* By its own table: the target is the model, its machine or its account. */
-static void up_fail_by_table(struct follow *w, const struct fault *why, const char *target, const char *what)
-{
-    struct buf next;
-
-    buf_init(&next, 8192);
-    explain_next_for(why, target, json_get_text(w->call->parameters, "model"), &next);
-    up_fail_with(w, explain_status(why), explain_code(why), target, why, what, &next);
-    buf_done(&next);
-}
-
-/* Somebody else's word came between. */
-static void up_fail_by_word(struct follow *w, const struct deployment *d, const struct fault *why,
-                            const char *what)
-{
-    bool is_off = deployment_goal(d) == GOAL_OFF;
-    const char *room = deployment_room_text(d);
-    struct fault asleep = *why;
-    struct buf next;
-
-    buf_init(&next, 8192);
-    if (!is_off && !what && room) { /* for whom it made room */
-        what = why->text;
-        snprintf(asleep.text, sizeof asleep.text, "%s", room);
-    }
-    up_fail_with(w, is_off ? EXIT_NOT_RUNNING : EXIT_CONFLICT, is_off ? "stopped_by_user" : "put_to_sleep",
-                 deployment_name(d), &asleep, what, &next);
-    buf_done(&next);
-}
-
-static void up_fail(struct follow *w, unsigned i, const struct fault *why, const char *what)
-{
-    const struct deployment *d = w->models[i];
-
-    if (deployment_state(d) == DEPLOYMENT_READY)
-        up_fail_by_table(w, why, lease_name(deployment_lease(d)), what);
-    else if (up_could_insist(why))
-        up_fail_insist(w, d, why, what);
-    else if (deployment_state(d) == DEPLOYMENT_FAILED || streq(why->code, "no_capacity"))
-        up_fail_by_table(w, why, show_subject(d), what);
-    else
-        up_fail_by_word(w, d, why, what);
-}
-
-static void add_name(struct buf *out, const struct deployment *d)
-{
-    buf_addf(out, "%s%s", out->len ? ", " : "", lease_name(deployment_lease(d)));
-}
-
-/* The exit status is that of the first that did not get there; who did and who did not is said, and each
- * reason. */
-static void up_fail_some(struct follow *w)
-{
-    struct buf there, not_there, reasons;
-    unsigned first = 0;
-    struct fault of_first = {}, f;
-
-    buf_init(&there, 4096);
-    buf_init(&not_there, 4096);
-    buf_init(&reasons, 16384);
-    for (unsigned i = 0; i < w->n_models; i++) {
-        if (up_end_of(w, i, &f) == UP_READY) {
-            add_name(&there, w->models[i]);
-            continue;
-        }
-        if (!not_there.len) {
-            first = i;
-            of_first = f;
-        }
-        add_name(&not_there, w->models[i]);
-        buf_addf(&reasons, "%s%s: %s", reasons.len ? "; " : "", lease_name(deployment_lease(w->models[i])),
-                 f.text);
-    }
-    _cleanup_free_ char *what =
-        there.len
-            ? xasprintf("%s is ready on %s, but not on %s", deployment_name(w->models[0]), buf_text(&there),
-                        buf_text(&not_there))
-            : xasprintf("%s is ready on none of %s", deployment_name(w->models[0]), buf_text(&not_there));
-
-    snprintf(of_first.text, sizeof of_first.text, "%s", buf_text(&reasons));
-    up_fail(w, first, &of_first, what);
-    buf_done(&there);
-    buf_done(&not_there);
-    buf_done(&reasons);
-}
-
-/* ---- a look, after each change ---- */
-
-/* A machine was rented meanwhile, and it was its turn. */
-static void up_follow_new(struct follow *w)
-{
-    struct deployment *d;
-
-    for (unsigned i = 0; (d = manager_deployment_at(w->call->context->manager, i)); i++) {
-        unsigned k = 0;
-
-        while (k < w->n_models && w->models[k] != d)
-            k++;
-        if (k == w->n_models && manager_chooses_on(w->call->context->manager, d))
-            follow_add(w, d);
-    }
-}
-
-/* Wanted on whichever comes first: it is over with the first that is ready, or when nothing is left to try.
- */
-static void up_look_any(struct follow *w)
-{
-    bool goes_on = manager_chooses(w->call->context->manager, deployment_name(w->models[0]));
-    struct fault why = {}, last = {};
-    struct deployment_figures n;
-    unsigned failed = 0;
-
-    up_follow_new(w);
-    for (unsigned i = 0; i < w->n_models; i++) {
-        if (w->call->more && !up_tell(w, i))
-            return;
-        enum up_end end = up_end_of(w, i, &why);
-
-        if (end == UP_READY) {
-            deployment_figures(w->models[i], &n);
-            w->models[0] = w->models[i];
-            w->n_models = 1;
-            up_answer(w, n.took_ms);
-            return;
-        }
-        goes_on |= end == UP_GOES_ON;
-        if (end == UP_NOT && (deployment_goal(w->models[i]) != GOAL_OFF || !last.kind)) {
-            failed = i;
-            last = why;
-        }
-    }
-    if (!goes_on)
-        up_fail(w, failed, &last, NULL);
-}
-
-/* One that was forgotten ends the call; of several that are tried one after the other it is one less. */
-static bool up_still_has_all(struct follow *w)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < w->n_models; i++)
-        if (w->models[i]) {
-            w->models[n] = w->models[i];
-            w->told[n++] = w->told[i];
-        }
-    if (n == w->n_models || (w->any && n)) {
-        w->n_models = n;
-        return true;
-    }
-    follow_gone(w);
-    return false;
-}
-
-void up_look(struct follow *w)
-{
-    unsigned n_ready = 0;
-    uint64_t took_ms = 0;
-    struct deployment_figures n;
-    struct fault why = {};
-    bool goes_on = false;
-
-    if (!up_still_has_all(w))
-        return;
-    if (w->any) {
-        up_look_any(w);
-        return;
-    }
-    for (unsigned i = 0; i < w->n_models; i++) {
-        if (w->call->more && !up_tell(w, i))
-            return;
-        enum up_end end = up_end_of(w, i, &why);
-
-        goes_on |= end == UP_GOES_ON;
-        n_ready += end == UP_READY;
-        deployment_figures(w->models[i], &n);
-        took_ms = MAX(took_ms, n.took_ms);
-    }
-    if (goes_on)
-        return;
-    if (n_ready == w->n_models)
-        up_answer(w, took_ms);
-    else if (w->n_models == 1)
-        up_fail(w, 0, &why, NULL);
-    else
-        up_fail_some(w);
-}
-
-bool up_begin(struct follow *w)
-{
-    struct json *v = up_reply(w);
-    uint64_t usual_ms = 0;
-    struct deployment_figures n;
-
-    for (unsigned i = 0; i < w->n_models; i++) {
-        deployment_figures(w->models[i], &n);
-        usual_ms = MAX(usual_ms, n.usual_ms);
-    }
-    if (usual_ms)
-        json_put_int(v, "usual_ms", (int64_t)usual_ms);
-    return call_reply_more(w->call, v);
-}
-
-void up_accepted(struct follow *w)
-{
-    if (up_still_has_all(w))
-        up_answer(w, 0);
 }
 
 static bool is_on_its_way(const struct deployment *d)
