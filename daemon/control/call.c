@@ -1,4 +1,5 @@
-/* Replies and errors, each held against the contract before it leaves. */
+/* Replies and errors, each held against the contract before it leaves. A call is over with its last one: what comes
+ * after that is dropped here, so that nobody who fails has to ask whether somebody else did. */
 #include "control/call.h"
 
 #include "base/fault.h"

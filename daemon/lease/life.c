@@ -1,4 +1,5 @@
-/* What the states of a life are for, and what is seen. */
+/* What the states of a life are for, and what is seen: which machines of a list are ours, and whether our last call has
+ * acted, or still may, without which no off can be believed. What follows from it is decided in life_fsm.c. */
 #include "lease/life.h"
 
 #include <errno.h>
