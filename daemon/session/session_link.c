@@ -121,6 +121,7 @@ static void session_on_up(void *ctx, const char *method)
 
     if (s && is_first(link)) {
         snprintf(s->method, sizeof(s->method), "%s", method);
+        s->own_key_holds = streq(method, "own key");
         session_event(s, SESSION_EV_UP, NULL);
     } else if (s) {
         session_requests_start(s);
@@ -165,6 +166,18 @@ static void session_on_room(void *ctx)
 
     if (link->session)
         session_requests_start(link->session);
+}
+
+/* Until it is up, the next one is trusted no further than any other. */
+static void session_on_soon(void *ctx)
+{
+    struct session_link *link = ctx;
+    struct session *s = link->session;
+
+    if (!s || !is_first(link))
+        return;
+    s->own_key_holds = false;
+    session_requests_go_ahead(s);
 }
 
 static void spare_look(struct session_link *link)
@@ -233,6 +246,7 @@ static struct session_link *link_new(struct session *s)
         .down = session_on_down,
         .suspect = session_on_suspect,
         .room = session_on_room,
+        .soon = session_on_soon,
     };
     struct ssh_target target = {
         .name = s->name,
@@ -244,6 +258,7 @@ static struct session_link *link_new(struct session *s)
         .agent = s->agent,
         .turns = s->turns,
         .is_single = s->is_single,
+        .own_key_holds = s->own_key_holds,
     };
     struct session_link *link = xnew(struct session_link);
 

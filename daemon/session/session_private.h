@@ -48,6 +48,7 @@ struct session {
     uint16_t port;
     bool install_key;
     bool is_single; /* it opens one session channel at a time, as a connection found out */
+    bool own_key_holds; /* alone it let us in the last time */
     bool on_trial; /* a refusal pages nobody: whoever tries it is there */
     char *agent, *proxy;
     struct host_key *pinned, *shown; /* NULL: none yet; of the last mismatch */
@@ -126,6 +127,7 @@ void session_on_spare_timer(void *ctx);
 /* session_request.c */
 #define SESSION_STALLED_MS 2000u /* a dial that takes longer has met a port that does not answer */
 void session_requests_start(struct session *s);   /* all that are queued, when the connection is there */
+void session_requests_go_ahead(struct session *s); /* the dials, to one that will soon be there */
 void session_requests_abandon(struct session *s); /* answers FAULT_GONE, later in this turn */
 void session_requests_count(struct session *s);   /* tells the connection how many wait for bytes */
 void session_on_pause_timer(void *ctx);

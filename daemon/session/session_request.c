@@ -399,6 +399,15 @@ void session_on_pause_timer(void *ctx)
     session_requests_start(ctx);
 }
 
+/* If the login fails after all, each is queued again. */
+void session_requests_go_ahead(struct session *s)
+{
+    LIST_FOREACH_SAFE (rq, &s->queued, struct session_request, node)
+        if (!rq->script && !request_is_bulk(rq))
+            request_start(rq, s->link);
+    session_requests_count(s);
+}
+
 static void requests_abandon(struct session *s, struct list *from)
 {
     struct session_request *rq;

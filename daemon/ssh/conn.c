@@ -138,8 +138,7 @@ static void session_begin(struct ssh_conn *c)
     c->ssh = libssh2_session_init_ex(conn_alloc, conn_release, conn_realloc, c);
     if (!c->ssh)
         abort(); /* no memory */
-    LIST_FOREACH (b, &c->blocks, struct block, node)
-        give_back_zeros(b);
+    give_back_zeros(CONTAINER_OF((void *)c->ssh, struct block, data));
     libssh2_session_set_blocking(c->ssh, 0);
     set_callbacks(c->ssh);
 }
@@ -562,6 +561,7 @@ struct ssh_conn *ssh_conn_new(struct loop *l, struct resolver *r, const struct s
     c->fd = -1;
     c->generation = 1;
     c->ping.is_single = target->is_single;
+    c->own_key_holds = target->own_key_holds;
     work_init(&c->run, conn_run, c);
     list_init(&c->blocks);
     list_init(&c->openings);

@@ -34,6 +34,7 @@ struct ssh_target {
     const char *agent;              /* the socket of the ssh-agent a proxy may ask; NULL: that of our environment */
     struct turns *turns;            /* to log in, for the life of the connection; NULL: whenever it likes */
     bool is_single;                 /* it is known to open one session channel at a time: commands have it, and the ping goes without */
+    bool own_key_holds;             /* own_key alone was what logged in the last time: a dial may go out behind it, see soon() */
 };
 
 /* What a login may use, in this order: own_key, key, the keys of an agent, password (as password, then keyboard-interactive). All
@@ -63,6 +64,9 @@ struct ssh_conn_events {
     void (*suspect)(void *ctx, bool is_suspect);
     /* What was asked for by ssh_conn_yield() has come. May be NULL. */
     void (*room)(void *ctx);
+    /* The server takes a key that holds, and has our signature by it: the first dial asked for now travels with that, a round trip sooner
+     * than after up(), two against an sshd before 10.1. A login that is refused all the same is "lost". May be NULL. */
+    void (*soon)(void *ctx);
 };
 
 /* Begins when it is its turn (turn.h), and counts from then. Deadlines: 5 s to a connection (from the last address on), 15 s to the login, then pings. The command of a proxy is

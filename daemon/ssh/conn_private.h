@@ -84,6 +84,8 @@ struct login {
     uv_work_t work;             /* while the session is lent */
     bool came_back;
     int result;
+    bool is_signed;             /* with what is tried */
+    bool is_told;               /* its owner, that it will soon be up */
 };
 
 struct ping {
@@ -112,6 +114,7 @@ struct ssh_conn {
     char *name, *host, *user, *way, *agent;
     uint16_t port;
     const char *host_key_preference;
+    bool own_key_holds;
     struct turns *turns;
     struct turn *turn;          /* until the login ended; NULL also where there are no turns */
 
@@ -221,6 +224,9 @@ struct opening *opening_new_session(struct ssh_conn *c, uint32_t window_bytes, o
 bool opening_has_begun(const struct opening *o);
 void opening_abandon(struct opening *o);
 void openings_continue(struct ssh_conn *c);
+/* The first dial, before the answer to our login. */
+void openings_go_ahead(struct ssh_conn *c);
+bool openings_are_ahead(const struct ssh_conn *c);
 void openings_on_timer(void *ctx);
 void openings_end(struct ssh_conn *c, const struct fault *f);
 /* channel.c: takes ch, opened with CHANNEL_FIRST_WINDOW. */

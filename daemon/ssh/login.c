@@ -3,7 +3,10 @@
  * libssh2 cannot show a partial success: with two factors the first correct one looks refused (-19). So after
  * each failure the server is asked anew what it offers, and the next way not tried yet goes on; only when
  * none is left was the login refused. Asking costs a round trip and is not counted by sshd as a try. With a
- * key of our own on the box it is skipped. */
+ * key of our own on the box it is skipped.
+ *
+ * Where that key alone let us in the last time, the first dial goes out behind the signature. Before the login
+ * a server answers no such message (RFC 4252, 6), so a refusal after all is then the end of the connection. */
 #include <errno.h>
 
 #include "base/clock.h"
@@ -159,7 +162,7 @@ static int login_is_up(struct ssh_conn *c, const char *method)
 static int login_take(struct ssh_conn *c, enum login_way way)
 {
     c->login.signer = signer_free(c->login.signer);
-    c->login.came_back = false;
+    c->login.came_back = c->login.is_signed = false;
     c->login.way = way;
     c->step = CONN_TRY;
     return 0;
@@ -198,7 +201,7 @@ static int login_choose(struct ssh_conn *c)
 
 static LIBSSH2_USERAUTH_PUBLICKEY_SIGN_FUNC(sign_login)
 {
-    const struct ssh_conn *c = *abstract;
+    struct ssh_conn *c = *abstract;
     struct buf signature;
     int r;
 
@@ -209,6 +212,7 @@ static LIBSSH2_USERAUTH_PUBLICKEY_SIGN_FUNC(sign_login)
     *sig_len = signature.len;
     if (*sig)
         memcpy(*sig, signature.data, signature.len);
+    c->login.is_signed = *sig != NULL;
     buf_done(&signature);
     return *sig ? 0 : LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
 }
@@ -329,20 +333,40 @@ static bool was_refused(int ssh_error)
            ssh_error == LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED;
 }
 
+static void login_go_ahead(struct ssh_conn *c)
+{
+    struct login *g = &c->login;
+
+    if (!c->own_key_holds || g->way != LOGIN_OWN_KEY || !g->is_signed)
+        return;
+    if (!g->is_told && c->events.soon) {
+        g->is_told = true;
+        c->events.soon(c->ctx);
+    }
+    if (!c->gone)
+        openings_go_ahead(c);
+}
+
 /* A connection that was cut while we waited for the verdict shows as a refusal in libssh2 1.10. */
 static int login_try(struct ssh_conn *c)
 {
     struct login *g = &c->login;
     int r = login_send(c);
 
-    if (r == LIBSSH2_ERROR_EAGAIN)
+    if (r == LIBSSH2_ERROR_EAGAIN) {
+        login_go_ahead(c);
         return -EAGAIN;
+    }
     if (r == 0)
         return login_is_up(c, ways[g->way].name);
     if (conn_is_lost_by(r) || (c->eof && c->in.len == 0)) {
         g->sent |= 1u << g->way;
         login_cut(c, r);
         return -EIO;
+    }
+    if (openings_are_ahead(c)) {
+        conn_fail(c, FAULT_TRANSIENT, "lost", "%s does not let in the key that it let in before", c->name);
+        return -EACCES;
     }
     if (g->way == LOGIN_AGENT && r == LIBSSH2_ERROR_METHOD_NONE) {
         ; /* it had nothing to offer */

@@ -177,34 +177,65 @@ static void opening_report(struct ssh_conn *c, struct opening *o, LIBSSH2_CHANNE
         channel_bury(c, ch);
 }
 
+/* False: its answer is still to come. */
+static bool opening_continue(struct ssh_conn *c, struct opening *o)
+{
+    LIBSSH2_CHANNEL *ch;
+    struct fault f;
+    int r = 0;
+
+    if (!o->begun)
+        o->begun_due = clock_now_ms();
+    o->begun = true;
+    ch = opening_ask(c, o);
+    if (!ch)
+        r = libssh2_session_last_errno(c->ssh);
+    if (r == LIBSSH2_ERROR_EAGAIN || conn_check(c, r))
+        return false;
+    if (!ch)
+        opening_fault(c, o, r, &f);
+    opening_report(c, o, ch, ch ? NULL : &f);
+    return true;
+}
+
 void openings_continue(struct ssh_conn *c)
 {
     bool dialled = false;
     struct opening *o;
 
     while (!c->failed && (o = openings_next(c))) {
-        LIBSSH2_CHANNEL *ch;
-        struct fault f;
-        int r = 0;
+        bool is_session = o->is_session;
 
-        if (dialled && o->is_session) { /* whoever dialled may ask first */
+        if (dialled && is_session) { /* whoever dialled may ask first */
             conn_dirty(c);
             break;
         }
-        if (!o->begun)
-            o->begun_due = clock_now_ms();
-        o->begun = true;
-        ch = opening_ask(c, o);
-        if (!ch)
-            r = libssh2_session_last_errno(c->ssh);
-        if (r == LIBSSH2_ERROR_EAGAIN || conn_check(c, r))
+        if (!opening_continue(c, o))
             break;
-        if (!ch)
-            opening_fault(c, o, r, &f);
-        dialled |= !o->is_session;
-        opening_report(c, o, ch, ch ? NULL : &f);
+        dialled |= !is_session;
     }
     openings_plan(c);
+}
+
+/* What a server says to it stands behind its yes to the login, and is read after that. */
+void openings_go_ahead(struct ssh_conn *c)
+{
+    if (openings_are_ahead(c))
+        return;
+    LIST_FOREACH (o, &c->openings, struct opening, node)
+        if (!o->is_session) {
+            (void)opening_continue(c, o);
+            break;
+        }
+    openings_plan(c);
+}
+
+bool openings_are_ahead(const struct ssh_conn *c)
+{
+    LIST_FOREACH (o, &c->openings, struct opening, node)
+        if (o->begun)
+            return true;
+    return false;
 }
 
 /* Fails the caller; an open that is in flight runs on without one. */

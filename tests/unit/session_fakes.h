@@ -58,6 +58,7 @@ struct ssh_conn {
     uint64_t due;             /* of the next step; UINT64_MAX: it never comes */
     bool keeps_silent;        /* a bug: no answer ever */
     bool is_suspect, stalled; /* told so; its own way is blocked */
+    bool own_key_holds, is_soon; /* as it was told; once it has told that it takes dials */
     uint64_t heard_due;
     unsigned streams;
     bool freed; /* waits for its ops to be answered */
@@ -103,6 +104,7 @@ static struct world {
     unsigned n_uninstalled;        /* given up */
     unsigned conns_made, on[ASKS]; /* where each request went last */
     bool refuses_more, hangs;      /* the server: second connections; dials */
+    bool by_own_key;               /* logins where all behaves */
     unsigned order[ASKS], n_order; /* in which requests reached a connection */
     unsigned n_silent;             /* connections in a row that never answer: two at most */
     bool network, key_is_old;
@@ -231,7 +233,7 @@ void session_key_install(struct session *s)
 struct ssh_conn *fake_ssh_conn_new(struct loop *l, struct resolver *r, const struct ssh_target *target,
                                    const struct ssh_conn_events *events, void *ctx)
 {
-    (void)l, (void)r, (void)target;
+    (void)l, (void)r;
     struct ssh_conn *c = xnew(struct ssh_conn);
 
     list_init(&c->node);
@@ -239,6 +241,7 @@ struct ssh_conn *fake_ssh_conn_new(struct loop *l, struct resolver *r, const str
     list_append(&w.conns, &c->node);
     c->events = *events;
     c->ctx = ctx;
+    c->own_key_holds = target->own_key_holds;
     c->id = ++w.conns_made;
     c->keeps_silent = !w.plain && dice(40) == 0 && w.n_silent < 2;
     w.n_silent = c->keeps_silent ? w.n_silent + 1 : 0;
@@ -355,7 +358,7 @@ static struct fake_op *fake_op_new(struct ssh_conn *c, struct op **slot, void *c
 {
     struct fake_op *o = xnew(struct fake_op);
 
-    cr_assert(!c->freed && fake_ssh_conn_is_up(c));
+    cr_assert(!c->freed && (fake_ssh_conn_is_up(c) || c->is_soon));
     op_begin(&o->op, slot, fake_op_cancel);
     list_init(&o->node);
     list_append(&c->ops, &o->node);

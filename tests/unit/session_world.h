@@ -180,6 +180,10 @@ static void conn_step(struct ssh_conn *c)
         if (c->ctx && ((struct session_link *)c->ctx)->session)
             note_login();
         c->events.secrets(c->ctx, &secrets);
+        if (c->own_key_holds && (w.plain || dice(2))) {
+            c->is_soon = true;
+            c->events.soon(c->ctx);
+        }
         break;
     case LOGGING_IN:
         if (c->password != w.right_password) {
@@ -194,7 +198,7 @@ static void conn_step(struct ssh_conn *c)
             w.after_refusal = false;
             w.n_rationed = 0;
         }
-        c->events.up(c->ctx, "password");
+        c->events.up(c->ctx, (w.plain ? w.by_own_key : dice(2) > 0) ? "own key" : "password");
         break;
     case MUTE:
         if (w.network && !c->stalled && dice(2)) {

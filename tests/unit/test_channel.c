@@ -148,6 +148,67 @@ Test(channel, idle_session_holds_no_pages_of_zeros)
     sshd_fixture_free(s);
 }
 
+static struct end ahead;
+static uint16_t ahead_port;
+
+static void dial_ahead(struct client *c)
+{
+    cr_assert_eq(c->n_up, 0);
+    dial(c, &ahead, ahead_port);
+}
+
+/* Where our key let us in before. */
+Test(channel, first_dial_travels_with_the_login)
+{
+    struct sshd_fixture *s = sshd_fixture_new(NULL);
+    struct target *t = target_new(TARGET_ECHO);
+    struct client c = {.own_key_holds = true, .on_soon = dial_ahead};
+
+    REQUIRE_SSHD(s);
+    ahead = (struct end){.to_send = 100000};
+    ahead_port = target_port(t);
+    client_begin(&c, s);
+    cr_assert(LOOP_UNTIL(c.loop, c.n_up || c.n_down || (ahead.op && openings_are_ahead(c.conn))));
+    cr_assert(c.n_up == 0 && c.n_down == 0, "before the answer to the login");
+    cr_assert(LOOP_UNTIL(c.loop, ahead.ended || ahead.broken || c.n_down));
+    cr_assert(c.n_up == 1 && c.n_down == 0, "%s", c.fault.text);
+    cr_assert(ahead.received == 100000 && !ahead.wrong && !ahead.broken);
+    ahead.stream = stream_free(ahead.stream, false);
+    client_close(&c);
+    target_free(t);
+    sshd_fixture_free(s);
+}
+
+Test(channel, first_dial_travels_with_no_other_login)
+{
+    struct sshd_fixture *s = sshd_fixture_new(NULL);
+    struct client c = {.on_soon = dial_ahead};
+
+    REQUIRE_SSHD(s);
+    client_login(&c, s);
+    cr_assert_eq(ahead.n_done, 0);
+    cr_assert_null(ahead.op);
+    client_close(&c);
+    sshd_fixture_free(s);
+}
+
+/* The server takes our key, and now wants a password as well. */
+Test(channel, first_dial_behind_a_login_that_is_refused_is_lost_with_it)
+{
+    struct sshd_fixture *s = sshd_fixture_new("PasswordAuthentication yes\nAuthenticationMethods publickey,password\n");
+    struct client c = {.own_key_holds = true, .on_soon = dial_ahead};
+
+    REQUIRE_SSHD(s);
+    ahead = (struct end){0};
+    ahead_port = 9;
+    client_begin(&c, s);
+    expect_down(&c, "lost", FAULT_TRANSIENT);
+    cr_assert(LOOP_UNTIL(c.loop, ahead.n_done));
+    cr_assert(ahead.failed && ahead.fault.kind == FAULT_TRANSIENT, "%s", ahead.fault.text);
+    client_close(&c);
+    sshd_fixture_free(s);
+}
+
 static void note_run(void *ctx, struct run_result *result, const struct fault *f)
 {
     (void)result;

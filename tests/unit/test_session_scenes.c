@@ -524,6 +524,35 @@ Test(session_scenes, requests_wait_and_begin_in_order)
     scene_end();
 }
 
+/* What went ahead with a login that failed is asked again, and the login after that takes nothing along. */
+Test(session_scenes, dials_go_ahead_where_our_key_let_us_in)
+{
+    scene_begin();
+    w.by_own_key = true;
+    come_up();
+    network_ends();
+    pass(15000);
+    cr_assert_neq(session_state(w.session), SESSION_UP);
+    ask_for(0, true, false);
+    ask_for(1, false, false);
+    ask_for(2, false, true);
+    w.network = true;
+    session_renew(w.session, NULL);
+    for (unsigned i = 0; i < 1000 && !(w.session->link && conn_first()->is_soon); i++)
+        pass(1);
+    cr_assert_eq(session_state(w.session), SESSION_CONNECTING);
+    cr_assert(w.n_order == 1 && w.order[0] == 1, "neither a command nor bulk");
+    w.network = false;
+    pass(500);
+    cr_assert(!w.session->own_key_holds);
+    w.network = true;
+    pass(60000);
+    cr_assert_eq(session_state(w.session), SESSION_UP);
+    cr_assert(w.n_order == 4 && w.order[1] == 0 && w.order[2] == 1 && w.order[3] == 2);
+    cr_assert(w.session->own_key_holds && w.answers == 3);
+    scene_end();
+}
+
 Test(session_scenes, requests_end_with_their_session)
 {
     scene_begin();
