@@ -156,6 +156,41 @@ bool follow_add_target(struct follow *w, const char *target)
     return true;
 }
 
+/* Only what is wanted can sleep: an off model stays off. */
+static void follow_drop_off(struct follow *w)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < w->n_models; i++)
+        if (deployment_goal(w->models[i]) != GOAL_OFF)
+            w->models[n++] = w->models[i];
+    w->n_models = n;
+}
+
+bool follow_add_wanted(struct follow *w, const char *target)
+{
+    struct fault f;
+
+    if (!follow_add_target(w, target))
+        return false;
+    bool is_model = !glob_is_pattern(target) && !manager_find_lease(w->call->context->manager, target);
+    struct deployment *off = w->n_models == 1 || (w->n_models && is_model) ? w->models[0] : NULL;
+
+    follow_drop_off(w);
+    if (w->n_models)
+        return true;
+    if (off) {
+        deployment_describe_off(off, &f);
+        call_fault(w->call, &f, deployment_name(off), NULL);
+    } else {
+        _cleanup_free_ char *next = xasprintf("llmhostctl up ollama:NAME --on %s", target);
+
+        call_fail(w->call, EXIT_NOT_FOUND, "not_found", target, NULL,
+                  glob_is_pattern(target) ? "llmhostctl status" : next, "no model is wanted on %s", target);
+    }
+    return false;
+}
+
 bool follow_timeout_is_wrong(struct call *c)
 {
     if (!json_get(c->parameters, "timeout_ms") || json_get_int(c->parameters, "timeout_ms", 1) > 0)

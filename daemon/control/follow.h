@@ -73,6 +73,8 @@ struct follow *follow_new(struct call *c, void (*fn)(struct follow *w));
 void follow_add(struct follow *w, struct deployment *d);
 /* All models that target and the parameter "on" mean. False: one of the instances named does not have it; the call was answered. */
 bool follow_add_target(struct follow *w, const char *target);
+/* Likewise those of them that are wanted: what is off stays off until up. False: there is nothing else, and the call was answered. */
+bool follow_add_wanted(struct follow *w, const char *target);
 /* A limit of no time, or less, is none at all: it is not taken as "for ever". True: the call was answered. */
 bool follow_timeout_is_wrong(struct call *c);
 /* Answers: the model was removed meanwhile. */
