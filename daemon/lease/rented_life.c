@@ -1,5 +1,5 @@
 /* What the life of a rented machine works with: its record, the money that is reserved before a call and
- * given back after it, the ledger, and which card is tried next (hunt.h). */
+ * given back after it, the ledger. Which card is tried, and what that costs, is in rented_hunt.c. */
 #include <inttypes.h>
 
 #include "base/clock.h"
@@ -39,14 +39,6 @@ static enum life_state state_of(const char *name)
     return s;
 }
 
-static void replace(char **text, const char *with)
-{
-    if (*text && with && streq(*text, with))
-        return;
-    free(*text);
-    *text = xstrdup(with);
-}
-
 /* What it was let go without was said for one wish, and is over with it, whatever its machine does then: a
  * word that is said while it goes off is one for the next. */
 static void forget_allowed(struct rented *r)
@@ -71,9 +63,9 @@ static void take_record(struct rented *r, const struct life_record *l)
         forget_allowed(r);
         to->search_until_at_ms = 0;
     }
-    replace(&to->state, life_state_name(l->state));
-    replace(&to->goal, life_goal_name(l->goal));
-    replace(&to->id, *l->id ? l->id : NULL);
+    rented_replace(&to->state, life_state_name(l->state));
+    rented_replace(&to->goal, life_goal_name(l->goal));
+    rented_replace(&to->id, *l->id ? l->id : NULL);
     to->made = l->made;
     to->asked_at_ms = l->asked_at_ms;
     to->create_open = l->create_open;
@@ -86,190 +78,6 @@ static void take_record(struct rented *r, const struct life_record *l)
 void rented_write(struct rented *r)
 {
     store_put_rental(r->context.store, r->context.name, &r->record);
-}
-
-/* ---- the search for a card ---- */
-
-/* What the provider says of each: the price list may be another one by now. */
-static void fill_hunt(struct rented *r)
-{
-    for (unsigned i = 0; i < r->hunt.n; i++) {
-        struct hunt_candidate *c = &r->hunt.all[i];
-        _cleanup_free_ char *why = NULL;
-        struct rental_offer offer;
-
-        if (account_ops(r->context.account)
-                ->find_card(account_rental(r->context.account), c->gpu, &offer, &why) < 0) {
-            c->out = HUNT_REFUSED;
-            continue;
-        }
-        snprintf(c->card, sizeof c->card, "%s", offer.card);
-        c->price_milli = account_price(r->context.account, &offer) * c->cards;
-    }
-}
-
-int64_t rented_ceiling_milli(const struct rented *r)
-{
-    return account_ceiling_milli(r->context.account, r->record.max_price_milli, r->record.over_budget);
-}
-
-/* What is asked for next. With nobody left, or none that is known to be cheap enough, it is what was tried
- * last. */
-void rented_choose_card(struct rented *r)
-{
-    hunt_limit(&r->hunt, rented_ceiling_milli(r));
-
-    const struct hunt_candidate *c = hunt_current(&r->hunt);
-
-    r->wish.cards = c ? c->cards : MAX(r->record.cards, 1u);
-    snprintf(r->card, sizeof r->card, "%s", c ? c->card : r->record.card ? r->record.card : "");
-    snprintf(r->region, sizeof r->region, "%s", c ? c->region : "");
-    r->wish.region = *r->region ? r->region : NULL;
-}
-
-static void read_hunt(struct rented *r)
-{
-    hunt_read(&r->hunt, r->record.gpu ? r->record.gpu : "", r->record.cards, r->record.region);
-    fill_hunt(r);
-}
-
-bool rented_may_ask_for(const struct rented *r)
-{
-    enum life_state s = life_state(r->life);
-
-    return r->record.never_made && (s == LIFE_ABSENT || s == LIFE_WAITING) && !rented_is_reserving(r);
-}
-
-void rented_ask_for(struct rented *r, const struct rental_record *what)
-{
-    struct rental_record *to = &r->record;
-    bool is_on = life_goal(r->life) == LIFE_GOAL_ON;
-    unsigned begun = r->hunt.begun;
-
-    replace(&to->card, what->card);
-    replace(&to->image, what->image);
-    replace(&to->region, what->region);
-    replace(&to->gpu, what->gpu);
-    to->cards = what->cards;
-    to->disk_gb = what->disk_gb;
-    if (what->max_price_milli || !is_on)
-        to->max_price_milli = what->max_price_milli;
-    r->wish.image = to->image;
-    r->wish.disk_gb = to->disk_gb;
-    read_hunt(r);
-    r->hunt.begun = begun + is_on;
-    rented_choose_card(r);
-    rented_write(r);
-    runq_add(r->context.loop, &r->changed);
-}
-
-void rented_begin_hunt(struct rented *r)
-{
-    fill_hunt(r);
-    hunt_begin(&r->hunt);
-    rented_choose_card(r);
-}
-
-/* What was tried last, as it was written down before it was asked. */
-static void find_tried_card(struct rented *r)
-{
-    for (unsigned i = 0; r->record.card && i < r->hunt.n; i++)
-        if (streq(r->hunt.all[i].card, r->record.card)) {
-            r->hunt.at = i;
-            return;
-        }
-}
-
-/* A machine that was made has one card and one place; the others were for the search. */
-static void note_made(struct rented *r)
-{
-    struct hunt_candidate made;
-
-    if (!r->hunt.n)
-        return;
-    made = r->hunt.all[r->hunt.at];
-    replace(&r->record.gpu, made.gpu);
-    replace(&r->record.region, *made.region ? made.region : NULL);
-    r->record.cards = made.cards;
-    made.tries = 0; /* by now it was had */
-    r->hunt.all[0] = made;
-    r->hunt.n = 1;
-    r->hunt.at = 0;
-}
-
-void rented_learn_price(struct rented *r)
-{
-    if (r->record.card && r->record.rate_milli)
-        account_learn_price(r->context.account, r->record.card,
-                            r->record.rate_milli / MAX(r->record.cards, 1u));
-}
-
-int64_t rented_list_rate_milli(const struct rented *r)
-{
-    if (rented_is_without_card(r))
-        return account_ops(r->context.account)->no_card_milli;
-    return r->hunt.n ? r->hunt.all[r->hunt.at].price_milli : 0;
-}
-
-/* A machine that is there costs what it did, or what the list of machines says; one that is made is of a card. */
-int64_t rented_expected_milli(const struct rented *r)
-{
-    bool is_made = life_state(r->life) != LIFE_ABSENT && r->record.id;
-    int64_t own = is_made && r->record.rate_milli ? r->record.rate_milli : is_made ? r->seen.price_milli : 0;
-    int64_t most = 0;
-
-    for (unsigned i = 0; !own && i < r->hunt.n; i++) {
-        _cleanup_free_ char *why = NULL;
-        struct rental_offer offer;
-
-        if (account_ops(r->context.account)
-                ->find_card(account_rental(r->context.account), r->hunt.all[i].gpu, &offer, &why) < 0)
-            return 0;
-        int64_t milli = account_price(r->context.account, &offer) * r->hunt.all[i].cards;
-
-        if (!milli)
-            return 0;
-        most = MAX(most, milli);
-    }
-    return own ? own : most;
-}
-
-/* A call that costs money was refused, and nothing came of it. */
-static void note_refused(struct rented *r)
-{
-    hunt_refused(&r->hunt, life_trouble(r->life));
-    rented_choose_card(r);
-}
-
-static uint64_t rented_wait_ms(void *ctx)
-{
-    const struct rented *r = ctx;
-    uint64_t now = clock_now_ms();
-
-    return account_claim_call(r->context.account, r, now + hunt_wait_ms(&r->hunt, (uint32_t)now)) - now;
-}
-
-int64_t rented_disk_day_milli(const struct rented *r)
-{
-    const struct rental_ops *ops = account_ops(r->context.account);
-
-    return ops->disk_day_milli && r->record.disk_gb
-               ? ops->disk_day_milli(account_rental(r->context.account), r->record.disk_gb)
-               : 0;
-}
-
-/* As the list of machines has it, which may use other words; one of a region where none are made has its own. */
-const char *rented_region(const struct rented *r)
-{
-    const struct rental_ops *ops = account_ops(r->context.account);
-    _cleanup_free_ char *why = NULL;
-    const char *region = NULL;
-
-    if (!*r->seen.region)
-        return r->record.region;
-    if (ops->find_region(account_rental(r->context.account), r->seen.region, &region, &why) < 0)
-        return r->seen.region;
-    return region;
 }
 
 /* ---- money ---- */
@@ -306,7 +114,7 @@ static void settle_made(struct rented *r)
 {
     char text[RENTED_TEXT_MAX];
 
-    note_made(r);
+    rented_note_made(r);
     if (r->intent_open)
         event_publish(LOG_LEVEL_NOTICE, LOG_PROVIDER, r->context.name, "power_on", "is switched on: %s",
                       rented_describe(r, text));
@@ -431,7 +239,7 @@ static void note_entered(struct rented *r, enum life_state was, enum life_state 
     note_since(r, now);
     r->was_powered = r->was_powered || now == LIFE_RUNNING || (was == LIFE_CREATING && now == LIFE_STARTING);
     if (now == LIFE_WAITING && was_refused)
-        note_refused(r);
+        rented_note_refused(r);
     if (now == LIFE_RUNNING)
         r->record.search_until_at_ms = 0;
     if (now == LIFE_STOPPED) {
@@ -575,7 +383,7 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
     if (create) {
         forget_machine(r);
         r->record.made_at_ms = account_now_ms(r->context.account);
-        replace(&r->record.card, r->card);
+        rented_replace(&r->record.card, r->card);
         r->context.makes(r->context.ctx);
     }
     store_ticket t = store_put_rental(r->context.store, r->context.name, &r->record);
@@ -780,10 +588,8 @@ void rented_begin_life(struct rented *r)
     snprintf(l.id, sizeof l.id, "%s", from->id ? from->id : "");
     r->was_stopped = l.state == LIFE_STOPPED;
     rented_learn_price(r);
-    read_hunt(r);
+    rented_restore_hunt(r);
     r->days_told = -1;
-    find_tried_card(r);
-    rented_choose_card(r);
     if (l.asked_at_ms)
         name_intent(r);
     r->pace_timer = timer_new(r->context.loop, on_pace, r);

@@ -1,5 +1,6 @@
 /* What the files of the rented half share. rented.c: the object, the way in, the guard, what people see.
- * rented_life.c: what its life works with: records, money, the ledger, which card is tried. */
+ * rented_life.c: what its life works with: records, money, the ledger. rented_hunt.c: which card is tried, and what it
+ * costs. rented_timer.c: the provider's own timer. */
 #pragma once
 
 #include "base/fault.h"
@@ -8,6 +9,7 @@
 #include "guard/guard.h"
 #include "lease/hunt.h"
 #include "lease/rented.h"
+#include "proto/mem.h"
 
 struct timer;
 
@@ -80,6 +82,14 @@ struct rented {
     struct fault fault;   /* why we ended it, or what its way in lacks */
 };
 
+static inline void rented_replace(char **text, const char *with)
+{
+    if (*text && with && streq(*text, with))
+        return;
+    free(*text);
+    *text = xstrdup(with);
+}
+
 /* rented_life.c */
 /* Parts of rented_new() and rented_free(). */
 void rented_begin_life(struct rented *r);
@@ -90,17 +100,24 @@ static inline bool rented_is_unheard(const struct life_record *l)
 {
     return l->asked_at_ms && !l->acted;
 }
-/* The limit of an hour may be another one. */
-void rented_choose_card(struct rented *r);
-/* What a machine of its card costs was read, or is remembered. */
-void rented_learn_price(struct rented *r);
+/* From the run queue: what was seen, with what is known by now. */
+void rented_on_read(void *ctx);
+
+/* rented_hunt.c */
+void rented_restore_hunt(struct rented *r);     /* as of the record: with what was tried last */
 /* Somebody wants it who did not before. */
 void rented_begin_hunt(struct rented *r);
+/* What is asked for next; the limit of an hour may be another one. */
+void rented_choose_card(struct rented *r);
+/* A machine that was made has one card and one place; the others were for the search. */
+void rented_note_made(struct rented *r);
+void rented_note_refused(struct rented *r);     /* a call that costs money was, and nothing came of it */
+uint64_t rented_wait_ms(void *ctx);             /* until the next try; of its life */
+/* What a machine of its card costs was read, or is remembered. */
+void rented_learn_price(struct rented *r);
 /* What an hour may cost; 0: whatever it costs. */
 int64_t rented_ceiling_milli(const struct rented *r);
 int64_t rented_list_rate_milli(const struct rented *r);
-/* From the run queue: what was seen, with what is known by now. */
-void rented_on_read(void *ctx);
 
 /* rented_timer.c */
 void rented_choose_timer(struct rented *r); /* as of the next power-on */
