@@ -358,6 +358,33 @@ class Either(AtOnce):
                 self.assertIn("was switched off meanwhile", over.stderr)
             self.assertEqual((set(self.places(w).values()), w.paid()), ({"off"}, []))
 
+    def test_another_card_is_looked_for_instead_of_the_one_that_has_none(self):
+        with World(NEVER) as w:
+            w.up(on="mine")
+            w.down()
+            for card in ("4090D", "5090-p", "pro6000-p"):
+                w.c.stock(card, 0)
+            w.d.ctl("up", MODEL, "--no-wait", "--max-price", "3")
+            w.wait("waiting", name="mine")
+            self.assertIn("the search of mine is changed: 4090D, at most ¥2.50/h (it was 4090D, at most ¥3.00/h)",
+                          w.d.ctl("up", MODEL, "--no-wait", "--max-price", "2.5").stderr)
+            said = w.d.ctl("up", MODEL, "--no-wait", "--max-price", "1", check=False)
+            self.assertEqual(said.returncode, 10, said.stderr)
+            self.assertIn("costs ¥1.88 an hour at least, and at most ¥1.00 is allowed", said.stderr)
+            said = w.d.ctl("up", MODEL, "--no-wait", "--gpu", "5090", "--max-price", "3")
+            self.assertIn("mine (4090D, at most ¥2.50/h) is looked for no longer", " ".join(said.stderr.split()))
+            self.assertEqual(self.places(w), {"mine": "off", "5090": "on_demand"})
+            w.wait("stopped", name="mine")
+            w.wait("waiting", name="5090")
+            said = w.d.ctl("up", MODEL, "--no-wait", "--gpu", "5090,PRO6000", "--max-price", "6")
+            self.assertIn("the search of 5090 is changed: 5090 or PRO6000, at most ¥6.00/h (it was 5090, at most ¥3.00/h)", " ".join(said.stderr.split()))
+            w.d.kill()
+            w.d.start()
+            w.c.stock("5090-p", 1)
+            self.is_ready(w, "5090")
+            self.assertEqual((w.state("mine"), len(w.paid()), w.most_at_once()), ("stopped", 1, 1))
+            self.assertRegex(w.d.ctl("logs", "--events", "5090").stdout, r"power-on +is switched on: 5090( in \S+)?, ¥2\.78/h")
+
     def test_one_that_is_too_dear_is_off_before_the_next_one_is_made(self):
         with World(NEVER) as w:
             w.c.price("4090D", 3000)
