@@ -67,14 +67,17 @@ static void add_note(struct table *t, const struct json *line)
 {
     int64_t disk_gb = json_get_int(line, "disk_gb", 0),
             prepaid = json_get_int(line, "prepaid_until_at_ms", 0);
+    const char *gpu = json_get_text(line, "gpu");
     char at[CLOCK_MAX];
     struct buf text;
 
     buf_init(&text, 4096);
     if (prepaid)
         buf_addf(&text, "prepaid until %s", minute_format(at, prepaid));
+    if (gpu)
+        buf_addf(&text, "%sits card: %s", text.len ? ", " : "", gpu);
     if (disk_gb)
-        buf_addf(&text, "%sdata disk %lld GB", prepaid ? ", " : "", (long long)disk_gb);
+        buf_addf(&text, "%sdata disk %lld GB", text.len ? ", " : "", (long long)disk_gb);
     table_add(t, STYLE_PLAIN, text.len ? buf_text(&text) : " ");
     buf_done(&text);
 }

@@ -206,6 +206,8 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
         buf_add_text(out, "switched on elsewhere, and not ours to stop");
     else if (streq(name, "switching_on"))
         buf_addf(out, "is being switched on%s%s%s", *age ? " (asked " : "", age, *age ? " ago)" : "");
+    else if (streq(name, "misnamed"))
+        buf_addf(out, "its card: %s", text ? text : "?");
     else if (streq(name, "never_made"))
         buf_add_text(out, "no machine was made of it, and none is looked for");
     else if (streq(name, "stopping"))
@@ -233,7 +235,7 @@ static bool add_search_cause(struct buf *out, const char *name, const char *age,
     if (until_at_ms)
         duration_format(left, (uint64_t)MAX(until_at_ms - now_at_ms(), (int64_t)0), false);
     if (streq(name, "searched"))
-        buf_addf(out, "looks for a card%s%s", *age ? " for " : "", age);
+        buf_addf(out, "looks for %s%s%s", text ? text : "a card", !*age ? "" : text ? ", for " : " for ", age);
     else if (streq(name, "answered"))
         buf_add_text(out, text ? text : "?");
     else if (streq(name, "next_try") && *left)

@@ -168,6 +168,8 @@ struct manager_rent {
 int manager_rent(struct manager *m, const struct manager_rent *w, bool check, struct lease **ret, uint64_t *ret_ticket, struct fault *f);
 /* False: a list has to be read before a new one is made ("not_listed"): its name could be that of a machine which nothing here knows. */
 bool manager_may_name(struct manager *m, const char *provider);
+/* A search called it after a card, and was changed: it has another one, or comes to have it. */
+bool manager_is_misnamed(const struct lease *l);
 /* The instance that a machine of that account is, or that it was made for; NULL: none. */
 struct lease *manager_find_machine(struct manager *m, const struct account *a, const struct instance_seen *seen);
 /* A machine that somebody else made becomes an instance, neither switched on nor off by that. done() as of manager_add_instance(); codes: bad_name, exists,

@@ -10,6 +10,7 @@
 #include "base/settings.h"
 #include "base/timer.h"
 #include "lease/account.h"
+#include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "proto/buf.h"
@@ -289,26 +290,64 @@ static bool may_be_taken_over(struct manager *m, const struct account *a, const 
     return is_given_up(m, l) && rented_account(lease_rented(l)) == a && is_free(m, l);
 }
 
-/* "4090D" is "4090d", then "4090d-2"; no card: "rented", as which one it gets is not known yet. The instance
- * that is taken over, or NULL: it is a new name. */
+#define STEM_MAX 32
+#define NO_CARD  "rented" /* which one it gets is not known yet */
+
+/* What a machine with such a card is called: "4090Dx2" is "4090dx2". */
+static void write_stem(const char *gpu, unsigned cards, char out[static STEM_MAX])
+{
+    size_t n = 0;
+
+    for (const char *p = gpu; *p && n < 24; p++)
+        if (isalnum((unsigned char)*p))
+            out[n++] = (char)tolower((unsigned char)*p);
+    out[n] = '\0';
+    if (cards > 1)
+        snprintf(out + n, STEM_MAX - n, "x%u", cards);
+    if (!*out)
+        snprintf(out, STEM_MAX, "gpu");
+}
+
+/* "4090d" and "4090d-2" are of that stem. */
+static bool is_of_stem(const char *name, const char *stem)
+{
+    size_t n = strlen(stem);
+
+    return strncmp(name, stem, n) == 0 &&
+           (!name[n] || (name[n] == '-' && !name[n + 1 + strspn(name + n + 1, "0123456789")]));
+}
+
+bool manager_is_misnamed(const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+    const struct hunt *h = r ? rented_hunt(r) : NULL;
+    char stem[STEM_MAX];
+
+    if (!r || !rented_record(r)->by_search || is_of_stem(lease_name(l), NO_CARD))
+        return false;
+    for (unsigned i = 0; i < h->n; i++) {
+        write_stem(h->all[i].gpu, h->all[i].cards, stem);
+        if (!is_of_stem(lease_name(l), stem))
+            return true;
+    }
+    return false;
+}
+
+/* "4090D" is "4090d", then "4090d-2". The instance that is taken over, or NULL: it is a new name. */
 static struct lease *choose_name(struct manager *m, const struct account *a, const struct card *c,
                                  char out[static 41])
 {
     struct lease *l;
-    char stem[32] = "";
-    size_t n = 0;
+    char stem[STEM_MAX] = NO_CARD;
 
-    for (const char *p = c ? c->gpu : "rented"; *p && n < 24; p++)
-        if (isalnum((unsigned char)*p))
-            stem[n++] = (char)tolower((unsigned char)*p);
-    if (c && c->cards > 1)
-        snprintf(stem + n, sizeof stem - n, "x%u", c->cards);
-    snprintf(out, 41, "%s", *stem ? stem : "gpu");
+    if (c)
+        write_stem(c->gpu, c->cards, stem);
+    snprintf(out, 41, "%s", stem);
     for (unsigned i = 2; is_taken(m, out); i++) {
         l = manager_find_lease(m, out);
         if (l && may_be_taken_over(m, a, l))
             return l;
-        snprintf(out, 41, "%s-%u", *stem ? stem : "gpu", i);
+        snprintf(out, 41, "%s-%u", stem, i);
     }
     return NULL;
 }

@@ -6,6 +6,7 @@
 #include "control/show.h"
 #include "control/show_rent.h"
 #include "control/target.h"
+#include "control/up_search.h"
 #include "gateway/gateway.h"
 #include "lease/account.h"
 #include "lease/boxed.h"
@@ -149,8 +150,9 @@ static void add_search_end(struct json *causes, int64_t until_at_ms, const char 
 static void add_search(struct json *causes, const struct lease *l, const char *target)
 {
     const struct rental_record *r = rented_record(lease_rented(l));
+    char text[SEARCH_TEXT_MAX];
 
-    show_add_cause(causes, "searched", 1, r->wanted_at_ms, NULL);
+    show_add_cause(causes, "searched", 1, r->wanted_at_ms, search_describe(text, l));
     add_answers(causes, l);
     add_next_try(causes, l);
     add_search_end(causes, r->search_until_at_ms, target);
@@ -222,6 +224,8 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
     struct fault f;
 
     rented_figures(lease_rented(l), &n);
+    if (manager_is_misnamed(l) && !streq(verdict, "search"))
+        show_add_cause(causes, "misnamed", 1, 0, rented_record(lease_rented(l))->gpu);
     if (n.state == LIFE_RUNNING && is_cut_off(l))
         add_tunnel(causes, l);
     if (rental_is_coming(l) && !streq(verdict, "search") && !rental_is_doubted(l))
@@ -330,9 +334,16 @@ static void why_searched(struct manager *m, const struct deployment *d, struct j
 {
     const char *model = deployment_name(d), *next = NULL;
     struct json *causes = json_array();
+    char text[SEARCH_TEXT_MAX];
+    unsigned n_places = 0;
     struct choice_place p;
 
-    show_add_cause(causes, "searched", 1, manager_choice_began(m, d), NULL);
+    for (unsigned i = 0; manager_choice_place(m, model, i, &p); i++)
+        n_places += p.instance != NULL;
+    show_add_cause(causes, "searched", 1, manager_choice_began(m, d),
+                   n_places == 1 && lease_rented(deployment_lease(d))
+                       ? search_describe(text, deployment_lease(d))
+                       : NULL); /* of several each has its own cards */
     for (unsigned i = 0; manager_choice_place(m, model, i, &p); i++) {
         if (p.instance && manager_find_lease(m, p.instance))
             add_place(causes, manager_find_lease(m, p.instance));

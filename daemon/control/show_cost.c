@@ -226,6 +226,8 @@ struct json *show_cost_line(const struct account *a, const struct lease *l, cons
     json_put(v, "today", show_sum(&today, unit));
     json_put(v, "month", show_sum(&month, unit));
     json_put(v, "stopped", show_sum(&stopped, unit));
+    if (l && manager_is_misnamed(l))
+        json_put_string(v, "gpu", rented_record(lease_rented(l))->gpu);
     if (l && rented_record(lease_rented(l))->disk_gb)
         json_put_int(v, "disk_gb", rented_record(lease_rented(l))->disk_gb);
     if (l && rented_prepaid_until_at_ms(lease_rented(l)))

@@ -61,16 +61,13 @@ static void add_cards(const struct hunt *h, struct buf *out)
             buf_addf(out, "%s%s", regions++ ? " or " : " in ", h->all[i].region);
 }
 
-const char *search_format(char out[static SEARCH_TEXT_MAX], const struct lease *l)
+const char *search_describe(char out[static SEARCH_TEXT_MAX], const struct lease *l)
 {
-    const struct rented *r = is_waiting(l) ? lease_rented(l) : NULL;
+    const struct rented *r = lease_rented(l);
     char most[TEXT_SHORT_MAX];
     int64_t most_milli;
     struct buf text;
 
-    *out = '\0';
-    if (!r)
-        return out;
     most_milli = account_ceiling_milli(rented_account(r), rented_record(r)->max_price_milli,
                                        rented_record(r)->over_budget);
     buf_init(&text, 8192);
@@ -80,6 +77,12 @@ const char *search_format(char out[static SEARCH_TEXT_MAX], const struct lease *
     snprintf(out, SEARCH_TEXT_MAX, "%s", buf_text(&text));
     buf_done(&text);
     return out;
+}
+
+const char *search_format(char out[static SEARCH_TEXT_MAX], const struct lease *l)
+{
+    *out = '\0';
+    return is_waiting(l) ? search_describe(out, l) : out;
 }
 
 /* ---- what becomes of it ---- */

@@ -9,8 +9,9 @@ struct deployment;
 struct fault;
 struct lease;
 
-/* "4090D or 5090x2 in westDC3, at most ¥6.00/h": what is looked for while it waits; "": nothing is. */
+/* "4090D or 5090x2 in westDC3, at most ¥6.00/h": what is looked for, of one that is rented. The other one: while it waits; else "". */
 #define SEARCH_TEXT_MAX 400
+const char *search_describe(char out[static SEARCH_TEXT_MAX], const struct lease *l);
 const char *search_format(char out[static SEARCH_TEXT_MAX], const struct lease *l);
 
 /* As it was before this call: where the model was looked for, with what, and how long. */

@@ -68,7 +68,7 @@ DOWN_TWO = [*({"more": {**step["more"], "done": False}} for step in DOWN_TWO), {
 COST = {"accounts": [ACCOUNT], "total": [yuan(5430)], "lines": [
     {"instance": "gz-4090", "state": "running", "now": yuan(1980), "today": yuan(6106), "month": yuan(71200), "stopped": yuan(14, True), "disk_gb": 50},
     {"instance": "nm-a100", "state": "running", "now": yuan(3450), "today": yuan(1314), "month": yuan(18950), "stopped": yuan(0), "prepaid_until_at_ms": "@600000s"},
-    {"instance": "xb-4090d", "state": "stopped", "now": yuan(20, True), "today": yuan(250, True), "month": yuan(6400, True), "stopped": yuan(14, True), "disk_gb": 50},
+    {"instance": "xb-4090d", "state": "stopped", "now": yuan(20, True), "today": yuan(250, True), "month": yuan(6400, True), "stopped": yuan(14, True), "disk_gb": 50, "gpu": "5090"},
     {"instance": "内蒙-5090", "state": "stopping", "now": yuan(0, unknown=True), "today": yuan(1060, unknown=True), "month": yuan(9120, unknown=True),
      "stopped": yuan(0, unknown=True)}]}
 # Two calls that got no answer, and one that was not read yet: their sums are marked.
@@ -171,14 +171,14 @@ def why(target, verdict, *causes):
 
 
 ON = {"since_at_ms": "@-11120s"}
-WHY = [("awake", [("in_use", ON)]), ("awake", [("idle", {**ON, "until_at_ms": "@792s"})]), ("awake", [("idle", ON)]),
+WHY = [("awake", [("in_use", ON)]), ("awake", [("idle", {**ON, "until_at_ms": "@792s"})]), ("awake", [("misnamed", {"text": "5090"}), ("idle", ON)]),
        ("awake", [("kept", {**ON, "until_at_ms": "@7200s"})]), ("awake", [("minimum_up", {**ON, "until_at_ms": "@480s"})]),
        ("awake", [("failed_hold", {**ON, "until_at_ms": "@250s"})]), ("awake", [("quiet_use", {**ON, "until_at_ms": "@250s", "text": "a login was typed into 3m10s ago"})]),
        ("awake", [("max_up", {**ON, "until_at_ms": "@250s"})]), ("awake", [("budget", {**ON, "until_at_ms": "@90s"})]), ("awake", [("prepaid", {**ON, "until_at_ms": "@600000s"})]),
        ("awake", [("stopped_by_user", ON), ("stopping", {"since_at_ms": "@-151s", "text": "running"}),
                   ("doubted", {"until_at_ms": "@166s", "text": "AutoDL may still act on a power-on asked 12s ago"}),
                   ("failure", {"since_at_ms": "@-151s", "text": "it may still be billed at ¥1.48/h"})]),
-       ("search", [("searched", {"since_at_ms": "@-4000s"}), ("answered", {"count": 13, "text": "4090D: 暂无库存"}),
+       ("search", [("searched", {"since_at_ms": "@-4000s", "text": "4090D or PRO6000, at most ¥2.20/h"}), ("answered", {"count": 13, "text": "4090D: 暂无库存"}),
                    ("answered", {"count": 0, "text": "PRO6000 is left out: ¥5.98 an hour is more than is allowed"}),
                    ("next_try", {"until_at_ms": "@21s", "text": "4090D"}), ("search_ends", {"until_at_ms": "@3200s", "text": "m11"})]),
        ("off", [("never_made", {})]),

@@ -749,7 +749,10 @@ Test(control_rent_search, same_word_with_other_cards_changes_the_search_that_run
     _cleanup_json_ struct json *why = answers("Why", "{}");
     const struct json *lines = json_get(why, "lines");
 
+    cr_assert(manager_is_misnamed(manager_find_lease(w.manager, "4090d")));
     for (size_t i = 0; i < json_count(lines); i++) {
+        cr_assert_str_eq(json_get_text(cause_of(json_at(lines, i), "searched"), "text"),
+                         "4090D or 5090, at most ¥6.00/h");
         cr_assert_eq(json_get_int(cause_of(json_at(lines, i), "searched"), "since_at_ms", 0),
                      record_of("4090d")->wanted_at_ms);
         cr_assert_eq(json_get_int(cause_of(json_at(lines, i), "search_ends"), "until_at_ms", 0), until_at_ms);
@@ -851,6 +854,27 @@ Test(control_rent_search, another_card_is_looked_for_instead_of_a_machine_that_w
     }
     cr_assert_eq(box_state(), LIFE_STOPPED, "nobody waits for it any more");
     buf_done(&notes);
+}
+
+/* It keeps its name when the machine comes: what bills under it is said beside. */
+Test(control_rent_search, one_that_has_the_name_of_another_card_says_which_it_has)
+{
+    begin_account();
+    at.has_card = false;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"5090\",\"max_price_milli\":9000,\"anyway\":true,\"wait\":false}"));
+    search_gets(LIFE_CREATING);
+    search_gets(LIFE_WAITING);
+    cr_assert_not(manager_is_misnamed(manager_lease_at(w.manager, 0)));
+    at.has_card = true;
+    at.card = "spec-4090d";
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
+    search_gets(LIFE_RUNNING);
+    cr_assert_str_eq(record_of("5090")->gpu, "4090D");
+
+    _cleanup_json_ struct json *cost = answers("Cost", "{}"), *why = answers("Why", "{\"targets\":[\"5090\"]}");
+
+    cr_assert_str_eq(json_get_text(first(cost, "lines"), "gpu"), "4090D");
+    cr_assert_str_eq(json_get_text(cause_of(first(why, "lines"), "misnamed"), "text"), "4090D");
 }
 
 Test(control_rent_search, one_card_instead_of_several_is_all_that_is_looked_for)
