@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "client/output.h"
+#include "client/service.h"
 #include "proto/buf.h"
 #include "proto/mem.h"
 #include "proto/text.h"
@@ -129,21 +130,20 @@ static pid_t daemon_find(const char *socket_path)
     return found;
 }
 
-#define START_IT "systemctl --user start llmhostd"
-
 static struct json *open_error(const char *path, int r)
 {
-    _cleanup_free_ char *message = NULL;
+    _cleanup_free_ char *message = NULL, *start = service_command(path, SERVICE_START, 0);
+    _cleanup_free_ char *restart = service_command(path, SERVICE_RESTART, 0);
     pid_t pid;
 
     switch (-r) {
     case ENOENT:
     case ENOTDIR:
         message = xasprintf("llmhostd is not running (socket missing: %s).", path);
-        return error_make(EXIT_NO_DAEMON, "no_daemon", message, NULL, START_IT, NULL);
+        return error_make(EXIT_NO_DAEMON, "no_daemon", message, NULL, start, NULL);
     case ECONNREFUSED:
         message = xasprintf("llmhostd is not running (nobody listens at the socket %s).", path);
-        return error_make(EXIT_NO_DAEMON, "no_daemon", message, NULL, START_IT, NULL);
+        return error_make(EXIT_NO_DAEMON, "no_daemon", message, NULL, start, NULL);
     case EACCES:
         pid = daemon_find(path);
         message =
@@ -155,14 +155,14 @@ static struct json *open_error(const char *path, int r)
     case EPERM:
         message =
             xasprintf("the folder of %s belongs to somebody else or is open to others: not used.", path);
-        return error_make(EXIT_NO_DAEMON, "not_yours", message, NULL, START_IT, NULL);
+        return error_make(EXIT_NO_DAEMON, "not_yours", message, NULL, start, NULL);
     case EAGAIN:
         message = xasprintf("llmhostd does not accept connections at %s.", path);
         return error_make(EXIT_NO_DAEMON, "no_answer", message, "it hangs, or is stopped",
-                          "systemctl --user restart llmhostd", NULL);
+                          restart, NULL);
     default:
         message = xasprintf("cannot connect to llmhostd at %s: %s.", path, strerror(-r));
-        return error_make(EXIT_NO_DAEMON, "no_daemon", message, NULL, START_IT, NULL);
+        return error_make(EXIT_NO_DAEMON, "no_daemon", message, NULL, start, NULL);
     }
 }
 
@@ -227,6 +227,11 @@ struct connection *connection_free(struct connection *c)
     free(c->path);
     free(c);
     return NULL;
+}
+
+const char *connection_socket(const struct connection *c)
+{
+    return c->path;
 }
 
 pid_t connection_daemon_pid(const struct connection *c)
@@ -373,7 +378,7 @@ static struct json *error_from_reply(const struct varlink_reply *reply)
 
 static enum exit_status call_lost(struct connection *c, struct call *call, const char *code, const char *why)
 {
-    _cleanup_free_ char *message = NULL;
+    _cleanup_free_ char *message = NULL, *next = NULL;
 
     if (streq(code, "no_answer"))
         message = xasprintf("llmhostd (pid %d) does not answer.", (int)c->pid);
@@ -381,8 +386,8 @@ static enum exit_status call_lost(struct connection *c, struct call *call, const
         message = xasprintf("the answer of llmhostd (pid %d) cannot be read.", (int)c->pid);
     else
         message = xstrdup(call->heard ? "llmhostd went away." : "llmhostd went away before it had answered.");
-    call->error = error_make(EXIT_NO_DAEMON, code, message, why, "systemctl --user status llmhostd",
-                             "llmhostctl status", NULL);
+    next = service_command(c->path, streq(code, "daemon_gone") ? SERVICE_STATUS : SERVICE_RESTART, c->pid);
+    call->error = error_make(EXIT_NO_DAEMON, code, message, why, next, "llmhostctl status", NULL);
     return EXIT_NO_DAEMON;
 }
 

@@ -19,6 +19,7 @@ struct connection;
 enum exit_status connection_open(const char *named, struct connection **ret, struct json **ret_error);
 struct connection *connection_free(struct connection *c);
 DEFINE_CLEANUP(struct connection *, connection_free)
+const char *connection_socket(const struct connection *c);
 pid_t connection_daemon_pid(const struct connection *c);
 /* Replies as they came; else control characters are taken out of all texts, so that what an engine or a far host wrote cannot
  * steer the terminal it is shown on. */

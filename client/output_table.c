@@ -397,10 +397,11 @@ static void add_next(struct buf *out, const struct json *error)
     width = text_columns(json_get(error, "guards") ? "meanwhile:" : label) + 2;
     for (size_t i = 0; i < json_count(next); i++) {
         const char *command = json_text(json_at(next, i));
+        bool by_systemd = absent && command && strncmp(command, "systemctl ", 10) == 0;
 
         buf_add_text(out, "  ");
         add_padded(out, i ? "" : label, width);
-        buf_addf(out, "%s%s\n", command ? command : "", absent ? "      (without systemd: llmhostd &)" : "");
+        buf_addf(out, "%s%s\n", command ? command : "", by_systemd ? "      (without systemd: llmhostd &)" : "");
     }
 }
 

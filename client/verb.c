@@ -8,6 +8,7 @@
 #include "client/again.h"
 #include "client/ask.h"
 #include "client/guards.h"
+#include "client/service.h"
 #include "proto/mem.h"
 
 #define ACCEPTED_MS 1000 /* a call that was not refused by then is under way */
@@ -35,19 +36,22 @@ static enum exit_status version_check(struct run *r, bool changes)
     theirs = json_get_text(call.answer, "version");
     if (!theirs || version_agrees(theirs))
         return EXIT_DONE;
+
+    _cleanup_free_ char *restart = service_command(connection_socket(r->connection), SERVICE_RESTART,
+                                                   connection_daemon_pid(r->connection));
+
     if (!changes) {
         output_hint(&r->output,
                     "llmhostctl %s talks to llmhostd %s: reading works, changes need a restart:\n"
-                    "  systemctl --user restart llmhostd",
-                    LLMHOST_VERSION, theirs);
+                    "  %s",
+                    LLMHOST_VERSION, theirs, restart);
         return EXIT_DONE;
     }
     _cleanup_free_ char *message =
         xasprintf("llmhostctl %s talks to llmhostd %s: nothing was changed.", LLMHOST_VERSION, theirs);
     _cleanup_json_ struct json *error =
         error_make(EXIT_FAILED, "version_mismatch", message,
-                   "reading works, changes need the same version on both sides",
-                   "systemctl --user restart llmhostd", NULL);
+                   "reading works, changes need the same version on both sides", restart, NULL);
 
     output_error(&r->output, error);
     return EXIT_FAILED;

@@ -357,6 +357,8 @@ CASES = [
     case("up-which-pipe", f"up {MODEL}", {"Up": [WHICH]}),
     case("up-version", f"up {MODEL}", {}, version="0.9.0"),
     case("up-daemon-gone-80", f"up {MODEL}", {"Up": STAGES[:2] + [{"await": "usually 3"}, {"close": True}]}, columns=80),
+    case("up-daemon-gone-by-hand", f"up {MODEL}", {"Up": STAGES[:2] + [{"close": True}]}, env={"XDG_RUNTIME_DIR": ""}),
+    case("up-version-by-hand", f"up {MODEL}", {}, version="0.9.0", env={"XDG_RUNTIME_DIR": "/FOLDER"}),
     case("up-daemon-gone-pipe", f"up {MODEL}", {"Up": STAGES[:2] + [{"close": True}]}),
     case("up-bad-reply", f"up {MODEL}", {"Up": [{"raw": "{\"nonsense\":1}\0"}]}),
     case("up-timeout-wrong", f"up {MODEL} --timeout soon", None),
@@ -486,6 +488,7 @@ CASES = [
     case("forward-remove", "forward remove gz-4090 6006", {"ForwardRemove": [{"reply": {}}]}),
     # ---- the daemon ----
     case("absent-80", "status", None, columns=80),
+    case("absent-by-hand", "status", None, columns=80, env={"XDG_RUNTIME_DIR": "/FOLDER"}),
     case("absent-pipe", "up ollama:phi4", None),
     case("absent-json", "status --json", None),
     case("absent-nobody-listens", "status", None, prepare=nobody_listens),

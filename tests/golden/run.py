@@ -158,6 +158,7 @@ def tidied(text, folder, minutes):
     # Whether some daemon runs on this machine is chance, too.
     text = re.sub(r"llmhostd runs \(pid \d+\) but its socket is not yours", "the socket /FOLDER/control is not yours", text)
     text = re.sub(r"pid \d{2,}\)", "pid N)", text)
+    text = re.sub(r"kill \d{2,};", "kill N;", text)
     text = re.sub(r'"pid":\d{2,}', '"pid":N', text)
     text = re.sub(r'at_ms":\d{13}', 'at_ms":N', text)
     # The terminal's own echo of Ctrl-C may have been painted over or not; how long the running stage took is chance.
@@ -200,7 +201,7 @@ def noon():
 
 def environment(folder, case):
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), "TZ": noon(), "LANG": "C", "TERM": "xterm",
-           "LLMHOST_SOCKET": str(folder / "control")}
+           "LLMHOST_SOCKET": str(folder / "control"), "XDG_RUNTIME_DIR": str(folder / "runtime")}
     if not case.get("colour"):
         env["NO_COLOR"] = "1"
     for key, value in case.get("env", {}).items():
@@ -211,6 +212,7 @@ def environment(folder, case):
 def run_case(program, contract, case, folder):
     for name, text in case.get("files", {}).items():
         (folder / name).write_text(text)
+    (folder / "runtime/systemd").mkdir(parents=True, exist_ok=True)     # a systemd of one's own runs
     server = None
     path = folder / case.get("socket", "control")
     path.parent.mkdir(parents=True, exist_ok=True)
