@@ -485,9 +485,6 @@ void screen_account(const struct output *o, const struct json *account, struct b
     char milli[AMOUNT_MAX];
 
     add_wrapped(out, 2, o->out_width, text);
-    if (json_get_bool(account, "unofficial", false))
-        add_wrapped(out, 2, o->out_width,
-                    "unofficial: it may stop working any day, and its token is the whole account");
     for (size_t i = 0; i < ELEMENTS(limits); i++)
         if (json_get_int(account, limits[i].key, 0))
             buf_addf(out, "  %-13s  %s%s\n", limits[i].words,

@@ -59,20 +59,24 @@ static struct json *provider_parameters(const struct options *o, const struct se
     return parameters;
 }
 
-static void screen_provider(const struct output *o, const struct json *reply, const char *what,
+/* warns: that it is unofficial was not said before. The title of such a one says it, too. */
+static void screen_provider(const struct output *o, const struct json *reply, const char *what, bool warns,
                             struct buf *out)
 {
     const struct json *account = json_get(reply, "account");
     const char *name = member_text(account, "provider", "?"), *title = member_text(account, "title", name);
+    bool unofficial = json_get_bool(account, "unofficial", false), alone = unofficial || streq(name, title);
 
-    buf_addf(out, "%s%s%s%s is %s.\n", name, streq(name, title) ? "" : " (", streq(name, title) ? "" : title,
-             streq(name, title) ? "" : ")", what);
+    buf_addf(out, "%s%s%s%s is %s.\n", name, alone ? "" : " (", alone ? "" : title, alone ? "" : ")", what);
+    if (unofficial && warns)
+        add_wrapped(out, 2, o->out_width,
+                    "unofficial: it may stop working any day, and its token is the whole account");
     screen_account(o, account, out);
 }
 
 static void screen_provider_added(const struct output *o, const struct json *reply, struct buf *out)
 {
-    screen_provider(o, reply, "added: the token works", out);
+    screen_provider(o, reply, "added: the token works", o->quiet, out);
 }
 
 /* A limit that is reached already acts at once, on what runs now. */
@@ -100,7 +104,7 @@ static void screen_provider_acts(const struct output *o, const struct json *acco
 
 static void screen_provider_set(const struct output *o, const struct json *reply, struct buf *out)
 {
-    screen_provider(o, reply, "changed", out);
+    screen_provider(o, reply, "changed", true, out);
     screen_provider_acts(o, json_get(reply, "account"), out);
 }
 
@@ -170,6 +174,23 @@ static enum exit_status company_check(struct run *r)
     return status;
 }
 
+/* Before its token is typed. */
+static void hint_unofficial(const struct output *o, const char *name)
+{
+    _cleanup_free_ char *text = xasprintf(
+        "%s is unofficial: it may stop working any day, and the token of the web page (its local storage, "
+        "key \"token\") is the whole account.",
+        name);
+    struct buf said;
+
+    buf_init(&said, 4096);
+    add_wrapped(&said, 0, o->err_width, text);
+    if (said.len)
+        said.len--; /* a hint ends its line itself */
+    output_hint(o, "%s", buf_text(&said));
+    buf_done(&said);
+}
+
 enum exit_status verb_provider_add(struct run *r)
 {
     static const char suffix[] = "-console";
@@ -186,11 +207,8 @@ enum exit_status verb_provider_add(struct run *r)
     status = verb_connect(r, true);
     if (status == EXIT_DONE)
         status = company_check(r);
-    if (status == EXIT_DONE && console)
-        output_hint(&r->output,
-                    "%s is unofficial: it may stop working any day, and the token of the web "
-                    "page (its local storage, key \"token\") is the whole account.",
-                    console);
+    if (status == EXIT_DONE && (console || is_named))
+        hint_unofficial(&r->output, r->options.arguments[0]);
     if (status == EXIT_DONE)
         status = verb_secret_from(r, "token", r->options.token_file, true, &token);
     if (status == EXIT_DONE && !token.text)
@@ -353,7 +371,9 @@ static enum exit_status release_confirm(struct run *r, const char *name)
     }
     if (streq(confirm, name))
         return EXIT_DONE;
-    return verb_usage(r, "that is not its name: nothing was changed.", NULL, flag);
+    /* Whoever has thought better of it, or means another one, is led to no deletion. */
+    return verb_usage(r, at ? "that is not its id: nothing was done." : "that is not its name: nothing was done.",
+                      NULL, "llmhostctl status");
 }
 
 static void screen_released(const struct output *o, const struct json *reply, struct buf *out)

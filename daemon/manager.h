@@ -196,6 +196,9 @@ void manager_press(struct manager *m, struct lease *l);
  * low_balance, the store's). of: the model whose keep it is to be, in place of the one it has; NULL: the machine's own. Nothing is kept by it; where
  * nothing is, it is given back by itself. An op. */
 void manager_reserve_keep(struct manager *m, struct lease *l, const struct deployment *of, int64_t until_at_ms, struct op **slot, op_done_fn done, void *ctx);
+/* How long l, which is rented, could be kept by those limits: done with a fault of code budget, of which store_keep_fits_ms() knows it, or another; NULL: they end nothing.
+ * Nothing is reserved. An op. */
+void manager_ask_keep(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx);
 /* `keep INSTANCE`: its models may sleep, it stays on; 0: that is over. The guard has it too. A store_ticket. */
 uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until_at_ms);
 /* One that is off is switched on without its card until then, whatever its models do; one of them that is wanted meanwhile ends it, and has it switched off

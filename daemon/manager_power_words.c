@@ -12,6 +12,8 @@
 #include "lease/rented.h"
 #include "proto/text.h"
 
+#define KEEP_ENDLESS_MS (10000ull * 365 * 24 * 3600 * 1000) /* millions at the price of no card */
+
 static bool power_may_be_on(const struct power *p)
 {
     struct rented_figures n;
@@ -126,6 +128,22 @@ void manager_reserve_keep(struct manager *m, struct lease *l, const struct deplo
                                       .for_ms = MAX(until_due, now + 1) - now,
                                       .over = rented_may_overspend(p->rented)},
                   slot, done, ctx);
+}
+
+/* For longer than any limit allows: what is refused says how much less would do, and changes nothing. */
+void manager_ask_keep(struct manager *m, struct lease *l, struct op **slot, op_done_fn done, void *ctx)
+{
+    const struct money_limits *limits = &account_record(rented_account(lease_rented(l)))->limits;
+    const struct rented *r = lease_rented(l);
+    int64_t rate_milli = keep_rate_milli(r);
+
+    if ((!limits->day_milli && !limits->month_milli) || rate_milli <= 0 || rented_may_overspend(r) ||
+        rented_prepaid_due(r, clock_now_ms())) {
+        op_finish_later(m->context.loop, slot, NULL, done, ctx);
+        return;
+    }
+    keeps_reserve(m, l, &(struct keep_wish){.rate_milli = rate_milli, .for_ms = KEEP_ENDLESS_MS}, slot, done,
+                  ctx);
 }
 
 uint64_t manager_keep_instance(struct manager *m, struct lease *l, int64_t until_at_ms)

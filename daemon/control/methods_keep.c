@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "control/explain.h"
 #include "control/follow.h"
 #include "control/machines.h"
 #include "control/show.h"
@@ -92,10 +93,36 @@ static void keep_on_durable(void *ctx, const struct fault *f)
     call_reply(c, v);
 }
 
+/* What was said, for so long instead. Caller frees. */
+static char *keep_command(const struct call *c, int64_t for_ms)
+{
+    const char *on = json_get_text(c->parameters, "on");
+    char how_long[TEXT_SHORT_MAX];
+
+    if (for_ms == KEEP_INSTANCE_MS_MAX)
+        return xasprintf("llmhostctl keep %s 7d", json_get_text(c->parameters, "target"));
+    return xasprintf("llmhostctl keep %s %s%s%s", json_get_text(c->parameters, "target"),
+                     duration_format(how_long, (uint64_t)for_ms, false), on ? " --on " : "", on ? on : "");
+}
+
 /* No money: whose, and how it is mended. */
 static void keep_refuse(struct call *c, const struct lease *l, const struct fault *f)
 {
-    call_fault(c, f, rental_subject(l, f), NULL);
+    const char *subject = rental_subject(l, f);
+    int64_t fits_ms = store_keep_fits_ms(f);
+    struct buf next;
+
+    if (!fits_ms) {
+        call_fault(c, f, subject, NULL);
+        return;
+    }
+    _cleanup_free_ char *less = keep_command(c, fits_ms);
+
+    buf_init(&next, 4096);
+    buf_addf(&next, "%s\n", less);
+    explain_next(f, subject, &next);
+    call_fail(c, explain_status(f), explain_code(f), subject, NULL, buf_text(&next), "%s", f->text);
+    buf_done(&next);
 }
 
 /* There is no money, and the wish ends by that later in this turn. */
@@ -211,12 +238,25 @@ static bool is_to_be_on(const struct lease *l)
                            : boxed_state(lease_boxed(l)) == BOXED_ON;
 }
 
+/* The longest is proposed, as far as the limits of its account allow that. */
+static void keep_on_asked(void *ctx, const struct fault *f)
+{
+    struct call *c = ctx;
+    bool is_of_money = f && streq(f->code, "budget");
+    int64_t fits_ms = is_of_money ? MIN(store_keep_fits_ms(f), KEEP_INSTANCE_MS_MAX) : KEEP_INSTANCE_MS_MAX;
+    _cleanup_free_ char *less = fits_ms ? keep_command(c, fits_ms) : xstrdup("llmhostctl cost");
+
+    call_fail(c, EXIT_USAGE, "bad_time", json_get_text(c->parameters, "target"),
+              fits_ms == KEEP_INSTANCE_MS_MAX ? "its guard lets it run on for no longer without llmhostd"
+                                              : "and the limits of its account leave less",
+              less, "a keep of a rented machine lasts at most 7 days");
+}
+
 /* A rented machine stays on whatever its models do; one that is off is not switched on for that. */
 static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
 {
     const char *name = lease_name(l);
     _cleanup_free_ char *up = xasprintf("llmhostctl up ollama:NAME --on %s", name);
-    _cleanup_free_ char *less = xasprintf("llmhostctl keep %s 7d", name);
     bool no_card = json_get_bool(c->parameters, "no_card", false);
     char how_long[TEXT_SHORT_MAX];
     struct fault off;
@@ -224,8 +264,10 @@ static void keep_instance(struct call *c, struct lease *l, int64_t for_ms)
     if (for_ms && machine_is_anothers(c, l))
         return;
     if (for_ms > KEEP_INSTANCE_MS_MAX) {
-        call_fail(c, EXIT_USAGE, "bad_time", name, "its guard lets it run on for no longer without llmhostd",
-                  less, "a keep of a rented machine lasts at most 7 days");
+        if (lease_rented(l) && !no_card)
+            manager_ask_keep(c->context->manager, l, &c->op, keep_on_asked, c);
+        else
+            keep_on_asked(c, NULL);
         return;
     }
     if (no_card && !lease_rented(l)) {

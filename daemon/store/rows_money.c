@@ -130,6 +130,10 @@ static int64_t reserved_by_others(struct database *d, const struct change *c)
     return milli;
 }
 
+/* Beside its time a keep takes what an interval costs at least, and is rounded up. */
+#define KEEP_MORE_MILLI 11
+#define FITS            "the longest that fits is " /* and nothing behind the time */
+
 /* A keep is of a machine that runs: how long it may be instead. */
 static void refuse_keep(struct change *c, int64_t left_milli, const char *sums)
 {
@@ -137,7 +141,7 @@ static void refuse_keep(struct change *c, int64_t left_milli, const char *sums)
     int64_t needs = c->values[7].number, kept_ms = c->values[12].number;
     char left[TEXT_SHORT_MAX], all[TEXT_SHORT_MAX], length[TEXT_SHORT_MAX], fits[TEXT_SHORT_MAX];
     int64_t fits_min =
-        needs > 0 ? (int64_t)((double)kept_ms * (double)left_milli / (double)needs) / 60000 : 0;
+        needs > 0 ? (int64_t)((double)kept_ms * (double)(left_milli - KEEP_MORE_MILLI) / (double)needs) / 60000 : 0;
 
     duration_format(length, (uint64_t)kept_ms, false);
     duration_format(fits, (uint64_t)MAX(fits_min, (int64_t)0) * 60000, false);
@@ -147,7 +151,15 @@ static void refuse_keep(struct change *c, int64_t left_milli, const char *sums)
         money_format(all, needs, unit);
     fault_code(c->fault, FAULT_EXHAUSTED, "budget", "%s: %s are left, and %s for %s takes %s; %s%s", sums,
                money_format(left, MAX(left_milli, (int64_t)0), unit), instance, length, all,
-               fits_min > 0 ? "the longest that fits is " : "no keep fits", fits_min > 0 ? fits : "");
+               fits_min > 0 ? FITS : "no keep fits", fits_min > 0 ? fits : "");
+}
+
+int64_t store_keep_fits_ms(const struct fault *f)
+{
+    const char *fits = streq(f->code, "budget") ? strstr(f->text, FITS) : NULL;
+    uint64_t ms;
+
+    return fits && duration_parse(fits + strlen(FITS), &ms) == 0 ? (int64_t)ms : 0;
 }
 
 void database_refuse_reservation(struct database *d, struct change *c)

@@ -177,6 +177,8 @@ struct intent_record {
  * there is no reservation, also not later. */
 void store_reserve(struct store *s, const struct intent_record *r, const struct money_limits *limits, int64_t spent_day_milli,
                    int64_t spent_month_milli, struct op **slot, op_done_fn done, void *ctx);
+/* Of such a fault: a keep of so long would not be refused; 0: it is about no keep, or none would be taken. */
+int64_t store_keep_fits_ms(const struct fault *f);
 /* held: its money stays reserved until store_release_intents() of its instance. */
 store_ticket store_resolve_intent(struct store *s, const char *name, const char *outcome, int64_t at_ms, bool held);
 /* The interval is closed: what it really cost counts from now on. */

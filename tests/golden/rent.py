@@ -223,9 +223,11 @@ DRILL = [{"id": "guard.drill", "target": "gz-4090", "level": "ok", "next": [],
           "message": "its guard stopped it, and AutoDL said that it is off 38s later: the guard is proved"}]
 TOKEN = "t0k-n0t-sh0wn"
 ADD = [{"reply": {"account": ACCOUNT}}]
+ADD_CONSOLE = [{"reply": {"account": {**CONSOLE, "title": "AutoDL (console, unofficial)", "day_milli": 50000}}}]
 LIMITED = {**CONSOLE, "provider": "autodl", "title": "AutoDL", "unofficial": False, "today": yuan(7670), "month": yuan(7670), "rate": yuan(1880), "month_milli": 5000,
            "balance": yuan(41300)}
 KNOWN = ["autodl", "pai-dsw"]
+KNOWN_CONSOLE = [{"reply": {"accounts": [], "known": ["autodl", "autodl-console"]}}]
 LISTED = [{"reply": {"accounts": [], "known": KNOWN}}]
 
 def guards(folder):
@@ -344,6 +346,11 @@ RENT = [
          answers=[("token for autodl", TOKEN + "\n"), ("spent a day", "dear\n"), (r"12\.50\.\s+how much.*\]: ", "30\n")], hidden=[TOKEN]),
     case("rent-add-usual", "provider add autodl", {"ProviderList": LISTED, "ProviderAdd": ADD}, columns=80, answers=[("token for autodl", TOKEN + "\n"), ("spent a day", "\n")]),
     case("rent-add-pipe", "provider add autodl --token-file -", {"ProviderList": LISTED, "ProviderAdd": ADD}, stdin=TOKEN + "\n"),
+    case("rent-add-console", "provider add autodl --console", {"ProviderList": KNOWN_CONSOLE, "ProviderAdd": ADD_CONSOLE}, columns=80,
+         answers=[("token for autodl-console", TOKEN + "\n"), ("spent a day", "\n")]),
+    case("rent-add-console-named", "provider add autodl-console --token-file -", {"ProviderList": KNOWN_CONSOLE, "ProviderAdd": ADD_CONSOLE}, stdin=TOKEN + "\n"),
+    case("rent-add-console-quiet", "provider add autodl --console --token-file - -q", {"ProviderList": KNOWN_CONSOLE, "ProviderAdd": ADD_CONSOLE}, stdin=TOKEN + "\n"),
+    case("rent-set-console", "provider set autodl-console --budget-day 50", {"ProviderSet": ADD_CONSOLE}),
     case("rent-add-nobody", "provider add autodl", {"ProviderList": LISTED}),
     case("rent-add-typo", "provider add autodel --token-file -", {"ProviderList": LISTED}, stdin=TOKEN + "\n"),
     case("rent-add-other", "provider add vast", {"ProviderList": LISTED}),
@@ -420,6 +427,9 @@ RENT = [
          ["llmhostctl down gz", "llmhostctl keep gz TIME --no-card"], target="gz")]}),
     case("rent-no-card", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [], "accounts": [ACCOUNT], "instances": [WITHOUT]}}]}),
     case("rent-no-card-why", "why gz", {"Why": [{"reply": {"lines": [why("gz", "awake", ("no_card", {**ON, "until_at_ms": "@3600s"}))], "not_counted": []}}]}),
+    case("rent-keep-refused", "keep gz-4090 9h", {"Keep": [error("Refused", "budget", "of ¥30.00 for a day at autodl ¥9.00 are spent and ¥7.00 reserved: ¥14.00 are left, "
+         "and gz-4090 for 9h00m takes ¥17.83; the longest that fits is 7h03m",
+         ["llmhostctl keep gz-4090 7h03m", "llmhostctl cost", "llmhostctl provider set autodl --budget-day=AMOUNT"], target="autodl")]}, columns=80),
     case("rent-keep-off", "keep --off nm-a100", {"Keep": [{"reply": {"models": [], "instance": machine("nm-a100", "running", stays="idle", until_at_ms="@60s")}}]}),
     case("rent-keep-off-model", "keep --off nm-a100", {"Keep": [{"reply": {"models": [{**MODEL_KEPT, "instance": "nm-a100"}], "instance": machine("nm-a100", "running", stays="kept", until_at_ms="@3600s")}}]}),
     case("rent-keep-off-beside", f"keep --off {MODEL}", {"Keep": [{"reply": {"models": [{**ASLEEP, "state": "ready", "instance": "gz-4090", "goal": "on_demand"}], "instance": STAYS, "stay": [STAYS]}}]}),
@@ -440,6 +450,8 @@ RENT = [
     case("rent-release", "release bj-4090", {"InstanceShow": SHOW, "Release": [{"await": "asked to give"}, {"reply": {"spent": yuan(250)}}]}, columns=80,
          answers=[("type the name", "bj-4090\n")]),
     case("rent-release-other", "release bj-4090", {"InstanceShow": SHOW}, columns=80, answers=[("type the name", "y\n")]),
+    case("rent-orphan-release-no", "release --at autodl pro-81d2", {}, columns=80, answers=[("type the id", "no\n")]),
+    case("rent-release-no", "release bj-4090", {"InstanceShow": SHOW}, columns=80, answers=[("type the name", "\n")]),
     case("rent-release-nobody", "release bj-4090", {"InstanceShow": SHOW}),
     case("rent-release-unknown", "release nosuch", {"InstanceShow": [NO_INSTANCE]}),
     case("rent-release-refused", "release bj-4090 --confirm=bj-4090", {"Release": [NOT_OFF]}),

@@ -351,12 +351,27 @@ Test(account, a_keep_that_does_not_fit_says_what_would)
     cr_assert_str_eq(h.fault.text,
                      "of ¥10.00 for a day at company ¥0.00 are spent and ¥4.01 reserved: ¥5.99 are "
                      "left, and gz for 3h00m takes ¥6.01; the longest that fits is 2h59m");
-    cr_assert_not(keep("gz", 2000, 2 * HOUR + 59 * 60000).failed);
+    cr_assert_eq(store_keep_fits_ms(&h.fault), 2 * HOUR + 59 * 60000);
+    cr_assert_not(keep("gz", 2000, (uint64_t)store_keep_fits_ms(&h.fault)).failed);
     h = keep("hz", 2000, 4 * HOUR); /* the one it has stays */
     cr_assert(h.failed);
     assert_reserved("keep hz", 4010);
     h = keep("xb", 2000, HOUR);
     cr_assert_not_null(strstr(h.fault.text, "no keep fits"), "%s", h.fault.text);
+    cr_assert_eq(store_keep_fits_ms(&h.fault), 0);
+}
+
+Test(account, what_is_said_to_fit_fits_whatever_the_price)
+{
+    for (int64_t rate_milli = 7; rate_milli < 3000; rate_milli += 31) {
+        struct heard h = keep("gz", rate_milli, 10000 * HOUR);
+
+        cr_assert(h.failed);
+        cr_assert_not(keep("gz", rate_milli, (uint64_t)store_keep_fits_ms(&h.fault)).failed, "at %lld: %lld ms",
+                      (long long)rate_milli, (long long)store_keep_fits_ms(&h.fault));
+        cr_assert(keep("gz", rate_milli, (uint64_t)store_keep_fits_ms(&h.fault) + 180 * 60000).failed, "and no more does");
+        account_release_keep(account, "gz");
+    }
 }
 
 Test(account, a_keep_that_is_over_holds_nothing_and_can_be_said_again)

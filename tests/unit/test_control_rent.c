@@ -4,6 +4,7 @@
  * The verbs of machines that cost money, as callers meet them: one that is wanted, one that is
  * switched off and confirmed, or not, what is told of it, and the end of it. */
 #include "deployment/deployment_private.h"
+#include "proto/text.h"
 #include "tests/unit/control_rent_world.h"
 
 TestSuite(control_rent, .init = begin, .fini = world_end, .timeout = 60);
@@ -214,6 +215,40 @@ Test(control_rent, keep_of_a_machine_tells_its_cost)
     cr_assert_eq(box_state(), LIFE_STOPPED, "down ends the keep");
     refuses(CALL("Keep", "{\"target\":\"box\",\"for_ms\":7200000}"), "io.llmhost.NotRunning", "code",
             "not_running");
+}
+
+/* The first command that is proposed is one that is taken. */
+static void keep_takes_what_is_proposed(const char *target, int64_t for_ms)
+{
+    _cleanup_free_ char *keep =
+        xasprintf(CALL("Keep", "{\"target\":\"%s\",\"for_ms\":%lld}"), target, (long long)for_ms);
+    _cleanup_free_ char *begins = xasprintf("llmhostctl keep %s ", target);
+    _cleanup_json_ struct json *v = ask(keep);
+    const char *next = json_text(json_at(json_get(json_get(v, "parameters"), "next"), 0));
+    uint64_t ms = 0;
+
+    cr_assert_not_null(json_get_text(v, "error"));
+    cr_assert(next && strncmp(next, begins, strlen(begins)) == 0, "%s", next);
+    cr_assert_eq(duration_parse(next + strlen(begins), &ms), 0, "%s", next);
+    cr_assert(ms > 3600000 && (int64_t)ms < for_ms, "%s", next);
+
+    _cleanup_free_ char *less = xasprintf("{\"target\":\"%s\",\"for_ms\":%llu}", target, (unsigned long long)ms);
+
+    json_free(answers("Keep", less));
+}
+
+Test(control_rent, keep_that_a_limit_forbids_proposes_one_that_it_allows)
+{
+    begin_machine();
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"day_milli\":0}"));
+    keep_takes_what_is_proposed("box", 200 * 3600000ll); /* of 7 days, there is none of money */
+    json_free(answers("Keep", "{\"target\":\"box\"}"));
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"day_milli\":20000}"));
+    keep_takes_what_is_proposed("box", 200 * 3600000ll); /* of both */
+    keep_takes_what_is_proposed("box", 100 * 3600000ll);
+    json_free(answers("Keep", "{\"target\":\"box\"}"));
+    keep_takes_what_is_proposed("ollama:m", 100 * 3600000ll);
+    refuses(CALL("Keep", "{\"target\":\"box\",\"for_ms\":720000000}"), "io.llmhost.Usage", "code", "bad_time");
 }
 
 /* Else it bills on unseen. */
