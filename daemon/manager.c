@@ -1,6 +1,7 @@
-/* The objects and who hears of their changes. Verbs on instances are in manager_instance.c, on rented ones and their
- * accounts in manager_rent.c and manager_adopt.c, when those are on in manager_power.c; verbs on forwards are in
- * manager_forward.c, on short names in manager_names.c; which of several of one name is best asked, in manager_pick.c. */
+/* The objects and who hears of their changes. Verbs on instances are in manager_instance.c and manager_remove.c, on
+ * rented ones and their accounts in manager_rent.c and manager_adopt.c, when those are on in manager_power.c; verbs on
+ * forwards are in manager_forward.c, on short names in manager_names.c; which of several of one name is best asked, in
+ * manager_pick.c. */
 #include "manager_private.h"
 
 #include <errno.h>

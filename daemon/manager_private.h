@@ -65,11 +65,13 @@ bool manager_has_neighbours(void *ctx, const struct deployment *asking);
 void trials_lease_changed(struct manager *m, struct lease *l);
 void trials_drop(struct manager *m);
 bool trials_have(struct manager *m, const char *name);
-bool removals_have(struct manager *m, const char *name);
 bool instances_have(struct manager *m, const char *name);       /* also one that is on its way to be one, or to be none */
 /* A new instance cannot have that name: 0, or -EINVAL with f, codes bad_name, name_is_alias, exists. */
 int instances_refuse_name(struct manager *m, const char *name, struct fault *f);
 void manager_forget_instance(struct manager *m, struct lease *l);      /* everything of it that is ours, here; the disk is told by the caller */
+
+/* manager_remove.c */
+bool removals_have(struct manager *m, const char *name);
 
 /* manager_power.c; what its files share is in manager_power.h */
 struct power *power_new(struct manager *m, struct lease *l);            /* NULL: it is nobody's to switch */
