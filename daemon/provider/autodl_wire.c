@@ -305,11 +305,16 @@ static bool read_row(const struct autodl_tables *t, const struct json *v, struct
     return true;
 }
 
-/* {"list":[…],"max_page":N}: the rows of a page, at most AUTODL_PAGE_ROWS. */
-static int open_page(const struct json *v, const struct autodl_answer *a, const struct json **ret_list,
-                     unsigned *ret_pages, struct fault *f)
+/* {"list":[…],"max_page":N}: the rows of a page, at most AUTODL_PAGE_ROWS. They are in *ret, which the caller frees
+ * also when this fails. */
+static int open_page(const struct autodl_tables *t, const struct autodl_answer *a, struct json **ret,
+                     const struct json **ret_list, unsigned *ret_pages, struct fault *f)
 {
-    const struct json *data = json_get(v, "data"), *list = json_get(data, "list");
+    int r = open_envelope(t, a, ret, f);
+
+    if (r < 0)
+        return r;
+    const struct json *data = json_get(*ret, "data"), *list = json_get(data, "list");
     int64_t pages = json_get_int(data, "max_page", -1);
 
     if (json_type(data) != JSON_OBJECT ||
@@ -329,11 +334,10 @@ int autodl_read_page(const struct autodl_tables *t, const struct autodl_answer *
 {
     _cleanup_json_ struct json *v = NULL;
     const struct json *list;
-    int r = open_envelope(t, a, &v, f);
 
     *ret = (struct autodl_page){0};
-    if (r == 0)
-        r = open_page(v, a, &list, &ret->n_pages, f);
+    int r = open_page(t, a, &v, &list, &ret->n_pages, f);
+
     if (r < 0)
         return r;
     for (size_t i = 0; i < json_count(list); i++)
@@ -367,11 +371,10 @@ int autodl_read_images(const struct autodl_tables *t, const struct autodl_answer
 {
     _cleanup_json_ struct json *v = NULL;
     const struct json *list;
-    int r = open_envelope(t, a, &v, f);
 
     *ret = (struct autodl_images){0};
-    if (r == 0)
-        r = open_page(v, a, &list, &ret->n_pages, f);
+    int r = open_page(t, a, &v, &list, &ret->n_pages, f);
+
     if (r < 0)
         return r;
     for (size_t i = 0; i < json_count(list); i++)
@@ -421,12 +424,10 @@ int autodl_read_page_way(const struct autodl_tables *t, const struct autodl_answ
 {
     _cleanup_json_ struct json *v = NULL;
     const struct json *list;
-    int r = open_envelope(t, a, &v, f);
+    int r = open_page(t, a, &v, &list, ret_pages, f);
 
     *ret_found = false;
     *ret = (struct instance_way){0};
-    if (r == 0)
-        r = open_page(v, a, &list, ret_pages, f);
     for (size_t i = 0; r == 0 && !*ret_found && i < json_count(list); i++) {
         const struct json *row = json_at(list, i);
         const char *uuid = json_get_text(row, "uuid"), *word = json_get_text(row, "status");
@@ -444,10 +445,8 @@ int autodl_read_market(struct autodl_tables *t, const struct autodl_answer *a, s
 {
     _cleanup_json_ struct json *v = NULL;
     const struct json *list;
-    int r = open_envelope(t, a, &v, f);
+    int r = open_page(t, a, &v, &list, ret_pages, f);
 
-    if (r == 0)
-        r = open_page(v, a, &list, ret_pages, f);
     for (size_t i = 0; r == 0 && i < json_count(list); i++) {
         const struct json *row = json_at(list, i);
         const char *name = json_get_text(row, "gpu_name");
