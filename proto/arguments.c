@@ -1,3 +1,4 @@
+/* A word is judged by what it says of itself: no list of the options of all engines would be whole. */
 #include "proto/arguments.h"
 
 #include <ctype.h>

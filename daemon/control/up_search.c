@@ -1,3 +1,5 @@
+/* A search goes on under one machine's name; what an Up changes of it is told to who typed that, and to who waits. What
+ * was there before is noted before anything is changed, for afterwards nobody could tell. */
 #include "control/up_search.h"
 
 #include <errno.h>
