@@ -246,6 +246,11 @@ static void up_go(struct call *c, const char *fit)
     store_after(c->context->store, w->ticket, &c->op, up_on_durable, c);
 }
 
+static void up_go_on(struct call *c, const char *fit)
+{
+    up_when_it_rests(c, fit, up_go);
+}
+
 /* What is tried besides is there, and what is tried first is said. */
 static bool up_may_choose(struct call *c)
 {
@@ -274,7 +279,7 @@ static void up_place(struct call *c)
     const char *on = json_get_text(c->parameters, "on");
 
     if (up_may_choose(c) && up_may_rent(c) && (up_rents(c) || up_may_place(c, on)))
-        up_if_it_fits(c, up_go);
+        up_if_it_fits(c, up_go_on);
 }
 
 static void up_keep(struct call *c)

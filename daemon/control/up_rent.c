@@ -7,7 +7,9 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
+#include "base/timer.h"
 #include "control/call.h"
 #include "control/explain.h"
 #include "control/fitting.h"
@@ -27,6 +29,9 @@
 #include "proto/mem.h"
 #include "proto/text.h"
 #include "provider/rental.h"
+
+#define REST_MS      15000u /* a call that makes a machine is answered by then, or it is not known when */
+#define REST_LOOK_MS 100u
 
 bool up_rents(const struct call *c)
 {
@@ -217,6 +222,12 @@ static int try_rent(const struct call *c, struct lease **ret, struct fault *f)
     return manager_rent(c->context->manager, &w, true, ret, &ticket, f);
 }
 
+/* That, and there is one search for a model. */
+static bool is_refused(const struct call *c, struct lease **ret, struct fault *f)
+{
+    return try_rent(c, ret, f) < 0 || up_search_may_change(c, *ret, f) < 0;
+}
+
 /* The model fits the place there will be; whether there is a place yet was asked before. */
 static bool may_place(struct call *c, const struct lease *l)
 {
@@ -245,11 +256,74 @@ bool up_may_rent(struct call *c)
                   "one machine is rented at a time, and on names it");
         return false;
     }
-    if (try_rent(c, &l, &f) < 0 || up_search_may_change(c, l, &f) < 0) {
+    if (is_refused(c, &l, &f) && !streq(f.code, "search_is_on")) { /* that is over soon: up_when_it_rests() */
         rent_fail(c, &f);
         return false;
     }
     return may_place(c, l);
+}
+
+/* ---- a call of the search that runs is under way ---- */
+
+struct up_rest {
+    struct timer *timer;
+    struct call *call;
+    up_fits_fn then;
+    uint64_t until_due;
+    char note[FIT_NOTE_MAX];
+};
+
+static void up_rest_drop(struct call *c)
+{
+    struct up_rest *u = c->state;
+
+    timer_free(u->timer);
+    free(u);
+    c->state = NULL;
+    c->drop = NULL;
+}
+
+static bool is_in_call(const struct call *c)
+{
+    struct lease *l = NULL;
+    struct fault f = {0};
+
+    return up_rents(c) && is_refused(c, &l, &f) && streq(f.code, "search_is_on");
+}
+
+static void up_on_rest(void *ctx)
+{
+    struct up_rest *u = ctx;
+    struct call *c = u->call;
+    up_fits_fn then = u->then;
+    char note[FIT_NOTE_MAX];
+
+    if (is_in_call(c) && clock_now_ms() < u->until_due) {
+        timer_arm(u->timer, REST_LOOK_MS);
+        return;
+    }
+    memcpy(note, u->note, sizeof note);
+    up_rest_drop(c);
+    then(c, note);
+}
+
+void up_when_it_rests(struct call *c, const char *note, up_fits_fn then)
+{
+    struct up_rest *u;
+
+    if (!is_in_call(c)) {
+        then(c, note);
+        return;
+    }
+    u = xnew(struct up_rest);
+    u->timer = timer_new(c->context->loop, up_on_rest, u);
+    u->call = c;
+    u->then = then;
+    u->until_due = clock_now_ms() + REST_MS;
+    snprintf(u->note, sizeof u->note, "%s", note);
+    c->state = u;
+    c->drop = up_rest_drop;
+    timer_arm(u->timer, REST_LOOK_MS);
 }
 
 /* ---- whether it fits ---- */
@@ -420,8 +494,7 @@ struct lease *up_rent(struct call *c, uint64_t *ret_ticket)
     struct fault f = {0};
 
     up_read_rent(c, &w);
-    if (try_rent(c, &l, &f) < 0 || up_search_may_change(c, l, &f) < 0 ||
-        manager_rent(c->context->manager, &w, false, &l, ret_ticket, &f) < 0)
+    if (is_refused(c, &l, &f) || manager_rent(c->context->manager, &w, false, &l, ret_ticket, &f) < 0)
         rent_fail(c, &f);
     else if (may_place(c, l)) /* once more: time has passed since */
         return l;

@@ -27,6 +27,8 @@ bool up_agrees_to_price(struct call *c);
 #define FIT_NOTE_MAX 400
 typedef void (*up_fits_fn)(struct call *c, const char *note);
 void up_if_it_fits(struct call *c, up_fits_fn then);
+/* While a call of a search is under way that this Up would change, its answer is waited for, 15 s at most. Takes c->state until then(). */
+void up_when_it_rests(struct call *c, const char *note, up_fits_fn then);
 /* It is an instance from now on. NULL: the call was answered. *ret_ticket: when it is durable, 0: it was there. */
 struct lease *up_rent(struct call *c, uint64_t *ret_ticket);
 /* The options that said which machine, as people type them: what a next command needs. */

@@ -375,7 +375,6 @@ class Either(AtOnce):
             self.assertIn("mine (4090D, at most ¥2.50/h) is looked for no longer", " ".join(said.stderr.split()))
             self.assertEqual(self.places(w), {"mine": "off", "5090": "on_demand"})
             w.wait("stopped", name="mine")
-            w.wait("waiting", name="5090")
             said = w.d.ctl("up", MODEL, "--no-wait", "--gpu", "5090,PRO6000", "--max-price", "6")
             self.assertIn("the search of 5090 is changed: 5090 or PRO6000, at most ¥6.00/h (it was 5090, at most ¥3.00/h)", " ".join(said.stderr.split()))
             w.d.kill()

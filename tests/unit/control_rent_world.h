@@ -26,7 +26,7 @@ struct rental {
 
 static struct company {
     bool has_console; /* whose machines are made by hand */
-    bool has_card, host_is_full, ignores_stops, loses_starts, is_silent;
+    bool has_card, answers_late, host_is_full, ignores_stops, loses_starts, is_silent;
     bool hides, is_down, keeps_released; /* lists leave it out; they fail; a release is only heard */
     bool is_anothers;                    /* another llmhostd has its guard */
     bool guard_is_kept, guard_stops;     /* there is one that answers; and the provider sees what it does */
@@ -165,6 +165,12 @@ static inline void fake_create(struct rental *r, const struct instance_wish *wis
               (!at.card && streq(wish->card, "spec-5090")));
     at.n_asked++;
     snprintf(at.machine.name, sizeof at.machine.name, "%s", wish->name);
+    if (at.answers_late) {
+        struct answer *a = xnew(struct answer);
+
+        op_begin(&a->op, slot, answer_cancel);
+        return;
+    }
     answer_later(slot, say_made, done, ctx);
 }
 

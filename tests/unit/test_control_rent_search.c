@@ -726,16 +726,12 @@ Test(control_rent_search, same_word_with_other_cards_changes_the_search_that_run
     _cleanup_free_ char *up = xasprintf(CALL("Up", "%s"), wider);
 
     say(&w.caller, up);
-    _cleanup_json_ struct json *v = hear(&w.caller);
-    const struct json *p = json_get(v, "parameters");
-
-    cr_assert_str_eq(json_get_text(p, "code"), "search_is_on");
-    cr_assert_str_eq(json_text(json_at(json_get(p, "next"), 0)), "llmhostctl down ollama:m");
-    cr_assert_str_eq(json_text(json_at(json_get(p, "next"), 1)),
-                     "llmhostctl up ollama:m --gpu=4090D,5090 --max-price=6.000 --anyway");
-    cr_assert_str_eq(record_of("4090d")->gpu, "4090D", "nothing was changed");
+    cr_assert_str_eq(record_of("4090d")->gpu, "4090D", "a call is under way");
     search_gets(LIFE_WAITING);
-    json_free(answers("Up", wider));
+    for (unsigned i = 0; i < 20 && !has_message(&w.caller); i++)
+        time_passes(100);
+    cr_assert_eq(search_state(), LIFE_WAITING, "its answer was waited for");
+    json_free(hear(&w.caller));
     cr_assert_null(manager_lease_at(w.manager, 1), "not another one");
     cr_assert_str_eq(record_of("4090d")->gpu, "4090D,5090");
     cr_assert_eq(record_of("4090d")->max_price_milli, 6000);
@@ -903,6 +899,30 @@ Test(control_rent_search, a_search_that_has_a_name_is_changed_as_well)
                             "\"anyway\":true,\"wait\":false}"));
     cr_assert_str_eq(record_of("box")->gpu, "5090", "also by that name");
     cr_assert_not(record_of("box")->by_search);
+}
+
+/* Nobody knows when it is answered. */
+Test(control_rent_search, a_call_that_is_not_answered_is_waited_for_a_while_and_the_search_stays)
+{
+    begin_account();
+    at.has_card = false;
+    at.answers_late = true;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
+    search_gets(LIFE_CREATING);
+    for (unsigned i = 0; i < 20 && !at.n_asked; i++)
+        time_passes(100);
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"5090\",\"max_price_milli\":6000,\"anyway\":true}"));
+    time_passes(5000);
+    cr_assert(is_silent(&w.caller));
+    time_passes(11000);
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *p = json_get(v, "parameters");
+
+    cr_assert_str_eq(json_get_text(p, "code"), "search_is_on");
+    cr_assert_str_eq(json_text(json_at(json_get(p, "next"), 0)), "llmhostctl down ollama:m");
+    cr_assert_str_eq(json_text(json_at(json_get(p, "next"), 1)),
+                     "llmhostctl up ollama:m --gpu=5090 --max-price=6.000 --anyway");
+    cr_assert_str_eq(record_of("4090d")->gpu, "4090D", "nothing was changed");
 }
 
 /* Whoever has the turn then, or waits for it. */
