@@ -59,5 +59,7 @@ void call_invalid_parameter(struct call *c, const char *parameter);
 void call_method_not_found(struct call *c, const char *method);
 void call_expected_more(struct call *c);
 
+/* Of the calls that are under way beside c. */
+bool call_any_other(const struct call *c, bool (*is)(const struct call *other, const struct call *c));
 /* Logs a change that somebody asked for. */
 void call_log_change(const struct call *c, const char *target, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -151,6 +151,14 @@ void connection_send_service_error(struct connection *c, const char *error, cons
     connection_send_error(c, error, p);
 }
 
+bool call_any_other(const struct call *c, bool (*is)(const struct call *other, const struct call *c))
+{
+    LIST_FOREACH (other, &c->control->connections, struct connection, node)
+        if (other->busy && &other->call != c && is(&other->call, c))
+            return true;
+    return false;
+}
+
 void connection_call_over(struct connection *c)
 {
     runq_add(c->control->context.loop, &c->advance);

@@ -270,6 +270,7 @@ struct up_rest {
     struct call *call;
     up_fits_fn then;
     uint64_t until_due;
+    bool was_wanted;
     char note[FIT_NOTE_MAX];
 };
 
@@ -291,27 +292,93 @@ static bool is_in_call(const struct call *c)
     return up_rents(c) && is_refused(c, &l, &f) && streq(f.code, "search_is_on");
 }
 
+static bool waits_before(const struct call *other, const struct call *c)
+{
+    const struct up_rest *u = other->state, *own = c->drop == up_rest_drop ? c->state : NULL;
+
+    return other->drop == up_rest_drop && (!own || u->until_due < own->until_due) &&
+           streq(json_get_text(other->parameters, "model"), json_get_text(c->parameters, "model"));
+}
+
+/* Of two Ups the newer one counts: it comes after the one that waits already. */
+static bool has_to_wait(const struct call *c)
+{
+    return is_in_call(c) || (up_rents(c) && call_any_other(c, waits_before));
+}
+
+/* Somebody said "down" after these words, which are the older ones now. */
+static bool is_downed(struct call *c)
+{
+    const char *model = json_get_text(c->parameters, "model");
+    const struct deployment *d = manager_find_deployment(c->context->manager, model);
+    struct fault f = {0};
+
+    if (up_search_is_wanted(c))
+        return false;
+    if (d)
+        deployment_describe_off(d, &f);
+    else
+        fault_code(&f, FAULT_GONE, "stopped_by_user", "%s is off, and forgotten", model);
+    if (streq(f.code, "passed_over")) /* its time was over: that is no word */
+        return false;
+    call_fault(c, &f, model, "nothing was looked for");
+    return true;
+}
+
+/* What was asked for then is on, and it is not what is wanted now: two machines were meant by nobody. */
+static bool has_come(struct call *c)
+{
+    const char *model = json_get_text(c->parameters, "model");
+    struct lease *l = NULL;
+    struct fault f = {0};
+
+    if (try_rent(c, &l, &f) < 0)
+        return false;
+    const struct lease *came = up_search_came(c, l);
+    char text[RENTED_TEXT_MAX];
+    struct buf next;
+
+    if (!came)
+        return false;
+    buf_init(&next, 8192);
+    buf_addf(&next, "llmhostctl status\nllmhostctl down %s\nllmhostctl up %s", model, model);
+    up_add_rent(c, &next);
+    call_fail(c, EXIT_CONFLICT, "search_is_over", model, "it comes up there; another one is asked for once that is down",
+              buf_text(&next), "nothing else was rented: %s (%s) was had in this moment", lease_name(came),
+              rented_describe(lease_rented(came), text));
+    buf_done(&next);
+    return true;
+}
+
+/* All look in the same moment, in the order in which they came. */
+static void up_rest_arm(struct up_rest *u)
+{
+    timer_arm_at(u->timer, (clock_now_ms() / REST_LOOK_MS + 1) * REST_LOOK_MS);
+}
+
 static void up_on_rest(void *ctx)
 {
     struct up_rest *u = ctx;
     struct call *c = u->call;
     up_fits_fn then = u->then;
+    bool was_wanted = u->was_wanted;
     char note[FIT_NOTE_MAX];
 
-    if (is_in_call(c) && clock_now_ms() < u->until_due) {
-        timer_arm(u->timer, REST_LOOK_MS);
+    if ((!was_wanted || up_search_is_wanted(c)) && has_to_wait(c) && clock_now_ms() < u->until_due) {
+        up_rest_arm(u);
         return;
     }
     memcpy(note, u->note, sizeof note);
     up_rest_drop(c);
-    then(c, note);
+    if (!(was_wanted && is_downed(c)) && !has_come(c))
+        then(c, note);
 }
 
 void up_when_it_rests(struct call *c, const char *note, up_fits_fn then)
 {
     struct up_rest *u;
 
-    if (!is_in_call(c)) {
+    if (!has_to_wait(c)) {
         then(c, note);
         return;
     }
@@ -320,10 +387,11 @@ void up_when_it_rests(struct call *c, const char *note, up_fits_fn then)
     u->call = c;
     u->then = then;
     u->until_due = clock_now_ms() + REST_MS;
+    u->was_wanted = up_search_is_wanted(c);
     snprintf(u->note, sizeof u->note, "%s", note);
     c->state = u;
     c->drop = up_rest_drop;
-    timer_arm(u->timer, REST_LOOK_MS);
+    up_rest_arm(u);
 }
 
 /* ---- whether it fits ---- */

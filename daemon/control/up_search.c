@@ -130,6 +130,25 @@ int up_search_may_change(const struct call *c, const struct lease *l, struct fau
     return 0;
 }
 
+bool up_search_is_wanted(const struct call *c)
+{
+    return wanted_at(c, 0) != NULL;
+}
+
+const struct lease *up_search_came(const struct call *c, const struct lease *l)
+{
+    struct deployment *d;
+
+    for (unsigned i = 0; replaces(c) && (d = wanted_at(c, i)); i++) {
+        const struct lease *on = deployment_lease(d);
+        enum life_state s = lease_rented(on) ? life_state(rented_life(lease_rented(on))) : LIFE_ABSENT;
+
+        if (on != l && (s == LIFE_STARTING || s == LIFE_RUNNING))
+            return on;
+    }
+    return NULL;
+}
+
 void up_search_before(const struct call *c, struct up_search *ret)
 {
     struct deployment *d;

@@ -22,6 +22,10 @@ struct up_search {
 };
 /* l: the machine that this Up would look for; NULL: a new one. -EAGAIN: another one is asked for just now, and what comes of that nobody knows. */
 int up_search_may_change(const struct call *c, const struct lease *l, struct fault *f);
+/* The model is wanted anywhere. */
+bool up_search_is_wanted(const struct call *c);
+/* The rented machine of the model that is on, or comes on, where this Up would have another one, l or a new one (NULL); NULL: there is none. */
+const struct lease *up_search_came(const struct call *c, const struct lease *l);
 void up_search_before(const struct call *c, struct up_search *ret);
 /* The model is wanted on d from now on, and others: it may still be tried on others, as was said. What else it was looked for on is over. Of what was
  * changed a note; caller frees; NULL: nothing. */

@@ -32,6 +32,7 @@ static struct company {
     bool guard_is_kept, guard_stops;     /* there is one that answers; and the provider sees what it does */
     enum fault_kind guard_fault;         /* of the word to it */
     struct answer *held;                 /* the one about offers, while they are not told */
+    struct answer *late;                 /* the one about a machine, while it answers late */
     bool holds_offers;
     struct rental *offers_of; /* who was asked last */
     const char *registry; /* code of its fault; NULL: none */
@@ -166,12 +167,20 @@ static inline void fake_create(struct rental *r, const struct instance_wish *wis
     at.n_asked++;
     snprintf(at.machine.name, sizeof at.machine.name, "%s", wish->name);
     if (at.answers_late) {
-        struct answer *a = xnew(struct answer);
-
-        op_begin(&a->op, slot, answer_cancel);
+        at.late = xnew(struct answer);
+        *at.late = (struct answer){.tell = say_made, .done = done, .ctx = ctx};
+        op_begin(&at.late->op, slot, answer_cancel);
         return;
     }
     answer_later(slot, say_made, done, ctx);
+}
+
+/* What it answered late. */
+static inline void make_answers(void)
+{
+    cr_assert_not_null(at.late);
+    at.answers_late = false;
+    answer_on_turn(TAKE_PTR(at.late), NULL);
 }
 
 static inline void say_done(struct answer *a)

@@ -925,6 +925,92 @@ Test(control_rent_search, a_call_that_is_not_answered_is_waited_for_a_while_and_
     cr_assert_str_eq(record_of("4090d")->gpu, "4090D", "nothing was changed");
 }
 
+/* A call that makes a machine is under way, and an Up with other words waits for its answer. */
+static void begin_in_call(const char *newer)
+{
+    begin_account();
+    at.has_card = false;
+    at.answers_late = true;
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
+    search_gets(LIFE_CREATING);
+    for (unsigned i = 0; i < 20 && !at.n_asked; i++)
+        time_passes(100);
+    say(&w.caller, newer);
+    time_passes(300);
+    cr_assert(is_silent(&w.caller));
+}
+
+static struct json *hear_soon(struct caller_end *c)
+{
+    for (unsigned i = 0; i < 40 && !has_message(c); i++)
+        time_passes(100);
+    return hear(c);
+}
+
+#define NEWER CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"5090\",\"max_price_milli\":6000,\"anyway\":true,\"wait\":false}")
+
+/* Which was said last counts. */
+Test(control_rent_search, a_down_ends_also_an_up_that_waits_to_change_the_search)
+{
+    struct caller_end other;
+
+    begin_in_call(NEWER);
+    caller_comes(&other);
+    say(&other, CALL("Down", "{\"target\":\"ollama:m\"}"));
+    time_passes(300);
+    make_answers();
+    _cleanup_json_ struct json *v = hear_soon(&w.caller), *down = hear_soon(&other);
+
+    cr_assert_str_eq(json_get_text(json_get(v, "parameters"), "code"), "stopped_by_user");
+    cr_assert_null(json_get(down, "error"));
+    for (unsigned i = 0; i < 20; i++)
+        time_passes(500);
+    cr_assert_eq(at.n_asked, 1, "nothing is asked for again");
+    cr_assert_null(manager_find_lease(w.manager, "5090"));
+    caller_leaves(&other);
+}
+
+/* Two machines were meant by nobody. */
+Test(control_rent_search, a_machine_that_came_while_an_up_waited_to_change_the_search_is_the_only_one)
+{
+    begin_in_call(NEWER);
+    at.has_card = true;
+    make_answers();
+    _cleanup_json_ struct json *v = hear_soon(&w.caller);
+
+    cr_assert_str_eq(json_get_text(json_get(v, "parameters"), "code"), "search_is_over");
+    for (unsigned i = 0; i < 20; i++)
+        time_passes(500);
+    cr_assert_eq(at.n_asked, 1);
+    cr_assert_null(manager_find_lease(w.manager, "5090"));
+    search_gets(LIFE_RUNNING);
+}
+
+Test(control_rent_search, of_two_that_wait_to_change_the_search_the_newer_word_counts)
+{
+    struct caller_end other;
+
+    for (unsigned late_ms = 20; late_ms < 100; late_ms += 30) {
+        if (late_ms == 20)
+            begin_in_call(NEWER);
+        else {
+            at.answers_late = true;
+            for (unsigned i = 0; i < 200 && !at.late; i++)
+                time_passes(500);
+            say(&w.caller, NEWER);
+        }
+        time_passes(late_ms);
+        caller_comes(&other);
+        say(&other, CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090Dx2\",\"anyway\":true,\"wait\":false}"));
+        time_passes(0);
+        make_answers();
+        json_free(hear_soon(&w.caller));
+        json_free(hear_soon(&other));
+        cr_assert_str_eq(record_of("4090d")->gpu, "4090Dx2", "%u ms", late_ms);
+        caller_leaves(&other);
+    }
+}
+
 /* Whoever has the turn then, or waits for it. */
 Test(control_rent_search, search_over_several_ends_at_its_end)
 {
