@@ -79,6 +79,7 @@ static void check_guard(const struct lease *l, const struct keeper *k, struct js
     struct keeper_figures n = {0};
     char ago[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
     const char *reason = k && keeper_fault(k)->kind ? keeper_fault(k)->text : NULL;
+    struct fault f;
 
     if (!k)
         return;
@@ -89,6 +90,8 @@ static void check_guard(const struct lease *l, const struct keeper *k, struct js
                   "its guard answered %s ago, and switches it off at %s unless it is asked again%s%s",
                   duration_format(ago, (uint64_t)MAX(clock_wall_ms() - n.read_at_ms, (int64_t)0), false),
                   n.acts_at_ms ? minute_format(at, n.acts_at_ms) : "?", *n.ways ? ", by " : "", n.ways);
+        if (guard_is_shared(l, &f))
+            check_add(list, "rented.guard", name, "warn", show_next(&f, name), "%s", f.text);
         break;
     case KEEPER_REFUSED:
         check_add(list, "rented.guard", name, "warn", check_command("llmhostctl instance take %s", name),

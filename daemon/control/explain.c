@@ -152,6 +152,7 @@ static const struct explanation table[] = {
     {"no_guard", EXIT_REFUSED, "llmhostctl doctor %s"},
     {"guard_failed", EXIT_FAILED, "llmhostctl instance show %s\nllmhostctl doctor %s --drill"},
     {"other_owner", EXIT_CONFLICT, "llmhostctl instance show %s\nllmhostctl instance take %s"},
+    {"guard_shared", EXIT_CONFLICT, "llmhostctl instance show %s"},
     {"guard_left", EXIT_FAILED, "llmhostctl instance show %s"},
     {"guard_acts", EXIT_NOT_RUNNING, "llmhostctl status\nllmhostctl up %s"},
     /* The daemon's own disk, nobody's engine or password; the target is its directory. */

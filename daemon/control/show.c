@@ -415,6 +415,8 @@ static void add_instance_trouble(struct manager *m, struct lease *l, struct json
                     fault_for(&f, lease_name(l), rental_subject(l, &f), show_model_of(m, l), since_at_ms));
     if (lease_boxed(l) && boxed_trouble(lease_boxed(l))->kind)
         json_append(list, show_fault(boxed_trouble(lease_boxed(l)), lease_name(l), lease_name(l), 0));
+    if (guard_is_shared(l, &f))
+        json_append(list, show_fault(&f, lease_name(l), lease_name(l), 0));
     if (show_guard_left(l, &f))
         json_append(list, show_fault(&f, lease_name(l), lease_name(l), 0));
     if (tunnel)

@@ -20,7 +20,8 @@
 #include "proto/text.h"
 #include "provider/known_host.h"
 
-#define HOUR_MS 3600000
+#define HOUR_MS   3600000
+#define SHARED_MS (10 * 60 * 1000) /* it was not renewed by another for so long: that one is gone */
 
 /* ---- money ---- */
 
@@ -390,6 +391,26 @@ static bool runs_without_guard(const struct lease *l, struct fault *ret)
         return false;
     fault_code(ret, FAULT_INVALID, "no_guard",
                "%s runs without a guard: nothing but this computer switches it off", lease_name(l));
+    return true;
+}
+
+bool guard_is_shared(const struct lease *l, struct fault *ret)
+{
+    const struct keeper *k = lease_rented(l)  ? rented_keeper(lease_rented(l))
+                             : lease_boxed(l) ? boxed_keeper(lease_boxed(l))
+                                              : NULL;
+    struct keeper_figures n = {};
+    uint64_t now = clock_now_ms();
+    char age[TEXT_SHORT_MAX];
+
+    if (k)
+        keeper_figures(k, &n);
+    if (!n.shared_due || now - n.shared_due > SHARED_MS)
+        return false;
+    fault_code(ret, FAULT_INVALID, "guard_shared",
+               "another llmhostd with a copy of this database renews the guard of %s too (%s ago): what one of "
+               "them ends may be kept on, or switched on again, by the other",
+               lease_name(l), duration_format(age, now - n.shared_due, false));
     return true;
 }
 

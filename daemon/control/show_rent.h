@@ -40,6 +40,8 @@ int64_t rental_rate(const struct lease *l, bool *ret_estimate);
 struct json *show_rental_cost(const struct lease *l, int64_t for_ms);
 /* What is wrong with it, but for its tunnel. i: the first, the second…; false beyond the last. *ret_since_at_ms 0: not known. */
 bool rental_trouble(const struct lease *l, unsigned i, struct fault *ret, int64_t *ret_since_at_ms);
+/* Somebody works with a copy of our database, and keeps its guard as we do. */
+bool guard_is_shared(const struct lease *l, struct fault *ret);
 /* Only its account can mend that: token, limits, balance. */
 bool rental_is_of_account(const struct lease *l, const struct fault *f);
 /* Whom the commands are for that mend a fault of it: the account, or the machine. */

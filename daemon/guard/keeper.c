@@ -16,6 +16,7 @@
 #include "session/host.h"
 
 #define RENEW_MS      60000u
+#define TAKEN_SLACK_S 5 /* whole seconds of two clocks */
 #define USELESS_MS    (5 * 60000u)
 #define SOON_FIRST_MS 2000u
 #define SOON_MOST_MS  20000u
@@ -68,6 +69,7 @@ struct keeper {
     struct work changed;
     unsigned tries;    /* that failed in a row */
     uint64_t seq;      /* the last one used, or read */
+    uint64_t asked_due; /* when that was sent */
     uint64_t hold_due; /* as wished, else as read of a guard of ours; 0: none */
     struct op stop;
     op_done_fn stop_done;
@@ -237,11 +239,39 @@ static void note_typed(struct keeper *k, int64_t typed_s)
         k->figures.typed_due = now - MIN((uint64_t)typed_s * 1000, now - 1);
 }
 
+/* The sequence that we used is taken, by somebody before us: our request is refused for it, or that was long ago. */
+static bool is_taken_by_another(const struct keeper *k, const struct guard_answer *a)
+{
+    const struct guard_record *r = &a->report.record;
+    int64_t asked_s = (int64_t)(clock_now_ms() - k->asked_due) / 1000;
+
+    return a->verdict == GUARD_TAKEN && k->doing == ASK &&
+           ((r->refused == GUARD_REASON_SEQ && r->refused_seq == r->seq) ||
+            (r->taken_s > 0 && a->report.now_s - r->taken_s > asked_s + TAKEN_SLACK_S));
+}
+
+/* While we keep it nobody else has our id: so nobody goes beyond the last sequence that we used, nor uses that.
+ * Two that each go on from what they read do both. */
+static void note_shared(struct keeper *k, const struct guard_answer *a)
+{
+    const struct guard_record *r = &a->report.record;
+
+    if (k->state != KEEPER_KEPT || !streq(r->owner, k->context.owner) ||
+        ((uint64_t)r->seq <= k->seq && !is_taken_by_another(k, a)))
+        return;
+    if (!k->figures.shared_due)
+        log_line(LOG_LEVEL_WARNING, LOG_PROVIDER, k->context.name,
+                 "guard: another llmhostd with our id, a copy of this database, renews it too");
+    k->figures.shared_due = clock_now_ms();
+}
+
 static void note_answer(struct keeper *k, const struct guard_answer *a)
 {
     bool lives = a->verdict == GUARD_TAKEN || a->verdict == GUARD_REFUSED;
 
     note_typed(k, MIN(a->report.typed_s, (int64_t)365 * 24 * 3600));
+    if (lives && a->report.has_record)
+        note_shared(k, a);
     if (a->report.has_record)
         k->seq = MAX(k->seq, (uint64_t)a->report.record.seq);
     if (lives)
@@ -368,6 +398,7 @@ static void keeper_send(struct keeper *k)
         .take = k->sent_take,
     };
 
+    k->asked_due = clock_now_ms();
     k->context.seq_used(k->context.ctx, q.seq);
     if (k->doing == INSTALL)
         guard_install(k->context.host, k->context.first_s, &q, &k->op, keeper_on_answer, k);

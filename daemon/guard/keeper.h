@@ -73,6 +73,7 @@ struct keeper_figures {
     char cycle[64];                 /* of which power-on of the machine that was; "": unknown */
     uint64_t box_due;               /* box_s was read then, of the machine's own clock: nobody sets that one, and it goes on while we are away; 0: never */
     int64_t box_s;
+    uint64_t shared_due;            /* another llmhostd with our id (a copy of our database) had renewed it too, noticed then by the loop's clock; 0: never */
 };
 void keeper_figures(const struct keeper *k, struct keeper_figures *ret);
 /* Of KEEPER_REFUSED ("other_owner"), KEEPER_USELESS ("no_guard": with the reason), of a guard that acts ("guard_acts"), or of the last thing that

@@ -3,6 +3,7 @@ such a company does; nobody but this test switches it on again."""
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -259,6 +260,24 @@ class ByHand(road.Road):
             hosts.until(lambda: not h.pids("sleep 4321"), 13, "with nobody there it ends by itself")
             self.assertIsNotNone(h.pid)
             d.start()
+
+    def test_two_with_copies_of_one_database_are_told_of_each_other(self):
+        times = {**TIMES, "idle": {**TIMES["idle"], "stop": "1h"}, "guard": {"lease": "15s", "first": "1m"}}
+        with self.box("gpu1") as h, daemons.Daemon(**times) as d, daemons.Daemon(start=False, **times) as copy:
+            self.add(d, h, "--stop=shutdown")
+            self.kept(d, "gpu1")
+            time.sleep(6)
+            self.assertEqual(d.call("Status")["trouble"], [], "alone it is nobody's but ours")
+            d.restart(hard=True)
+            self.kept(d, "gpu1")
+            time.sleep(6)
+            self.assertEqual(d.call("Status")["trouble"], [], "nor after a start")
+            d.stop()
+            shutil.copytree(d.state, copy.state, dirs_exist_ok=True)
+            d.start()
+            copy.start()
+            hosts.until(lambda: any("guard_shared" in [t["code"] for t in one.call("Status")["trouble"]] for one in (d, copy)), 40, "one of them says so")
+            copy.stop()
 
     def test_daemon_killed(self):
         with self.box("gpu1") as h, daemons.Daemon(**TIMES) as d:

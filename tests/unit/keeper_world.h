@@ -170,7 +170,8 @@ static void box_run(struct box *b, const char *words, struct buf *out)
     else if (b->mail_full)
         box_tell(b, out, 3);
     else
-        box_tell(b, out, box_judge(b, owner, seq, lease, hold, *take) ? 0 : 1);
+        box_tell(b, out,
+                 box_judge(b, owner, seq, lease, hold, *take) || (streq(owner, b->owner) && seq == b->seq) ? 0 : 1);
 }
 
 static void run_cancel(struct op *op)

@@ -274,6 +274,60 @@ Story(a_sequence_that_somebody_used_is_gone_beyond)
     cr_assert_eq(w.box.seq, 91);
 }
 
+/* Two daemons with one database, and so with one id: each renews, and the other has to go beyond it. */
+Story(another_of_our_id_is_noticed_and_nobody_else)
+{
+    struct keeper_figures f;
+
+    box_start_guard(&w.box, FIRST_S);
+    strcpy(w.box.owner, "me");
+    w.box.seq = 700; /* of a daemon before this one */
+    open_way();
+    expect(KEPT, "");
+    fault_set(&w.fault, FAULT_UNCERTAIN, 0, "lost"); /* what it has taken all the same is ours */
+    w.fault_acts = true;
+    loop_advance(w.loop, 60000);
+    settle();
+    w.fault = (struct fault){};
+    for (unsigned i = 0; i < 5; i++) {
+        loop_advance(w.loop, 60000);
+        settle();
+    }
+    keeper_figures(w.keeper, &f);
+    cr_assert_eq(f.shared_due, 0);
+
+    for (unsigned n = 1; n < 4; n++) { /* with our next sequence; and beyond it */
+        uint64_t before = clock_now_ms();
+
+        loop_advance(w.loop, 30000);
+        for (unsigned i = 0; i < n; i++)
+            box_ask("me", false);
+        loop_advance(w.loop, 30000);
+        settle();
+        loop_advance(w.loop, 5000);
+        settle();
+        expect(KEPT, "");
+        keeper_figures(w.keeper, &f);
+        cr_assert(f.shared_due >= before && f.shared_due <= clock_now_ms(), "%u", n);
+    }
+    keeper_forget(w.keeper);
+    keeper_figures(w.keeper, &f);
+    cr_assert_eq(f.shared_due, 0, "another boot");
+}
+
+Story(one_of_another_id_that_takes_it_is_no_copy_of_us)
+{
+    struct keeper_figures f;
+
+    open_way();
+    box_ask("other", true);
+    loop_advance(w.loop, 60000);
+    settle();
+    expect(REFUSED, "other_owner");
+    keeper_figures(w.keeper, &f);
+    cr_assert_eq(f.shared_due, 0);
+}
+
 /* A box of somebody else's writes what it likes. */
 Story(a_sequence_without_a_next_one_is_no_crash)
 {
