@@ -466,6 +466,12 @@ void life_want(struct life *l, enum life_goal goal)
     life_event(l, LIFE_EV_GOAL, NULL);
 }
 
+void life_try_now(struct life *l)
+{
+    if (l->record.state == LIFE_WAITING && l->fault.kind != FAULT_DENIED)
+        timer_arm(l->timer, 0);
+}
+
 void life_leave(struct life *l)
 {
     l->record.goal = LIFE_GOAL_OFF;

@@ -93,6 +93,8 @@ struct life *life_free(struct life *l);
 
 /* A person's word, or a request's: not for what was restored. It is on its way to the disk when this returns (keep()). */
 void life_want(struct life *l, enum life_goal goal);
+/* What it waits for is another thing from now on, or another answer is likely: the next try is now. */
+void life_try_now(struct life *l);
 /* It is somebody else's to switch off: not wanted on by us any more, and let alone. */
 void life_leave(struct life *l);
 /* Whatever we know may be old: after a sleep of this computer, and when the account's token changed. */

@@ -75,6 +75,7 @@ void rented_ask_for(struct rented *r, const struct rental_record *what)
     r->hunt.begun = begun + is_on;
     rented_choose_card(r);
     rented_write(r);
+    life_try_now(r->life); /* nobody was asked for that yet; the account keeps its pace all the same */
     runq_add(r->context.loop, &r->changed);
 }
 

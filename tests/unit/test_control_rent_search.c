@@ -334,9 +334,8 @@ static void second_comes_after_the_clock_was_set(int64_t ms)
     time_passes(30000);
     for (unsigned i = 0; i < 200 && deployment_goal(m_on("two")) == GOAL_OFF; i++)
         time_passes(500);
-    at.has_card = true;
-    at.card = "spec-5090";
     for (unsigned i = 0; i < 200 && !at.n_created; i++) {
+        at.has_card = deployment_goal(m_on("two")) != GOAL_OFF; /* the other one gets none */
         loop_turns(w.loop, 20);
         time_passes(500);
     }
@@ -781,6 +780,7 @@ static void begin_waiting_machine(void)
 Test(control_rent_search, what_was_changed_is_said_to_who_changed_it_and_to_who_waits)
 {
     struct caller_end waits;
+    struct rented_figures n;
     struct buf notes;
     bool told = false;
 
@@ -797,6 +797,8 @@ Test(control_rent_search, what_was_changed_is_said_to_who_changed_it_and_to_who_
     up_notes("{\"model\":\"ollama:m\",\"gpu\":\"4090D,5090\",\"max_price_milli\":6000,\"anyway\":true,\"wait\":false}",
              &notes);
     cr_assert_str_eq(buf_text(&notes), "the search of 4090d is changed: 4090D or 5090, at most ¥6.00/h (it was 4090D);");
+    rented_figures(lease_rented(manager_lease_at(w.manager, 0)), &n);
+    cr_assert_leq(n.next_at_ms, clock_wall_ms() + 1, "what is new is asked for at once, not in half a minute");
     time_passes(0);
     loop_turns(w.loop, 20);
     while (has_message(&waits)) {
