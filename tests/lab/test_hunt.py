@@ -377,8 +377,6 @@ class Either(AtOnce):
             w.wait("stopped", name="mine")
             said = w.d.ctl("up", MODEL, "--no-wait", "--gpu", "5090,PRO6000", "--max-price", "6")
             self.assertIn("the search of 5090 is changed: 5090 or PRO6000, at most ¥6.00/h (it was 5090, at most ¥3.00/h)", " ".join(said.stderr.split()))
-            w.d.kill()
-            w.d.start()
             w.c.stock("5090-p", 1)
             self.is_ready(w, "5090")
             self.assertEqual((w.state("mine"), len(w.paid()), w.most_at_once()), ("stopped", 1, 1))
