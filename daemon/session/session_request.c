@@ -256,6 +256,11 @@ static void request_on_dialled(void *ctx, struct stream *stream, const struct fa
         request_finish(rq, stream, NULL, f);
 }
 
+static void request_forget_refusals(struct session_request *rq)
+{
+    rq->refused_due = rq->again_due = rq->pause_ms = 0;
+}
+
 /* Nothing of ours has the place it was refused. */
 static bool request_pauses(struct session_request *rq)
 {
@@ -283,6 +288,7 @@ static bool request_may_wait(struct session_request *rq)
         return (link->has_run || rq->session->is_single) && request_pauses(rq);
     if (others == 0)
         return true;
+    request_forget_refusals(rq); /* now ours have it */
     link->runs_max = others;
     return session_has_ending_runs(rq->session, link->is_bulk) ||
            session_spare_open(rq->session, link->is_bulk);
@@ -328,7 +334,7 @@ static void request_start(struct session_request *rq, struct session_link *link)
     list_remove(&rq->node);
     list_append(&rq->session->started, &rq->node);
     if (rq->link_number != link->number)
-        rq->refused_due = rq->again_due = rq->pause_ms = 0;
+        request_forget_refusals(rq);
     rq->link_number = link->number;
     link->used_due = clock_now_ms();
     if (rq->script) {

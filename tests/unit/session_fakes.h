@@ -104,6 +104,8 @@ static struct world {
     unsigned n_uninstalled;        /* given up */
     unsigned conns_made, on[ASKS]; /* where each request went last */
     bool refuses_more, hangs;      /* the server: second connections; dials */
+    bool stays;                    /* what is asked for from now on does not end */
+    unsigned no_place;             /* a bit for each request that is refused a session channel */
     bool by_own_key;               /* logins where all behaves */
     unsigned order[ASKS], n_order; /* in which requests reached a connection */
     unsigned n_silent;             /* connections in a row that never answer: two at most */
@@ -365,7 +367,7 @@ static struct fake_op *fake_op_new(struct ssh_conn *c, struct op **slot, void *c
     o->conn = c;
     o->begun_due = w.now;
     o->due = w.now + 1 + dice(500);
-    o->hangs = !w.plain && dice(4) == 0;
+    o->hangs = w.stays || (!w.plain && dice(4) == 0);
     o->ctx = ctx;
     o->ask = -1;
     return o;

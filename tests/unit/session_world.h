@@ -370,7 +370,7 @@ static void fake_op_step(struct fake_op *o)
 {
     struct fault f;
 
-    if (o->ran && !o->began && !w.plain && dice(4) == 0) {
+    if (o->ran && !o->began && ((!w.plain && dice(4) == 0) || w.no_place & 1u << o->ask)) {
         w.full++;
         fault_code(&f, FAULT_EXHAUSTED, "refused", "it opens no more session channels");
         fake_op_answer(o, &f);

@@ -553,6 +553,29 @@ Test(session_scenes, dials_go_ahead_where_our_key_let_us_in)
     scene_end();
 }
 
+/* Behind one that ran meanwhile it has waited its turn, and was not refused so long. */
+Test(session_scenes, a_command_that_is_refused_alone_has_its_time_anew_after_another_one_ran)
+{
+    scene_begin();
+    come_up();
+    ask_for(2, true, false);
+    pass(1000);
+    w.no_place = 1 << 0;
+    ask_for(0, true, false);
+    pass(2000);
+    w.stays = true;
+    ask_for(1, true, false);
+    pass(12000);
+    cr_assert_eq(w.asks[1].executions, 1);
+    ask_cancel(1);
+    pass(1500); /* its process goes on for a moment */
+    w.no_place = 0;
+    w.stays = false;
+    pass(2000);
+    cr_assert_eq(w.asks[0].executions, 1);
+    scene_end();
+}
+
 Test(session_scenes, requests_end_with_their_session)
 {
     scene_begin();
