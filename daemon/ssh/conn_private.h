@@ -226,6 +226,8 @@ void opening_abandon(struct opening *o);
 void openings_continue(struct ssh_conn *c);
 /* The first dial, before the answer to our login. */
 void openings_go_ahead(struct ssh_conn *c);
+/* The login was answered: only now it can be. */
+void openings_catch_up(struct ssh_conn *c);
 bool openings_are_ahead(const struct ssh_conn *c);
 void openings_on_timer(void *ctx);
 void openings_end(struct ssh_conn *c, const struct fault *f);

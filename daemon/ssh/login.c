@@ -155,6 +155,7 @@ static int login_is_up(struct ssh_conn *c, const char *method)
     login_forget(c);
     c->step = CONN_UP;
     c->up_due = clock_now_ms();
+    openings_catch_up(c);
     c->events.up(c->ctx, method);
     return 0;
 }

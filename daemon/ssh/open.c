@@ -230,6 +230,13 @@ void openings_go_ahead(struct ssh_conn *c)
     openings_plan(c);
 }
 
+void openings_catch_up(struct ssh_conn *c)
+{
+    LIST_FOREACH (o, &c->openings, struct opening, node)
+        if (o->begun)
+            o->begun_due = clock_now_ms();
+}
+
 bool openings_are_ahead(const struct ssh_conn *c)
 {
     LIST_FOREACH (o, &c->openings, struct opening, node)

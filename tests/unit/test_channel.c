@@ -179,6 +179,39 @@ Test(channel, first_dial_travels_with_the_login)
     sshd_fixture_free(s);
 }
 
+static struct sshd_fixture *slow;
+
+static void dial_ahead_of_slow(struct client *c)
+{
+    sshd_fixture_signal(slow, SIGSTOP);
+    dial_ahead(c);
+}
+
+/* A server that takes its time with a login is none whose ports hang. */
+Test(channel, first_dial_counts_from_the_answer_to_the_login)
+{
+    struct sshd_fixture *s = slow = sshd_fixture_new(NULL);
+    struct target *full = target_new(TARGET_FULL);
+    struct client c = {.own_key_holds = true, .on_soon = dial_ahead_of_slow};
+
+    REQUIRE_SSHD(s);
+    ahead = (struct end){0};
+    ahead_port = target_port(full);
+    client_begin(&c, s);
+    cr_assert(LOOP_UNTIL(c.loop, c.n_down || (ahead.op && openings_are_ahead(c.conn))));
+    uint64_t asked_due = ssh_conn_dialling_due(c.conn);
+
+    cr_assert(LOOP_UNTIL(c.loop, clock_now_ms() > asked_due + 300));
+    cr_assert(c.n_up == 0 && c.n_down == 0);
+    sshd_fixture_signal(s, SIGCONT);
+    cr_assert(LOOP_UNTIL(c.loop, c.n_up || c.n_down));
+    cr_assert_geq(ssh_conn_dialling_due(c.conn), asked_due + 300);
+    op_cancel(&ahead.op);
+    client_close(&c);
+    target_free(full);
+    sshd_fixture_free(s);
+}
+
 Test(channel, first_dial_travels_with_no_other_login)
 {
     struct sshd_fixture *s = sshd_fixture_new(NULL);
