@@ -57,6 +57,7 @@ static bool session_set_target(struct session *s, const struct session_target *t
         free(s->proxy);
         s->proxy = xstrdup(t->proxy);
         s->is_single = s->own_key_holds = false;
+        s->ahead_lost = 0;
         s->logins = (struct retry_logins){0}; /* the ration is the other host's */
     }
     if (!pinned != !s->pinned || (pinned && !host_key_equal(pinned, s->pinned))) {

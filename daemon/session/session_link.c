@@ -121,7 +121,8 @@ static void session_on_up(void *ctx, const char *method)
 
     if (s && is_first(link)) {
         snprintf(s->method, sizeof(s->method), "%s", method);
-        s->own_key_holds = streq(method, "own key");
+        s->ahead_lost = link->went_ahead ? 0 : s->ahead_lost;
+        s->own_key_holds = streq(method, "own key") && s->ahead_lost < SESSION_AHEAD_LOST_MAX;
         session_event(s, SESSION_EV_UP, NULL);
     } else if (s) {
         session_requests_start(s);
@@ -177,7 +178,10 @@ static void session_on_soon(void *ctx)
     if (!s || !is_first(link))
         return;
     s->own_key_holds = false;
-    session_requests_go_ahead(s);
+    if (!session_requests_go_ahead(s))
+        return;
+    link->went_ahead = true;
+    s->ahead_lost++;
 }
 
 static void spare_look(struct session_link *link)

@@ -13,6 +13,9 @@ struct timer;
 
 /* One connection. It outlives the state that made it by the rest of the turn: a request's answer, given from
  * inside the connection, may end the session, so the connection is freed from the run queue. */
+/* There are servers that cut off whoever does not wait for the answer to the login. */
+#define SESSION_AHEAD_LOST_MAX 2
+
 struct session_link {
     struct session *session; /* NULL: nobody listens any more */
     struct list node;        /* in links */
@@ -22,6 +25,7 @@ struct session_link {
     bool is_suspect;   /* silent for too long; it may speak again, or end */
     bool is_retired;   /* another one became the first: it keeps what it carries and takes nothing new */
     uint64_t used_due; /* when it was last seen to carry something, or made */
+    bool went_ahead;   /* a dial, with the login */
     bool has_run;      /* a command: the machine does open session channels */
     unsigned runs_max; /* at a time, as far as its refusals tell; 0: as many as you like */
     struct work bury;
@@ -49,6 +53,7 @@ struct session {
     bool install_key;
     bool is_single; /* it opens one session channel at a time, as a connection found out */
     bool own_key_holds; /* alone it let us in the last time */
+    unsigned ahead_lost; /* connections in a row that took a dial along with the login, and never came up */
     bool on_trial; /* a refusal pages nobody: whoever tries it is there */
     char *agent, *proxy;
     struct host_key *pinned, *shown; /* NULL: none yet; of the last mismatch */
@@ -127,7 +132,7 @@ void session_on_spare_timer(void *ctx);
 /* session_request.c */
 #define SESSION_STALLED_MS 2000u /* a dial that takes longer has met a port that does not answer */
 void session_requests_start(struct session *s);   /* all that are queued, when the connection is there */
-void session_requests_go_ahead(struct session *s); /* the dials, to one that will soon be there */
+bool session_requests_go_ahead(struct session *s); /* the dials, to one that will soon be there; false: none */
 void session_requests_abandon(struct session *s); /* answers FAULT_GONE, later in this turn */
 void session_requests_count(struct session *s);   /* tells the connection how many wait for bytes */
 void session_on_pause_timer(void *ctx);

@@ -406,12 +406,17 @@ void session_on_pause_timer(void *ctx)
 }
 
 /* If the login fails after all, each is queued again. */
-void session_requests_go_ahead(struct session *s)
+bool session_requests_go_ahead(struct session *s)
 {
+    bool any = false;
+
     LIST_FOREACH_SAFE (rq, &s->queued, struct session_request, node)
-        if (!rq->script && !request_is_bulk(rq))
+        if (!rq->script && !request_is_bulk(rq)) {
             request_start(rq, s->link);
+            any = true;
+        }
     session_requests_count(s);
+    return any;
 }
 
 static void requests_abandon(struct session *s, struct list *from)

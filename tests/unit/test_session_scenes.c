@@ -553,6 +553,37 @@ Test(session_scenes, dials_go_ahead_where_our_key_let_us_in)
     scene_end();
 }
 
+/* Each return would cost it a connection. */
+Test(session_scenes, no_dial_goes_ahead_to_a_server_that_cuts_off_who_does_not_wait)
+{
+    unsigned ahead = 0;
+
+    scene_begin();
+    w.by_own_key = true;
+    come_up();
+    for (unsigned round = 0; round < 4; round++) {
+        network_ends();
+        pass(15000);
+        ask_for(0, false, false);
+        w.network = true;
+        session_renew(w.session, NULL);
+        for (unsigned i = 0; i < 1000 && session_state(w.session) != SESSION_UP; i++) {
+            pass(1);
+            if (!w.session->link || !conn_first()->is_soon || session_state(w.session) != SESSION_CONNECTING)
+                continue;
+            ahead++;
+            w.network = false;
+            pass(500);
+            w.network = true;
+        }
+        pass(60000);
+        cr_assert_eq(session_state(w.session), SESSION_UP);
+        cr_assert_eq(w.answers, round + 1);
+    }
+    cr_assert_eq(ahead, SESSION_AHEAD_LOST_MAX);
+    scene_end();
+}
+
 /* Behind one that ran meanwhile it has waited its turn, and was not refused so long. */
 Test(session_scenes, a_command_that_is_refused_alone_has_its_time_anew_after_another_one_ran)
 {
