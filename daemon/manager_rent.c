@@ -209,12 +209,23 @@ static bool is_wanted_on(const struct lease *l)
     return life_goal(rented_life(lease_rented(l))) == LIFE_GOAL_ON;
 }
 
-/* Its cards are only those of a search, which may be another one from now on. */
-static bool is_search(const struct lease *l, const struct account *a)
+/* Somebody else waits for it as well. */
+static bool is_for_others(struct manager *m, const struct lease *l, const char *model)
+{
+    LIST_FOREACH (d, &m->deployments, struct managed_deployment, node)
+        if (deployment_lease(d->deployment) == l && deployment_goal(d->deployment) != GOAL_OFF &&
+            !(model && streq(deployment_name(d->deployment), model)))
+            return true;
+    return false;
+}
+
+/* Its cards are only those of a search for that model, which may be another one from now on. */
+static bool is_search(struct manager *m, const struct lease *l, const struct account *a, const char *model)
 {
     const struct rented *r = lease_rented(l);
 
-    return r && rented_account(r) == a && rented_record(r)->never_made && !is_made(l) && is_wanted_on(l);
+    return r && rented_account(r) == a && rented_record(r)->never_made && !is_made(l) && is_wanted_on(l) &&
+           !is_for_others(m, l, model);
 }
 
 /* In the order of preference, whatever is up there. */
@@ -242,7 +253,7 @@ static struct lease *find_wanted(struct manager *m, const struct account *a, con
                         deployment_goal(d->deployment) != GOAL_OFF && lease_rented(l) && is_wanted_on(l) &&
                         stays_ours(m, l);
 
-        if (is_meant && is_search(l, a))
+        if (is_meant && is_search(m, l, a, w->model))
             return l;
         for (unsigned i = 0; is_meant && i < n; i++)
             if (is_of_card(l, a, &cards[i]))
@@ -353,9 +364,10 @@ static struct lease *choose_name(struct manager *m, const struct account *a, con
 }
 
 /* 0: *ret is the one of that name, or NULL: it would be new. */
-static int find_named(struct manager *m, const struct account *a, const char *name, const struct card *cards,
-                      unsigned n, struct lease **ret, struct fault *f)
+static int find_named(struct manager *m, const struct account *a, const struct manager_rent *w,
+                      const struct card *cards, unsigned n, struct lease **ret, struct fault *f)
 {
+    const char *name = w->name, *model = w->model;
     struct lease *l = manager_find_lease(m, name);
 
     *ret = NULL;
@@ -363,7 +375,7 @@ static int find_named(struct manager *m, const struct account *a, const char *na
         return fault_code(f, FAULT_INVALID, "bad_name",
                           "\"%.60s\" cannot name an instance: use 1 to 40 of a-z 0-9 -", name);
     for (unsigned i = 0; l && i < n; i++)
-        if (is_search(l, a) || is_of_card(l, a, &cards[i])) {
+        if (is_search(m, l, a, model) || is_of_card(l, a, &cards[i])) {
             *ret = l;
             return 0;
         }
@@ -534,7 +546,7 @@ int manager_rent(struct manager *m, const struct manager_rent *w, bool check, st
 
     *ret_ticket = 0;
     *ret = NULL;
-    if (w->name && find_named(m, a, w->name, cards, n, ret, f) < 0)
+    if (w->name && find_named(m, a, w, cards, n, ret, f) < 0)
         return -EINVAL;
     if (!w->name && !w->anew)
         *ret = find_rented(m, a, w, cards, n, &where);

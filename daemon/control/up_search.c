@@ -176,15 +176,16 @@ static void end_others(const struct call *c, struct deployment *d)
             deployment_pass(other, why, true);
 }
 
-static char *note_of(const struct up_search *before, const struct lease *l)
+static char *note_of(const struct up_search *before, const struct deployment *d)
 {
+    const struct lease *l = deployment_lease(d);
     int64_t until_at_ms = lease_rented(l) ? rented_record(lease_rented(l))->search_until_at_ms : 0;
     char text[SEARCH_TEXT_MAX], now[MINUTE_TEXT_MAX] = "", was[MINUTE_TEXT_MAX] = "";
     bool is_longer = before->until_at_ms && until_at_ms && before->until_at_ms != until_at_ms;
 
     if (before->lease != l)
-        return xasprintf("%s (%s) is looked for no longer: what was said last counts", lease_name(before->lease),
-                         before->text);
+        return xasprintf("%s waits for %s (%s) no longer: what was said last counts", deployment_name(d),
+                         lease_name(before->lease), before->text);
     search_format(text, l);
     if (streq(text, before->text) && !is_longer)
         return NULL;
@@ -216,5 +217,5 @@ char *up_search_after(const struct call *c, const struct up_search *before, stru
         end_others(c, d);
     if (before->lease != deployment_lease(d) && is_wanted_on(c, before->lease))
         return NULL;
-    return note_of(before, deployment_lease(d));
+    return note_of(before, d);
 }

@@ -372,7 +372,7 @@ class Either(AtOnce):
             self.assertEqual(said.returncode, 10, said.stderr)
             self.assertIn("costs ¥1.88 an hour at least, and at most ¥1.00 is allowed", said.stderr)
             said = w.d.ctl("up", MODEL, "--no-wait", "--gpu", "5090", "--max-price", "3")
-            self.assertIn("mine (4090D, at most ¥2.50/h) is looked for no longer", " ".join(said.stderr.split()))
+            self.assertIn(f"{MODEL} waits for mine (4090D, at most ¥2.50/h) no longer", " ".join(said.stderr.split()))
             self.assertEqual(self.places(w), {"mine": "off", "5090": "on_demand"})
             w.wait("stopped", name="mine")
             said = w.d.ctl("up", MODEL, "--no-wait", "--gpu", "5090,PRO6000", "--max-price", "6")

@@ -849,7 +849,7 @@ Test(control_rent_search, another_card_is_looked_for_instead_of_a_machine_that_w
     begin_waiting_machine();
     up_notes("{\"model\":\"ollama:m\",\"gpu\":\"5090\",\"max_price_milli\":9000,\"anyway\":true,\"wait\":false}",
              &notes);
-    cr_assert_str_eq(buf_text(&notes), "box (4090D, at most ¥5.00/h) is looked for no longer: what was said last counts;");
+    cr_assert_str_eq(buf_text(&notes), "ollama:m waits for box (4090D, at most ¥5.00/h) no longer: what was said last counts;");
     cr_assert_eq(deployment_goal(m_on("box")), GOAL_OFF);
     deployment_describe_off(m_on("box"), &off);
     cr_assert_not_null(strstr(off.text, ": 5090 is looked for instead, by a newer word"), "%s", off.text);
@@ -908,6 +908,23 @@ Test(control_rent_search, a_search_that_has_a_name_is_changed_as_well)
                             "\"anyway\":true,\"wait\":false}"));
     cr_assert_str_eq(record_of("box")->gpu, "5090", "also by that name");
     cr_assert_not(record_of("box")->by_search);
+}
+
+Test(control_rent_search, a_search_for_another_model_is_not_changed_by_its_name)
+{
+    begin_account();
+    at.has_card = false;
+    json_free(answers("Up", UP));
+    box_gets(LIFE_WAITING);
+    refuses(CALL("Up", "{\"model\":\"ollama:n\",\"on\":\"box\",\"gpu\":\"5090\",\"max_price_milli\":9000,"
+                       "\"anyway\":true,\"wait\":false}"),
+            "io.llmhost.Conflict", "code", "exists");
+    cr_assert_str_eq(record_of("box")->gpu, "4090D");
+    json_free(answers("Up", "{\"model\":\"ollama:n\",\"on\":\"box\",\"wait\":false}"));
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"5090\",\"max_price_milli\":9000,\"anyway\":true,\"wait\":false}"));
+    cr_assert_str_eq(record_of("box")->gpu, "4090D", "the other one waits for that");
+    cr_assert_eq(deployment_goal(m_on("box")), GOAL_OFF);
+    cr_assert_not_null(m_on("5090"));
 }
 
 /* Nobody knows when it is answered. */
