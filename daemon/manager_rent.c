@@ -578,6 +578,7 @@ struct release {
     struct op op;
     struct list node;
     char *name;
+    struct op *step; /* it is forgotten, and the disk is told */
     op_done_fn done;
     void *ctx;
 };
@@ -585,6 +586,7 @@ struct release {
 static void release_free(struct release *x)
 {
     list_remove(&x->node);
+    op_cancel(&x->step);
     free(x->name);
     free(x);
 }
@@ -649,17 +651,28 @@ void manager_forget_never_made(struct manager *m, struct lease *l)
     rented_want(lease_rented(l), LIFE_GOAL_RELEASE);
 }
 
-static void end_releases(struct manager *m, const char *name)
+static void release_on_durable(void *ctx, const struct fault *f)
 {
-    LIST_FOREACH_SAFE (x, &m->releases, struct release, node)
-        if (streq(x->name, name)) {
-            op_done_fn done = x->done;
-            void *ctx = x->ctx;
+    struct release *x = ctx;
+    op_done_fn done = x->done;
+    void *done_ctx = x->ctx;
+    struct fault unkept;
 
-            op_end(&x->op);
-            release_free(x);
-            done(ctx, NULL);
-        }
+    if (f) {
+        unkept = *f;
+        fault_prefix(&unkept, "it was given back, but that is not on disk yet");
+    }
+    op_end(&x->op);
+    release_free(x);
+    done(done_ctx, f ? &unkept : NULL);
+}
+
+/* A daemon after this one would ask for it, and not find it. */
+static void end_releases(struct manager *m, const char *name, store_ticket forgotten)
+{
+    LIST_FOREACH (x, &m->releases, struct release, node)
+        if (!x->step && streq(x->name, name))
+            store_after(m->context.store, forgotten, &x->step, release_on_durable, x);
 }
 
 /* Nobody wants a model on it, or has to be told why there is none. */
@@ -709,9 +722,10 @@ void releases_forget(void *ctx)
                           "removed: nothing of it was made");
         else
             event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, name, "released", "given back, with its data");
-        store_remove_instance(m->context.store, name);
+        store_ticket forgotten = store_remove_instance(m->context.store, name);
+
         manager_forget_instance(m, n->lease);
-        end_releases(m, name);
+        end_releases(m, name, forgotten);
     }
 }
 

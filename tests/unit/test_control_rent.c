@@ -5,6 +5,8 @@
  * switched off and confirmed, or not, what is told of it, and the end of it. */
 #include "deployment/deployment_private.h"
 #include "proto/text.h"
+#include <sqlite3.h>
+
 #include "tests/unit/control_rent_world.h"
 
 TestSuite(control_rent, .init = begin, .fini = world_end, .timeout = 60);
@@ -307,6 +309,23 @@ Test(control_rent, end_of_a_models_keep_tells_of_the_machine_that_is_kept)
     cr_assert_null(json_get(over, "stay"));
 }
 
+static bool is_on_disk(const char *instance)
+{
+    _cleanup_free_ char *database = xasprintf("%s/llmhost.db", w.directory);
+    sqlite3 *sql;
+    sqlite3_stmt *row;
+
+    cr_assert_eq(sqlite3_open_v2(database, &sql, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    cr_assert_eq(sqlite3_prepare_v2(sql, "SELECT 1 FROM instance WHERE name = ?", -1, &row, NULL), SQLITE_OK);
+    cr_assert_eq(sqlite3_bind_text(row, 1, instance, -1, SQLITE_STATIC), SQLITE_OK);
+    int r = sqlite3_step(row);
+
+    cr_assert(r == SQLITE_ROW || r == SQLITE_DONE);
+    sqlite3_finalize(row);
+    sqlite3_close(sql);
+    return r == SQLITE_ROW;
+}
+
 Test(control_rent, machine_is_given_back_only_by_its_name_and_when_it_is_off)
 {
     begin_machine();
@@ -326,6 +345,7 @@ Test(control_rent, machine_is_given_back_only_by_its_name_and_when_it_is_off)
     cr_assert_null(json_get_text(v, "error"), "%s", json_get_text(json_get(v, "parameters"), "message"));
     cr_assert_geq(at.n_released, 1);
     cr_assert_null(box());
+    cr_assert_not(is_on_disk("box"), "no daemon after this one asks for it");
 }
 
 static int64_t spent_today(void)
