@@ -681,19 +681,43 @@ static bool is_below_search(struct call *c, const struct lease *l)
     return true;
 }
 
+/* It is on, or comes on, for more than what is said now: that is no word to end it. */
+static bool is_below_bill(struct call *c, const struct lease *l)
+{
+    const char *unit = account_ops(rented_account(lease_rented(l)))->unit;
+    int64_t own = json_get_int(c->parameters, "max_price_milli", 0);
+    char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
+    struct rented_figures n;
+
+    rented_figures(lease_rented(l), &n);
+    int64_t milli = n.rate_milli ? n.rate_milli : n.list_rate_milli;
+
+    if (!own || milli <= own)
+        return false;
+    _cleanup_free_ char *next = xasprintf("llmhostctl down %s", json_get_text(c->parameters, "model"));
+
+    call_fail(c, EXIT_REFUSED, "price", lease_name(l), "it goes on under the old limit", next,
+              "nothing was changed: %s is switched on and costs %s an hour, and at most %s is allowed", lease_name(l),
+              money_format(price, milli, unit), money_format(allowed, own, unit));
+    return true;
+}
+
 /* Off, and rented: it is switched on by this call, or by what is tried after another one. */
 static bool is_price_open(struct call *c, const struct lease *l, bool is_other)
 {
     struct rented *r = l ? lease_rented(l) : NULL;
-    enum life_state s = r ? life_state(rented_life(r)) : LIFE_RUNNING;
+    enum life_state s = r ? life_state(rented_life(r)) : LIFE_ABSENT;
     int64_t own = json_get_int(c->parameters, "max_price_milli", 0), milli;
     char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
 
+    if (!r)
+        return false;
     if (s == LIFE_WAITING)
         return is_below_search(c, l);
-    if (s == LIFE_CREATING || s == LIFE_STARTING || s == LIFE_RUNNING ||
-        rented_prepaid_until_at_ms(r))
+    if (rented_prepaid_until_at_ms(r))
         return false;
+    if (s == LIFE_CREATING || s == LIFE_STARTING || s == LIFE_RUNNING)
+        return !is_other && is_below_bill(c, l);
     milli = rented_expected_milli(r);
     if (!milli && !up_limit_milli(c, rented_account(r)) && !rented_record(r)->max_price_milli) {
         fail_unpriced(c, lease_name(l), lease_name(l), is_other || up_rents(c) ? NULL : lease_name(l));
@@ -753,13 +777,27 @@ static bool are_prices_open(struct call *c, const char *names, bool are_others)
     return is_open;
 }
 
+/* Its end has passed, perhaps while something was waited for: without one it would be looked for two hours long. */
+static bool is_time_over(struct call *c)
+{
+    const char *model = json_get_text(c->parameters, "model");
+    int64_t until_at_ms = json_get_int(c->parameters, "search_until_at_ms", 0);
+
+    if (!until_at_ms || until_at_ms > clock_wall_ms())
+        return false;
+    _cleanup_free_ char *next = xasprintf("llmhostctl status %s", model);
+
+    call_fail(c, EXIT_USAGE, "time_over", model, NULL, next, "nothing was changed: the end of the search is in the past");
+    return true;
+}
+
 bool up_agrees_to_price(struct call *c)
 {
     const char *on = json_get_text(c->parameters, "on");
     struct lease *l = NULL;
     struct fault f = {0};
 
-    if (are_prices_open(c, json_get_text(c->parameters, "or_on"), true))
+    if (is_time_over(c) || are_prices_open(c, json_get_text(c->parameters, "or_on"), true))
         return false;
     if (!up_rents(c) && on)
         return !are_prices_open(c, on, false);

@@ -862,6 +862,26 @@ Test(control_rent_search, another_card_is_looked_for_instead_of_a_machine_that_w
     buf_done(&notes);
 }
 
+Test(control_rent_search, a_search_that_would_end_in_the_past_is_refused_and_nothing_is_made)
+{
+    begin_account();
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false,\"search_until_at_ms\":1}"),
+            "io.llmhost.Usage", "code", "time_over");
+    cr_assert_null(manager_lease_at(w.manager, 0));
+    cr_assert_null(manager_deployment_at(w.manager, 0));
+    cr_assert_eq(at.n_asked, 0);
+}
+
+/* Said of what bills already it would be read, and forgotten. */
+Test(control_rent_search, a_limit_below_the_price_of_a_machine_that_is_on_is_refused)
+{
+    begin_machine();
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"wait\":false,\"max_price_milli\":1000}"), "io.llmhost.Refused", "message",
+            "nothing was changed: box is switched on and costs ¥1.88 an hour, and at most ¥1.00 is allowed");
+    json_free(answers("Up", "{\"model\":\"ollama:m\",\"wait\":false,\"max_price_milli\":2000}"));
+    cr_assert_eq(box_state(), LIFE_RUNNING);
+}
+
 /* It keeps its name when the machine comes: what bills under it is said beside. */
 Test(control_rent_search, one_that_has_the_name_of_another_card_says_which_it_has)
 {
