@@ -66,12 +66,16 @@ static void add_totals(struct table *t, const struct json *list, const char *now
 static void add_note(struct table *t, const struct json *line)
 {
     int64_t disk_gb = json_get_int(line, "disk_gb", 0),
-            prepaid = json_get_int(line, "prepaid_until_at_ms", 0);
+            prepaid = json_get_int(line, "prepaid_until_at_ms", 0),
+            was_on = json_get_int(line, "was_on_at_ms", 0);
+    const char *id = member_text(line, "id", "");
     const char *gpu = json_get_text(line, "gpu");
     char at[CLOCK_MAX];
     struct buf text;
 
     buf_init(&text, 4096);
+    if (was_on)
+        buf_addf(&text, "on until %s%s%s", minute_format(at, was_on), *id ? ", " : "", id);
     if (prepaid)
         buf_addf(&text, "prepaid until %s", minute_format(at, prepaid));
     if (gpu)
@@ -112,7 +116,10 @@ static void add_costs(const struct output *o, const struct json *reply, bool of_
     for (size_t i = 0; i < json_count(lines); i++) {
         const struct json *line = json_at(lines, i);
 
-        table_add(t, STYLE_PLAIN, json_get_text(line, "instance"));
+        _cleanup_free_ char *name = xasprintf("%s%s", member_text(line, "instance", "?"),
+                                              json_get_bool(line, "earlier", false) ? " (earlier)" : "");
+
+        table_add(t, STYLE_PLAIN, name);
         add_money(t, json_get(line, "now"), "/h");
         add_money(t, json_get(line, "today"), "");
         add_money(t, json_get(line, "month"), "");

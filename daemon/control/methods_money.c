@@ -180,10 +180,34 @@ static bool is_asked_for(struct manager *m, const struct json *targets, const ch
     return false;
 }
 
-static bool is_named_before(const struct ledger *g, unsigned i, const char *name)
+/* The instance whose machine that interval is of; NULL: it was given back. */
+static struct lease *lease_of(struct manager *m, const struct account *a, const struct spent_record *r)
 {
+    struct lease *l = rented_named(m, a, r->instance);
+
+    return l && cost_is_of(l, r) ? l : NULL;
+}
+
+static bool is_machine_before(const struct ledger *g, unsigned i)
+{
+    const struct spent_record *r = ledger_row_at(g, i);
+
     while (i-- > 0)
-        if (streq(ledger_row_at(g, i)->instance, name))
+        if (ledger_is_of(ledger_row_at(g, i), r->instance, r->machine))
+            return true;
+    return false;
+}
+
+/* Its name was given again: an instance has it, or another machine has it behind it in the books. */
+static bool is_earlier(struct manager *m, const struct account *a, unsigned i)
+{
+    const struct ledger *g = account_ledger(a);
+    const struct spent_record *r = ledger_row_at(g, i), *next;
+
+    if (rented_named(m, a, r->instance))
+        return true;
+    while ((next = ledger_row_at(g, ++i)))
+        if (streq(next->instance, r->instance) && !ledger_is_of(next, r->instance, r->machine))
             return true;
     return false;
 }
@@ -198,11 +222,10 @@ static void add_lines(struct manager *m, const struct account *a, const struct j
 
     for (unsigned i = 0; (l = manager_lease_at(m, i)); i++)
         if (rented_named(m, a, lease_name(l)) && is_asked_for(m, targets, lease_name(l)))
-            json_append(lines, show_cost_line(a, l, lease_name(l)));
+            json_append(lines, show_cost_line(l));
     for (unsigned i = 0; (r = ledger_row_at(g, i)); i++)
-        if (!rented_named(m, a, r->instance) && !is_named_before(g, i, r->instance) &&
-            target_has_name(targets, r->instance))
-            json_append(lines, show_cost_line(a, NULL, r->instance));
+        if (!lease_of(m, a, r) && !is_machine_before(g, i) && target_has_name(targets, r->instance))
+            json_append(lines, show_cost_of_gone(a, r, is_earlier(m, a, i)));
 }
 
 static void add_rows(struct manager *m, const struct account *a, const struct json *targets,
@@ -211,7 +234,8 @@ static void add_rows(struct manager *m, const struct account *a, const struct js
     const struct spent_record *r;
 
     for (unsigned i = 0; (r = ledger_row_at(account_ledger(a), i)); i++)
-        if ((!r->to_at_ms || r->to_at_ms > since_at_ms) && is_asked_for(m, targets, r->instance))
+        if ((!r->to_at_ms || r->to_at_ms > since_at_ms) &&
+            (lease_of(m, a, r) ? is_asked_for(m, targets, r->instance) : target_has_name(targets, r->instance)))
             json_append(rows, show_spent(a, r));
 }
 

@@ -12,6 +12,7 @@
 #include "control/methods.h"
 #include "control/orphans.h"
 #include "control/show.h"
+#include "control/show_cost.h"
 #include "control/show_rent.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
@@ -267,7 +268,7 @@ void method_offers(struct call *c)
 /* What was there is gone when it is answered: its name, its account and what it had cost remain. */
 struct release {
     struct timer *timer;
-    char *name, *provider;
+    char *name, *provider, *machine; /* machine: the provider's id; NULL: there was none */
     bool never_made; /* there is nothing to give back */
 };
 
@@ -278,6 +279,7 @@ static void release_drop(struct call *c)
     timer_free(r->timer);
     free(r->name);
     free(r->provider);
+    free(r->machine);
     free(r);
 }
 
@@ -286,21 +288,17 @@ static void on_released(void *ctx, const struct fault *f)
     struct call *c = ctx;
     const struct release *r = c->state;
     struct account *a = manager_find_account(c->context->manager, r->provider);
-    struct ledger_sum spent = {0};
 
     if (f) {
         call_fault(c, f, r->name, NULL);
         return;
     }
-    if (a)
-        spent = ledger_sum(account_ledger(a), r->name,
-                           ledger_month_begins(account_ledger(a), account_now_ms(a)), account_now_ms(a) + 1);
     struct json *v = json_object();
 
     if (r->never_made)
         json_put_bool(v, "never_made", true);
-    else
-        json_put(v, "spent", show_sum(&spent, a ? account_ops(a)->unit : "CNY"));
+    else if (a)
+        json_put(v, "spent", show_spent_month(a, r->name, r->machine));
     call_reply(c, v);
 }
 
@@ -355,6 +353,7 @@ void method_release(struct call *c)
 
     r->name = xstrdup(name);
     r->provider = xstrdup(account_name(rented_account(lease_rented(l))));
+    r->machine = xstrdup(cost_machine(l));
     r->never_made = rented_was_never_made(lease_rented(l));
     r->timer = timer_new(c->context->loop, release_on_timer, c);
     if (timeout_ms > 0)

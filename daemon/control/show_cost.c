@@ -37,14 +37,34 @@ static void add_sum(struct ledger_sum *to, const struct ledger_sum *more)
     to->unknown |= more->unknown;
 }
 
-static bool has_open_interval(const struct account *a, const char *name)
+const char *cost_machine(const struct lease *l)
 {
+    const struct account *a = rented_account(lease_rented(l));
+    const char *id = life_record(rented_life(lease_rented(l)))->id, *last = NULL;
+    const struct spent_record *r;
+
+    for (unsigned i = 0; !*id && (r = ledger_row_at(account_ledger(a), i)); i++)
+        if (streq(r->instance, lease_name(l)) && r->from_at_ms >= lease_record(l)->added_at_ms - LEDGER_SKEW_MS)
+            last = r->machine;
+    return *id ? id : last;
+}
+
+static bool has_open_interval(const struct lease *l)
+{
+    const struct account *a = rented_account(lease_rented(l));
     const struct spent_record *r;
 
     for (unsigned i = 0; (r = ledger_row_at(account_ledger(a), i)); i++)
-        if (!r->to_at_ms && streq(r->instance, name))
+        if (!r->to_at_ms && cost_is_of(l, r))
             return true;
     return false;
+}
+
+bool cost_is_of(const struct lease *l, const struct spent_record *r)
+{
+    const char *machine = cost_machine(l);
+
+    return machine && ledger_is_of(r, lease_name(l), machine);
 }
 
 /* That it comes on is sure, and since when it bills is not: its company said yes, and has not said "running". */
@@ -53,22 +73,26 @@ static bool is_let_go(const struct lease *l)
     struct rented_figures n;
 
     rented_figures(lease_rented(l), &n);
-    return n.state == LIFE_STARTING && !n.asks && !has_open_interval(rented_account(lease_rented(l)), lease_name(l));
+    return n.state == LIFE_STARTING && !n.asks && !has_open_interval(l);
 }
 
 /* What it costs an hour, as it is: its time while it is on, its disk while it is off. */
-static struct ledger_sum rate_now(const struct account *a, const struct lease *l, const char *name)
+static struct ledger_sum rate_now(const struct lease *l)
 {
-    if (l && cost_is_of_disk(l))
+    const char *machine = cost_machine(l);
+    bool estimate;
+
+    if (cost_is_of_disk(l))
         return cost_when_off(l);
-    if (l && is_let_go(l)) {
-        bool estimate;
+    if (is_let_go(l)) {
         int64_t milli = rental_rate(l, &estimate);
 
-        return (struct ledger_sum){.milli = milli, .estimate = milli > 0,
+        return (struct ledger_sum){.milli = milli,
+                                   .estimate = milli > 0,
                                    .unknown = milli <= 0 && !rented_prepaid_until_at_ms(lease_rented(l))};
     }
-    return ledger_rate(account_ledger(a), name);
+    return machine ? ledger_rate_of(account_ledger(rented_account(lease_rented(l))), lease_name(l), machine)
+                   : (struct ledger_sum){0};
 }
 
 /* ---- what nobody knows ---- */
@@ -103,8 +127,7 @@ static struct doubt doubt_of(const struct lease *l)
     struct rented_figures n;
 
     rented_figures(lease_rented(l), &n);
-    if (rented_prepaid_until_at_ms(lease_rented(l)) || n.is_none || is_let_go(l) ||
-        has_open_interval(a, lease_name(l)))
+    if (rented_prepaid_until_at_ms(lease_rented(l)) || n.is_none || is_let_go(l) || has_open_interval(l))
         return d;
     switch (n.state) {
     case LIFE_ABSENT:
@@ -135,8 +158,8 @@ void cost_figures(const struct control_context *k, const struct account *a, stru
         if (!lease_rented(l) || rented_account(lease_rented(l)) != a)
             continue;
         const struct doubt d = doubt_of(l);
-        const struct ledger_sum beside = cost_is_of_disk(l) || is_let_go(l) ? rate_now(a, l, lease_name(l))
-                                                                            : (struct ledger_sum){0};
+        const struct ledger_sum beside =
+            cost_is_of_disk(l) || is_let_go(l) ? rate_now(l) : (struct ledger_sum){0};
 
         add_sum(&ret->rate, &beside);
         ret->rate.unknown |= *d.reason != '\0';
@@ -147,28 +170,48 @@ void cost_figures(const struct control_context *k, const struct account *a, stru
 
 /* ---- the books ---- */
 
-static struct ledger_sum spent_since(const struct account *a, const char *name, int64_t from_at_ms)
+static struct ledger_sum spent_since(const struct account *a, const char *name, const char *machine,
+                                     int64_t from_at_ms)
 {
-    return ledger_sum(account_ledger(a), name, from_at_ms, account_now_ms(a) + 1);
+    return ledger_sum_of(account_ledger(a), name, machine, from_at_ms, account_now_ms(a) + 1);
 }
 
-static struct ledger_sum spent_today(const struct account *a, const char *name)
+/* In a call that has no answer it may have cost more. */
+static struct ledger_sum spent_by(const struct lease *l, int64_t from_at_ms)
 {
-    return spent_since(a, name, ledger_day_begins(account_ledger(a), account_now_ms(a)));
+    const char *machine = cost_machine(l);
+    struct ledger_sum sum =
+        machine ? spent_since(rented_account(lease_rented(l)), lease_name(l), machine, from_at_ms)
+                : (struct ledger_sum){0};
+
+    sum.unknown |= doubt_of(l).may_have_begun;
+    return sum;
 }
 
-static struct ledger_sum spent_month(const struct account *a, const char *name)
+static int64_t day_begins(const struct account *a)
 {
-    return spent_since(a, name, ledger_month_begins(account_ledger(a), account_now_ms(a)));
+    return ledger_day_begins(account_ledger(a), account_now_ms(a));
+}
+
+static int64_t month_begins(const struct account *a)
+{
+    return ledger_month_begins(account_ledger(a), account_now_ms(a));
 }
 
 struct json *show_spent_today(const struct lease *l)
 {
     const struct account *a = rented_account(lease_rented(l));
-    struct ledger_sum today = spent_today(a, lease_name(l));
+    const struct ledger_sum today = spent_by(l, day_begins(a));
 
-    today.unknown |= doubt_of(l).may_have_begun;
     return show_sum(&today, account_ops(a)->unit);
+}
+
+struct json *show_spent_month(const struct account *a, const char *name, const char *machine)
+{
+    const struct ledger_sum month =
+        machine ? spent_since(a, name, machine, month_begins(a)) : (struct ledger_sum){0};
+
+    return show_sum(&month, account_ops(a)->unit);
 }
 
 static bool is_stamp(const char *basis)
@@ -190,6 +233,7 @@ struct json *show_spent(const struct account *a, const struct spent_record *r)
 
     json_put_string(v, "provider", account_name(a));
     json_put_string(v, "instance", r->instance);
+    json_put_string(v, "id", r->machine);
     json_put_string(v, "kind", r->kind);
     json_put_bool(v, "by_us", r->intent != NULL);
     json_put_int(v, "from_at_ms", r->from_at_ms);
@@ -207,30 +251,69 @@ struct json *show_spent(const struct account *a, const struct spent_record *r)
     return v;
 }
 
-struct json *show_cost_line(const struct account *a, const struct lease *l, const char *name)
+static void put_sums(struct json *v, const struct account *a, const struct ledger_sum *today,
+                     const struct ledger_sum *month, const struct ledger_sum *stopped)
 {
-    const struct doubt d = l ? doubt_of(l) : (struct doubt){.reason = ""};
-    struct ledger_sum now = rate_now(a, l, name), today = spent_today(a, name), month = spent_month(a, name),
-                      stopped = l ? cost_when_off(l) : (struct ledger_sum){0};
     const char *unit = account_ops(a)->unit;
+
+    json_put(v, "today", show_sum(today, unit));
+    json_put(v, "month", show_sum(month, unit));
+    json_put(v, "stopped", show_sum(stopped, unit));
+}
+
+struct json *show_cost_line(const struct lease *l)
+{
+    const struct account *a = rented_account(lease_rented(l));
+    const struct rented *rented = lease_rented(l);
+    const struct doubt d = doubt_of(l);
+    const struct ledger_sum now = rate_now(l), stopped = cost_when_off(l), today = spent_by(l, day_begins(a)),
+                            month = spent_by(l, month_begins(a));
     struct json *v = json_object();
 
-    today.unknown |= d.may_have_begun;
-    month.unknown |= d.may_have_begun;
-    json_put_string(v, "instance", name);
-    json_put_string(v, "state", l ? show_rental_state(l) : life_state_name(LIFE_RELEASED));
+    json_put_string(v, "instance", lease_name(l));
+    json_put_string(v, "id", cost_machine(l));
+    json_put_string(v, "state", show_rental_state(l));
     if (*d.reason)
         json_put_string(v, "now_unknown", d.reason);
     else
-        json_put(v, "now", show_sum(&now, unit));
-    json_put(v, "today", show_sum(&today, unit));
-    json_put(v, "month", show_sum(&month, unit));
-    json_put(v, "stopped", show_sum(&stopped, unit));
-    if (l && manager_is_misnamed(l))
-        json_put_string(v, "gpu", rented_record(lease_rented(l))->gpu);
-    if (l && rented_record(lease_rented(l))->disk_gb)
-        json_put_int(v, "disk_gb", rented_record(lease_rented(l))->disk_gb);
-    if (l && rented_prepaid_until_at_ms(lease_rented(l)))
-        json_put_int(v, "prepaid_until_at_ms", rented_prepaid_until_at_ms(lease_rented(l)));
+        json_put(v, "now", show_sum(&now, account_ops(a)->unit));
+    put_sums(v, a, &today, &month, &stopped);
+    if (manager_is_misnamed(l))
+        json_put_string(v, "gpu", rented_record(rented)->gpu);
+    if (rented_record(rented)->disk_gb)
+        json_put_int(v, "disk_gb", rented_record(rented)->disk_gb);
+    if (rented_prepaid_until_at_ms(rented))
+        json_put_int(v, "prepaid_until_at_ms", rented_prepaid_until_at_ms(rented));
+    return v;
+}
+
+/* When its time was over, or it was seen last. */
+static int64_t was_on_at_ms(const struct account *a, const struct spent_record *machine)
+{
+    const struct spent_record *r;
+    int64_t at_ms = 0;
+
+    for (unsigned i = 0; (r = ledger_row_at(account_ledger(a), i)); i++)
+        if (streq(r->kind, "compute") && ledger_is_of(r, machine->instance, machine->machine))
+            at_ms = MAX(at_ms, r->to_at_ms ? r->to_at_ms : r->seen_at_ms);
+    return at_ms;
+}
+
+struct json *show_cost_of_gone(const struct account *a, const struct spent_record *r, bool earlier)
+{
+    const struct ledger_sum now = ledger_rate_of(account_ledger(a), r->instance, r->machine), none = {0},
+                            today = spent_since(a, r->instance, r->machine, day_begins(a)),
+                            month = spent_since(a, r->instance, r->machine, month_begins(a));
+    struct json *v = json_object();
+
+    json_put_string(v, "instance", r->instance);
+    json_put_string(v, "id", r->machine);
+    json_put_string(v, "state", life_state_name(LIFE_RELEASED));
+    json_put(v, "now", show_sum(&now, account_ops(a)->unit));
+    put_sums(v, a, &today, &month, &none);
+    if (earlier)
+        json_put_bool(v, "earlier", true);
+    if (was_on_at_ms(a, r))
+        json_put_int(v, "was_on_at_ms", was_on_at_ms(a, r));
     return v;
 }

@@ -23,5 +23,13 @@ void cost_figures(const struct control_context *k, const struct account *a, stru
 struct json *show_spent_today(const struct lease *l);
 /* An interval of the ledger. */
 struct json *show_spent(const struct account *a, const struct spent_record *r);
-/* A CostLine. l NULL: it was given back; then name is all there is of it. */
-struct json *show_cost_line(const struct account *a, const struct lease *l, const char *name);
+/* The provider's id of the machine it has, or, while it has none, of the one it had last; NULL: it had none so far. Its name may have been that of other
+ * machines before. */
+const char *cost_machine(const struct lease *l);
+bool cost_is_of(const struct lease *l, const struct spent_record *r);
+/* A Money: what that machine has cost this month. machine: the provider's id; NULL: there was none. */
+struct json *show_spent_month(const struct account *a, const char *name, const char *machine);
+/* A CostLine. */
+struct json *show_cost_line(const struct lease *l);
+/* The same of a machine that no instance has any more, r being an interval of it. earlier: its name was given to another one since. */
+struct json *show_cost_of_gone(const struct account *a, const struct spent_record *r, bool earlier);

@@ -31,6 +31,7 @@ struct ledger *ledger_new(struct store *s, const char *provider, const char *uni
 static void row_free(struct row *w)
 {
     free(w->r.instance);
+    free(w->r.machine);
     free(w->r.intent);
     free(w);
 }
@@ -100,6 +101,7 @@ struct row *ledger_add(struct ledger *g, const struct spent_record *r)
     w->r.provider = (char *)g->provider;
     w->r.unit = (char *)g->unit;
     w->r.instance = xstrdup(r->instance);
+    w->r.machine = xstrdup(r->machine);
     w->r.intent = xstrdup(r->intent);
     w->r.kind = word(r->kind);
     w->r.from_basis = word(r->from_basis);
@@ -278,6 +280,7 @@ static struct row *begin(struct ledger *g, const struct ledger_reading *r, int64
 {
     struct spent_record new = {
         .instance = (char *)r->instance,
+        .machine = (char *)r->machine,
         .kind = "compute",
         .intent = is_by_us(r, row_before(g, r->instance, NULL), from_at_ms) ? (char *)r->intent : NULL,
         .from_at_ms = from_at_ms,

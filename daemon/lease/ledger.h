@@ -30,6 +30,7 @@ void ledger_restore(struct ledger *g, const struct spent_record *r);
 /* What was read of a machine, each time it is read. */
 struct ledger_reading {
     const char *instance; /* our name for it */
+    const char *machine;  /* the provider's */
     enum instance_power power;
     bool off_counts;      /* power is INSTANCE_OFF, and it can be believed (life.h) */
     /* The bill's own stamps, 0: none; during a boot they are those of the boot before. */
@@ -69,11 +70,17 @@ struct ledger_sum {
  * instance NULL: all. */
 struct ledger_sum ledger_sum(const struct ledger *g, const char *instance, int64_t from_at_ms,
                              int64_t to_at_ms);
+/* The same of one machine alone, among those that had that name one after the other. machine: the provider's id; NULL: of those whose id is not in
+ * the books. */
+struct ledger_sum ledger_sum_of(const struct ledger *g, const char *instance, const char *machine,
+                                int64_t from_at_ms, int64_t to_at_ms);
+bool ledger_is_of(const struct spent_record *r, const char *instance, const char *machine);
 int64_t ledger_day_begins(const struct ledger *g, int64_t now_ms);
 int64_t ledger_month_begins(const struct ledger *g, int64_t now_ms);
 /* "2026-11-27", of the provider's day. */
 const char *ledger_day_format(const struct ledger *g, int64_t now_ms, char out[static 12]);
 /* What runs now costs so much an hour; as a sum of rates. */
 struct ledger_sum ledger_rate(const struct ledger *g, const char *instance);
+struct ledger_sum ledger_rate_of(const struct ledger *g, const char *instance, const char *machine);
 /* The intervals in memory, oldest first; NULL beyond the last. Until the next reading. */
 const struct spent_record *ledger_row_at(const struct ledger *g, unsigned i);

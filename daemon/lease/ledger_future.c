@@ -68,6 +68,7 @@ void ledger_bring_back(struct ledger *g, const char *instance, int64_t now_ms)
         if (is_time(w)) {
             times[n] = w->r;
             times[n].instance = xstrdup(w->r.instance);
+            times[n].machine = xstrdup(w->r.machine);
             times[n++].intent = xstrdup(w->r.intent);
         }
         ledger_remove(g, w);
@@ -75,6 +76,7 @@ void ledger_bring_back(struct ledger *g, const char *instance, int64_t now_ms)
     while (n-- > 0) { /* the last first; all are gone from where they were */
         add_back(g, &times[n], &end_ms, now_ms);
         free(times[n].instance);
+        free(times[n].machine);
         free(times[n].intent);
     }
     free(times);

@@ -30,6 +30,7 @@ void ledger_read_prepaid(struct ledger *g, const struct ledger_reading *r, int64
     }
     const struct spent_record lump = {
         .instance = (char *)r->instance,
+        .machine = (char *)r->machine,
         .kind = "prepaid",
         .from_at_ms = MAX(last ? last->r.to_at_ms : 0, now_ms),
         .from_basis = "seen",
@@ -70,6 +71,7 @@ void ledger_read_disk(struct ledger *g, const struct ledger_reading *r, int64_t 
     for (; (end_at_ms = ledger_day_begins(g, from_at_ms) + DAY_MS) <= now_ms; from_at_ms = end_at_ms) {
         const struct spent_record lump = {
             .instance = (char *)r->instance,
+            .machine = (char *)r->machine,
             .kind = "disk",
             .from_at_ms = from_at_ms,
             .from_basis = "seen",

@@ -7,7 +7,7 @@
 #define HOUR_MS 3600000ll
 #define DAY_MS  (24 * HOUR_MS)
 
-/* instance and intent are its own; provider and unit are the ledger's, the other texts words that stay. */
+/* instance, machine and intent are its own; provider and unit are the ledger's, the other texts words that stay. */
 struct row {
     struct spent_record r;
     int64_t put_at_ms; /* when it was last put into the database */

@@ -55,22 +55,53 @@ static bool is_within(const struct spent_record *r, int64_t from_at_ms, int64_t 
            (r->to_at_ms == r->from_at_ms && r->from_at_ms == from_at_ms);
 }
 
+bool ledger_is_of(const struct spent_record *r, const char *instance, const char *machine)
+{
+    return streq(r->instance, instance) && (r->machine && machine ? streq(r->machine, machine) : !r->machine && !machine);
+}
+
+static void add_cost(struct ledger_sum *sum, const struct spent_record *r, int64_t from_at_ms, int64_t to_at_ms)
+{
+    int64_t milli = ledger_cost(r, to_at_ms) - ledger_cost(r, from_at_ms);
+
+    if (!is_within(r, from_at_ms, to_at_ms))
+        return;
+    sum->milli += milli;
+    sum->estimate = sum->estimate || (milli > 0 && is_estimate(r));
+    sum->unknown = sum->unknown || ledger_is_unknown(r);
+}
+
 struct ledger_sum ledger_sum(const struct ledger *g, const char *instance, int64_t from_at_ms,
                              int64_t to_at_ms)
 {
     const struct spent_record *r;
     struct ledger_sum sum = {0};
 
-    for (unsigned i = 0; (r = ledger_row_at(g, i)); i++) {
-        if ((instance && !streq(r->instance, instance)) || !is_within(r, from_at_ms, to_at_ms))
-            continue;
-        int64_t milli = ledger_cost(r, to_at_ms) - ledger_cost(r, from_at_ms);
-
-        sum.milli += milli;
-        sum.estimate = sum.estimate || (milli > 0 && is_estimate(r));
-        sum.unknown = sum.unknown || ledger_is_unknown(r);
-    }
+    for (unsigned i = 0; (r = ledger_row_at(g, i)); i++)
+        if (!instance || streq(r->instance, instance))
+            add_cost(&sum, r, from_at_ms, to_at_ms);
     return sum;
+}
+
+struct ledger_sum ledger_sum_of(const struct ledger *g, const char *instance, const char *machine,
+                                int64_t from_at_ms, int64_t to_at_ms)
+{
+    const struct spent_record *r;
+    struct ledger_sum sum = {0};
+
+    for (unsigned i = 0; (r = ledger_row_at(g, i)); i++)
+        if (ledger_is_of(r, instance, machine))
+            add_cost(&sum, r, from_at_ms, to_at_ms);
+    return sum;
+}
+
+static void add_rate(struct ledger_sum *sum, const struct spent_record *r)
+{
+    if (r->to_at_ms)
+        return;
+    sum->milli += MAX(r->rate_milli, 0);
+    sum->estimate = sum->estimate || !ledger_is_rate_known(r);
+    sum->unknown = sum->unknown || r->rate_milli < 0;
 }
 
 struct ledger_sum ledger_rate(const struct ledger *g, const char *instance)
@@ -78,12 +109,19 @@ struct ledger_sum ledger_rate(const struct ledger *g, const char *instance)
     const struct spent_record *r;
     struct ledger_sum sum = {0};
 
-    for (unsigned i = 0; (r = ledger_row_at(g, i)); i++) {
-        if (r->to_at_ms || (instance && !streq(r->instance, instance)))
-            continue;
-        sum.milli += MAX(r->rate_milli, 0);
-        sum.estimate = sum.estimate || !ledger_is_rate_known(r);
-        sum.unknown = sum.unknown || r->rate_milli < 0;
-    }
+    for (unsigned i = 0; (r = ledger_row_at(g, i)); i++)
+        if (!instance || streq(r->instance, instance))
+            add_rate(&sum, r);
+    return sum;
+}
+
+struct ledger_sum ledger_rate_of(const struct ledger *g, const char *instance, const char *machine)
+{
+    const struct spent_record *r;
+    struct ledger_sum sum = {0};
+
+    for (unsigned i = 0; (r = ledger_row_at(g, i)); i++)
+        if (ledger_is_of(r, instance, machine))
+            add_rate(&sum, r);
     return sum;
 }

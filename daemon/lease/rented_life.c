@@ -166,6 +166,7 @@ static void read_spare(struct rented *r, const struct instance_seen *m)
     ledger_read(account_ledger(r->context.account),
                 &(struct ledger_reading){
                     .instance = name,
+                    .machine = m->id,
                     .power = m->power,
                     .off_counts = true,
                     .started_at_ms = m->started_at_ms,
@@ -488,6 +489,7 @@ void rented_on_read(void *ctx)
     ledger_read(account_ledger(r->context.account),
                 &(struct ledger_reading){
                     .instance = r->context.name,
+                    .machine = r->seen.id,
                     .power = r->seen.power,
                     .off_counts = s == LIFE_STOPPED || s == LIFE_WAITING || s == LIFE_RELEASING,
                     .started_at_ms = r->seen.started_at_ms,

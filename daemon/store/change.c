@@ -256,12 +256,12 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
             .sql =
                 "INSERT INTO spent(provider, instance, kind, from_at_ms, intent, from_basis, to_at_ms, "
                 "to_basis,"
-                " seen_at_ms, rate_milli, rate_basis, unit, lump_milli, no_card)"
+                " seen_at_ms, rate_milli, rate_basis, unit, lump_milli, no_card, machine)"
                 " VALUES (?1, ?2, ?3, ?4, (SELECT id FROM intent WHERE name = ?5), ?6, ?7, ?8, ?9, ?10, ?11, "
-                "?12, ?13, ?14)"
+                "?12, ?13, ?14, ?15)"
                 " ON CONFLICT(provider, instance, kind, from_at_ms) DO UPDATE SET intent = excluded.intent,"
                 " from_basis = ?6, to_at_ms = ?7, to_basis = ?8, seen_at_ms = ?9, rate_milli = ?10,"
-                " rate_basis = ?11, unit = ?12, lump_milli = ?13, no_card = ?14",
+                " rate_basis = ?11, unit = ?12, lump_milli = ?13, no_card = ?14, machine = ?15",
         },
     /* Nothing is moved over it: what stands before it means the interval by its old beginning. */
     [CHANGE_REMOVE_SPENT] =

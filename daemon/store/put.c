@@ -361,6 +361,7 @@ store_ticket store_put_spent(struct store *s, const struct spent_record *r)
     change_text(c, r->unit);
     change_int_or_null(c, r->lump_milli, r->lump_milli > 0);
     change_int(c, r->no_card);
+    change_text(c, r->machine);
     return store_queue(s, c);
 }
 

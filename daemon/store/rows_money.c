@@ -59,6 +59,7 @@ static void see_spent(sqlite3_stmt *row, void *to)
         .unit = database_text_at(row, 11),
         .lump_milli = sqlite3_column_int64(row, 12),
         .no_card = sqlite3_column_int(row, 13) != 0,
+        .machine = database_text_at(row, 14),
     };
 
     load->spent(load->ctx, &r);
@@ -70,7 +71,7 @@ int database_load_spent(struct database *d, int64_t now_ms, int64_t for_ms,
     struct load_spent load = {.spent = spent, .ctx = ctx};
     _cleanup_free_ char *sql = xasprintf(
         "SELECT s.provider, s.instance, s.kind, i.name, s.from_at_ms, s.from_basis, s.to_at_ms, s.to_basis,"
-        " s.seen_at_ms, s.rate_milli, s.rate_basis, s.unit, s.lump_milli, s.no_card"
+        " s.seen_at_ms, s.rate_milli, s.rate_basis, s.unit, s.lump_milli, s.no_card, s.machine"
         " FROM spent s LEFT JOIN intent i ON i.id = s.intent"
         " WHERE s.to_at_ms IS NULL OR s.to_at_ms > min(%lld, (SELECT max(seen_at_ms) FROM spent)) - %lld"
         " ORDER BY s.from_at_ms, s.id",

@@ -189,6 +189,7 @@ store_ticket store_release_intents(struct store *s, const char *provider, const 
  * overlap, and any change of one that was closed by a stamp. */
 struct spent_record {
     char *provider, *instance, *kind;   /* "compute", "disk", "prepaid" */
+    char *machine;                      /* the provider's id of it; NULL: not known (an older version's) */
     char *intent;                       /* NULL: not by us */
     int64_t from_at_ms, to_at_ms;       /* to 0: open */
     char *from_basis, *to_basis;        /* "stamp" "seen" "asked"; "stamp" "seen" "price" "guess", NULL while it is open */

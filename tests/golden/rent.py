@@ -76,6 +76,10 @@ UNHEARD = {**COST, "lines": [COST["lines"][0], {"instance": "gz-5090", "state": 
                                                 "today": yuan(0, unknown=True), "month": yuan(0, unknown=True), "stopped": yuan(0)},
                              {"instance": "rented", "state": "unknown", "now_unknown": "AutoDL may still act on a power-on asked 12s ago",
                               "today": yuan(250, unknown=True), "month": yuan(6400, True, True), "stopped": yuan(14, True), "disk_gb": 50}]}
+# A name that other machines had before it.
+REUSED = {**COST, "lines": [{**COST["lines"][0], "instance": "rented", "id": "pro-5f0c"},
+                            *({"instance": "rented", "id": id, "state": "released", "earlier": True, "was_on_at_ms": 1790856000000, "now": yuan(0), "today": yuan(today),
+                               "month": yuan(month), "stopped": yuan(0)} for id, today, month in (("pro-41aa", 0, 6400), (None, 250, 12100)))]}
 UNITS = {"accounts": [ACCOUNT, {"provider": "pai-dsw", "title": "PAI-DSW", "unit": "CU", "month_milli": 250000, "today": {**yuan(4200), "unit": "CU"},
                                 "month": {**yuan(61000), "unit": "CU"}, "rate": {**yuan(0), "unit": "CU"}, "instances": 1}],
          "total": [], "lines": COST["lines"][:1] + [{"instance": "dsw-lab", "state": "stopped", **{k: {**yuan(n), "unit": "CU"} for k, n in (
@@ -294,6 +298,7 @@ RENT = [
                                                                                    "rate": yuan(1980, unknown=True), "balance": yuan(41300), "balance_at_ms": "@-5s"}]}}]}, columns=80),
     case("rent-cost-unheard-of", "cost gz-5090 rented", {"Cost": [{"reply": {**UNHEARD, "lines": UNHEARD["lines"][1:]}}]}, columns=60),
     case("rent-cost-unheard-json", "cost --json", {"Cost": [{"reply": {"accounts": [], "total": [], "lines": UNHEARD["lines"][1:2]}}]}),
+    *widths("rent-cost-reused", "cost rented", {"Cost": [{"reply": REUSED}]}),
     case("rent-cost-of", "cost gz-4090", {"Cost": COST_OF}, columns=80),
     case("rent-cost-units", "cost", {"Cost": [{"reply": UNITS}]}, columns=80),
     case("rent-cost-since", "cost --since 2026-11-20", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "rows": ROWS}}]}, columns=120),

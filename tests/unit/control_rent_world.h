@@ -149,11 +149,10 @@ static inline void say_made(struct answer *a)
     fault_code(&none, at.loses_create ? FAULT_UNCERTAIN : FAULT_EXHAUSTED,
                at.loses_create ? "provider_unreachable" : "no_capacity", "no free card of this kind");
     if (at.has_card) {
-        strcpy(at.machine.id, "pro-1");
+        snprintf(at.machine.id, sizeof at.machine.id, "pro-%u", ++at.n_created);
         at.machine.power = INSTANCE_ON;
         strcpy(at.machine.word, "running");
         at.machine.started_at_ms = their_now_ms() / 1000 * 1000;
-        at.n_created++;
     }
     ((rental_made_fn)a->done)(a->ctx, at.has_card ? at.machine.id : NULL, at.has_card ? NULL : &none);
 }

@@ -119,3 +119,80 @@ Test(control_rent_cost, one_that_was_on_costs_what_it_did)
     time_passes(1000);
     cost_is_known(1880, false);
 }
+
+/* ---- a name that is given again ---- */
+
+static int64_t milli_of(const struct json *line, const char *key)
+{
+    return json_get_int(json_get(line, key), "milli", -1);
+}
+
+static void machine_comes(unsigned minutes)
+{
+    json_free(answers("Up", UP));
+    box_gets(LIFE_RUNNING);
+    for (unsigned i = 0; i < minutes; i++)
+        time_passes(60000);
+    json_free(answers("Down", "{\"target\":\"box\"}"));
+}
+
+/* What its last bill says. */
+static int64_t machine_goes(void)
+{
+    json_free(answers("Down", "{\"target\":\"ollama:m\",\"forget\":true}"));
+    _cleanup_json_ struct json *v = answers("Release", "{\"instance\":\"box\",\"confirm\":\"box\"}");
+
+    cr_assert_null(box());
+    return milli_of(v, "spent");
+}
+
+static void bills_are(const int64_t milli[static 3], bool last_is_there)
+{
+    _cleanup_json_ struct json *v = answers("Cost", "{\"since_at_ms\":1}");
+    const struct json *lines = json_get(v, "lines");
+    unsigned seen = 0;
+
+    cr_assert_eq(json_count(lines), 3);
+    for (size_t i = 0; i < 3; i++) {
+        const struct json *line = json_at(lines, i);
+        const char *id = json_get_text(line, "id");
+        bool is_last = streq(id, "pro-3");
+
+        cr_assert_str_eq(json_get_text(line, "instance"), "box");
+        cr_assert_eq(milli_of(line, "month"), milli[id[4] - '1'], "%s: %lld", id,
+                     (long long)milli_of(line, "month"));
+        cr_assert_eq(json_get_bool(line, "earlier", false), !is_last);
+        cr_assert_str_eq(json_get_text(line, "state"), is_last && last_is_there ? "stopped" : "released");
+        cr_assert_eq(json_get_int(line, "was_on_at_ms", 0) != 0, !is_last || !last_is_there);
+        seen |= 1u << (id[4] - '1');
+    }
+    cr_assert_eq(seen, 7);
+    cr_assert_eq(json_get_int(first(v, "total"), "milli", 0), milli[0] + milli[1] + milli[2], "none is lost");
+    cr_assert_eq(milli_of(first(v, "accounts"), "month"), milli[0] + milli[1] + milli[2]);
+    cr_assert_str_eq(json_get_text(first(v, "rows"), "id"), "pro-1");
+}
+
+Test(control_rent_cost, each_machine_that_had_a_name_has_its_own_bill)
+{
+    int64_t milli[3];
+
+    begin_account();
+    machine_comes(10);
+    milli[0] = machine_goes();
+    machine_comes(3);
+    milli[1] = machine_goes();
+    cr_assert_gt(milli[1], 0);
+    cr_assert_gt(milli[0], milli[1]);
+    machine_comes(1);
+
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+
+    milli[2] = milli_of(json_get(first(v, "instances"), "rental"), "today");
+    cr_assert(0 < milli[2] && milli[2] < milli[1]);
+    bills_are(milli, true);
+    daemon_is_started_again();
+    box_gets(LIFE_STOPPED);
+    bills_are(milli, true);
+    cr_assert_eq(machine_goes(), milli[2]);
+    bills_are(milli, false);
+}

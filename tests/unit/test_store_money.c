@@ -50,6 +50,8 @@ static void see_spent(void *ctx, const struct spent_record *r)
              r->kind, or_none(r->intent), (long long)r->from_at_ms, r->from_basis, (long long)r->to_at_ms,
              or_none(r->to_basis), (long long)r->seen_at_ms, (long long)r->rate_milli, r->rate_basis, r->unit,
              (long long)r->lump_milli, r->no_card ? " no card" : "");
+    if (r->machine)
+        buf_addf(&loaded, " of %s\n", r->machine);
 }
 
 static void assert_spent(int64_t from, const char *expected)
@@ -639,11 +641,39 @@ Test(store_money, a_database_of_version_13_is_brought_forward)
     store = store_close(store);
     sql("ALTER TABLE boxed DROP COLUMN used_s; DROP TABLE orphan; ALTER TABLE rental DROP COLUMN never_made; "
         "ALTER TABLE rental DROP COLUMN by_search; ALTER TABLE rental DROP COLUMN wanted_at_ms; "
-        "ALTER TABLE choice DROP COLUMN begun_at_ms; PRAGMA user_version = 13");
+        "ALTER TABLE choice DROP COLUMN begun_at_ms; ALTER TABLE spent DROP COLUMN machine; PRAGMA user_version = 13");
     open_store();
     n_rented = 0;
     cr_assert_eq(store_load(store, &readers, NULL, &f), 0, "%s", f.text);
     cr_assert_eq(n_rented, 1);
+}
+
+/* What began in the time of the machine that has the name is its; of what was before nobody knows. */
+Test(store_money, a_database_of_version_14_is_brought_forward)
+{
+    struct rental_record r = rental();
+    struct spent_record second = row(200000, 300000, "stamp");
+
+    r.id = (char *)"pro-2";
+    r.made_at_ms = 100000;
+    put_instance("gz", 1);
+    store_put_rental(store, "gz", &r);
+    put(1000, 39999, "stamp");
+    put(40000, 120000, "stamp"); /* a minute before: clocks differ */
+    assert_written(put(130000, 0, NULL));
+    second.instance = (char *)"gz+pro-7";
+    assert_written(store_put_spent(store, &second));
+    store = store_close(store);
+    sql("UPDATE instance SET provider = 'autodl'; ALTER TABLE spent DROP COLUMN machine; PRAGMA user_version = 14");
+    open_store();
+    assert_spent(0, "autodl gz compute - 1000 stamp 39999 stamp 1000 1980 snapshot CNY 0\n"
+                    "autodl gz compute - 40000 stamp 120000 stamp 40000 1980 snapshot CNY 0\n of pro-2\n"
+                    "autodl gz compute - 130000 stamp 0 - 130000 1980 snapshot CNY 0\n of pro-2\n"
+                    "autodl gz+pro-7 compute - 200000 stamp 300000 stamp 200000 1980 snapshot CNY 0\n of pro-7\n");
+    second = row(130000, 0, NULL);
+    second.machine = (char *)"pro-2";
+    assert_written(store_put_spent(store, &second));
+    refused("closed", "UPDATE spent SET machine = NULL WHERE from_at_ms = 1000");
 }
 
 static void see_orphan(void *ctx, const struct orphan_record *r)
