@@ -56,10 +56,27 @@ static void add_totals(struct table *t, const struct json *list, const char *now
         add_money(t, rate, "/h");
         add_money(t, today, "");
         add_money(t, month, "");
-        table_add(t, STYLE_PLAIN, " ");
-        table_add(t, STYLE_PLAIN, " ");
-        table_add(t, STYLE_PLAIN, " ");
+        for (unsigned k = 0; k < 4; k++)
+            table_add(t, STYLE_PLAIN, " ");
     }
+}
+
+/* "2 x 4090D" of a line or a machine; NULL: nobody knows. Caller frees. */
+static char *card_of(const struct json *v)
+{
+    int64_t n = json_get_int(v, "cards", 1);
+    const char *gpu = json_get_text(v, "gpu");
+
+    if (!gpu)
+        return NULL;
+    return n > 1 ? xasprintf("%lld x %s", (long long)n, gpu) : xstrdup(gpu);
+}
+
+static void add_card(struct table *t, const struct json *v)
+{
+    _cleanup_free_ char *card = card_of(v);
+
+    table_add(t, STYLE_PLAIN, card);
 }
 
 /* What there is to know of its price. */
@@ -69,7 +86,6 @@ static void add_note(struct table *t, const struct json *line)
             prepaid = json_get_int(line, "prepaid_until_at_ms", 0),
             was_on = json_get_int(line, "was_on_at_ms", 0);
     const char *id = member_text(line, "id", "");
-    const char *gpu = json_get_text(line, "gpu");
     char at[CLOCK_MAX];
     struct buf text;
 
@@ -78,19 +94,18 @@ static void add_note(struct table *t, const struct json *line)
         buf_addf(&text, "on until %s%s%s", minute_format(at, was_on), *id ? ", " : "", id);
     if (prepaid)
         buf_addf(&text, "prepaid until %s", minute_format(at, prepaid));
-    if (gpu)
-        buf_addf(&text, "%sits card: %s", text.len ? ", " : "", gpu);
     if (disk_gb)
         buf_addf(&text, "%sdata disk %lld GB", text.len ? ", " : "", (long long)disk_gb);
     table_add(t, STYLE_PLAIN, text.len ? buf_text(&text) : " ");
     buf_done(&text);
 }
 
-/* What bills here by nobody's account. */
-static void add_unknown(struct table *t, const char *name, const struct json *now, const char *state,
-                        const char *note)
+/* What bills here by nobody's account: name_key is what it is called by. */
+static void add_unknown(struct table *t, const struct json *v, const char *name_key, const char *note)
 {
-    table_add(t, STYLE_PLAIN, name);
+    const struct json *now = json_get(v, "price");
+
+    table_add(t, STYLE_PLAIN, json_get_text(v, name_key));
     if (now)
         add_money(t, now, "/h");
     else
@@ -98,7 +113,8 @@ static void add_unknown(struct table *t, const char *name, const struct json *no
     table_add(t, STYLE_PLAIN, "?");
     table_add(t, STYLE_PLAIN, "?");
     table_add(t, STYLE_PLAIN, "?");
-    table_add(t, STYLE_PLAIN, state);
+    table_add(t, STYLE_PLAIN, json_get_text(v, "state"));
+    add_card(t, v);
     table_add(t, STYLE_PLAIN, note);
 }
 
@@ -107,7 +123,8 @@ static void add_costs(const struct output *o, const struct json *reply, bool of_
 {
     static const struct column columns[] = {
         {"INSTANCE", false, false},  {"NOW", true, false},    {"TODAY", true, false}, {"MONTH", true, false},
-        {"IF STOPPED", true, false}, {"STATE", false, false}, {"", false, true},
+        {"IF STOPPED", true, false}, {"STATE", false, false}, {"GPU", false, false},
+        {"", false, true},
     };
     _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
     const struct json *lines = json_get(reply, "lines"), *accounts = json_get(reply, "accounts"),
@@ -125,14 +142,13 @@ static void add_costs(const struct output *o, const struct json *reply, bool of_
         add_money(t, json_get(line, "month"), "");
         add_money(t, json_get(line, "stopped"), "/h");
         table_add(t, STYLE_PLAIN, json_get_text(line, "state"));
+        add_card(t, line);
         add_note(t, line);
     }
     for (size_t i = 0; i < json_count(unpriced); i++)
-        add_unknown(t, json_get_text(json_at(unpriced, i), "instance"), NULL,
-                    json_get_text(json_at(unpriced, i), "state"), "rented by hand");
+        add_unknown(t, json_at(unpriced, i), "instance", "rented by hand");
     for (size_t i = 0; i < json_count(orphans); i++)
-        add_unknown(t, json_get_text(json_at(orphans, i), "id"), json_get(json_at(orphans, i), "price"),
-                    json_get_text(json_at(orphans, i), "state"), "ORPHAN");
+        add_unknown(t, json_at(orphans, i), "id", "ORPHAN");
     if (json_count(accounts) && !of_targets)
         add_totals(t, accounts, "rate", "today");
     else

@@ -278,8 +278,8 @@ struct json *show_cost_line(const struct lease *l)
     else
         json_put(v, "now", show_sum(&now, account_ops(a)->unit));
     put_sums(v, a, &today, &month, &stopped);
-    if (manager_is_misnamed(l))
-        json_put_string(v, "gpu", rented_record(rented)->gpu);
+    json_put_string(v, "gpu", rented_record(rented)->gpu);
+    json_put_int(v, "cards", rented_record(rented)->cards);
     if (rented_record(rented)->disk_gb)
         json_put_int(v, "disk_gb", rented_record(rented)->disk_gb);
     if (rented_prepaid_until_at_ms(rented))

@@ -66,13 +66,13 @@ DOWN_TWO = [stage("engine", "running", "ollama"), stage("engine", "done", "2 of 
             stage("confirmed", "done", "AutoDL: shutdown", instance="guangzhou-5090", took_ms=15000)]
 DOWN_TWO = [*({"more": {**step["more"], "done": False}} for step in DOWN_TWO), {"reply": {"done": True, "took_ms": 15100}}]
 COST = {"accounts": [ACCOUNT], "total": [yuan(5430)], "lines": [
-    {"instance": "gz-4090", "state": "running", "now": yuan(1980), "today": yuan(6106), "month": yuan(71200), "stopped": yuan(14, True), "disk_gb": 50},
-    {"instance": "nm-a100", "state": "running", "now": yuan(3450), "today": yuan(1314), "month": yuan(18950), "stopped": yuan(0), "prepaid_until_at_ms": "@600000s"},
-    {"instance": "xb-4090d", "state": "stopped", "now": yuan(20, True), "today": yuan(250, True), "month": yuan(6400, True), "stopped": yuan(14, True), "disk_gb": 50, "gpu": "5090"},
+    {"instance": "gz-4090", "state": "running", "gpu": "4090D", "cards": 1, "now": yuan(1980), "today": yuan(6106), "month": yuan(71200), "stopped": yuan(14, True), "disk_gb": 50},
+    {"instance": "nm-a100", "state": "running", "gpu": "A100-PCIE-40GB", "cards": 2, "now": yuan(3450), "today": yuan(1314), "month": yuan(18950), "stopped": yuan(0), "prepaid_until_at_ms": "@600000s"},
+    {"instance": "xb-4090d", "state": "stopped", "now": yuan(20, True), "today": yuan(250, True), "month": yuan(6400, True), "stopped": yuan(14, True), "disk_gb": 50, "gpu": "5090", "cards": 1},
     {"instance": "内蒙-5090", "state": "stopping", "now": yuan(0, unknown=True), "today": yuan(1060, unknown=True), "month": yuan(9120, unknown=True),
      "stopped": yuan(0, unknown=True)}]}
 # Two calls that got no answer, and one that was not read yet: their sums are marked.
-UNHEARD = {**COST, "lines": [COST["lines"][0], {"instance": "gz-5090", "state": "creating", "now_unknown": "AutoDL has not answered the call that makes it",
+UNHEARD = {**COST, "lines": [COST["lines"][0], {"instance": "gz-5090", "state": "creating", "gpu": "5090", "now_unknown": "AutoDL has not answered the call that makes it",
                                                 "today": yuan(0, unknown=True), "month": yuan(0, unknown=True), "stopped": yuan(0)},
                              {"instance": "rented", "state": "unknown", "now_unknown": "AutoDL may still act on a power-on asked 12s ago",
                               "today": yuan(250, unknown=True), "month": yuan(6400, True, True), "stopped": yuan(14, True), "disk_gb": 50}]}

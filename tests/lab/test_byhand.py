@@ -214,7 +214,7 @@ class ByHand(road.Road):
             self.kept(d, "gpu1")
             d.ctl("up", MODEL, "--on", "gpu1")
             begun = time.monotonic()
-            self.assertRegex(d.ctl("cost").stdout, r"gpu1 +\? +\? +\? +\? +running +rented by hand")
+            self.assertRegex(d.ctl("cost").stdout, r"gpu1 +\? +\? +\? +\? +running +- +rented by hand")
             time.sleep(10)
             d.kill()
             d.start()

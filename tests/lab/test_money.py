@@ -47,7 +47,7 @@ class Money(AtOnce):
             self.assertRegex(w.d.ctl("status").stdout, rf"{name} +autodl +running +up .* prepaid .*not before .*\(prepaid\)")
             self.assertRegex(w.d.ctl("why", name).stdout, r"AWAKE +prepaid until ")
             cost = w.d.ctl("cost").stdout
-            self.assertRegex(cost, rf"{name} .* running +prepaid until ")
+            self.assertRegex(cost, rf"{name} .* running +4090D +prepaid until ")
             self.assertRegex(cost, rf"(?m)^{name} +0 +\S+\+\? ", "nobody knows what was paid")
             n = len(w.calls("power_off"))
             hosts.until(lambda: time.time() > ends - 1, PAID_S, "the last second that is paid for")
@@ -117,7 +117,7 @@ class Money(AtOnce):
             name = w.machine()["name"]
             w.wait("stopped")
             cost = w.d.ctl("cost").stdout
-            self.assertRegex(cost, rf"(?m)^{name} +¥0\.01/h~ .* ¥0\.01/h~ +stopped +data disk 50 GB", "what it costs now is its disk")
+            self.assertRegex(cost, rf"(?m)^{name} +¥0\.01/h~ .* ¥0\.01/h~ +stopped +4090D +data disk 50 GB", "what it costs now is its disk")
             self.assertRegex(cost, r"(?m)^total +¥0\.01/h~ ")
             self.assertRegex(cost, r"today ¥\S+ of ¥50\.00 \(alert at ¥40\.00\)")
             self.assertRegex(w.d.ctl("status").stdout, rf"(?m)^{name} +autodl +stopped +- +4090D +¥0\.01/h~ ")
