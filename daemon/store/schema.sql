@@ -312,12 +312,13 @@ ALTER TABLE choice ADD COLUMN begun_at_ms INTEGER NOT NULL DEFAULT 0;
 
 -- version 15
 -- Which machine it was, by its provider's id: a name is given again when its machine was given back. NULL: not known. What was written
--- before is of the machine that has the name now, if it began in its time.
+-- before is of the machine that has the name now, if it began in its time, or goes on.
 ALTER TABLE spent ADD COLUMN machine TEXT;
 DROP TRIGGER spent_closed;
 UPDATE spent SET machine = (
     SELECT r.id FROM rental r JOIN instance i ON i.name = r.instance
-    WHERE r.instance = spent.instance AND i.provider = spent.provider AND spent.from_at_ms >= max(r.made_at_ms, i.added_at_ms) - 60000);
+    WHERE r.instance = spent.instance AND i.provider = spent.provider
+        AND (spent.to_at_ms IS NULL OR spent.from_at_ms >= max(r.made_at_ms, i.added_at_ms) - 60000));
 -- A second machine of an instance is in the books as NAME+ID.
 UPDATE spent SET machine = substr(instance, instr(instance, '+') + 1) WHERE instr(instance, '+') > 0;
 CREATE TRIGGER spent_closed BEFORE UPDATE ON spent WHEN OLD.to_basis = 'stamp' BEGIN

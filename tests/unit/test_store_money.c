@@ -648,7 +648,8 @@ Test(store_money, a_database_of_version_13_is_brought_forward)
     cr_assert_eq(n_rented, 1);
 }
 
-/* What began in the time of the machine that has the name is its; of what was before nobody knows. */
+/* What began in the time of the machine that has the name is its, and what is open by whatever clock; of what was
+ * before nobody knows. */
 Test(store_money, a_database_of_version_14_is_brought_forward)
 {
     struct rental_record r = rental();
@@ -663,13 +664,21 @@ Test(store_money, a_database_of_version_14_is_brought_forward)
     assert_written(put(130000, 0, NULL));
     second.instance = (char *)"gz+pro-7";
     assert_written(store_put_spent(store, &second));
+    r.id = (char *)"pro-3";
+    r.made_at_ms = 9000000;
+    put_instance("mine", 1);
+    store_put_rental(store, "mine", &r);
+    second = row(210000, 0, NULL);
+    second.instance = (char *)"mine";
+    assert_written(store_put_spent(store, &second));
     store = store_close(store);
     sql("UPDATE instance SET provider = 'autodl'; ALTER TABLE spent DROP COLUMN machine; PRAGMA user_version = 14");
     open_store();
     assert_spent(0, "autodl gz compute - 1000 stamp 39999 stamp 1000 1980 snapshot CNY 0\n"
                     "autodl gz compute - 40000 stamp 120000 stamp 40000 1980 snapshot CNY 0\n of pro-2\n"
                     "autodl gz compute - 130000 stamp 0 - 130000 1980 snapshot CNY 0\n of pro-2\n"
-                    "autodl gz+pro-7 compute - 200000 stamp 300000 stamp 200000 1980 snapshot CNY 0\n of pro-7\n");
+                    "autodl gz+pro-7 compute - 200000 stamp 300000 stamp 200000 1980 snapshot CNY 0\n of pro-7\n"
+                    "autodl mine compute - 210000 stamp 0 - 210000 1980 snapshot CNY 0\n of pro-3\n");
     second = row(130000, 0, NULL);
     second.machine = (char *)"pro-2";
     assert_written(store_put_spent(store, &second));
