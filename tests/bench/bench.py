@@ -244,6 +244,16 @@ def spent_s(pid):
     return total / 1e9
 
 
+def spent_by(name):
+    """The same of all processes that are called so."""
+    total = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/comm") as f:
+                total += spent_s(pid) if f.read() == name + "\n" else 0
+    return total
+
+
 def pss_kb(pid, line="Pss:"):
     with open(f"/proc/{pid}/smaps_rollup") as f:
         return next(int(text.split()[1]) for text in f if text.startswith(line))
