@@ -45,7 +45,7 @@ static bool is_unconfirmed(const struct json *instance)
 /* Does it bill, as far as anybody knows? */
 static bool is_on(const struct json *instance)
 {
-    return !is_state(instance, "absent") && !is_state(instance, "waiting") &&
+    return !json_get_text(rental_of(instance), "was") && !is_state(instance, "absent") && !is_state(instance, "waiting") &&
            !is_state(instance, "stopped") && !is_state(instance, "stopped?") &&
            !is_state(instance, "releasing") && !is_state(instance, "released");
 }
@@ -79,6 +79,10 @@ char *rented_state_text(const struct json *instance)
 
     for (char *p = text; is_unconfirmed(instance) && *p; p++)
         *p = (char)toupper((unsigned char)*p);
+    if (json_get_text(rental_of(instance), "was")) {
+        free(text);
+        return xasprintf("%s (not read yet)", json_get_text(rental_of(instance), "was"));
+    }
     if (!is_on(instance) || !seen || now_at_ms() - seen < FRESH_MS)
         return text;
     with_age = xasprintf("%s (%.*s ago)", text, (int)first_unit(age_format(age, seen)), age);

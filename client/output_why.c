@@ -218,6 +218,8 @@ static bool add_machine_cause(struct buf *out, const char *name, const char *age
                  text ? text : "a power-on may still act");
     else if (streq(name, "machine_off"))
         buf_addf(out, "off%s%s", *age ? " for " : "", age);
+    else if (streq(name, "was_off"))
+        buf_addf(out, "off%s%s when llmhostd was started; not read yet since", *age ? " for " : "", age);
     else if (streq(name, "gone_off"))
         buf_addf(out, "gone%s%s: %s, and nobody confirms that it is off", *age ? " for " : "", age,
                  text ? text : "?");

@@ -184,7 +184,8 @@ static const char *rental_verdict(const struct lease *l)
     case LIFE_STARTING:
     case LIFE_RUNNING:
     case LIFE_STOPPING: break;
-    case LIFE_UNKNOWN: return streq(show_rental_state(l), life_state_name(LIFE_ABSENT)) ? "off" : "awake";
+    case LIFE_UNKNOWN:
+        return rental_was_stopped(l) || streq(show_rental_state(l), life_state_name(LIFE_ABSENT)) ? "off" : "awake";
     }
     return "awake";
 }
@@ -244,7 +245,9 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
     if (rented_was_never_made(lease_rented(l)))
         show_add_cause(causes, "never_made", 1, 0, NULL);
     else if (streq(verdict, "off") && !rental_is_doubted(l))
-        show_add_cause(causes, "machine_off", 1, n.since_at_ms, *n.word ? n.word : NULL);
+        show_add_cause(causes, rental_was_stopped(l) ? "was_off" : "machine_off", 1,
+                       rental_was_stopped(l) ? rented_record(lease_rented(l))->stopped_at_ms : n.since_at_ms,
+                       *n.word ? n.word : NULL);
     for (unsigned i = 0; rental_trouble(l, i, &f, &since_at_ms); i++)
         if (!streq(verdict, "search") || !is_answer(l, &f))
             show_add_cause(causes, "failure", 1, since_at_ms, f.text);

@@ -104,6 +104,15 @@ const char *show_rental_state(const struct lease *l)
     return life_state_name(n.state);
 }
 
+bool rental_was_stopped(const struct lease *l)
+{
+    struct rented_figures n;
+
+    rented_figures(lease_rented(l), &n);
+    return n.state == LIFE_UNKNOWN && !n.seen_at_ms && !rental_is_coming(l) &&
+           streq(rented_record(lease_rented(l))->state, life_state_name(LIFE_STOPPED));
+}
+
 bool rental_is_coming(const struct lease *l)
 {
     const struct life *life = rented_life(lease_rented(l));
@@ -303,6 +312,8 @@ struct json *show_rental(const struct control_context *k, const struct lease *l)
     if (n.guard_told)
         json_put_bool(v, "guard_told", true);
     put_at(v, "doubted_until_at_ms", n.doubted_until_at_ms);
+    if (rental_was_stopped(l))
+        json_put_string(v, "was", life_state_name(LIFE_STOPPED));
     if (n.is_unsure)
         json_put_bool(v, "unsure", true);
     put_stay(v, k, l);

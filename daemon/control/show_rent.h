@@ -29,6 +29,8 @@ char *show_left_out(const char *card, int64_t price_milli, const char *unit);
 
 /* A call that makes it or switches it on is under way, or was, and nobody has seen yet what came of it. */
 bool rental_is_coming(const struct lease *l);
+/* Its provider was not read since this daemon began, and it was off, confirmed, when the one before it read it last. */
+bool rental_was_stopped(const struct lease *l);
 /* Instance.state of one that is rented. */
 const char *show_rental_state(const struct lease *l);
 struct json *show_rental(const struct control_context *k, const struct lease *l);

@@ -56,6 +56,7 @@ COMING = [machine("gz-4090d", "waiting"), machine("gz-5090", "creating", guard={
           machine("gz-3090", "unknown", asked_at_ms="@-5s", guard={"state": "to_come", "proved": False}),
           machine("xb-4090", "starting", guard={"state": "timer_first", "proved": False}),
           machine("xb-3090", "unknown", since_at_ms="@-2s", guard={"state": "away", "proved": False}),
+          machine("xb-5090d", "unknown", since_at_ms="@-2s", was="stopped", stays=None, guard={"state": "away", "proved": True}),
           machine("xb-5090", "running", stays="in_use", since_at_ms="@-9s", guard={"state": "away", "proved": False}),
           machine("xb-a100", "running", stays="in_use", since_at_ms="@-99s", guard={"state": "away", "proved": False})]
 # Of two machines: what is about both stands below neither name.
@@ -186,6 +187,7 @@ WHY = [("awake", [("in_use", ON)]), ("awake", [("idle", {**ON, "until_at_ms": "@
                    ("answered", {"count": 0, "text": "PRO6000 is left out: ¥5.98 an hour is more than is allowed"}),
                    ("next_try", {"until_at_ms": "@21s", "text": "4090D"}), ("search_ends", {"until_at_ms": "@3200s", "text": "m11"})]),
        ("off", [("never_made", {})]),
+       ("off", [("was_off", {"since_at_ms": "@-4000s"})]),
        ("off", [("asleep", {}), ("machine_off", {"since_at_ms": "@-4000s", "text": "shutdown"})])]
 
 

@@ -105,6 +105,13 @@ Test(control_rent_cost, one_that_was_off_is_unknown_until_it_is_read_again)
     daemon_is_started_again();
     time_passes(1000);
     cost_is_unknown("AutoDL was not read yet", false);
+
+    _cleanup_json_ struct json *status = answers("Status", "{}"), *why = answers("Why", "{\"targets\":[\"box\"]}");
+
+    cr_assert_str_eq(json_get_text(first(status, "instances"), "state"), "unknown");
+    cr_assert_str_eq(json_get_text(json_get(first(status, "instances"), "rental"), "was"), "stopped");
+    cr_assert_str_eq(json_get_text(first(why, "lines"), "verdict"), "off");
+    cr_assert_str_eq(json_get_text(json_at(json_get(first(why, "lines"), "causes"), 1), "cause"), "was_off");
     at.is_down = false;
     box_gets(LIFE_STOPPED);
     cost_is_known(0, false);
