@@ -9,11 +9,11 @@
 #include "proto/mem.h"
 #include "proto/text.h"
 
-/* One of the words that text is made of says it; "--max-tokens" and "--tokenizer" do not. */
+/* One of the words that text is made of says it; "--max-tokens" and "--tokenizer" do not. hft: llama-server's short --hf-token. */
 static bool says_secret(const char *text, size_t n)
 {
-    static const char *const words[] = {"key",    "keys",       "apikey",     "token", "password",
-                                        "passwd", "passphrase", "credential", "secret"};
+    static const char *const words[] = {"key",    "keys",       "apikey",     "token",  "password",  "hft",
+                                        "passwd", "passphrase", "credential", "secret", "signature"};
 
     for (size_t i = 0, len; i < n; i += len + 1) {
         for (len = 0; i + len < n && isalnum((unsigned char)text[i + len]);)
@@ -30,6 +30,28 @@ static bool is_structure(const char *text)
     return *text == '{' || *text == '[';
 }
 
+/* "https://me:X@host/", "https://X@host/", "https://host/file?a=1&token=X": from there on. NULL: none. */
+static const char *find_in_url(const char *word)
+{
+    const char *host = strstr(word, "://"), *at, *colon;
+
+    if (!host)
+        return NULL;
+    host += strlen("://");
+    at = memchr(host, '@', strcspn(host, "/?#"));
+    if (at) {
+        colon = memchr(host, ':', (size_t)(at - host));
+        return colon ? colon + 1 : host;
+    }
+    for (const char *p = host + strcspn(host, "?"); *p; p += strcspn(p, "&")) {
+        size_t n = strcspn(++p, "=&");
+
+        if (p[n] == '=' && says_secret(p, n))
+            return p + n + 1;
+    }
+    return NULL;
+}
+
 /* Where the secret begins in it; at its end: the next word is one. NULL: there is none. */
 static const char *find_secret(const char *word)
 {
@@ -38,6 +60,10 @@ static const char *find_secret(const char *word)
 
     if (is_structure(word))
         return says_secret(word, strlen(word)) ? word : NULL;
+    const char *in_url = find_in_url(word), *url = strstr(word, "://");
+
+    if (in_url || (url && url < word + n)) /* its path says nothing */
+        return in_url;
     if ((*word == '-' || *value) && says_secret(word, n))
         return value;
     return is_structure(value) && says_secret(value, strlen(value)) ? value : NULL;

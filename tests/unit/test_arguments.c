@@ -31,12 +31,18 @@ Test(arguments, shows_no_secret_and_all_else)
         {"--db-password -hunter2", "--db-password <secret>"},
         {"--set {\"password\":\"hunter2\"}", "--set <secret>"},
         {"--set={\"client-secret\":\"hunter2\"}", "--set=<secret>"},
+        {"-hft hunter2", "-hft <secret>"},
+        {"-mu https://me:hunter2@host/m.gguf", "-mu https://me:<secret>"},
+        {"--model-url=https://hunter2@host/m.gguf", "--model-url=https://<secret>"},
+        {"-mu https://host/m.gguf?a=1&X-Amz-Signature=hunter2", "-mu https://host/m.gguf?a=1&X-Amz-Signature=<secret>"},
+        {"-mu https://host/m?token=hunter2&a=1", "-mu https://host/m?token=<secret>"},
         {"--api-key", "--api-key"},
         {"", ""},
     };
     static const char *const plain[] = {
         "--max-tokens 5",     "--tokenizer=qwen3",  "-c 512 --no-mmap", "--cache-type-k q8_0",
         "/models/token.gguf", "the secret garden=", "--set {\"keyword\":1}", "--n=2",
+        "-mu https://host/key/token@1/m.gguf?a=1&b", "--url https://host?", "--url ://",
     };
 
     for (size_t i = 0; i < ELEMENTS(rows); i++) {
