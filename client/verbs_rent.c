@@ -83,12 +83,18 @@ static void screen_provider_added(const struct output *o, const struct json *rep
 static void screen_provider_acts(const struct output *o, const struct json *account, struct buf *out)
 {
     const struct json *trouble = json_get(account, "trouble"), *rate = json_get(account, "rate");
+    static const struct {
+        const char *code, *option;
+    } limits[] = {{"budget", "budget-day"}, {"budget_month", "budget-month"}, {"low_balance", "balance-floor"}};
     const char *code = member_text(trouble, "code", ""), *why = member_text(trouble, "message", "");
-    bool is_low = streq(code, "low_balance");
+    const char *option = NULL;
     bool is_on = json_get_int(rate, "milli", 0) || json_get_bool(rate, "unknown", false);
     struct buf said;
 
-    if (!is_low && !streq(code, "budget"))
+    for (size_t i = 0; i < ELEMENTS(limits); i++)
+        if (streq(code, limits[i].code))
+            option = limits[i].option;
+    if (!option)
         return;
     buf_init(&said, 4096);
     buf_addf(&said, "%s: %s", why,
@@ -96,10 +102,7 @@ static void screen_provider_acts(const struct output *o, const struct json *acco
     add_wrapped(out, 2, o->out_width, buf_text(&said));
     buf_done(&said);
     buf_addf(out, "  another limit: llmhostctl provider set %s --%s=AMOUNT\n",
-             member_text(account, "provider", "NAME"),
-             is_low                             ? "balance-floor"
-             : strstr(why, "for a month") ? "budget-month"
-                                                : "budget-day");
+             member_text(account, "provider", "NAME"), option);
 }
 
 static void screen_provider_set(const struct output *o, const struct json *reply, struct buf *out)

@@ -24,7 +24,7 @@ struct event_listener {
 
 /* Those that cost somebody money, work or data while nobody looks: what [hook.NAME] runs for unless it says otherwise. */
 #define EVENT_KINDS_PAGING                                                                                                       \
-    "stop_not_confirmed, no_guard, two_machines, orphan, over_budget, budget, low_balance, released_soon, vanished, token_refused, "     \
+    "stop_not_confirmed, no_guard, two_machines, orphan, over_budget, budget, budget_month, low_balance, released_soon, vanished, token_refused, "     \
     "tunnel_refused, failed, state_not_written"
 #define EVENT_BETWEEN " \t," /* between kinds in a list of them */
 

@@ -109,6 +109,8 @@ static const struct explanation table[] = {
     {"no_capacity", EXIT_NO_CAPACITY, "llmhostctl offers\nllmhostctl down %s"},
     {"host_full", EXIT_NO_CAPACITY, "llmhostctl offers\nllmhostctl down %s"},
     {"budget", EXIT_REFUSED, "llmhostctl cost\nllmhostctl provider set %s --budget-day=AMOUNT"},
+    {"budget_month", EXIT_REFUSED, "llmhostctl cost\nllmhostctl provider set %s --budget-month=AMOUNT"},
+    {"budget_hour", EXIT_REFUSED, "llmhostctl offers\nllmhostctl provider set %s --max-price=AMOUNT"},
     {"clock_off", EXIT_FAILED, "timedatectl set-ntp true"},
     {"budget_near", EXIT_FAILED, "llmhostctl cost\nllmhostctl provider set %s --budget-day=AMOUNT"},
     {"low_balance", EXIT_REFUSED, "llmhostctl cost\nllmhostctl provider set %s --balance-floor=AMOUNT"},

@@ -523,7 +523,7 @@ static void check_models(struct manager *m, const struct doctor *doctor, const c
         /* What is wrong with the machine is said there. */
         if (deployment_fault(d)->kind && !is_engine_missing(d) && !is_forbidden(d))
             check_add(list, "model.state", deployment_name(d), "fail",
-                      show_next(deployment_fault(d), show_subject(d)), "%s", deployment_fault(d)->text);
+                      show_next(deployment_fault(d), show_subject(d, deployment_fault(d))), "%s", deployment_fault(d)->text);
         check_memory(d, list);
         const struct engine_need *need = doctor_need(doctor, d);
 

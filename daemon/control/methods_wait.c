@@ -66,14 +66,14 @@ static void wait_look_ready(struct follow *w)
         if (deployment_goal(d) == GOAL_OFF && any_wanted)
             continue;
         if (deployment_state(d) == DEPLOYMENT_FAILED) {
-            call_fault(w->call, deployment_fault(d), show_subject(d), NULL);
+            call_fault(w->call, deployment_fault(d), show_subject(d, deployment_fault(d)), NULL);
             return;
         }
         if (deployment_goal(d) == GOAL_OFF) {
             struct fault off;
 
             deployment_describe_off(d, &off);
-            call_fault(w->call, &off, deployment_name(d), NULL);
+            call_fault(w->call, &off, show_subject(d, &off), NULL);
             return;
         }
         if (deployment_state(d) != DEPLOYMENT_ASLEEP &&
@@ -100,7 +100,8 @@ static void wait_look_stopped(struct follow *w)
         if (d && !deployment_is_idle(d))
             return;
         if (d && deployment_state(d) == DEPLOYMENT_FAILED) {
-            call_fault(w->call, deployment_fault(d), deployment_name(d), "its engine may still run");
+            call_fault(w->call, deployment_fault(d), show_subject(d, deployment_fault(d)),
+                       "its engine may still run");
             return;
         }
     }

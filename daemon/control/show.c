@@ -46,10 +46,10 @@ struct json *show_daemon(const struct control_context *k)
     return v;
 }
 
-const char *show_subject(const struct deployment *d)
+const char *show_subject(const struct deployment *d, const struct fault *f)
 {
     const struct lease *l = deployment_lease(d);
-    const struct fault *refusal = lease_refusal(l), *f = deployment_fault(d);
+    const struct fault *refusal = lease_refusal(l);
 
     if (refusal && streq(refusal->code, f->code) && !streq(f->code, "boot_failed"))
         return rental_subject(l, refusal);
@@ -309,7 +309,7 @@ struct json *show_model(const struct deployment *d)
     if (restarted)
         json_put(v, "restarted", restarted);
     if (model_fault(d, &trouble))
-        json_put(v, "trouble", show_fault(&trouble, deployment_name(d), show_subject(d), n.since_at_ms));
+        json_put(v, "trouble", show_fault(&trouble, deployment_name(d), show_subject(d, &trouble), n.since_at_ms));
     return v;
 }
 
@@ -612,7 +612,7 @@ struct json *show_trouble(const struct control_context *k, const struct json *ta
 
         deployment_figures(d, &n);
         if (model_fault(d, &f) && target_has_model(targets, d))
-            json_append(list, show_fault(&f, deployment_name(d), show_subject(d), n.since_at_ms));
+            json_append(list, show_fault(&f, deployment_name(d), show_subject(d, &f), n.since_at_ms));
     }
     return list;
 }

@@ -24,8 +24,8 @@ struct json *show_instance_reply(const struct control_context *k, struct lease *
 /* Nobody wants its guard any more, and it will act all the same. */
 bool show_guard_left(const struct lease *l, struct fault *ret);
 struct json *show_fault(const struct fault *f, const char *target, const char *subject, int64_t since_at_ms);
-/* Whom the commands are for that mend its fault: the machine when that refuses us, else the model itself. */
-const char *show_subject(const struct deployment *d);
+/* Whom the commands are for that mend a fault that it met: the account when it is about that, the machine when that refuses us, else the model itself. */
+const char *show_subject(const struct deployment *d, const struct fault *f);
 /* The commands that help, for subject. */
 struct json *show_next(const struct fault *f, const char *subject);
 /* What would be wanted on l again. NULL: nobody can say. */

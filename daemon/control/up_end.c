@@ -139,7 +139,7 @@ static void up_fail_insist(struct follow *w, const struct deployment *d, const s
     struct buf next;
 
     buf_init(&next, 8192);
-    explain_next_for(why, show_subject(d), deployment_name(d), &next);
+    explain_next_for(why, show_subject(d, why), deployment_name(d), &next);
     buf_addf(&next, "\nllmhostctl up %s", deployment_name(d));
     if (made)
         up_add_rent(w->call, &next);
@@ -189,7 +189,7 @@ static void up_fail(struct follow *w, unsigned i, const struct fault *why, const
     else if (up_could_insist(why))
         up_fail_insist(w, d, why, what);
     else if (deployment_state(d) == DEPLOYMENT_FAILED || streq(why->code, "no_capacity"))
-        up_fail_by_table(w, why, show_subject(d), what);
+        up_fail_by_table(w, why, show_subject(d, why), what);
     else
         up_fail_by_word(w, d, why, what);
 }

@@ -13,6 +13,7 @@
 #include "control/call.h"
 #include "control/explain.h"
 #include "control/fitting.h"
+#include "control/show.h"
 #include "control/show_rent.h"
 #include "control/target.h"
 #include "control/up_search.h"
@@ -321,7 +322,7 @@ static bool is_downed(struct call *c)
         fault_code(&f, FAULT_GONE, "stopped_by_user", "%s is off, and forgotten", model);
     if (streq(f.code, "passed_over")) /* its time was over: that is no word */
         return false;
-    call_fault(c, &f, model, "nothing was looked for");
+    call_fault(c, &f, d ? show_subject(d, &f) : model, "nothing was looked for");
     return true;
 }
 

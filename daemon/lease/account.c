@@ -479,14 +479,14 @@ static void say_low(const struct account *a, struct fault *f)
                money_format(least, a->record.limits.floor_milli, a->ops->unit));
 }
 
-static bool is_over(const struct account *a, struct ledger_sum sum, int64_t limit_milli, const char *of,
-                    struct fault *f)
+static bool is_over(const struct account *a, struct ledger_sum sum, int64_t limit_milli, const char *code,
+                    const char *of, struct fault *f)
 {
     char spent[TEXT_SHORT_MAX], limit[TEXT_SHORT_MAX];
 
     if (limit_milli == 0 || sum.milli < limit_milli)
         return false;
-    fault_code(f, FAULT_EXHAUSTED, "budget", "%s%s are spent at %s, of %s for a %s", sum.estimate ? "~" : "",
+    fault_code(f, FAULT_EXHAUSTED, code, "%s%s are spent at %s, of %s for a %s", sum.estimate ? "~" : "",
                money_format(spent, sum.milli, a->ops->unit), a->ops->title,
                money_format(limit, limit_milli, a->ops->unit), of);
     return true;
@@ -497,8 +497,8 @@ static bool has_to_stop(const struct account *a, struct fault *f)
 {
     int64_t now_ms = account_now_ms(a);
 
-    if (is_over(a, today(a, now_ms), a->record.limits.day_milli, "day", f) ||
-        is_over(a, this_month(a, now_ms), a->record.limits.month_milli, "month", f))
+    if (is_over(a, today(a, now_ms), a->record.limits.day_milli, "budget", "day", f) ||
+        is_over(a, this_month(a, now_ms), a->record.limits.month_milli, "budget_month", "month", f))
         return true;
     if (is_low(a))
         say_low(a, f);
@@ -520,7 +520,7 @@ static void say_near(const struct account *a, struct fault *f)
 
     if (limit_milli > 0 && sum.milli >= account_alert_milli(a))
         fault_code(f, FAULT_EXHAUSTED, "budget_near",
-                   "%s%s of %s for a day are spent at %s: what runs has 2 minutes when all is",
+                   "%s%s of %s for a day are spent at %s: once all is spent, what runs is switched off within 2 minutes",
                    sum.estimate ? "~" : "", money_format(spent, sum.milli, a->ops->unit),
                    money_format(limit, limit_milli, a->ops->unit), a->ops->title);
 }
@@ -660,7 +660,7 @@ static bool is_too_dear(const struct account *a, int64_t rate_milli, struct faul
 
     if (a->record.limits.price_milli == 0 || rate_milli <= a->record.limits.price_milli)
         return false;
-    fault_code(f, FAULT_EXHAUSTED, "budget", "an hour costs %s, and nothing dearer than %s is rented at %s",
+    fault_code(f, FAULT_EXHAUSTED, "budget_hour", "an hour costs %s, and nothing dearer than %s is rented at %s",
                money_format(price, rate_milli, a->ops->unit),
                money_format(limit, a->record.limits.price_milli, a->ops->unit), a->ops->title);
     return true;

@@ -76,10 +76,10 @@ void account_leave(struct account *a);
 void account_listed(struct account *a, const struct instance_seen *seen, unsigned n);
 
 /* Reserves what a power-on costs at least, in one statement (store_reserve): done with NULL when intent is durable and its money is there; with
- * FAULT_EXHAUSTED, code "budget" and a sentence of figures, or "low_balance" where the balance last read is below the floor; or the store's own. An op.
+ * FAULT_EXHAUSTED, code "budget" or "budget_month" and a sentence of figures, or "low_balance" where the balance last read is below the floor; or the store's own. An op.
  * machine: the intent's name, which was never used before. rate_milli 0: unknown, which takes the whole rest of the limit.
  * What was spent at a rate that nobody knows is in no sum; while such a machine runs nothing else starts beside it. Dearer than the account's limit
- * of an hour is "budget", too. over: once, whatever the limits say (--over-budget). */
+ * of an hour is "budget_hour". over: once, whatever the limits say (--over-budget). */
 struct account_reservation {
     const char *instance, *machine;
     const char *kind;               /* "create", "power_on" */
@@ -123,7 +123,7 @@ struct account_figures {
 };
 void account_figures(const struct account *a, struct account_figures *ret);
 int64_t account_alert_milli(const struct account *a);   /* so much spent in a day is "budget_near"; 0: there is no limit of a day */
-/* What is spent has reached a limit (code "budget"), or the balance its floor ("low_balance"): what runs has to stop; kind FAULT_NONE: neither.
+/* What is spent has reached a limit (codes "budget", of a day, and "budget_month"), or the balance its floor ("low_balance"): what runs has to stop; kind FAULT_NONE: neither.
  * Otherwise why it cannot be asked: token_refused, provider_unreachable …, or that most of a day's limit is spent ("budget_near"), or that this
  * computer's clock is wrong ("clock_off"): which stop nothing. */
 const struct fault *account_trouble(const struct account *a);

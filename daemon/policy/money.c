@@ -17,6 +17,8 @@ static const struct {
     unsigned is;
 } table[] = {
     {"budget",               ACCOUNT | ENDS_SEARCH | OVERRULED},
+    {"budget_month",         ACCOUNT | ENDS_SEARCH | OVERRULED},
+    {"budget_hour",          ACCOUNT | ENDS_SEARCH | OVERRULED}, /* the account's price of an hour */
     {"low_balance",          ACCOUNT | ENDS_SEARCH | OVERRULED},
     {"in_arrears",           ACCOUNT | ENDS_SEARCH},        /* the company's own limit: no word of ours helps */
     {"price",                ENDS_SEARCH},                  /* of this machine alone: another may be cheaper */

@@ -136,7 +136,7 @@ static int64_t reserved_by_others(struct database *d, const struct change *c)
 #define FITS            "the longest that fits is " /* and nothing behind the time */
 
 /* A keep is of a machine that runs: how long it may be instead. */
-static void refuse_keep(struct change *c, int64_t left_milli, const char *sums)
+static void refuse_keep(struct change *c, const char *code, int64_t left_milli, const char *sums)
 {
     const char *unit = c->values[4].data, *instance = c->values[3].data;
     int64_t needs = c->values[7].number, kept_ms = c->values[12].number;
@@ -150,14 +150,15 @@ static void refuse_keep(struct change *c, int64_t left_milli, const char *sums)
         snprintf(all, sizeof all, "all of it");
     else
         money_format(all, needs, unit);
-    fault_code(c->fault, FAULT_EXHAUSTED, "budget", "%s: %s are left, and %s for %s takes %s; %s%s", sums,
+    fault_code(c->fault, FAULT_EXHAUSTED, code, "%s: %s are left, and %s for %s takes %s; %s%s", sums,
                money_format(left, MAX(left_milli, (int64_t)0), unit), instance, length, all,
                fits_min > 0 ? FITS : "no keep fits", fits_min > 0 ? fits : "");
 }
 
 int64_t store_keep_fits_ms(const struct fault *f)
 {
-    const char *fits = streq(f->code, "budget") ? strstr(f->text, FITS) : NULL;
+    bool is_budget = streq(f->code, "budget") || streq(f->code, "budget_month");
+    const char *fits = is_budget ? strstr(f->text, FITS) : NULL;
     uint64_t ms;
 
     return fits && duration_parse(fits + strlen(FITS), &ms) == 0 ? (int64_t)ms : 0;
@@ -169,6 +170,7 @@ void database_refuse_reservation(struct database *d, struct change *c)
     int64_t needs = c->values[7].number, reserved = reserved_by_others(d, c);
     int64_t day_limit = c->values[8].number, day_spent = c->values[10].number;
     bool day = day_limit > 0 && (needs < 0 ? 1 : needs) > day_limit - day_spent - reserved;
+    const char *code = day ? "budget" : "budget_month";
     int64_t all_milli = day ? day_limit : c->values[9].number,
             spent_milli = day ? day_spent : c->values[11].number;
     char limit[TEXT_SHORT_MAX], spent[TEXT_SHORT_MAX], held[TEXT_SHORT_MAX], all[TEXT_SHORT_MAX];
@@ -179,9 +181,9 @@ void database_refuse_reservation(struct database *d, struct change *c)
 
     c->fault = xnew(struct fault);
     if (c->values[12].number > 0)
-        refuse_keep(c, all_milli - spent_milli - reserved, sums);
+        refuse_keep(c, code, all_milli - spent_milli - reserved, sums);
     else
-        fault_code(c->fault, FAULT_EXHAUSTED, "budget", "%s, and %s needs %s at least", sums,
+        fault_code(c->fault, FAULT_EXHAUSTED, code, "%s, and %s needs %s at least", sums,
                    c->values[3].data ? (const char *)c->values[3].data : "this",
                    needs < 0 ? "all that is left, its price being unknown," : money_format(all, needs, unit));
 }

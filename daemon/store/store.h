@@ -173,7 +173,7 @@ struct intent_record {
     int64_t kept_ms;                    /* of a `keep`: its length; it is held at once, in place of one of the same name. 0: of a call */
 };
 /* In one statement: is there so much left of the limits, what other open intents reserve taken off; then it is written. spent_*: what the ledger says.
- * reserved_milli < 0: the whole rest. An op: NULL when it is durable; FAULT_EXHAUSTED "budget"; or what a ticket is answered with, and then
+ * reserved_milli < 0: the whole rest. An op: NULL when it is durable; FAULT_EXHAUSTED "budget" (a day's) or "budget_month"; or what a ticket is answered with, and then
  * there is no reservation, also not later. */
 void store_reserve(struct store *s, const struct intent_record *r, const struct money_limits *limits, int64_t spent_day_milli,
                    int64_t spent_month_milli, struct op **slot, op_done_fn done, void *ctx);

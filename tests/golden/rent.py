@@ -369,7 +369,7 @@ RENT = [
     case("rent-set", "provider set autodl --budget-day 50", {"ProviderSet": ADD}, columns=80),
     case("rent-set-floor", "provider set autodl --balance-floor 100", {"ProviderSet": [{"reply": {"account": {**LIMITED, "floor_milli": 100000, "trouble": {"code": "low_balance",
          "target": "autodl", "exit": 5, "next": [], "message": "¥41.30 are left at AutoDL, and ¥100.00 are to stay there"}}}}]}, columns=80),
-    case("rent-set-month", "provider set autodl --budget-month 5", {"ProviderSet": [{"reply": {"account": {**LIMITED, "rate": yuan(0), "trouble": {"code": "budget",
+    case("rent-set-month", "provider set autodl --budget-month 5", {"ProviderSet": [{"reply": {"account": {**LIMITED, "rate": yuan(0), "trouble": {"code": "budget_month",
          "target": "autodl", "exit": 5, "next": [], "message": "¥7.67 are spent at AutoDL, of ¥5.00 for a month"}}}}]}, columns=80),
     case("rent-set-token", "provider set autodl --token", {"ProviderSet": ADD}, columns=80, answers=[("token for autodl", TOKEN + "\n")], hidden=[TOKEN]),
     case("rent-help", "provider --help", None),

@@ -252,7 +252,7 @@ Test(account, what_is_spent_today_is_not_there_any_more)
     cr_assert_not(reserve("a", 990, HOUR).failed);
     limit(0, 15000, 0, 0);
     h = reserve("b", 990, HOUR); /* a month has yesterday in it, too, and 1000 are reserved */
-    cr_assert_str_eq(h.fault.code, "budget");
+    cr_assert_str_eq(h.fault.code, "budget_month");
     cr_assert_not_null(strstr(h.fault.text, "¥15.00 for a month"), "%s", h.fault.text);
     limit(0, 17000, 0, 0);
     cr_assert_not(reserve("b", 990, HOUR).failed);
@@ -310,7 +310,7 @@ Test(account, most_of_a_day_is_said_and_stops_nothing)
     limit(10000, 0, 0, 0);
     cr_assert_str_eq(account_trouble(account)->code, "budget_near");
     cr_assert_str_eq(account_trouble(account)->text,
-                     "¥8.00 of ¥10.00 for a day are spent at Company: what runs has 2 minutes when all is");
+                     "¥8.00 of ¥10.00 for a day are spent at Company: once all is spent, what runs is switched off within 2 minutes");
     cr_assert_not(account_must_stop(account));
     spend("hz", 2000, HOUR);
     cr_assert_str_eq(account_trouble(account)->code, "budget");
@@ -424,7 +424,7 @@ Test(account, what_is_dearer_than_the_account_allows_is_refused)
     struct heard h = reserve("a", 2201, HOUR);
 
     cr_assert(h.failed);
-    cr_assert_str_eq(h.fault.code, "budget");
+    cr_assert_str_eq(h.fault.code, "budget_hour");
     cr_assert_not_null(strstr(h.fault.text, "¥2.20"), "%s", h.fault.text);
     cr_assert_not(reserve("a", 2200, HOUR).failed);
 }
@@ -775,7 +775,7 @@ static void set_clock_wrong(int64_t ahead_ms)
     spend("gz", 9000, HOUR + ahead_ms);
 }
 
-static void assert_counts_as_ever(const char *words)
+static void assert_counts_as_ever(const char *words, const char *refusal)
 {
     struct account_figures figures;
 
@@ -784,7 +784,7 @@ static void assert_counts_as_ever(const char *words)
     account_figures(account, &figures);
     cr_assert_eq(figures.today.milli, 9000);
     cr_assert_eq(figures.month.milli, 9000);
-    cr_assert_str_eq(reserve("a", 1980, HOUR).fault.code, "budget");
+    cr_assert_str_eq(reserve("a", 1980, HOUR).fault.code, refusal);
     cr_assert_not(reserve("b", 900, HOUR).failed);
 }
 
@@ -798,7 +798,8 @@ Test(account, a_clock_that_is_ahead_makes_no_room_in_a_limit)
                      "the clock of this computer is 30d00h ahead of Company's: money is counted by theirs");
     limit(10000, 20000, 0, 0);
     assert_counts_as_ever(
-        "¥9.00 of ¥10.00 for a day are spent at Company: what runs has 2 minutes when all is");
+        "¥9.00 of ¥10.00 for a day are spent at Company: once all is spent, what runs is switched off within 2 minutes",
+        "budget");
 }
 
 Test(account, a_clock_that_is_behind_makes_no_room_in_a_limit)
@@ -806,7 +807,7 @@ Test(account, a_clock_that_is_behind_makes_no_room_in_a_limit)
     limit(0, 10000, 0, 0);
     set_clock_wrong(-MONTH - 60000); /* a moment passes until it is told */
     assert_counts_as_ever(
-        "the clock of this computer is 30d00h behind Company's: money is counted by theirs");
+        "the clock of this computer is 30d00h behind Company's: money is counted by theirs", "budget_month");
 }
 
 /* What runs would have cost 30 days by our clock. */

@@ -201,6 +201,31 @@ Test(control_rent, up_that_fails_tells_of_the_machine_that_stays_on)
     cr_assert_str_eq(json_text(json_at(next, json_count(next) - 1)), "llmhostctl down box");
 }
 
+/* The model has no fault of its own: a limit of the account ends it. */
+Test(control_rent, up_that_a_limit_ends_proposes_another_limit_of_the_account)
+{
+    begin_machine();
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\",\"on\":\"box\"}"));
+    loop_turns(w.loop, 20);
+    at.balance_milli = 500;
+    struct caller_end other;
+
+    caller_comes(&other);
+    say(&other, CALL("Doctor", "{}")); /* reads it */
+    json_free(hear(&other));
+    for (unsigned i = 0; i < 100 && is_silent(&w.caller); i++)
+        time_passes(2000);
+
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *said = json_get(v, "parameters"), *next = json_get(said, "next");
+
+    cr_assert_str_eq(json_get_text(said, "code"), "low_balance");
+    cr_assert_eq(json_count(next), 3);
+    cr_assert_str_eq(json_text(json_at(next, 1)), "llmhostctl provider set autodl --balance-floor=AMOUNT");
+    cr_assert_str_eq(json_text(json_at(next, 2)), "llmhostctl up ollama:m --over-budget");
+    caller_leaves(&other);
+}
+
 Test(control_rent, keep_of_a_machine_tells_its_cost)
 {
     begin_machine();

@@ -222,6 +222,28 @@ Test(explain, a_limit_of_price_is_lifted_for_a_model_on_the_machine)
     }
 }
 
+/* Each limit has an option of its own. */
+Test(explain, limit_of_money_is_raised_by_its_own_option)
+{
+    static const char *const rows[][2] = {
+        {"budget", "--budget-day="}, {"budget_month", "--budget-month="}, {"budget_hour", "--max-price="},
+        {"low_balance", "--balance-floor="}};
+
+    for (size_t i = 0; i < ELEMENTS(rows); i++) {
+        struct fault f;
+        struct buf out;
+
+        fault_code(&f, FAULT_EXHAUSTED, rows[i][0], "a limit is reached");
+        buf_init(&out, 4096);
+        explain_next(&f, "autodl", &out);
+        _cleanup_free_ char *line = xasprintf("\nllmhostctl provider set autodl %sAMOUNT", rows[i][1]);
+
+        cr_expect_not_null(strstr(buf_text(&out), line), "%s: %s", rows[i][0], buf_text(&out));
+        cr_expect_eq(explain_status(&f), EXIT_REFUSED);
+        buf_done(&out);
+    }
+}
+
 /* Whoever met it: a machine that could not be kept has no disk of its own to look at. */
 Test(explain, a_full_disk_of_the_daemon_is_its_directory)
 {

@@ -16,6 +16,8 @@ static const struct row {
     bool of_account, ends_search, may_be_overruled, is_warning;
 } rows[] = {
     {"budget", true, true, true, false},
+    {"budget_month", true, true, true, false},
+    {"budget_hour", true, true, true, false},
     {"low_balance", true, true, true, false},
     {"in_arrears", true, true, false, false},
     {"price", false, true, false, false},
