@@ -236,7 +236,11 @@ static void up_go(struct call *c, const char *fit)
 
     if (w->ticket && !came && (rents || json_get_text(c->parameters, "or_on")))
         up_add_others(w, rents);
-    w->changed = up_search_after(c, &before, w->models[0], w->any);
+    uint64_t ended = 0; /* no daemon after this one looks for both */
+
+    w->changed = up_search_after(c, &before, w->models[0], w->any, &ended);
+    if (w->ticket)
+        w->ticket = MAX(w->ticket, ended);
     if (!w->ticket) { /* ready, all of them */
         up_answer(w, 0);
         return;

@@ -163,9 +163,10 @@ void up_search_before(const struct call *c, struct up_search *ret)
 }
 
 /* The others of it that wait as well. Nothing of them is on. */
-static void end_others(const struct call *c, struct deployment *d)
+static uint64_t end_others(const struct call *c, struct deployment *d)
 {
     struct deployment *other;
+    uint64_t ticket = 0;
     char why[120];
 
     snprintf(why, sizeof why, "%s is looked for instead, by a newer word", lease_name(deployment_lease(d)));
@@ -173,7 +174,8 @@ static void end_others(const struct call *c, struct deployment *d)
         if (other == d || !is_waiting(deployment_lease(other)))
             i++;
         else
-            deployment_pass(other, why, true);
+            ticket = deployment_pass(other, why, true);
+    return ticket;
 }
 
 static char *note_of(const struct up_search *before, const struct deployment *d)
@@ -207,14 +209,15 @@ static bool is_wanted_on(const struct call *c, const struct lease *l)
     return false;
 }
 
-char *up_search_after(const struct call *c, const struct up_search *before, struct deployment *d, bool others)
+char *up_search_after(const struct call *c, const struct up_search *before, struct deployment *d, bool others,
+                      uint64_t *ticket)
 {
     if (!before->lease)
         return NULL;
     if (replaces(c) && !others)
         manager_choose_alone(c->context->manager, d);
     if (replaces(c))
-        end_others(c, d);
+        *ticket = MAX(*ticket, end_others(c, d));
     if (before->lease != deployment_lease(d) && is_wanted_on(c, before->lease))
         return NULL;
     return note_of(before, d);

@@ -28,5 +28,6 @@ bool up_search_is_wanted(const struct call *c);
 const struct lease *up_search_came(const struct call *c, const struct lease *l);
 void up_search_before(const struct call *c, struct up_search *ret);
 /* The model is wanted on d from now on, and others: it may still be tried on others, as was said. What else it was looked for on is over. Of what was
- * changed a note; caller frees; NULL: nothing. */
-char *up_search_after(const struct call *c, const struct up_search *before, struct deployment *d, bool others);
+ * changed a note; caller frees; NULL: nothing. *ticket: raised to when that is on disk as well. */
+char *up_search_after(const struct call *c, const struct up_search *before, struct deployment *d, bool others,
+                      uint64_t *ticket);

@@ -2,6 +2,8 @@
  * wraps: rental_find rental_at keeper_state rented_is_anothers rented_stop_by_guard shape_ask
  *
  * A machine that is wanted and not to be had, as callers meet it, and what a search leaves. */
+#include <sqlite3.h>
+
 #include "tests/unit/control_rent_world.h"
 
 TestSuite(control_rent_search, .init = begin, .fini = world_end, .timeout = 60);
@@ -840,6 +842,23 @@ Test(control_rent_search, a_lower_limit_is_taken_over_while_a_machine_waits_and_
     buf_done(&notes);
 }
 
+static bool is_wanted_on_disk(const char *instance)
+{
+    _cleanup_free_ char *database = xasprintf("%s/llmhost.db", w.directory);
+    sqlite3 *sql;
+    sqlite3_stmt *row;
+
+    cr_assert_eq(sqlite3_open_v2(database, &sql, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    cr_assert_eq(sqlite3_prepare_v2(sql, "SELECT goal <> 'off' FROM deployment WHERE instance = ?", -1, &row, NULL), SQLITE_OK);
+    cr_assert_eq(sqlite3_bind_text(row, 1, instance, -1, SQLITE_STATIC), SQLITE_OK);
+    cr_assert_eq(sqlite3_step(row), SQLITE_ROW);
+    bool is_wanted = sqlite3_column_int(row, 0) != 0;
+
+    sqlite3_finalize(row);
+    sqlite3_close(sql);
+    return is_wanted;
+}
+
 Test(control_rent_search, another_card_is_looked_for_instead_of_a_machine_that_waits)
 {
     struct fault off;
@@ -851,6 +870,7 @@ Test(control_rent_search, another_card_is_looked_for_instead_of_a_machine_that_w
              &notes);
     cr_assert_str_eq(buf_text(&notes), "ollama:m waits for box (4090D, at most ¥5.00/h) no longer: what was said last counts;");
     cr_assert_eq(deployment_goal(m_on("box")), GOAL_OFF);
+    cr_assert_not(is_wanted_on_disk("box"), "no daemon after this one looks for both");
     deployment_describe_off(m_on("box"), &off);
     cr_assert_not_null(strstr(off.text, ": 5090 is looked for instead, by a newer word"), "%s", off.text);
     cr_assert_neq(deployment_goal(m_on("5090")), GOAL_OFF);
