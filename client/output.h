@@ -109,6 +109,7 @@ const char *amount_format(char out[static AMOUNT_MAX], const struct json *money,
 /* The same for a table: nothing is "0". */
 const char *amount_cell(char out[static AMOUNT_MAX], const struct json *money, const char *per);
 /* "today ¥7.42 of ¥30.00  balance ¥41.30" of an Account; whole: the month as well. Caller frees. */
+void add_exempt(const struct output *o, const struct json *account, unsigned indent, struct buf *out); /* what no limit of it stops, and until when */
 char *account_text(const struct json *account, bool named, bool whole);
 
 /* Rented machines (output_rent.c). What is not rented, or is told of without its rental, has no lines here. */

@@ -268,6 +268,7 @@ static void add_money_screen(const struct output *o, const struct json *reply, b
         _cleanup_free_ char *text = account_text(json_at(accounts, i), json_count(accounts) > 1, true);
 
         add_wrapped(out, 0, o->out_width, text);
+        add_exempt(o, json_at(accounts, i), 0, out);
     }
     add_left_out(o, reply, out);
     add_legend(o, begin, out);
@@ -508,6 +509,7 @@ void screen_account(const struct output *o, const struct json *account, struct b
     char milli[AMOUNT_MAX];
 
     add_wrapped(out, 2, o->out_width, text);
+    add_exempt(o, account, 2, out);
     for (size_t i = 0; i < ELEMENTS(limits); i++)
         if (json_get_int(account, limits[i].key, 0))
             buf_addf(out, "  %-13s  %s%s\n", limits[i].words,

@@ -103,6 +103,19 @@ static void add_spent(const struct json *account, const char *words, const char 
         buf_addf(out, " (alert at %s)", money_format(text, alert, member_text(account, "unit", "")));
 }
 
+void add_exempt(const struct output *o, const struct json *account, unsigned indent, struct buf *out)
+{
+    const struct json *names = json_get(account, "exempt");
+
+    for (size_t i = 0; i < json_count(names); i++) {
+        _cleanup_free_ char *text =
+            xasprintf("%s runs beyond the limits of %s (--over-budget) until it is off, or one of them is set lower.",
+                      json_text(json_at(names, i)), member_text(account, "provider", "?"));
+
+        add_wrapped(out, indent, o->out_width, text);
+    }
+}
+
 char *account_text(const struct json *account, bool named, bool whole)
 {
     struct buf out;

@@ -210,6 +210,8 @@ static void add_accounts(const struct output *o, const struct json *accounts, un
         buf_addf(out, "  %s", text);
     }
     buf_add_text(out, "\n");
+    for (size_t i = 0; i < n; i++)
+        add_exempt(o, json_at(accounts, i), 2, out);
 }
 
 static void add_header(const struct output *o, const struct json *status, struct buf *out)

@@ -79,16 +79,25 @@ static void screen_provider_added(const struct output *o, const struct json *rep
     screen_provider(o, reply, "added: the token works", o->quiet, out);
 }
 
+static void add_ending(struct buf *out, const struct json *names)
+{
+    for (size_t i = 0; i < json_count(names); i++)
+        buf_addf(out, "%s%s", i ? ", " : "", json_text(json_at(names, i)));
+    if (json_count(names))
+        buf_addf(out, " %s switched off within 2 minutes.", json_count(names) == 1 ? "is" : "are");
+    else
+        buf_add_text(out, "nothing is switched on.");
+}
+
 /* A limit that is reached already acts at once, on what runs now. */
 static void screen_provider_acts(const struct output *o, const struct json *account, struct buf *out)
 {
-    const struct json *trouble = json_get(account, "trouble"), *rate = json_get(account, "rate");
+    const struct json *trouble = json_get(account, "trouble");
     static const struct {
         const char *code, *option;
     } limits[] = {{"budget", "budget-day"}, {"budget_month", "budget-month"}, {"low_balance", "balance-floor"}};
     const char *code = member_text(trouble, "code", ""), *why = member_text(trouble, "message", "");
     const char *option = NULL;
-    bool is_on = json_get_int(rate, "milli", 0) || json_get_bool(rate, "unknown", false);
     struct buf said;
 
     for (size_t i = 0; i < ELEMENTS(limits); i++)
@@ -97,8 +106,8 @@ static void screen_provider_acts(const struct output *o, const struct json *acco
     if (!option)
         return;
     buf_init(&said, 4096);
-    buf_addf(&said, "%s: %s", why,
-             is_on ? "what is on is switched off within 2 minutes." : "nothing is switched on.");
+    buf_addf(&said, "%s: ", why);
+    add_ending(&said, json_get(account, "ending"));
     add_wrapped(out, 2, o->out_width, buf_text(&said));
     buf_done(&said);
     buf_addf(out, "  another limit: llmhostctl provider set %s --%s=AMOUNT\n",

@@ -306,8 +306,12 @@ static void put_on_balance(void *ctx, int64_t milli, const struct fault *f)
         insert_account(m, a);
         inherit_spent(m, a);
     }
-    if (x->has_limits)
+    if (x->has_limits) {
+        const struct money_limits before = account_record(a)->limits;
+
         t = account_set_limits(a, &x->limits);
+        powers_limits_set(m, a, &before);
+    }
     struct account_record r = *account_record(a);
 
     t = MAX(t, store_put_account(m->context.store, &r));

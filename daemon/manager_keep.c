@@ -51,8 +51,8 @@ void keeps_reserve(struct manager *m, const struct lease *l, const struct keep_w
     k->ctx = ctx;
     list_append(&m->keeps, &k->node);
     op_begin(&k->op, slot, keep_cancel);
-    account_reserve_keep(rented_account(lease_rented(l)), k->instance, w->rate_milli, w->for_ms, w->over,
-                         &k->inner, keep_on_reserved, k);
+    account_reserve_keep(rented_account(lease_rented(l)), k->instance, w->rate_milli, w->for_ms, &k->inner,
+                         keep_on_reserved, k);
 }
 
 bool keeps_have(struct manager *m, const char *instance)

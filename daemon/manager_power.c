@@ -17,6 +17,7 @@
 #include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
+#include "policy/money.h"
 #include "proto/text.h"
 
 #define FOREIGN_MS (10 * 60 * 1000) /* two times it was taken away within that are meant */
@@ -600,6 +601,21 @@ void powers_account_changed(struct manager *m, struct account *a)
     LIST_FOREACH (n, &m->leases, struct managed_lease, node)
         if (n->power && n->power->rented && rented_account(n->power->rented) == a)
             power_judge(n->power);
+}
+
+/* What was let go beyond them was let go beyond the others, as they were. */
+void powers_limits_set(struct manager *m, const struct account *a, const struct money_limits *before)
+{
+    const struct money_limits *limits = &account_record(a)->limits;
+
+    if (!money_is_tighter(limits, before))
+        return;
+    LIST_FOREACH (n, &m->leases, struct managed_lease, node) {
+        struct rented *r = lease_rented(n->lease);
+
+        if (r && rented_account(r) == a)
+            rented_hold_to_limits(r, !money_is_price_tighter(limits, before));
+    }
 }
 
 /* A machine that was not wanted on wakes nobody, although its models have not been told to sleep. */

@@ -125,8 +125,7 @@ void manager_reserve_keep(struct manager *m, struct lease *l, const struct deplo
     p->has_keep_money = true;
     keeps_reserve(m, l,
                   &(struct keep_wish){.rate_milli = keep_rate_milli(p->rented),
-                                      .for_ms = MAX(until_due, now + 1) - now,
-                                      .over = rented_may_overspend(p->rented)},
+                                      .for_ms = MAX(until_due, now + 1) - now},
                   slot, done, ctx);
 }
 
@@ -137,7 +136,7 @@ void manager_ask_keep(struct manager *m, struct lease *l, struct op **slot, op_d
     const struct rented *r = lease_rented(l);
     int64_t rate_milli = keep_rate_milli(r);
 
-    if ((!limits->day_milli && !limits->month_milli) || rate_milli <= 0 || rented_may_overspend(r) ||
+    if ((!limits->day_milli && !limits->month_milli) || rate_milli <= 0 ||
         rented_prepaid_due(r, clock_now_ms())) {
         op_finish_later(m->context.loop, slot, NULL, done, ctx);
         return;

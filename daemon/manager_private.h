@@ -79,6 +79,7 @@ struct power *power_free(struct power *p);
 /* It changed, or a model on it did. */
 void powers_lease_changed(struct manager *m, struct lease *l);
 void powers_account_changed(struct manager *m, struct account *a);
+void powers_limits_set(struct manager *m, const struct account *a, const struct money_limits *before);  /* they are others than before */
 void powers_restored(struct manager *m);
 void powers_doubt(struct manager *m);                                   /* what is known of them may be old */
 
@@ -86,7 +87,6 @@ void powers_doubt(struct manager *m);                                   /* what 
 struct keep_wish {
     int64_t rate_milli;                 /* of an hour; 0: unknown */
     uint64_t for_ms;
-    bool over;                          /* whatever the limits say */
 };
 void keeps_reserve(struct manager *m, const struct lease *l, const struct keep_wish *w, struct op **slot, op_done_fn done, void *ctx);
 bool keeps_have(struct manager *m, const char *instance);               /* one is on its way to the database */

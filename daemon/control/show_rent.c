@@ -490,6 +490,33 @@ static unsigned count_machines(const struct control_context *k, const struct acc
     return n;
 }
 
+static bool is_on_for_us(const struct rented *r)
+{
+    enum life_state s = life_state(rented_life(r));
+
+    return life_goal(rented_life(r)) == LIFE_GOAL_ON && !life_is_at_rest(s) && s != LIFE_WAITING;
+}
+
+/* exempt: those that no limit of it stops, by a word for this once; ending: those that one that is reached does. */
+static void put_bound(struct json *v, const struct control_context *k, const struct account *a)
+{
+    struct json *exempt = json_array(), *ending = json_array();
+    struct lease *l;
+
+    for (unsigned i = 0; (l = manager_lease_at(k->manager, i)); i++) {
+        const struct rented *r = lease_rented(l);
+
+        if (!r || rented_account(r) != a || !is_on_for_us(r))
+            continue;
+        if (rented_may_overspend(r))
+            json_append_string(exempt, lease_name(l));
+        else if (account_must_stop(a) && !rented_prepaid_until_at_ms(r) && !rented_is_anothers(r))
+            json_append_string(ending, lease_name(l));
+    }
+    json_put(v, "exempt", exempt);
+    json_put(v, "ending", ending);
+}
+
 static void put_limit(struct json *v, const char *key, int64_t milli)
 {
     if (milli > 0)
@@ -525,6 +552,7 @@ struct json *show_account(const struct control_context *k, const struct account 
     json_put(v, "month", show_sum(&n.month, ops->unit));
     json_put(v, "rate", show_sum(&n.rate, ops->unit));
     json_put_int(v, "instances", count_machines(k, a));
+    put_bound(v, k, a);
     if (account_trouble(a)->kind)
         json_put(v, "trouble", show_fault(account_trouble(a), account_name(a), account_name(a), 0));
     return v;

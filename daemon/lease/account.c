@@ -708,7 +708,7 @@ static char *keep_name(const char *instance)
 }
 
 void account_reserve_keep(struct account *a, const char *instance, int64_t rate_milli, uint64_t for_ms,
-                          bool over, struct op **slot, op_done_fn done, void *ctx)
+                          struct op **slot, op_done_fn done, void *ctx)
 {
     _cleanup_free_ char *name = keep_name(instance);
     const struct account_reservation r = {
@@ -717,7 +717,6 @@ void account_reserve_keep(struct account *a, const char *instance, int64_t rate_
         .kind = "power_on", /* what the database calls it; its outcome is "kept" */
         .rate_milli = rate_milli,
         .at_least_ms = for_ms,
-        .over = over,
         .kept_ms = for_ms,
     };
 

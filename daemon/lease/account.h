@@ -92,8 +92,7 @@ struct account_reservation {
 void account_reserve(struct account *a, const struct account_reservation *r, struct op **slot, op_done_fn done, void *ctx);
 /* The whole of a keep of a machine that is on, in place of the one before, at a rate as above; it is held until account_release_keep(). Refused with
  * what is left and the longest that would fit; then, and when it is cancelled, the one before may still be held. An op. */
-void account_reserve_keep(struct account *a, const char *instance, int64_t rate_milli, uint64_t for_ms, bool over, struct op **slot, op_done_fn done,
-                          void *ctx);
+void account_reserve_keep(struct account *a, const char *instance, int64_t rate_milli, uint64_t for_ms, struct op **slot, op_done_fn done, void *ctx);
 void account_release_keep(struct account *a, const char *instance);
 /* That call has been answered: outcome "made", "refused", … A refused one gives its money back; the others' is held until their interval is closed. */
 void account_resolve(struct account *a, const char *machine, const char *outcome);

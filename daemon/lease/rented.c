@@ -560,6 +560,14 @@ void rented_allow(struct rented *r, bool over_budget, bool no_guard)
     tell(r);
 }
 
+void rented_hold_to_limits(struct rented *r, bool keeps_price)
+{
+    r->price_is_waived = keeps_price && (r->price_is_waived || (r->record.over_budget && r->on));
+    r->record.over_budget = false;
+    rented_write(r);
+    tell(r);
+}
+
 store_ticket rented_leave_card(struct rented *r, bool without)
 {
     r->record.no_card = r->wish.start.no_card = without;

@@ -74,7 +74,9 @@ void rented_allow(struct rented *r, bool over_budget, bool no_guard);
 /* The wish that comes is for the machine without its card, where its provider has that; over with that wish. */
 store_ticket rented_leave_card(struct rented *r, bool without);
 bool rented_is_without_card(const struct rented *r);    /* on without it, or wanted so: no model runs there */
-bool rented_may_overspend(const struct rented *r);  /* over_budget was allowed, and that wish is not over */
+bool rented_may_overspend(const struct rented *r);  /* over_budget was allowed, and neither that wish is over nor a limit was made tighter since */
+/* The limits of money count again; the one of an hour's price not before its next power-on, if it keeps_price. */
+void rented_hold_to_limits(struct rented *r, bool keeps_price);
 /* This computer slept, or the token is another one. */
 void rented_doubt(struct rented *r);
 /* Is the session up? Told by the lease after each change of it. */

@@ -25,7 +25,8 @@ static void fill_hunt(struct rented *r)
 
 int64_t rented_ceiling_milli(const struct rented *r)
 {
-    return account_ceiling_milli(r->context.account, r->record.max_price_milli, r->record.over_budget);
+    return account_ceiling_milli(r->context.account, r->record.max_price_milli,
+                                 r->record.over_budget || r->price_is_waived);
 }
 
 /* What is asked for next. With nobody left, or none that is known to be cheap enough, it is what was tried

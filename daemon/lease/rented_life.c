@@ -237,6 +237,7 @@ static void note_entered(struct rented *r, enum life_state was, enum life_state 
 
     settle_intent(r, was, now);
     r->went_off = r->went_off || !may_be_on(now);
+    r->price_is_waived &= may_be_on(now);
     note_since(r, now);
     r->was_powered = r->was_powered || now == LIFE_RUNNING || (was == LIFE_CREATING && now == LIFE_STARTING);
     if (now == LIFE_WAITING && was_refused)

@@ -69,6 +69,7 @@ struct rented {
     uint64_t on_due;
     unsigned n_reads; /* of the way, in a row, that failed or told nothing new */
     int64_t rate_milli;
+    bool price_is_waived; /* it was let go beyond the account's, and is held to the other limits by now */
     struct op *reach;
     struct timer *way_timer, *guard_timer;
     struct op *drill;

@@ -3,6 +3,7 @@
 
 #include "base/fault.h"
 #include "proto/mem.h"
+#include "store/store.h"
 
 enum {
     ACCOUNT = 1,
@@ -58,4 +59,21 @@ bool money_may_be_overruled(const struct fault *f)
 bool money_is_warning(const struct fault *f)
 {
     return is(f, WARNING);
+}
+
+/* 0: none. */
+static bool is_lower(int64_t limit_milli, int64_t before_milli)
+{
+    return limit_milli && (!before_milli || limit_milli < before_milli);
+}
+
+bool money_is_price_tighter(const struct money_limits *now, const struct money_limits *before)
+{
+    return is_lower(now->price_milli, before->price_milli);
+}
+
+bool money_is_tighter(const struct money_limits *now, const struct money_limits *before)
+{
+    return is_lower(now->day_milli, before->day_milli) || is_lower(now->month_milli, before->month_milli) ||
+           now->floor_milli > before->floor_milli || money_is_price_tighter(now, before);
 }

@@ -246,6 +246,25 @@ class Money(AtOnce):
             w.nothing_bills()
             self.assertEqual(w.reserved(), 0)
 
+    def test_a_word_beyond_the_limits_is_for_one_power_on_and_the_limits_as_they_were(self):
+        """A keep is held to them, and so is what runs as soon as one is set lower; one that is raised ends nothing."""
+        with World(NEVER, account={"day_milli": 300}) as w:
+            self.assertEqual(w.d.ctl("up", MODEL, "--gpu", "4090D", check=False).returncode, 10)
+            w.d.ctl("up", MODEL, "--gpu", "4090D", "--over-budget")
+            name = w.machine()["name"]
+            beyond = rf"{name} runs beyond the limits of autodl \(--over-budget\) until it is off, or one of them is set lower"
+            said = lambda *words, **more: re.sub(r"\s+", " ", (r := w.d.ctl(*words, **more)).stdout + r.stderr)
+            self.assertRegex(said("status"), beyond)
+            self.assertRegex(said("cost"), beyond)
+            self.assertRegex(said("keep", name, "1h", check=10), r"of ¥0\.30 for a day")
+            self.assertRegex(said("provider", "set", "autodl", "--budget-day", "0.4"), beyond)
+            self.assertEqual(w.state(), "running")
+            said_now = said("provider", "set", "autodl", "--balance-floor", "1000000")
+            self.assertRegex(said_now, rf"are to stay there: {name} is switched off within 2 minutes")
+            self.assertNotRegex(said_now, beyond)
+            w.nothing_bills(180)
+            self.assertIn("low_balance", [t["code"] for t in w.d.call("Status")["trouble"]])
+
 
 if __name__ == "__main__":
     import unittest

@@ -45,6 +45,7 @@
 #define rented_may_look              fake_rented_may_look
 #define rented_may_overspend         fake_rented_may_overspend
 #define rented_hold                  fake_rented_hold
+#define rented_hold_to_limits        fake_rented_hold_to_limits
 #define rented_end_wish              fake_rented_end_wish
 #define rented_is_anothers           fake_rented_is_anothers
 #define rented_is_left_alone         fake_rented_is_left_alone
@@ -100,7 +101,7 @@ static struct world {
     enum life_goal goal;
     struct fault trouble, money, wish_ended;
     struct keeper_figures guard;
-    bool reachable, must_stop, may_overspend, may_look, is_anothers, runs, is_left_alone, is_none, is_unsure;
+    bool reachable, must_stop, may_overspend, keeps_price, may_look, is_anothers, runs, is_left_alone, is_none, is_unsure;
     struct rental_record record;
     int64_t rate_milli, seen_at_ms;
     op_done_fn guard_done;
@@ -436,6 +437,13 @@ bool fake_rented_may_overspend(const struct rented *r)
 {
     (void)r;
     return w.may_overspend;
+}
+
+void fake_rented_hold_to_limits(struct rented *r, bool keeps_price)
+{
+    (void)r;
+    w.may_overspend = false;
+    w.keeps_price = keeps_price;
 }
 
 store_ticket fake_rented_hold(struct rented *r, uint64_t for_ms)

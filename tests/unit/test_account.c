@@ -324,7 +324,7 @@ static struct heard keep(const char *instance, int64_t rate, uint64_t for_ms)
 {
     struct heard h = {0};
 
-    account_reserve_keep(account, instance, rate, for_ms, false, &h.op, hear, &h);
+    account_reserve_keep(account, instance, rate, for_ms, &h.op, hear, &h);
     cr_assert_eq(h.times, 0);
     cr_assert(LOOP_UNTIL(loop, h.times > 0));
     return h;

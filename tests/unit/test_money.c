@@ -2,6 +2,7 @@
 
 #include "base/fault.h"
 #include "policy/money.h"
+#include "store/store.h"
 
 static struct fault of(const char *code)
 {
@@ -52,4 +53,28 @@ Test(money, what_is_no_fault_is_nothing)
 
     cr_assert(!money_is_of_account(&none) && !money_ends_search(&none) && !money_may_be_overruled(&none) &&
               !money_is_warning(&none));
+}
+
+Test(money, a_limit_is_tighter_where_it_leaves_less_room_and_0_is_none)
+{
+    const struct money_limits before = {.day_milli = 5000, .price_milli = 2000, .floor_milli = 1000};
+    struct money_limits now = before;
+
+    cr_assert_not(money_is_tighter(&now, &before));
+    now = (struct money_limits){.day_milli = 5001, .price_milli = 2001, .floor_milli = 999};
+    cr_assert_not(money_is_tighter(&now, &before));
+    now = (struct money_limits){};
+    cr_assert_not(money_is_tighter(&now, &before), "there is none any more");
+    now = before;
+    now.day_milli = 4999;
+    cr_assert(money_is_tighter(&now, &before) && !money_is_price_tighter(&now, &before));
+    now = before;
+    now.month_milli = 900000;
+    cr_assert(money_is_tighter(&now, &before), "there was none");
+    now = before;
+    now.floor_milli = 1001;
+    cr_assert(money_is_tighter(&now, &before));
+    now = before;
+    now.price_milli = 1999;
+    cr_assert(money_is_tighter(&now, &before) && money_is_price_tighter(&now, &before));
 }

@@ -63,12 +63,11 @@ Test(power_stay, a_keep_reserves_what_the_machine_costs_until_all_are_over)
 
     comes_up();
     manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
-    cr_assert(w.keep.for_ms == 60 * MIN_MS && w.keep.rate_milli == 1880 && !w.keep.over);
+    cr_assert(w.keep.for_ms == 60 * MIN_MS && w.keep.rate_milli == 1880);
     w.rate_milli = 1980;
-    w.may_overspend = true;
     w.models[0].figures.keep_until_at_ms = clock_wall_ms() + 90 * MIN_MS;
     manager_reserve_keep(&w.manager, the_lease(), NULL, clock_wall_ms() + 60 * MIN_MS, &slot, NULL, NULL);
-    cr_assert(w.keep.for_ms == 90 * MIN_MS && w.keep.rate_milli == 1980 && w.keep.over);
+    cr_assert(w.keep.for_ms == 90 * MIN_MS && w.keep.rate_milli == 1980);
     manager_reserve_keep(&w.manager, the_lease(), w.nodes[0].deployment, clock_wall_ms() + 60 * MIN_MS, &slot,
                          NULL, NULL);
     cr_assert_eq(w.keep.for_ms, 60 * MIN_MS, "in place of the model's own");

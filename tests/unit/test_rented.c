@@ -4,6 +4,8 @@
  * before a call, which cards are tried, what it may cost, and which way in is told. */
 #include "tests/unit/rented_world.h"
 
+#include "lease/rented_private.h"
+
 TestSuite(rented, .init = setup, .fini = teardown);
 
 Test(rented, is_made_reached_guarded_and_stopped)
@@ -431,4 +433,25 @@ Test(rented, is_held_to_the_price_of_its_account_unless_it_is_let_go_once)
     session_is(false);
     rented_want(rented, LIFE_GOAL_ON);
     cr_assert(COMES_TRUE(streq(rented_trouble(rented)->code, "price")), "that was once");
+}
+
+/* Its price was let go for this time; what is spent counts from that word on. */
+Test(rented, is_held_to_the_limits_again_by_a_word_and_to_the_price_by_one_about_that)
+{
+    make_new("4090D", 0);
+    books.record.limits.price_milli = 1500;
+    rented_allow(rented, true, false);
+    is_there();
+    rented_hold_to_limits(rented, true);
+    flush();
+    cr_assert_not(rented_may_overspend(rented));
+    cr_assert_eq(rented_ceiling_milli(rented), 0);
+    rented_want(rented, LIFE_GOAL_OFF);
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    cr_assert_eq(rented_ceiling_milli(rented), 1500);
+    session_is(false);
+    rented_allow(rented, true, false);
+    is_there();
+    rented_hold_to_limits(rented, false);
+    cr_assert_eq(rented_ceiling_milli(rented), 1500);
 }
