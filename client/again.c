@@ -1,6 +1,6 @@
 /* The proposed command is read as a shell would read it, and completed only where it is the one that was typed:
  * the same verb with the same arguments. What it says itself stands; and where it says anything of the place,
- * nothing else that was typed of the place is added, for the two would be no place together. */
+ * nothing else that was typed of the place is added, for the two would be no place together. So it is with the token. */
 #include "client/again.h"
 
 #include <string.h>
@@ -15,6 +15,7 @@
 
 #define COMMAND_BYTES_MAX 65536
 #define PLACE             "gpu on or region image disk provider" /* where a model runs: one answer to that, not two */
+#define TOKEN             "token token-file"                    /* where a token comes from: likewise */
 #define WAITING           "timeout no-wait watch follow"        /* how long somebody looks on */
 
 /* The next word of a command from p on, as a shell would read it: in *ret, which the caller frees. NULL: no more. */
@@ -49,12 +50,12 @@ static bool is_typed(const struct run *r, const char *name)
     return false;
 }
 
-/* What a command is made of: of its options the names, with a blank behind each. says_where: not where was typed.
- */
+/* What a command is made of: of its options the names, with a blank behind each. says_where, says_token: not what
+ * was typed of it. */
 struct command {
     unsigned n_arguments;
     bool is_same; /* its verb and its arguments are those typed */
-    bool has_engine_arguments, says_where;
+    bool has_engine_arguments, says_where, says_token;
     struct buf options;
 };
 
@@ -74,7 +75,16 @@ static bool take_option_word(struct command *c, const struct run *r, const char 
         return false;
     buf_addf(&c->options, "%s ", name);
     c->says_where = c->says_where || (list_has(PLACE, name) && !is_typed(r, name));
+    c->says_token = c->says_token || (list_has(TOKEN, name) && !is_typed(r, name));
     return o && o->kind != FLAG && o->kind != MAYBE && !word[2 + n];
+}
+
+/* A model may have got the engine in front that was left out. */
+static bool is_same_argument(const char *word, const char *typed)
+{
+    size_t n = strlen(word), m = strlen(typed);
+
+    return streq(word, typed) || (n > m + 1 && word[n - m - 1] == ':' && streq(word + n - m, typed));
 }
 
 static void command_read(struct command *c, const char *text, const struct run *r)
@@ -103,7 +113,7 @@ static void command_read(struct command *c, const char *text, const struct run *
             continue;
         }
         c->is_same = c->is_same && c->n_arguments < r->options.n_arguments &&
-                     streq(word, r->options.arguments[c->n_arguments]);
+                     is_same_argument(word, r->options.arguments[c->n_arguments]);
         c->n_arguments++;
     }
     c->is_same = c->is_same && c->n_arguments == r->options.n_arguments;
@@ -111,7 +121,8 @@ static void command_read(struct command *c, const char *text, const struct run *
 
 static bool says(struct command *c, const struct option *o)
 {
-    return list_has(buf_text(&c->options), o->name) || (c->says_where && list_has(PLACE, o->name));
+    return list_has(buf_text(&c->options), o->name) || (c->says_where && list_has(PLACE, o->name)) ||
+           (c->says_token && list_has(TOKEN, o->name));
 }
 
 static bool has_secret(const struct options *o)
@@ -176,12 +187,12 @@ static void note_left_out(struct json *error)
     json_put_string(error, "why", more);
 }
 
-/* Nothing that was typed is wrong: only a limit is missing. */
-static bool is_incomplete(const struct json *error)
+/* Nothing else that was typed is wrong: what is missing, or was, is said in what is proposed. */
+static bool is_mended(const struct json *error)
 {
     const char *code = json_get_text(error, "code");
 
-    return code && streq(code, "price_unknown");
+    return code && list_has("price_unknown bad_url bad_model unknown_engine", code);
 }
 
 void again_complete(struct json *error, const struct run *r)
@@ -190,7 +201,7 @@ void again_complete(struct json *error, const struct run *r)
     struct json *commands;
     bool left_out = false;
 
-    if (!r->verb || (error_status(error) == EXIT_USAGE && !is_incomplete(error)) || !json_count(next))
+    if (!r->verb || (error_status(error) == EXIT_USAGE && !is_mended(error)) || !json_count(next))
         return;
     commands = json_array();
     for (size_t i = 0; i < json_count(next); i++) {

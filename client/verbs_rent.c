@@ -152,6 +152,26 @@ static enum exit_status token_asked(struct run *r, struct secret *ret)
     return verb_secret_asked(r, "token", name, next, ret);
 }
 
+static bool has_account(const struct json *accounts, const char *name)
+{
+    for (size_t i = 0; i < json_count(accounts); i++)
+        if (streq(member_text(json_at(accounts, i), "provider", ""), name))
+            return true;
+    return false;
+}
+
+/* As the daemon says it, which is asked with the token only. */
+static enum exit_status account_exists(struct run *r, const char *name)
+{
+    _cleanup_free_ char *message = xasprintf("there is an account at %s already.", name);
+    _cleanup_free_ char *set = xasprintf("llmhostctl provider set %s --token-file=FILE", name);
+    _cleanup_json_ struct json *error =
+        error_make(EXIT_CONFLICT, "account_exists", message, NULL, "llmhostctl provider list", set, NULL);
+
+    output_error(&r->output, error);
+    return EXIT_CONFLICT;
+}
+
 /* Before a secret is asked for that nobody could use. */
 static enum exit_status company_check(struct run *r)
 {
@@ -165,6 +185,8 @@ static enum exit_status company_check(struct run *r)
 
     if (status != EXIT_DONE)
         return status;
+    if (has_account(json_get(call.answer, "accounts"), name))
+        return account_exists(r, name);
     buf_init(&names, 4096);
     for (size_t i = 0; i < json_count(known); i++) {
         const char *other = json_text(json_at(known, i));

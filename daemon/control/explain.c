@@ -1,7 +1,12 @@
 /* One table. What is not in it is explained by the kind of its fault. */
 #include "control/explain.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/fault.h"
+#include "engine/engine.h"
+#include "manager.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/mem.h"
@@ -215,11 +220,45 @@ void explain_next(const struct fault *f, const char *target, struct buf *out)
     explain_next_for(f, target, NULL, out);
 }
 
+/* Without a shell's quotes. */
+static bool is_word(const char *text)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/_-";
+
+    return *text && !text[strspn(text, plain)];
+}
+
+char *explain_model(const char *name)
+{
+    const char *engine;
+    struct fault f;
+
+    for (unsigned i = 0; name && is_word(name) && (engine = engine_name_at(i)); i++) {
+        char *named = xasprintf("%s:%s", engine, name);
+
+        if (manager_check_model(named, &f) == 0)
+            return named;
+        free(named);
+    }
+    return NULL;
+}
+
+/* The same name, with its engine. */
+static bool explain_next_model(const struct fault *f, const char *name, struct buf *out)
+{
+    bool is_of_name = streq(f->code, "bad_model") || streq(f->code, "unknown_engine");
+    _cleanup_free_ char *named = is_of_name ? explain_model(name) : NULL;
+
+    if (named)
+        buf_addf(out, "llmhostctl up %s", named);
+    return named;
+}
+
 void explain_next_for(const struct fault *f, const char *target, const char *model, struct buf *out)
 {
     const struct explanation *e = explain_find(f->code);
 
-    if (!e)
+    if (!e || explain_next_model(f, target, out))
         return;
     if (store_directory && strncmp(f->code, "store", 5) == 0)
         target = store_directory;

@@ -14,6 +14,8 @@ enum exit_status explain_status(const struct fault *f);
 void explain_next(const struct fault *f, const char *target, struct buf *out);
 /* Likewise; where the target is a machine, model is what would be wanted on it. NULL: any. */
 void explain_next_for(const struct fault *f, const char *target, const char *model, struct buf *out);
+/* A model's name with the engine in front that was left out. Caller frees; NULL: that would be none either. */
+char *explain_model(const char *name);
 /* Where that is; borrowed for as long as anything is explained. NULL: the target of each is it. */
 void explain_store_is_in(const char *directory);
 /* Lines to an array of strings. */

@@ -25,6 +25,22 @@
 
 /* ---- accounts ---- */
 
+/* The command again; what was wrong of it is said anew, all else by who typed it (client/again.c). */
+static char *again(const struct call *c, const struct fault *f, bool is_new)
+{
+    const char *provider = json_get_text(c->parameters, "provider"), *url = json_get_text(c->parameters, "base_url");
+    bool is_host = url && *url && !url[strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:-_/")] &&
+                   !strstr(url, "://") && !strchr(":/", *url);
+    bool is_here = is_host && (strncmp(url, "127.", 4) == 0 || strncmp(url, "localhost", 9) == 0);
+    _cleanup_free_ char *command = xasprintf("llmhostctl provider %s %s", is_new ? "add" : "set", provider);
+
+    if (streq(f->code, "token_refused"))
+        return xasprintf("%s --token-file=FILE", command);
+    if (streq(f->code, "bad_url"))
+        return xasprintf("%s --base-url=%s://%s", command, is_here ? "http" : "https", is_host ? url : "HOST");
+    return TAKE_PTR(command);
+}
+
 static void on_account(void *ctx, struct account *a, int64_t balance_milli, const struct fault *f)
 {
     struct call *c = ctx;
@@ -33,11 +49,10 @@ static void on_account(void *ctx, struct account *a, int64_t balance_milli, cons
     (void)balance_milli; /* the account has it */
     if (f) {
         bool is_new = !manager_find_account(c->context->manager, provider);
-        _cleanup_free_ char *again = xasprintf("llmhostctl provider %s %s%s", is_new ? "add" : "set",
-                                               provider, is_new ? "" : " --token-file=FILE");
+        _cleanup_free_ char *next = again(c, f, is_new);
 
         call_fail(c, explain_status(f), explain_code(f), provider, NULL,
-                  streq(f->code, "unknown_provider") ? "llmhostctl provider list" : again, "%s %s: %s",
+                  streq(f->code, "unknown_provider") ? "llmhostctl provider list" : next, "%s %s: %s",
                   provider, is_new ? "was not added" : "stays as it was", f->text);
         return;
     }

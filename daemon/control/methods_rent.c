@@ -215,10 +215,9 @@ static void offers_ask(struct call *c)
 static void offers_fail_model(struct call *c, const struct fault *f)
 {
     const char *model = json_get_text(c->parameters, "for_model");
-    bool is_bare = streq(f->code, "bad_model") && !strchr(model, ':') && *model;
     bool is_gone = streq(f->code, "model_unknown") || streq(f->code, "tag_unknown");
-    _cleanup_free_ char *next =
-        xasprintf("llmhostctl offers --for ollama:%s", is_bare ? model : "deepseek-r1:7b");
+    _cleanup_free_ char *named = is_gone ? NULL : explain_model(model);
+    _cleanup_free_ char *next = xasprintf("llmhostctl offers --for %s", named ? named : "ollama:deepseek-r1:7b");
 
     call_fail(c, is_gone ? EXIT_NOT_FOUND : EXIT_USAGE, f->code, model,
               is_gone && strncmp(model, "ollama:", 7) == 0 ? "what there is for ollama: " LIBRARY : NULL, next,

@@ -90,6 +90,38 @@ Test(again, a_limit_that_is_missing_is_no_mistake_in_what_was_typed)
                      "llmhostctl up ollama:m --gpu=H800 --max-price=AMOUNT --until=2m");
 }
 
+Test(again, a_name_and_an_address_that_are_mended_keep_what_was_typed_beside_them)
+{
+    char *arguments[] = {(char *)"qwen3:0.6b"}, *account[] = {(char *)"autodl"};
+    struct run r = {.verb = verb_find("up"), .options = {.arguments = arguments, .n_arguments = 1}},
+               add = {.verb = verb_find("provider add"), .options = {.arguments = account, .n_arguments = 1}};
+    _cleanup_json_ struct json *error = error_make(EXIT_USAGE, "unknown_engine", "no", NULL,
+                                                   "llmhostctl up ollama:qwen3:0.6b", "llmhostctl up ollama:3:0.6b", NULL),
+                               *url = error_make(EXIT_USAGE, "bad_url", "no", NULL,
+                                                 "llmhostctl provider add autodl --base-url=http://127.0.0.1:1", NULL);
+
+    type(&r, "gpu", "4090D");
+    again_complete(error, &r);
+    cr_assert_str_eq(json_text(json_at(json_get(error, "next"), 0)), "llmhostctl up ollama:qwen3:0.6b --gpu=4090D");
+    cr_assert_str_eq(json_text(json_at(json_get(error, "next"), 1)), "llmhostctl up ollama:3:0.6b", "another one");
+    type(&add, "base-url", "127.0.0.1:1");
+    type(&add, "token-file", "t");
+    again_complete(url, &add);
+    cr_assert_str_eq(json_text(json_at(json_get(url, "next"), 0)),
+                     "llmhostctl provider add autodl --base-url=http://127.0.0.1:1 --token-file=t");
+}
+
+Test(again, a_token_comes_from_one_place)
+{
+    char *account[] = {(char *)"autodl"};
+    struct run r = {.verb = verb_find("provider set"), .options = {.arguments = account, .n_arguments = 1}};
+
+    type(&r, "token", NULL);
+    type(&r, "max-price", "3");
+    expect(&r, EXIT_CREDENTIALS, "llmhostctl provider set autodl --token-file=FILE",
+           "llmhostctl provider set autodl --token-file=FILE --max-price=3");
+}
+
 Test(again, a_quote_in_a_value_is_one_as_a_shell_reads_it)
 {
     char *arguments[] = {(char *)"it's a --model"};

@@ -51,6 +51,14 @@ Test(control_rent_account, limits_are_changed_one_by_one)
             "unknown_provider");
 }
 
+static void proposes(const char *parameters, const char *next)
+{
+    _cleanup_free_ char *call = xasprintf("{\"method\":\"io.llmhost.ProviderAdd\",\"parameters\":%s}", parameters);
+    _cleanup_json_ struct json *v = ask(call);
+
+    cr_assert_str_eq(json_text(first(json_get(v, "parameters"), "next")), next);
+}
+
 Test(control_rent_account, what_cannot_be_an_account_is_refused_before_anybody_is_asked)
 {
     static const char *const urls[] = {"ftp://x", "file:///etc/passwd", "x.example", "https://", "http:///x"};
@@ -64,6 +72,14 @@ Test(control_rent_account, what_cannot_be_an_account_is_refused_before_anybody_i
 
         refuses(call, "io.llmhost.Usage", "code", "bad_url");
     }
+    proposes("{\"provider\":\"autodl\",\"base_url\":\"127.0.0.1:8300\",\"token\":{\"text\":\"right\"}}",
+             "llmhostctl provider add autodl --base-url=http://127.0.0.1:8300");
+    proposes("{\"provider\":\"autodl\",\"base_url\":\"api.example/v1\",\"token\":{\"text\":\"right\"}}",
+             "llmhostctl provider add autodl --base-url=https://api.example/v1");
+    proposes("{\"provider\":\"autodl\",\"base_url\":\"ftp://x\",\"token\":{\"text\":\"right\"}}",
+             "llmhostctl provider add autodl --base-url=https://HOST");
+    proposes("{\"provider\":\"autodl\",\"token\":{\"text\":\"wrong\"}}",
+             "llmhostctl provider add autodl --token-file=FILE");
     memset(token, 'x', SECRET_BYTES_MAX + 1);
     _cleanup_free_ char *call =
         xasprintf(CALL("ProviderAdd", "{\"provider\":\"autodl\",\"token\":{\"text\":\"%s\"}}"), token);

@@ -222,6 +222,27 @@ Test(explain, a_limit_of_price_is_lifted_for_a_model_on_the_machine)
     }
 }
 
+Test(explain, a_model_without_its_engine_gets_one)
+{
+    static const char *const rows[][2] = {{"qwen3:0.6b", "llmhostctl up ollama:qwen3:0.6b"},
+                                          {"phi4", "llmhostctl up ollama:phi4"},
+                                          {"/root/tiny.gguf", "llmhostctl up llama.cpp:/root/tiny.gguf"},
+                                          {"/root/tiny", "llmhostctl up ollama:deepseek-r1:7b"},
+                                          {"it's mine", "llmhostctl up ollama:deepseek-r1:7b"},
+                                          {"", "llmhostctl up ollama:deepseek-r1:7b"}};
+
+    for (size_t i = 0; i < ELEMENTS(rows); i++) {
+        struct fault f;
+        struct buf out;
+
+        cr_assert_lt(manager_check_model(rows[i][0], &f), 0);
+        buf_init(&out, 4096);
+        explain_next(&f, rows[i][0], &out);
+        cr_expect_str_eq(buf_text(&out), rows[i][1]);
+        buf_done(&out);
+    }
+}
+
 /* Each limit has an option of its own. */
 Test(explain, limit_of_money_is_raised_by_its_own_option)
 {
