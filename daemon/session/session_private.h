@@ -13,9 +13,6 @@ struct timer;
 
 /* One connection. It outlives the state that made it by the rest of the turn: a request's answer, given from
  * inside the connection, may end the session, so the connection is freed from the run queue. */
-/* There are servers that cut off whoever does not wait for the answer to the login. */
-#define SESSION_AHEAD_LOST_MAX 2
-
 struct session_link {
     struct session *session; /* NULL: nobody listens any more */
     struct list node;        /* in links */
@@ -51,8 +48,8 @@ struct session {
     char *name, *host, *user;
     uint16_t port;
     bool install_key;
-    bool is_single; /* it opens one session channel at a time, as a connection found out */
-    bool own_key_holds; /* alone it let us in the last time */
+    bool is_single;      /* it opens one session channel at a time, as a connection found out */
+    bool own_key_holds;  /* alone it let us in the last time */
     unsigned ahead_lost; /* connections in a row that took a dial along with the login, and never came up */
     bool on_trial; /* a refusal pages nobody: whoever tries it is there */
     char *agent, *proxy;
@@ -105,6 +102,9 @@ struct session_move {
 
 #define SESSION_SETTLE_MS 1000u
 #define SESSION_LOGIN_MS  90000u /* more than the connection's own deadlines: for an answer that never comes */
+
+/* There are servers that cut off whoever does not wait for the answer to the login. */
+#define SESSION_AHEAD_LOST_MAX 2
 
 /* session_fsm.c */
 struct session_move session_next(const struct session *s, enum session_event ev, const struct fault *f);
