@@ -13,7 +13,7 @@ import guarded
 import host as hosts
 import road
 
-LIMIT_S = 150
+LIMIT_S = 260
 MODEL = "ollama:scripted"
 TIMES = {"idle": {"unload": "1s", "min_up": "0s", "stop": "3s"}, "guard": {"lease": "6s", "first": "1m"}}
 
