@@ -90,10 +90,13 @@ void model_explain_timeout(struct json *error, const char *target, const char *u
         return;
     if (!json_get_text(error, "why"))
         json_put_string(error, "why", "the work goes on");
-    /* The daemon's own command waits for "ready". */
-    for (size_t i = 0; (!until || streq(until, "ready")) && i < json_count(next); i++)
-        if (json_text(json_at(next, i)) && strstr(json_text(json_at(next, i)), " wait "))
+    /* The daemon's own command waits for "ready", unless it says for what. */
+    for (size_t i = 0; i < json_count(next); i++) {
+        const char *line = json_text(json_at(next, i));
+
+        if (line && strstr(line, " wait ") && (!until || streq(until, "ready") || strstr(line, " --for=")))
             return;
+    }
     command = xasprintf("llmhostctl wait %s%s%s", target, until ? " --for=" : "", until ? until : "");
     commands = json_array();
     json_append_string(commands, command);
@@ -593,6 +596,27 @@ enum exit_status verb_keep(struct run *r)
 
 /* ---- wait ---- */
 
+/* A model that is off says nothing of its machine, which bills. */
+static void wait_add_machine(const struct output *o, const struct json *answer, const char *target,
+                             struct buf *out)
+{
+    const struct json *instance = json_get(answer, "instance");
+    const char *name = member_text(instance, "name", ""), *state = member_text(instance, "state", "");
+    char text[AMOUNT_MAX];
+    const char *price = stay_price(text, instance);
+
+    if (!is_rental(instance) || streq(name, target) || streq(state, "waiting"))
+        return;
+    bool goes_off = !streq(member_text(json_get(instance, "rental"), "goal", ""), "on");
+    _cleanup_free_ char *said = xasprintf(
+        "its machine %s %s%s%s%s", name, streq(state, "running") ? "is still on" : "is not confirmed off",
+        price ? ", at " : "", price ? price : "", goes_off ? "; until its company says that it is off:" : ".");
+
+    add_wrapped(out, 2, o->out_width, said);
+    if (goes_off)
+        buf_addf(out, "  llmhostctl wait %s --for=confirmed\n", name);
+}
+
 struct wait_shown {
     struct progress progress;
     const char *until;
@@ -644,6 +668,18 @@ static const char *wait_result(const char *target, const char *until, const stru
     return streq(until, "ready") ? "is ready" : "is off";
 }
 
+static void wait_screen(struct run *r, const char *target, const char *until, const struct json *answer)
+{
+    struct buf out;
+
+    buf_init(&out, 8192);
+    buf_addf(&out, "%s %s.\n", target, wait_result(target, until, answer));
+    if (streq(until, "stopped"))
+        wait_add_machine(&r->output, answer, target, &out);
+    output_flush(&out);
+    buf_done(&out);
+}
+
 static enum exit_status wait_end(struct run *r, const char *target, const char *until,
                                  enum exit_status status, struct call *call)
 {
@@ -658,7 +694,7 @@ static enum exit_status wait_end(struct run *r, const char *target, const char *
     if (r->output.json)
         output_answer(&r->output, call->answer, NULL, EXIT_DONE);
     else
-        printf("%s %s.\n", target, wait_result(target, until, call->answer));
+        wait_screen(r, target, until, call->answer);
     return EXIT_DONE;
 }
 

@@ -152,8 +152,8 @@ void power_off(struct power *p, const char *why)
         log_line(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease),
                  "is left to the llmhostd that keeps it: %s", why);
     else
-        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "power_off", "is switched off: %s",
-                      why);
+        event_publish(LOG_LEVEL_NOTICE, LOG_DAEMON, lease_name(p->lease), "power_off",
+                      "is to be switched off: %s", why);
     p->asked_on = false;
     p->away_due = p->leave_due = 0;
     p->stay = (struct stay){STAY_OFF, p->stay.reason, STAY_NEVER};
@@ -318,8 +318,20 @@ static void tell_reason(const struct power *p, char out[static DEPLOYMENT_TEXT_M
     }
 }
 
-/* It goes off as soon as its models have left it; at once where they cannot be asked for too long, or one of
- * them does not end. */
+/* How long its models are waited for where they cannot be asked to leave. A machine that is rented goes off
+ * whether or not they did, and takes them with it: nothing is drained through a tunnel that is lost, and each
+ * minute of waiting for it is paid. What is still open there may go on as long as the tunnel is only silent. */
+static uint64_t let_go_due(const struct power *p)
+{
+    if (!p->rented)
+        return p->away_due + AWAY_MS;
+    if (!p->lost_due) /* it was not reached yet, by this daemon */
+        return p->away_due + SILENT_MS;
+    return power_has_open(p) ? p->lost_due + SILENT_MS : p->lost_due;
+}
+
+/* It goes off as soon as its models have left it; without that where they cannot be asked, or one of them does
+ * not end. */
 static void power_drain(struct power *p, const char *why)
 {
     uint64_t now = clock_now_ms();
@@ -334,8 +346,13 @@ static void power_drain(struct power *p, const char *why)
         p->away_due = 0;
     else if (!p->away_due)
         p->away_due = now;
-    if ((p->away_due && now - p->away_due >= AWAY_MS) || now - p->leave_due >= LEAVE_MS)
+    if (p->away_due && now >= let_go_due(p)) {
+        _cleanup_free_ char *lost = xasprintf("%s; it cannot be reached, so that nothing there is waited for", why);
+
+        power_off(p, lost);
+    } else if (now - p->leave_due >= LEAVE_MS) {
         power_off(p, why);
+    }
 }
 
 void power_stay(struct power *p)
@@ -395,7 +412,7 @@ static void power_arm(struct power *p, uint64_t now)
     uint64_t due = p->stay.verdict == STAY_OFF ? STAY_NEVER : p->stay.until_due;
 
     if (p->away_due)
-        due = MIN(due, p->away_due + AWAY_MS);
+        due = MIN(due, let_go_due(p));
     if (life_state(life) == LIFE_WAITING && life_goal(life) == LIFE_GOAL_ON)
         due = MIN(due, MAX(clock_due_of(power_search_until_at_ms(p), now), now));
     if (p->doubt_due)

@@ -13,6 +13,7 @@
 struct rented;
 
 #define AWAY_MS    STAY_DRAIN_MS /* so long a machine that goes off is waited for where it cannot be reached */
+#define SILENT_MS  (10 * 1000) /* by then a tunnel that is silent is lost, with all that went through it (session.h) */
 #define UNHEARD_MS (60 * 1000) /* after our start, so long for its guard to tell of holds */
 #define LOOK_MS    (60 * 1000) /* at what has no news of its own: bytes of forwards */
 
@@ -83,6 +84,7 @@ uint64_t power_kept_due(const struct power *p, enum keeps which, const struct de
 
 /* manager_power_models.c */
 bool power_has_wish(const struct power *p); /* a model on it is on its way to memory */
+bool power_has_open(const struct power *p); /* a request is under way there */
 void power_add_models(const struct power *p, struct stay_facts *f, uint64_t now);
 uint64_t power_models_kept_due(const struct power *p, const struct deployment *but, uint64_t now);
 void power_sleep_models(const struct power *p, bool cut, const char *why);

@@ -44,6 +44,18 @@ bool power_has_wish(const struct power *p)
     return false;
 }
 
+bool power_has_open(const struct power *p)
+{
+    struct deployment_figures n;
+
+    FOREACH_MODEL (d, p) {
+        deployment_figures(d->deployment, &n);
+        if (n.open)
+            return true;
+    }
+    return false;
+}
+
 static void add_facts(struct stay_facts *f, const struct deployment *d, uint64_t now)
 {
     struct deployment_figures n;

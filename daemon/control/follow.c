@@ -79,7 +79,8 @@ static void follow_on_timer(void *ctx)
         return;
     duration_format(took, clock_now_ms() - w->begun_due, false);
     _cleanup_free_ char *next =
-        target ? xasprintf("llmhostctl wait %s", target) : xstrdup("llmhostctl status");
+        target ? xasprintf("llmhostctl wait %s%s", target, machines_are_to_end(w) ? " --for=confirmed" : "")
+               : xstrdup("llmhostctl status");
 
     store_stuck_ms(w->call->context->store, &stuck);
     _cleanup_free_ char *why = xasprintf(
@@ -87,8 +88,8 @@ static void follow_on_timer(void *ctx)
         stuck ? ", but what is new is not on disk, and a restart of llmhostd would forget it: " : "",
         stuck ? stuck->text : "");
 
-    call_fail(w->call, EXIT_TIMED_OUT, "timed_out", target, why, next, "%s is not there after %s",
-              target ? target : "it", took);
+    call_fail(w->call, EXIT_TIMED_OUT, "timed_out", target, why, next, "%s is not %s after %s",
+              target ? target : "it", w->end ? w->end : "there", took);
 }
 
 struct follow *follow_new(struct call *c, void (*fn)(struct follow *w))

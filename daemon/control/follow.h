@@ -49,6 +49,7 @@ struct follow {
     unsigned n_machines;
     unsigned n_paid; /* Keep: the money of so many of them was asked for */
     int64_t keep_until_at_ms;
+    const char *end; /* Down, Sleep, Wait: what it waits for, "off"; NULL: until it is there */
     bool any;       /* Up: on whichever comes first */
     bool needs_end; /* Wait: whatever keeps them on; it waits on for a stop that takes long */
     bool tells_end; /* Down and Sleep, with "more" */

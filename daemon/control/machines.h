@@ -16,6 +16,10 @@ bool machine_is_off(const struct lease *l);
 bool machine_is_anothers(struct call *c, const struct lease *l);
 /* It was told to stop, for so long that somebody has to know. */
 bool machine_is_unconfirmed(const struct lease *l);
+/* It is rented, and is to go off, as far as w waits for it: nothing keeps it on. */
+bool machine_goes_off(const struct follow *w, const struct lease *l);
+/* It was told to go off and cannot be reached any more: what runs on it ends with it, and is not waited for. */
+bool machine_takes_along(const struct lease *l);
 /* Whether that machine goes off belongs to what w waits for, if it is rented, or switched off from inside. Once each. */
 void machines_add(struct follow *w, struct lease *l);
 /* Those of all models that w follows. */
@@ -37,6 +41,10 @@ void machines_put_search(struct follow *w, struct json *v);
 
 /* ---- what takes too long (machines_late.c) ---- */
 
+/* One that is rented is still waited for. */
+bool machines_are_to_end(const struct follow *w);
+/* Of one that is rented: "it is on at ¥1.88/h, its guard ends it by 14:58". Caller frees. */
+char *machine_stake(const struct lease *l, const char *name);
 /* The waiting ends by its limit: what it was for says why. False: nothing of the kind. */
 bool machines_answer_timeout(struct follow *w);
 /* STOP NOT CONFIRMED, with what is at stake and who else stops it. */

@@ -65,6 +65,83 @@ void machines_fail_stop(struct follow *w, struct lease *l)
               estimate ? "~" : "");
 }
 
+char *machine_stake(const struct lease *l, const char *name)
+{
+    const struct rented *r = lease_rented(l);
+    const struct keeper *k = rented_keeper(r);
+    struct keeper_figures guard = {0};
+    struct rented_figures n;
+    char rate[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
+    bool estimate;
+    int64_t rate_milli = rental_rate(l, &estimate);
+
+    if (k)
+        keeper_figures(k, &guard);
+    rented_figures(r, &n);
+    _cleanup_free_ char *price =
+        rate_milli ? xasprintf(" at %s%s/h",
+                               money_format(rate, rate_milli, account_ops(rented_account(r))->unit),
+                               estimate ? "~" : "")
+                   : xstrdup("");
+    const char *on = n.state == LIFE_RUNNING || (n.state == LIFE_STOPPING && *n.word) ? "is on" : "may be on";
+
+    if (!guard.acts_at_ms)
+        return xasprintf("%s %s%s, and no guard of it is known", name, on, price);
+    return xasprintf("%s %s%s, its guard ends it by %s", name, on, price,
+                     minute_format(at, guard.acts_at_ms));
+}
+
+/* Why it is not off: its provider, or our account there, has said so; else what it says of the machine. */
+static char *off_is_late(const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+    const struct fault *f = rented_trouble(r);
+    const char *title = account_ops(rented_account(r))->title;
+    struct rented_figures n;
+
+    rented_figures(r, &n);
+    if (!f->kind)
+        f = account_trouble(rented_account(r));
+    if (f->kind && f->kind != FAULT_EXHAUSTED)
+        return xstrdup(f->text);
+    return *n.word ? xasprintf("%s still says \"%s\"", title, n.word)
+                   : xasprintf("%s has not said that it is off", title);
+}
+
+/* It is rented, and w waits for its end. */
+static bool is_to_end(const struct follow_machine *m)
+{
+    return m->lease && lease_rented(m->lease) && !m->stays && !machine_is_off(m->lease);
+}
+
+bool machines_are_to_end(const struct follow *w)
+{
+    for (unsigned i = 0; i < w->n_machines; i++)
+        if (is_to_end(&w->machines[i]))
+            return true;
+    return false;
+}
+
+/* Of one that was told to go off: that goes on, and so does its bill. */
+static bool answer_late_off(struct follow *w, const struct follow_machine *m)
+{
+    struct lease *l = m->lease;
+    char took[TEXT_SHORT_MAX];
+
+    if (!is_to_end(m) || life_goal(rented_life(lease_rented(l))) == LIFE_GOAL_ON)
+        return false;
+    const char *name = lease_name(l);
+
+    duration_format(took, clock_now_ms() - w->begun_due, false);
+    _cleanup_free_ char *late = off_is_late(l), *stake = machine_stake(l, name);
+    _cleanup_free_ char *why = xasprintf("%s; it is asked again and again", stake);
+    _cleanup_free_ char *next = xasprintf("llmhostctl wait %s --for=confirmed", name);
+
+    call_fail(w->call, EXIT_TIMED_OUT, "timed_out", name, why, next,
+              "%s is not confirmed off after %s: %s", name, took, late);
+    return true;
+}
+
 /* It waits for a card, or for money: no work goes on but the search. */
 static bool answer_search(struct follow *w, const struct deployment *d, const struct lease *l)
 {
@@ -106,6 +183,9 @@ bool machines_answer_timeout(struct follow *w)
             return true;
         }
     }
+    for (unsigned i = 0; i < w->n_machines; i++)
+        if (answer_late_off(w, &w->machines[i]))
+            return true;
     for (unsigned i = 0; i < w->n_models; i++) {
         const struct deployment *d = w->models[i];
 

@@ -117,6 +117,19 @@ static bool stays_on(const struct follow *w, const struct lease *l)
     return why && streq(why, "kept");
 }
 
+bool machine_goes_off(const struct follow *w, const struct lease *l)
+{
+    const struct rented *r = lease_rented(l);
+
+    return r && !rented_is_anothers(r) && !rented_is_left_alone(r) && !machine_is_off(l) && !stays_on(w, l);
+}
+
+bool machine_takes_along(const struct lease *l)
+{
+    return lease_rented(l) && life_state(rented_life(lease_rented(l))) == LIFE_STOPPING &&
+           !lease_is_reachable(l);
+}
+
 static bool machine_say(struct follow *w, const char *stage, const char *state, const struct lease *l,
                         const char *text)
 {

@@ -10,6 +10,7 @@
 #include "control/show.h"
 #include "control/target.h"
 #include "engine/engine.h"
+#include "lease/account.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "proto/json.h"
@@ -57,12 +58,29 @@ static unsigned count_engines(const struct follow *w)
     return n;
 }
 
+#define AWAY_TEXT_MAX 160
+
+/* What cannot be asked ends when it can, or with its machine, which costs money until then. */
+static void away_format(char out[static AWAY_TEXT_MAX], const struct follow *w, const struct lease *away)
+{
+    const char *lost = lease_refusal(away) ? "the login is refused" : "the tunnel is down";
+
+    if (!machine_goes_off(w, away)) {
+        snprintf(out, AWAY_TEXT_MAX, "%s; it stops when that is back", lost);
+        return;
+    }
+    _cleanup_free_ char *stake = machine_stake(away, "it");
+
+    snprintf(out, AWAY_TEXT_MAX, "%s; %s is asked to switch it off; until then %s", lost,
+             account_ops(rented_account(lease_rented(away)))->title, stake);
+}
+
 /* How many requests are open, when it changed. False when the call is over. */
 static bool down_tell(struct follow *w, unsigned streams, unsigned off, struct lease *away)
 {
     uint64_t took_ms = clock_now_ms() - w->begun_due;
     unsigned n = count_engines(w);
-    char text[96];
+    char text[AWAY_TEXT_MAX];
 
     if (streams != w->told_streams) {
         w->told_streams = streams;
@@ -82,11 +100,8 @@ static bool down_tell(struct follow *w, unsigned streams, unsigned off, struct l
             return false;
     }
     if (away && !w->told_away) {
-        const struct fault *refusal = lease_refusal(away);
-
         w->told_away = true;
-        snprintf(text, sizeof text, "%s; it stops when that is back",
-                 refusal ? "the login is refused" : "the tunnel is down");
+        away_format(text, w, away);
         if (!call_reply_more(w->call, down_progress("engine", "running", text, took_ms)))
             return false;
     }
@@ -138,7 +153,7 @@ static void down_look(struct follow *w)
     struct lease *away = NULL;
     const struct fault *failed = NULL;
     const char *name = NULL;
-    unsigned streams = 0, off = 0, stopped = 0;
+    unsigned streams = 0, off = 0, stopped = 0, taken = 0;
 
     for (unsigned i = 0; i < w->n_models; i++) {
         struct deployment *d = w->models[i];
@@ -157,16 +172,17 @@ static void down_look(struct follow *w)
                       "%s was not stopped: it was asked for again meanwhile", deployment_name(d));
             return;
         }
+        taken += machine_takes_along(deployment_lease(d));
         add_waited_for(w, i, &streams, &away);
     }
     if (w->call->more && !down_tell(w, streams, stopped, away))
         return;
-    if (off < w->n_models) {
+    if (off + taken < w->n_models) {
         if (!count_engines(w))
             machines_tell_doubt(w);
         return;
     }
-    if (!machines_are_off(w))
+    if (!machines_are_off(w) || taken)
         return;
     if (failed) {
         call_fault(w->call, failed, name, "its engine may still run");
@@ -273,6 +289,8 @@ void method_down(struct call *c)
         return;
     struct follow *w = follow_new(c, down_look);
 
+    w->end = "off";
+
     if (!follow_add_target(w, target))
         return;
     if (w->n_models)
@@ -298,7 +316,7 @@ void method_down(struct call *c)
  * done. */
 static void sleep_look(struct follow *w)
 {
-    unsigned streams = 0, asleep = 0, stopped = 0;
+    unsigned streams = 0, asleep = 0, stopped = 0, taken = 0;
     struct lease *away = NULL;
 
     for (unsigned i = 0; i < w->n_models; i++) {
@@ -315,11 +333,12 @@ static void sleep_look(struct follow *w)
                       "%s does not sleep: it was asked for again meanwhile", deployment_name(d));
             return;
         }
+        taken += machine_takes_along(deployment_lease(d));
         add_waited_for(w, i, &streams, &away);
     }
     if (w->call->more && !down_tell(w, streams, stopped, away))
         return;
-    if (asleep < w->n_models || !machines_are_off(w))
+    if (asleep + taken < w->n_models || !machines_are_off(w) || taken)
         return;
     struct json *v = json_object();
 
@@ -367,6 +386,8 @@ void method_sleep(struct call *c)
     if (follow_timeout_is_wrong(c) || !target_check_one(c, target))
         return;
     struct follow *w = follow_new(c, sleep_look);
+
+    w->end = "asleep";
 
     if (!follow_add_wanted(w, target) || sleep_is_refused(w))
         return;

@@ -92,6 +92,14 @@ static void wait_look_idle(struct follow *w)
     wait_answer(w, NULL);
 }
 
+/* The machine of the only model, where that bills on: its model's end is not its own. */
+static struct lease *wait_rented_on(const struct follow *w)
+{
+    struct lease *l = w->n_models == 1 && w->models[0] ? deployment_lease(w->models[0]) : NULL;
+
+    return l && lease_rented(l) && !machine_is_off(l) ? l : NULL;
+}
+
 static void wait_look_stopped(struct follow *w)
 {
     for (unsigned i = 0; i < w->n_models; i++) {
@@ -105,7 +113,7 @@ static void wait_look_stopped(struct follow *w)
             return;
         }
     }
-    wait_answer(w, NULL);
+    wait_answer(w, wait_rented_on(w));
 }
 
 static void wait_look_tunnel(struct follow *w)
@@ -148,6 +156,16 @@ static void wait_begin_confirmed(struct follow *w, const char *target)
                   "%s is on no rented machine: nobody can confirm that it is off", target);
 }
 
+/* As in "it is not off after 20s". */
+static const char *wait_end_name(void (*fn)(struct follow *w))
+{
+    return fn == wait_look_stopped     ? "off"
+           : fn == wait_look_idle      ? "asleep"
+           : fn == wait_look_tunnel    ? "connected"
+           : fn == wait_look_confirmed ? "confirmed off"
+                                       : NULL;
+}
+
 void method_wait(struct call *c)
 {
     const char *target = json_get_text(c->parameters, "target");
@@ -166,6 +184,8 @@ void method_wait(struct call *c)
     if (follow_timeout_is_wrong(c) || !target_check_one(c, target))
         return;
     struct follow *w = follow_new(c, fn);
+
+    w->end = wait_end_name(fn);
 
     follow_add_target(w, target);
     if (!w->n_models && fn == wait_look_ready) {

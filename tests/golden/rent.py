@@ -198,6 +198,8 @@ def down(*steps, **last):
 
 DOWN = down(("streams", "0 left", 34200), ("engine", "ollama stopped", 1100), ("power_off", "shutting_down", 600), ("confirmed", "shutdown", 5900),
             instance=machine("gz-4090", "stopped", **OFF), spent=yuan(6190))
+AWAY = [{"more": {"progress": {"stage": "engine", "state": "running", "took_ms": 9100,
+         "text": "the tunnel is down; AutoDL is asked to switch it off; until then it is on at ¥1.88/h, its guard ends it by 14:58"}, "done": False}}]
 STAYS = machine("gz-4090", "running", goal="on", stays="kept", until_at_ms="@21600s")
 GUARDED = {"name": "gz-box", "provider": "ssh", "state": "running", "rented": True, "tunnel": {"state": "up", "tries": 0, "reconnects": 0},
            "in_box": {"stop": "shutdown", "stays": "kept", "until_at_ms": "@7200s", "guard": {"state": "kept", "ways": "shutdown", "proved": True}}}
@@ -460,6 +462,13 @@ RENT = [
     case("rent-sleep-kept", f"sleep {MODEL}", {"Sleep": down(("engine", "ollama stopped", 1100), instance=STAYS, stay=[STAYS])}),
     case("rent-wait", "wait hz-3090 --for=confirmed", {"Wait": [{"more": {"instance": machine("hz-3090", "stopping")}},
                                                                 {"reply": {"instance": machine("hz-3090", "stopped")}}]}, columns=80),
+    case("rent-wait-stopped", f"wait {MODEL} --for=stopped", {"Wait": [{"reply": {"instance": machine("hz-3090", "stopping", goal="off")}}]}, columns=80),
+    case("rent-wait-stopped-in-use", f"wait {MODEL} --for=stopped", {"Wait": [{"reply": {"instance": machine("hz-3090", "running", goal="on")}}]}, columns=80),
+    case("rent-down-late", f"down {MODEL} --timeout 20s", {"Down": [error("TimedOut", "timed_out", "hz-3090 is not confirmed off after 20s: AutoDL refuses the token",
+         ["llmhostctl wait hz-3090 --for=confirmed"], why="hz-3090 is on at ¥1.48/h, its guard ends it by 14:58; it is asked again and again", target="hz-3090")]}, columns=80),
+    case("rent-down-away", f"down {MODEL}", {"Down": AWAY + down(("engine", "stopped", 15600), ("power_off", "AutoDL: shutdown", 15600),
+         ("confirmed", "AutoDL: shutdown", 15600), instance=machine("gz-4090", "stopped", **OFF), spent=yuan(6190)), "Cost": COST_OF}),
+    case("rent-down-away-goes-on", f"down {MODEL}", {"Down": AWAY + [{"await": "is asked to switch"}, {"interrupt": True}, {"hang": True}]}, columns=80),
     case("rent-wait-beside", "wait hz-3090 --for=confirmed", {"Wait": [{"reply": {"model": ASLEEP, "instance": machine("hz-3090", "stopped")}}]}),
     case("rent-wait-asleep", f"wait {MODEL} --for=confirmed", {"Wait": [{"reply": {"model": ASLEEP, "instance": machine("hz-3090", "stopped")}}]}, columns=80),
     # ---- release, take, drill ----

@@ -70,6 +70,42 @@ class Rent(AtOnce):
             w.up()
             self.assertEqual((w.machine()["name"], len(w.ours())), (name, 1), "one of that name can be rented again")
 
+    def test_nothing_is_drained_through_a_tunnel_that_is_dead(self):
+        """The company answers, and is asked as soon as nobody answers on the machine."""
+        with World(NEVER) as w:
+            w.up()
+            w.c.box(w.ours()[0]["uuid"]).fault("freeze")
+            begun = time.monotonic()
+            said = w.d.ctl("down", MODEL)
+            self.assertLess(time.monotonic() - begun, 45, "silence is known after 25 s at most")
+            text = re.sub(r"\s+", " ", said.stdout + said.stderr)
+            self.assertRegex(text, r"the tunnel is down; AutoDL is asked to switch it off; until then it is on at ¥1\.88/h, its guard ends it by \d\d:\d\d")
+            self.assertRegex(text, r"confirmed")
+            self.assertEqual((w.state(), w.paid()), ("stopped", []))
+            w.check_bill()
+
+            w.up()
+            w.c.box_up(w.ours()[0]["uuid"]).fault("blackhole")
+            hosts.until(lambda: w.machine()["tunnel"]["state"] != "up", 40, "the end of the tunnel")
+            begun = time.monotonic()
+            w.d.call("Sleep", 60, target=MODEL)
+            self.assertLess(time.monotonic() - begun, 10, "at once, where it is known")
+            self.assertEqual((w.state(), w.paid(), w.model_is("asleep")["goal"]), ("stopped", [], "on_demand"))
+
+    def test_a_down_whose_company_refuses_says_what_bills_on(self):
+        with World(NEVER) as w:
+            w.up()
+            w.c.fault("denied", on="power_off", times=0)
+            said = w.d.ctl("down", MODEL, "--timeout", "4s", check=7)
+            text = re.sub(r"\s+", " ", said.stderr)
+            self.assertRegex(text, r"4090d is not confirmed off after 4s: AutoDL does not accept the token")
+            self.assertRegex(text, r"4090d is on at ¥1\.88/h, its guard ends it by \d\d:\d\d; it is asked again and again")
+            self.assertIn("llmhostctl wait 4090d --for=confirmed", text)
+            off = re.sub(r"\s+", " ", w.d.ctl("wait", MODEL, "--for=stopped").stdout)
+            self.assertRegex(off, rf"{MODEL} is off\. its machine 4090d is (still on|not confirmed off), at ¥1\.88/h; until its company says that it is off: llmhostctl wait 4090d --for=confirmed")
+            w.c.heal()
+            w.wait("stopped", 60)
+
     def test_a_stop_that_comes_while_it_starts_is_asked_again(self):
         with World(NEVER, boot=4) as w:
             w.up(wait=False)

@@ -172,6 +172,36 @@ Test(control_rent, stop_that_is_ignored_is_told_and_goes_on)
     box_gets(LIFE_STOPPED);
 }
 
+/* What bills on is named with its price, and what waits for its end: its model's is not that. */
+Test(control_rent, down_that_takes_too_long_says_what_bills_on)
+{
+    begin_machine();
+    at.ignores_stops = true;
+    say(&w.caller, CALL("Down", "{\"target\":\"ollama:m\",\"timeout_ms\":20000}"));
+    box_gets(LIFE_STOPPING);
+    for (unsigned i = 0; i < 20 && !has_message(&w.caller); i++)
+        time_passes(2000);
+
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *p = json_get(v, "parameters");
+
+    cr_assert_str_eq(json_get_text(v, "error"), "io.llmhost.TimedOut");
+    cr_assert_str_eq(json_get_text(p, "message"),
+                     "box is not confirmed off after 20s: AutoDL still says \"running\"");
+    cr_assert_str_eq(json_get_text(p, "why"), "box is on at ¥1.88/h, and no guard of it is known; it is asked "
+                                              "again and again");
+    cr_assert_str_eq(json_text(first(p, "next")), "llmhostctl wait box --for=confirmed");
+
+    _cleanup_json_ struct json *off = answers("Wait", "{\"target\":\"ollama:m\",\"until\":\"stopped\"}");
+
+    cr_assert_str_eq(json_get_text(json_get(off, "instance"), "name"), "box");
+    at.ignores_stops = false;
+    box_gets(LIFE_STOPPED);
+    off = json_free(off);
+    off = answers("Wait", "{\"target\":\"ollama:m\",\"until\":\"stopped\"}");
+    cr_assert_null(json_get(off, "instance"), "it is off, like its model");
+}
+
 Test(control_rent, sleep_of_the_last_model_stops_the_machine)
 {
     begin_machine();

@@ -76,19 +76,84 @@ Test(power, sleep_by_a_word_waits_for_no_idle_time)
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
 }
 
-Test(power, what_cannot_be_reached_is_waited_for_two_minutes)
+static void loses_its_tunnel(void)
+{
+    w.reachable = false;
+    changed();
+}
+
+static void is_told(enum deployment_goal goal, enum deployment_state state)
+{
+    w.models[0].goal = goal;
+    w.models[0].state = state;
+    w.models[0].falls = w.models[0].by_word = goal != GOAL_OFF;
+    changed();
+}
+
+Test(power, nothing_is_drained_through_a_tunnel_that_is_lost)
 {
     comes_up();
-    w.reachable = false;
-    w.models[0].goal = GOAL_OFF;
-    w.models[0].state = DEPLOYMENT_STOPPING;
-    changed();
+    loses_its_tunnel();
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "that alone is no reason");
     passes(1);
-    cr_assert_eq(w.goal, LIFE_GOAL_ON);
-    passes(1);
-    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    is_told(GOAL_OFF, DEPLOYMENT_STOPPING);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF, "at once");
+    cr_assert_not_null(strstr(w.said, "is to be switched off: no model on it is wanted; it cannot be reached"),
+                       "%s", w.said);
     machine_is(LIFE_STOPPED);
     cr_assert_eq(w.models[0].state, DEPLOYMENT_OFF, "there is nothing to stop any more");
+}
+
+Test(power, a_tunnel_that_is_lost_while_its_model_ends_is_not_waited_for)
+{
+    comes_up();
+    is_told(GOAL_OFF, DEPLOYMENT_STOPPING);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    loses_its_tunnel();
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, sleep_waits_for_no_tunnel_either)
+{
+    comes_up();
+    loses_its_tunnel();
+    is_told(GOAL_ON_DEMAND, DEPLOYMENT_STOPPING);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+    machine_is(LIFE_STOPPED);
+    cr_assert_eq(w.models[0].state, DEPLOYMENT_ASLEEP);
+}
+
+Test(power, what_is_open_in_a_tunnel_that_is_silent_has_until_that_is_lost)
+{
+    comes_up();
+    w.models[0].figures.open = 1;
+    is_told(GOAL_OFF, DEPLOYMENT_DRAINING);
+    loses_its_tunnel();
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "it goes on as soon as that speaks");
+    w.now += SILENT_MS - 1;
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    cr_assert_eq(w.timer_due, w.now + 1);
+    w.reachable = true;
+    changed();
+    w.now += SILENT_MS;
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_ON, "it spoke");
+    loses_its_tunnel();
+    w.now += SILENT_MS;
+    changed();
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
+Test(power, a_tunnel_that_is_lost_ends_nothing_that_another_model_needs)
+{
+    comes_up();
+    goes_up(1, false);
+    is_ready(1);
+    loses_its_tunnel();
+    is_told(GOAL_OFF, DEPLOYMENT_STOPPING);
+    passes(10);
+    cr_assert_eq(w.goal, LIFE_GOAL_ON);
 }
 
 Test(power, an_engine_that_does_not_end_is_no_reason_to_pay_on)
