@@ -537,8 +537,8 @@ uint64_t deployment_want(struct deployment *d, enum deployment_goal goal, bool c
 {
     if (goal == GOAL_ON_DEMAND && d->goal == GOAL_ON && d->keep_until_at_ms)
         goal = GOAL_ON; /* wanted, and more than that */
-    if (goal != GOAL_OFF && d->state != DEPLOYMENT_READY && !d->wanted_due)
-        d->wanted_due = clock_now_ms();
+    if (goal != GOAL_OFF && d->state != DEPLOYMENT_READY && (!d->wanted_due || d->state == DEPLOYMENT_FAILED))
+        d->wanted_due = clock_now_ms(); /* the way before, which failed, is over */
     if (d->goal != goal || !d->goal_at_ms)
         d->goal_at_ms = clock_wall_ms();
     d->goal = goal;

@@ -186,7 +186,7 @@ struct deployment_figures {
     int64_t keep_until_at_ms;       /* 0: not kept */
     uint64_t unload_ms;             /* how long without a request until it sleeps; 0: never by itself */
     unsigned flaps;                 /* wakes soon after a sleep, in a row: each doubled unload_ms */
-    uint64_t took_ms, usual_ms;     /* of the way from `up` to ready, the last time and usually; 0: never */
+    uint64_t took_ms, usual_ms;     /* of the way from `up` to ready, the last time, and usually, without the wait for a card; 0: never */
     uint64_t used_due;              /* the last request's arrival or end, `up`, `keep`, or its getting ready; 0: not since the daemon started */
     uint64_t asked_due;             /* the last of these but for getting ready */
     uint64_t since_due;             /* as since_at_ms */

@@ -344,7 +344,7 @@ static void enter_ready(struct deployment *d, enum deployment_state was)
 
         d->took_ms = clock_now_ms() - d->wanted_due;
         snprintf(what, sizeof what, "up %s %s", d->name, lease_name(d->lease));
-        store_put_duration(d->context.store, what, d->took_ms);
+        store_put_duration(d->context.store, what, clock_now_ms() - MAX(d->wanted_due, deployment_searched_due(d)));
         d->wanted_due = 0;
     }
     json_free(d->shown);

@@ -141,6 +141,8 @@ void deployment_on_sleep_timer(void *ctx);
 void deployment_stages_reset(struct deployment *d);
 void deployment_enter_stage(struct deployment *d, enum deployment_state was);
 /* Whenever the way to its machine may have changed. */
+/* When the wait for its card was over; 0: there was none. How long that takes says nothing of the next time. */
+uint64_t deployment_searched_due(const struct deployment *d);
 void deployment_stages_of_way(struct deployment *d);
 
 /* deployment_watch.c: */

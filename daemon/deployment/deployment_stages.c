@@ -240,6 +240,13 @@ static void stages_of_rented(struct deployment *d, const struct rented *r)
     }
 }
 
+uint64_t deployment_searched_due(const struct deployment *d)
+{
+    const struct stage_record *c = &d->stages[STAGE_CAPACITY];
+
+    return c->view.state == STAGE_DONE ? c->begun_due + c->view.took_ms : 0;
+}
+
 void deployment_stages_of_way(struct deployment *d)
 {
     const struct rented *r = lease_rented(d->lease);

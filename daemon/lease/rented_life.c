@@ -238,6 +238,8 @@ static void note_entered(struct rented *r, enum life_state was, enum life_state 
     settle_intent(r, was, now);
     r->went_off = r->went_off || !may_be_on(now);
     r->price_is_waived &= may_be_on(now);
+    if (life_is_at_rest(now) || now == LIFE_STOPPING || now == LIFE_WAITING)
+        r->paid_due = 0; /* whoever switches it on next is not waited for from there on */
     note_since(r, now);
     r->was_powered = r->was_powered || now == LIFE_RUNNING || (was == LIFE_CREATING && now == LIFE_STARTING);
     if (now == LIFE_WAITING && was_refused)

@@ -233,6 +233,43 @@ Test(deployment_rented, it_gives_up_with_the_reason_of_its_machine)
     cr_assert_eq(w.d->state, READY);
 }
 
+/* Somebody waited for all of it; the next time no card is looked for. */
+Test(deployment_rented, a_search_is_no_part_of_how_long_it_usually_takes)
+{
+    struct deployment_figures n;
+
+    rent.figures = (struct rented_figures){.state = LIFE_WAITING, .tries = 3};
+    want(true);
+    machine_is(RENTED_CAPACITY);
+    run_until(w.now + 600000);
+    come_up();
+    deployment_figures(w.d, &n);
+    cr_assert_geq(n.took_ms, 600000);
+    cr_assert_geq(w.duration.ms, 1);
+    cr_assert_leq(w.duration.ms, n.took_ms - 600000);
+}
+
+Test(deployment_rented, the_way_that_failed_is_no_part_of_the_next_one)
+{
+    struct deployment_figures n;
+    struct fault f;
+
+    fault_code(&f, FAULT_EXHAUSTED, "no_capacity", "no card was free");
+    want(true);
+    machine_is(RENTED_CAPACITY);
+    run_until(w.now + 600000);
+    deployment_give_up(w.d, &f);
+    run_until(w.now + 600000);
+    cr_assert_eq(w.d->state, FAILED);
+    uint64_t begun = w.now;
+
+    come_up();
+    deployment_figures(w.d, &n);
+    cr_assert_geq(n.took_ms, 1);
+    cr_assert_leq(n.took_ms, w.now - begun);
+    cr_assert_leq(w.duration.ms, n.took_ms);
+}
+
 Test(deployment_rented, off_by_a_limit_says_so_also_after_a_restart)
 {
     struct fault f, told;

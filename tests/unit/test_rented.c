@@ -344,6 +344,24 @@ Test(rented, what_is_switched_off_as_soon_as_it_is_on_stays_off)
     }
 }
 
+/* Somebody else switches it on an hour later. */
+Test(rented, a_power_on_that_came_to_nothing_is_no_usual_boot)
+{
+    make_new("4090D", 0);
+    company.boots_to = INSTANCE_CHANGING;
+    rented_want(rented, LIFE_GOAL_ON);
+    cr_assert(COMES_TRUE(state() == LIFE_STARTING));
+    passes(1000);
+    company.machine.started_at_ms = clock_wall_ms() + 1000;
+    company.machine.power = INSTANCE_OFF;
+    cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
+    passes(3600000);
+    company.machine.started_at_ms = clock_wall_ms();
+    company.machine.power = INSTANCE_ON;
+    cr_assert(COMES_TRUE(has_way));
+    cr_assert_eq(store_usual_ms(store, "power_on - gz"), 0);
+}
+
 Test(rented, the_third_boot_that_fails_ends_the_wish)
 {
     make_new("4090D", 0);
