@@ -166,20 +166,34 @@ void power_off(struct power *p, const char *why)
 }
 
 /* What runs there is cut, and sleeps until it is wanted anew. */
-static void power_on_taken(struct power *p, const char *code, const char *what)
+static void power_on_taken(struct power *p)
 {
     uint64_t now = clock_now_ms();
     bool again = p->foreign_due && now - p->foreign_due <= FOREIGN_MS;
-    char why[DEPLOYMENT_TEXT_MAX];
     struct fault f;
 
     p->foreign_due = now;
     if (again) {
-        fault_code(&f, FAULT_GONE, code, "%s %s twice within 10 min", lease_name(p->lease), what);
+        fault_code(&f, FAULT_GONE, "stopped_elsewhere", "%s was switched off elsewhere twice within 10 min",
+                   lease_name(p->lease));
         power_end_models(p, true, &f);
     }
-    snprintf(why, sizeof why, "the machine %s", what);
-    power_lose_machine(p, why);
+    power_lose_machine(p, "the machine was switched off elsewhere");
+}
+
+/* Somebody gave it back, it seems: a request switches a machine on that is there, and rents none in its place. One that
+ * somebody else had made is never made anew anyhow, and may be listed again. */
+static bool power_has_vanished(struct power *p)
+{
+    struct fault f;
+
+    if (!streq(rented_trouble(p->rented)->code, "vanished") || rented_record(p->rented)->adopted)
+        return false;
+    fault_code(&f, FAULT_GONE, "vanished", "its machine %s vanished at its provider, and no request rents another",
+               lease_name(p->lease));
+    power_end_models(p, true, &f);
+    power_lose_machine(p, "the machine vanished at its provider");
+    return true;
 }
 
 /* The machine gave up being on, and its trouble says why. */
@@ -189,13 +203,11 @@ static void power_on_ended(struct power *p)
 
     p->asked_on = false;
     if (streq(f.code, "stopped_elsewhere")) {
-        power_on_taken(p, f.code, "was switched off elsewhere");
+        power_on_taken(p);
         return;
     }
-    if (streq(f.code, "vanished") && !rented_record(p->rented)->adopted) {
-        power_on_taken(p, f.code, "vanished at its provider");
+    if (power_has_vanished(p))
         return;
-    }
     if (!f.kind)
         fault_code(&f, FAULT_GONE, "machine_off", "its machine was switched off");
     power_give_up_models(p, &f);
@@ -496,7 +508,8 @@ static void power_judge_rented(struct power *p)
     if (life_goal(life) == LIFE_GOAL_ON) {
         power_judge_on(p, now);
     } else if (life_is_at_rest(life_state(life))) {
-        power_lose_machine(p, "the machine is off");
+        if (!power_has_vanished(p))
+            power_lose_machine(p, "the machine is off");
         p->stay = (struct stay){STAY_OFF, p->stay.reason, STAY_NEVER};
     } else if (life_state(life) == LIFE_RUNNING) {
         power_of_others(p, now);

@@ -22,7 +22,7 @@ def starts_later(w):
 
 
 class More(AtOnce):
-    def test_one_that_vanished_is_made_anew_for_who_asks_anew(self):
+    def test_one_that_vanished_is_made_anew_by_a_word_alone(self):
         with World(NEVER) as w:
             w.up()
             first = w.ours()[0]["uuid"]
@@ -33,9 +33,14 @@ class More(AtOnce):
             hosts.until(lambda: w.c.instance(first) is None, 10, "its end")
             starts_later(w)
             self.assertEqual(w.wait("absent")["trouble"]["code"], "vanished")
-            self.assertEqual(w.model_is("asleep")["goal"], "on_demand")
+            self.assertEqual(w.model_is("off")["goal"], "off")
             self.assertRegex(w.d.ctl("why", MODEL).stdout, "vanished at its provider")
             self.assertEqual((len(w.calls("create")), w.ours()), (1, []), "no other is made for nobody")
+            refused = w.d.post("/v1/chat/completions", {"model": "scripted", "messages": []})
+            self.assertEqual(refused.status, 503)
+            self.assertRegex(refused.body.decode(), rf"4090d vanished at its provider, and no request rents another.*llmhostctl up {MODEL}")
+            self.assertEqual((len(w.calls("create")), w.ours()), (1, []))
+            w.up(gpu=None)
             self.assertEqual(w.ask(), 200)
             self.assertEqual((len(w.calls("create")), len(w.ours())), (2, 1))
             w.down()

@@ -204,24 +204,34 @@ Test(power, two_offs_by_somebody_else_that_are_far_apart)
     }
 }
 
-Test(power, one_that_vanished_is_made_anew_for_who_asks_anew)
+Test(power, one_that_vanished_is_made_anew_by_a_word_alone)
 {
     comes_up();
     has_trouble(FAULT_TRANSIENT, "vanished");
     w.goal = LIFE_GOAL_OFF;
     machine_is(LIFE_ABSENT);
-    cr_assert(w.models[0].goal == GOAL_ON_DEMAND && w.models[0].state == DEPLOYMENT_ASLEEP);
-    cr_assert_str_eq(w.models[0].why, "the machine vanished at its provider");
+    cr_assert_eq(w.models[0].goal, GOAL_OFF);
+    cr_assert_str_eq(w.models[0].ended.code, "vanished");
     passes(5);
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
-    goes_up(0, true);
+    goes_up(0, false);
     cr_assert_eq(w.goal, LIFE_GOAL_ON);
+    machine_is(LIFE_WAITING);
+    cr_assert_eq(w.models[0].goal, GOAL_ON_DEMAND);
+}
+
+Test(power, one_that_vanished_while_its_model_slept_is_not_made_anew_by_a_request)
+{
+    goes_up(0, false);
     machine_is(LIFE_RUNNING);
     is_ready(0);
-    passes(3);
+    w.models[0].state = DEPLOYMENT_ASLEEP;
     w.goal = LIFE_GOAL_OFF;
+    machine_is(LIFE_STOPPED);
+    cr_assert_eq(w.models[0].goal, GOAL_ON_DEMAND);
+    has_trouble(FAULT_TRANSIENT, "vanished");
     machine_is(LIFE_ABSENT);
-    cr_assert_eq(w.models[0].goal, GOAL_OFF, "twice within 10 min is no accident");
+    cr_assert_eq(w.models[0].goal, GOAL_OFF);
     cr_assert_str_eq(w.models[0].ended.code, "vanished");
 }
 
