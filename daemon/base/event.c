@@ -39,8 +39,9 @@ static const char *const known[] = {
     "started", "instance_added", "instance_changed", "instance_removed", "tunnel_up", "tunnel_lost",
     "tunnel_restored", "tunnel_refused", "ready", "off", "failed", "asleep", "keep_over", "engine_lost",
     "price", "no_guard", "no_way", "power_on", "power_off", "over_budget", "search_over", "released", "budget",
-    "budget_month", "budget_hour", "budget_near", "clock_off", "low_balance", "stopped_elsewhere", "started_late", "stop_not_confirmed", "provider_removed", "other_owner",
-    "port_taken", "port_free", "state_not_written", "state_written", "released_soon", "vanished",
+    "budget_month", "budget_hour", "budget_near", "clock_off", "low_balance", "stopped_elsewhere",
+    "started_late", "stop_not_confirmed", "provider_removed", "other_owner", "port_taken", "port_free",
+    "state_not_written", "state_written", "released_soon", "vanished",
     "two_machines", "orphan", "orphan_ended", "token_refused", "hook_ran", "hook_failed",
 };
 // clang-format on
