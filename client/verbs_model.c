@@ -521,7 +521,7 @@ static void keep_instance_screen(const struct json *reply, int64_t keep_until)
     if (until)
         printf(" until %s", minute_format(at, until));
     if (json_type(cost) == JSON_OBJECT)
-        printf(to_come ? ", at most %s" : ", about %s", amount_format(text, cost, ""));
+        printf(", about %s", amount_format(text, cost, ""));
     printf(is_rental(instance) ? ". guard lease and balance still apply.\n" : ", by its guard.\n");
 }
 

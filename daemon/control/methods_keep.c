@@ -339,6 +339,38 @@ static void keep_pay(struct follow *w)
     keep_models(w);
 }
 
+/* To keep it would switch its machine on, or look for a card anew. */
+static bool keep_would_switch_on(const struct deployment *d)
+{
+    const struct rented *r = lease_rented(deployment_lease(d));
+
+    return r && (life_goal(rented_life(r)) != LIFE_GOAL_ON || rented_is_without_card(r));
+}
+
+/* What is on is kept, of several; nothing is switched on for that. False: the call was answered. */
+static bool keep_drop_off(struct follow *w, const char *target)
+{
+    const struct deployment *off = NULL;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < w->n_models; i++) {
+        if (keep_would_switch_on(w->models[i]))
+            off = w->models[i];
+        else
+            w->models[n++] = w->models[i];
+    }
+    w->n_models = n;
+    if (n)
+        return true;
+    const char *on = lease_name(deployment_lease(off));
+    _cleanup_free_ char *up = xasprintf("llmhostctl up %s --on %s", deployment_name(off), on);
+
+    call_fail(w->call, EXIT_NOT_RUNNING, "not_running", target, NULL, up,
+              "%s sleeps, and %s is not on%s: there is nothing to keep", deployment_name(off), on,
+              rented_is_without_card(lease_rented(deployment_lease(off))) ? " with its card" : "");
+    return false;
+}
+
 void method_keep(struct call *c)
 {
     const char *target = json_get_text(c->parameters, "target");
@@ -368,7 +400,7 @@ void method_keep(struct call *c)
     }
     struct follow *w = follow_new(c, keep_nothing);
 
-    if (!follow_add_wanted(w, target))
+    if (!follow_add_wanted(w, target) || (for_ms && !keep_drop_off(w, target)))
         return;
     char how_long[TEXT_SHORT_MAX];
 

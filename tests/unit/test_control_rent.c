@@ -326,6 +326,18 @@ Test(control_rent, down_of_a_model_tells_of_the_machine_that_is_kept)
     cr_assert_null(json_get(off, "stay"));
 }
 
+/* A request wakes it, `up` does; who says only how long it is to stay did not ask for a bill. */
+Test(control_rent, keep_of_a_model_switches_no_machine_on)
+{
+    begin_machine();
+    json_free(answers("Sleep", "{\"target\":\"ollama:m\"}"));
+    cr_assert_eq(box_state(), LIFE_STOPPED);
+    refuses(CALL("Keep", "{\"target\":\"ollama:m\",\"for_ms\":3600000}"), "io.llmhost.NotRunning", "message",
+            "ollama:m sleeps, and box is not on: there is nothing to keep");
+    cr_assert_eq(box_state(), LIFE_STOPPED);
+    json_free(answers("Keep", "{\"target\":\"ollama:m\"}"));
+}
+
 Test(control_rent, end_of_a_machines_keep_tells_of_the_model_that_is_kept)
 {
     begin_machine();
