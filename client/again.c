@@ -192,7 +192,7 @@ static bool is_mended(const struct json *error)
 {
     const char *code = json_get_text(error, "code");
 
-    return code && list_has("price_unknown bad_url bad_model unknown_engine", code);
+    return code && list_has("price_unknown bad_url bad_model unknown_engine gpu_needed", code);
 }
 
 void again_complete(struct json *error, const struct run *r)

@@ -11,5 +11,7 @@ void model_call_prepare(struct run *r, struct call *call, struct progress *p);
 char *model_instances(const struct json *reply);
 /* Ctrl-C: what goes on, and how to see it and, give_up not being NULL, how to end it. */
 enum exit_status model_detached(struct run *r, const char *what, const char *watch, const char *give_up);
+/* A time of day of --until that is tomorrow's, as people have to know. Caller frees; NULL: it is not. */
+char *until_note(const char *typed, int64_t until_at_ms, int64_t now_ms);
 /* The wait is over, the work is not: into the error, and how to go on waiting. until NULL: for ready. */
 void model_explain_timeout(struct json *error, const char *target, const char *until);

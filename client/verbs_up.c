@@ -2,14 +2,30 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/ask.h"
 #include "client/progress.h"
 #include "client/verbs_model.h"
+#include "client/words.h"
 #include "proto/mem.h"
 
 #define OFFERS_MS 120000 /* companies are asked */
 #define STATUS_MS 3000   /* of somebody who pressed Ctrl-C */
+
+char *until_note(const char *typed, int64_t until_at_ms, int64_t now_ms)
+{
+    time_t until = (time_t)(until_at_ms / 1000), now = (time_t)(now_ms / 1000);
+    char left[TEXT_SHORT_MAX];
+    struct tm then, today;
+
+    localtime_r(&until, &then);
+    localtime_r(&now, &today);
+    if (!typed || !strchr(typed, ':') || (then.tm_yday == today.tm_yday && then.tm_year == today.tm_year))
+        return NULL;
+    return xasprintf("%s has passed today: a card is looked for until tomorrow at that time, for %s", typed,
+                     duration_format(left, (uint64_t)(until_at_ms - now_ms), false));
+}
 
 /* Where it is stands in the headline; of several once more, for it is true of all only now. */
 static void add_took(struct buf *out, const struct json *reply, const char *on)
@@ -335,6 +351,30 @@ static enum exit_status up_interrupted(struct run *r)
     return EXIT_INTERRUPTED;
 }
 
+/* No card is proposed, and that is why: of none it is known that it holds the model. */
+static void say_no_card(struct call *call, const char *model, const struct json *answer)
+{
+    const struct json *offers = json_get(answer, "offers");
+    const char *note = json_text(json_at(json_get(answer, "notes"), 0)), *why = json_get_text(call->error, "why");
+    bool is_unknown = false;
+
+    for (size_t i = 0; i < json_count(offers); i++)
+        is_unknown |= streq(member_text(json_at(offers, i), "fits", "unknown"), "unknown");
+    if (!json_count(offers))
+        return;
+    _cleanup_free_ char *said = is_unknown ? xasprintf("which of the cards holds %s is not known%s%s", model,
+                                                       note ? ": " : "", note ? note : "")
+                                           : xasprintf("no card is known to hold %s at a known price", model);
+    bool is_of_card = has_code(call, "gpu_needed");
+    _cleanup_free_ char *what = xasprintf("nothing was rented: %s", said);
+    _cleanup_free_ char *whole =
+        xasprintf("%s%sno card is proposed: %s", why ? why : "", why && *why ? "; " : "", said);
+
+    if (is_of_card)
+        json_put_string(call->error, "message", what);
+    json_put_string(call->error, "why", is_of_card ? "say the card that it is to be" : whole);
+}
+
 /* The first call again with a card, where there is an account to rent one with; else its error stands.
  * instances: whose cards are no other ones; NULL. True: it came to no second call, it was said why, and *ret is
  * the status. */
@@ -352,8 +392,11 @@ static bool up_with_card(struct run *r, const char *model, const struct json *in
         return true;
     }
     any = offer_cheapest(json_get(offers.answer, "offers"), instances, INT64_MAX);
-    if (!any)
+    if (!any) {
+        if (wants_card(&r->options, call))
+            say_no_card(call, model, offers.answer);
         return false;
+    }
     offer = r->options.price_milli < 0
                 ? any
                 : offer_cheapest(json_get(offers.answer, "offers"), instances, r->options.price_milli);
@@ -539,6 +582,18 @@ static enum exit_status up_detached(struct run *r, const char *model, bool is_re
     return status;
 }
 
+static void note_until(const struct run *r)
+{
+    for (unsigned i = 0; i < r->options.n_typed; i++) {
+        const struct typed_option *t = &r->options.typed[i];
+        _cleanup_free_ char *note =
+            streq(t->option->name, "until") ? until_note(t->value, r->options.search_until_at_ms, now_at_ms()) : NULL;
+
+        if (note)
+            output_hint(&r->output, "  note: %s", note);
+    }
+}
+
 /* More than one machine comes into question. */
 static bool up_has_more(const struct options *o)
 {
@@ -563,6 +618,7 @@ enum exit_status verb_up(struct run *r)
     status = verb_connect(r, true);
     if (status != EXIT_DONE)
         return status;
+    note_until(r);
     status = up_call(r, model, on, &p, &call);
     if (asks_for_instance(&call) && !r->output.json && ask_is_possible()) {
         if (up_chosen(r, model, &on, &p, &call, &status))

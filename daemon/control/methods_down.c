@@ -45,7 +45,8 @@ static void note_engines(struct follow *w)
         const struct lease *l = deployment_lease(w->models[i]);
 
         w->told[i].has_no_engine =
-            deployment_state(w->models[i]) == DEPLOYMENT_OFF || has_no_machine(l);
+            deployment_state(w->models[i]) == DEPLOYMENT_OFF || has_no_machine(l) ||
+            (deployment_state(w->models[i]) == DEPLOYMENT_CONNECTING && !deployment_may_run(w->models[i]));
     }
 }
 

@@ -87,6 +87,19 @@ static void add_word(struct buf *out, const char *option, const char *text)
         buf_addf(out, " %s=%s%s%s", option, quote_for(text), text, quote_for(text));
 }
 
+/* With no more places than it has: 5, 2.20, 2.205. */
+static void add_price(struct buf *out, int64_t milli)
+{
+    long long whole = milli / 1000, rest = milli % 1000;
+
+    if (!rest)
+        buf_addf(out, " --max-price=%lld", whole);
+    else if (rest % 10 == 0)
+        buf_addf(out, " --max-price=%lld.%02lld", whole, rest / 10);
+    else
+        buf_addf(out, " --max-price=%lld.%03lld", whole, rest);
+}
+
 void up_add_rent(const struct call *c, struct buf *out)
 {
     const struct json *p = c->parameters;
@@ -100,8 +113,7 @@ void up_add_rent(const struct call *c, struct buf *out)
     if (disk_gb)
         buf_addf(out, " --disk=%lldG", (long long)disk_gb);
     if (most_milli)
-        buf_addf(out, " --max-price=%lld.%03lld", (long long)(most_milli / 1000),
-                 (long long)(most_milli % 1000));
+        add_price(out, most_milli);
     if (json_get_bool(p, "anyway", false))
         buf_add_text(out, " --anyway");
 }

@@ -281,8 +281,21 @@ static void enter_stage_installing(struct deployment *d)
     stage_begin_once(d, STAGE_ENGINE);
 }
 
+/* What it costs is read when it is on: then that failed, and no way in. */
+static void fail_for_price(struct deployment *d)
+{
+    for (enum stage s = STAGE_SSH; s <= STAGE_GUARD; s++)
+        if (d->stages[s].view.state != STAGE_AHEAD) {
+            d->stages[s].view.state = STAGE_AHEAD;
+            d->stages[s].view.changes++;
+        }
+    stage_end(d, STAGE_POWER_ON, STAGE_FAILED, "too dear");
+}
+
 static void fail_running_stages(struct deployment *d)
 {
+    if (streq(d->fault.code, "price") && d->stages[STAGE_POWER_ON].view.state == STAGE_DONE)
+        fail_for_price(d);
     for (enum stage s = 0; s < STAGE_COUNT; s++)
         if (d->stages[s].view.state == STAGE_RUNNING)
             stage_end(d, s, STAGE_FAILED, s <= STAGE_POWER_ON ? "" : NULL); /* what it waited for is over */

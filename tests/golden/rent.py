@@ -117,6 +117,8 @@ NO_CARD = error("Usage", "gpu_needed", "--max-price means nothing without --gpu"
                 why="without a card no machine is rented", target=MODEL)
 CHEAPEST = [{"reply": {"offers": [{**JUDGED[0], "gpu": "3080", "price": yuan(880), "fits": "no"}, {**JUDGED[1], "fits": "yes"}, {**JUDGED[0], "price": yuan(1985, True)},
                                   {**JUDGED[2], "fits": "yes"}]}}]
+UNSIZED = [{"reply": {"offers": [JUDGED[2], {**JUDGED[2], "gpu": "3080", "price": yuan(880)}],
+                      "notes": ["the registry of ollama cannot be reached: registry.ollama.ai has no address"]}}]
 IMAGES = [{"provider": "autodl", "id": "image-0123456789", "name": "llama-3", "ready": True, "provider_state": "finished", "bytes": 54000000000, "made_at_ms": 1790856000000},
           {"provider": "autodl", "id": "image-9876543210", "name": "试验", "ready": False, "provider_state": "saving"}]
 SAVE = [stage("save", "running", ""), stage("save", "running", "saving"), stage("save", "done", "finished", took_ms=61000), {"reply": {"image": IMAGES[0]}}]
@@ -413,6 +415,8 @@ RENT = [
     case("rent-up-declined", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": CHEAPEST}, columns=80, answers=[("rent a 4090D", "\n")]),
     case("rent-up-agreed", f"up {MODEL} --max-price 2.05", {"Up#1": [NO_CARD], "Offers": CHEAPEST, "Up#2": UP}),
     case("rent-up-dear", f"up {MODEL} --max-price 1.50", {"Up": [NO_CARD], "Offers": CHEAPEST}),
+    case("rent-up-unknown-size", f"up {MODEL} --max-price 2.05", {"Up": [NO_CARD], "Offers": UNSIZED}, columns=80),
+    case("rent-up-unknown-size-nowhere", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": UNSIZED}, columns=80),
     case("rent-up-nobody", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": CHEAPEST}),
     case("rent-up-unpriced", f"up {MODEL} --gpu H800", {"Up#1": [NO_PRICE], "Up#2": UP}, columns=80,
          answers=[("nothing: leave it off", "whatever\n"), (r"2\.20\.\s+what may .*\): ", "9.50\n")]),

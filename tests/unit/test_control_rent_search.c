@@ -987,7 +987,7 @@ Test(control_rent_search, a_call_that_is_not_answered_is_waited_for_a_while_and_
     cr_assert_str_eq(json_get_text(p, "code"), "search_is_on");
     cr_assert_str_eq(json_text(json_at(json_get(p, "next"), 0)), "llmhostctl down ollama:m");
     cr_assert_str_eq(json_text(json_at(json_get(p, "next"), 1)),
-                     "llmhostctl up ollama:m --gpu=5090 --max-price=6.000 --anyway");
+                     "llmhostctl up ollama:m --gpu=5090 --max-price=6 --anyway");
     cr_assert_str_eq(record_of("4090d")->gpu, "4090D", "nothing was changed");
 }
 

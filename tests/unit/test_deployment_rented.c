@@ -233,6 +233,22 @@ Test(deployment_rented, it_gives_up_with_the_reason_of_its_machine)
     cr_assert_eq(w.d->state, READY);
 }
 
+Test(deployment_rented, a_price_that_is_too_high_is_no_fault_of_the_way_in)
+{
+    struct fault f;
+
+    fault_code(&f, FAULT_DENIED, "price", "it costs 2.90 an hour, and at most 2.80 was allowed");
+    rent.figures.was_powered = true;
+    want(true);
+    machine_is(RENTED_POWER_ON);
+    machine_is(RENTED_SSH);
+    deployment_give_up(w.d, &f);
+    cr_assert_eq(w.d->state, FAILED);
+    expect_stage(STAGE_CAPACITY, STAGE_DONE, "4090D in west, ¥1.98/h~");
+    expect_stage(STAGE_POWER_ON, STAGE_FAILED, "too dear");
+    expect_stage(STAGE_SSH, STAGE_AHEAD, "");
+}
+
 /* Somebody waited for all of it; the next time no card is looked for. */
 Test(deployment_rented, a_search_is_no_part_of_how_long_it_usually_takes)
 {

@@ -1,8 +1,9 @@
-/* Tables, widths, ages and envelopes. links: client */
+/* Tables, widths, ages, envelopes and notes. links: client */
 #include <criterion/criterion.h>
 #include <locale.h>
 
 #include "client/output.h"
+#include "client/verbs_model.h"
 #include "proto/mem.h"
 
 static struct output narrow_output(unsigned width)
@@ -275,4 +276,17 @@ Test(money, says_what_is_estimated_and_what_is_not_known)
 
         cr_expect_str_eq(shown, rows[i].shown);
     }
+}
+
+/* ---- up --until ---- */
+
+Test(until, a_time_of_day_that_is_tomorrows_is_said)
+{
+    int64_t now_ms = (int64_t)1790856000 * 1000, day_ms = 86400000;
+    _cleanup_free_ char *tomorrow = until_note("16:00", now_ms + day_ms - 1980000, now_ms),
+                        *long_one = until_note("30h", now_ms + day_ms, now_ms),
+                        *today = until_note("16:00", now_ms + 1000, now_ms), *none = until_note(NULL, now_ms + day_ms, now_ms);
+
+    cr_assert_str_eq(tomorrow, "16:00 has passed today: a card is looked for until tomorrow at that time, for 23h27m");
+    cr_assert(!long_one && !today && !none);
 }
