@@ -33,15 +33,16 @@ static FILE *guards_open(void)
 static struct json *guard_parse(const char *line)
 {
     struct json *guard, *rate;
-    char name[64], unit[16];
+    char name[64], state[32], unit[16];
     long long at_ms, milli;
 
-    if (sscanf(line, "%63s %*s %lld %lld %15s", name, &at_ms, &milli, unit) != 4 || !name_is_instance(name) ||
+    if (sscanf(line, "%63s %31s %lld %lld %15s", name, state, &at_ms, &milli, unit) != 5 || !name_is_instance(name) ||
         (at_ms && at_ms <= now_at_ms()))
         return NULL;
     guard = json_object();
     rate = json_object();
     json_put_string(guard, "instance", name);
+    json_put_string(guard, "state", state);
     if (at_ms)
         json_put_int(guard, "acts_at_ms", at_ms);
     json_put_int(rate, "milli", milli);

@@ -4,6 +4,6 @@
 
 struct json;
 
-/* Puts "guards" into an error about a daemon that is not there: [{"instance", "acts_at_ms", "rate"}, ...], a Money an hour; acts_at_ms is
+/* Puts "guards" into an error about a daemon that is not there: [{"instance", "state", "acts_at_ms", "rate"}, ...], as it was then, a Money an hour; acts_at_ms is
  * absent where no guard is known. A machine whose guard has acted by now is left out. Without such a file, or one that we may read, nothing. */
 void guards_note(struct json *error);

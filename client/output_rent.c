@@ -518,13 +518,24 @@ static void add_guarded(const struct json *guards, struct buf *out)
     buf_add_text(out, "\n");
 }
 
+/* It was seen on; of one that was just asked for, or whose call got no answer, nobody knows. */
+static bool was_on(const struct json *guard)
+{
+    const char *state = member_text(guard, "state", "");
+
+    return streq(state, "running") || streq(state, "stopping");
+}
+
 static void add_unguarded(const struct json *guards, struct buf *out)
 {
     char rate[AMOUNT_MAX];
 
     for (size_t i = 0; i < json_count(guards); i++)
         if (!json_get_int(json_at(guards, i), "acts_at_ms", 0))
-            buf_addf(out, "%s is on at %s, and no guard of it is known\n",
+            buf_addf(out,
+                     was_on(json_at(guards, i))
+                         ? "%s was on, at %s, and no guard of it is known\n"
+                         : "%s: nobody knows whether it is on, at %s; no guard of it is known\n",
                      member_text(json_at(guards, i), "instance", "?"),
                      amount_format(rate, json_get(json_at(guards, i), "rate"), "/h"));
 }

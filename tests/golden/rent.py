@@ -246,7 +246,7 @@ def guards(folder):
     state.mkdir(parents=True)
     now = int(time.time() * 1000)
     (state / "guards").write_text(
-        f"gz-4090 running {now + 800_000} 1980 CNY\nnm-a100 running {now + 1_100_000} 0 CNY\nhz-3090 stopping 0 1480 CNY\n"
+        f"gz-4090 running {now + 800_000} 1980 CNY\nnm-a100 running {now + 1_100_000} 0 CNY\nhz-3090 stopping 0 1480 CNY\nxy-5090 creating 0 2780 CNY\n"
         f"bj-4090 running {now - 1000} 1980 CNY\nhalf runn")
 
 
