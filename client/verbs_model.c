@@ -330,6 +330,8 @@ static void down_screen(struct run *r, const char *target, const struct json *re
         buf_add_text(&out, "  the machine itself stays on: it is not rented from here.\n");
     down_add_search(&r->output, search, &out);
     down_add_money(r, reply, &out);
+    for (size_t i = 0; i < json_count(json_get(reply, "ended")); i++)
+        down_add_money(r, json_at(json_get(reply, "ended"), i), &out);
     add_stay(&r->output, json_get(reply, "stay"), target, "down", &out);
     if (at && json_get(reply, "machine"))
         buf_addf(&out, "  %s says so: %s\n", at, member_text(json_get(reply, "machine"), "state", "?"));

@@ -36,6 +36,8 @@ const char *manager_stay(struct manager *m, const struct lease *l, int64_t *ret_
         return "not_by_us";
     if (!p || !power_may_be_on(p))
         return NULL;
+    if (p->rented && p->stay.verdict == STAY_ON && life_state(rented_life(p->rented)) == LIFE_STOPPING)
+        return NULL; /* what kept it on does not any more: its trouble says why */
     if (p->stay.until_due != STAY_NEVER && p->stay.until_due)
         *ret_at_ms = clock_wall_ms() + (int64_t)(p->stay.until_due - clock_now_ms());
     if (p->rented && p->stay.reason == STAY_KEPT && rented_is_without_card(p->rented))

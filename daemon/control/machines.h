@@ -29,7 +29,7 @@ void machines_add_of_models(struct follow *w);
 bool machines_are_off(struct follow *w);
 /* Which of those that are to go off seem so, while a power-on may still act. The call may be over by that. */
 void machines_tell_doubt(struct follow *w);
-/* For the last reply: which stay on, what a search came to, and of the only one "instance" and "spent". */
+/* For the last reply: which stay on, what a search came to, and of the only one "instance" and "spent"; of several those that went off, "ended". */
 void machines_put(struct follow *w, struct json *v);
 /* Its "stay" alone: those that are noted to stay on. Nothing where none is. */
 void machines_put_stay(struct follow *w, struct json *v);

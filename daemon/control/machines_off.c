@@ -277,14 +277,38 @@ void machines_put_stay(struct follow *w, struct json *v)
         json_free(list);
 }
 
+/* Of several: each bill that has ended. */
+static void machines_put_ended(struct follow *w, struct json *v)
+{
+    struct json *list = json_array();
+
+    for (unsigned i = 0; i < w->n_machines; i++) {
+        const struct follow_machine *m = &w->machines[i];
+
+        if (!m->lease || m->stays || m->was_off || m->was_looked_for || !lease_rented(m->lease))
+            continue;
+        struct json *one = json_object();
+
+        json_put(one, "instance", show_instance(w->call->context, m->lease));
+        json_put(one, "spent", show_spent_today(m->lease));
+        json_append(list, one);
+    }
+    if (json_count(list))
+        json_put(v, "ended", list);
+    else
+        json_free(list);
+}
+
 void machines_put(struct follow *w, struct json *v)
 {
     struct lease *l = w->n_machines == 1 ? w->machines[0].lease : NULL;
 
     machines_put_stay(w, v);
     machines_put_search(w, v);
-    if (!l)
+    if (!l) {
+        machines_put_ended(w, v);
         return;
+    }
     json_put(v, "instance", show_instance(w->call->context, l));
     if (lease_rented(l))
         json_put(v, "spent", show_spent_today(l));

@@ -167,7 +167,7 @@ static bool is_looked_for(const struct lease *l)
                  (life_state(rented_life(r)) == LIFE_CREATING && rented_record(r)->never_made));
 }
 
-/* "search", "off"; or "awake", which is also one that is on its way there, or not known to be off. */
+/* "search", "stops", "off"; or "awake", which is also one that is on its way there, or not known to be off. */
 static const char *rental_verdict(const struct lease *l)
 {
     if (is_looked_for(l))
@@ -179,11 +179,11 @@ static const char *rental_verdict(const struct lease *l)
     case LIFE_STOPPED:
     case LIFE_RELEASING:
     case LIFE_RELEASED: return "off";
+    case LIFE_STOPPING: return "stops";
     case LIFE_WAITING:
     case LIFE_CREATING:
     case LIFE_STARTING:
-    case LIFE_RUNNING:
-    case LIFE_STOPPING: break;
+    case LIFE_RUNNING: break;
     case LIFE_UNKNOWN:
         return rental_was_stopped(l) || streq(show_rental_state(l), life_state_name(LIFE_ABSENT)) ? "off" : "awake";
     }
@@ -225,6 +225,8 @@ static void why_rented(struct manager *m, struct lease *l, struct json *lines)
     struct fault f;
 
     rented_figures(lease_rented(l), &n);
+    if (n.state == LIFE_STOPPED && rented_record(lease_rented(l))->stopped_at_ms)
+        n.since_at_ms = rented_record(lease_rented(l))->stopped_at_ms; /* whichever daemon saw it */
     if (manager_is_misnamed(l) && !streq(verdict, "search"))
         show_add_cause(causes, "misnamed", 1, 0, rented_record(lease_rented(l))->gpu);
     if (n.state == LIFE_RUNNING && is_cut_off(l))
@@ -280,7 +282,11 @@ static void why_boxed(struct manager *m, struct lease *l, struct json *lines)
         show_add_cause(causes, "failure", 1, 0, f.text);
     if (boxed_trouble(b)->kind)
         show_add_cause(causes, "failure", 1, 0, boxed_trouble(b)->text);
-    add_line(lines, lease_name(l), NULL, off ? "off" : cut_off ? "down" : "awake", causes);
+    add_line(lines, lease_name(l), NULL, off                                ? "off"
+                                          : boxed_state(b) == BOXED_STOPPING ? "stops"
+                                          : cut_off                          ? "down"
+                                                                             : "awake",
+             causes);
 }
 
 static const char *model_verdict(const struct deployment *d, bool cut_off)

@@ -93,11 +93,33 @@ static bool up_leaves_on(struct follow *w, const struct lease *l, int64_t *ret_u
            !streq(stays, "stopped_by_user") && !streq(stays, "asleep") && !streq(stays, "budget");
 }
 
-/* What goes on billing, in *why, and how it ends, in *next. */
-static void up_add_bill(struct follow *w, const struct lease *l, struct buf *why, struct buf *next)
+/* Another model that is wanted on its machine, which a down of that would end as well; NULL: none is. */
+static const struct deployment *up_beside(const struct follow *w, const struct deployment *d)
 {
+    struct deployment *other;
+
+    for (unsigned i = 0; (other = manager_deployment_at(w->call->context->manager, i)); i++)
+        if (other != d && deployment_lease(other) == deployment_lease(d) &&
+            deployment_goal(other) != GOAL_OFF && deployment_state(other) != DEPLOYMENT_FAILED)
+            return other;
+    return NULL;
+}
+
+static char *up_down_alone(const struct follow *w, const struct deployment *d)
+{
+    bool elsewhere = manager_has_other(w->call->context->manager, d);
+
+    return xasprintf("llmhostctl down %s%s%s", deployment_name(d), elsewhere ? " --on " : "",
+                     elsewhere ? lease_name(deployment_lease(d)) : "");
+}
+
+/* What goes on billing, in *why, and how it ends, in *next. */
+static void up_add_bill(struct follow *w, const struct deployment *d, struct buf *why, struct buf *next)
+{
+    const struct lease *l = deployment_lease(d);
+    const struct deployment *other = up_beside(w, d);
     char rate[TEXT_SHORT_MAX], at[MINUTE_TEXT_MAX];
-    _cleanup_free_ char *down = xasprintf("llmhostctl down %s", lease_name(l));
+    _cleanup_free_ char *down = other ? up_down_alone(w, d) : xasprintf("llmhostctl down %s", lease_name(l));
     int64_t until_at_ms = 0, milli;
     bool estimate;
 
@@ -110,6 +132,8 @@ static void up_add_bill(struct follow *w, const struct lease *l, struct buf *why
                  money_format(rate, milli, account_ops(rented_account(lease_rented(l)))->unit));
     if (until_at_ms)
         buf_addf(why, " until %s", minute_format(at, until_at_ms));
+    if (other)
+        buf_addf(why, ", and %s is wanted on it", deployment_name(other));
     if (!strstr(buf_text(next), down))
         buf_addf(next, "%s%s", next->len ? "\n" : "", down);
 }
@@ -125,7 +149,7 @@ static void up_fail_with(struct follow *w, enum exit_status status, const char *
         buf_add_text(&reasons, why->text);
     for (unsigned i = 0; i < w->n_models; i++)
         if (w->models[i] && !w->told[i].was_ready)
-            up_add_bill(w, deployment_lease(w->models[i]), &reasons, next);
+            up_add_bill(w, w->models[i], &reasons, next);
     call_fail(w->call, status, code, target, buf_text(&reasons), buf_text(next), "%s",
               what ? what : why->text);
     buf_done(&reasons);

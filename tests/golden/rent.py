@@ -182,7 +182,7 @@ WHY = [("awake", [("in_use", ON)]), ("awake", [("idle", {**ON, "until_at_ms": "@
        ("awake", [("kept", {**ON, "until_at_ms": "@7200s"})]), ("awake", [("minimum_up", {**ON, "until_at_ms": "@480s"})]),
        ("awake", [("failed_hold", {**ON, "until_at_ms": "@250s"})]), ("awake", [("quiet_use", {**ON, "until_at_ms": "@250s", "text": "a login was typed into 3m10s ago"})]),
        ("awake", [("max_up", {**ON, "until_at_ms": "@250s"})]), ("awake", [("budget", {**ON, "until_at_ms": "@90s"})]), ("awake", [("prepaid", {**ON, "until_at_ms": "@600000s"})]),
-       ("awake", [("stopped_by_user", ON), ("stopping", {"since_at_ms": "@-151s", "text": "running"}),
+       ("stops", [("stopped_by_user", ON), ("stopping", {"since_at_ms": "@-151s", "text": "running"}),
                   ("doubted", {"until_at_ms": "@166s", "text": "AutoDL may still act on a power-on asked 12s ago"}),
                   ("failure", {"since_at_ms": "@-151s", "text": "it may still be billed at ¥1.48/h"})]),
        ("search", [("searched", {"since_at_ms": "@-4000s", "text": "4090D or PRO6000, at most ¥2.20/h"}), ("answered", {"count": 13, "text": "4090D: 暂无库存"}),
@@ -432,6 +432,9 @@ RENT = [
          answers=[(r"\[1-4\]: ", "4\n")]),
     case("rent-up-interrupted", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [{"interrupt": True}, {"hang": True}]}),
     case("rent-up-no-account", f"up {MODEL}", {"Up": [NO_MACHINE], "Offers": [error("NotFound", "no_provider", "there is no account to rent with")]}),
+    case("rent-down-several", "down llama.cpp:*", {"Down": down(("engine", "2 of 2 stopped", 1100), ended=[
+         {"instance": machine("gz-4090", "stopped", **OFF), "spent": yuan(6190)}, {"instance": machine("hz-3090", "stopped"), "spent": yuan(310)}]),
+         "Cost#1": COST_OF, "Cost#2": COST_OF}, columns=80),
     *widths("rent-down", "down gz-4090", {"Down": DOWN, "Cost": COST_OF}),
     *widths("rent-down-two", f"down {MODEL}", {"Down": DOWN_TWO}),
     case("rent-release-60", "release guangzhou-4090d-for-the-night-shift --confirm=guangzhou-4090d-for-the-night-shift", {"Release": [{"await": "longer lists it"}, {"reply": {"spent": yuan(250)}}]}, columns=60),

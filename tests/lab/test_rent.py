@@ -106,6 +106,22 @@ class Rent(AtOnce):
             w.c.heal()
             w.wait("stopped", 60)
 
+    def test_each_of_several_that_go_off_tells_its_bill_and_since_when(self):
+        def off_since(name):
+            line, = [line for line in w.d.ctl("why", name, json=True)["lines"] if line["target"] == name]
+            return {c["cause"]: c.get("since_at_ms") for c in line["causes"]}.get("machine_off")
+
+        with World(NEVER) as w:
+            for i, name in enumerate(("one", "two")):
+                w.up(f"{MODEL}:{i}", on=name)
+            said = re.sub(r"\s+", " ", w.d.ctl("down", "ollama:*").stdout)
+            for name in "one", "two":
+                self.assertRegex(said, rf"{name} is off, and autodl says so: billed ¥\d")
+            self.assertEqual(w.paid(), [])
+            since = off_since("one")
+            w.d.restart()
+            self.assertEqual(hosts.until(lambda: off_since("one"), 10, "its first look"), since, "it is off since then, whichever daemon saw it")
+
     def test_a_stop_that_comes_while_it_starts_is_asked_again(self):
         with World(NEVER, boot=4) as w:
             w.up(wait=False)

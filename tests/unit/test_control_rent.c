@@ -163,6 +163,7 @@ Test(control_rent, stop_that_is_ignored_is_told_and_goes_on)
     _cleanup_json_ struct json *why = answers("Why", "{\"targets\":[\"box\"]}");
     const struct json *causes = json_get(first(why, "lines"), "causes");
 
+    cr_assert_str_eq(json_get_text(first(why, "lines"), "verdict"), "stops");
     for (size_t i = 0; i < json_count(causes); i++)
         cr_assert_str_neq(json_get_text(json_at(causes, i), "cause"), "stopping",
                           "that is said by the trouble");
@@ -229,6 +230,29 @@ Test(control_rent, up_that_fails_tells_of_the_machine_that_stays_on)
     cr_assert_str_eq(json_get_text(said, "message"), "ollama cannot be fetched");
     cr_assert(why && strncmp(why, "box stays on at ¥1.88/h until ", 31) == 0, "%s", why);
     cr_assert_str_eq(json_text(json_at(next, json_count(next) - 1)), "llmhostctl down box");
+}
+
+/* A down of the machine would end that one too. */
+Test(control_rent, up_that_fails_beside_a_model_that_is_wanted_proposes_no_end_of_the_machine)
+{
+    struct fault f;
+
+    begin_machine();
+    json_free(answers("Up", "{\"model\":\"ollama:n\",\"on\":\"box\",\"wait\":false}"));
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\"}"));
+    loop_turns(w.loop, 20);
+    fault_code(&f, FAULT_EXHAUSTED, "engine_missing", "ollama cannot be fetched");
+    deployment_enter(manager_find_deployment(w.manager, "ollama:m"), DEPLOYMENT_FAILED, "failed", &f);
+    loop_turns(w.loop, 20);
+
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *said = json_get(v, "parameters"), *next = json_get(said, "next");
+    const char *why = json_get_text(said, "why");
+
+    cr_assert(why && strstr(why, "box stays on at ¥1.88/h") && strstr(why, ", and ollama:n is wanted on it"),
+              "%s", why);
+    for (size_t i = 0; i < json_count(next); i++)
+        cr_assert_null(strstr(json_text(json_at(next, i)), "down box"), "%s", json_text(json_at(next, i)));
 }
 
 /* The model has no fault of its own: a limit of the account ends it. */

@@ -297,6 +297,9 @@ Test(power, without_a_guard_it_goes_off_and_its_model_says_why)
     w.goal = LIFE_GOAL_OFF;
     machine_is(LIFE_STOPPING);
     cr_assert(w.models[0].state == DEPLOYMENT_FAILED && streq(w.models[0].ended.code, "no_guard"));
+    int64_t until_at_ms;
+
+    cr_assert_null(manager_stay(&w.manager, the_lease(), &until_at_ms), "nothing keeps it on any more");
 }
 
 Test(power, a_limit_drains_for_two_minutes)
