@@ -142,7 +142,7 @@ static const struct explanation table[] = {
     {"made_by_hand", EXIT_USAGE, "llmhostctl provider list"},
     {"no_timer", EXIT_FAILED, "llmhostctl status %s"},
     {"by_hand", EXIT_USAGE, "llmhostctl instance remove %s"},
-    {"vanished", EXIT_NOT_FOUND, "llmhostctl status %s"},
+    {"vanished", EXIT_NOT_FOUND, "llmhostctl status %s\nllmhostctl release %s"},
     {"two_machines", EXIT_NOT_CONFIRMED, "llmhostctl down %s --now"},
     {"stop_not_confirmed", EXIT_NOT_CONFIRMED, "llmhostctl down %s --now"},
     {"released_soon", EXIT_FAILED, "llmhostctl instance show %s"},

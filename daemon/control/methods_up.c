@@ -241,8 +241,7 @@ static void up_go(struct call *c, const char *fit)
     w->changed = up_search_after(c, &before, w->models[0], w->any, &ended);
     if (w->ticket)
         w->ticket = MAX(w->ticket, ended);
-    if (!w->ticket) { /* ready, all of them: whether they fit was seen */
-        *w->fit = '\0';
+    if (!w->ticket) { /* ready, all of them */
         up_answer(w, 0);
         return;
     }

@@ -548,9 +548,23 @@ static bool up_needs_list(const struct call *c)
     return a && !account_is_listed(a) && try_rent(c, &l, &f) == 0 && !l;
 }
 
+/* The model is ready on the machine that this comes to: that it fits there was seen. */
+static bool is_ready_there(const struct call *c)
+{
+    struct lease *l = NULL;
+    struct fault f;
+
+    if (try_rent(c, &l, &f) < 0 || !l)
+        return false;
+    const struct deployment *d =
+        manager_find_on(c->context->manager, json_get_text(c->parameters, "model"), lease_name(l));
+
+    return d && deployment_state(d) == DEPLOYMENT_READY;
+}
+
 void up_if_it_fits(struct call *c, up_fits_fn then)
 {
-    if (!up_rents(c)) {
+    if (!up_rents(c) || is_ready_there(c)) {
         then(c, "");
         return;
     }

@@ -255,6 +255,37 @@ Test(control_rent, up_that_fails_beside_a_model_that_is_wanted_proposes_no_end_o
         cr_assert_null(strstr(json_text(json_at(next, i)), "down box"), "%s", json_text(json_at(next, i)));
 }
 
+/* That its card holds it was seen. */
+Test(control_rent, up_of_a_model_that_is_ready_doubts_no_card)
+{
+    begin_machine();
+    refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"wait\":false}"), "io.llmhost.Refused", "code",
+            "does_not_fit");
+    manager_find_deployment(w.manager, "ollama:m")->state = DEPLOYMENT_READY;
+
+    _cleanup_json_ struct json *ready =
+        answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"wait\":false}");
+
+    cr_assert_null(json_get(ready, "notes"));
+}
+
+/* Nobody was let in so far. */
+Test(control_rent, down_of_a_model_that_waits_for_its_machine_stops_no_engine)
+{
+    begin_machine();
+    cr_assert_eq(deployment_state(manager_find_deployment(w.manager, "ollama:m")), DEPLOYMENT_CONNECTING);
+    say(&w.caller, MORE("Down", "{\"target\":\"ollama:m\"}"));
+    for (bool done = false; !done;) {
+        _cleanup_json_ struct json *v = hear(&w.caller);
+        const struct json *p = json_get(v, "parameters");
+        const char *stage = json_get_text(json_get(p, "progress"), "stage");
+
+        cr_assert_null(json_get_text(v, "error"));
+        cr_assert(!stage || !streq(stage, "engine"), "none ran");
+        done = json_get_bool(p, "done", false);
+    }
+}
+
 /* The model has no fault of its own: a limit of the account ends it. */
 Test(control_rent, up_that_a_limit_ends_proposes_another_limit_of_the_account)
 {
@@ -437,6 +468,24 @@ Test(control_rent, machine_is_given_back_only_by_its_name_and_when_it_is_off)
     cr_assert_geq(at.n_released, 1);
     cr_assert_null(box());
     cr_assert_not(is_on_disk("box"), "no daemon after this one asks for it");
+}
+
+/* In the company's console, say: what its trouble proposes forgets it. */
+Test(control_rent, one_that_vanished_is_forgotten_by_a_release)
+{
+    begin_machine();
+    *at.machine.id = '\0';
+    for (unsigned i = 0; i < 200 && box_state() != LIFE_ABSENT; i++)
+        time_passes(2000);
+    loop_turns(w.loop, 20);
+
+    _cleanup_json_ struct json *v = answers("Status", "{}");
+    const struct json *trouble = json_get(first(v, "instances"), "trouble");
+
+    cr_assert_str_eq(json_get_text(trouble, "code"), "vanished");
+    cr_assert_str_eq(json_text(json_at(json_get(trouble, "next"), 1)), "llmhostctl release box");
+    json_free(answers("Release", "{\"instance\":\"box\",\"confirm\":\"box\"}"));
+    cr_assert_null(box());
 }
 
 static int64_t spent_today(void)
