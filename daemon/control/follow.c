@@ -78,15 +78,16 @@ static void follow_on_timer(void *ctx)
     if (machines_answer_timeout(w))
         return;
     duration_format(took, clock_now_ms() - w->begun_due, false);
+    _cleanup_free_ char *bills = machines_bill_on(w);
     _cleanup_free_ char *next =
-        target ? xasprintf("llmhostctl wait %s%s", target, machines_are_to_end(w) ? " --for=confirmed" : "")
+        target ? xasprintf("llmhostctl wait %s%s", target, *bills ? " --for=confirmed" : "")
                : xstrdup("llmhostctl status");
 
     store_stuck_ms(w->call->context->store, &stuck);
     _cleanup_free_ char *why = xasprintf(
-        "the work goes on%s%s",
+        "the work goes on%s%s%s%s",
         stuck ? ", but what is new is not on disk, and a restart of llmhostd would forget it: " : "",
-        stuck ? stuck->text : "");
+        stuck ? stuck->text : "", *bills ? "; until then " : "", bills);
 
     call_fail(w->call, EXIT_TIMED_OUT, "timed_out", target, why, next, "%s is not %s after %s",
               target ? target : "it", w->end ? w->end : "there", took);

@@ -41,9 +41,9 @@ void machines_put_search(struct follow *w, struct json *v);
 
 /* ---- what takes too long (machines_late.c) ---- */
 
-/* One that is rented is still waited for. */
-bool machines_are_to_end(const struct follow *w);
-/* Of one that is rented: "it is on at ¥1.88/h, its guard ends it by 14:58". Caller frees. */
+/* That of each that is rented and still waited for; "": of none. Caller frees. */
+char *machines_bill_on(const struct follow *w);
+/* Of one that is rented: "it is on at ¥1.88/h, its guard ends it by 14:58"; of one that goes on as it is, without its guard. Caller frees. */
 char *machine_stake(const struct lease *l, const char *name);
 /* The waiting ends by its limit: what it was for says why. False: nothing of the kind. */
 bool machines_answer_timeout(struct follow *w);

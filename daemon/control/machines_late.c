@@ -12,6 +12,7 @@
 #include "lease/boxed.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
+#include "proto/buf.h"
 #include "proto/text.h"
 #include "provider/known_host.h"
 
@@ -85,6 +86,8 @@ char *machine_stake(const struct lease *l, const char *name)
                    : xstrdup("");
     const char *on = n.state == LIFE_RUNNING || (n.state == LIFE_STOPPING && *n.word) ? "is on" : "may be on";
 
+    if (lease_is_reachable(l) && n.goal == LIFE_GOAL_ON) /* which renews its guard */
+        return xasprintf("%s %s%s", name, on, price);
     if (!guard.acts_at_ms)
         return xasprintf("%s %s%s, and no guard of it is known", name, on, price);
     return xasprintf("%s %s%s, its guard ends it by %s", name, on, price,
@@ -114,12 +117,20 @@ static bool is_to_end(const struct follow_machine *m)
     return m->lease && lease_rented(m->lease) && !m->stays && !machine_is_off(m->lease);
 }
 
-bool machines_are_to_end(const struct follow *w)
+char *machines_bill_on(const struct follow *w)
 {
-    for (unsigned i = 0; i < w->n_machines; i++)
-        if (is_to_end(&w->machines[i]))
-            return true;
-    return false;
+    struct buf out;
+
+    buf_init(&out, 4096);
+    for (unsigned i = 0; i < w->n_machines; i++) {
+        if (!is_to_end(&w->machines[i]))
+            continue;
+        _cleanup_free_ char *one =
+            machine_stake(w->machines[i].lease, lease_name(w->machines[i].lease));
+
+        buf_addf(&out, "%s%s", out.len ? "; " : "", one);
+    }
+    return buf_take(&out);
 }
 
 /* Of one that was told to go off: that goes on, and so does its bill. */

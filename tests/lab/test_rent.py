@@ -167,7 +167,7 @@ class Rent(AtOnce):
             self.assertRegex(said.stderr, r"¥0\.10")
             self.assertEqual(w.calls("create", "power_on"), [])
             hosts.until(lambda: not w.machines() and not w.d.call("Status")["models"], 10, "nothing left behind")
-            again = re.search(rf"llmhostctl (up {MODEL} --gpu=4090D,5090 --max-price=2\.200 --over-budget)", re.sub(r"\s+", " ", said.stderr))
+            again = re.search(rf"llmhostctl (up {MODEL} --gpu=4090D,5090 --max-price=2\.20 --over-budget)", re.sub(r"\s+", " ", said.stderr))
             self.assertTrue(again, said.stderr)
             w.d.restart()
             self.assertEqual(w.machines(), [])

@@ -203,6 +203,21 @@ Test(control_rent, down_that_takes_too_long_says_what_bills_on)
     cr_assert_null(json_get(off, "instance"), "it is off, like its model");
 }
 
+/* Before that goes off, too. */
+Test(control_rent, down_that_takes_too_long_while_requests_are_open_says_what_it_costs)
+{
+    struct deployment_use use;
+
+    begin_machine();
+    struct deployment *d = manager_find_deployment(w.manager, "ollama:m");
+
+    deployment_enter(d, DEPLOYMENT_READY, "ready", NULL);
+    deployment_request_begin(d, &use);
+    refuses(CALL("Down", "{\"target\":\"ollama:m\",\"timeout_ms\":1}"), "io.llmhost.TimedOut", "why",
+            "the work goes on; until then box is on at ¥1.88/h, and no guard of it is known");
+    deployment_request_end(d, &use);
+}
+
 Test(control_rent, sleep_of_the_last_model_stops_the_machine)
 {
     begin_machine();
