@@ -124,6 +124,7 @@ static int leave_dear(struct account *a, const struct manager_rent *w, struct ca
                       struct fault *f)
 {
     int64_t most = account_ceiling_milli(a, w->max_price_milli, w->over_budget);
+    bool is_of_account = most != w->max_price_milli; /* another word about this one machine changes nothing */
     char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
     unsigned kept = 0;
 
@@ -133,9 +134,11 @@ static int leave_dear(struct account *a, const struct manager_rent *w, struct ca
         if (!most || hour <= most)
             cards[kept++] = cards[i];
         else if (!kept)
-            fault_code(f, FAULT_INVALID, "price", "%s costs %s an hour, and at most %s is allowed",
-                       cards[i].gpu, money_format(price, hour, account_ops(a)->unit),
-                       money_format(allowed, most, account_ops(a)->unit));
+            fault_code(f, FAULT_INVALID, is_of_account ? "budget_hour" : "price",
+                       "%s costs %s an hour, and at most %s is allowed%s", cards[i].gpu,
+                       money_format(price, hour, account_ops(a)->unit),
+                       money_format(allowed, most, account_ops(a)->unit),
+                       is_of_account ? ", by the limit of the account" : "");
     }
     *n = kept;
     return kept ? 0 : -EINVAL;

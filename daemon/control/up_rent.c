@@ -24,6 +24,7 @@
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "manager.h"
+#include "policy/money.h"
 #include "proto/arguments.h"
 #include "proto/buf.h"
 #include "proto/json.h"
@@ -217,12 +218,19 @@ static void fail_search_is_on(struct call *c, const struct fault *f)
     buf_done(&next);
 }
 
+static struct account *up_account(const struct call *c)
+{
+    return manager_rental_account(c->context->manager, json_get_text(c->parameters, "provider"));
+}
+
 static void rent_fail(struct call *c, const struct fault *f)
 {
+    const struct account *a = up_account(c);
+
     if (streq(f->code, "search_is_on"))
         fail_search_is_on(c, f);
     else
-        call_fault(c, f, json_get_text(c->parameters, "model"), NULL);
+        call_fault(c, f, a && money_is_of_account(f) ? account_name(a) : json_get_text(c->parameters, "model"), NULL);
 }
 
 /* What renting would come to, and nothing is made: *ret is the machine there is, NULL: it would be a new one. */
@@ -408,11 +416,6 @@ void up_when_it_rests(struct call *c, const char *note, up_fits_fn then)
 }
 
 /* ---- whether it fits ---- */
-
-static struct account *up_account(const struct call *c)
-{
-    return manager_rental_account(c->context->manager, json_get_text(c->parameters, "provider"));
-}
 
 struct up_fitting {
     struct fitting fitting;

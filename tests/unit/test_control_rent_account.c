@@ -287,7 +287,12 @@ Test(control_rent_account, price_of_the_account_can_be_passed_over_once)
 {
     begin_account();
     json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"price_milli\":1000}"));
-    refuses(CALL("Up", UP), "io.llmhost.Refused", "code", "price");
+    _cleanup_json_ struct json *dear = ask(CALL("Up", UP));
+    const struct json *said = json_get(dear, "parameters");
+
+    cr_assert_str_eq(json_get_text(dear, "error"), "io.llmhost.Refused");
+    cr_assert_str_eq(json_get_text(said, "code"), "budget_hour");
+    cr_assert_str_eq(json_text(json_at(json_get(said, "next"), 1)), "llmhostctl provider set autodl --max-price=AMOUNT");
     json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"on\":\"box\",\"anyway\":true,"
                             "\"wait\":false,\"over_budget\":true}"));
     box_gets(LIFE_RUNNING);
