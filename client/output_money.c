@@ -76,16 +76,20 @@ static void add_balance(const struct json *account, struct buf *out)
         buf_addf(out, " (seen %s ago)", age_format(age, at_ms));
 }
 
-/* How long the balance lasts as things are, if that is known. */
+/* How long the balance lasts as things are, if that is known: what is on is switched off at the floor. */
 static void add_lasts(const struct json *account, struct buf *out)
 {
     int64_t balance = json_get_int(json_get(account, "balance"), "milli", 0),
             rate = json_get_int(json_get(account, "rate"), "milli", 0);
-    char left[TEXT_SHORT_MAX];
+    int64_t floor = json_get_int(account, "floor_milli", 0);
+    char left[TEXT_SHORT_MAX], least[TEXT_SHORT_MAX];
 
-    if (balance > 0 && rate > 0 && !json_get_bool(json_get(account, "rate"), "unknown", false))
-        buf_addf(out, ", about %s at the present rate",
-                 duration_format(left, (uint64_t)((double)balance / (double)rate * 3600000), false));
+    if (balance <= floor || rate <= 0 || json_get_bool(json_get(account, "rate"), "unknown", false))
+        return;
+    buf_addf(out, ", about %s at the present rate",
+             duration_format(left, (uint64_t)((double)(balance - floor) / (double)rate * 3600000), false));
+    if (floor)
+        buf_addf(out, " to the floor of %s", money_format(least, floor, member_text(account, "unit", "")));
 }
 
 /* alert_key: of what is said before the limit is reached; NULL: nothing. */
