@@ -252,6 +252,7 @@ static void add_money_screen(const struct output *o, const struct json *reply, b
                              struct buf *out)
 {
     const struct json *accounts = json_get(reply, "accounts");
+    bool is_reserved = false;
     size_t begin = out->len;
 
     if (!json_count(accounts) && !has_lines(reply)) {
@@ -269,7 +270,12 @@ static void add_money_screen(const struct output *o, const struct json *reply, b
 
         add_wrapped(out, 0, o->out_width, text);
         add_exempt(o, json_at(accounts, i), 0, out);
+        is_reserved |= json_get(json_at(accounts, i), "reserved") != NULL;
     }
+    if (is_reserved)
+        add_wrapped(out, 0, o->out_width,
+                    "reserved: set aside from the limits for what is on or kept, less what that cost since. a start "
+                    "takes the price of its usual boot, min_up, the guard's lease and 20 s.");
     add_left_out(o, reply, out);
     add_legend(o, begin, out);
 }

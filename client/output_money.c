@@ -130,6 +130,11 @@ char *account_text(const struct json *account, bool named, bool whole)
     add_spent(account, "today", "today", "day_milli", whole ? "alert_milli" : NULL, &out);
     if (whole || json_get_int(account, "month_milli", 0))
         add_spent(account, "  month", "month", "month_milli", NULL, &out);
+    if (whole && json_type(json_get(account, "reserved")) == JSON_OBJECT) {
+        char text[AMOUNT_MAX];
+
+        buf_addf(&out, "  reserved %s", amount_format(text, json_get(account, "reserved"), ""));
+    }
     add_balance(account, &out);
     if (whole)
         add_lasts(account, &out);

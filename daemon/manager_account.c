@@ -159,10 +159,21 @@ static void restore_spent(void *ctx, const struct spent_record *r)
         ledger_restore(account_ledger(a), r);
 }
 
+/* Of an account that is gone nothing is asked any more. */
+static void restore_reserved(void *ctx, const struct intent_record *r)
+{
+    struct account *a = manager_find_account(ctx, r->provider);
+
+    if (a)
+        account_restore_reserved(a, r);
+}
+
 int accounts_load(struct manager *m, struct fault *f)
 {
     int r = store_load_accounts(m->context.store, restore_account, m, f);
 
+    if (r >= 0)
+        r = store_load_reserved(m->context.store, restore_reserved, m, f);
     return r < 0 ? r : store_load_spent(m->context.store, clock_wall_ms(), LEDGER_MS, restore_spent, m, f);
 }
 

@@ -550,6 +550,8 @@ struct json *show_account(const struct control_context *k, const struct account 
     }
     json_put(v, "today", show_sum(&n.today, ops->unit));
     json_put(v, "month", show_sum(&n.month, ops->unit));
+    if (n.reserved.milli || n.reserved.unknown)
+        json_put(v, "reserved", show_sum(&n.reserved, ops->unit));
     json_put(v, "rate", show_sum(&n.rate, ops->unit));
     json_put_int(v, "instances", count_machines(k, a));
     put_bound(v, k, a);

@@ -12,6 +12,7 @@
 #include "base/loop.h"
 #include "base/timer.h"
 #include "lease/hunt.h"
+#include "lease/reserved.h"
 #include "policy/money.h"
 #include "proto/mem.h"
 #include "proto/text.h"
@@ -30,6 +31,7 @@ struct account {
     const struct rental_ops *ops;
     struct rental *rental;
     struct ledger *ledger;
+    struct reserved *reserved;
     struct list asks;
 
     bool was_heard;      /* an answer came, whether or not it says the time */
@@ -360,6 +362,7 @@ struct account *account_new(const struct account_context *context, const struct 
                                                       .refused = on_refused,
                                                       .ctx = a});
     a->ledger = ledger_new(context->store, a->record.provider, a->ops->unit, a->ops->day_offset_ms);
+    a->reserved = reserved_new(a->ledger);
     list_init(&a->asks);
     a->timer = timer_new(context->loop, on_timer, a);
     return a;
@@ -374,6 +377,7 @@ struct account *account_free(struct account *a)
     op_cancel(&a->list);
     runq_drop(&a->changed);
     a->timer = timer_free(a->timer);
+    a->reserved = reserved_free(a->reserved);
     a->ledger = ledger_free(a->ledger);
     a->ops->close(a->rental);
     free(a->record.provider);
@@ -450,6 +454,8 @@ static struct ledger_sum this_month(const struct account *a, int64_t now_ms)
 void account_figures(const struct account *a, struct account_figures *ret)
 {
     int64_t now_ms = account_now_ms(a);
+    bool all;
+    int64_t reserved = reserved_milli(a->reserved, NULL, now_ms, &all);
 
     *ret = (struct account_figures){
         .has_balance = a->has_balance,
@@ -458,6 +464,7 @@ void account_figures(const struct account *a, struct account_figures *ret)
         .today = today(a, now_ms),
         .month = this_month(a, now_ms),
         .rate = ledger_rate(a->ledger, NULL),
+        .reserved = {.milli = reserved, .unknown = all},
         .today_limit_milli = a->record.limits.day_milli,
         .month_limit_milli = a->record.limits.month_milli,
     };
@@ -477,6 +484,28 @@ static void say_low(const struct account *a, struct fault *f)
     fault_code(f, FAULT_EXHAUSTED, "low_balance", "%s are left at %s, and %s are to stay there",
                money_format(balance, a->balance_milli, a->ops->unit), a->ops->title,
                money_format(least, a->record.limits.floor_milli, a->ops->unit));
+}
+
+/* Too little for a power-on that needs so much, besides what others were promised. */
+static bool is_low_for(const struct account *a, int64_t needs_milli, const char *machine, struct fault *f)
+{
+    int64_t floor_milli = a->record.limits.floor_milli;
+    char balance[TEXT_SHORT_MAX], least[TEXT_SHORT_MAX], needs[TEXT_SHORT_MAX], held[TEXT_SHORT_MAX];
+    bool all;
+    int64_t others = reserved_milli(a->reserved, machine, account_now_ms(a), &all);
+
+    if (is_low(a)) {
+        say_low(a, f);
+        return true;
+    }
+    if (!a->has_balance || floor_milli <= 0 || a->balance_milli - others - MAX(needs_milli, 0) >= floor_milli)
+        return false;
+    fault_code(f, FAULT_EXHAUSTED, "low_balance",
+               "%s are left at %s, %s of that reserved, and %s are to stay there: a start needs %s at least",
+               money_format(balance, a->balance_milli, a->ops->unit), a->ops->title,
+               money_format(held, others, a->ops->unit), money_format(least, floor_milli, a->ops->unit),
+               money_format(needs, MAX(needs_milli, 0), a->ops->unit));
+    return true;
 }
 
 static bool is_over(const struct account *a, struct ledger_sum sum, int64_t limit_milli, const char *code,
@@ -599,9 +628,25 @@ static void reservation_end(void *ctx, const struct fault *f)
     void *done_ctx = v->ctx;
     struct fault why = f ? *f : (struct fault){0};
 
+    if (f && !v->kept_ms)
+        reserved_drop(v->account->reserved, v->machine);
     op_end(&v->op);
     reservation_free(v);
     done(done_ctx, f ? &why : NULL);
+}
+
+/* The one before of a keep counts until this one is written; whoever releases a call's does that behind it. */
+static void reservation_on_kept(void *ctx, const struct fault *f)
+{
+    struct reservation *v = ctx;
+
+    if (!f)
+        reserved_put(v->account->reserved, &(struct intent_record){.name = v->machine,
+                                                                   .instance = v->instance,
+                                                                   .at_ms = account_now_ms(v->account),
+                                                                   .reserved_milli = v->milli,
+                                                                   .kept_ms = (int64_t)v->kept_ms});
+    reservation_end(v, f);
 }
 
 static void reservation_write(struct reservation *v)
@@ -623,8 +668,21 @@ static void reservation_write(struct reservation *v)
     };
 
     v->is_reserving = true;
+    if (!v->kept_ms)
+        reserved_put(a->reserved, &r);
     store_reserve(a->context.store, &r, v->over ? &none : &a->record.limits, today(a, now_ms).milli,
-                  this_month(a, now_ms).milli, &v->inner, reservation_end, v);
+                  this_month(a, now_ms).milli, &v->inner, v->kept_ms ? reservation_on_kept : reservation_end, v);
+}
+
+static bool reservation_is_low(const struct reservation *v, struct fault *f)
+{
+    if (v->over)
+        return false;
+    if (!v->kept_ms)
+        return is_low_for(v->account, v->milli, v->machine, f);
+    if (is_low(v->account))
+        say_low(v->account, f);
+    return is_low(v->account);
 }
 
 /* It was low when it was read last, and may have been topped up since; or nobody heard yet which day it is
@@ -635,8 +693,7 @@ static void reservation_judge(struct reservation *v)
 
     op_cancel(&v->inner);
     v->timer = timer_free(v->timer);
-    if (!v->over && is_low(v->account)) {
-        say_low(v->account, &f);
+    if (reservation_is_low(v, &f)) {
         reservation_end(v, &f);
         return;
     }
@@ -692,7 +749,7 @@ void account_reserve(struct account *a, const struct account_reservation *r, str
     op_begin(&v->op, slot, reservation_cancel);
     if (!v->over && is_too_dear(a, r->rate_milli, &f)) {
         op_finish_later(a->context.loop, &v->inner, &f, reservation_end, v);
-    } else if (!a->was_heard || (!v->over && is_low(a))) {
+    } else if (!a->was_heard || reservation_is_low(v, &f)) {
         v->timer = timer_new(a->context.loop, reservation_on_timer, v);
         timer_arm(v->timer, LOW_WAIT_MS);
         account_ask_balance(a, &v->inner, reservation_on_balance, v);
@@ -727,6 +784,7 @@ void account_release_keep(struct account *a, const char *instance)
 {
     _cleanup_free_ char *name = keep_name(instance);
 
+    reserved_drop(a->reserved, name);
     store_resolve_intent(a->context.store, name, "over", account_now_ms(a), false);
 }
 
@@ -734,5 +792,18 @@ void account_resolve(struct account *a, const char *machine, const char *outcome
 {
     bool held = !streq(outcome, "refused") && !streq(outcome, "not_asked");
 
+    if (!held)
+        reserved_drop(a->reserved, machine);
     store_resolve_intent(a->context.store, machine, outcome, account_now_ms(a), held);
+}
+
+void account_release(struct account *a, const char *instance, bool keeps)
+{
+    reserved_release(a->reserved, instance, keeps);
+    store_release_intents(a->context.store, a->record.provider, instance, keeps);
+}
+
+void account_restore_reserved(struct account *a, const struct intent_record *r)
+{
+    reserved_put(a->reserved, r);
 }

@@ -97,6 +97,11 @@ void account_release_keep(struct account *a, const char *instance);
 /* That call has been answered: outcome "made", "refused", … A refused one gives its money back; the others' is held until their interval is closed. */
 void account_resolve(struct account *a, const char *machine, const char *outcome);
 
+/* Its machine is off, and what it cost is known: all that is held for it is given back; keeps: of a keep as well. */
+void account_release(struct account *a, const char *instance, bool keeps);
+/* One that the database holds, once, before anything is asked. */
+void account_restore_reserved(struct account *a, const struct intent_record *r);
+
 /* What an hour of one such card cost when a machine last told it, which the price list may not know; it falls when a machine tells a lower one. So many
  * kinds of cards are remembered until the daemon ends; of more, none. */
 void account_learn_price(struct account *a, const char *card, int64_t milli);
@@ -118,6 +123,7 @@ struct account_figures {
     bool has_balance;
     int64_t balance_milli, balance_at_ms;
     struct ledger_sum today, month, rate;       /* rate: of an hour, what runs now */
+    struct ledger_sum reserved;                 /* set aside from the limits, and not spent yet; unknown: all that is left of them */
     int64_t today_limit_milli, month_limit_milli;       /* 0: none */
 };
 void account_figures(const struct account *a, struct account_figures *ret);

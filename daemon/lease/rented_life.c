@@ -254,9 +254,8 @@ static void note_entered(struct rented *r, enum life_state was, enum life_state 
         r->was_stopped = false;
     }
     if (now == LIFE_WAITING || life_is_at_rest(now)) /* also those of a daemon before this one */
-        store_release_intents(r->context.store, account_name(r->context.account), r->context.name,
-                              life_goal(r->life) !=
-                                  LIFE_GOAL_ON); /* else it is kept as soon as it is there */
+        account_release(r->context.account, r->context.name,
+                        life_goal(r->life) != LIFE_GOAL_ON); /* else it is kept as soon as it is there */
     if (!life_is_at_rest(now) || now == LIFE_STOPPED)
         return;
     ledger_gone(account_ledger(r->context.account), r->context.name, account_now_ms(r->context.account));

@@ -49,6 +49,7 @@ int database_load_keys(struct database *d, void (*key)(void *ctx, const struct k
 /* rows_money.c */
 int database_load_accounts(struct database *d, void (*account)(void *ctx, const struct account_record *r), void *ctx, struct fault *f);
 int database_load_orphans(struct database *d, void (*orphan)(void *ctx, const struct orphan_record *r), void *ctx, struct fault *f);
+int database_load_reserved(struct database *d, void (*reserved)(void *ctx, const struct intent_record *r), void *ctx, struct fault *f);
 int database_load_spent(struct database *d, int64_t now_ms, int64_t for_ms, void (*spent)(void *ctx, const struct spent_record *r), void *ctx,
                         struct fault *f);
 /* Why the limits of c, a CHANGE_RESERVE, have no room for it: with figures, as of this transaction. */

@@ -80,6 +80,40 @@ int database_load_spent(struct database *d, int64_t now_ms, int64_t for_ms,
     return database_each_row(d, sql, see_spent, &load, f);
 }
 
+struct load_reserved {
+    void (*reserved)(void *ctx, const struct intent_record *r);
+    void *ctx;
+};
+
+static void see_reserved(sqlite3_stmt *row, void *to)
+{
+    struct load_reserved *load = to;
+    const struct intent_record r = {
+        .name = database_text_at(row, 0),
+        .kind = database_text_at(row, 1),
+        .provider = database_text_at(row, 2),
+        .instance = database_text_at(row, 3),
+        .unit = database_text_at(row, 4),
+        .day = database_text_at(row, 5),
+        .at_ms = sqlite3_column_int64(row, 6),
+        .reserved_milli = sqlite3_column_int64(row, 7),
+        .kept_ms = sqlite3_column_int64(row, 8),
+    };
+
+    load->reserved(load->ctx, &r);
+}
+
+int database_load_reserved(struct database *d, void (*reserved)(void *ctx, const struct intent_record *r),
+                           void *ctx, struct fault *f)
+{
+    struct load_reserved load = {.reserved = reserved, .ctx = ctx};
+
+    return database_each_row(d,
+                             "SELECT name, kind, provider, instance, unit, day, at_ms, reserved_milli, "
+                             "outcome IS 'kept' FROM intent WHERE resolved_at_ms IS NULL OR held ORDER BY id",
+                             see_reserved, &load, f);
+}
+
 struct load_orphans {
     void (*orphan)(void *ctx, const struct orphan_record *r);
     void *ctx;
@@ -183,7 +217,7 @@ void database_refuse_reservation(struct database *d, struct change *c)
     if (c->values[12].number > 0)
         refuse_keep(c, code, all_milli - spent_milli - reserved, sums);
     else
-        fault_code(c->fault, FAULT_EXHAUSTED, code, "%s, and %s needs %s at least", sums,
+        fault_code(c->fault, FAULT_EXHAUSTED, code, "%s, and %s needs %s at least before it is off again", sums,
                    c->values[3].data ? (const char *)c->values[3].data : "this",
                    needs < 0 ? "all that is left, its price being unknown," : money_format(all, needs, unit));
 }

@@ -529,6 +529,12 @@ int store_load_orphans(struct store *s, void (*orphan)(void *ctx, const struct o
     return database_load_orphans(s->database, orphan, ctx, f);
 }
 
+int store_load_reserved(struct store *s, void (*reserved)(void *ctx, const struct intent_record *r), void *ctx,
+                        struct fault *f)
+{
+    return database_load_reserved(s->database, reserved, ctx, f);
+}
+
 int store_load_spent(struct store *s, int64_t now_ms, int64_t for_ms,
                      void (*spent)(void *ctx, const struct spent_record *r), void *ctx, struct fault *f)
 {

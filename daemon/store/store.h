@@ -172,6 +172,8 @@ struct intent_record {
     int64_t at_ms, reserved_milli;
     int64_t kept_ms;                    /* of a `keep`: its length; it is held at once, in place of one of the same name. 0: of a call */
 };
+/* Those whose money is held, as store_load(); kept_ms: of a keep 1. */
+int store_load_reserved(struct store *s, void (*reserved)(void *ctx, const struct intent_record *r), void *ctx, struct fault *f);
 /* In one statement: is there so much left of the limits, what other open intents reserve taken off; then it is written. spent_*: what the ledger says.
  * reserved_milli < 0: the whole rest. An op: NULL when it is durable; FAULT_EXHAUSTED "budget" (a day's) or "budget_month"; or what a ticket is answered with, and then
  * there is no reservation, also not later. */

@@ -384,6 +384,7 @@ RENT = [
     case("rent-exempt", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [], "accounts": [{**LIMITED, "exempt": ["gz-4090"]}],
          "instances": [machine("gz-4090", "running", "up", stays="in_use", until_at_ms="@720s")]}}]}, columns=100),
     case("rent-cost-exempt", "cost", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "accounts": [{**LIMITED, "exempt": ["gz-4090"]}]}}]}, columns=80),
+    case("rent-cost-reserved", "cost", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "accounts": [{**LIMITED, "reserved": yuan(710)}]}}]}, columns=80),
     case("rent-set-token", "provider set autodl --token", {"ProviderSet": ADD}, columns=80, answers=[("token for autodl", TOKEN + "\n")], hidden=[TOKEN]),
     case("rent-help", "provider --help", None),
     case("rent-help-add", "provider add --help", None),

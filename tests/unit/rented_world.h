@@ -397,6 +397,12 @@ void account_reserve(struct account *a, const struct account_reservation *r, str
     op_finish_later(loop, slot, f.kind ? &f : NULL, done, ctx);
 }
 
+void account_release(struct account *a, const char *instance, bool keeps)
+{
+    (void)a;
+    store_release_intents(store, "autodl", instance, keeps);
+}
+
 void account_resolve(struct account *a, const char *machine, const char *outcome)
 {
     (void)a;

@@ -248,7 +248,8 @@ Test(account, what_is_spent_today_is_not_there_any_more)
     cr_assert_str_eq(h.fault.code, "budget");
     cr_assert_str_eq(
         h.fault.text,
-        "of ¥10.00 for a day at company ¥9.00 are spent and ¥0.00 reserved, and a needs ¥1.99 at least");
+        "of ¥10.00 for a day at company ¥9.00 are spent and ¥0.00 reserved, and a needs ¥1.99 at least "
+        "before it is off again");
     cr_assert_not(reserve("a", 990, HOUR).failed);
     limit(0, 15000, 0, 0);
     h = reserve("b", 990, HOUR); /* a month has yesterday in it, too, and 1000 are reserved */
@@ -328,6 +329,79 @@ static struct heard keep(const char *instance, int64_t rate, uint64_t for_ms)
     cr_assert_eq(h.times, 0);
     cr_assert(LOOP_UNTIL(loop, h.times > 0));
     return h;
+}
+
+static struct ledger_sum set_aside(void)
+{
+    struct account_figures n;
+
+    account_figures(account, &n);
+    return n.reserved;
+}
+
+static void take_reserved(void *ctx, const struct intent_record *r)
+{
+    cr_assert_eq(ctx, account);
+    account_restore_reserved(account, r);
+}
+
+/* As the database has it, also by what the next daemon reads there. */
+static void assert_set_aside(int64_t milli)
+{
+    struct fault f;
+
+    cr_assert_eq(set_aside().milli, milli, "%lld", (long long)set_aside().milli);
+    limit(10000, 0, 0, 0); /* all before it is written */
+    account_free(account);
+    open_account(&(struct money_limits){.day_milli = 10000});
+    cr_assert_geq(store_load_reserved(store, take_reserved, account, &f), 0);
+    cr_assert_eq(set_aside().milli, milli, "%lld as written", (long long)set_aside().milli);
+}
+
+Test(account, what_is_set_aside_can_be_told)
+{
+    assert_set_aside(0);
+    cr_assert_not(reserve("a", 2000, HOUR).failed);
+    cr_assert_not(reserve("b", 1000, HOUR).failed);
+    assert_set_aside(2010 + 1010);
+    account_resolve(account, "a", "made");
+    account_resolve(account, "b", "refused");
+    assert_set_aside(2010);
+    cr_assert_not(keep("a", 1000, HOUR).failed);
+    cr_assert_not(keep("a", 1000, 2 * HOUR).failed);
+    cr_assert(keep("a", 1000, 20 * HOUR).failed, "the one it has stays");
+    assert_set_aside(2010 + 2010);
+    account_release(account, "a", false);
+    assert_set_aside(2010);
+    account_release_keep(account, "a");
+    assert_set_aside(0);
+    cr_assert(reserve("c", 11000, HOUR).failed);
+    assert_set_aside(0);
+    cr_assert_not(reserve("c", 0, HOUR).failed);
+    cr_assert(set_aside().unknown, "all that is left");
+    account_release(account, "c", true);
+    cr_assert(!set_aside().unknown && !set_aside().milli);
+}
+
+Test(account, what_was_spent_of_it_is_set_aside_no_more)
+{
+    int64_t now = clock_wall_ms() / 1000 * 1000;
+
+    cr_assert_not(reserve("a", 2000, 2 * HOUR).failed);
+    account_resolve(account, "a", "made");
+    ledger_read(account_ledger(account),
+                &(struct ledger_reading){.instance = "a",
+                                         .power = INSTANCE_ON,
+                                         .started_at_ms = now,
+                                         .asked_at_ms = now,
+                                         .intent = "a",
+                                         .rate_milli = 2000},
+                now);
+    loop_advance(loop, HOUR);
+    cr_assert_leq(set_aside().milli, 2010);
+    cr_assert_geq(set_aside().milli, 2000);
+    loop_advance(loop, 2 * HOUR);
+    cr_assert_eq(set_aside().milli, 0);
 }
 
 Test(account, a_keep_reserves_all_of_it_and_another_takes_its_place)
@@ -650,6 +724,32 @@ Test(account, below_its_floor_nothing_is_switched_on_and_what_runs_stops)
     cr_assert(LOOP_UNTIL(loop, h.times > 0));
     cr_assert_not(h.failed, "%s", h.fault.text);
     cr_assert_not(account_must_stop(account));
+}
+
+/* As the limits are: with what it needs, besides what others were promised. A keep is of one that is on. */
+Test(account, nothing_is_switched_on_whose_start_would_go_below_the_floor)
+{
+    struct heard h;
+
+    limit(0, 0, 0, 5000);
+    balance_is(9000);
+    begin("a", "a", 1990, HOUR, false, &h);
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    cr_assert_not(h.failed, "%s", h.fault.text);
+    begin("b", "b", 1991, HOUR, false, &h);
+    cr_assert(company.is_asked, "it may have been topped up");
+    reply(9000, NULL);
+    cr_assert_str_eq(h.fault.code, "low_balance");
+    cr_assert_str_eq(h.fault.text, "¥9.00 are left at Company, ¥2.00 of that reserved, and ¥5.00 are to stay there: a start "
+                                   "needs ¥2.00 at least");
+    cr_assert_not(account_must_stop(account));
+    begin("b", "b", 1990, HOUR, false, &h);
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    cr_assert_not(h.failed, "%s", h.fault.text);
+    begin("c", "c", 1990, HOUR, true, &h);
+    cr_assert(LOOP_UNTIL(loop, h.times > 0));
+    cr_assert_not(h.failed, "by a word");
+    cr_assert_not(keep("a", 1000, HOUR).failed);
 }
 
 Test(account, a_company_that_does_not_say_what_is_left_is_not_waited_for)

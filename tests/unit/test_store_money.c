@@ -227,12 +227,14 @@ Test(store_money, a_refused_reservation_says_the_figures_and_leaves_nothing)
 
     cr_assert_str_eq(
         h.fault.text,
-        "of ¥10.00 for a day at autodl ¥7.40 are spent and ¥1.20 reserved, and gz needs ¥2.10 at least");
+        "of ¥10.00 for a day at autodl ¥7.40 are spent and ¥1.20 reserved, and gz needs ¥2.10 at least "
+        "before it is off again");
     struct money_limits month = {.day_milli = 10000, .month_milli = 50000};
     h = reserved("b", "gz", 2100, &month, 0, 48000);
     cr_assert_str_eq(
         h.fault.text,
-        "of ¥50.00 for a month at autodl ¥48.00 are spent and ¥1.20 reserved, and gz needs ¥2.10 at least");
+        "of ¥50.00 for a month at autodl ¥48.00 are spent and ¥1.20 reserved, and gz needs ¥2.10 at least "
+        "before it is off again");
     sql("CREATE TEMP TABLE t(n CHECK (n = 1)); INSERT INTO t SELECT count(*) FROM intent");
     assert_no_money("b", "gz", 1401, 7400);
     assert_reserved("b", "gz", 1400, 7400);
