@@ -112,9 +112,9 @@ static char *off_is_late(const struct lease *l)
 }
 
 /* It is rented, and w waits for its end. */
-static bool is_to_end(const struct follow_machine *m)
+static bool is_to_end(const struct follow *w, const struct follow_machine *m)
 {
-    return m->lease && lease_rented(m->lease) && !m->stays && !machine_is_off(m->lease);
+    return w->end && m->lease && lease_rented(m->lease) && !m->stays && !machine_is_off(m->lease);
 }
 
 char *machines_bill_on(const struct follow *w)
@@ -123,7 +123,7 @@ char *machines_bill_on(const struct follow *w)
 
     buf_init(&out, 4096);
     for (unsigned i = 0; i < w->n_machines; i++) {
-        if (!is_to_end(&w->machines[i]))
+        if (!is_to_end(w, &w->machines[i]))
             continue;
         _cleanup_free_ char *one =
             machine_stake(w->machines[i].lease, lease_name(w->machines[i].lease));
@@ -139,7 +139,7 @@ static bool answer_late_off(struct follow *w, const struct follow_machine *m)
     struct lease *l = m->lease;
     char took[TEXT_SHORT_MAX];
 
-    if (!is_to_end(m) || life_goal(rented_life(lease_rented(l))) == LIFE_GOAL_ON)
+    if (!is_to_end(w, m) || life_goal(rented_life(lease_rented(l))) == LIFE_GOAL_ON)
         return false;
     const char *name = lease_name(l);
 
