@@ -551,8 +551,10 @@ struct power *power_new(struct manager *m, struct lease *l)
     p->restored = p->asked_on || !p->rented;
     p->has_keep_money = true;
     p->born_due = clock_now_ms();
-    if (p->asked_on)
+    if (p->asked_on) {
         p->hold_until_due = clock_due_of(rented_record(p->rented)->hold_until_at_ms, p->born_due);
+        p->hold_is_over = rented_record(p->rented)->hold_until_at_ms == RENTAL_HOLD_OVER;
+    }
     if (p->asked_on && rented_record(p->rented)->used_at_ms) {
         p->is_unused = true;
         p->unused_before_ms = (uint64_t)MAX(clock_wall_ms() - rented_record(p->rented)->used_at_ms, 0);

@@ -295,7 +295,7 @@ void rented_on_session(struct rented *r, bool up)
 
 store_ticket rented_hold(struct rented *r, uint64_t for_ms)
 {
-    r->record.hold_until_at_ms = for_ms ? clock_wall_ms() + (int64_t)for_ms : 0;
+    r->record.hold_until_at_ms = for_ms ? clock_wall_ms() + (int64_t)for_ms : RENTAL_HOLD_OVER;
     keeper_hold(r->keeper, (uint32_t)MIN(for_ms / 1000, (uint64_t)GUARD_HOLD_S_MAX));
     return store_put_rental(r->context.store, r->context.name, &r->record);
 }
@@ -432,6 +432,8 @@ struct rented *rented_new(const struct rented_context *context, const struct ren
     rented_choose_timer(r);
     if (record->hold_until_at_ms > clock_wall_ms()) /* it may not have heard of it */
         keeper_hold(r->keeper, (uint32_t)((record->hold_until_at_ms - clock_wall_ms()) / 1000));
+    else if (record->hold_until_at_ms == RENTAL_HOLD_OVER)
+        keeper_hold(r->keeper, 0);
     rented_begin_life(r);
     return r;
 }

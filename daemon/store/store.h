@@ -42,6 +42,8 @@ const char *store_daemon_id(const struct store *s);
 
 /* ---- records: written whole, read once at start ---- */
 
+#define RENTAL_HOLD_OVER 1 /* a `keep` was taken back by a word: what its guard says of one is old, until it has heard of that */
+
 /* Of a machine that is rented, beside its instance_record. The words of state and goal are those of lease/life.h. */
 struct rental_record {
     char *state, *goal, *id;        /* id: the provider's; NULL: none known */
@@ -63,7 +65,7 @@ struct rental_record {
     int64_t used_at_ms;             /* the last use or word that max_up counts from; 0: none yet */
     int64_t search_until_at_ms;     /* a card is looked for until then; 0: no search is on */
     int64_t made_at_ms;             /* since when it is ours, made or adopted, by the clock of its account; 0: by an older version */
-    int64_t hold_until_at_ms;       /* `keep` of the machine itself, as long as the wish lasts that it was said with; 0: none. Its guard has it too, once it was reached */
+    int64_t hold_until_at_ms;       /* `keep` of the machine itself, as long as the wish lasts that it was said with; 0: none; RENTAL_HOLD_OVER. Its guard has it too, once it was reached */
     bool acted;                     /* that call has acted: nothing of it can come any more */
     bool never_made;                /* there was no machine of it so far, and each call for one was refused; false: there was, or may have been */
     bool by_search;                 /* a search gave it its name, and nobody said anything about it by that name */

@@ -450,7 +450,7 @@ store_ticket fake_rented_hold(struct rented *r, uint64_t for_ms)
 {
     (void)r;
     w.hold_ms = for_ms;
-    w.record.hold_until_at_ms = for_ms ? fake_clock_wall_ms() + (int64_t)for_ms : 0;
+    w.record.hold_until_at_ms = for_ms ? fake_clock_wall_ms() + (int64_t)for_ms : RENTAL_HOLD_OVER;
     return 7;
 }
 

@@ -62,6 +62,7 @@ struct keeper {
     bool way, is_told_to_stop;
     unsigned n_forgotten, n_taken;
     uint32_t hold_s;
+    bool is_held; /* or no longer: it was told which */
     struct work changed;
 };
 
@@ -485,6 +486,7 @@ void keeper_forget(struct keeper *k)
 void keeper_hold(struct keeper *k, uint32_t hold_s)
 {
     k->hold_s = hold_s;
+    k->is_held = true;
 }
 
 void keeper_take(struct keeper *k)

@@ -380,6 +380,22 @@ Test(power_stay, a_restart_believes_the_guard_about_a_hold)
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
 }
 
+/* Killed before the guard heard of it: what it says is what we took back. */
+Test(power_stay, a_restart_believes_ourselves_about_the_end_of_a_hold)
+{
+    w.models[0] = (struct model){.goal = GOAL_ON_DEMAND, .state = DEPLOYMENT_ASLEEP, .by_word = true};
+    machine_is(LIFE_RUNNING);
+    manager_keep_instance(&w.manager, the_lease(), clock_wall_ms() + 30 * MIN_MS);
+    manager_keep_instance(&w.manager, the_lease(), 0);
+    power_free(w.lease.power);
+    daemon_begins(LIFE_UNKNOWN, LIFE_GOAL_ON);
+    machine_is(LIFE_RUNNING);
+    w.guard.read_at_ms = clock_wall_ms();
+    w.guard.hold_until_at_ms = clock_wall_ms() + 30 * MIN_MS;
+    passes(2);
+    cr_assert_eq(w.goal, LIFE_GOAL_OFF);
+}
+
 Test(power_stay, a_restart_does_not_wait_for_a_guard_for_ever)
 {
     power_free(w.lease.power);

@@ -221,6 +221,12 @@ Test(rented_guard, a_hold_outlives_us)
     cr_assert_leq(llabs(rented_record(rented)->hold_until_at_ms - clock_wall_ms() - 7200000), 2000);
     cr_assert_geq(keeper->hold_s, 7190);
     cr_assert_leq(keeper->hold_s, 7200);
+    rented_hold(rented, 0);
+    flush();
+    starts_again();
+    cr_assert_eq(rented_record(rented)->hold_until_at_ms, RENTAL_HOLD_OVER);
+    cr_assert_eq(keeper->hold_s, 0);
+    cr_assert(keeper->is_held, "and it is told so");
     rented_want(rented, LIFE_GOAL_OFF);
     cr_assert(COMES_TRUE(state() == LIFE_STOPPED));
     cr_assert_eq(rented_record(rented)->hold_until_at_ms, 0);
