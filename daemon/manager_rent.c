@@ -227,7 +227,7 @@ static bool is_search(struct manager *m, const struct lease *l, const struct acc
 {
     const struct rented *r = lease_rented(l);
 
-    return r && rented_account(r) == a && rented_record(r)->never_made && !is_made(l) && is_wanted_on(l) &&
+    return r && rented_account(r) == a && rented_record(r)->never_seen && is_wanted_on(l) &&
            !is_for_others(m, l, model);
 }
 
@@ -454,6 +454,7 @@ static struct rental_record what_is_asked(const struct manager_rent *w, const st
         .disk_gb = w->disk_gb,
         .max_price_milli = w->max_price_milli,
         .never_made = true,
+        .never_seen = true,
         .by_search = !w->name,
     };
 }
@@ -484,12 +485,12 @@ static bool is_same(const char *a, const char *b)
     return streq(a ? a : "", b ? b : "");
 }
 
-/* It was never made, and what is asked for now is not what it is to be. */
+/* No machine of it was seen, and what is asked for now is not what it is to be. */
 static bool is_to_be_another(const struct lease *l, const struct rental_record *asked)
 {
     const struct rental_record *is = rented_record(lease_rented(l));
 
-    return is->never_made && !is_made(l) &&
+    return is->never_seen &&
            !(is_same(is->gpu, asked->gpu) && is_same(is->region, asked->region) &&
              is_same(is->image, asked->image) && is->disk_gb == asked->disk_gb &&
              (!asked->max_price_milli || is->max_price_milli == asked->max_price_milli));

@@ -51,7 +51,7 @@ bool up_has_more(const struct call *c, const struct lease *l)
     switch (life_state(rented_life(r))) {
     case LIFE_ABSENT: return gpu && strchr(gpu, ','); /* the card that it gets may prove too dear */
     case LIFE_WAITING: /* looked for already; this word is the one that counts */
-        return rented_record(r)->never_made ? gpu && strchr(gpu, ',') : !json_get_text(c->parameters, "on");
+        return rented_record(r)->never_seen ? gpu && strchr(gpu, ',') : !json_get_text(c->parameters, "on");
     case LIFE_STOPPED: return !json_get_text(c->parameters, "on"); /* others may have taken its card */
     default: return false;
     }
@@ -683,7 +683,7 @@ static int64_t sought_milli(const struct rented *r)
     const struct hunt *h = rented_hunt(r);
     int64_t least = 0;
 
-    if (!rented_record(r)->never_made)
+    if (!rented_record(r)->never_seen)
         return rented_expected_milli(r);
     for (unsigned i = 0; i < h->n; i++) {
         if (!h->all[i].price_milli)
@@ -701,7 +701,7 @@ static bool is_below_search(struct call *c, const struct lease *l)
     int64_t own = json_get_int(c->parameters, "max_price_milli", 0), milli = sought_milli(r);
     char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
 
-    if (!own || milli <= own || (up_rents(c) && (rented_record(r)->never_made || up_has_more(c, l))))
+    if (!own || milli <= own || (up_rents(c) && (rented_record(r)->never_seen || up_has_more(c, l))))
         return false;
     _cleanup_free_ char *next = xasprintf("llmhostctl offers\nllmhostctl down %s", model);
 
@@ -768,7 +768,7 @@ static bool is_sought(const struct lease *l)
 {
     const struct rented *r = l ? lease_rented(l) : NULL;
 
-    return r && rented_record(r)->never_made && life_state(rented_life(r)) == LIFE_WAITING;
+    return r && rented_record(r)->never_seen && life_state(rented_life(r)) == LIFE_WAITING;
 }
 
 /* One of the cards that are asked for, and the machine would be a new one. */

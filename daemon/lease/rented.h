@@ -51,7 +51,7 @@ void rented_end_wish(struct rented *r, const struct fault *why);
 bool rented_is_reserving(const struct rented *r);
 /* never_made is in its record, and none is asked for. */
 bool rented_was_never_made(const struct rented *r);
-/* Of one like that, or while its search rests between two calls: what is asked for from now on is card, cards, gpu, image, region, disk_gb and
+/* Of one that was never seen, and no call for it is under way: what is asked for from now on is card, cards, gpu, image, region, disk_gb and
  * max_price_milli of what, which is copied; a running search keeps its limit where what has none. */
 bool rented_may_ask_for(const struct rented *r);
 void rented_ask_for(struct rented *r, const struct rental_record *what);

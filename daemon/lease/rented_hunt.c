@@ -53,7 +53,7 @@ bool rented_may_ask_for(const struct rented *r)
 {
     enum life_state s = life_state(r->life);
 
-    return r->record.never_made && (s == LIFE_ABSENT || s == LIFE_WAITING) && !rented_is_reserving(r);
+    return r->record.never_seen && (s == LIFE_ABSENT || s == LIFE_WAITING) && !rented_is_reserving(r);
 }
 
 void rented_ask_for(struct rented *r, const struct rental_record *what)

@@ -73,6 +73,7 @@ static void take_record(struct rented *r, const struct life_record *l)
     to->was_on = l->was_on;
     to->acted = l->acted;
     to->never_made = to->never_made && was_refused_always(l);
+    to->never_seen = to->never_seen && !*l->id;
 }
 
 void rented_write(struct rented *r)

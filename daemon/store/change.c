@@ -161,9 +161,9 @@ const struct change_spec change_specs[CHANGE_KINDS] = {
                 "was_on, card, image, region, gpu, cards, disk_gb, max_price_milli, rate_milli, guard_seq, "
                 "stopped_at_ms, prepaid_until_at_ms, drilled_at_ms, over_budget, no_guard, adopted, no_card, "
                 "used_at_ms, search_until_at_ms, acted, made_at_ms, hold_until_at_ms, "
-                "never_made, by_search, wanted_at_ms)"
+                "never_made, by_search, wanted_at_ms, never_seen)"
                 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, "
-                "?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)",
+                "?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)",
         },
     [CHANGE_PUT_BOXED] =
         {

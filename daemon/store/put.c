@@ -219,6 +219,7 @@ store_ticket store_put_rental(struct store *s, const char *instance, const struc
     change_int(c, r->never_made);
     change_int(c, r->by_search);
     change_int(c, r->wanted_at_ms);
+    change_int(c, r->never_seen);
     return store_queue(s, c);
 }
 

@@ -225,6 +225,7 @@ static bool see_rental(sqlite3_stmt *row, struct rental_record *ret)
         .never_made = sqlite3_column_int(row, 41) != 0,
         .by_search = sqlite3_column_int(row, 42) != 0,
         .wanted_at_ms = sqlite3_column_int64(row, 43),
+        .never_seen = sqlite3_column_int(row, 44) != 0,
     };
     return true;
 }
@@ -329,7 +330,7 @@ int database_load(struct database *d, const struct store_readers *readers, void 
         "cards,"
         " disk_gb, max_price_milli, rate_milli, guard_seq, stopped_at_ms, prepaid_until_at_ms, drilled_at_ms,"
         " over_budget, rental.no_guard, adopted, no_card, used_at_ms, search_until_at_ms, acted, made_at_ms,"
-        " hold_until_at_ms, never_made, by_search, wanted_at_ms,"
+        " hold_until_at_ms, never_made, by_search, wanted_at_ms, never_seen,"
         " boxed.state, cycle, since_at_ms, stop_asked_at_ms, told, boxed.no_guard, acts_at_ms, trial, "
         "tried_at_ms, used_s"
         " FROM instance LEFT JOIN rental ON rental.instance = name LEFT JOIN boxed ON boxed.instance = name"

@@ -311,6 +311,10 @@ ALTER TABLE rental ADD COLUMN wanted_at_ms INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE choice ADD COLUMN begun_at_ms INTEGER NOT NULL DEFAULT 0;
 
 -- version 15
+-- As never_made, but a call for one may have got no answer.
+ALTER TABLE rental ADD COLUMN never_seen INTEGER NOT NULL DEFAULT 0 CHECK (never_seen IN (0, 1));
+UPDATE rental SET never_seen = never_made;
+
 -- Which machine it was, by its provider's id: a name is given again when its machine was given back. NULL: not known. What was written
 -- before is of the machine that has the name now, if it began in its time, or goes on.
 ALTER TABLE spent ADD COLUMN machine TEXT;

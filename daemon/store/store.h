@@ -68,6 +68,7 @@ struct rental_record {
     int64_t hold_until_at_ms;       /* `keep` of the machine itself, as long as the wish lasts that it was said with; 0: none; RENTAL_HOLD_OVER. Its guard has it too, once it was reached */
     bool acted;                     /* that call has acted: nothing of it can come any more */
     bool never_made;                /* there was no machine of it so far, and each call for one was refused; false: there was, or may have been */
+    bool never_seen;                /* likewise, but a call for one may have got no answer: also where it is never_made */
     bool by_search;                 /* a search gave it its name, and nobody said anything about it by that name */
     int64_t wanted_at_ms;           /* when it was wanted on last; 0: never, or by an older version */
 };

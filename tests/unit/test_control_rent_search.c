@@ -628,6 +628,24 @@ Test(control_rent_search, one_that_may_have_been_made_is_never_forgotten)
     cr_assert_eq(life_state(rented_life(lease_rented(manager_lease_at(w.manager, 0)))), LIFE_ABSENT);
 }
 
+/* What was lost may come all the same; what is looked for meanwhile is what was said last. */
+Test(control_rent_search, one_whose_call_got_no_answer_looks_for_what_is_said_later)
+{
+    lose_the_only_create();
+    at.loses_create = false;
+    for (unsigned i = 0; i < 400 && life_state(rented_life(lease_rented(manager_lease_at(w.manager, 0)))) !=
+                                        LIFE_WAITING; i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    cr_assert_not(record_of("4090d")->never_made);
+    json_free(answers("Up", SEARCH));
+    cr_assert_null(manager_lease_at(w.manager, 1));
+    cr_assert_str_eq(record_of("4090d")->gpu, "4090D,5090");
+    cr_assert_eq(record_of("4090d")->max_price_milli, 9000);
+    cr_assert_not(record_of("4090d")->never_made, "the lost one may come");
+}
+
 /* The word comes while it is asked for, and a plain no after it. */
 Test(control_rent_search, what_is_refused_after_the_word_was_not_made_either)
 {

@@ -363,6 +363,7 @@ static struct rental_record rental(void)
                                   .acted = true,
                                   .hold_until_at_ms = 10,
                                   .never_made = true,
+                                  .never_seen = true,
                                   .by_search = true,
                                   .wanted_at_ms = 11};
 }
@@ -525,7 +526,7 @@ Test(store_money, rentals_and_accounts_are_there_after_a_restart)
     cr_assert(found.over_budget && !found.no_guard && found.adopted && found.no_card);
     cr_assert(found.used_at_ms == 8 && found.search_until_at_ms == 9);
     cr_assert(found.acted && found.hold_until_at_ms == 10);
-    cr_assert(found.never_made && found.by_search && found.wanted_at_ms == 11);
+    cr_assert(found.never_made && found.never_seen && found.by_search && found.wanted_at_ms == 11);
     assert_accounts("autodl - 20000 600000 2200 5000 9\n");
     store_remove_account(store, "autodl");
     assert_written(store_remove_instance(store, "gz"));
@@ -643,7 +644,8 @@ Test(store_money, a_database_of_version_13_is_brought_forward)
     store = store_close(store);
     sql("ALTER TABLE boxed DROP COLUMN used_s; DROP TABLE orphan; ALTER TABLE rental DROP COLUMN never_made; "
         "ALTER TABLE rental DROP COLUMN by_search; ALTER TABLE rental DROP COLUMN wanted_at_ms; "
-        "ALTER TABLE choice DROP COLUMN begun_at_ms; ALTER TABLE spent DROP COLUMN machine; PRAGMA user_version = 13");
+        "ALTER TABLE choice DROP COLUMN begun_at_ms; ALTER TABLE spent DROP COLUMN machine; "
+        "ALTER TABLE rental DROP COLUMN never_seen; PRAGMA user_version = 13");
     open_store();
     n_rented = 0;
     cr_assert_eq(store_load(store, &readers, NULL, &f), 0, "%s", f.text);
@@ -674,7 +676,8 @@ Test(store_money, a_database_of_version_14_is_brought_forward)
     second.instance = (char *)"mine";
     assert_written(store_put_spent(store, &second));
     store = store_close(store);
-    sql("UPDATE instance SET provider = 'autodl'; ALTER TABLE spent DROP COLUMN machine; PRAGMA user_version = 14");
+    sql("UPDATE instance SET provider = 'autodl'; ALTER TABLE spent DROP COLUMN machine; "
+        "ALTER TABLE rental DROP COLUMN never_seen; PRAGMA user_version = 14");
     open_store();
     assert_spent(0, "autodl gz compute - 1000 stamp 39999 stamp 1000 1980 snapshot CNY 0\n"
                     "autodl gz compute - 40000 stamp 120000 stamp 40000 1980 snapshot CNY 0\n of pro-2\n"
