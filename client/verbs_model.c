@@ -94,6 +94,8 @@ void model_explain_timeout(struct json *error, const char *target, const char *u
     for (size_t i = 0; i < json_count(next); i++) {
         const char *line = json_text(json_at(next, i));
 
+        if (line && !until && strstr(line, " --on ")) /* of several places this one */
+            return;
         if (line && strstr(line, " wait ") && (!until || streq(until, "ready") || strstr(line, " --for=")))
             return;
     }

@@ -7,6 +7,7 @@
 #include "base/timer.h"
 #include "control/machines.h"
 #include "control/target.h"
+#include "control/up_second.h"
 #include "lease/lease.h"
 #include "proto/json.h"
 #include "proto/text.h"
@@ -23,6 +24,9 @@ static void follow_drop(struct call *c)
     free(w->told);
     free(w->machines);
     free(w->changed);
+    free(w->second);
+    free(w->moved.instance);
+    json_free(w->moved.arguments);
     free(w);
 }
 
@@ -78,10 +82,13 @@ static void follow_on_timer(void *ctx)
     if (machines_answer_timeout(w))
         return;
     duration_format(took, clock_now_ms() - w->begun_due, false);
-    _cleanup_free_ char *bills = machines_bill_on(w);
+    bool is_alone = !w->end && !w->any && w->n_models == 1 && w->models[0];
+    _cleanup_free_ char *bills = machines_bill_on(w),
+                        *second = is_alone ? up_second_next(w->call, w->models[0]) : NULL;
     _cleanup_free_ char *next =
-        target ? xasprintf("llmhostctl wait %s%s", target, *bills ? " --for=confirmed" : "")
-               : xstrdup("llmhostctl status");
+        second   ? TAKE_PTR(second)
+        : target ? xasprintf("llmhostctl wait %s%s", target, *bills ? " --for=confirmed" : "")
+                 : xstrdup("llmhostctl status");
 
     store_stuck_ms(w->call->context->store, &stuck);
     _cleanup_free_ char *why = xasprintf(

@@ -37,6 +37,12 @@ struct follow_machine {
     bool was_off;        /* the latter */
 };
 
+/* Where an Up had its model from, which was off there; instance NULL: it did not move. */
+struct up_moved {
+    char *instance;
+    struct json *arguments; /* NULL: none */
+};
+
 struct follow {
     struct call *call;
     struct manager_listener listener;
@@ -60,6 +66,8 @@ struct follow {
     bool told_away;
     store_ticket ticket; /* of the goal */
     char *changed;       /* Up: what it made of a search that ran; until it is told */
+    char *second;        /* Up: what is on already beside what it rents; likewise */
+    struct up_moved moved; /* Up */
     bool named_dear;     /* Up: what is too dear was told */
     bool made;           /* Up: the instance is one because of this call */
     const char *note;    /* Up: for the first reply, NULL: none */

@@ -7,6 +7,7 @@
 #include "control/explain.h"
 #include "control/follow.h"
 #include "control/show_rent.h"
+#include "control/up_second.h"
 #include "guard/keeper.h"
 #include "lease/account.h"
 #include "lease/boxed.h"
@@ -165,10 +166,11 @@ static bool answer_search(struct follow *w, const struct deployment *d, const st
         return false;
     rented_figures(r, &n);
     duration_format(took, clock_now_ms() - w->begun_due, false);
-    _cleanup_free_ char *next =
-        xasprintf("llmhostctl wait %s\nllmhostctl down %s", deployment_name(d), deployment_name(d));
+    _cleanup_free_ char *alone = up_second_next(w->call, d), *next =
+        alone ? TAKE_PTR(alone)
+              : xasprintf("llmhostctl wait %s\nllmhostctl down %s", deployment_name(d), deployment_name(d));
     _cleanup_free_ char *why = xasprintf("%s; the search goes on%s", f->text,
-                                         n.was_powered || n.is_unsure ? "" : ", and nothing is switched on so far");
+                                         n.was_powered || n.is_unsure ? "" : ", and nothing is switched on by it so far");
 
     call_fail(w->call, explain_status(f), explain_code(f), deployment_name(d), why, next,
               "%s has no machine after %s (%u %s)", deployment_name(d), took, n.tries,

@@ -10,6 +10,7 @@
 #include "control/up_image.h"
 #include "control/up_rent.h"
 #include "control/up_search.h"
+#include "control/up_second.h"
 #include "control/up_tell.h"
 #include "gateway/gateway.h"
 #include "lease/account.h"
@@ -53,6 +54,19 @@ static struct deployment *up_finds(const struct call *c, const char *on)
     struct manager *m = c->context->manager;
 
     return on ? manager_find_on(m, model, on) : manager_find_deployment(m, model);
+}
+
+/* It is off, and nowhere else: it moves to where it is wanted now (manager_place()), and back if that is refused. */
+static void note_moved(struct follow *w, const char *on)
+{
+    const char *model = json_get_text(w->call->parameters, "model");
+    struct manager *m = w->call->context->manager;
+    const struct deployment *d = manager_find_deployment(m, model);
+
+    if (!on || !d || manager_find_on(m, model, on) || deployment_goal(d) != GOAL_OFF)
+        return;
+    w->moved.instance = xstrdup(lease_name(deployment_lease(d)));
+    w->moved.arguments = json_copy(deployment_arguments(d));
 }
 
 /* From now on it is wanted there. It can be placed. */
@@ -159,6 +173,7 @@ static bool up_want_rented(struct follow *w)
 
     if (!l)
         return false;
+    note_moved(w, lease_name(l));
     up_want(w, lease_name(l));
     w->made = made != 0;
     w->ticket = MAX(w->ticket, made);
@@ -241,6 +256,7 @@ static void up_go(struct call *c, const char *fit)
     w->changed = up_search_after(c, &before, w->models[0], w->any, &ended);
     if (w->ticket)
         w->ticket = MAX(w->ticket, ended);
+    w->second = up_second_note(c, w->models[0], w->any);
     if (!w->ticket) { /* ready, all of them */
         up_answer(w, 0);
         return;

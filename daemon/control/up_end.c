@@ -155,13 +155,26 @@ static void up_fail_with(struct follow *w, enum exit_status status, const char *
     buf_done(&reasons);
 }
 
+/* Nothing came of the machine that it moved to: it is where it was, and off. */
+static void move_back(struct manager *m, const char *model, const struct up_moved *moved)
+{
+    struct deployment *d;
+    struct fault f = {};
+
+    if (moved->instance && manager_find_lease(m, moved->instance))
+        manager_place(m, model, moved->instance, moved->arguments, &d, &f);
+}
+
 static void up_fail_insist(struct follow *w, const struct deployment *d, const struct fault *why,
                            const char *what)
 {
     struct manager *m = w->call->context->manager;
     struct lease *made = w->made && w->n_models == 1 ? deployment_lease(d) : NULL;
+    _cleanup_free_ char *model = xstrdup(deployment_name(d));
+    struct up_moved moved = w->moved; /* w ends with the answer */
     struct buf next;
 
+    w->moved = (struct up_moved){};
     buf_init(&next, 8192);
     explain_next_for(why, show_subject(d, why), deployment_name(d), &next);
     buf_addf(&next, "\nllmhostctl up %s", deployment_name(d));
@@ -170,8 +183,12 @@ static void up_fail_insist(struct follow *w, const struct deployment *d, const s
     buf_addf(&next, " %s", up_could_insist(why));
     up_fail_with(w, explain_status(why), explain_code(why), deployment_name(d), why, what, &next);
     buf_done(&next);
-    if (made && !streq(why->code, "no_guard"))
+    if (made && !streq(why->code, "no_guard")) {
+        move_back(m, model, &moved);
         manager_forget_never_made(m, made);
+    }
+    free(moved.instance);
+    json_free(moved.arguments);
 }
 
 /* By its own table: the target is the model, its machine or its account. */

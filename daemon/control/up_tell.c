@@ -27,6 +27,8 @@ static void up_put_note(struct follow *w, struct json *v)
         up_name_dear(w->call, list);
     if (w->changed)
         json_append_string(list, w->changed);
+    if (w->second)
+        json_append_string(list, w->second);
     if (w->note)
         json_append_string(list, w->note);
     if (json_count(list))
@@ -34,6 +36,7 @@ static void up_put_note(struct follow *w, struct json *v)
     else
         json_free(list);
     free(TAKE_PTR(w->changed));
+    free(TAKE_PTR(w->second));
     w->note = NULL;
     w->named_dear = true;
     *w->fit = '\0';

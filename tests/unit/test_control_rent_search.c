@@ -1153,3 +1153,77 @@ Test(control_rent_search, down_tells_of_a_search_beside_one_that_failed_before)
     cr_assert_eq(json_type(search), JSON_OBJECT);
     cr_assert_not(json_get_bool(search, "powered", true));
 }
+
+/* ---- beside what is on already ---- */
+
+static void notes_say(const char *up, const char *what)
+{
+    struct buf notes;
+
+    buf_init(&notes, 4096);
+    up_notes(up, &notes);
+    cr_assert_not_null(strstr(buf_text(&notes), what), "%s", buf_text(&notes));
+    buf_done(&notes);
+}
+
+#define SECOND_5090 "\"gpu\":\"5090\",\"max_price_milli\":9000,\"anyway\":true"
+
+Test(control_rent_search, a_second_machine_for_a_model_that_is_up_is_said)
+{
+    begin_machine();
+    notes_say("{\"model\":\"ollama:m\"," SECOND_5090 ",\"wait\":false}",
+              "ollama:m is already wanted on box, at ¥1.88/h; this rents a second machine beside it. the one there is: "
+              "\"llmhostctl up ollama:m --on box\"; an end of the second: \"llmhostctl down ollama:m --on 5090\"");
+    json_free(answers("Down", "{\"target\":\"ollama:m\",\"on\":\"5090\"}"));
+    cr_assert_eq(deployment_goal(m_on("box")), GOAL_ON_DEMAND, "the first goes on");
+    cr_assert_eq(box_state(), LIFE_RUNNING);
+}
+
+Test(control_rent_search, another_machine_of_a_card_that_is_on_is_said)
+{
+    struct buf notes;
+
+    begin_machine();
+    notes_say("{\"model\":\"ollama:n\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}",
+              "box (4090D) is on already, at ¥1.88/h; this rents another machine. the one there is: "
+              "\"llmhostctl up ollama:n --on box\"");
+    buf_init(&notes, 4096);
+    up_notes("{\"model\":\"ollama:o\"," SECOND_5090 ",\"wait\":false}", &notes);
+    cr_assert_null(strstr(buf_text(&notes), "is on already"), "that is another card: %s", buf_text(&notes));
+    buf_done(&notes);
+}
+
+/* What goes on of the first is not what is watched, or ended. */
+Test(control_rent_search, an_up_for_a_second_machine_that_waited_long_enough_names_that_one)
+{
+    begin_machine();
+    at.has_card = false;
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\"," SECOND_5090 ",\"timeout_ms\":4000}"));
+    for (unsigned i = 0; i < 40 && !has_message(&w.caller); i++)
+        time_passes(500);
+    _cleanup_json_ struct json *v = hear(&w.caller);
+    const struct json *p = json_get(v, "parameters"), *next = json_get(p, "next");
+
+    cr_assert_str_eq(json_text(json_at(next, 0)), "llmhostctl status 5090", "%s", json_get_text(p, "message"));
+    cr_assert_str_eq(json_text(json_at(next, 1)), "llmhostctl down ollama:m --on 5090");
+}
+
+/* Nothing was rented for it: it is off where it was, as if nobody had asked. */
+Test(control_rent_search, an_up_that_is_refused_leaves_the_model_where_it_was)
+{
+    begin_machine();
+    json_free(answers("Down", "{\"target\":\"ollama:m\"}"));
+    box_gets(LIFE_STOPPED);
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"day_milli\":50}"));
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090Dx2\",\"anyway\":true}"));
+    for (unsigned i = 0; i < 100 && !has_message(&w.caller); i++)
+        time_passes(1000);
+    _cleanup_json_ struct json *v = hear(&w.caller);
+
+    cr_assert_str_eq(json_get_text(json_get(v, "parameters"), "code"), "budget");
+    for (unsigned i = 0; i < 10; i++)
+        time_passes(1000);
+    cr_assert_null(manager_find_lease(w.manager, "4090dx2"));
+    cr_assert_not_null(m_on("box"), "not forgotten");
+    cr_assert_eq(deployment_goal(m_on("box")), GOAL_OFF);
+}
