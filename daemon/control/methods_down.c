@@ -38,15 +38,21 @@ static bool has_no_machine(const struct lease *l)
            rented_step(lease_rented(l)) == RENTED_CAPACITY;
 }
 
+/* Its machine lets nobody in so far, or was given up before it did. */
+static bool was_never_started(const struct deployment *d)
+{
+    return !deployment_may_run(d) &&
+           (deployment_state(d) == DEPLOYMENT_CONNECTING || deployment_state(d) == DEPLOYMENT_FAILED);
+}
+
 /* Where none can run none is stopped. */
 static void note_engines(struct follow *w)
 {
     for (unsigned i = 0; i < w->n_models; i++) {
-        const struct lease *l = deployment_lease(w->models[i]);
+        const struct deployment *d = w->models[i];
 
-        w->told[i].has_no_engine =
-            deployment_state(w->models[i]) == DEPLOYMENT_OFF || has_no_machine(l) ||
-            (deployment_state(w->models[i]) == DEPLOYMENT_CONNECTING && !deployment_may_run(w->models[i]));
+        w->told[i].has_no_engine = deployment_state(d) == DEPLOYMENT_OFF || has_no_machine(deployment_lease(d)) ||
+                                   was_never_started(d);
     }
 }
 

@@ -284,11 +284,8 @@ Test(control_rent, up_of_a_model_that_is_ready_doubts_no_card)
     cr_assert_null(json_get(ready, "notes"));
 }
 
-/* Nobody was let in so far. */
-Test(control_rent, down_of_a_model_that_waits_for_its_machine_stops_no_engine)
+static void down_tells_of_no_engine(void)
 {
-    begin_machine();
-    cr_assert_eq(deployment_state(manager_find_deployment(w.manager, "ollama:m")), DEPLOYMENT_CONNECTING);
     say(&w.caller, MORE("Down", "{\"target\":\"ollama:m\"}"));
     for (bool done = false; !done;) {
         _cleanup_json_ struct json *v = hear(&w.caller);
@@ -299,6 +296,26 @@ Test(control_rent, down_of_a_model_that_waits_for_its_machine_stops_no_engine)
         cr_assert(!stage || !streq(stage, "engine"), "none ran");
         done = json_get_bool(p, "done", false);
     }
+}
+
+/* Nobody was let in so far. */
+Test(control_rent, down_of_a_model_that_waits_for_its_machine_stops_no_engine)
+{
+    begin_machine();
+    cr_assert_eq(deployment_state(manager_find_deployment(w.manager, "ollama:m")), DEPLOYMENT_CONNECTING);
+    down_tells_of_no_engine();
+}
+
+/* As too dear, say. */
+Test(control_rent, down_of_a_model_whose_machine_was_given_up_stops_no_engine)
+{
+    struct fault f;
+
+    begin_machine();
+    fault_code(&f, FAULT_DENIED, "price", "it costs more than was allowed");
+    deployment_give_up(manager_find_deployment(w.manager, "ollama:m"), &f);
+    cr_assert_eq(deployment_state(manager_find_deployment(w.manager, "ollama:m")), DEPLOYMENT_FAILED);
+    down_tells_of_no_engine();
 }
 
 /* The model has no fault of its own: a limit of the account ends it. */
