@@ -128,7 +128,8 @@ static void add_costs(const struct output *o, const struct json *reply, bool of_
     };
     _cleanup_table_ struct table *t = table_new(columns, ELEMENTS(columns));
     const struct json *lines = json_get(reply, "lines"), *accounts = json_get(reply, "accounts"),
-                      *unpriced = json_get(reply, "unpriced"), *orphans = json_get(reply, "orphans");
+                      *unpriced = json_get(reply, "unpriced"), *orphans = json_get(reply, "orphans"),
+                      *removed = json_get(reply, "removed");
 
     for (size_t i = 0; i < json_count(lines); i++) {
         const struct json *line = json_at(lines, i);
@@ -149,8 +150,15 @@ static void add_costs(const struct output *o, const struct json *reply, bool of_
         add_unknown(t, json_at(unpriced, i), "instance", "rented by hand");
     for (size_t i = 0; i < json_count(orphans); i++)
         add_unknown(t, json_at(orphans, i), "id", "ORPHAN");
-    if (json_count(accounts) && !of_targets)
-        add_totals(t, accounts, "rate", "today");
+    if (json_count(accounts) + json_count(removed) && !of_targets) {
+        _cleanup_json_ struct json *all = json_array();
+
+        for (size_t i = 0; i < json_count(accounts); i++)
+            json_append(all, json_copy(json_at(accounts, i)));
+        for (size_t i = 0; i < json_count(removed); i++)
+            json_append(all, json_copy(json_at(removed, i)));
+        add_totals(t, all, "rate", "today");
+    }
     else
         add_totals(t, lines, "now", "today");
     table_write(t, o->out_width, o->out_colour, out);
@@ -251,11 +259,11 @@ static void add_legend(const struct output *o, size_t begin, struct buf *out)
 static void add_money_screen(const struct output *o, const struct json *reply, bool of_targets,
                              struct buf *out)
 {
-    const struct json *accounts = json_get(reply, "accounts");
+    const struct json *accounts = json_get(reply, "accounts"), *removed = json_get(reply, "removed");
     bool is_reserved = false;
     size_t begin = out->len;
 
-    if (!json_count(accounts) && !has_lines(reply)) {
+    if (!json_count(accounts) && !json_count(removed) && !has_lines(reply)) {
         buf_add_text(out, "nothing is rented, and no account is known: llmhostctl provider add NAME\n");
         return;
     }
@@ -276,6 +284,13 @@ static void add_money_screen(const struct output *o, const struct json *reply, b
         add_wrapped(out, 0, o->out_width,
                     "reserved: set aside from the limits for what is on or kept, less what that cost since. a start "
                     "takes the price of its usual boot, min_up, the guard's lease and 20 s.");
+    for (size_t i = 0; i < json_count(removed); i++) {
+        _cleanup_free_ char *spent = account_text(json_at(removed, i), false, true),
+                            *text = xasprintf("%s (the account is removed): %s",
+                                              member_text(json_at(removed, i), "provider", "?"), spent);
+
+        add_wrapped(out, 0, o->out_width, text);
+    }
     add_left_out(o, reply, out);
     add_legend(o, begin, out);
 }

@@ -294,8 +294,19 @@ enum exit_status verb_provider_list(struct run *r)
 
 static void screen_provider_removed(const struct output *o, const struct json *data, struct buf *out)
 {
-    (void)o;
-    buf_addf(out, "the account at %s is forgotten, with its token.\n", json_get_text(data, "provider"));
+    const struct json *removed = json_get(data, "removed");
+    const char *provider = json_get_text(data, "provider");
+    char today[AMOUNT_MAX], month[AMOUNT_MAX];
+
+    buf_addf(out, "the account at %s is forgotten, with its token.\n", provider);
+    if (json_type(removed) != JSON_OBJECT)
+        return;
+    snprintf(today, sizeof today, "%s", amount_format(month, json_get(removed, "today"), ""));
+
+    _cleanup_free_ char *text = xasprintf("what it has spent (today %s, month %s) stays in: llmhostctl cost", today,
+                                          amount_format(month, json_get(removed, "month"), ""));
+
+    add_wrapped(out, 0, o->out_width, text);
 }
 
 enum exit_status verb_provider_remove(struct run *r)
@@ -303,8 +314,17 @@ enum exit_status verb_provider_remove(struct run *r)
     _cleanup_call_ struct call call = {
         .method = "ProviderRemove", .limit_ms = QUICK_MS, .parameters = json_object()};
 
+    enum exit_status status = verb_connect(r, true);
+
     json_put_string(call.parameters, "provider", r->options.arguments[0]);
-    return verb_change(r, &call, screen_provider_removed);
+    if (status == EXIT_DONE)
+        status = verb_call(r, &call);
+    if (status != EXIT_DONE)
+        return status;
+    if (json_get(call.answer, "removed"))
+        json_put(call.parameters, "removed", json_copy(json_get(call.answer, "removed")));
+    output_answer(&r->output, call.parameters, screen_provider_removed, EXIT_DONE);
+    return status;
 }
 
 /* ---- offers, cost ---- */

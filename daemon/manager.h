@@ -109,6 +109,8 @@ void manager_remove_instance(struct manager *m, struct lease *l, struct op **slo
 
 /* In order of their names; NULL beyond the last. */
 struct account *manager_account_at(struct manager *m, unsigned i);
+/* Those that were removed and are not there again, with their books, in no order. */
+struct account *manager_gone_account_at(struct manager *m, unsigned i);
 struct account *manager_find_account(struct manager *m, const char *provider);      /* NULL: none */
 /* Whom a machine is rented from: the account named, or the only one there is that makes machines. NULL: none, or several. */
 struct account *manager_rental_account(struct manager *m, const char *provider);

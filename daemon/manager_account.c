@@ -127,6 +127,17 @@ static struct account *find_gone_account(struct manager *m, const char *provider
     return last;
 }
 
+struct account *manager_gone_account_at(struct manager *m, unsigned i)
+{
+    LIST_FOREACH (n, &m->gone_accounts, struct managed_account, node) {
+        const char *name = account_name(n->account);
+
+        if (!manager_find_account(m, name) && find_gone_account(m, name) == n->account && i-- == 0)
+            return n->account;
+    }
+    return NULL;
+}
+
 /* Limits are those of a day, not of an account: one that is there again counts on. */
 static void inherit_spent(struct manager *m, struct account *a)
 {

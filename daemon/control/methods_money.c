@@ -144,6 +144,18 @@ static char *orphan_next(struct manager *m, const char *provider)
     return xstrdup("llmhostctl status");
 }
 
+/* With what it has spent, where that is anything. */
+static struct json *removed_answer(const struct control_context *k, const char *provider)
+{
+    struct json *v = json_object();
+    struct account *a;
+
+    for (unsigned i = 0; (a = manager_gone_account_at(k->manager, i)); i++)
+        if (streq(account_name(a), provider) && ledger_row_at(account_ledger(a), 0))
+            json_put(v, "removed", show_removed_account(k, a));
+    return v;
+}
+
 static void on_account_removed(void *ctx, const struct fault *f)
 {
     struct call *c = ctx;
@@ -160,7 +172,7 @@ static void on_account_removed(void *ctx, const struct fault *f)
     else if (f)
         call_not_kept(c, f, "the account is removed, but still on disk");
     else
-        call_reply(c, json_object());
+        call_reply(c, removed_answer(c->context, provider));
 }
 
 void method_provider_remove(struct call *c)
@@ -254,17 +266,34 @@ static void add_rows(struct manager *m, const struct account *a, const struct js
             json_append(rows, show_spent(a, r));
 }
 
+/* Those there are, then those that were removed and have spent something: what was spent stays spent. */
+static struct account *payer_at(struct manager *m, unsigned i)
+{
+    struct account *a;
+    unsigned n = 0;
+
+    while ((a = manager_account_at(m, n)) && n < i)
+        n++;
+    if (a)
+        return a;
+    i -= n;
+    for (n = 0; (a = manager_gone_account_at(m, n)); n++)
+        if (ledger_row_at(account_ledger(a), 0) && i-- == 0)
+            return a;
+    return NULL;
+}
+
 /* This month's, over all accounts of a unit. */
 static void add_total(const struct control_context *k, struct json *total)
 {
     struct manager *m = k->manager;
     struct account *a, *b;
 
-    for (unsigned i = 0; (a = manager_account_at(m, i)); i++) {
+    for (unsigned i = 0; (a = payer_at(m, i)); i++) {
         struct ledger_sum sum = {0};
         bool is_first = true;
 
-        for (unsigned j = 0; (b = manager_account_at(m, j)); j++) {
+        for (unsigned j = 0; (b = payer_at(m, j)); j++) {
             struct account_figures n;
 
             if (!streq(account_ops(a)->unit, account_ops(b)->unit))
@@ -309,14 +338,18 @@ static void cost_answer(struct call *c)
     bool with_rows = json_type(json_get(c->parameters, "since_at_ms")) == JSON_INT;
     struct manager *m = c->context->manager;
     struct account *a;
-    struct json *v = json_object(), *lines = json_array(), *rows = json_array(), *total = json_array();
+    struct json *v = json_object(), *lines = json_array(), *rows = json_array(), *total = json_array(),
+                *removed = json_array();
 
-    for (unsigned i = 0; (a = manager_account_at(m, i)); i++) {
+    for (unsigned i = 0; (a = payer_at(m, i)); i++) {
         add_lines(m, a, targets, lines);
         add_rows(m, a, targets, json_get_int(c->parameters, "since_at_ms", 0), rows);
+        if (!manager_find_account(m, account_name(a)))
+            json_append(removed, show_removed_account(c->context, a));
     }
     add_total(c->context, total);
     json_put(v, "accounts", show_accounts(c->context));
+    json_put(v, "removed", removed);
     json_put(v, "lines", lines);
     json_put(v, "total", total);
     json_put(v, "orphans", show_orphans_that_bill(c->context, targets));

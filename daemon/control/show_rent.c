@@ -560,6 +560,21 @@ struct json *show_account(const struct control_context *k, const struct account 
     return v;
 }
 
+struct json *show_removed_account(const struct control_context *k, const struct account *a)
+{
+    const char *unit = account_ops(a)->unit;
+    struct json *v = json_object();
+    struct account_figures n;
+
+    cost_figures(k, a, &n);
+    json_put_string(v, "provider", account_name(a));
+    json_put_string(v, "unit", unit);
+    json_put(v, "today", show_sum(&n.today, unit));
+    json_put(v, "month", show_sum(&n.month, unit));
+    json_put(v, "rate", show_sum(&n.rate, unit));
+    return v;
+}
+
 struct json *show_accounts(const struct control_context *k)
 {
     struct json *list = json_array();

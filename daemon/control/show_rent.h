@@ -50,5 +50,7 @@ bool rental_is_of_account(const struct lease *l, const struct fault *f);
 const char *rental_subject(const struct lease *l, const struct fault *f);
 
 struct json *show_account(const struct control_context *k, const struct account *a);
+/* What one that was removed has spent. */
+struct json *show_removed_account(const struct control_context *k, const struct account *a);
 struct json *show_accounts(const struct control_context *k);
 struct json *show_offer(const struct account *a, const struct rental_offer *o);

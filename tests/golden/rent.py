@@ -72,6 +72,7 @@ COST = {"accounts": [ACCOUNT], "total": [yuan(5430)], "lines": [
     {"instance": "xb-4090d", "state": "stopped", "now": yuan(20, True), "today": yuan(250, True), "month": yuan(6400, True), "stopped": yuan(14, True), "disk_gb": 50, "gpu": "5090", "cards": 1},
     {"instance": "内蒙-5090", "state": "stopping", "now": yuan(0, unknown=True), "today": yuan(1060, unknown=True), "month": yuan(9120, unknown=True),
      "stopped": yuan(0, unknown=True)}]}
+REMOVED = {"provider": "autodl", "unit": "CNY", "today": yuan(780, True), "month": yuan(6400, True), "rate": yuan(0)}
 # Two calls that got no answer, and one that was not read yet: their sums are marked.
 UNHEARD = {**COST, "lines": [COST["lines"][0], {"instance": "gz-5090", "state": "creating", "gpu": "5090", "now_unknown": "AutoDL has not answered the call that makes it",
                                                 "today": yuan(0, unknown=True), "month": yuan(0, unknown=True), "stopped": yuan(0)},
@@ -389,10 +390,14 @@ RENT = [
     case("rent-help", "provider --help", None),
     case("rent-help-add", "provider add --help", None),
     case("rent-help-offers", "offers --help", None),
+    case("rent-help-instances", "instance list --help", None),
     case("rent-set-nothing", "provider set autodl", None),
     *widths("rent-providers", "provider list", {"ProviderList": [{"reply": {"accounts": [ACCOUNT], "known": KNOWN}}]}),
     case("rent-providers-none", "provider list", {"ProviderList": [{"reply": {"accounts": [], "known": KNOWN}}]}),
     case("rent-provider-remove", "provider remove autodl", {"ProviderRemove": [{"reply": {}}]}),
+    case("rent-provider-remove-spent", "provider remove autodl", {"ProviderRemove": [{"reply": {"removed": REMOVED}}]}, columns=60),
+    case("rent-cost-removed", "cost", {"Cost": [{"reply": {"accounts": [], "removed": [REMOVED], "total": [yuan(6400)], "lines": [
+        {"instance": "gz-4090", "state": "released", "now": yuan(0), "today": yuan(780, True), "month": yuan(6400, True), "stopped": yuan(0), "was_on_at_ms": "@-600s"}]}}]}, columns=80),
     # ---- up, down ----
     *widths("rent-up", f"up {MODEL} --gpu 4090D --max-price 2.20 --disk 100G", {"Up": UP}),
     case("rent-up-pipe", f"up {MODEL} --gpu 4090D,5090 --provider autodl --image PyTorch --region 西北B区 --over-budget --no-guard --anyway", {"Up": UP}),

@@ -541,7 +541,16 @@ Test(control_rent, what_a_removed_account_spent_counts_when_it_is_back)
     int64_t spent = spent_today();
 
     cr_assert_gt(spent, 0);
-    json_free(answers("ProviderRemove", "{\"provider\":\"autodl\"}"));
+
+    _cleanup_json_ struct json *removed = answers("ProviderRemove", "{\"provider\":\"autodl\"}"),
+                               *cost = answers("Cost", "{}");
+    const struct json *gone = first(cost, "removed");
+
+    cr_assert_eq(json_get_int(json_get(json_get(removed, "removed"), "today"), "milli", 0), spent);
+    cr_assert_eq(json_count(json_get(cost, "accounts")), 0);
+    cr_assert_eq(json_get_int(json_get(gone, "today"), "milli", 0), spent, "what is spent stays spent");
+    cr_assert_eq(json_get_int(json_get(first(cost, "lines"), "today"), "milli", 0), spent);
+    cr_assert_eq(json_get_int(first(cost, "total"), "milli", 0), spent);
     begin_account();
     cr_assert_eq(spent_today(), spent);
     json_free(answers("ProviderRemove", "{\"provider\":\"autodl\"}"));
