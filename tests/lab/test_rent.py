@@ -92,6 +92,22 @@ class Rent(AtOnce):
             self.assertLess(time.monotonic() - begun, 10, "at once, where it is known")
             self.assertEqual((w.state(), w.paid(), w.model_is("asleep")["goal"]), ("stopped", [], "on_demand"))
 
+    def test_a_machine_that_is_kept_goes_off_by_its_name_behind_a_dead_tunnel(self):
+        """Its model alone leaves it on: that is no reason to wait, nor to end it."""
+        with World(NEVER) as w:
+            w.up()
+            name = w.machine()["name"]
+            w.d.ctl("keep", name, "1h")
+            hosts.until(lambda: w.machine()["rental"]["guard"].get("hold_until_at_ms"), 10, "a hold on the box")
+            w.c.box(w.ours()[0]["uuid"]).fault("freeze")
+            said = w.d.ctl("down", MODEL, "--timeout", "25s", check=7)
+            self.assertIn("the tunnel is down; it stops when that is back", re.sub(r"\s+", " ", said.stderr))
+            self.assertEqual((w.state(), len(w.paid())), ("running", 1))
+            begun = time.monotonic()
+            w.d.ctl("down", name)
+            self.assertLess(time.monotonic() - begun, 10, "its tunnel is known to be lost")
+            self.assertEqual((w.state(), w.paid()), ("stopped", []))
+
     def test_a_down_whose_company_refuses_says_what_bills_on(self):
         with World(NEVER) as w:
             w.up()
