@@ -53,7 +53,18 @@ void progress_done(struct progress *p)
     free(p->over);
     free(p->running);
     free(p->subject);
+    json_free(p->own);
     *p = (struct progress){.output = p->output};
+}
+
+void progress_own(struct progress *p, const char *instance)
+{
+    for (size_t i = 0; i < json_count(p->own); i++)
+        if (streq(json_text(json_at(p->own, i)), instance))
+            return;
+    if (!p->own)
+        p->own = json_array();
+    json_append_string(p->own, instance);
 }
 
 /* "4090Dx2 ¥3.96/h~". */

@@ -33,6 +33,7 @@ struct progress {
     unsigned n_over;
     unsigned over_lines, over_width;    /* so many lines of the screen they take, which was so wide then */
     unsigned instance_columns;  /* of the longest name so far, where there are several */
+    struct json *own;           /* names of the instances that it is about, as far as they were told */
     bool or_next;               /* it may be another machine than the one that the headline names */
     bool is_rented;             /* it is, or is to be, on a machine that costs money */
     bool header;                /* the headline is out */
@@ -47,6 +48,8 @@ void progress_done(struct progress *p);
 void progress_headline(struct progress *p, const char *on, const struct json *rental);
 /* Names of that length come: what stands there makes room for them. */
 void progress_widen(struct progress *p, unsigned columns);
+/* It is about that instance. */
+void progress_own(struct progress *p, const char *instance);
 /* Something else was written below what is over. */
 void progress_forget(struct progress *p);
 /* A Progress of the contract; NULL shows nothing. */

@@ -34,11 +34,26 @@ static void note_width(struct progress *p, const struct json *models)
         progress_widen(p, text_columns(json_get_text(json_at(models, i), "instance")));
 }
 
+static void note_own(struct progress *p, const struct json *reply)
+{
+    const struct json *models = json_get(reply, "models");
+    const char *on = json_get_text(json_get(reply, "model"), "instance"),
+               *now = json_get_text(json_get(reply, "progress"), "instance");
+
+    if (on)
+        progress_own(p, on);
+    if (now)
+        progress_own(p, now);
+    for (size_t i = 0; i < json_count(models); i++)
+        progress_own(p, member_text(json_at(models, i), "instance", "?"));
+}
+
 static void on_reply(void *ctx, const struct json *reply)
 {
     _cleanup_free_ char *on = model_instances(reply);
     struct progress *p = ctx;
 
+    note_own(p, reply);
     note_width(p, json_get(reply, "models"));
     if (on)
         progress_headline(p, on, json_get(json_get(reply, "instance"), "rental"));

@@ -483,6 +483,8 @@ struct left {
     bool others;        /* or it is not known of one what becomes of it */
     bool unsure;           /* a call for one got no answer */
     struct buf bills;      /* those that cost something, or are about to */
+    struct buf waiting;    /* names of those that wait, */
+    struct buf elsewhere;  /* and of those where the model is by another word */
 };
 
 /* The card that it has, or of several the one that is asked for now. Caller frees. */
@@ -509,7 +511,9 @@ static void left_add_bill(struct left *left, const struct json *instance)
              streq(state, "running")    ? "is on"
              : streq(state, "creating") ? "is asked for"
              : streq(state, "stopping") ? "is being switched off"
-                                        : "is being switched on",
+             : streq(state, "starting") ? "is being switched on"
+             : json_get_bool(rental, "never_made", false) ? "is not asked for yet"
+                                                          : "may be on",
              amount_is_known(rate) ? amount_format(text, rate, "/h") : "a price that is read when it is there");
 }
 
@@ -531,17 +535,27 @@ static void left_add(struct run *r, struct left *left, const char *name)
     bool is_off = streq(state, "absent") || streq(state, "stopped");
 
     left->unsure |= json_get_bool(rental, "unsure", false);
-    if (streq(state, "waiting"))
+    if (streq(state, "waiting")) {
         left->n_waiting++;
-    else if (is_rental(instance) && !is_off)
+        add_part(&left->waiting, "%s", name);
+    } else if (is_rental(instance) && !is_off)
         left_add_bill(left, instance);
     else if (!is_off || streq(member_text(rental, "goal", ""), "on"))
         left->others = true;
 }
 
+/* Of this word, not of another one of the same model; where nothing was told yet, each may be. */
+static bool is_own(const struct json *own, const char *name)
+{
+    for (size_t i = 0; i < json_count(own); i++)
+        if (streq(json_text(json_at(own, i)), name))
+            return true;
+    return !json_count(own);
+}
+
 /* The daemon is asked anew, since an interrupted connection is of no use; where it does not answer, nothing is
  * promised. */
-static void left_look(struct run *r, struct left *left)
+static void left_look(struct run *r, struct left *left, const struct json *own)
 {
     _cleanup_call_ struct call call = {
         .method = "Status", .limit_ms = STATUS_MS, .parameters = verb_targets(&r->options)};
@@ -553,32 +567,65 @@ static void left_look(struct run *r, struct left *left)
         connection_run(r->connection, &call) != EXIT_DONE)
         return;
     models = json_get(call.answer, "models");
-    for (size_t i = 0; i < json_count(models); i++)
-        left_add(r, left, member_text(json_at(models, i), "instance", ""));
+    for (size_t i = 0; i < json_count(models); i++) {
+        const struct json *one = json_at(models, i);
+        const char *name = member_text(one, "instance", "");
+
+        if (is_own(own, name))
+            left_add(r, left, name);
+        else if (!streq(member_text(one, "goal", ""), "off"))
+            add_part(&left->elsewhere, "%s", name);
+    }
 }
 
-/* Whoever leaves need not fear a bill when all its machines wait; else he is told of it. */
-static enum exit_status up_detached(struct run *r, const char *model, bool is_rented)
+static char *left_text(struct left *left, const char *model)
 {
-    _cleanup_free_ char *watch = xasprintf("llmhostctl wait %s", model), *what = NULL;
-    _cleanup_free_ char *give_up = xasprintf("llmhostctl down %s", model);
+    struct buf said;
+
+    buf_init(&said, 16384);
+    if (left->bills.len) {
+        buf_addf(&said, "detached; the daemon goes on with it: %s.", buf_text(&left->bills));
+        if (left->waiting.len)
+            buf_addf(&said, " %s is looked for as well.", buf_text(&left->waiting));
+    } else if (!left->n_waiting || left->others)
+        buf_add_text(&said, "detached; the daemon goes on with it.");
+    else if (left->unsure)
+        buf_add_text(&said, "detached; it goes on looking: no machine is seen on, but one call got no answer: a "
+                            "machine that comes late is used or switched off.");
+    else if (left->elsewhere.len)
+        buf_addf(&said, "detached; it goes on looking (%s): nothing is powered on by it, nothing is billed for it.",
+                 buf_text(&left->waiting));
+    else
+        buf_add_text(&said, "detached; it goes on looking: nothing is powered on, nothing is billed.");
+    if (left->elsewhere.len)
+        buf_addf(&said, " %s is wanted on %s besides.", model, buf_text(&left->elsewhere));
+    char *text = xstrdup(buf_text(&said));
+
+    buf_done(&said);
+    return text;
+}
+
+/* Whoever leaves need not fear a bill when all its machines wait; else he is told of it. Of several places of the
+ * model only what this word began is watched, and ended; where it may still come to others, that is the whole. */
+static enum exit_status up_detached(struct run *r, const char *model, const struct progress *p)
+{
     struct left left = {.others = false};
     enum exit_status status;
 
     buf_init(&left.bills, 8192);
-    if (is_rented)
-        left_look(r, &left);
-    if (left.bills.len)
-        what = xasprintf("detached; the daemon goes on with it: %s.", buf_text(&left.bills));
-    else if (!left.n_waiting || left.others)
-        what = xstrdup("detached; the daemon goes on with it.");
-    else if (left.unsure)
-        what = xstrdup("detached; it goes on looking: no machine is seen on, but one call got no answer: a "
-                       "machine that comes late is used or switched off.");
-    else
-        what = xstrdup("detached; it goes on looking: nothing is powered on, nothing is billed.");
+    buf_init(&left.waiting, 4096);
+    buf_init(&left.elsewhere, 4096);
+    if (p->is_rented)
+        left_look(r, &left, p->or_next ? NULL : p->own); /* another one may just have come */
+    const char *own = left.elsewhere.len && json_count(p->own) == 1 && !p->or_next ? json_text(json_at(p->own, 0)) : NULL;
+    _cleanup_free_ char *what = left_text(&left, model),
+                        *watch = own ? xasprintf("llmhostctl status %s", own) : xasprintf("llmhostctl wait %s", model),
+                        *give_up = xasprintf("llmhostctl down %s%s%s", model, own ? " --on " : "", own ? own : "");
+
     status = model_detached(r, what, watch, give_up);
     buf_done(&left.bills);
+    buf_done(&left.waiting);
+    buf_done(&left.elsewhere);
     return status;
 }
 
@@ -637,7 +684,7 @@ enum exit_status verb_up(struct run *r)
     }
     progress_leave(&p);
     if (status == EXIT_INTERRUPTED)
-        return up_detached(r, model, p.is_rented);
+        return up_detached(r, model, &p);
     if (status == EXIT_DONE) {
         up_answer(r, call.answer, !p.any, model);
         return status;

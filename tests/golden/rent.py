@@ -166,6 +166,10 @@ WIDE = [{"more": {**UP[0]["more"], "notes": ["PRO6000 is left out: ¥5.98 an hou
          "(当前算力规格暂无库存, 请修改配置或稍等再试)", ["llmhostctl offers", f"llmhostctl down {MODEL}"], target=MODEL)]
 HUNT = [UP[0], stage("capacity", "running", "none is free: try 3, next in 30s"), {"await": "next in 30s"}, {"interrupt": True}, {"hang": True}]
 LEFT = [*UP[:2], UP[2], {"await": "gz-4090: 4090D"}, {"interrupt": True}, {"hang": True}]
+SECOND = [{"more": {"model": hunting(MODEL, "5090"), "instance": machine("5090", "waiting"), "notes": [
+    f"{MODEL} is already ready on gz-4090, at ¥1.98/h; this rents a second machine beside it. the one there is: \"llmhostctl up {MODEL} --on gz-4090\"; "
+    f"an end of the second: \"llmhostctl down {MODEL} --on 5090\""]}}, *HUNT[1:]]
+SECONDED = [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}, hunting(MODEL, "5090")], "instances": [], "trouble": []}}]
 HUNTED = [{"reply": {"daemon": DAEMON, "models": [{"world": "ready-model"}], "instances": [], "trouble": []}}]
 BUDGET = error("Refused", "budget", "not started: ¥28.40 of today's ¥30.00 is spent, and one hour here is ¥1.98.",
                ["llmhostctl cost", f"llmhostctl up {MODEL} --over-budget", "llmhostctl provider set autodl --budget-day 50"], target="gz-4090")
@@ -403,6 +407,14 @@ RENT = [
     case("rent-up-pipe", f"up {MODEL} --gpu 4090D,5090 --provider autodl --image PyTorch --region 西北B区 --over-budget --no-guard --anyway", {"Up": UP}),
     case("rent-up-hunt", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
          "instance": machine("gz-4090", "waiting"), "settings": {}, "models": []}}]}, columns=80),
+    case("rent-up-second", f"up {MODEL} --gpu 5090", {"Up": SECOND, "Status": SECONDED, "InstanceShow": [{"reply": {
+         "instance": machine("5090", "waiting"), "settings": {}, "models": []}}]}, columns=80),
+    case("rent-up-second-on", f"up {MODEL} --gpu 5090", {"Up": SECOND, "Status": SECONDED, "InstanceShow": [{"reply": {
+         "instance": machine("5090", "starting", rate=yuan(2780, True)), "settings": {}, "models": []}}]}, columns=80),
+    case("rent-up-left-unknown", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
+         "instance": machine("gz-4090", "unknown"), "settings": {}, "models": []}}]}, columns=80),
+    case("rent-up-left-not-asked", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
+         "instance": machine("gz-4090", "unknown", never_made=True), "settings": {}, "models": []}}]}, columns=80),
     case("rent-up-hunt-on", f"up {MODEL} --gpu 4090D", {"Up": HUNT, "Status": HUNTED, "InstanceShow": [{"reply": {
          "instance": machine("gz-4090", "creating"), "settings": {}, "models": []}}]}, columns=80),
     *widths("rent-up-left-on", f"up {MODEL}", {"Up": LEFT, "Status": HUNTED, "InstanceShow": [{"reply": {
