@@ -189,7 +189,7 @@ static bool power_has_vanished(struct power *p)
 
     if (!streq(rented_trouble(p->rented)->code, "vanished") || rented_record(p->rented)->adopted)
         return false;
-    fault_code(&f, FAULT_GONE, "vanished", "its machine %s vanished at its provider, and no request rents another",
+    fault_code(&f, FAULT_GONE, "machine_gone", "its machine %s vanished at its provider, and no request rents another",
                lease_name(p->lease));
     power_end_models(p, true, &f);
     power_lose_machine(p, "the machine vanished at its provider");

@@ -41,7 +41,7 @@ static const char *const known[] = {
     "price", "no_guard", "no_way", "power_on", "power_off", "over_budget", "search_over", "released", "budget",
     "budget_month", "budget_hour", "budget_near", "clock_off", "low_balance", "stopped_elsewhere",
     "started_late", "stop_not_confirmed", "provider_removed", "other_owner", "port_taken", "port_free",
-    "state_not_written", "state_written", "released_soon", "vanished",
+    "state_not_written", "state_written", "released_soon", "vanished", "machine_gone",
     "two_machines", "orphan", "orphan_ended", "token_refused", "hook_ran", "hook_failed",
 };
 // clang-format on

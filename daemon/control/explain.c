@@ -127,6 +127,7 @@ static const struct explanation table[] = {
     {"bad_start_mode", EXIT_FAILED, LOOK},
     {"disk", EXIT_FAILED, "llmhostctl status"},
     {"boot_failed", EXIT_NO_CAPACITY, "llmhostctl why %s\nllmhostctl up %s"},
+    {"machine_gone", EXIT_NOT_RUNNING, "llmhostctl up %s"},
     {"stopped_elsewhere", EXIT_NOT_RUNNING, "llmhostctl why %s"},
     {"started_late", EXIT_NOT_RUNNING, "llmhostctl why %s"},
     {"started_elsewhere", EXIT_FAILED, "llmhostctl down %s"},

@@ -315,7 +315,7 @@ static void request_failed_hold(struct request *r, const struct fault *f)
 
     if (request_move(r))
         return;
-    if (streq(code, "stopped_by_user") || streq(code, "vanished"))
+    if (streq(code, "stopped_by_user") || streq(code, "machine_gone"))
         snprintf(text, sizeof(text), "%s. bring it back: llmhostctl up %s", f->text,
                  deployment_name(r->deployment));
     else

@@ -39,6 +39,7 @@ class More(AtOnce):
             refused = w.d.post("/v1/chat/completions", {"model": "scripted", "messages": []})
             self.assertEqual(refused.status, 503)
             self.assertRegex(refused.body.decode(), rf"4090d vanished at its provider, and no request rents another.*llmhostctl up {MODEL}")
+            self.assertRegex(w.d.ctl("wait", MODEL, check=3).stderr, rf"next: +llmhostctl up {MODEL}")
             self.assertEqual((len(w.calls("create")), w.ours()), (1, []))
             w.up(gpu=None)
             self.assertEqual(w.ask(), 200)

@@ -211,7 +211,7 @@ Test(power, one_that_vanished_is_made_anew_by_a_word_alone)
     w.goal = LIFE_GOAL_OFF;
     machine_is(LIFE_ABSENT);
     cr_assert_eq(w.models[0].goal, GOAL_OFF);
-    cr_assert_str_eq(w.models[0].ended.code, "vanished");
+    cr_assert_str_eq(w.models[0].ended.code, "machine_gone");
     passes(5);
     cr_assert_eq(w.goal, LIFE_GOAL_OFF);
     goes_up(0, false);
@@ -232,7 +232,7 @@ Test(power, one_that_vanished_while_its_model_slept_is_not_made_anew_by_a_reques
     has_trouble(FAULT_TRANSIENT, "vanished");
     machine_is(LIFE_ABSENT);
     cr_assert_eq(w.models[0].goal, GOAL_OFF);
-    cr_assert_str_eq(w.models[0].ended.code, "vanished");
+    cr_assert_str_eq(w.models[0].ended.code, "machine_gone");
 }
 
 static void ends_after(unsigned minutes_unheard)
