@@ -256,6 +256,29 @@ static void add_legend(const struct output *o, size_t begin, struct buf *out)
         add_wrapped(out, 0, o->out_width, "? is not known: it may be more than what stands there.");
 }
 
+/* Why there is no newer balance of it, or none. */
+static void add_unread(const struct output *o, const struct json *account, const struct json *not_asked,
+                       struct buf *out)
+{
+    const struct json *trouble = json_get(account, "trouble");
+    const char *name = member_text(account, "provider", "?"), *why = NULL;
+    char age[TEXT_SHORT_MAX];
+    int64_t at_ms = json_get_int(account, "balance_at_ms", 0);
+
+    if (streq(member_text(trouble, "code", ""), "token_refused"))
+        why = json_get_text(trouble, "message");
+    for (size_t i = 0; i < json_count(not_asked); i++)
+        if (streq(member_text(json_at(not_asked, i), "target", ""), name))
+            why = json_get_text(json_at(not_asked, i), "message");
+    if (!why)
+        return;
+    _cleanup_free_ char *text =
+        at_ms ? xasprintf("the balance of %s is as it was read %s ago: %s.", name, age_format(age, at_ms), why)
+              : xasprintf("the balance of %s is not known: %s.", name, why);
+
+    add_wrapped(out, 0, o->out_width, text);
+}
+
 static void add_money_screen(const struct output *o, const struct json *reply, bool of_targets,
                              struct buf *out)
 {
@@ -278,6 +301,7 @@ static void add_money_screen(const struct output *o, const struct json *reply, b
 
         add_wrapped(out, 0, o->out_width, text);
         add_exempt(o, json_at(accounts, i), 0, out);
+        add_unread(o, json_at(accounts, i), json_get(reply, "not_asked"), out);
         is_reserved |= json_get(json_at(accounts, i), "reserved") != NULL;
     }
     if (is_reserved)

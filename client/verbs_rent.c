@@ -355,7 +355,16 @@ enum exit_status verb_cost(struct run *r)
         json_put_bool(call.parameters, "refresh", true);
     if (o->since_at_ms >= 0)
         json_put_int(call.parameters, "since_at_ms", o->since_at_ms);
-    return look(r, &call, o->n_arguments ? screen_cost_of : screen_cost);
+    enum exit_status status = verb_connect(r, false);
+
+    if (status == EXIT_DONE)
+        status = verb_call(r, &call);
+    if (status != EXIT_DONE)
+        return status;
+    for (size_t i = 0; i < json_count(json_get(call.answer, "not_asked")); i++)
+        status = exit_worse(status, error_status(json_at(json_get(call.answer, "not_asked"), i)));
+    output_answer(&r->output, call.answer, o->n_arguments ? screen_cost_of : screen_cost, status);
+    return status;
 }
 
 /* ---- release ---- */

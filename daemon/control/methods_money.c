@@ -332,7 +332,8 @@ static struct json *unpriced(struct manager *m, const struct json *targets)
     return list;
 }
 
-static void cost_answer(struct call *c)
+/* not_asked: of those that could not be asked anew; taken. NULL: nobody was to be asked. */
+static void cost_answer(struct call *c, struct json *not_asked)
 {
     const struct json *targets = json_get(c->parameters, "targets");
     bool with_rows = json_type(json_get(c->parameters, "since_at_ms")) == JSON_INT;
@@ -350,6 +351,8 @@ static void cost_answer(struct call *c)
     add_total(c->context, total);
     json_put(v, "accounts", show_accounts(c->context));
     json_put(v, "removed", removed);
+    if (not_asked)
+        json_put(v, "not_asked", not_asked);
     json_put(v, "lines", lines);
     json_put(v, "total", total);
     json_put(v, "orphans", show_orphans_that_bill(c->context, targets));
@@ -364,20 +367,31 @@ static void cost_answer(struct call *c)
 /* One account is asked after the other. */
 struct refresh {
     unsigned next;
+    const struct account *asked; /* one that is removed meanwhile lives on among the gone */
+    struct json *not_asked;      /* a Trouble for each that did not say it */
 };
 
 static void refresh_drop(struct call *c)
 {
-    free(c->state);
+    struct refresh *r = c->state;
+
+    json_free(r->not_asked);
+    free(r);
 }
 
 static void refresh_ask(struct call *c);
 
-/* The account has it, or its trouble. */
+/* The account has it. */
 static void refresh_on_balance(void *ctx, int64_t milli, const struct fault *f)
 {
-    (void)milli, (void)f;
-    refresh_ask(ctx);
+    struct call *c = ctx;
+    struct refresh *r = c->state;
+    const char *name = account_name(r->asked);
+
+    (void)milli;
+    if (f)
+        json_append(r->not_asked, show_fault(f, name, name, 0));
+    refresh_ask(c);
 }
 
 static void refresh_ask(struct call *c)
@@ -388,10 +402,11 @@ static void refresh_ask(struct call *c)
     do
         a = manager_account_at(c->context->manager, r->next++);
     while (a && !account_ops(a)->balance);
+    r->asked = a;
     if (a)
         account_ask_balance(a, &c->op, refresh_on_balance, c);
     else
-        cost_answer(c);
+        cost_answer(c, TAKE_PTR(r->not_asked));
 }
 
 void method_cost(struct call *c)
@@ -399,10 +414,13 @@ void method_cost(struct call *c)
     if (!target_check(c, json_get(c->parameters, "targets")))
         return;
     if (!json_get_bool(c->parameters, "refresh", false)) {
-        cost_answer(c);
+        cost_answer(c, NULL);
         return;
     }
-    c->state = xnew(struct refresh);
+    struct refresh *r = xnew(struct refresh);
+
+    r->not_asked = json_array();
+    c->state = r;
     c->drop = refresh_drop;
     refresh_ask(c);
 }

@@ -91,8 +91,8 @@ static void offers_ask(struct call *c);
 static void offers_add(struct offers *o, const struct account *a, const struct rental_offer *offer,
                        bool for_model)
 {
-    struct priced p = {.offer = show_offer(a, offer),
-                       .price_milli = offer->price_milli ? offer->price_milli : INT64_MAX};
+    int64_t price_milli = account_price(a, offer);
+    struct priced p = {.offer = show_offer(a, offer), .price_milli = price_milli ? price_milli : INT64_MAX};
 
     if (for_model) {
         struct fits fits = fitting_judge(&o->fitting, offer, 1);

@@ -588,14 +588,15 @@ struct json *show_accounts(const struct control_context *k)
 struct json *show_offer(const struct account *a, const struct rental_offer *o)
 {
     struct json *v = json_object();
+    int64_t price_milli = account_price(a, o);
 
     json_put_string(v, "provider", account_name(a));
     json_put_string(v, "gpu", o->gpu);
     json_put_int(v, "memory_gib", o->memory_gib);
-    if (o->price_milli) {
-        json_put(v, "price", show_money(o->price_milli, account_ops(a)->unit, true, false));
+    if (price_milli)
+        json_put(v, "price", show_money(price_milli, account_ops(a)->unit, true, false));
+    if (price_milli && price_milli == o->price_milli)
         json_put_string(v, "price_day", o->price_day);
-    }
     if (o->stock >= 0)
         json_put_int(v, "stock", o->stock);
     json_put_bool(v, "unofficial", o->unofficial);

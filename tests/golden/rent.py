@@ -400,6 +400,10 @@ RENT = [
     case("rent-providers-none", "provider list", {"ProviderList": [{"reply": {"accounts": [], "known": KNOWN}}]}),
     case("rent-provider-remove", "provider remove autodl", {"ProviderRemove": [{"reply": {}}]}),
     case("rent-provider-remove-spent", "provider remove autodl", {"ProviderRemove": [{"reply": {"removed": REMOVED}}]}, columns=60),
+    case("rent-cost-refused", "cost --refresh", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "not_asked": [
+        {"code": "token_refused", "target": "autodl", "exit": 5, "message": "the token is refused", "next": []}]}}]}, columns=80),
+    case("rent-cost-refused-before", "cost", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "accounts": [{**SPENT_MORE, "today": yuan(7670), "month": yuan(76000), "rate": yuan(1980),
+        "trouble": {"code": "token_refused", "target": "autodl", "exit": 5, "message": "the token is refused", "next": []}}]}}]}, columns=80),
     case("rent-cost-removed", "cost", {"Cost": [{"reply": {"accounts": [], "removed": [REMOVED], "total": [yuan(6400)], "lines": [
         {"instance": "gz-4090", "state": "released", "now": yuan(0), "today": yuan(780, True), "month": yuan(6400, True), "stopped": yuan(0), "was_on_at_ms": "@-600s"}]}}]}, columns=80),
     # ---- up, down ----

@@ -100,6 +100,21 @@ Test(control_rent_account, the_balance_is_asked_for_only_when_that_is_said)
 
     cr_assert_eq(json_get_int(json_get(first(old, "accounts"), "balance"), "milli", 0), 41300);
     cr_assert_eq(json_get_int(json_get(first(now, "accounts"), "balance"), "milli", 0), 7000);
+    cr_assert_eq(json_count(json_get(now, "not_asked")), 0);
+}
+
+Test(control_rent_account, balance_that_could_not_be_read_is_told_as_such)
+{
+    begin_account();
+    cr_assert_eq(secrets_put(w.secrets, "autodl", "token", "wrong"), 0);
+
+    _cleanup_json_ struct json *v = answers("Cost", "{\"refresh\":true}");
+    const struct json *why = first(v, "not_asked");
+
+    cr_assert_str_eq(json_get_text(why, "target"), "autodl");
+    cr_assert_str_eq(json_get_text(why, "code"), "token_refused");
+    cr_assert_eq(json_get_int(why, "exit", 0), 5);
+    cr_assert_eq(json_get_int(json_get(first(v, "accounts"), "balance"), "milli", 0), 41300, "what was read last stays");
 }
 
 Test(control_rent_account, cards_without_a_name_are_no_cards)
@@ -230,6 +245,18 @@ Test(control_rent_account, offers_are_told_with_their_prices)
     cr_assert_eq(json_count(json_get(one, "offers")), 1);
     cr_assert_null(json_get(first(one, "offers"), "price"), "unknown is not 0");
     refuses(CALL("Offers", "{\"gpu\":\"4090\"}"), "io.llmhost.Usage", "code", "no_such_card");
+}
+
+Test(control_rent_account, price_that_a_machine_told_is_known_from_then_on)
+{
+    begin_account();
+    account_learn_price(manager_find_account(w.manager, "autodl"), offers[1].card, 8880);
+
+    _cleanup_json_ struct json *one = answers("Offers", "{\"gpu\":\"5090\"}");
+    const struct json *offer = first(one, "offers");
+
+    cr_assert_eq(json_get_int(json_get(offer, "price"), "milli", 0), 8880);
+    cr_assert_null(json_get(offer, "price_day"), "it is not of the list");
 }
 
 Test(control_rent_account, offers_for_a_model_begin_with_what_holds_it)
