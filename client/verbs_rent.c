@@ -114,10 +114,26 @@ static void screen_provider_acts(const struct output *o, const struct json *acco
              member_text(account, "provider", "NAME"), option);
 }
 
+/* What is on already is not ended by a new limit of an hour, until somebody looks again. */
+static void screen_provider_dearer(const struct output *o, const struct json *account, struct buf *out)
+{
+    const struct json *names = json_get(account, "dearer");
+
+    for (size_t i = 0; i < json_count(names); i++) {
+        const char *name = json_text(json_at(names, i));
+        _cleanup_free_ char *said = xasprintf("%s is on for more than that: it goes on until its price is read anew, as after "
+                                              "a lost tunnel, and is switched off then. end it now:", name);
+
+        add_wrapped(out, 2, o->out_width, said);
+        buf_addf(out, "  llmhostctl down %s\n", name);
+    }
+}
+
 static void screen_provider_set(const struct output *o, const struct json *reply, struct buf *out)
 {
     screen_provider(o, reply, "changed", true, out);
     screen_provider_acts(o, json_get(reply, "account"), out);
+    screen_provider_dearer(o, json_get(reply, "account"), out);
 }
 
 static enum exit_status provider_call(struct run *r, const char *method, const struct secret *token,

@@ -497,10 +497,21 @@ static bool is_on_for_us(const struct rented *r)
     return life_goal(rented_life(r)) == LIFE_GOAL_ON && !life_is_at_rest(s) && s != LIFE_WAITING;
 }
 
-/* exempt: those that no limit of it stops, by a word for this once; ending: those that one that is reached does. */
+/* An hour of it is more than may be now: such a price was said after it was switched on. */
+static bool is_dearer(const struct lease *l, const struct account *a)
+{
+    const struct rental_record *r = rented_record(lease_rented(l));
+    int64_t most = account_ceiling_milli(a, r->max_price_milli, r->over_budget);
+    bool estimate;
+
+    return r->ours && most && rental_rate(l, &estimate) > most;
+}
+
+/* exempt: those that no limit of it stops, by a word for this once; ending: those that one that is reached does; dearer:
+ * those that are on for more than its limit of an hour. */
 static void put_bound(struct json *v, const struct control_context *k, const struct account *a)
 {
-    struct json *exempt = json_array(), *ending = json_array();
+    struct json *exempt = json_array(), *ending = json_array(), *dearer = json_array();
     struct lease *l;
 
     for (unsigned i = 0; (l = manager_lease_at(k->manager, i)); i++) {
@@ -512,9 +523,12 @@ static void put_bound(struct json *v, const struct control_context *k, const str
             json_append_string(exempt, lease_name(l));
         else if (account_must_stop(a) && !rented_prepaid_until_at_ms(r) && !rented_is_anothers(r))
             json_append_string(ending, lease_name(l));
+        else if (is_dearer(l, a))
+            json_append_string(dearer, lease_name(l));
     }
     json_put(v, "exempt", exempt);
     json_put(v, "ending", ending);
+    json_put(v, "dearer", dearer);
 }
 
 static void put_limit(struct json *v, const char *key, int64_t milli)

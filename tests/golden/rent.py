@@ -386,6 +386,7 @@ RENT = [
          "target": "autodl", "exit": 5, "next": [], "message": "¥7.67 are spent at AutoDL, of ¥5.00 for a month"}}}}]}, columns=80),
     case("rent-set-exempt", "provider set autodl --budget-month 5", {"ProviderSet": [{"reply": {"account": {**LIMITED, "exempt": ["gz-4090"], "ending": ["nm-a100", "bj-4090"],
          "trouble": {"code": "budget_month", "target": "autodl", "exit": 5, "next": [], "message": "¥7.67 are spent at AutoDL, of ¥5.00 for a month"}}}}]}, columns=80),
+    case("rent-set-dearer", "provider set autodl --max-price 1", {"ProviderSet": [{"reply": {"account": {**LIMITED, "price_milli": 1000, "dearer": ["gz-4090"]}}}]}, columns=80),
     case("rent-exempt", "status", {"Status": [{"reply": {"daemon": DAEMON, "models": [], "trouble": [], "accounts": [{**LIMITED, "exempt": ["gz-4090"]}],
          "instances": [machine("gz-4090", "running", "up", stays="in_use", until_at_ms="@720s")]}}]}, columns=100),
     case("rent-cost-exempt", "cost", {"Cost": [{"reply": {**COST, "lines": COST["lines"][:1], "accounts": [{**LIMITED, "exempt": ["gz-4090"]}]}}]}, columns=80),

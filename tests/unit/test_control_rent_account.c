@@ -377,3 +377,15 @@ Test(control_rent_account, a_card_is_that_of_the_account_that_rents)
     refuses(CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"wait\":false}"), "io.llmhost.Refused",
             "code", "does_not_fit");
 }
+
+Test(control_rent_account, a_limit_below_the_price_of_what_is_on_is_said)
+{
+    begin_machine();
+    time_passes(10000);
+    _cleanup_json_ struct json *enough = answers("ProviderSet", "{\"provider\":\"autodl\",\"price_milli\":1880}"),
+                               *less = answers("ProviderSet", "{\"provider\":\"autodl\",\"price_milli\":1000}");
+
+    cr_assert_eq(json_count(json_get(json_get(enough, "account"), "dearer")), 0);
+    cr_assert_str_eq(json_text(first(json_get(less, "account"), "dearer")), "box");
+    cr_assert_eq(box_state(), LIFE_RUNNING);
+}
