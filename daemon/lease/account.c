@@ -635,6 +635,15 @@ static void reservation_end(void *ctx, const struct fault *f)
     done(done_ctx, f ? &why : NULL);
 }
 
+/* As the database does: all that is left of no limit is nothing. */
+static int64_t reservation_milli(const struct reservation *v)
+{
+    const struct money_limits *limits = &v->account->record.limits;
+    bool is_limited = !v->over && (limits->day_milli || limits->month_milli);
+
+    return v->milli < 0 && !is_limited ? 0 : v->milli;
+}
+
 /* The one before of a keep counts until this one is written; whoever releases a call's does that behind it. */
 static void reservation_on_kept(void *ctx, const struct fault *f)
 {
@@ -644,7 +653,7 @@ static void reservation_on_kept(void *ctx, const struct fault *f)
         reserved_put(v->account->reserved, &(struct intent_record){.name = v->machine,
                                                                    .instance = v->instance,
                                                                    .at_ms = account_now_ms(v->account),
-                                                                   .reserved_milli = v->milli,
+                                                                   .reserved_milli = reservation_milli(v),
                                                                    .kept_ms = (int64_t)v->kept_ms});
     reservation_end(v, f);
 }
@@ -668,8 +677,12 @@ static void reservation_write(struct reservation *v)
     };
 
     v->is_reserving = true;
-    if (!v->kept_ms)
-        reserved_put(a->reserved, &r);
+    if (!v->kept_ms) {
+        struct intent_record held = r;
+
+        held.reserved_milli = reservation_milli(v);
+        reserved_put(a->reserved, &held);
+    }
     store_reserve(a->context.store, &r, v->over ? &none : &a->record.limits, today(a, now_ms).milli,
                   this_month(a, now_ms).milli, &v->inner, v->kept_ms ? reservation_on_kept : reservation_end, v);
 }

@@ -381,6 +381,9 @@ Test(account, what_is_set_aside_can_be_told)
     cr_assert(set_aside().unknown, "all that is left");
     account_release(account, "c", true);
     cr_assert(!set_aside().unknown && !set_aside().milli);
+    limit(0, 0, 0, 0);
+    cr_assert_not(reserve("d", 0, HOUR).failed);
+    cr_assert(!set_aside().unknown, "of no limit");
 }
 
 Test(account, what_was_spent_of_it_is_set_aside_no_more)
