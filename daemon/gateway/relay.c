@@ -53,8 +53,9 @@ void reply_send(struct client *c, const struct reply *r)
         buf_addf(&out, "Content-Type: %s\r\n", r->type);
     if (r->status != 204)
         buf_addf(&out, "Content-Length: %zu\r\n", r->n);
-    if (r->status ==
-        503) /* x-should-retry is read by the openai libraries: they would sit out Retry-After twice */
+    /* x-should-retry is read by the openai libraries: they would sit out Retry-After twice. All others that try
+     * again (LiteLLM's proxy, a person's script) know Retry-After alone, and would be back at once without it. */
+    if (r->status == 503)
         buf_addf(&out, "Retry-After: %d\r\nx-should-retry: false\r\n", GATEWAY_RETRY_AFTER);
     add_origin(&out, r->origin);
     if (r->fields)

@@ -55,7 +55,7 @@ static bool is_too_dear(struct rented *r)
 
     if (!r->record.ours || !most || r->rate_milli <= most || rented_prepaid_until_at_ms(r))
         return false;
-    snprintf(text, sizeof text, "it costs %s an hour, and at most %s was allowed: it is switched off again",
+    snprintf(text, sizeof text, "the machine costs %s an hour, and at most %s was allowed: it is switched off again",
              money_format(costs, r->rate_milli, unit), money_format(allowed, most, unit));
     rented_give_up(r, "price", text);
     return true;

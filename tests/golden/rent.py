@@ -139,7 +139,7 @@ NEXT = [UP[0], found("5090", "running", "asks for 5090"), found("5090", "refused
 AGAIN = [*NEXT, found("pro6000-2", "ahead", ""), found("5090", "running", "asks for 5090"), found("5090", "ahead", ""), found("pro6000-2", "running", "asks for PRO6000"),
          found("pro6000-2", "done", "PRO6000, ¥5.98/h~", took_ms=2000), stage("power_on", "running", "PRO6000, ¥5.98/h~", instance="pro6000-2", usual_ms=5000),
          stage("power_on", "done", "running, first guard 30m", instance="pro6000-2", took_ms=5000),
-         stage("ssh", "failed", "it costs ¥6.98 an hour, and at most ¥6.00 was allowed: it is switched off again", instance="pro6000-2", took_ms=100),
+         stage("ssh", "failed", "the machine costs ¥6.98 an hour, and at most ¥6.00 was allowed: it is switched off again", instance="pro6000-2", took_ms=100),
          found("北京一区-4090d", "running", "asks for 4090D"), found("北京一区-4090d", "done", "4090D, ¥1.98/h~", took_ms=400),
          stage("load", "done", "5.6 GB, 100% GPU", instance="北京一区-4090d", took_ms=11600), UP[-1]]
 # Several cards come into question, each in two regions: all are named when it begins, and the one that is made when it bills.
