@@ -177,6 +177,18 @@ class Rent(AtOnce):
             w.model_is("ready", limit_s=60)
             self.assertEqual(len(w.ours()), 1)
 
+    def test_a_second_machine_is_said_first_and_ends_alone(self):
+        with World(NEVER) as w:
+            w.up()
+            w.c.stock("5090-p", 0)
+            said = w.d.ctl("up", MODEL, "--gpu", "5090", "--max-price", "3", "--timeout", "6s", check=6).stderr
+            self.assertRegex(" ".join(said.split()), "is already ready on 4090d, at ¥1.88/h; this rents a second machine beside it")
+            self.assertRegex(said, rf"llmhostctl down {MODEL} --on 5090")
+            w.d.ctl("down", MODEL, "--on", "5090")
+            self.assertEqual((w.ask(), len(w.ours())), (200, 1))
+            w.down()
+            self.assertEqual((w.paid(), w.most_at_once()), ([], 1))
+
     def test_a_spent_budget_buys_nothing(self):
         with World(account={"day_milli": 100}) as w:
             said = w.d.ctl("up", MODEL, "--gpu", "4090D,5090", "--max-price", "2.20", check=10)
