@@ -343,6 +343,15 @@ bool rented_is_reserving(const struct rented *r)
     return r->keeping.op.slot != NULL;
 }
 
+/* Where nobody knows the price it was let go with a limit, and costs no more than that. */
+static int64_t start_rate_milli(const struct rented *r, bool create)
+{
+    int64_t own = create || r->record.no_card ? 0 : r->record.rate_milli;
+    int64_t milli = own ? own : rented_list_rate_milli(r);
+
+    return milli ? milli : rented_ceiling_milli(r);
+}
+
 /* How long it will bill at least, once it is on: without its card it is on for as long as it is kept. */
 static uint64_t at_least_ms(const struct rented *r)
 {
@@ -412,9 +421,7 @@ static void rented_keep_then(void *ctx, const struct life_record *l, bool money,
                         .instance = r->context.name,
                         .machine = r->intent,
                         .kind = create ? "create" : "power_on",
-                        .rate_milli = !create && r->record.rate_milli && !r->record.no_card
-                                          ? r->record.rate_milli
-                                          : rented_list_rate_milli(r),
+                        .rate_milli = start_rate_milli(r, create),
                         .at_least_ms = at_least_ms(r),
                         .over = r->record.over_budget,
                         .is_free = r->record.prepaid_until_at_ms >

@@ -646,6 +646,22 @@ Test(control_rent_search, one_whose_call_got_no_answer_looks_for_what_is_said_la
     cr_assert_not(record_of("4090d")->never_made, "the lost one may come");
 }
 
+/* Its limit is what it may cost. */
+Test(control_rent_search, one_whose_price_nobody_knows_is_paid_for_by_its_limit)
+{
+    begin_account();
+    json_free(answers("ProviderSet", "{\"provider\":\"autodl\",\"day_milli\":50}"));
+    say(&w.caller, CALL("Up", "{\"model\":\"ollama:m\",\"gpu\":\"5090\",\"max_price_milli\":9000,\"anyway\":true}"));
+    for (unsigned i = 0; i < 100 && is_silent(&w.caller); i++) {
+        loop_turns(w.loop, 20);
+        time_passes(500);
+    }
+    _cleanup_json_ struct json *v = hear(&w.caller);
+
+    cr_assert_str_eq(json_get_text(json_get(v, "parameters"), "code"), "budget");
+    cr_assert_eq(at.n_asked, 0);
+}
+
 /* The word comes while it is asked for, and a plain no after it. */
 Test(control_rent_search, what_is_refused_after_the_word_was_not_made_either)
 {
