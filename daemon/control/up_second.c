@@ -1,3 +1,5 @@
+/* All that is on is looked through, but for what d itself wants. Nothing is refused by it: whoever names a card may mean another
+ * machine, and is only told. */
 #include "control/up_second.h"
 
 #include "control/call.h"

@@ -1,3 +1,5 @@
+/* A copy in memory of what the database has open. The database decides who may start (one statement); this one only tells, so both follow
+ * the same rules: a new one of a name takes the old one's place, and what a machine has cost since counts once. */
 #include "lease/reserved.h"
 
 #include <stdlib.h>
