@@ -128,8 +128,8 @@ static void up_add_bill(struct follow *w, const struct deployment *d, struct buf
     milli = rental_rate(l, &estimate);
     buf_addf(why, "%s%s stays on", why->len ? "; " : "", lease_name(l));
     if (milli)
-        buf_addf(why, " at %s%s/h", estimate ? "~" : "",
-                 money_format(rate, milli, account_ops(rented_account(lease_rented(l)))->unit));
+        buf_addf(why, " at %s/h%s", money_format(rate, milli, account_ops(rented_account(lease_rented(l)))->unit),
+                 estimate ? "~" : "");
     if (until_at_ms)
         buf_addf(why, " until %s", minute_format(at, until_at_ms));
     if (other)

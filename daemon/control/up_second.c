@@ -75,8 +75,8 @@ static void add_price(const struct lease *l, struct buf *out)
     char text[TEXT_SHORT_MAX];
 
     if (milli)
-        buf_addf(out, ", at %s%s/h", estimate ? "~" : "",
-                 money_format(text, milli, account_ops(rented_account(lease_rented(l)))->unit));
+        buf_addf(out, ", at %s/h%s",
+                 money_format(text, milli, account_ops(rented_account(lease_rented(l)))->unit), estimate ? "~" : "");
 }
 
 char *up_second_note(const struct call *c, const struct deployment *d, bool is_of_several)

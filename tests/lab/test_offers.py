@@ -69,7 +69,7 @@ class Offers(road.Road):
         self.assertEqual(len(reply["notes"]), 1)
         self.assertIn("whether 4090D holds ollama:nobody:7b is not known: how large nobody:7b is cannot be asked", reply["notes"][0])
         reply = self.d.call("Up", model="ollama:deepseek-r1:32b", gpu="4090D", wait=False)
-        self.assertFalse(reply.get("notes"))
+        self.assertEqual([n.partition(",")[0] for n in reply["notes"]], ["4090d (4090D) is on already"], "and none of its size")
 
     def test_nobody_to_ask(self):
         """A file on the machine has no registry; and a registry that has no such model says so."""
