@@ -1,9 +1,9 @@
 /* Before anything is made each question is asked, in this order: what was typed makes sense, there is such a card
  * and the model may be put there (up_may_rent()); no machine that nothing here knows bears the name that it would
  * have, and the card holds the model (up_if_it_fits()); the price is known, or there is a limit of it
- * (up_agrees_to_price()). The second waits for what others answer, so the price is judged after it, and up_rent()
+ * (up_agrees_to_price(), in up_price.c). The second waits for what others answer, so the price is judged after it, and up_rent()
  * looks once more. */
-#include "control/up_rent.h"
+#include "control/up_rent_private.h"
 
 #include <string.h>
 
@@ -15,17 +15,14 @@
 #include "control/fitting.h"
 #include "control/show.h"
 #include "control/show_rent.h"
-#include "control/target.h"
 #include "control/up_search.h"
 #include "deployment/deployment.h"
 #include "lease/account.h"
 #include "lease/boxed.h"
-#include "lease/hunt.h"
 #include "lease/lease.h"
 #include "lease/rented.h"
 #include "manager.h"
 #include "policy/money.h"
-#include "proto/arguments.h"
 #include "proto/buf.h"
 #include "proto/json.h"
 #include "proto/mem.h"
@@ -75,17 +72,17 @@ void up_read_rent(const struct call *c, struct manager_rent *ret)
 }
 
 /* In quotes where a shell would take it for more than a word. */
-static const char *quote_for(const char *text)
+const char *up_quote_for(const char *text)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789,.:/_-";
 
     return *text && !text[strspn(text, plain)] ? "" : "'";
 }
 
-static void add_word(struct buf *out, const char *option, const char *text)
+void up_add_word(struct buf *out, const char *option, const char *text)
 {
     if (text && !strchr(text, '\''))
-        buf_addf(out, " %s=%s%s%s", option, quote_for(text), text, quote_for(text));
+        buf_addf(out, " %s=%s%s%s", option, up_quote_for(text), text, up_quote_for(text));
 }
 
 /* With no more places than it has: 5, 2.20, 2.205. */
@@ -106,11 +103,11 @@ void up_add_rent(const struct call *c, struct buf *out)
     const struct json *p = c->parameters;
     int64_t most_milli = json_get_int(p, "max_price_milli", 0), disk_gb = json_get_int(p, "disk_gb", 0);
 
-    add_word(out, "--gpu", json_get_text(p, "gpu"));
-    add_word(out, "--provider", json_get_text(p, "provider"));
-    add_word(out, "--on", json_get_text(p, "on"));
-    add_word(out, "--image", json_get_text(p, "image"));
-    add_word(out, "--region", json_get_text(p, "region"));
+    up_add_word(out, "--gpu", json_get_text(p, "gpu"));
+    up_add_word(out, "--provider", json_get_text(p, "provider"));
+    up_add_word(out, "--on", json_get_text(p, "on"));
+    up_add_word(out, "--image", json_get_text(p, "image"));
+    up_add_word(out, "--region", json_get_text(p, "region"));
     if (disk_gb)
         buf_addf(out, " --disk=%lldG", (long long)disk_gb);
     if (most_milli)
@@ -218,12 +215,12 @@ static void fail_search_is_on(struct call *c, const struct fault *f)
     buf_done(&next);
 }
 
-static struct account *up_account(const struct call *c)
+struct account *up_account(const struct call *c)
 {
     return manager_rental_account(c->context->manager, json_get_text(c->parameters, "provider"));
 }
 
-static void rent_fail(struct call *c, const struct fault *f)
+void up_rent_fail(struct call *c, const struct fault *f)
 {
     const struct account *a = up_account(c);
 
@@ -234,7 +231,7 @@ static void rent_fail(struct call *c, const struct fault *f)
 }
 
 /* What renting would come to, and nothing is made: *ret is the machine there is, NULL: it would be a new one. */
-static int try_rent(const struct call *c, struct lease **ret, struct fault *f)
+int up_try_rent(const struct call *c, struct lease **ret, struct fault *f)
 {
     struct manager_rent w;
     uint64_t ticket;
@@ -246,7 +243,7 @@ static int try_rent(const struct call *c, struct lease **ret, struct fault *f)
 /* That, and there is one search for a model. */
 static bool is_refused(const struct call *c, struct lease **ret, struct fault *f)
 {
-    return try_rent(c, ret, f) < 0 || up_search_may_change(c, *ret, f) < 0;
+    return up_try_rent(c, ret, f) < 0 || up_search_may_change(c, *ret, f) < 0;
 }
 
 /* The model fits the place there will be; whether there is a place yet was asked before. */
@@ -258,7 +255,7 @@ static bool may_place(struct call *c, const struct lease *l)
 
     if (r == 0 || (!l && streq(f.code, "no_such_instance")))
         return true;
-    rent_fail(c, &f);
+    up_rent_fail(c, &f);
     return false;
 }
 
@@ -278,7 +275,7 @@ bool up_may_rent(struct call *c)
         return false;
     }
     if (is_refused(c, &l, &f) && !streq(f.code, "search_is_on")) { /* that is over soon: up_when_it_rests() */
-        rent_fail(c, &f);
+        up_rent_fail(c, &f);
         return false;
     }
     return may_place(c, l);
@@ -353,7 +350,7 @@ static bool has_come(struct call *c)
     struct lease *l = NULL;
     struct fault f = {0};
 
-    if (try_rent(c, &l, &f) < 0)
+    if (up_try_rent(c, &l, &f) < 0)
         return false;
     const struct lease *came = up_search_came(c, l);
     char text[RENTED_TEXT_MAX];
@@ -532,7 +529,7 @@ static void up_on_list(void *ctx, const struct instance_seen *seen, unsigned n, 
     struct account *a = up_account(c);
 
     if (f) {
-        rent_fail(c, f);
+        up_rent_fail(c, f);
         return;
     }
     if (a)
@@ -548,7 +545,7 @@ static bool up_needs_list(const struct call *c)
     struct lease *l = NULL;
     struct fault f;
 
-    return a && !account_is_listed(a) && try_rent(c, &l, &f) == 0 && !l;
+    return a && !account_is_listed(a) && up_try_rent(c, &l, &f) == 0 && !l;
 }
 
 /* The model is ready on the machine that this comes to: that it fits there was seen. */
@@ -557,7 +554,7 @@ static bool is_ready_there(const struct call *c)
     struct lease *l = NULL;
     struct fault f;
 
-    if (try_rent(c, &l, &f) < 0 || !l)
+    if (up_try_rent(c, &l, &f) < 0 || !l)
         return false;
     const struct deployment *d =
         manager_find_on(c->context->manager, json_get_text(c->parameters, "model"), lease_name(l));
@@ -593,7 +590,7 @@ struct lease *up_rent(struct call *c, uint64_t *ret_ticket)
 
     up_read_rent(c, &w);
     if (is_refused(c, &l, &f) || manager_rent(c->context->manager, &w, false, &l, ret_ticket, &f) < 0)
-        rent_fail(c, &f);
+        up_rent_fail(c, &f);
     else if (may_place(c, l)) /* once more: time has passed since */
         return l;
     return NULL;
@@ -624,247 +621,4 @@ void up_allow(const struct call *c, const struct deployment *d)
         rented_look_until(r, until_at_ms);
     if (until_at_ms)
         manager_choice_look_until(c->context->manager, d, until_at_ms);
-}
-
-/* ---- a price is agreed to, or a limit of it ---- */
-
-/* What an hour may cost whatever is made or woken; 0: nobody said. */
-static int64_t up_limit_milli(const struct call *c, const struct account *a)
-{
-    return account_ceiling_milli(a, json_get_int(c->parameters, "max_price_milli", 0),
-                                 json_get_bool(c->parameters, "over_budget", false));
-}
-
-/* The options as they were typed, the limit that is missing, and what goes to the model's server. */
-static char *up_limited(const struct call *c, const char *on)
-{
-    const struct json *arguments = json_get(c->parameters, "arguments");
-    char *line;
-    struct buf next;
-
-    buf_init(&next, 8192);
-    buf_addf(&next, "llmhostctl up %s", json_get_text(c->parameters, "model"));
-    up_add_rent(c, &next);
-    if (on && !json_get_text(c->parameters, "on"))
-        add_word(&next, "--on", on);
-    add_word(&next, "--or", json_get_text(c->parameters, "or_on"));
-    if (json_get_bool(c->parameters, "over_budget", false))
-        buf_add_text(&next, " --over-budget");
-    if (json_get_bool(c->parameters, "no_guard", false))
-        buf_add_text(&next, " --no-guard");
-    buf_add_text(&next, " --max-price=AMOUNT");
-    for (size_t i = 0; !arguments_hold_secret(arguments) && i < json_count(arguments); i++) {
-        const char *text = json_text(json_at(arguments, i)), *quote = text ? quote_for(text) : "";
-
-        if (text && !strchr(text, '\''))
-            buf_addf(&next, "%s %s%s%s", i ? "" : " --", quote, text, quote);
-    }
-    line = xstrdup(buf_text(&next));
-    buf_done(&next);
-    return line;
-}
-
-#define UNPRICED                                                                                             \
-    "say what it may cost at most: the price is read as soon as the machine is on, and it is switched off "  \
-    "again if it is dearer"
-
-static void fail_unpriced(struct call *c, const char *target, const char *what, const char *on)
-{
-    bool is_secret = arguments_hold_secret(json_get(c->parameters, "arguments"));
-    _cleanup_free_ char *next = up_limited(c, on);
-
-    call_fail(c, EXIT_USAGE, "price_unknown", target,
-              is_secret ? UNPRICED "; " ARGUMENTS_LEFT_OUT : UNPRICED, next, "nothing was switched on: what an hour of %s costs is not known until it is there", what);
-}
-
-/* The cheapest of what is looked for there; 0: of one of them nobody knows. */
-static int64_t sought_milli(const struct rented *r)
-{
-    const struct hunt *h = rented_hunt(r);
-    int64_t least = 0;
-
-    if (!rented_record(r)->never_seen)
-        return rented_expected_milli(r);
-    for (unsigned i = 0; i < h->n; i++) {
-        if (!h->all[i].price_milli)
-            return 0;
-        least = least ? MIN(least, h->all[i].price_milli) : h->all[i].price_milli;
-    }
-    return least;
-}
-
-/* It is looked for, and all of it is dearer than what is said now. */
-static bool is_below_search(struct call *c, const struct lease *l)
-{
-    const struct rented *r = lease_rented(l);
-    const char *model = json_get_text(c->parameters, "model"), *unit = account_ops(rented_account(r))->unit;
-    int64_t own = json_get_int(c->parameters, "max_price_milli", 0), milli = sought_milli(r);
-    char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
-
-    if (!own || milli <= own || (up_rents(c) && (rented_record(r)->never_seen || up_has_more(c, l))))
-        return false;
-    _cleanup_free_ char *next = xasprintf("llmhostctl offers\nllmhostctl down %s", model);
-
-    call_fail(c, EXIT_REFUSED, "price", lease_name(l), "the search goes on with the old limit", next,
-              "nothing was changed: what is looked for costs %s an hour at least, and at most %s is allowed",
-              money_format(price, milli, unit), money_format(allowed, own, unit));
-    return true;
-}
-
-/* It is on, or comes on, for more than what is said now: that is no word to end it. */
-static bool is_below_bill(struct call *c, const struct lease *l)
-{
-    const char *unit = account_ops(rented_account(lease_rented(l)))->unit;
-    int64_t own = json_get_int(c->parameters, "max_price_milli", 0);
-    char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
-    struct rented_figures n;
-
-    rented_figures(lease_rented(l), &n);
-    int64_t milli = n.rate_milli ? n.rate_milli : n.list_rate_milli;
-
-    if (!own || milli <= own)
-        return false;
-    _cleanup_free_ char *next = xasprintf("llmhostctl down %s", json_get_text(c->parameters, "model"));
-
-    call_fail(c, EXIT_REFUSED, "price", lease_name(l), "it goes on under the old limit", next,
-              "nothing was changed: %s is switched on and costs %s an hour, and at most %s is allowed", lease_name(l),
-              money_format(price, milli, unit), money_format(allowed, own, unit));
-    return true;
-}
-
-/* Off, and rented: it is switched on by this call, or by what is tried after another one. */
-static bool is_price_open(struct call *c, const struct lease *l, bool is_other)
-{
-    struct rented *r = l ? lease_rented(l) : NULL;
-    enum life_state s = r ? life_state(rented_life(r)) : LIFE_ABSENT;
-    int64_t own = json_get_int(c->parameters, "max_price_milli", 0), milli;
-    char price[TEXT_SHORT_MAX], allowed[TEXT_SHORT_MAX];
-
-    if (!r)
-        return false;
-    if (s == LIFE_WAITING)
-        return is_below_search(c, l);
-    if (rented_prepaid_until_at_ms(r))
-        return false;
-    if (s == LIFE_CREATING || s == LIFE_STARTING || s == LIFE_RUNNING)
-        return !is_other && is_below_bill(c, l);
-    milli = rented_expected_milli(r);
-    if (!milli && !up_limit_milli(c, rented_account(r)) && !rented_record(r)->max_price_milli) {
-        fail_unpriced(c, lease_name(l), lease_name(l), is_other || up_rents(c) ? NULL : lease_name(l));
-        return true;
-    }
-    if (!own || milli <= own || rented_hunt(r)->n > 1)
-        return false;
-    const char *unit = account_ops(rented_account(r))->unit;
-
-    call_fail(c, EXIT_REFUSED, "price", lease_name(l), NULL, "llmhostctl offers",
-              "nothing was switched on: %s costs %s an hour, and at most %s is allowed", lease_name(l),
-              money_format(price, milli, unit), money_format(allowed, own, unit));
-    return true;
-}
-
-/* It was never made, and a search for it is under way, which keeps its limit unless another one is said. */
-static bool is_sought(const struct lease *l)
-{
-    const struct rented *r = l ? lease_rented(l) : NULL;
-
-    return r && rented_record(r)->never_seen && life_state(rented_life(r)) == LIFE_WAITING;
-}
-
-/* One of the cards that are asked for, and the machine would be a new one. */
-static bool is_card_open(struct call *c, const struct lease *l)
-{
-    struct account *a = up_account(c);
-    bool is_open = false;
-
-    if (!a || up_limit_milli(c, a) || (is_sought(l) && rented_record(lease_rented(l))->max_price_milli))
-        return false;
-    for (const char *p = json_get_text(c->parameters, "gpu"); !is_open && *p;
-         p += strcspn(p, ","), p += *p == ',') {
-        _cleanup_free_ char *gpu = xasprintf("%.*s", (int)strcspn(p, ","), p), *why = NULL,
-                            *card = xstrdup(gpu);
-        struct rental_offer offer;
-
-        rental_cut_count(card);
-        is_open = account_ops(a)->find_card(account_rental(a), card, &offer, &why) == 0 &&
-                  !account_price(a, &offer);
-        if (is_open)
-            fail_unpriced(c, json_get_text(c->parameters, "model"), gpu, NULL);
-    }
-    return is_open;
-}
-
-static bool are_prices_open(struct call *c, const char *names, bool are_others)
-{
-    const char *model = json_get_text(c->parameters, "model");
-    bool is_open = false;
-    char *name;
-
-    for (unsigned i = 0; names && !is_open && (name = target_on_at(names, i)); i++) {
-        is_open = is_price_open(c, manager_find_place(c->context->manager, model, name), are_others);
-        free(name);
-    }
-    return is_open;
-}
-
-/* Its end has passed, perhaps while something was waited for: without one it would be looked for two hours long. */
-static bool is_time_over(struct call *c)
-{
-    const char *model = json_get_text(c->parameters, "model");
-    int64_t until_at_ms = json_get_int(c->parameters, "search_until_at_ms", 0);
-
-    if (!until_at_ms || until_at_ms > clock_wall_ms())
-        return false;
-    _cleanup_free_ char *next = xasprintf("llmhostctl status %s", model);
-
-    call_fail(c, EXIT_USAGE, "time_over", model, NULL, next, "nothing was changed: the end of the search is in the past");
-    return true;
-}
-
-bool up_agrees_to_price(struct call *c)
-{
-    const char *on = json_get_text(c->parameters, "on");
-    struct lease *l = NULL;
-    struct fault f = {0};
-
-    if (is_time_over(c) || are_prices_open(c, json_get_text(c->parameters, "or_on"), true))
-        return false;
-    if (!up_rents(c) && on)
-        return !are_prices_open(c, on, false);
-    if (!up_rents(c))
-        return !is_price_open(
-            c, manager_find_place(c->context->manager, json_get_text(c->parameters, "model"), NULL), false);
-    if (try_rent(c, &l, &f) < 0) {
-        rent_fail(c, &f);
-        return false;
-    }
-    if (l && is_price_open(c, l, false))
-        return false;
-    return (l && !is_sought(l) && !up_has_more(c, l)) || !is_card_open(c, l);
-}
-
-/* Whatever machine it came to: it was asked for, and is not looked for. */
-void up_name_dear(const struct call *c, struct json *notes)
-{
-    struct account *a = up_account(c);
-    int64_t most = a ? up_limit_milli(c, a) : 0;
-
-    for (const char *p = json_get_text(c->parameters, "gpu"); most && p && *p;
-         p += strcspn(p, ","), p += *p == ',') {
-        _cleanup_free_ char *gpu = xasprintf("%.*s", (int)strcspn(p, ","), p), *why = NULL,
-                            *card = xstrdup(gpu);
-        unsigned cards = rental_cut_count(card);
-        struct rental_offer offer;
-
-        if (account_ops(a)->find_card(account_rental(a), card, &offer, &why) < 0)
-            continue;
-        int64_t milli = account_price(a, &offer) * MAX(cards, 1u);
-
-        if (milli <= most)
-            continue;
-        _cleanup_free_ char *name = cards > 1 ? xasprintf("%sx%u", offer.gpu, cards) : xstrdup(offer.gpu);
-        _cleanup_free_ char *note = show_left_out(name, milli, account_ops(a)->unit);
-
-        json_append_string(notes, note);
-    }
 }

@@ -55,15 +55,7 @@ static void cost_is_known(int64_t milli, bool estimate)
 
 Test(control_rent_cost, while_a_create_has_no_answer_nobody_knows_it)
 {
-    begin_account();
-    at.has_card = false;
-    at.loses_create = true;
-    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
-    for (unsigned i = 0; i < 100 && !at.n_asked; i++) {
-        loop_turns(w.loop, 20);
-        time_passes(500);
-    }
-    loop_turns(w.loop, 20);
+    lose_the_only_create();
     cost_is_unknown("AutoDL has not answered the call that makes it", true);
     daemon_is_started_again();
     cost_is_unknown("AutoDL has not answered the call that makes it", true);

@@ -151,20 +151,6 @@ static void daemon_is_started_again(void)
     caller_comes(&w.caller);
 }
 
-/* There is one call for a machine, of one card, and it gets no answer. */
-static void lose_the_only_create(void)
-{
-    begin_account();
-    at.has_card = false;
-    at.loses_create = true;
-    json_free(answers("Up", "{\"model\":\"ollama:m\",\"gpu\":\"4090D\",\"anyway\":true,\"wait\":false}"));
-    for (unsigned i = 0; i < 100 && !at.n_asked; i++) {
-        loop_turns(w.loop, 20);
-        time_passes(500);
-    }
-    loop_turns(w.loop, 20);
-}
-
 static void search_until_refused(unsigned n_asked)
 {
     json_free(answers("Up", SEARCH));
